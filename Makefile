@@ -1,0 +1,63 @@
+# Every command a person types here. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+SANDBOX := $(VENV)/.installed-sandbox
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Prepaid needs Python 3.11 or later; name one with make PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+
+$(SANDBOX): requirements/sandbox.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sandbox.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): requirements/dev.txt $(SANDBOX)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: up
+up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DEMO=0 skips the story)
+	@exec $(BIN)/prepaid dev
+
+.PHONY: test
+test: $(DEV) ## Run the whole test suite on embedded servers
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-matrix
+test-matrix: $(DEV) ## Run the suite on the embedded servers, then on Debian's PostgreSQL 15 and Redis 7
+	tests/matrix.sh
+
+.PHONY: format
+format: $(DEV) ## Rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: lint
+lint: $(DEV) ## Format, lint, types and architecture rules, without tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: check
+check: lint test ## What CI runs
+
+.PHONY: bench
+bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run
+	$(BIN)/python -m bench
+
+.PHONY: lock
+lock: $(DEV) ## Lock the dependencies again, with hashes
+	@for set in runtime sandbox dev; do \
+	  $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header requirements/$$set.in -o requirements/$$set.txt $(ARGS); done

@@ -1,0 +1,240 @@
+"""prepaid events: list, show, replay, discard."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import uuid4
+
+import msgspec
+import typer
+
+from ops.actor import current_actor
+from ops.database import database_url, transaction
+from ops.environment import environment
+from ops.output import EXIT_REFUSED, AsJson, emit, run, table
+from shared.access import service as audit
+from shared.config import credits_per_unit
+from shared.db.pool import create_pool
+from shared.errors import NotFoundError
+from shared.events.replay import Replayer, ReplayReport
+from shared.events.service import Applier
+from shared.inbox import store
+from shared.inbox.model import EventState
+
+app = typer.Typer(no_args_is_help=True, help="Stripe events: the inbox and its dead letters.")
+COLUMNS = ("id", "type", "state", "attempts", "receivedAt", "error")
+PAGE_ROWS_MAX = 1000
+REPLAY_ROWS_MAX = 100_000
+_DURATION = re.compile(r"(\d+)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _moment(text: str) -> datetime:
+    """Read `30m`, `24h`, `7d` (ago), or an ISO 8601 moment (UTC where it names no zone)."""
+    if match := _DURATION.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("give 30m, 24h, 7d or 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+State = Annotated[EventState | None, typer.Option(help="Only events in this state.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only events of this type.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=_moment, metavar="D", help="Only events that came since: 30m, 24h, 7d, ISO."
+    ),
+]
+
+
+@app.command("list")
+def list_(
+    state: State = None,
+    event_type: Type = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, max=PAGE_ROWS_MAX)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="nextCursor of the page before.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List events, newest first."""
+    after = _read_cursor(cursor) if cursor else None
+
+    async def work() -> dict[str, Any]:
+        async with transaction() as connection:
+            rows = await store.list_events(
+                connection,
+                state=state,
+                event_type=event_type,
+                since=since,
+                after=after,
+                limit=limit + 1,
+            )
+        page = rows[:limit]
+        more = len(rows) > limit
+        return {
+            "events": [
+                {
+                    "id": row["id"],
+                    "type": row["type"],
+                    "state": row["state"],
+                    "attempts": row["attempts"],
+                    "error": row["reason"],
+                    "receivedAt": row["received_at"],
+                }
+                for row in page
+            ],
+            "nextCursor": _cursor(page[-1]["received_at"], page[-1]["id"]) if more else None,
+        }
+
+    emit(
+        run(work()),
+        as_json=as_json,
+        human=lambda document: table(
+            COLUMNS, [[row[c] for c in COLUMNS] for row in document["events"]], empty="no events"
+        ),
+    )
+
+
+@app.command()
+def show(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Show everything that is known of an event, with its payload as Stripe sent it."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with transaction() as connection:
+            rows = await store.show_event(connection, event_id)
+        if not rows:
+            raise NotFoundError(f"There is no event {event_id!r}.")
+        return [
+            {
+                "id": row["id"],
+                "type": row["type"],
+                "state": row["state"],
+                "attempts": row["attempts"],
+                "error": row["reason"],
+                "errorClass": row["error_class"],
+                "errorTrace": row["error_trace"],
+                "receivedAt": row["received_at"],
+                "settledAt": row["settled_at"],
+                "nextAttemptAt": row["available_at"] if row["settled_at"] is None else None,
+                "account": row["account"] or None,
+                "livemode": row["livemode"],
+                "organizationId": row["organization_id"],
+                "requestId": row["request_id"],
+                "payload": msgspec.Raw(row["payload"].encode()),
+            }
+            for row in rows
+        ]
+
+    emit({"events": run(work())}, as_json=as_json, human=_show_human)
+
+
+def _show_human(document: dict[str, Any]) -> str:
+    lines = []
+    for event in document["events"]:
+        fields = {
+            k: v for k, v in event.items() if v is not None and k not in {"payload", "errorTrace"}
+        }
+        lines += [f"{name:16}{value}" for name, value in fields.items()]
+        if event["errorTrace"]:
+            lines += ["", event["errorTrace"].rstrip()]
+        lines += ["", msgspec.json.format(bytes(event["payload"]), indent=2).decode()]
+    return "\n".join(lines)
+
+
+@app.command()
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]")] = None,
+    state: State = None,
+    event_type: Type = None,
+    since: Since = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Apply events again: the named ones, or all that the filters name (dead ones by default)."""
+    if not ids and state is None and event_type is None and since is None:
+        raise typer.BadParameter("name events, or say which: --state dead")
+
+    async def work() -> ReplayReport:
+        async with create_pool(database_url(), size=2, application_name="prepaid-cli") as pool:
+            selected = list(ids or [])
+            async with pool.acquire() as connection:
+                if not selected:
+                    selected = await store.select_for_replay(
+                        connection,
+                        state=state or EventState.DEAD,
+                        event_type=event_type,
+                        since=since,
+                        limit=REPLAY_ROWS_MAX,
+                    )
+                elif missing := await _unknown(connection, selected):
+                    raise NotFoundError(f"There is no event {missing[0]!r}.")
+            applier = Applier(pool, credits_per_unit(environment()))
+            return await Replayer(pool, applier, uuid4).replay(
+                selected, actor=current_actor(), reason=reason
+            )
+
+    report = run(work())
+    emit(report, as_json=as_json, human=_replay_human)
+    if report["failed"]:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+async def _unknown(connection: Any, ids: list[str]) -> list[str]:
+    return [event_id for event_id in ids if not await store.show_event(connection, event_id)]
+
+
+def _replay_human(report: dict[str, Any]) -> str:
+    counts = ", ".join(
+        f"{report[word]} {word}" for word in ("selected", "applied", "noop", "failed")
+    )
+    lines = [f"batch {report['batchId']}: {counts}"]
+    lines += [f"  {f['id']} {f['state']}: {f['error']}" for f in report["failures"]]
+    rows = [
+        [diff["organizationId"], diff["before"], diff["after"], len(diff["transactions"])]
+        for diff in report["diff"]
+    ]
+    if rows:
+        lines.append(table(("organization", "before", "after", "transactions"), rows, empty=""))
+    return "\n".join(lines)
+
+
+@app.command()
+def discard(
+    event_id: Annotated[str, typer.Argument(metavar="ID")],
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    as_json: AsJson = False,
+) -> None:
+    """Close an event for good. An applied event has nothing left to discard."""
+
+    async def work() -> dict[str, Any]:
+        async with transaction() as connection:
+            if not await store.discard(connection, event_id, reason):
+                raise NotFoundError(f"There is no event {event_id!r} that could be discarded.")
+            await audit.record(
+                connection,
+                actor=current_actor(),
+                action="events.discard",
+                subject=event_id,
+                reason=reason,
+            )
+        return {"id": event_id, "state": "discarded", "reason": reason}
+
+    emit(run(work()), as_json=as_json, human=lambda document: f"discarded {document['id']}")
+
+
+def _cursor(moment: datetime, event_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{moment.isoformat()} {event_id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        moment, event_id = base64.urlsafe_b64decode(cursor).decode().split(" ", 1)
+        return datetime.fromisoformat(moment), event_id
+    except ValueError:
+        raise typer.BadParameter("not a cursor of this command") from None

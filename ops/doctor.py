@@ -1,0 +1,116 @@
+"""prepaid doctor: checks that everything Prepaid needs is there and fits together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypedDict
+
+import typer
+from redis.exceptions import RedisError
+from stripe import StripeError
+
+from migrations import runner
+from ops.environment import settings
+from ops.output import EXIT_REFUSED, emit
+from shared.config import Settings
+from shared.db.pool import UNAVAILABLE, connect
+from shared.errors import PrepaidError
+from shared.logging import mask
+from shared.payments.client import create_client
+from shared.queue.connection import connect as connect_redis
+
+POSTGRES_MAJOR_MIN = 15
+REDIS_MAJOR_MIN = 7
+
+
+class Check(TypedDict):
+    """One finding; `detail` says what was found, or the mend."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class DoctorError(PrepaidError):
+    """A check found something wrong."""
+
+
+def examine(*, as_json: bool) -> None:
+    """Run every check and print what was found; exit code 1 where one failed."""
+    checks = asyncio.run(_examine())
+    emit({"ok": all(c["ok"] for c in checks), "checks": checks}, as_json=as_json, human=_human)
+    if not all(check["ok"] for check in checks):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+async def _examine() -> list[Check]:
+    try:
+        found = settings()
+    except PrepaidError as error:
+        return [Check(name="settings", ok=False, detail=error.detail)]
+    mode = "live" if found.livemode else "test"
+    return [
+        Check(name="settings", ok=True, detail=f"{mode} mode"),
+        await _check("postgres", _postgres, found),
+        await _check("schema", _schema, found),
+        await _check("redis", _redis, found),
+        await _check("stripe", _stripe, found),
+    ]
+
+
+async def _check(name: str, probe: Callable[[Settings], Awaitable[str]], found: Settings) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=await probe(found))
+    except (*UNAVAILABLE, PrepaidError, RedisError, StripeError) as error:
+        detail = mask(str(error)) or type(error).__name__
+        return Check(name=name, ok=False, detail=detail)
+
+
+async def _postgres(found: Settings) -> str:
+    connection = await connect(found.database_url, application_name="prepaid-doctor")
+    try:
+        version = connection.get_server_version()
+        fsync = await connection.fetchval("SHOW fsync")
+    finally:
+        await connection.close()
+    if version.major < POSTGRES_MAJOR_MIN:
+        raise DoctorError(f"PostgreSQL {version.major} is too old; take 15 or later")
+    if fsync != "on":
+        raise DoctorError("fsync is off: a power cut would lose events that Stripe got a 200 for")
+    return f"PostgreSQL {version.major}.{version.minor}"
+
+
+async def _schema(found: Settings) -> str:
+    status = await runner.status(found.database_url)
+    if not status["upToDate"]:
+        raise DoctorError(
+            f"at {status['current']}, this release has {status['head']}: prepaid migrate"
+        )
+    return f"at {status['current']}, up to date"
+
+
+async def _redis(found: Settings) -> str:
+    client = connect_redis(found.redis_url)
+    try:
+        info: dict[str, Any] = await client.info("server")
+    finally:
+        await client.aclose()
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version") or info["redis_version"])
+    if int(version.split(".", maxsplit=1)[0]) < REDIS_MAJOR_MIN:
+        raise DoctorError(f"{name} {version} is too old; take Redis 7 or Valkey 8, or later")
+    return f"{name} {version}"
+
+
+async def _stripe(found: Settings) -> str:
+    client = create_client(found.stripe_api_key, found.stripe_api_base)
+    await client.v1.events.list_async({"limit": 1})
+    return f"{found.stripe_api_base} takes the key"
+
+
+def _human(document: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:10}{check['detail']}"
+        for check in document["checks"]
+    )

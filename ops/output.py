@@ -1,0 +1,76 @@
+"""How a command speaks: one JSON document or a few lines for a person; 0 done, 1 refused."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+import typer
+
+from shared.db.pool import UNAVAILABLE
+from shared.errors import PrepaidError
+from shared.logging import mask
+from shared.money import json_number, plain
+
+T = TypeVar("T")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+EXIT_REFUSED = 1
+
+
+def run(command: Coroutine[Any, Any, T]) -> T:
+    """Run a command to its end; a refusal becomes one line on stderr and exit code 1."""
+    try:
+        return asyncio.run(command)
+    except PrepaidError as error:
+        refuse(error.detail)
+    except UNAVAILABLE as error:
+        refuse(f"PostgreSQL did not answer: {str(error) or type(error).__name__}")
+
+
+def refuse(detail: str) -> NoReturn:
+    """Say why not, on stderr, and leave with exit code 1."""
+    print(f"prepaid: {mask(detail)}", file=sys.stderr)
+    raise typer.Exit(EXIT_REFUSED)
+
+
+def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
+    """Print a command's result: the document itself, or its lines for a person."""
+    if as_json:
+        encoded = msgspec.json.encode(exact(document), enc_hook=str)
+        print(msgspec.json.format(encoded, indent=2).decode())
+    else:
+        print(human(document))
+
+
+def exact(value: Any) -> Any:
+    """Return a document in which every Decimal is a plain JSON number with all its digits."""
+    if isinstance(value, Decimal):
+        return json_number(value)
+    if isinstance(value, Mapping):
+        return {name: exact(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [exact(item) for item in value]
+    return value
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> str:
+    """Return rows under their headings, each column as wide as it needs to be."""
+    if not rows:
+        return empty
+    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return plain(value) if isinstance(value, Decimal) else str(value)

@@ -1,0 +1,49 @@
+"""Puts a web process together: pool, doorbell, inbox, routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import structlog
+
+from shared.config import Settings
+from shared.db.pool import create_pool
+from shared.http import health, server
+from shared.inbox.service import Inbox
+from shared.queue.connection import connect
+from shared.queue.doorbell import Doorbell
+from webhooks import app as webhooks
+
+log = structlog.get_logger("serve")
+
+HOUSES = ("webhooks",)
+
+
+async def run(
+    settings: Settings, houses: Collection[str], *, on_ready: Callable[[int], None]
+) -> None:
+    """Serve the named houses on one port until SIGTERM or SIGINT, then finish what is under way.
+
+    Starts while PostgreSQL or Redis is away: deliveries are answered 503 until PostgreSQL is back.
+    """
+    stop = server.stop_signal()
+    redis = connect(settings.redis_url)
+    async with create_pool(
+        settings.database_url,
+        size=settings.database_pool_size,
+        application_name="prepaid-web",
+    ) as pool:
+        inbox = Inbox(pool, Doorbell(redis).ring)
+        routes = health.routes(
+            required={"postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1")},
+            optional={"redis": redis.ping},
+        )
+        if "webhooks" in houses:
+            routes += webhooks.routes(settings, inbox)
+        runner, port = await server.start(server.create_app(routes), settings.host, settings.port)
+        on_ready(port)
+        await stop.wait()
+        await runner.cleanup()
+        await inbox.close()
+    await redis.aclose()
+    log.info("serve.stopped")

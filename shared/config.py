@@ -1,0 +1,184 @@
+"""Settings, read once from the environment and checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import TypeVar
+
+from shared.errors import ConfigError
+
+T = TypeVar("T")
+
+STRIPE_API_BASE_DEFAULT = "https://api.stripe.com"
+
+
+class LogFormat(StrEnum):
+    """How log lines are written: for machines, or for a person at a terminal."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a process of Prepaid can be told from outside.
+
+    Secrets are kept out of `repr`, so that a traceback or a log line cannot show them.
+    """
+
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    stripe_api_key: str = field(repr=False)
+    stripe_webhook_secrets: tuple[str, ...] = field(repr=False)
+    stripe_api_base: str = STRIPE_API_BASE_DEFAULT
+    stripe_accounts: frozenset[str] = frozenset()
+    host: str = "127.0.0.1"
+    port: int = 8000
+    log_format: LogFormat = LogFormat.JSON
+    log_level: str = "INFO"
+    credits_per_unit: Decimal = Decimal(1)
+    database_pool_size: int = 10
+    worker_port: int | None = None
+
+    @property
+    def livemode(self) -> bool:
+        """Whether the Stripe key moves real money."""
+        return _key_is_live(self.stripe_api_key)
+
+
+def load(env: Mapping[str, str]) -> Settings:
+    """Read the settings; raise ConfigError, which names the variable and the mend."""
+    settings = Settings(
+        database_url=_required(env, "DATABASE_URL", "Set it to postgresql://user:pass@host/name."),
+        redis_url=_required(env, "REDIS_URL", "Set it to redis://host:6379/0."),
+        stripe_api_key=_read(env, "STRIPE_API_KEY", None, _stripe_key),
+        stripe_webhook_secrets=_read(env, "STRIPE_WEBHOOK_SECRETS", None, _webhook_secrets),
+        stripe_api_base=_read(env, "STRIPE_API_BASE", STRIPE_API_BASE_DEFAULT, _http_url),
+        stripe_accounts=_read(env, "PREPAID_STRIPE_ACCOUNTS", "", _account_ids),
+        host=env.get("HOST", "127.0.0.1"),
+        port=_read(env, "PORT", "8000", _port),
+        log_format=_read(env, "LOG_FORMAT", "json", _log_format),
+        log_level=_read(env, "LOG_LEVEL", "INFO", _log_level),
+        credits_per_unit=credits_per_unit(env),
+        database_pool_size=_read(env, "PREPAID_DATABASE_POOL_SIZE", "10", _pool_size),
+        worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
+    )
+    _refuse_mixed_modes(settings)
+    return settings
+
+
+def credits_per_unit(env: Mapping[str, str]) -> Decimal:
+    """Read alone what one whole currency unit buys, for commands that need nothing else."""
+    return _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
+
+
+def _refuse_mixed_modes(settings: Settings) -> None:
+    # Stripe's own secrets do not say their mode; those that do (the sandbox's whsec_test_…, and
+    # any that an operator marks the same way) must agree with the key. What cannot be seen here
+    # is caught later: an event of the other mode is quarantined.
+    wrong = "whsec_test_" if settings.livemode else "whsec_live_"
+    if any(secret.startswith(wrong) for secret in settings.stripe_webhook_secrets):
+        key, secret = ("live", "test") if settings.livemode else ("test", "live")
+        raise ConfigError(
+            "STRIPE_WEBHOOK_SECRETS",
+            f"a {secret} secret beside a {key} STRIPE_API_KEY; take both from the same mode",
+        )
+    if settings.livemode and settings.stripe_api_base != STRIPE_API_BASE_DEFAULT:
+        raise ConfigError(
+            "STRIPE_API_BASE", "a stand-in is refused with a live STRIPE_API_KEY; unset one of them"
+        )
+
+
+def _required(env: Mapping[str, str], name: str, mend: str) -> str:
+    value = env.get(name, "").strip()
+    if not value:
+        raise ConfigError(name, f"is missing. {mend}")
+    return value
+
+
+def _read(env: Mapping[str, str], name: str, default: str | None, parse: Callable[[str], T]) -> T:
+    value = env.get(name, "").strip()
+    if not value and default is None:
+        raise ConfigError(name, f"is missing. {parse.__doc__}")
+    try:
+        return parse(value or default or "")
+    except (ValueError, InvalidOperation):
+        raise ConfigError(name, f"is not valid. {parse.__doc__}") from None
+
+
+def _key_is_live(key: str) -> bool:
+    return key.split("_")[1:2] == ["live"]
+
+
+def _stripe_key(text: str) -> str:
+    """Set it to a secret or restricted key: sk_test_…, sk_live_…, rk_test_… or rk_live_…."""
+    if not text.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")):
+        raise ValueError
+    return text
+
+
+def _webhook_secrets(text: str) -> tuple[str, ...]:
+    """Set it to the endpoint's whsec_…; several, separated by commas, while a secret rotates."""
+    secrets = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not secrets or not all(s.startswith("whsec_") and s.isascii() for s in secrets):
+        raise ValueError
+    return secrets
+
+
+def _account_ids(text: str) -> frozenset[str]:
+    """List the connected accounts whose events are ours, as acct_…, separated by commas."""
+    accounts = frozenset(part.strip() for part in text.split(",") if part.strip())
+    if not all(account.startswith("acct_") for account in accounts):
+        raise ValueError
+    return accounts
+
+
+def _http_url(text: str) -> str:
+    """Set it to an http:// or https:// address."""
+    if not text.startswith(("http://", "https://")):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _port(text: str) -> int:
+    """Set it to a port from 0 (any free one) to 65535."""
+    port = int(text)
+    if not 0 <= port <= 65535:  # noqa: PLR2004 - the range of TCP
+        raise ValueError
+    return port
+
+
+def _optional_port(text: str) -> int | None:
+    """Set it to a port from 0 to 65535, or leave it empty for no metrics port."""
+    return _port(text) if text else None
+
+
+def _log_format(text: str) -> LogFormat:
+    """Set it to json or console."""
+    return LogFormat(text.lower())
+
+
+def _log_level(text: str) -> str:
+    """Set it to DEBUG, INFO, WARNING or ERROR."""
+    if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError
+    return text.upper()
+
+
+def _positive_decimal(text: str) -> Decimal:
+    """Set it to a number above 0, such as 1 or 0.01."""
+    number = Decimal(text)
+    if not number.is_finite() or number <= 0:
+        raise ValueError
+    return number
+
+
+def _pool_size(text: str) -> int:
+    """Set it to a whole number from 2 to 200."""
+    size = int(text)
+    if not 2 <= size <= 200:  # noqa: PLR2004 - the sentence above
+        raise ValueError
+    return size

@@ -1,0 +1,80 @@
+"""Connections to PostgreSQL, with the time limits that keep one stuck client from stopping all."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    AcquiredConnection = AbstractAsyncContextManager[Connection]
+
+CONNECT_SECONDS_MAX = 5
+STATEMENT_SECONDS_MAX = 30
+
+# What asyncpg raises when PostgreSQL is away, restarting, full or too slow: try again later.
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+_SERVER_SETTINGS = {
+    "timezone": "UTC",
+    "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
+    "lock_timeout": "10s",
+    # A worker that freezes inside a transaction loses it, and with it its row locks.
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+
+async def _prepare_connection(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+    )
+
+
+async def connect(
+    database_url: str, *, application_name: str
+) -> asyncpg.Connection[asyncpg.Record]:
+    """Open one connection with the house's settings."""
+    connection = await asyncpg.connect(
+        database_url,
+        timeout=CONNECT_SECONDS_MAX,
+        server_settings={**_SERVER_SETTINGS, "application_name": application_name},
+    )
+    await _prepare_connection(connection)
+    return connection
+
+
+def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
+    """Return a pool that opens on first use (`await pool` or `async with pool`).
+
+    The pool starts without PostgreSQL being there and recovers by itself when it comes back.
+    """
+    return asyncpg.create_pool(
+        database_url,
+        min_size=0,
+        max_size=size,
+        timeout=CONNECT_SECONDS_MAX,
+        command_timeout=STATEMENT_SECONDS_MAX + 5,
+        max_inactive_connection_lifetime=300,
+        init=_prepare_connection,
+        server_settings={**_SERVER_SETTINGS, "application_name": application_name},
+    )

@@ -1,0 +1,141 @@
+"""Every error that Prepaid answers or records, as one tree.
+
+A class knows the HTTP status and the `type` of the envelope that CONTRACT-level clients see; its
+docstring is the default message. Raise the most exact class; the edge does the translation.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar, TypedDict
+
+
+class FieldError(TypedDict):
+    """One rejected field: where it stands in the request, and why it was rejected."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class PrepaidError(Exception):
+    """Something went wrong inside Prepaid."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    type: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self, detail: str | None = None, *, errors: list[FieldError] | None = None
+    ) -> None:
+        self.detail = detail or (type(self).__doc__ or "").split("\n", 1)[0]
+        self.errors = errors
+        super().__init__(self.detail)
+
+
+class InvalidRequestError(PrepaidError):
+    """The request could not be understood."""
+
+    status = HTTPStatus.BAD_REQUEST
+    type = "invalid_request_error"
+
+
+class AuthenticationError(PrepaidError):
+    """Authentication failed."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    type = "authentication_error"
+
+
+class PermissionDeniedError(PrepaidError):
+    """This key may not do that."""
+
+    status = HTTPStatus.FORBIDDEN
+    type = "permission_error"
+
+
+class NotFoundError(PrepaidError):
+    """There is no such thing, or this key may not know of it."""
+
+    status = HTTPStatus.NOT_FOUND
+    type = "not_found_error"
+
+
+class MethodNotAllowedError(InvalidRequestError):
+    """This path does not take that method."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+
+class RequestTimeoutError(InvalidRequestError):
+    """The request's body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class PayloadTooLargeError(InvalidRequestError):
+    """The request's body is larger than this path takes."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class AlreadyExistsError(PrepaidError):
+    """That name is taken."""
+
+    status = HTTPStatus.CONFLICT
+    type = "already_exists_error"
+
+
+class ConflictError(PrepaidError):
+    """The thing is not in a state that allows this."""
+
+    status = HTTPStatus.CONFLICT
+    type = "conflict_error"
+
+
+class ValidationError(PrepaidError):
+    """A field of the request is not valid."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    type = "validation_error"
+
+
+class UnavailableError(PrepaidError):
+    """A server that Prepaid needs is away; try again."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class ConfigError(PrepaidError):
+    """A setting is wrong or missing."""
+
+    def __init__(self, variable: str, mend: str) -> None:
+        self.variable = variable
+        super().__init__(f"{variable}: {mend}")
+
+
+class EventError(PrepaidError):
+    """A Stripe event cannot be applied as it is.
+
+    Deterministic: applying the event again gives the same answer until a person acts (creates the
+    organization, say), so such an event goes to the dead letters at once instead of being retried.
+    """
+
+
+class MalformedEventError(EventError):
+    """A field that Prepaid needs is missing from the Stripe object, or has another shape."""
+
+
+class UnknownOrganizationError(EventError):
+    """The event names no organization that exists here."""
+
+
+class CurrencyMismatchError(EventError):
+    """The payment is in another currency than the organization's."""
+
+
+class InvalidAmountError(EventError):
+    """The payment's amount cannot be credited."""
+
+
+class PaymentMismatchError(EventError):
+    """Two events disagree about the same payment."""

@@ -1,0 +1,161 @@
+"""What each type of Stripe event means, and how a captured payment becomes a posting. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from shared.errors import (
+    CurrencyMismatchError,
+    InvalidAmountError,
+    MalformedEventError,
+    PaymentMismatchError,
+    UnknownOrganizationError,
+)
+from shared.events.model import (
+    BoundPayment,
+    CheckoutClosed,
+    Meaning,
+    Nothing,
+    Owner,
+    PaymentCaptured,
+)
+from shared.ids import parse_id
+from shared.ledger.model import Posting, SystemAccount, TransactionType
+from shared.money import credits_from_minor_units
+from shared.payments.objects import CheckoutSession, PaymentIntent, read, reference_id
+
+ORGANIZATION_METADATA = "organization_id"
+PURCHASE_METADATA = "purchase_id"
+
+
+def interpret(event_type: str, payload: str) -> Meaning:
+    """Say what an event means; raise an EventError where it must not be applied."""
+    reader = _READERS.get(event_type)
+    return reader(payload) if reader else Nothing("Prepaid does not act on this type")
+
+
+def _checkout_paid(payload: str) -> Meaning:
+    session = read(payload, CheckoutSession)
+    if session.mode != "payment":
+        return Nothing(f"a session in mode {session.mode} buys no credits")
+    if session.payment_status != "paid":
+        # An asynchronous payment method: checkout.session.async_payment_succeeded will tell.
+        return Nothing(f"the session's payment status is {session.payment_status}")
+    payment_intent_id = reference_id(session.payment_intent)
+    if payment_intent_id is None or session.amount_total is None or session.currency is None:
+        raise MalformedEventError("A paid session names no payment intent, amount or currency.")
+    return PaymentCaptured(
+        payment_intent_id=payment_intent_id,
+        amount_minor=_positive(session.amount_total),
+        currency=session.currency,
+        customer_id=reference_id(session.customer),
+        checkout_session_id=session.id,
+        purchase_id=_purchase(session.metadata),
+        named_organization=_named(session.metadata) or session.client_reference_id or None,
+    )
+
+
+def _payment_succeeded(payload: str) -> Meaning:
+    intent = read(payload, PaymentIntent)
+    return PaymentCaptured(
+        payment_intent_id=intent.id,
+        amount_minor=_positive(intent.amount_received),
+        currency=intent.currency,
+        customer_id=reference_id(intent.customer),
+        charge_id=reference_id(intent.latest_charge),
+        purchase_id=_purchase(intent.metadata),
+        named_organization=_named(intent.metadata),
+    )
+
+
+def _checkout_closed(state: str) -> Callable[[str], Meaning]:
+    return lambda payload: CheckoutClosed(read(payload, CheckoutSession).id, state)
+
+
+_READERS: dict[str, Callable[[str], Meaning]] = {
+    "checkout.session.completed": _checkout_paid,
+    "checkout.session.async_payment_succeeded": _checkout_paid,
+    "checkout.session.async_payment_failed": _checkout_closed("failed"),
+    "checkout.session.expired": _checkout_closed("expired"),
+    "payment_intent.succeeded": _payment_succeeded,
+}
+
+
+def bind(payment: PaymentCaptured, owner: Owner | None, credits_per_unit: Decimal) -> BoundPayment:
+    """Decide who a payment is credited to and with what, as if it were heard of for the first time.
+
+    Raises UnknownOrganizationError, CurrencyMismatchError or InvalidAmountError.
+    """
+    if owner is None:
+        raise UnknownOrganizationError(_no_owner(payment))
+    if owner.currency != payment.currency:
+        raise CurrencyMismatchError(
+            f"{payment.payment_intent_id} is in {payment.currency}, "
+            f"organization {owner.id} takes {owner.currency}."
+        )
+    try:
+        credited = credits_from_minor_units(
+            payment.amount_minor, payment.currency, credits_per_unit
+        )
+    except ValueError as error:
+        raise InvalidAmountError(str(error)) from None
+    return BoundPayment(owner.id, payment.amount_minor, payment.currency, credited)
+
+
+def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) -> Posting:
+    """Return the posting that credits a payment, the same whichever of its events comes first.
+
+    Raises PaymentMismatchError when this event tells another amount than the first one did.
+    """
+    if (bound.amount_minor, bound.currency) != (payment.amount_minor, payment.currency):
+        raise PaymentMismatchError(
+            f"{payment.payment_intent_id} was {bound.amount_minor} {bound.currency}, "
+            f"this event says {payment.amount_minor} {payment.currency}."
+        )
+    key = f"stripe:{payment.payment_intent_id}"
+    request = f"{key}:{bound.amount_minor}:{bound.currency}"
+    return Posting(
+        organization_id=bound.organization_id,
+        id=transaction_id,
+        type=TransactionType.PURCHASE,
+        amount=bound.credits,
+        counterparty=SystemAccount.STRIPE,
+        key=key,
+        digest=hashlib.sha256(request.encode()).hexdigest(),
+        description="Credit purchase",
+        payment_intent_id=payment.payment_intent_id,
+    )
+
+
+def _positive(amount_minor: int) -> int:
+    if amount_minor <= 0:
+        raise InvalidAmountError(f"A payment of {amount_minor} cannot be credited.")
+    return amount_minor
+
+
+def _purchase(metadata: dict[str, Any] | None) -> UUID | None:
+    value = (metadata or {}).get(PURCHASE_METADATA)
+    return parse_id(value) if isinstance(value, str) else None
+
+
+def _named(metadata: dict[str, Any] | None) -> str | None:
+    value = (metadata or {}).get(ORGANIZATION_METADATA)
+    return value if isinstance(value, str) and value else None
+
+
+def _no_owner(payment: PaymentCaptured) -> str:
+    if payment.named_organization is not None:
+        return (
+            f"No organization has the id or slug {payment.named_organization[:100]!r}. "
+            "Create it, then replay this event."
+        )
+    if payment.customer_id is not None:
+        return (
+            f"{payment.payment_intent_id} names no organization, and none has the Stripe customer "
+            f"{payment.customer_id}."
+        )
+    return f"{payment.payment_intent_id} names no organization and has no customer."

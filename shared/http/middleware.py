@@ -1,0 +1,64 @@
+"""What every HTTP surface does around a request: its id, its log line, its errors."""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from shared.db.pool import UNAVAILABLE
+from shared.errors import PrepaidError, UnavailableError
+from shared.http.envelope import error_response, from_http_exception
+
+log = structlog.get_logger("http")
+
+REQUEST_ID = "X-Request-Id"
+RETRY_AFTER_SECONDS = "5"
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@web.middleware
+async def request_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, answer every failure with the envelope, never with a trace.
+
+    The caller's own X-Request-Id is kept where it is harmless, so that its logs and ours join.
+    """
+    request_id = request.headers.get(REQUEST_ID, "")
+    if not _ACCEPTABLE_ID.fullmatch(request_id):
+        request_id = f"req_{uuid4().hex}"
+    request["request_id"] = request_id
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:  # noqa: PLR2004 - a redirect is an answer
+            raise
+        response = error_response(from_http_exception(error))
+        response.headers.extend({k: v for k, v in error.headers.items() if k == "Allow"})
+    except PrepaidError as error:
+        response = error_response(error)
+        _log_refusal(request, error)
+    except UNAVAILABLE as error:
+        log.warning("http.database_unavailable", request_id=request_id, error=repr(error))
+        response = error_response(UnavailableError())
+    except Exception:
+        log.exception("http.failed", request_id=request_id, path=request.path)
+        response = error_response(PrepaidError())
+    if response.status == UnavailableError.status:
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    response.headers[REQUEST_ID] = request_id
+    return response
+
+
+def _log_refusal(request: web.Request, error: PrepaidError) -> None:
+    log.info(
+        "http.refused",
+        request_id=request["request_id"],
+        method=request.method,
+        path=request.path,
+        status=int(error.status),
+        type=error.type,
+        detail=error.detail,
+    )

@@ -1,0 +1,99 @@
+"""The inbox's words: what Stripe delivered, and what became of it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+UNIX_SECONDS_MAX = 253_402_300_799  # the end of the year 9999
+
+
+class EventState(enum.StrEnum):
+    """The life of a stored event; docs/states.md draws it."""
+
+    RECEIVED = "received"
+    RETRYING = "retrying"
+    APPLIED = "applied"
+    IGNORED = "ignored"
+    DEAD = "dead"
+    DISCARDED = "discarded"
+    QUARANTINED = "quarantined"
+
+
+class EventHeader(msgspec.Struct, frozen=True):
+    """The part of a Stripe event that decides whether and how it is stored.
+
+    The rest of the document is checked to be JSON and kept as it came.
+    Source: https://docs.stripe.com/api/events/object
+    """
+
+    id: str
+    type: str
+    object: str
+    created: Annotated[int, msgspec.Meta(ge=0, le=UNIX_SECONDS_MAX)]
+    livemode: bool = False
+    account: str | None = None
+    api_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A verified event on its way into the inbox. `quarantine` says why it must not be applied."""
+
+    header: EventHeader
+    payload: str
+    request_id: str
+    quarantine: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The event is durable. `duplicate`: it was before this delivery."""
+
+    event_id: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EventKey:
+    """What makes an event one: Stripe's id within an account and a mode."""
+
+    account: str
+    livemode: bool
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEvent:
+    """An event under a lease. `attempts` counts this one."""
+
+    key: EventKey
+    type: str
+    api_version: str | None
+    payload: str
+    attempts: int
+    received_at: datetime
+    request_id: str | None
+
+    @property
+    def id(self) -> str:
+        """Stripe's `evt_…`."""
+        return self.key.id
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an attempt came to. `available_at` is set for `retrying` alone."""
+
+    key: EventKey
+    state: EventState
+    reason: str | None = None
+    error_class: str | None = None
+    error_trace: str | None = None
+    available_at: datetime | None = None
+    organization_id: UUID | None = None

@@ -1,0 +1,102 @@
+"""What the inbox decides: is it an event, is it ours, when to try again, when to give up."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+
+import msgspec
+
+from shared.errors import EventError, InvalidRequestError
+from shared.inbox.model import ClaimedEvent, EventHeader, EventState, Settlement
+
+BODY_BYTES_MAX = 1024 * 1024
+EVENT_ID_LENGTH_MAX = 255
+ATTEMPTS_MAX = 8
+BACKOFF_SECONDS_FIRST = 1
+BACKOFF_SECONDS_MAX = 15 * 60
+JITTER = 0.2
+TRACE_LENGTH_MAX = 8_000
+
+# A type that fails this often in a row, unexpectedly, is paused: it is the handler, not the event.
+BREAKER_FAILURES = 10
+BREAKER_PAUSE_SECONDS_FIRST = 5
+BREAKER_PAUSE_SECONDS_MAX = 5 * 60
+
+_header = msgspec.json.Decoder(EventHeader)
+
+
+def read_header(body: bytes) -> tuple[EventHeader, str]:
+    """Return the event's header and its text; raise InvalidRequestError for anything else.
+
+    The whole document is parsed, so that what is stored is an event in valid JSON and UTF-8.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequestError("The body is not UTF-8.") from None
+    try:
+        header = _header.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"The body is not a Stripe event: {error}") from None
+    words = (header.id, header.type, header.account or "-", header.api_version or "-")
+    if header.object != "event" or not all(map(_is_plain, words)):
+        raise InvalidRequestError("The body is not a Stripe event.")
+    return header, text
+
+
+def _is_plain(text: str) -> bool:
+    # These become keys and log fields: PostgreSQL takes no NUL in text, and one row that it refuses
+    # would fail every delivery that shares its commit.
+    return 0 < len(text) <= EVENT_ID_LENGTH_MAX and text.isascii() and text.isprintable()
+
+
+def quarantine_reason(
+    header: EventHeader, *, livemode: bool, accounts: AbstractSet[str]
+) -> str | None:
+    """Say why an event must be kept but not applied; None when it is ours."""
+    if header.livemode != livemode:
+        sent, here = ("live", "test") if header.livemode else ("test", "live")
+        return f"a {sent} event, and this installation's key is a {here} one"
+    if header.account is not None and header.account not in accounts:
+        return f"the account {header.account} is not listed in PREPAID_STRIPE_ACCOUNTS"
+    return None
+
+
+def backoff(attempts: int, *, random: float) -> timedelta:
+    """Return the wait after the given attempt: doubling from 1 s to 15 min, ±20 %.
+
+    `random` is a number from 0 to 1; the spread keeps events that failed together apart.
+    """
+    seconds = min(BACKOFF_SECONDS_FIRST * 2 ** (attempts - 1), BACKOFF_SECONDS_MAX)
+    return timedelta(seconds=seconds * (1 + JITTER * (2 * random - 1)))
+
+
+def breaker_pause(failures_in_row: int) -> timedelta | None:
+    """Return how long a type pauses after so many failures in a row; None for not yet."""
+    if failures_in_row < BREAKER_FAILURES:
+        return None
+    doublings = min(failures_in_row - BREAKER_FAILURES, 16)
+    return timedelta(
+        seconds=min(BREAKER_PAUSE_SECONDS_FIRST * 2**doublings, BREAKER_PAUSE_SECONDS_MAX)
+    )
+
+
+def is_deterministic(error: BaseException) -> bool:
+    """Whether trying again cannot help until a person has acted."""
+    return isinstance(error, EventError)
+
+
+def after_failure(
+    event: ClaimedEvent, error: BaseException, trace: str, *, now: datetime, random: float
+) -> Settlement:
+    """Decide between another attempt and the dead letters."""
+    gives_up = is_deterministic(error) or event.attempts >= ATTEMPTS_MAX
+    return Settlement(
+        key=event.key,
+        state=EventState.DEAD if gives_up else EventState.RETRYING,
+        reason=str(error)[:1000] or type(error).__name__,
+        error_class=type(error).__name__,
+        error_trace=trace[-TRACE_LENGTH_MAX:],
+        available_at=None if gives_up else now + backoff(event.attempts, random=random),
+    )

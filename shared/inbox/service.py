@@ -1,0 +1,46 @@
+"""Receiving events: durable first, then the doorbell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from shared.db.group_commit import GroupCommit
+from shared.inbox import store
+from shared.inbox.model import Delivery, EventKey, Receipt
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+
+class Inbox:
+    """The way in for verified events. Concurrent deliveries share one commit."""
+
+    def __init__(self, pool: Pool, ring: Callable[[], None]) -> None:
+        self._pool = pool
+        self._ring = ring
+        self._commits = GroupCommit[Delivery, Receipt](self._store)
+
+    async def receive(self, delivery: Delivery) -> Receipt:
+        """Return after the event is committed to PostgreSQL, never before.
+
+        Raises what PostgreSQL raises when it is away: then Stripe must not hear 200.
+        """
+        return await self._commits.submit(delivery)
+
+    async def close(self) -> None:
+        """Wait for the deliveries that are under way."""
+        await self._commits.drain()
+
+    async def _store(self, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
+        async with self._pool.acquire() as connection:
+            stored = await store.receive(connection, deliveries)
+        if stored:
+            self._ring()
+        receipts: list[Receipt | Exception] = []
+        for delivery in deliveries:
+            header = delivery.header
+            key = EventKey(header.account or "", header.livemode, header.id)
+            receipts.append(Receipt(header.id, duplicate=key not in stored))
+            stored.discard(key)
+        return receipts

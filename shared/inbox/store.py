@@ -1,0 +1,171 @@
+"""The inbox's SQL, and nothing else that speaks SQL to the inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.db.queries import beside
+from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventState, Settlement
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+
+
+async def receive(connection: Connection, deliveries: Sequence[Delivery]) -> set[EventKey]:
+    """Insert what is not there yet; return the keys of the rows that this call made."""
+    headers = [delivery.header for delivery in deliveries]
+    rows = await connection.fetch(
+        QUERIES.receive,
+        [header.account or "" for header in headers],
+        [header.livemode for header in headers],
+        [header.id for header in headers],
+        [header.type for header in headers],
+        [header.api_version for header in headers],
+        [header.created for header in headers],
+        [delivery.payload for delivery in deliveries],
+        [delivery.request_id for delivery in deliveries],
+        [delivery.quarantine for delivery in deliveries],
+    )
+    return {_key(row) for row in rows}
+
+
+async def claim(
+    connection: Connection, *, rows_max: int, token: UUID, lease: timedelta
+) -> list[ClaimedEvent]:
+    """Lease up to `rows_max` due events under a token, oldest first."""
+    rows = await connection.fetch(QUERIES.claim, rows_max, token, lease)
+    return [_claimed(row) for row in rows]
+
+
+async def claim_for_replay(
+    connection: Connection, ids: Sequence[str], *, token: UUID, lease: timedelta
+) -> list[ClaimedEvent]:
+    """Lease named events whatever their state; unknown ids are simply not in the answer."""
+    rows = await connection.fetch(QUERIES.claim_for_replay, list(ids), token, lease)
+    return [_claimed(row) for row in rows]
+
+
+async def settle(
+    connection: Connection,
+    token: UUID,
+    settlements: Sequence[Settlement],
+    *,
+    types_recovered: Iterable[str] = (),
+) -> int:
+    """Record outcomes under the fence; return how many rows were still ours.
+
+    Types that are named as recovered have their row of failures ended.
+    """
+    rows = await connection.fetch(
+        QUERIES.settle,
+        token,
+        *_key_columns([settlement.key for settlement in settlements]),
+        [settlement.state for settlement in settlements],
+        [settlement.reason for settlement in settlements],
+        [settlement.error_class for settlement in settlements],
+        [settlement.error_trace for settlement in settlements],
+        [settlement.available_at for settlement in settlements],
+        [settlement.organization_id for settlement in settlements],
+        list(types_recovered),
+    )
+    return len(rows)
+
+
+async def release(
+    connection: Connection, token: UUID, keys: Sequence[EventKey], *, available_at: datetime
+) -> None:
+    """Give leased events back, the attempt not counted."""
+    await connection.execute(QUERIES.release, token, *_key_columns(keys), available_at)
+
+
+async def count_failure(connection: Connection, event_type: str) -> int:
+    """Count an unexpected failure of a type; return how many there were in a row."""
+    count: int = await connection.fetchval(QUERIES.count_failure, event_type)
+    return count
+
+
+async def pause_type(connection: Connection, event_type: str, until: datetime) -> None:
+    """Keep a type from being claimed until the given moment."""
+    await connection.execute(QUERIES.pause_type, event_type, until)
+
+
+async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]:
+    """Return (events, age of the oldest due one in seconds) for each open or dead state."""
+    rows = await connection.fetch(QUERIES.backlog)
+    return {EventState(row["state"]): (row["events"], row["oldest_seconds"]) for row in rows}
+
+
+async def pending(connection: Connection) -> int:
+    """Return how many events a worker has still to settle."""
+    count: int = await connection.fetchval(QUERIES.pending)
+    return count
+
+
+async def list_events(
+    connection: Connection,
+    *,
+    state: str | None,
+    event_type: str | None,
+    since: datetime | None,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Return a page of events, newest first."""
+    moment, event_id = after or (None, None)
+    return await connection.fetch(
+        QUERIES.list_events, state, event_type, since, moment, event_id, limit
+    )
+
+
+async def show_event(connection: Connection, event_id: str) -> list[asyncpg.Record]:
+    """Return every stored event with this id (one for each account and mode)."""
+    return await connection.fetch(QUERIES.show_event, event_id)
+
+
+async def select_for_replay(
+    connection: Connection,
+    *,
+    state: str,
+    event_type: str | None,
+    since: datetime | None,
+    limit: int,
+) -> list[str]:
+    """Return the ids that a replay's filters name, oldest first."""
+    rows = await connection.fetch(QUERIES.select_for_replay, state, event_type, since, limit)
+    return [row["id"] for row in rows]
+
+
+async def discard(connection: Connection, event_id: str, reason: str) -> bool:
+    """Close an event for good; False when there is none that could be closed."""
+    return bool(await connection.fetch(QUERIES.discard, event_id, reason))
+
+
+def _key(row: asyncpg.Record) -> EventKey:
+    return EventKey(account=row["account"], livemode=row["livemode"], id=row["id"])
+
+
+def _key_columns(keys: Sequence[EventKey]) -> tuple[list[str], list[bool], list[str]]:
+    return (
+        [key.account for key in keys],
+        [key.livemode for key in keys],
+        [key.id for key in keys],
+    )
+
+
+def _claimed(row: asyncpg.Record) -> ClaimedEvent:
+    return ClaimedEvent(
+        key=_key(row),
+        type=row["type"],
+        api_version=row["api_version"],
+        payload=row["payload"],
+        attempts=row["attempts"],
+        received_at=row["received_at"],
+        request_id=row["request_id"],
+    )

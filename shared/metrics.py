@@ -1,0 +1,32 @@
+"""The Prometheus metrics that operators rely on. Names and labels are promises."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+
+WEBHOOK_EVENTS = Counter(
+    "prepaid_webhook_events",
+    "Deliveries to the webhook endpoint, by what became of them.",
+    ["result"],
+)
+WEBHOOK_ACK_SECONDS = Histogram(
+    "prepaid_webhook_ack_seconds",
+    "From a delivery's first byte to its answer.",
+    buckets=_LATENCY_SECONDS,
+)
+INBOX_BACKLOG = Gauge("prepaid_inbox_backlog", "Events that are not settled, by state.", ["state"])
+INBOX_OLDEST_SECONDS = Gauge(
+    "prepaid_inbox_oldest_seconds", "Age of the oldest event that is due and not settled."
+)
+EVENT_TO_LEDGER_SECONDS = Histogram(
+    "prepaid_event_to_ledger_seconds",
+    "From an event's arrival to the commit of its effect.",
+    buckets=_LATENCY_SECONDS,
+)
+LEDGER_POSTINGS = Counter(
+    "prepaid_ledger_postings",
+    "Ledger postings, by transaction type and result.",
+    ["type", "result"],
+)

@@ -1,0 +1,52 @@
+"""Amounts: exact decimals in credits, and their conversion from Stripe's minor units."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+CREDIT_DECIMALS_MAX = 9
+CREDIT_QUANTUM = Decimal(1).scaleb(-CREDIT_DECIMALS_MAX)
+
+# Stripe counts an amount in the currency's smallest unit. ISK and UGX have no smaller unit any
+# more, but Stripe's API goes on taking them with two decimals; MGA counts as zero-decimal.
+# Source: https://docs.stripe.com/currencies#zero-decimal and #special-cases
+ZERO_DECIMAL_CURRENCIES = frozenset({
+    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga",
+    "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf",
+})  # fmt: skip
+THREE_DECIMAL_CURRENCIES = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
+
+
+def minor_unit_exponent(currency: str) -> int:
+    """Return how many decimals Stripe's integer amounts carry in this currency (ISO 4217)."""
+    code = currency.lower()
+    if code in ZERO_DECIMAL_CURRENCIES:
+        return 0
+    if code in THREE_DECIMAL_CURRENCIES:
+        return 3
+    return 2
+
+
+def credits_from_minor_units(amount: int, currency: str, credits_per_unit: Decimal) -> Decimal:
+    """Return the credits that a Stripe amount buys, exact to 9 decimals.
+
+    `amount` is Stripe's integer in minor units; `credits_per_unit` is what one whole currency
+    unit buys. Raises ValueError where the product needs more than 9 decimals: money is never
+    rounded.
+    """
+    value = Decimal(amount).scaleb(-minor_unit_exponent(currency)) * credits_per_unit
+    if value != value.quantize(CREDIT_QUANTUM):
+        raise ValueError(f"{amount} {currency} is not a whole number of 1e-9 credits")
+    return value
+
+
+def plain(value: Decimal) -> str:
+    """Write an amount for a person: every digit that counts, no exponent, no trailing zeros."""
+    return f"{value.normalize():f}" if value else "0"
+
+
+def json_number(value: Decimal) -> msgspec.Raw:
+    """Return an amount as a JSON number with every digit that counts, and no exponent."""
+    return msgspec.Raw(plain(value).encode())

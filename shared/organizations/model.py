@@ -1,0 +1,22 @@
+"""An organization: the customer who owns credits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+
+class Organization(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer. `currency` is ISO 4217 in lower case; its payments must be in it."""
+
+    id: UUID
+    slug: str
+    name: str
+    currency: str
+    email: str | None
+    status: str
+    stripe_customer_id: str | None
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,52 @@
+-- name: create
+-- Create an organization; nothing comes back where its slug or id is taken.
+INSERT INTO organizations (id, slug, name, currency, email)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: create_account
+-- Open the organization's account.
+INSERT INTO accounts (organization_id)
+VALUES ($1);
+
+-- name: by_reference
+-- Find an organization by its id or its slug.
+SELECT *
+FROM organizations
+WHERE id = $1 OR slug = $2;
+
+-- name: list_page
+-- A page of organizations, oldest first, after the last id seen.
+SELECT
+    o.*,
+    a.balance,
+    a.held
+FROM organizations AS o
+INNER JOIN accounts AS a ON o.id = a.organization_id
+WHERE $1::uuid IS NULL OR o.id > $1
+ORDER BY o.id
+LIMIT $2;
+
+-- name: show
+-- An organization with what it owns.
+SELECT
+    o.*,
+    a.balance,
+    a.held
+FROM organizations AS o
+INNER JOIN accounts AS a ON o.id = a.organization_id
+WHERE o.id = $1 OR o.slug = $2;
+
+-- name: keep_customers
+-- Remember the Stripe customer of organizations that have none yet.
+UPDATE organizations AS o
+SET stripe_customer_id = k.customer_id, updated_at = now()
+FROM unnest($1::uuid [], $2::text []) AS k (organization_id, customer_id)
+WHERE
+    o.id = k.organization_id
+    AND o.stripe_customer_id IS NULL
+    AND NOT EXISTS (
+        SELECT FROM organizations AS other
+        WHERE other.stripe_customer_id = k.customer_id
+    );

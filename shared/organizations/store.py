@@ -1,0 +1,60 @@
+"""The organizations' SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.db.queries import beside
+from shared.organizations.model import Organization
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+
+
+async def create(
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    slug: str,
+    name: str,
+    currency: str,
+    email: str | None,
+) -> Organization | None:
+    """Insert an organization and its account; None where its slug or id is taken."""
+    row = await connection.fetchrow(QUERIES.create, organization_id, slug, name, currency, email)
+    if row is None:
+        return None
+    await connection.execute(QUERIES.create_account, organization_id)
+    return Organization(**row)
+
+
+async def by_reference(
+    connection: Connection, organization_id: UUID | None, slug: str
+) -> Organization | None:
+    """Find an organization by id or slug."""
+    row = await connection.fetchrow(QUERIES.by_reference, organization_id, slug)
+    return Organization(**row) if row else None
+
+
+async def show(
+    connection: Connection, organization_id: UUID | None, slug: str
+) -> asyncpg.Record | None:
+    """Return an organization with its balance and held credits."""
+    return await connection.fetchrow(QUERIES.show, organization_id, slug)
+
+
+async def list_page(
+    connection: Connection, *, after: UUID | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return a page of organizations with their balances, oldest first."""
+    return await connection.fetch(QUERIES.list_page, after, limit)
+
+
+async def keep_customers(connection: Connection, customers: dict[UUID, str]) -> None:
+    """Remember the Stripe customer of organizations that have none yet."""
+    await connection.execute(QUERIES.keep_customers, list(customers), list(customers.values()))

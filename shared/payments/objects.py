@@ -1,0 +1,78 @@
+"""The translator: reads the Stripe objects that Prepaid uses, and nothing else of them.
+
+Stripe's API versions move and rename fields, and expand ids into objects. What Prepaid needs is
+read here, in every form it is known to have; a field that is missing or has another shape becomes
+a MalformedEventError that names it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from shared.errors import MalformedEventError
+
+AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL's bigint holds
+
+Amount = Annotated[int, msgspec.Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
+StripeId = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}$")]
+
+
+class Expanded(msgspec.Struct, frozen=True):
+    """An object that stands where an id can: all that is read of it is the id."""
+
+    id: StripeId
+
+
+Reference = StripeId | Expanded | None
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class PaymentIntent(msgspec.Struct, frozen=True):
+    """A PaymentIntent. Source: https://docs.stripe.com/api/payment_intents/object."""
+
+    id: StripeId
+    currency: Currency
+    status: str
+    amount_received: Amount
+    customer: Reference = None
+    latest_charge: Reference = None
+    metadata: dict[str, Any] | None = None
+
+
+class CheckoutSession(msgspec.Struct, frozen=True):
+    """A Checkout Session. Source: https://docs.stripe.com/api/checkout/sessions/object."""
+
+    id: StripeId
+    mode: str
+    payment_status: str
+    amount_total: Amount | None = None
+    currency: Currency | None = None
+    payment_intent: Reference = None
+    customer: Reference = None
+    client_reference_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class _Data(msgspec.Struct, frozen=True):
+    object: msgspec.Raw
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    data: _Data
+
+
+def read(payload: str, kind: type[S]) -> S:
+    """Return the event's object as the given kind; raise MalformedEventError, naming the field."""
+    try:
+        envelope = msgspec.json.decode(payload, type=_Envelope)
+        return msgspec.json.decode(envelope.data.object, type=kind)
+    except msgspec.MsgspecError as error:
+        raise MalformedEventError(f"Cannot read the event's {kind.__name__}: {error}") from None
+
+
+def reference_id(reference: Reference) -> str | None:
+    """Return the id, whether or not the object was expanded."""
+    return reference.id if isinstance(reference, Expanded) else reference

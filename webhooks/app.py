@@ -1,0 +1,16 @@
+"""The ingest edge as an aiohttp application."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from shared.config import Settings
+from shared.inbox.service import Inbox
+from webhooks.endpoint import StripeWebhook
+
+PATH = "/v1/webhooks/stripe"
+
+
+def routes(settings: Settings, inbox: Inbox) -> list[web.RouteDef]:
+    """Return the routes of this house."""
+    return [web.post(PATH, StripeWebhook(settings, inbox).handle)]

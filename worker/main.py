@@ -1,0 +1,44 @@
+"""The worker process: a listener for the doorbell, a sweeper for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import structlog
+
+from shared.config import Settings
+from shared.db.pool import create_pool
+from shared.events.service import Applier
+from shared.http import health, server
+from worker.drainer import Drainer
+from worker.listener import Listener
+from worker.sweeper import Sweeper
+
+log = structlog.get_logger("worker")
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; then finish the batches under way and return."""
+    stop = server.stop_signal()
+    async with create_pool(
+        settings.database_url,
+        size=settings.database_pool_size,
+        application_name="prepaid-worker",
+    ) as pool:
+        drainer = Drainer(pool, Applier(pool, settings.credits_per_unit), make_token=uuid4)
+        metrics_runner = None
+        if settings.worker_port is not None:
+            app = server.create_app(
+                health.routes(required={"postgres": lambda: pool.fetchval("SELECT 1")}, optional={})
+            )
+            metrics_runner, _ = await server.start(app, settings.host, settings.worker_port)
+        log.info("worker.ready")
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(Listener(settings.redis_url, drainer).run(stop))
+            loops.create_task(Sweeper(pool, drainer).run(stop))
+            await stop.wait()
+            drainer.stop()
+        if metrics_runner is not None:
+            await metrics_runner.cleanup()
+    log.info("worker.stopped")
