@@ -54,7 +54,7 @@ check: lint test ## What CI runs
 
 .PHONY: bench
 bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes

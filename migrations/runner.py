@@ -16,7 +16,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 HERE = Path(__file__).parent
@@ -103,7 +103,9 @@ def _config(output: io.StringIO | None = None) -> Config:
 def _engine(database_url: str) -> Any:
     # The driver reads the URL itself, so that every form libpq knows is taken.
     return create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(database_url)
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(database_url),
+        poolclass=NullPool,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sandbox.home import home_path
 from shared.config import Settings, load
 
 ENV_FILE = "env"
@@ -12,7 +13,7 @@ ENV_FILE = "env"
 
 def home() -> Path:
     """Return the folder of the embedded servers."""
-    return Path(os.environ.get("PREPAID_HOME", ".prepaid")).absolute()
+    return home_path()
 
 
 def environment() -> dict[str, str]:

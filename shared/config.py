@@ -42,6 +42,7 @@ class Settings:
     credits_per_unit: Decimal = Decimal(1)
     database_pool_size: int = 10
     worker_port: int | None = None
+    lease_seconds: int = 30
 
     @property
     def livemode(self) -> bool:
@@ -65,6 +66,7 @@ def load(env: Mapping[str, str]) -> Settings:
         credits_per_unit=credits_per_unit(env),
         database_pool_size=_read(env, "PREPAID_DATABASE_POOL_SIZE", "10", _pool_size),
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
+        lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
     )
     _refuse_mixed_modes(settings)
     return settings
@@ -174,6 +176,14 @@ def _positive_decimal(text: str) -> Decimal:
     if not number.is_finite() or number <= 0:
         raise ValueError
     return number
+
+
+def _lease_seconds(text: str) -> int:
+    """Set it to a whole number of seconds from 1 to 3600."""
+    seconds = int(text)
+    if not 1 <= seconds <= 3600:  # noqa: PLR2004 - the sentence above
+        raise ValueError
+    return seconds
 
 
 def _pool_size(text: str) -> int:

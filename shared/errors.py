@@ -105,6 +105,13 @@ class UnavailableError(PrepaidError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class StripeFailedError(PrepaidError):
+    """Stripe refused, or could not be reached."""
+
+    status = HTTPStatus.BAD_GATEWAY
+    type = "stripe_error"
+
+
 class ConfigError(PrepaidError):
     """A setting is wrong or missing."""
 

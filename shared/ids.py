@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from uuid import UUID
 
 TRANSACTION_PREFIX = "ct_"
+
+_PROCESS = os.urandom(8).hex()
+_requests = itertools.count(1)
 
 
 def new_id(unix_ms: int | None = None, random_bytes: bytes | None = None) -> UUID:
@@ -25,6 +29,11 @@ def new_id(unix_ms: int | None = None, random_bytes: bytes | None = None) -> UUI
 def transaction_public_id(transaction_id: UUID) -> str:
     """Return the `ct_…` form of a ledger transaction's UUID."""
     return TRANSACTION_PREFIX + transaction_id.hex
+
+
+def new_request_id() -> str:
+    """Return an id for a request: random for this process, then counted."""
+    return f"req_{_PROCESS}{next(_requests):08x}"
 
 
 def parse_id(text: str) -> UUID | None:

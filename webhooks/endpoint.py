@@ -6,21 +6,24 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import structlog
 from aiohttp import web
 
 from shared import metrics
 from shared.config import Settings
 from shared.errors import PayloadTooLargeError, PrepaidError, RequestTimeoutError
 from shared.http.envelope import json_response
+from shared.http.server import BODY_BYTES_MAX
 from shared.inbox import rules
 from shared.inbox.model import Delivery, Receipt
 from shared.inbox.service import Inbox
 from shared.payments.signature import verify
 
-log = structlog.get_logger("webhooks")
-
 BODY_SECONDS_MAX = 10
+
+_COUNTERS = {
+    result: metrics.WEBHOOK_EVENTS.labels(result)
+    for result in ("received", "duplicate", "quarantined", "refused", "failed")
+}
 
 
 class StripeWebhook:
@@ -45,10 +48,10 @@ class StripeWebhook:
         try:
             receipt = await self._receive(request)
         except PrepaidError as error:
-            metrics.WEBHOOK_EVENTS.labels("refused" if error.status < 500 else "failed").inc()  # noqa: PLR2004
+            _COUNTERS["refused" if error.status < 500 else "failed"].inc()  # noqa: PLR2004
             raise
         except Exception:
-            metrics.WEBHOOK_EVENTS.labels("failed").inc()
+            _COUNTERS["failed"].inc()
             raise
         finally:
             metrics.WEBHOOK_ACK_SECONDS.observe(time.perf_counter() - started)
@@ -72,20 +75,15 @@ class StripeWebhook:
             Delivery(header, payload, request["request_id"], quarantine)
         )
         result = "duplicate" if receipt.duplicate else "quarantined" if quarantine else "received"
-        metrics.WEBHOOK_EVENTS.labels(result).inc()
-        log.info(
-            "webhooks.received",
-            result=result,
-            event_id=header.id,
-            type=header.type,
-            request_id=request["request_id"],
-        )
+        _COUNTERS[result].inc()
         return receipt
 
 
 async def _read_body(request: web.Request) -> bytes:
-    if (request.content_length or 0) > rules.BODY_BYTES_MAX:
-        raise PayloadTooLargeError(f"The body is over {rules.BODY_BYTES_MAX} bytes.")
+    if (request.content_length or 0) > BODY_BYTES_MAX:
+        raise PayloadTooLargeError(f"The body is over {BODY_BYTES_MAX} bytes.")
+    if request.content.is_eof():  # it came with the head, as nearly all do
+        return await request.read()
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await request.read()  # bounded by the application's client_max_size

@@ -20,6 +20,7 @@ POLL_SECONDS = 0.005
 JOBS_AT_ONCE_MAX = 8
 JOB_SECONDS_MAX = 600
 RECONNECT_SECONDS = 1.0
+CANCEL_SECONDS = 0.1
 
 
 class Listener:
@@ -53,7 +54,10 @@ class Listener:
     async def _end(self, worker: Worker, listening: asyncio.Task[None]) -> Exception | None:
         """Stop taking jobs, wait for those that run, and say what ended the worker, if anything."""
         worker.allow_pick_jobs = False
-        listening.cancel()
+        while not listening.done():
+            # redis-py may swallow a cancellation while it connects: so it is asked again.
+            listening.cancel()
+            await asyncio.wait({listening}, timeout=CANCEL_SECONDS)
         found: Exception | None = None
         for outcome in await asyncio.gather(
             listening, *worker.tasks.values(), return_exceptions=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
@@ -26,7 +27,12 @@ async def run(settings: Settings) -> None:
         size=settings.database_pool_size,
         application_name="prepaid-worker",
     ) as pool:
-        drainer = Drainer(pool, Applier(pool, settings.credits_per_unit), make_token=uuid4)
+        drainer = Drainer(
+            pool,
+            Applier(pool, settings.credits_per_unit),
+            make_token=uuid4,
+            lease=timedelta(seconds=settings.lease_seconds),
+        )
         metrics_runner = None
         if settings.worker_port is not None:
             app = server.create_app(

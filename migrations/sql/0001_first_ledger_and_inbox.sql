@@ -108,7 +108,7 @@ CREATE TABLE stripe_events (
     reason text,
     error_class text,
     error_trace text,
-    PRIMARY KEY (account, livemode, id),
+    PRIMARY KEY (id, account, livemode),
     CONSTRAINT stripe_events_state_known CHECK (
         state IN (
             'received', 'retrying', 'applied', 'ignored', 'dead', 'discarded', 'quarantined'
@@ -140,7 +140,6 @@ CREATE INDEX stripe_events_by_state ON stripe_events (state, received_at DESC)
 WHERE state IN ('dead', 'quarantined', 'retrying');
 
 CREATE INDEX stripe_events_by_arrival ON stripe_events (received_at DESC, id DESC);
-CREATE INDEX stripe_events_by_id ON stripe_events (id);
 
 -- Event types whose handler keeps failing unexpectedly: they wait instead of filling the dead letters.
 CREATE TABLE event_breakers (

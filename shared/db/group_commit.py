@@ -1,6 +1,6 @@
 """Group commit: concurrent callers share one transaction, and nobody waits on purpose.
 
-What arrives while one flush is in flight is the next batch. An idle caller is flushed at once;
+What arrives while flushes are in flight is the next batch. An idle caller is flushed at once;
 under load the batch grows by itself to what the database can take. There is no time window: a
 fixed wait of 2 ms was measured to cost a third of the throughput.
 """
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Collects items into batches for one `flush` at a time.
+    """Collects items into batches for a few `flush` calls at a time.
 
     `flush` takes the items of a batch and returns a result for each, in order; an exception in
     place of a result reaches that caller alone, an exception from `flush` reaches all of them.
@@ -28,6 +28,7 @@ class GroupCommit(Generic[Item, Result]):
         self,
         flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
+        flushes_at_once_max: int = 1,
         batch_rows_max: int = 500,
         pending_rows_max: int = 20_000,
     ) -> None:
@@ -35,7 +36,8 @@ class GroupCommit(Generic[Item, Result]):
         self._batch_rows_max = batch_rows_max
         self._pending_rows_max = pending_rows_max
         self._pending: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._flushes_at_once_max = flushes_at_once_max
+        self._flushers: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
         """Return the item's result after the transaction that holds it has committed.
@@ -47,23 +49,22 @@ class GroupCommit(Generic[Item, Result]):
             raise UnavailableError("Too many requests wait for the database; try again.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._pending.append((item, future))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush_until_empty())
+        if len(self._flushers) < self._flushes_at_once_max:
+            flusher = asyncio.create_task(self._flush_until_empty())
+            self._flushers.add(flusher)
+            flusher.add_done_callback(self._flushers.discard)
         return await future
 
     async def drain(self) -> None:
         """Wait until everything that was submitted has its answer (for a clean stop)."""
-        if self._flusher is not None:
-            await self._flusher
+        while self._flushers:
+            await asyncio.wait(self._flushers)
 
     async def _flush_until_empty(self) -> None:
-        try:
-            while self._pending:
-                batch = self._pending[: self._batch_rows_max]
-                del self._pending[: self._batch_rows_max]
-                await self._flush_batch(batch)
-        finally:
-            self._flusher = None
+        while self._pending:
+            batch = self._pending[: self._batch_rows_max]
+            del self._pending[: self._batch_rows_max]
+            await self._flush_batch(batch)
 
     async def _flush_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

@@ -26,10 +26,14 @@ from shared.events.model import (
 from shared.ids import parse_id
 from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.money import credits_from_minor_units
-from shared.payments.objects import CheckoutSession, PaymentIntent, read, reference_id
-
-ORGANIZATION_METADATA = "organization_id"
-PURCHASE_METADATA = "purchase_id"
+from shared.payments.objects import (
+    ORGANIZATION_METADATA,
+    PURCHASE_METADATA,
+    CheckoutSession,
+    PaymentIntent,
+    read,
+    reference_id,
+)
 
 
 def interpret(event_type: str, payload: str) -> Meaning:

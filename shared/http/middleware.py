@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from uuid import uuid4
 
 import structlog
 from aiohttp import web
@@ -12,6 +11,7 @@ from aiohttp.typedefs import Handler
 from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError, UnavailableError
 from shared.http.envelope import error_response, from_http_exception
+from shared.ids import new_request_id
 
 log = structlog.get_logger("http")
 
@@ -28,7 +28,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
     """
     request_id = request.headers.get(REQUEST_ID, "")
     if not _ACCEPTABLE_ID.fullmatch(request_id):
-        request_id = f"req_{uuid4().hex}"
+        request_id = new_request_id()
     request["request_id"] = request_id
     try:
         response = await handler(request)

@@ -41,8 +41,7 @@ class EventHeader(msgspec.Struct, frozen=True):
     api_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """A verified event on its way into the inbox. `quarantine` says why it must not be applied."""
 
     header: EventHeader
@@ -51,16 +50,14 @@ class Delivery:
     quarantine: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """The event is durable. `duplicate`: it was before this delivery."""
 
     event_id: str
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class EventKey:
+class EventKey(msgspec.Struct, frozen=True, order=True):
     """What makes an event one: Stripe's id within an account and a mode."""
 
     account: str

@@ -10,7 +10,6 @@ import msgspec
 from shared.errors import EventError, InvalidRequestError
 from shared.inbox.model import ClaimedEvent, EventHeader, EventState, Settlement
 
-BODY_BYTES_MAX = 1024 * 1024
 EVENT_ID_LENGTH_MAX = 255
 ATTEMPTS_MAX = 8
 BACKOFF_SECONDS_FIRST = 1

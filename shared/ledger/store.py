@@ -40,6 +40,13 @@ async def balance(connection: Connection, organization_id: UUID) -> asyncpg.Reco
     return await connection.fetchrow(QUERIES.balance, organization_id)
 
 
+async def transaction_after(
+    connection: Connection, organization_id: UUID, seq: int
+) -> asyncpg.Record | None:
+    """Return the first row of an organization after a given seq, if there is one."""
+    return await connection.fetchrow(QUERIES.transaction_after, organization_id, seq)
+
+
 def _result(organization_id: UUID, row: asyncpg.Record) -> PostingResult:
     return PostingResult(
         organization_id=organization_id,

@@ -6,17 +6,36 @@ idempotency key and can ask Stripe what became of the first try.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import stripe
+
+from shared.errors import StripeFailedError
 
 STRIPE_SECONDS_MAX = 30
 
 
-def create_client(api_key: str, api_base: str) -> stripe.StripeClient:
-    """Return a client for the given address: Stripe's own, or a stand-in's."""
+@asynccontextmanager
+async def stripe_client(api_key: str, api_base: str) -> AsyncIterator[stripe.StripeClient]:
+    """Give a client for Stripe's address or a stand-in's; its connections close at the end."""
     stripe.enable_telemetry = False
-    return stripe.StripeClient(
-        api_key,
-        base_addresses={"api": api_base},
-        max_network_retries=0,
-        http_client=stripe.AIOHTTPClient(timeout=STRIPE_SECONDS_MAX),
-    )
+    http_client = stripe.AIOHTTPClient(timeout=STRIPE_SECONDS_MAX)
+    try:
+        yield stripe.StripeClient(
+            api_key,
+            base_addresses={"api": api_base},
+            max_network_retries=0,
+            http_client=http_client,
+        )
+    finally:
+        await http_client.close_async()  # type: ignore[no-untyped-call] # stripe leaves it bare
+
+
+async def check_key(api_key: str, api_base: str) -> None:
+    """Ask Stripe for one event; raise StripeFailedError where it is away or refuses the key."""
+    async with stripe_client(api_key, api_base) as client:
+        try:
+            await client.v1.events.list_async({"limit": 1})
+        except stripe.StripeError as error:
+            raise StripeFailedError(str(error).partition("\n")[0]) from error

@@ -13,6 +13,10 @@ import msgspec
 
 from shared.errors import MalformedEventError
 
+# What Prepaid writes into the metadata of the objects that it creates, to know them again.
+ORGANIZATION_METADATA = "organization_id"
+PURCHASE_METADATA = "purchase_id"
+
 AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL's bigint holds
 
 Amount = Annotated[int, msgspec.Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]

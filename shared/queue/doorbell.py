@@ -18,7 +18,7 @@ from shared.queue.connection import QUEUE_NAME
 log = structlog.get_logger("doorbell")
 
 DRAIN_JOB = "drain_inbox"
-RING_INTERVAL_SECONDS = 0.002
+RING_INTERVAL_SECONDS = 0.005
 # As many rings as this already wait, unanswered: one of them will find our event as well. Without
 # the bound, a worker that is away for a day would come back to millions of rings.
 PENDING_RINGS_MAX = 64

@@ -1,0 +1,64 @@
+"""The servers that ingest is compared with: the same application, with less done in the handler.
+
+`noop` reads the body and answers. `single` does what the endpoint does, but with one INSERT and one
+commit for each request.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import uvloop
+from aiohttp import web
+
+from ops.environment import settings as read_settings
+from shared import logging
+from shared.db.pool import create_pool
+from shared.http import server
+from shared.http.envelope import json_response
+from shared.inbox import rules, store
+from shared.inbox.model import Delivery
+from shared.payments.signature import verify
+from webhooks.app import PATH
+
+SINGLE_CONNECTIONS = 8
+
+
+async def _run(kind: str) -> None:
+    settings = read_settings()
+    logging.configure(settings.log_format, settings.log_level)
+    async with create_pool(
+        settings.database_url, size=SINGLE_CONNECTIONS, application_name="prepaid-bench"
+    ) as pool:
+
+        async def noop(request: web.Request) -> web.Response:
+            await request.read()
+            return json_response({"received": True})
+
+        async def single(request: web.Request) -> web.Response:
+            header, payload = rules.read_header(await request.read())
+            verify(
+                payload,
+                request.headers.get("Stripe-Signature"),
+                settings.stripe_webhook_secrets,
+                unix_now=int(time.time()),
+            )
+            delivery = Delivery(header, payload, request["request_id"], None)
+            async with pool.acquire() as connection:
+                await store.receive(connection, [delivery])
+            return json_response({"received": True})
+
+        handler = {"noop": noop, "single": single}[kind]
+        stop = server.stop_signal()
+        app = server.create_app([web.post(PATH, handler)])
+        runner, port = await server.start(app, "127.0.0.1", 0)
+        sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}"}) + "\n")
+        sys.stdout.flush()
+        await stop.wait()
+        await runner.cleanup()
+
+
+if __name__ == "__main__":
+    uvloop.run(_run(sys.argv[1]))

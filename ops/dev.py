@@ -1,0 +1,139 @@
+"""`prepaid dev`: everything on this machine, from nothing to a paid purchase, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from migrations.runner import migrate
+from ops.environment import home, remove_env_file, write_env_file
+from ops.output import refuse
+from sandbox.kept import Kept
+from sandbox.servers import EmbeddedServers
+from sandbox.story import tell
+from sandbox.supervisor import Child, Supervisor
+from shared import logging
+from shared.access import service as access
+from shared.config import LogFormat, load
+from shared.db.pool import connect
+from shared.errors import PrepaidError
+from webhooks.app import PATH
+
+PORT_DEFAULT = 8000
+KEPT_FILE = "sandbox.json"
+
+
+def run() -> None:
+    """Start the embedded servers, the simulator, web and worker; tell the story; keep serving.
+
+    DATABASE_URL and REDIS_URL, when both are set, are used in place of the embedded servers. DEMO=0
+    skips the story. Nothing is left running when this ends.
+    """
+    logging.configure(LogFormat.CONSOLE, "WARNING")
+    try:
+        asyncio.run(_run())
+    except* KeyboardInterrupt:  # before the supervisor took the signals over
+        pass
+    except* (PrepaidError, OSError) as errors:
+        refuse("; ".join(map(str, errors.exceptions)))
+    print("stopped")
+
+
+async def _run() -> None:
+    given = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
+    if all(given.values()):
+        home().mkdir(parents=True, exist_ok=True)
+        await _serve(given)
+        return
+    print(f"starting PostgreSQL and Valkey in {_short(home())}", flush=True)
+    # The servers are the outer block: what uses them stops first.
+    async with EmbeddedServers(home()) as servers:
+        await _serve({"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url})
+
+
+async def _serve(servers: dict[str, str]) -> None:
+    await migrate(servers["DATABASE_URL"])
+    kept = Kept.read(home() / KEPT_FILE)
+    variables = servers | _sandbox_settings(kept)
+    write_env_file(variables)
+    try:
+        async with Supervisor() as supervisor:
+            await _start_processes(supervisor, variables)
+            key = await _working_key(variables["DATABASE_URL"], kept)
+            kept.write(home() / KEPT_FILE)
+            supervisor.say("ready")
+            if os.environ.get("DEMO", "1") != "0":
+                await tell(load(variables), supervisor.say)
+            for line in _addresses(variables, key):
+                supervisor.say(line)
+            await supervisor.wait()
+    finally:
+        remove_env_file()
+
+
+def _sandbox_settings(kept: Kept) -> dict[str, str]:
+    return {
+        "STRIPE_API_KEY": "sk_test_prepaid_sandbox",
+        "STRIPE_API_BASE": f"http://127.0.0.1:{kept.port('stripe')}",
+        "STRIPE_WEBHOOK_SECRETS": kept.secret(),
+        "HOST": "127.0.0.1",
+        "PORT": str(kept.port("web", wanted=int(os.environ.get("PORT", PORT_DEFAULT)))),
+        "PREPAID_WORKER_PORT": str(kept.port("worker")),
+        "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
+        "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
+    }
+
+
+async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) -> None:
+    web, stripe = _url(variables), variables["STRIPE_API_BASE"]
+    prepaid = [sys.executable, "-m", "ops"]
+    simulator = [sys.executable, "-m", "sandbox.stripe", "--state", str(home() / "stripe.sqlite")]
+    simulator += ["--port", stripe.rpartition(":")[2], "--webhook-url", web + PATH]
+    simulator += ["--webhook-secret", variables["STRIPE_WEBHOOK_SECRETS"]]
+    async with asyncio.TaskGroup() as starts:
+        for child in (
+            Child("stripe", simulator, ready='"ready"'),
+            Child("web", [*prepaid, "serve"], variables, ready='"ready"'),
+            Child("worker", [*prepaid, "worker"], variables, ready="worker.ready"),
+        ):
+            starts.create_task(supervisor.start(child))
+
+
+async def _working_key(database_url: str, kept: Kept) -> str:
+    """Return the key of last time while the database knows it, else a new one."""
+    connection = await connect(database_url, application_name="prepaid-dev")
+    try:
+        keys = await access.list_keys(connection)
+        works = {key["key_hint"] for key in keys if key["revoked_at"] is None}
+        if kept.api_key[-4:] not in works:
+            made = await access.create_key(
+                connection, name="sandbox", scope="admin", organization_id=None
+            )
+            kept.api_key = made["key"]
+    finally:
+        await connection.close()
+    return kept.api_key
+
+
+def _url(variables: dict[str, str]) -> str:
+    return f"http://127.0.0.1:{variables['PORT']}"
+
+
+def _addresses(variables: dict[str, str], key: str) -> list[str]:
+    return [
+        "",
+        f"Prepaid            {_url(variables)}  (health /readyz, metrics /metrics)",
+        f"webhook endpoint   {_url(variables)}{PATH}",
+        f"Stripe simulator   {variables['STRIPE_API_BASE']}  (a stand-in: no real money)",
+        f"PostgreSQL         {variables['DATABASE_URL']}",
+        f"API key            {key}",
+        "",
+        "In another terminal, in this folder:  .venv/bin/prepaid events list",
+        "Ctrl-C stops everything.",
+    ]
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

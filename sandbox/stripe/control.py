@@ -1,0 +1,198 @@
+"""The control API for tests and demonstrations, under `/_sim/`. No key is asked for.
+
+GET  /_sim/health                          -> {"ok": true, "now": seconds, "account": "acct_…"}
+POST /_sim/events                          {"type", "object"?, "created"?, "livemode"?, "account"?,
+                                           "id"?, "previous_attributes"?} -> the event. `object` is
+                                           laid over Stripe's example of its kind, or is the id of
+                                           an object that exists.
+POST /_sim/checkout/{cs_id}/pay            {"card"?: "4242…", "email"?, "authenticate"?: true|false}
+                                           -> the session. A decline is 402 with Stripe's error
+                                           body. A 3-D Secure card leaves the session open unless
+                                           `authenticate` answers the challenge.
+POST /_sim/payment_intents/{pi}/authenticate {"passed"?: true} -> the PaymentIntent, or the error
+POST /_sim/payment_intents/{pi}/settle     {"succeeded"?: true|false} -> the PaymentIntent: ends one
+                                           in `processing` (bank accounts); the test account
+                                           decides if nothing is said.
+POST /_sim/charges/{ch}/dispute            {"reason"?: "fraudulent"} -> the dispute
+POST /_sim/clock/advance                   {"seconds"} -> {"now"}
+GET  /_sim/deliveries                      -> {"data": [{event, type, endpoint, state, due,
+                                           attempts: [{number, at, status, error}]}]}
+POST /_sim/deliveries/flush                -> {"pending": n} once nothing is due or under way
+GET  /_sim/requests                        -> {"data": [{id, method, path, status, idempotency_key,
+                                           replayed, created}]}, the last 1,000, oldest first
+
+A body that is no JSON object, or lacks what is needed, is answered 400 in Stripe's error shape.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from sandbox.stripe import aftermath, errors, events, objects, settlement, webhooks
+from sandbox.stripe.pages import Pages
+from sandbox.stripe.simulator import Simulator
+from sandbox.stripe.store import Json
+
+CARD_DEFAULT: Final = "4242424242424242"
+KINDS_BY_EVENT: Final = {
+    "charge.dispute": "dispute",
+    "charge.refund": "refund",
+    "customer.subscription": "subscription",
+}
+Act = Callable[[Json, web.Request], Awaitable[Json]]
+
+
+def add_control(app: web.Application, simulator: Simulator) -> None:
+    """Add the control API's routes."""
+    control = Control(simulator)
+    for method, path, act in (
+        ("GET", "/_sim/health", control.health),
+        ("POST", "/_sim/events", control.inject_event),
+        ("POST", "/_sim/checkout/{id}/pay", control.pay),
+        ("POST", "/_sim/payment_intents/{id}/authenticate", control.authenticate),
+        ("POST", "/_sim/payment_intents/{id}/settle", control.settle),
+        ("POST", "/_sim/charges/{id}/dispute", control.dispute),
+        ("POST", "/_sim/clock/advance", control.advance_clock),
+        ("GET", "/_sim/deliveries", control.deliveries),
+        ("POST", "/_sim/deliveries/flush", control.flush),
+        ("GET", "/_sim/requests", control.requests),
+    ):
+        app.router.add_route(method, path, control.answering(act))
+
+
+class Control:
+    """Handlers of the control API."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._pages = Pages(simulator)
+
+    def answering(self, act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Wrap an act: JSON in, JSON out, refusals in Stripe's error shape."""
+
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                status, body = 200, await act(await _body(request), request)
+            except errors.ApiError as error:
+                status, body = error.status, error.body()
+            raw = objects.rendered(body, self._simulator.origin)
+            return web.Response(body=raw, status=status, content_type="application/json")
+
+        return handle
+
+    async def health(self, _given: Json, _request: web.Request) -> Json:
+        """Tell that it runs."""
+        simulator = self._simulator
+        return {"ok": True, "now": simulator.clock.now(), "account": simulator.account}
+
+    async def inject_event(self, given: Json, _request: web.Request) -> Json:
+        """Make up an event and deliver it like any other."""
+        event_type = _needed(given, "type", str)
+        subject = given.get("object", {})
+        if isinstance(subject, str):
+            subject = self._existing(subject)
+        else:
+            subject = _filled(event_type, subject)
+        with self._simulator.committed():
+            call = self._simulator.call()
+            data: Json = {"object": subject}
+            if "previous_attributes" in given:
+                data["previous_attributes"] = given["previous_attributes"]
+            values = {
+                "id": given.get("id") or call.ids.new("evt"),
+                "api_version": objects.API_VERSION,
+                "created": given.get("created", call.now),
+                "data": data,
+                "livemode": given.get("livemode", False),
+                "type": event_type,
+            }
+            if "account" in given:
+                values["account"] = given["account"]
+            event = events.publish(call, objects.new("event", values))
+        return events.with_pending(self._simulator.store, event)
+
+    async def pay(self, given: Json, request: web.Request) -> Json:
+        """Pay a session as its page would."""
+        session_id = request.match_info["id"]
+        card = given.get("card", CARD_DEFAULT)
+        session = self._pages.pay(session_id, card, given.get("email"))
+        if session["status"] == "open" and "authenticate" in given:
+            self._pages.authenticate(session["payment_intent"], passed=given["authenticate"])
+            session = self._existing(session_id)
+        return session
+
+    async def authenticate(self, given: Json, request: web.Request) -> Json:
+        """Answer a 3-D Secure challenge as its page would."""
+        passed = given.get("passed", True)
+        return self._pages.authenticate(request.match_info["id"], passed=passed)
+
+    async def settle(self, given: Json, request: web.Request) -> Json:
+        """Let the bank answer a payment that is processing."""
+        with self._simulator.committed():
+            call = self._simulator.call()
+            succeeded = given.get("succeeded")
+            return settlement.settle(call, request.match_info["id"], succeeded=succeeded)
+
+    async def dispute(self, given: Json, request: web.Request) -> Json:
+        """Let the cardholder dispute a charge."""
+        with self._simulator.committed():
+            call = self._simulator.call()
+            charge = call.load("charge", request.match_info["id"])
+            return aftermath.dispute(call, charge, given.get("reason", "fraudulent"))
+
+    async def advance_clock(self, given: Json, _request: web.Request) -> Json:
+        """Move the simulator's clock; what becomes due is delivered and expired."""
+        seconds = _needed(given, "seconds", (int, float))
+        now = self._simulator.clock.advance(seconds)
+        self._simulator.deliverer.wake()
+        return {"now": now}
+
+    async def deliveries(self, _given: Json, _request: web.Request) -> Json:
+        """List deliveries and their attempts."""
+        return {"data": webhooks.deliveries(self._simulator.store)}
+
+    async def flush(self, _given: Json, _request: web.Request) -> Json:
+        """Wait until nothing is due."""
+        await self._simulator.deliverer.flush()
+        row = self._simulator.store.execute(
+            "SELECT count(*) AS pending FROM deliveries WHERE state = 'pending'"
+        ).fetchone()
+        return {"pending": row["pending"]}
+
+    async def requests(self, _given: Json, _request: web.Request) -> Json:
+        """List the last API requests."""
+        return {"data": list(self._simulator.requests)}
+
+    def _existing(self, object_id: str) -> Json:
+        found = self._simulator.store.get(object_id)
+        if found is None:
+            raise errors.no_such("object", object_id, param="object")
+        return found
+
+
+async def _body(request: web.Request) -> Json:
+    raw = await request.read()
+    try:
+        given = json.loads(raw or b"{}")
+    except ValueError as error:
+        raise errors.malformed("The body must be JSON.") from error
+    if not isinstance(given, dict):
+        raise errors.malformed("The body must be a JSON object.")
+    return given
+
+
+def _needed(given: Json, name: str, kind: type | tuple[type, ...]) -> Any:
+    if name not in given:
+        raise errors.missing_parameter(name)
+    if not isinstance(given[name], kind):
+        raise errors.malformed(f"Invalid {name}", param=name)
+    return given[name]
+
+
+def _filled(event_type: str, given: Json) -> Json:
+    """Lay `given` over the example of the kind that events of this type are about."""
+    subject, _, _ = event_type.rpartition(".")
+    kind = given.get("object") or KINDS_BY_EVENT.get(subject, subject)
+    return {**(objects.example(kind) or {"object": kind}), **given}

@@ -1,0 +1,77 @@
+"""Disputes: answered with Stripe's test evidence they are won or lost.
+
+https://docs.stripe.com/testing#evidence
+"""
+
+from typing import Final
+
+from sandbox.stripe import charges, errors, events, lists
+from sandbox.stripe.call import Call
+from sandbox.stripe.params import Kind, Params, Shape, merge_metadata
+from sandbox.stripe.store import Json
+
+UPDATE: Final[Shape] = {
+    "evidence": Kind.FREE,
+    "expand": Kind.TEXTS,
+    "metadata": Kind.METADATA,
+    "submit": Kind.BOOLEAN,
+}
+LIST: Final[Shape] = {**lists.SHAPE, "charge": Kind.TEXT, "payment_intent": Kind.TEXT}
+WINNING: Final = "winning_evidence"
+LOSING: Final = "losing_evidence"
+
+
+def retrieve(call: Call, _params: Params, dispute_id: str) -> Json:
+    """GET /v1/disputes/{id}."""
+    return call.load("dispute", dispute_id)
+
+
+def update(call: Call, params: Params, dispute_id: str) -> Json:
+    """POST /v1/disputes/{id}: `winning_evidence` wins it, `losing_evidence` loses it."""
+    dispute = _open(call, dispute_id)
+    evidence = params.get("evidence", {})
+    dispute["evidence"] |= evidence
+    dispute["evidence_details"] |= {"has_evidence": bool(evidence)}
+    dispute["metadata"] = merge_metadata(dispute["metadata"], params.get("metadata"))
+    if evidence and params.get("submit", True):
+        dispute["evidence_details"]["submission_count"] += 1
+        dispute["status"] = "under_review"
+    call.store.save(dispute)
+    events.emit(call, "charge.dispute.updated", dispute)
+    verdict = evidence.get("uncategorized_text")
+    if dispute["status"] == "under_review" and verdict in {WINNING, LOSING}:
+        return _conclude(call, dispute, won=verdict == WINNING)
+    return dispute
+
+
+def close(call: Call, _params: Params, dispute_id: str) -> Json:
+    """POST /v1/disputes/{id}/close: give in."""
+    return _conclude(call, _open(call, dispute_id), won=False)
+
+
+def list_all(call: Call, params: Params) -> Json:
+    """GET /v1/disputes."""
+    equal = lists.filters(params, "charge", "payment_intent")
+    return lists.page(call, params, "dispute", "/v1/disputes", equal=equal)
+
+
+def _open(call: Call, dispute_id: str) -> Json:
+    dispute = retrieve(call, {}, dispute_id)
+    if dispute["status"] in {"won", "lost"}:
+        raise errors.invalid(f"This dispute is already closed: it was {dispute['status']}.")
+    return dispute
+
+
+def _conclude(call: Call, dispute: Json, *, won: bool) -> Json:
+    dispute["status"] = "won" if won else "lost"
+    if won:
+        charge = call.load("charge", dispute["charge"])
+        movement = charges.balance_transaction(
+            call, "adjustment", dispute["id"], dispute["amount"], charge
+        )
+        dispute["balance_transactions"].append(movement)
+    call.store.save(dispute)
+    events.emit(call, "charge.dispute.closed", dispute)
+    if won:
+        events.emit(call, "charge.dispute.funds_reinstated", dispute)
+    return dispute

@@ -1,0 +1,81 @@
+"""Events: a snapshot of what changed, kept for `GET /v1/events` and queued for every endpoint.
+
+https://docs.stripe.com/api/events
+"""
+
+from typing import Final
+
+from sandbox.stripe import lists, objects
+from sandbox.stripe.call import Call
+from sandbox.stripe.params import Kind, Params, Shape
+from sandbox.stripe.store import Json, Store
+
+LIST: Final[Shape] = {
+    **lists.SHAPE,
+    "type": Kind.TEXT,
+    "types": Kind.TEXTS,
+    "delivery_success": Kind.BOOLEAN,
+}
+
+
+def emit(call: Call, event_type: str, subject: Json, previous: Json | None = None) -> Json:
+    """Record that something happened and queue it; part of the caller's transaction.
+
+    `previous` holds the former values of changed fields, as in `*.updated` events.
+    """
+    data: Json = {"object": subject}
+    if previous is not None:
+        data["previous_attributes"] = previous
+    event = objects.new(
+        "event",
+        {
+            "id": call.ids.new("evt"),
+            "api_version": objects.API_VERSION,
+            "created": call.now,
+            "data": data,
+            "livemode": False,
+            "request": {"id": call.request_id, "idempotency_key": call.idempotency_key},
+            "type": event_type,
+        },
+    )
+    return publish(call, event)
+
+
+def publish(call: Call, event: Json) -> Json:
+    """Keep a finished event and queue one delivery for each endpoint that listens to its type."""
+    call.store.add(event)
+    for endpoint in call.store.execute(
+        "SELECT id, json_extract(body, '$.enabled_events') AS wanted FROM objects "
+        "WHERE object = 'webhook_endpoint' AND json_extract(body, '$.status') = 'enabled'"
+    ).fetchall():
+        if '"*"' in endpoint["wanted"] or f'"{event["type"]}"' in endpoint["wanted"]:
+            call.store.execute(
+                "INSERT INTO deliveries (event, endpoint, created, due) VALUES (?, ?, ?, ?)",
+                (event["id"], endpoint["id"], call.now, call.now),
+            )
+    return event
+
+
+def with_pending(store: Store, event: Json) -> Json:
+    """Show an event with the number of endpoints that have not taken it yet."""
+    row = store.execute(
+        "SELECT count(*) AS pending FROM deliveries WHERE event = ? AND state = 'pending'",
+        (event["id"],),
+    ).fetchone()
+    return {**event, "pending_webhooks": row["pending"]}
+
+
+def retrieve(call: Call, _params: Params, event_id: str) -> Json:
+    """GET /v1/events/{id}."""
+    return with_pending(call.store, call.load("event", event_id))
+
+
+def list_all(call: Call, params: Params) -> Json:
+    """GET /v1/events."""
+    types = params.get("types") or ([params["type"]] if "type" in params else [])
+    page = lists.page(call, params, "event", "/v1/events", types=types)
+    page["data"] = [with_pending(call.store, event) for event in page["data"]]
+    if "delivery_success" in params:
+        wanted: bool = params["delivery_success"]
+        page["data"] = [e for e in page["data"] if (e["pending_webhooks"] == 0) is wanted]
+    return page

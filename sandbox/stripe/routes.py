@@ -1,0 +1,131 @@
+"""Which endpoints the simulator has: method, path, function, parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sandbox.stripe import (
+    charges,
+    checkout,
+    customers,
+    disputes,
+    events,
+    invoices,
+    payment_intents,
+    payment_methods,
+    refunds,
+    webhook_endpoints,
+)
+from sandbox.stripe.params import Kind, Shape
+from sandbox.stripe.store import Json
+
+EXPAND: Final[Shape] = {"expand": Kind.TEXTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint; `{id}` parts of the path are handed to `act` in order."""
+
+    method: str
+    path: str
+    act: Callable[..., Json]
+    shape: Shape = field(default_factory=lambda: EXPAND)
+    required: tuple[str, ...] = ()
+
+
+ROUTES: Final = (
+    Route("POST", "/v1/customers", customers.create, customers.CREATE),
+    Route("GET", "/v1/customers", customers.list_all, customers.LIST),
+    Route("GET", "/v1/customers/{id}", customers.retrieve),
+    Route("POST", "/v1/customers/{id}", customers.update, customers.UPDATE),
+    Route("DELETE", "/v1/customers/{id}", customers.delete),
+    Route(
+        "GET",
+        "/v1/customers/{id}/payment_methods",
+        customers.list_payment_methods,
+        payment_methods.LIST_OF_CUSTOMER,
+    ),
+    Route("GET", "/v1/customers/{id}/payment_methods/{method}", customers.retrieve_payment_method),
+    Route(
+        "POST",
+        "/v1/payment_methods",
+        payment_methods.create,
+        payment_methods.CREATE,
+        ("type",),
+    ),
+    Route("GET", "/v1/payment_methods", payment_methods.list_all, payment_methods.LIST),
+    Route("GET", "/v1/payment_methods/{id}", payment_methods.retrieve),
+    Route("POST", "/v1/payment_methods/{id}", payment_methods.update, payment_methods.UPDATE),
+    Route(
+        "POST",
+        "/v1/payment_methods/{id}/attach",
+        payment_methods.attach,
+        payment_methods.ATTACH,
+        ("customer",),
+    ),
+    Route("POST", "/v1/payment_methods/{id}/detach", payment_methods.detach),
+    Route(
+        "POST",
+        "/v1/payment_intents",
+        payment_intents.create,
+        payment_intents.CREATE,
+        ("amount", "currency"),
+    ),
+    Route("GET", "/v1/payment_intents", payment_intents.list_all, payment_intents.LIST),
+    Route("GET", "/v1/payment_intents/{id}", payment_intents.retrieve),
+    Route("POST", "/v1/payment_intents/{id}", payment_intents.update, payment_intents.UPDATE),
+    Route(
+        "POST",
+        "/v1/payment_intents/{id}/confirm",
+        payment_intents.confirm,
+        payment_intents.CONFIRM,
+    ),
+    Route(
+        "POST", "/v1/payment_intents/{id}/cancel", payment_intents.cancel, payment_intents.CANCEL
+    ),
+    Route(
+        "POST",
+        "/v1/payment_intents/{id}/capture",
+        payment_intents.capture,
+        payment_intents.CAPTURE,
+    ),
+    Route("GET", "/v1/charges", charges.list_all, charges.LIST),
+    Route("GET", "/v1/charges/{id}", charges.retrieve),
+    Route("POST", "/v1/charges/{id}", charges.update, charges.UPDATE),
+    Route("GET", "/v1/balance_transactions/{id}", charges.retrieve_balance_transaction),
+    Route("POST", "/v1/refunds", refunds.create, refunds.CREATE),
+    Route("GET", "/v1/refunds", refunds.list_all, refunds.LIST),
+    Route("GET", "/v1/refunds/{id}", refunds.retrieve),
+    Route("POST", "/v1/refunds/{id}", refunds.update, refunds.UPDATE),
+    Route("GET", "/v1/disputes", disputes.list_all, disputes.LIST),
+    Route("GET", "/v1/disputes/{id}", disputes.retrieve),
+    Route("POST", "/v1/disputes/{id}", disputes.update, disputes.UPDATE),
+    Route("POST", "/v1/disputes/{id}/close", disputes.close),
+    Route(
+        "POST", "/v1/checkout/sessions", checkout.create, checkout.CREATE, ("mode", "success_url")
+    ),
+    Route("GET", "/v1/checkout/sessions", checkout.list_all, checkout.LIST),
+    Route("GET", "/v1/checkout/sessions/{id}", checkout.retrieve),
+    Route("POST", "/v1/checkout/sessions/{id}", checkout.update, checkout.UPDATE),
+    Route("POST", "/v1/checkout/sessions/{id}/expire", checkout.expire),
+    Route(
+        "GET",
+        "/v1/checkout/sessions/{id}/line_items",
+        checkout.list_line_items,
+        checkout.LIST_ITEMS,
+    ),
+    Route("GET", "/v1/events", events.list_all, events.LIST),
+    Route("GET", "/v1/events/{id}", events.retrieve),
+    Route("GET", "/v1/invoices/{id}", invoices.retrieve),
+    Route(
+        "POST",
+        "/v1/webhook_endpoints",
+        webhook_endpoints.create,
+        webhook_endpoints.CREATE,
+        ("enabled_events", "url"),
+    ),
+    Route("GET", "/v1/webhook_endpoints", webhook_endpoints.list_all, webhook_endpoints.LIST),
+    Route("GET", "/v1/webhook_endpoints/{id}", webhook_endpoints.retrieve),
+    Route("POST", "/v1/webhook_endpoints/{id}", webhook_endpoints.update, webhook_endpoints.UPDATE),
+    Route("DELETE", "/v1/webhook_endpoints/{id}", webhook_endpoints.delete),
+)

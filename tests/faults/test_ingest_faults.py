@@ -1,0 +1,224 @@
+"""Real processes, real faults: every event that got a 200 is applied, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+import redis.asyncio
+
+from migrations.runner import migrate
+from sandbox.product import WebProcess, WorkerProcess
+from sandbox.servers import EmbeddedServers
+from sandbox.signed_events import payment_intent_succeeded, signature
+from shared.db.pool import UNAVAILABLE
+from shared.organizations import service as organizations
+from webhooks.app import PATH
+
+SECRET = "whsec_test_faults"
+LEASE_SECONDS = "2"
+CREDITS = 10
+SETTLED_SECONDS_MAX = 60
+
+
+@dataclass
+class System:
+    """Everything that runs, and the events that Stripe got a 200 for."""
+
+    servers: EmbeddedServers
+    web: WebProcess
+    worker: WorkerProcess
+    http: aiohttp.ClientSession
+    organization: str
+    accepted: set[str] = field(default_factory=set)
+    numbers: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
+
+    async def deliver(self, count: int) -> None:
+        """Deliver events at once; those that are not answered 200 are not counted as accepted."""
+        await asyncio.gather(*(self.deliver_one(f"n{self.numbers()}") for _ in range(count)))
+
+    async def deliver_one(self, name: str) -> bool:
+        body = payment_intent_succeeded(name, organization=self.organization)
+        headers = {"Stripe-Signature": signature(body, SECRET)}
+        try:
+            async with self.http.post(self.web.url + PATH, data=body, headers=headers) as response:
+                if response.status == 200:
+                    self.accepted.add(f"evt_{name}")
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def fetch(self, query: str) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.servers.database_url)
+        try:
+            return await connection.fetch(query)
+        finally:
+            await connection.close()
+
+    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(SETTLED_SECONDS_MAX):
+            while not await holds():  # noqa: ASYNC110 - other processes do the work
+                await asyncio.sleep(0.02)
+
+    async def applied(self) -> set[str]:
+        try:
+            rows = await self.fetch("SELECT id FROM stripe_events WHERE state = 'applied'")
+        except UNAVAILABLE:
+            return set()
+        return {row["id"] for row in rows}
+
+    async def everything_is_applied_once(self) -> None:
+        """Wait until all that was accepted is applied; then check each credit."""
+
+        async def settled() -> bool:
+            return self.accepted <= await self.applied()
+
+        await self.until(settled)
+        rows = await self.fetch(
+            "SELECT payment_intent_id, count(*) AS times FROM credit_transactions GROUP BY 1"
+        )
+        assert {row["times"] for row in rows} == {1}
+        assert {"evt_" + row["payment_intent_id"][3:] for row in rows} == await self.applied()
+        account = (await self.fetch("SELECT balance, last_seq FROM accounts"))[0]
+        assert account["last_seq"] == len(rows)
+        assert account["balance"] == CREDITS * len(rows)
+        assert self.web.is_running
+        assert self.worker.is_running
+
+
+@pytest.fixture
+async def system(tmp_path: Path) -> AsyncIterator[System]:
+    async with (
+        EmbeddedServers(tmp_path / "home", fsync=False, appendonly=False, keep=False) as servers,
+        aiohttp.ClientSession() as http,
+    ):
+        await migrate(servers.database_url)
+        connection = await asyncpg.connect(servers.database_url)
+        organization = await organizations.create(connection, slug="acme", name="Acme")
+        await connection.close()
+        environment = {
+            "DATABASE_URL": servers.database_url,
+            "REDIS_URL": servers.redis_url,
+            "STRIPE_API_KEY": "sk_test_faults",
+            "STRIPE_WEBHOOK_SECRETS": SECRET,
+            "PREPAID_LEASE_SECONDS": LEASE_SECONDS,
+        }
+        web = WebProcess(environment, tmp_path / "web.log")
+        worker = WorkerProcess(environment, tmp_path / "worker.log")
+        await web.start()
+        await worker.start()
+        try:
+            yield System(servers, web, worker, http, str(organization.id))
+        finally:
+            await worker.stop()
+            await web.stop()
+
+
+async def test_a_worker_killed_in_the_middle_of_its_work_loses_and_doubles_nothing(
+    system: System,
+) -> None:
+    for _ in range(3):
+        before = len(await system.applied())
+        delivering = asyncio.create_task(system.deliver(1000))
+
+        async def some_are_applied(before: int = before) -> bool:
+            return len(await system.applied()) > before
+
+        await system.until(some_are_applied)
+        system.worker.kill()
+        await system.worker.wait()
+        await delivering
+        assert len(system.accepted - await system.applied()) > 0, "it was killed too late"
+        await system.worker.start()
+    await system.everything_is_applied_once()
+    assert len(system.accepted) == 3000
+
+
+async def test_flushing_redis_with_events_pending_loses_nothing(system: System) -> None:
+    await system.worker.stop()
+    await system.deliver(300)
+    client = redis.asyncio.from_url(system.servers.redis_url)
+    assert await client.dbsize() > 0, "no ring was waiting"
+    await client.flushall()
+    await client.aclose()
+    await system.worker.start()
+    await system.everything_is_applied_once()
+    assert len(system.accepted) == 300
+
+
+async def test_events_are_taken_and_applied_while_redis_is_down_and_after(system: System) -> None:
+    await system.deliver(50)
+    await system.servers.valkey.kill()
+    await system.deliver(200)
+    await system.everything_is_applied_once()
+    assert len(system.accepted) == 250
+    await system.servers.valkey.start()
+    await system.deliver(50)
+    await system.everything_is_applied_once()
+    client = redis.asyncio.from_url(system.servers.redis_url)
+
+    async def the_worker_listens_again() -> bool:
+        return await client.zcard("prepaid:jobs") == 0
+
+    await system.until(the_worker_listens_again)
+    await client.aclose()
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_postgresql_restarted_under_load_loses_nothing_that_got_a_200(
+    system: System, mode: str
+) -> None:
+    stop = asyncio.Event()
+
+    async def stripe(lane: int) -> None:
+        # As Stripe does, what was not answered 200 is sent again.
+        for number in itertools.count():
+            while not await system.deliver_one(  # noqa: ASYNC110 - another process answers
+                f"lane{lane}n{number}"
+            ):
+                await asyncio.sleep(0.01)
+            if stop.is_set():
+                return
+
+    lanes = [asyncio.create_task(stripe(lane)) for lane in range(16)]
+
+    async def delivered(count: int) -> None:
+        target = len(system.accepted) + count
+
+        async def enough() -> bool:
+            return len(system.accepted) >= target
+
+        await system.until(enough)
+
+    await delivered(200)
+    await system.servers.postgres.restart(mode)  # type: ignore[arg-type] # a Literal, parametrized
+    await delivered(200)
+    stop.set()
+    await asyncio.gather(*lanes)
+    await system.everything_is_applied_once()
+
+
+async def test_a_web_process_killed_under_load_loses_nothing_that_got_a_200(
+    system: System,
+) -> None:
+    delivering = asyncio.create_task(system.deliver(1000))
+
+    async def some_are_accepted() -> bool:
+        return len(system.accepted) > 100
+
+    await system.until(some_are_accepted)
+    system.web.kill()
+    await system.web.wait()
+    await delivering
+    accepted = len(system.accepted)
+    assert 100 < accepted < 1000
+    await system.web.start()
+    await system.deliver(10)
+    assert len(system.accepted) == accepted + 10
+    await system.everything_is_applied_once()
