@@ -12,16 +12,16 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bench import events, ingest, wrk
 from bench.results import Ratio, table
 from migrations.runner import migrate
 from sandbox.servers import EmbeddedServers
 from shared.db.pool import connect
-from shared.organizations import service as organizations
 
 SECRET = "whsec_test_bench"  # noqa: S105 - signs the benchmark's own events
-Part = Callable[[Mapping[str, str], Path, str], Awaitable[list[Ratio]]]
+Part = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
 PARTS: dict[str, Part] = {"ingest": ingest.measure, "events": events.measure}
 
 
@@ -40,16 +40,29 @@ async def _run(names: list[str]) -> list[Ratio]:
     wrk.ensure_installed()
     with tempfile.TemporaryDirectory(prefix="prepaid-bench-") as name:
         folder = Path(name)
+        found: list[Ratio] = []
         async with _environment(folder) as environment:
-            await migrate(environment["DATABASE_URL"])
-            connection = await connect(environment["DATABASE_URL"], application_name="bench")
-            organization = await organizations.create(connection, slug="bench", name="Bench")
-            await connection.close()
-            found: list[Ratio] = []
             for part in names:
                 print(f"measuring {part} …", file=sys.stderr, flush=True)
-                found += await PARTS[part](environment, folder, str(organization.id))
-            return found
+                async with _fresh_database(environment["DATABASE_URL"], part) as url:
+                    found += await PARTS[part](environment | {"DATABASE_URL": url}, folder)
+        return found
+
+
+@asynccontextmanager
+async def _fresh_database(server_url: str, part: str) -> AsyncIterator[str]:
+    """Give each part a database of its own, so that none measures what another left behind."""
+    name = f"prepaid_bench_{part}"
+    admin = await connect(server_url, application_name="prepaid-bench")
+    await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await admin.execute(f"CREATE DATABASE {name}")
+    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    await migrate(url)
+    try:
+        yield url
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
 
 
 def main() -> int:

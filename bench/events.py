@@ -13,6 +13,7 @@ import asyncpg
 
 from bench import arq_jobs
 from bench.results import Ratio, percentile
+from bench.setting import create_organization
 from sandbox.product import WebProcess, WorkerProcess
 from sandbox.signed_events import payment_intent_succeeded, signature
 from shared.inbox import rules, store
@@ -26,9 +27,10 @@ ARQ_BACKLOG = 1_000
 MEBIBYTE = 1024 * 1024
 
 
-async def measure(environment: Mapping[str, str], folder: Path, organization: str) -> list[Ratio]:
+async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     """Measure our worker and an arq worker with default settings, one after the other."""
     redis_url = environment["REDIS_URL"]
+    organization = await create_organization(environment["DATABASE_URL"], "events")
     baseline = await arq_jobs.latencies(redis_url, per_second=PER_SECOND, seconds=SECONDS)
     web = WebProcess(environment, folder / "web-latency.log")
     worker = WorkerProcess(environment, folder / "worker-latency.log")

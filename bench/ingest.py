@@ -13,6 +13,7 @@ import msgspec
 
 from bench import wrk
 from bench.results import Ratio
+from bench.setting import create_organization
 from sandbox.product import WebProcess
 from webhooks.app import PATH
 
@@ -20,9 +21,10 @@ SECONDS = 6
 REQUESTS = 120_000
 
 
-async def measure(environment: Mapping[str, str], folder: Path, organization: str) -> list[Ratio]:
+async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     """Run the three servers one after the other under the same load."""
     secret = environment["STRIPE_WEBHOOK_SECRETS"]
+    organization = await create_organization(environment["DATABASE_URL"], "ingest")
     requests = folder / "requests"
     loads: dict[str, wrk.Load] = {}
     for name in ("noop", "single"):
