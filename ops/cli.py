@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.commands import events, keys, migrate, organizations
+from ops.commands import events, keys, ledger, migrate, organizations
 from ops.environment import settings
 from ops.output import AsJson, refuse
 from shared import logging
@@ -27,6 +27,7 @@ app.add_typer(migrate.app, name="migrate")
 app.add_typer(organizations.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(events.app, name="events")
+app.add_typer(ledger.app, name="ledger")
 
 
 @app.command()

@@ -129,7 +129,7 @@ async def _balance(stage: _Stage, organization: Organization) -> tuple[Any, int]
         row = await ledger.balance(connection, organization.id)
     if row is None:
         raise StoryError(f"{organization.slug} has no account")
-    return row["balance"], row["last_seq"]
+    return row.balance, row.last_seq
 
 
 async def _transaction_after(stage: _Stage, organization: Organization, seq: int) -> Any:

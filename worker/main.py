@@ -13,6 +13,7 @@ from shared.db.pool import create_pool
 from shared.events.service import Applier
 from shared.http import health, server
 from worker.drainer import Drainer
+from worker.expirer import Expirer
 from worker.listener import Listener
 from worker.sweeper import Sweeper
 
@@ -43,6 +44,7 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
             loops.create_task(Sweeper(pool, drainer).run(stop))
+            loops.create_task(Expirer(pool).run(stop))
             await stop.wait()
             drainer.stop()
         if metrics_runner is not None:

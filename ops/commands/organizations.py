@@ -85,7 +85,7 @@ def _public(row: dict[str, Any]) -> dict[str, Any]:
         "name": row["name"],
         "currency": row["currency"],
         "email": row["email"],
-        "status": row["status"],
+        "status": "active" if row["closed_at"] is None else "closed",
         "stripeCustomerId": row["stripe_customer_id"],
         "balance": row["balance"],
         "held": row["held"],

@@ -51,13 +51,20 @@ async def _prepare_connection(connection: Connection) -> None:
 
 
 async def connect(
-    database_url: str, *, application_name: str
+    database_url: str,
+    *,
+    application_name: str,
+    statement_seconds_max: int = STATEMENT_SECONDS_MAX,
 ) -> asyncpg.Connection[asyncpg.Record]:
-    """Open one connection with the house's settings."""
+    """Open one connection with the house's settings; a statement may be given more time."""
     connection = await asyncpg.connect(
         database_url,
         timeout=CONNECT_SECONDS_MAX,
-        server_settings={**_SERVER_SETTINGS, "application_name": application_name},
+        server_settings={
+            **_SERVER_SETTINGS,
+            "application_name": application_name,
+            "statement_timeout": f"{statement_seconds_max}s",
+        },
     )
     await _prepare_connection(connection)
     return connection

@@ -106,7 +106,7 @@ def _diff(posted: Sequence[PostingResult]) -> list[OrganizationDiff]:
     rows = sorted(posted, key=lambda result: (result.organization_id, result.seq or 0))
     diffs: dict[UUID, OrganizationDiff] = {}
     for row in rows:
-        assert row.id is not None and row.balance_after is not None  # noqa: S101, PT018 - posted
+        assert row.id and row.amount is not None and row.balance_after is not None  # noqa: S101, PT018 - posted
         diff = diffs.setdefault(
             row.organization_id,
             OrganizationDiff(

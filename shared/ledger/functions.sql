@@ -1,11 +1,15 @@
--- The one way into the ledger. Everything that changes a balance goes through ledger_post.
+-- The ledger's functions: everything that changes a balance goes through ledger_post.
+--
+-- Each works for one organization under the lock on its account row (ledger_post alone takes many, in
+-- the order of their ids). Rules for Citus hold: every statement names the organization, and what is
+-- volatile is read into a variable first.
 
--- The hash of a row: SHA-256 over the previous row's hash and the row's own fields, so that no row can
--- be changed, dropped or moved without breaking every hash after it.
+-- The hash of a row: SHA-256 over the previous row's hash and the row's own fields as a JSON array, so
+-- that no row can be changed, dropped or moved without breaking every hash after it.
 CREATE OR REPLACE FUNCTION ledger_row_hash(
     p_previous bytea,
     p_row credit_transactions
-) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT sha256(
         p_previous || convert_to(
             jsonb_build_array(
@@ -16,11 +20,17 @@ CREATE OR REPLACE FUNCTION ledger_row_hash(
                 p_row.amount,
                 p_row.counterparty,
                 p_row.balance_after,
+                p_row.consumed_after,
                 p_row.idempotency_key,
-                encode(p_row.request_digest, 'hex'),
-                (extract(EPOCH FROM p_row.effective_at) * 1000000)::bigint,
-                (extract(EPOCH FROM p_row.created_at) * 1000000)::bigint,
+                p_row.request_digest,
+                p_row.effective_at AT TIME ZONE 'UTC',
+                p_row.created_at AT TIME ZONE 'UTC',
                 p_row.description,
+                p_row.category,
+                p_row.quantity,
+                p_row.user_id,
+                p_row.grant_id,
+                p_row.hold_id,
                 p_row.payment_intent_id,
                 p_row.metadata
             )::text,
@@ -29,17 +39,190 @@ CREATE OR REPLACE FUNCTION ledger_row_hash(
     )
 $$;
 
--- Posts transfers of one organization, in the order given, in the caller's transaction.
+-- Burns an amount from the grants in their order, and returns the account as it is then. What no grant
+-- covers is debt: a range of consumption without a segment.
+CREATE OR REPLACE FUNCTION ledger_burn(
+    p_account accounts,
+    p_amount numeric
+) RETURNS accounts LANGUAGE plpgsql AS $$
+DECLARE
+    v_left numeric := p_amount;
+    v_grant record;
+    v_taken numeric;
+BEGIN
+    WHILE v_left > 0 LOOP
+        SELECT
+            g.id,
+            g.remaining
+        INTO v_grant
+        FROM credit_grants AS g
+        WHERE g.organization_id = p_account.organization_id AND NOT g.spent
+        ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
+        LIMIT 1;
+
+        IF p_account.burning_grant_id IS DISTINCT FROM v_grant.id THEN
+            UPDATE burn_segments AS s
+            SET upper = p_account.consumed
+            WHERE s.organization_id = p_account.organization_id AND s.upper IS NULL;
+            IF v_grant.id IS NOT NULL THEN
+                INSERT INTO burn_segments (organization_id, lower, grant_id)
+                VALUES (p_account.organization_id, p_account.consumed, v_grant.id);
+            END IF;
+            p_account.burning_grant_id := v_grant.id;
+        END IF;
+
+        v_taken := least(v_left, coalesce(v_grant.remaining, v_left));
+        p_account.consumed := p_account.consumed + v_taken;
+        v_left := v_left - v_taken;
+        IF v_grant.id IS NOT NULL THEN
+            UPDATE credit_grants AS g
+            SET remaining = g.remaining - v_taken
+            WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
+        END IF;
+    END LOOP;
+    RETURN p_account;
+END
+$$;
+
+-- Writes back what is left of the grant that a run of debits has burned from.
+CREATE OR REPLACE FUNCTION ledger_put_back(
+    p_organization_id uuid,
+    p_grant_id uuid,
+    p_remaining numeric
+) RETURNS void LANGUAGE sql AS $$
+    UPDATE credit_grants AS g
+    SET remaining = p_remaining
+    WHERE g.organization_id = p_organization_id AND g.id = p_grant_id
+$$;
+
+-- Opens a grant for a credit. Debt is paid with it first: the range of consumption that nothing had
+-- covered is now covered by this grant.
+CREATE OR REPLACE FUNCTION ledger_open_grant(
+    p_account accounts,
+    p_row credit_transactions,
+    p_priority smallint,
+    p_promotional boolean,
+    p_expires_at timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_debt numeric := greatest(-p_account.balance, 0);
+    v_covered numeric := least(v_debt, p_row.amount);
+BEGIN
+    INSERT INTO credit_grants (
+        organization_id,
+        id,
+        transaction_id,
+        seq,
+        original,
+        remaining,
+        priority,
+        promotional,
+        expires_at,
+        payment_intent_id,
+        created_at
+    ) VALUES (
+        p_account.organization_id,
+        p_row.grant_id,
+        p_row.id,
+        p_row.seq,
+        p_row.amount,
+        p_row.amount - v_covered,
+        p_priority,
+        p_promotional,
+        p_expires_at,
+        p_row.payment_intent_id,
+        p_row.created_at
+    );
+    IF v_covered > 0 THEN
+        INSERT INTO burn_segments (organization_id, lower, upper, grant_id)
+        VALUES (
+            p_account.organization_id,
+            p_account.consumed - v_debt,
+            p_account.consumed - v_debt + v_covered,
+            p_row.grant_id
+        );
+    END IF;
+END
+$$;
+
+-- Takes from the grants of one payment what is left of them, up to an amount; returns what it took.
+CREATE OR REPLACE FUNCTION ledger_take_from_payment(
+    p_organization_id uuid,
+    p_payment_intent_id text,
+    p_amount numeric
+) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE
+    v_grant record;
+    v_taken numeric := 0;
+BEGIN
+    FOR v_grant IN
+        SELECT
+            g.id,
+            least(g.remaining, p_amount) AS available
+        FROM credit_grants AS g
+        WHERE
+            g.organization_id = p_organization_id
+            AND g.payment_intent_id = p_payment_intent_id
+            AND NOT g.spent
+        ORDER BY g.seq
+    LOOP
+        EXIT WHEN v_taken >= p_amount;
+        UPDATE credit_grants AS g
+        SET remaining = g.remaining - least(v_grant.available, p_amount - v_taken)
+        WHERE g.organization_id = p_organization_id AND g.id = v_grant.id;
+        v_taken := v_taken + least(v_grant.available, p_amount - v_taken);
+    END LOOP;
+    RETURN v_taken;
+END
+$$;
+
+-- Closes the holds that have expired; returns what they had reserved.
+CREATE OR REPLACE FUNCTION ledger_expire_holds(
+    p_organization_id uuid,
+    p_now timestamptz
+) RETURNS numeric LANGUAGE sql AS $$
+    WITH expired AS (
+        UPDATE holds AS h
+        SET status = 'expired', closed_at = p_now
+        WHERE h.organization_id = p_organization_id AND h.status = 'active' AND h.expires_at <= p_now
+        RETURNING h.amount
+    )
+
+    SELECT coalesce(sum(e.amount), 0) FROM expired AS e
+$$;
+
+-- When the next grant or hold of an organization expires; NULL: none will.
+CREATE OR REPLACE FUNCTION ledger_next_due(p_organization_id uuid) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT least(
+        (
+            SELECT min(g.expires_at)
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.expires_at IS NOT NULL
+        ),
+        (
+            SELECT min(h.expires_at)
+            FROM holds AS h
+            WHERE h.organization_id = p_organization_id AND h.status = 'active'
+        )
+    )
+$$;
+
+-- Posts transfers of one organization, in the order given, in the caller's transaction; grants and holds
+-- that are due expire before them.
 --
--- A result for each: `posted`; `replayed` (this key was posted before with the same request: the first
--- row is the answer); `conflict` (this key was posted before with another request); `insufficient`
--- (the balance does not cover it); `unknown_organization`; `closed`. A refused posting leaves the rest
--- of its batch unharmed.
+-- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same request: the first
+-- row is the answer); `conflict` (this key was posted before with another request); `insufficient` (what
+-- is spendable does not cover it); `unknown_organization`; `closed`; `unknown_grant`, `nothing_left`
+-- (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A refused posting leaves the rest of
+-- its batch unharmed.
 CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_organization_id uuid,
     p_postings jsonb
 ) RETURNS TABLE (
-    ordinal integer,
     status text,
     id uuid,
     seq bigint,
@@ -50,11 +233,21 @@ CREATE OR REPLACE FUNCTION ledger_post_organization(
 #variable_conflict use_column
 DECLARE
     v_account accounts;
-    v_refusal text;
     v_posting record;
+    v_known credit_transactions;
     v_row credit_transactions;
     v_rows credit_transactions[] := '{}';
-    v_now timestamptz := now();
+    v_hold holds;
+    v_grant credit_grants;
+    v_now timestamptz := clock_timestamp();
+    v_due boolean;
+    v_burn numeric;
+    -- The burning grant, kept here while debits fit into it: no table is touched for them.
+    v_lot_id uuid;
+    v_lot_left numeric;
+    v_lot_changed boolean := FALSE;
+    v_lot_can_be_read boolean := FALSE;
+    v_due_changed boolean := FALSE;
 BEGIN
     -- The lock comes first: every statement after it sees what the holders before us committed.
     SELECT a.* INTO v_account
@@ -62,127 +255,337 @@ BEGIN
     WHERE a.organization_id = p_organization_id
     FOR UPDATE;
 
-    IF NOT found THEN
-        v_refusal := 'unknown_organization';
-    ELSIF (SELECT o.status FROM organizations AS o WHERE o.id = p_organization_id) = 'closed' THEN
-        v_refusal := 'closed';
+    -- Along a ledger, created_at never goes back: a moment is found in it by bisection.
+    v_now := greatest(clock_timestamp(), v_account.updated_at);
+    v_due := coalesce(v_account.next_due_at <= v_now, FALSE);
+    IF v_due THEN
+        v_account.held := v_account.held - ledger_expire_holds(p_organization_id, v_now);
     END IF;
 
     FOR v_posting IN
+        -- What has expired is posted first. Its ordinal is NULL: no caller waits for a result.
         SELECT
-            p.*,
-            decode(p.digest, 'hex') AS request_digest,
-            row_number() OVER (PARTITION BY p.key ORDER BY p.ordinal) > 1 AS repeated,
-            t.id AS known_id,
-            t.seq AS known_seq,
-            t.amount AS known_amount,
-            t.balance_after AS known_balance_after,
-            t.created_at AS known_created_at,
-            t.request_digest AS known_digest
-        FROM jsonb_to_recordset(p_postings) AS p (
-            ordinal integer,
-            id uuid,
-            type text,
-            amount numeric(38, 9),
-            counterparty text,
-            key text,
-            digest text,
-            effective_at timestamptz,
-            description text,
-            payment_intent_id text,
-            metadata jsonb,
-            may_overdraw boolean
-        )
-        LEFT JOIN credit_transactions AS t
-            ON t.organization_id = p_organization_id AND t.idempotency_key = p.key
-        ORDER BY p.ordinal
+            NULL::integer AS ordinal,
+            gen_random_uuid() AS id,
+            'expiration' AS type,
+            NULL::numeric(38, 9) AS amount,
+            'breakage' AS counterparty,
+            'expiration:' || g.id AS key,
+            sha256(convert_to('expiration:' || g.id, 'UTF8')) AS digest,
+            g.expires_at AS effective_at,
+            NULL AS description,
+            NULL AS category,
+            NULL::numeric(38, 9) AS quantity,
+            NULL AS user_id,
+            g.id AS grant_id,
+            NULL::uuid AS hold_id,
+            NULL AS payment_intent_id,
+            NULL::jsonb AS metadata,
+            NULL::smallint AS priority,
+            NULL::boolean AS promotional,
+            NULL::timestamptz AS expires_at,
+            FALSE AS may_overdraw,
+            FALSE AS repeated,
+            NULL::bigint AS known_seq
+        FROM credit_grants AS g
+        WHERE
+            v_due
+            AND g.organization_id = p_organization_id
+            AND NOT g.spent
+            AND g.expires_at <= v_now
+        UNION ALL
+        SELECT
+            p.ordinality::integer,
+            p.id,
+            p.type,
+            p.amount,
+            p.counterparty,
+            p.key,
+            decode(p.digest, 'hex'),
+            coalesce(p.effective_at, v_now),
+            p.description,
+            p.category,
+            p.quantity,
+            p.user_id,
+            p.grant_id,
+            p.hold_id,
+            p.payment_intent_id,
+            p.metadata,
+            p.priority,
+            p.promotional,
+            p.expires_at,
+            coalesce(p.may_overdraw, FALSE),
+            row_number() OVER (PARTITION BY p.key ORDER BY p.ordinality) > 1,
+            -- A look-up for each row, not a join: no statistics, however old, can make it a scan.
+            (
+                SELECT t.seq
+                FROM credit_transactions AS t
+                WHERE t.organization_id = p_organization_id AND t.idempotency_key = p.key
+            )
+        FROM ROWS FROM (
+            jsonb_to_recordset(p_postings) AS (
+                id uuid,
+                type text,
+                amount numeric(38, 9),
+                counterparty text,
+                key text,
+                digest text,
+                effective_at timestamptz,
+                description text,
+                category text,
+                quantity numeric(38, 9),
+                user_id text,
+                grant_id uuid,
+                hold_id uuid,
+                payment_intent_id text,
+                metadata jsonb,
+                priority smallint,
+                promotional boolean,
+                expires_at timestamptz,
+                may_overdraw boolean
+            )
+        ) WITH ORDINALITY AS p
+        ORDER BY ordinal NULLS FIRST, effective_at
     LOOP
-        ordinal := v_posting.ordinal;
         amount := v_posting.amount;
-
-        -- A key that stands twice in one batch: its first posting is not in the table yet.
-        IF v_posting.repeated AND v_posting.known_id IS NULL THEN
-            FOREACH v_row IN ARRAY v_rows LOOP
-                IF v_row.idempotency_key = v_posting.key THEN
-                    v_posting.known_id := v_row.id;
-                    v_posting.known_seq := v_row.seq;
-                    v_posting.known_amount := v_row.amount;
-                    v_posting.known_balance_after := v_row.balance_after;
-                    v_posting.known_created_at := v_row.created_at;
-                    v_posting.known_digest := v_row.request_digest;
-                END IF;
-            END LOOP;
-        END IF;
-
-        IF v_posting.known_id IS NOT NULL THEN
-            status := CASE
-                WHEN v_posting.known_digest = v_posting.request_digest THEN 'replayed'
-                ELSE 'conflict'
-            END;
-            id := v_posting.known_id;
-            seq := v_posting.known_seq;
-            amount := v_posting.known_amount;
-            balance_after := v_posting.known_balance_after;
-            created_at := v_posting.known_created_at;
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
+        balance_after := v_account.balance;
         id := NULL;
         seq := NULL;
         created_at := NULL;
-        balance_after := v_account.balance;
-        IF v_refusal IS NOT NULL THEN
-            status := v_refusal;
-            RETURN NEXT;
-            CONTINUE;
+        status := CASE
+            WHEN v_account.organization_id IS NULL THEN 'unknown_organization'
+            WHEN v_account.closed_at IS NOT NULL AND v_posting.ordinal IS NOT NULL THEN 'closed'
+        END;
+
+        -- This key has been posted before, in the table or (twice in one batch) a moment ago.
+        v_known := NULL;
+        IF v_posting.known_seq IS NOT NULL THEN
+            SELECT t.* INTO v_known
+            FROM credit_transactions AS t
+            WHERE t.organization_id = p_organization_id AND t.seq = v_posting.known_seq;
+        ELSIF v_posting.repeated THEN
+            SELECT r.* INTO v_known
+            FROM unnest(v_rows) AS r
+            WHERE r.idempotency_key = v_posting.key;
         END IF;
-        IF v_posting.amount < 0
-            AND NOT coalesce(v_posting.may_overdraw, FALSE)
-            AND v_account.balance + v_posting.amount - v_account.held < -v_account.overdraft_limit
-        THEN
-            status := 'insufficient';
+        IF v_known.id IS NOT NULL THEN
+            status := CASE
+                WHEN v_known.request_digest = v_posting.digest THEN 'replayed' ELSE 'conflict'
+            END;
+            id := v_known.id;
+            seq := v_known.seq;
+            amount := v_known.amount;
+            balance_after := v_known.balance_after;
+            created_at := v_known.created_at;
+        END IF;
+        IF status IS NOT NULL THEN
             RETURN NEXT;
             CONTINUE;
         END IF;
 
-        v_account.balance := v_account.balance + v_posting.amount;
-        v_account.last_seq := v_account.last_seq + 1;
+        -- Whatever looks at the grants must find in their table what is at hand here.
+        IF v_posting.type IN ('refund', 'dispute', 'expiration', 'void') OR amount > 0 THEN
+            IF v_lot_changed THEN
+                PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
+                v_lot_changed := FALSE;
+            END IF;
+            v_lot_id := NULL;
+            v_lot_left := NULL;
+            v_lot_can_be_read := FALSE;
+        END IF;
+
+        -- How much burns in order, and what else the type asks for.
+        v_burn := greatest(-amount, 0);
+        CASE v_posting.type
+            WHEN 'usage', 'adjustment' THEN
+                IF
+                    v_burn > 0
+                    AND NOT v_posting.may_overdraw
+                    AND v_account.balance - v_account.held - v_burn < -v_account.overdraft_limit
+                THEN
+                    status := 'insufficient';
+                END IF;
+            WHEN 'hold_capture' THEN
+                SELECT h.* INTO v_hold
+                FROM holds AS h
+                WHERE h.organization_id = p_organization_id AND h.id = v_posting.hold_id;
+                status := CASE
+                    WHEN v_hold.id IS NULL THEN 'unknown_hold'
+                    WHEN v_hold.status <> 'active' OR v_hold.expires_at <= v_now THEN 'hold_closed'
+                    WHEN v_burn <= v_hold.amount THEN NULL
+                    WHEN NOT v_posting.may_overdraw THEN 'exceeds_hold'
+                    WHEN
+                        v_account.balance - v_account.held - (v_burn - v_hold.amount)
+                        < -v_account.overdraft_limit
+                        THEN 'insufficient'
+                END;
+                IF status IS NULL THEN
+                    UPDATE holds AS h
+                    SET status = 'captured', captured_amount = v_burn, closed_at = v_now
+                    WHERE h.organization_id = p_organization_id AND h.id = v_hold.id;
+                    v_account.held := v_account.held - v_hold.amount;
+                    v_due_changed := TRUE;
+                END IF;
+            WHEN 'expiration', 'void' THEN
+                SELECT g.* INTO v_grant
+                FROM credit_grants AS g
+                WHERE g.organization_id = p_organization_id AND g.id = v_posting.grant_id;
+                status := CASE
+                    WHEN v_grant.id IS NULL THEN 'unknown_grant'
+                    WHEN v_grant.remaining = 0 THEN 'nothing_left'
+                END;
+                IF status IS NULL THEN
+                    amount := -v_grant.remaining;
+                    UPDATE credit_grants AS g
+                    SET remaining = 0, ended_at = v_now, ended_by = v_posting.type
+                    WHERE g.organization_id = p_organization_id AND g.id = v_grant.id;
+                    v_due_changed := TRUE;
+                END IF;
+            WHEN 'refund', 'dispute' THEN
+                v_burn := v_burn - ledger_take_from_payment(
+                    p_organization_id, v_posting.payment_intent_id, v_burn
+                );
+                v_due_changed := TRUE;
+            ELSE NULL;
+        END CASE;
+        IF status IS NOT NULL THEN
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
         v_row.organization_id := p_organization_id;
-        v_row.seq := v_account.last_seq;
+        v_row.seq := v_account.last_seq + 1;
         v_row.id := v_posting.id;
         v_row.type := v_posting.type;
-        v_row.amount := v_posting.amount;
+        v_row.amount := amount;
         v_row.counterparty := v_posting.counterparty;
-        v_row.balance_after := v_account.balance;
         v_row.idempotency_key := v_posting.key;
-        v_row.request_digest := v_posting.request_digest;
-        v_row.effective_at := coalesce(v_posting.effective_at, v_now);
+        v_row.request_digest := v_posting.digest;
+        v_row.effective_at := v_posting.effective_at;
         v_row.created_at := v_now;
         v_row.description := v_posting.description;
+        v_row.category := v_posting.category;
+        v_row.quantity := v_posting.quantity;
+        v_row.user_id := v_posting.user_id;
+        v_row.grant_id := v_posting.grant_id;
+        v_row.hold_id := v_posting.hold_id;
         v_row.payment_intent_id := v_posting.payment_intent_id;
-        v_row.metadata := coalesce(v_posting.metadata, '{}');
+        v_row.metadata := v_posting.metadata;
+
+        IF amount > 0 THEN
+            v_row.grant_id := v_row.id;
+            PERFORM ledger_open_grant(
+                v_account,
+                v_row,
+                coalesce(v_posting.priority, 50::smallint),
+                coalesce(v_posting.promotional, FALSE),
+                v_posting.expires_at
+            );
+            v_due_changed := TRUE;
+        ELSIF v_burn > 0 THEN
+            IF v_lot_id IS NULL AND v_lot_can_be_read THEN
+                SELECT
+                    g.id,
+                    g.remaining
+                INTO v_lot_id, v_lot_left
+                FROM credit_grants AS g
+                WHERE g.organization_id = p_organization_id AND g.id = v_account.burning_grant_id;
+            END IF;
+            IF v_burn < v_lot_left THEN
+                v_lot_left := v_lot_left - v_burn;
+                v_lot_changed := TRUE;
+                v_account.consumed := v_account.consumed + v_burn;
+            ELSE
+                IF v_lot_changed THEN
+                    PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
+                    v_lot_changed := FALSE;
+                END IF;
+                v_account := ledger_burn(v_account, v_burn);
+                v_lot_id := NULL;
+                v_lot_left := NULL;
+                v_lot_can_be_read := TRUE;
+            END IF;
+        END IF;
+
+        v_account.balance := v_account.balance + amount;
+        v_account.last_seq := v_row.seq;
+        v_row.balance_after := v_account.balance;
+        v_row.consumed_after := v_account.consumed;
         v_row.hash := ledger_row_hash(v_account.last_hash, v_row);
         v_account.last_hash := v_row.hash;
         v_rows := array_append(v_rows, v_row);
 
-        status := 'posted';
-        id := v_row.id;
-        seq := v_row.seq;
-        balance_after := v_row.balance_after;
-        created_at := v_now;
-        RETURN NEXT;
+        IF v_posting.ordinal IS NOT NULL THEN
+            status := 'posted';
+            id := v_row.id;
+            seq := v_row.seq;
+            balance_after := v_row.balance_after;
+            created_at := v_now;
+            RETURN NEXT;
+        END IF;
     END LOOP;
 
-    IF cardinality(v_rows) > 0 THEN
-        INSERT INTO credit_transactions SELECT r.* FROM unnest(v_rows) AS r;
-        UPDATE accounts AS a
-        SET
-            balance = v_account.balance,
-            last_seq = v_account.last_seq,
-            last_hash = v_account.last_hash,
-            updated_at = v_now
-        WHERE a.organization_id = p_organization_id;
+    IF v_lot_changed THEN
+        PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
+    END IF;
+    IF cardinality(v_rows) > 0 OR v_due THEN
+        PERFORM ledger_write(v_account, v_rows, v_now, v_due OR v_due_changed);
+    END IF;
+END
+$$;
+
+-- Writes what a run of postings came to: the rows, the usage totals, the account, and the recharge that
+-- these debits armed.
+CREATE OR REPLACE FUNCTION ledger_write(
+    p_account accounts,
+    p_rows credit_transactions [],
+    p_now timestamptz,
+    p_due_changed boolean
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_attempt_id uuid := gen_random_uuid();
+    v_next_due_at timestamptz := p_account.next_due_at;
+BEGIN
+    INSERT INTO credit_transactions SELECT r.* FROM unnest(p_rows) AS r;
+
+    INSERT INTO usage_totals AS u (organization_id, category, hour, quantity, cost, transactions)
+    SELECT
+        p_account.organization_id,
+        r.category,
+        date_trunc('hour', r.effective_at, 'UTC'),
+        sum(coalesce(r.quantity, 0)),
+        sum(-r.amount),
+        count(*)
+    FROM unnest(p_rows) AS r
+    WHERE r.type IN ('usage', 'hold_capture') AND r.category IS NOT NULL
+    GROUP BY 2, 3
+    ON CONFLICT (organization_id, category, hour) DO UPDATE
+    SET
+        quantity = u.quantity + excluded.quantity,
+        cost = u.cost + excluded.cost,
+        transactions = u.transactions + excluded.transactions;
+
+    IF p_due_changed THEN
+        v_next_due_at := ledger_next_due(p_account.organization_id);
+    END IF;
+    UPDATE accounts AS a
+    SET
+        balance = p_account.balance,
+        held = p_account.held,
+        consumed = p_account.consumed,
+        burning_grant_id = p_account.burning_grant_id,
+        next_due_at = v_next_due_at,
+        last_seq = p_account.last_seq,
+        last_hash = p_account.last_hash,
+        updated_at = p_now
+    WHERE a.organization_id = p_account.organization_id;
+
+    IF p_account.balance < p_account.recharge_below AND cardinality(p_rows) > 0 THEN
+        INSERT INTO recharge_attempts (organization_id, id, created_at)
+        VALUES (p_account.organization_id, v_attempt_id, p_now)
+        ON CONFLICT (organization_id)
+        WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+        DO NOTHING;
     END IF;
 END
 $$;
@@ -190,7 +593,6 @@ $$;
 -- Posts transfers of any mix of organizations in one round trip: `{"<organization id>": [posting, …]}`.
 -- Accounts are locked in the order of their ids, so that two batches never wait for each other.
 CREATE OR REPLACE FUNCTION ledger_post(p_postings jsonb) RETURNS TABLE (
-    ordinal integer,
     status text,
     id uuid,
     seq bigint,
@@ -206,7 +608,7 @@ BEGIN
             o.key::uuid AS organization_id,
             o.value AS postings
         FROM jsonb_each(p_postings) AS o
-        ORDER BY o.key::uuid
+        ORDER BY 1
     LOOP
         RETURN QUERY
         SELECT r.*
@@ -214,3 +616,192 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Reserves an amount for a time. A result as of a posting: `posted`, `replayed`, `conflict`,
+-- `insufficient`, `unknown_organization`, `closed`.
+CREATE OR REPLACE FUNCTION ledger_hold(
+    p_organization_id uuid,
+    p_id uuid,
+    p_amount numeric,
+    p_expires_at timestamptz,
+    p_key text,
+    p_digest bytea,
+    p_description text
+) RETURNS TABLE (status text, hold holds) LANGUAGE plpgsql AS $$
+DECLARE
+    v_account accounts;
+    v_now timestamptz;
+BEGIN
+    PERFORM ledger_post_organization(p_organization_id, '[]');  -- what is due expires first
+    SELECT a.* INTO v_account
+    FROM accounts AS a
+    WHERE a.organization_id = p_organization_id
+    FOR UPDATE;
+    v_now := greatest(clock_timestamp(), v_account.updated_at);
+
+    SELECT h.* INTO hold
+    FROM holds AS h
+    WHERE h.organization_id = p_organization_id AND h.idempotency_key = p_key;
+    status := CASE
+        WHEN v_account.organization_id IS NULL THEN 'unknown_organization'
+        WHEN hold.request_digest = p_digest THEN 'replayed'
+        WHEN hold.id IS NOT NULL THEN 'conflict'
+        WHEN v_account.closed_at IS NOT NULL THEN 'closed'
+        WHEN v_account.balance - v_account.held - p_amount < -v_account.overdraft_limit
+            THEN 'insufficient'
+        ELSE 'posted'
+    END;
+    IF status = 'posted' THEN
+        INSERT INTO holds AS h (
+            organization_id,
+            id,
+            amount,
+            idempotency_key,
+            request_digest,
+            expires_at,
+            created_at,
+            description
+        ) VALUES (
+            p_organization_id,
+            p_id,
+            p_amount,
+            p_key,
+            p_digest,
+            p_expires_at,
+            v_now,
+            p_description
+        )
+        RETURNING h.* INTO hold;
+        UPDATE accounts AS a
+        SET
+            held = v_account.held + p_amount,
+            next_due_at = least(v_account.next_due_at, p_expires_at),
+            updated_at = v_now
+        WHERE a.organization_id = p_organization_id;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- Gives a reservation up. A result: `posted`, `replayed` (it was released before), `unknown_hold`,
+-- `hold_closed` (it was captured, or has expired).
+CREATE OR REPLACE FUNCTION ledger_release(
+    p_organization_id uuid,
+    p_id uuid
+) RETURNS TABLE (status text, hold holds) LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz;
+BEGIN
+    PERFORM ledger_post_organization(p_organization_id, '[]');
+    SELECT greatest(clock_timestamp(), a.updated_at) INTO v_now
+    FROM accounts AS a
+    WHERE a.organization_id = p_organization_id
+    FOR UPDATE;
+    SELECT h.* INTO hold
+    FROM holds AS h
+    WHERE h.organization_id = p_organization_id AND h.id = p_id;
+    status := CASE
+        WHEN hold.id IS NULL THEN 'unknown_hold'
+        WHEN hold.status = 'released' THEN 'replayed'
+        WHEN hold.status <> 'active' THEN 'hold_closed'
+        ELSE 'posted'
+    END;
+    IF status = 'posted' THEN
+        UPDATE holds AS h
+        SET status = 'released', closed_at = v_now
+        WHERE h.organization_id = p_organization_id AND h.id = p_id
+        RETURNING h.* INTO hold;
+        UPDATE accounts AS a
+        SET
+            held = a.held - hold.amount,
+            next_due_at = ledger_next_due(p_organization_id),
+            updated_at = v_now
+        WHERE a.organization_id = p_organization_id;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- What an organization owned at a moment: the balance after its last row until then, found by bisection
+-- along seq, since created_at never goes back.
+CREATE OR REPLACE FUNCTION ledger_balance_at(
+    p_organization_id uuid,
+    p_moment timestamptz
+) RETURNS numeric LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_low bigint := 0;
+    v_high bigint;
+    v_middle bigint;
+BEGIN
+    SELECT a.last_seq INTO v_high FROM accounts AS a WHERE a.organization_id = p_organization_id;
+    WHILE v_low < v_high LOOP
+        v_middle := (v_low + v_high + 1) / 2;
+        IF (
+            SELECT t.created_at
+            FROM credit_transactions AS t
+            WHERE t.organization_id = p_organization_id AND t.seq = v_middle
+        ) <= p_moment THEN
+            v_low := v_middle;
+        ELSE
+            v_high := v_middle - 1;
+        END IF;
+    END LOOP;
+    RETURN coalesce(
+        (
+            SELECT t.balance_after
+            FROM credit_transactions AS t
+            WHERE t.organization_id = p_organization_id AND t.seq = v_low
+        ),
+        0
+    );
+END
+$$;
+
+-- The first row whose consumption goes beyond a point, found by bisection along seq, since consumed_after
+-- never goes back.
+CREATE OR REPLACE FUNCTION ledger_seq_beyond(
+    p_organization_id uuid,
+    p_consumed numeric
+) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_low bigint := 1;
+    v_high bigint;
+    v_middle bigint;
+BEGIN
+    SELECT a.last_seq + 1 INTO v_high FROM accounts AS a WHERE a.organization_id = p_organization_id;
+    WHILE v_low < v_high LOOP
+        v_middle := (v_low + v_high) / 2;
+        IF (
+            SELECT t.consumed_after
+            FROM credit_transactions AS t
+            WHERE t.organization_id = p_organization_id AND t.seq = v_middle
+        ) > p_consumed THEN
+            v_high := v_middle;
+        ELSE
+            v_low := v_middle + 1;
+        END IF;
+    END LOOP;
+    RETURN v_low;
+END
+$$;
+
+-- What the system's accounts come to: the other side of every transfer.
+CREATE OR REPLACE VIEW system_accounts AS
+SELECT
+    t.counterparty AS account,
+    -sum(t.amount) AS balance,
+    count(*) AS transactions
+FROM credit_transactions AS t
+GROUP BY t.counterparty;
+
+-- Every account of the ledger and what it comes to. The total is zero, or something is broken.
+CREATE OR REPLACE VIEW trial_balance AS
+SELECT
+    'organizations' AS account,
+    coalesce(sum(a.balance), 0) AS balance
+FROM accounts AS a
+UNION ALL
+SELECT
+    s.account,
+    s.balance
+FROM system_accounts AS s;

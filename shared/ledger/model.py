@@ -45,39 +45,121 @@ class PostingStatus(enum.StrEnum):
     REPLAYED = "replayed"
     CONFLICT = "conflict"
     INSUFFICIENT = "insufficient"
+    INVALID = "invalid"
     UNKNOWN_ORGANIZATION = "unknown_organization"
     CLOSED = "closed"
+    UNKNOWN_GRANT = "unknown_grant"
+    NOTHING_LEFT = "nothing_left"
+    UNKNOWN_HOLD = "unknown_hold"
+    HOLD_CLOSED = "hold_closed"
+    EXCEEDS_HOLD = "exceeds_hold"
 
 
-class Posting(msgspec.Struct, frozen=True, kw_only=True):
+class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A transfer that is asked for.
 
-    `amount` is in credits, at most 9 decimals, positive for what the organization gains. `key`
-    makes it idempotent within its organization; `digest` (hex SHA-256) stands for the request: the
-    same key with another digest is a conflict.
+    `amount` is in credits, at most 9 decimals: positive for what the organization gains, negative
+    for what it gives, None for a void (what is left is not the caller's to say). `key` makes it
+    idempotent within its organization; `digest` (hex SHA-256) stands for the request: the same key
+    with another digest is a conflict. Without one it is made from the posting's own fields.
+
+    A credit opens a grant with `priority` (0 to 100, lower burns first), `promotional` and
+    `expires_at`. A capture names its `hold_id`, a void its `grant_id`, a refund or dispute the
+    `payment_intent_id` whose grants it takes from first. `may_overdraw`: the usage has happened
+    already, post it whatever the balance (for a capture: it may exceed its hold, if covered).
     """
 
     organization_id: UUID
     id: UUID
     type: TransactionType
-    amount: Decimal
     counterparty: SystemAccount
     key: str
-    digest: str
+    amount: Decimal | None = None
+    digest: str | None = None
     effective_at: datetime | None = None
     description: str | None = None
+    category: str | None = None
+    quantity: Decimal | None = None
+    user_id: str | None = None
+    grant_id: UUID | None = None
+    hold_id: UUID | None = None
     payment_intent_id: str | None = None
-    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+    metadata: dict[str, Any] | None = None
+    priority: int | None = None
+    promotional: bool | None = None
+    expires_at: datetime | None = None
     may_overdraw: bool = False
 
 
 class PostingResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one posting; `seq` and `id` are those of the row that carries the key."""
+    """The answer to one posting; `seq` and `id` are those of the row that carries the key.
+
+    `balance_after` is the row's, or for a refused posting the balance that it met. `error` says in
+    a sentence what is wrong with an invalid one.
+    """
 
     organization_id: UUID
     status: PostingStatus
+    amount: Decimal | None = None
+    balance_after: Decimal | None = None
+    id: UUID | None = None
+    seq: int | None = None
+    created_at: datetime | None = None
+    error: str | None = None
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation. `status`: active, captured, released or expired."""
+
+    organization_id: UUID
+    id: UUID
+    status: str
     amount: Decimal
-    balance_after: Decimal | None
-    id: UUID | None
-    seq: int | None
-    created_at: datetime | None
+    captured_amount: Decimal
+    expires_at: datetime
+    created_at: datetime
+    closed_at: datetime | None
+    description: str | None
+
+
+class HoldResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a hold or a release."""
+
+    status: PostingStatus
+    hold: Hold | None = None
+    error: str | None = None
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """What an organization owns, what of it is on hold, and how far it may go below zero."""
+
+    balance: Decimal
+    held: Decimal
+    overdraft_limit: Decimal
+    last_seq: int
+
+    @property
+    def spendable(self) -> Decimal:
+        """What a debit may take now."""
+        return self.balance - self.held + self.overdraft_limit
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a debit, and the grant that paid for it. No grant: it is debt so far."""
+
+    amount: Decimal
+    grant_id: UUID | None
+    grant_type: str | None
+    payment_intent_id: str | None
+    charge_id: str | None
+    receipt_url: str | None
+
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a grant, and the debit that it paid for."""
+
+    amount: Decimal
+    transaction_id: UUID
+    seq: int
+    type: str
+    created_at: datetime

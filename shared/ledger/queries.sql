@@ -1,7 +1,6 @@
 -- name: post
 -- Post any mix of organizations in one round trip, with a result for each posting.
 SELECT
-    ordinal,
     status,
     id,
     seq,
@@ -10,15 +9,61 @@ SELECT
     created_at
 FROM ledger_post($1::text::jsonb);
 
--- name: balance
--- What an organization owns, what of it is on hold, and how far it may go below zero.
+-- name: hold
+-- Reserve an amount for a time.
 SELECT
-    balance,
-    held,
-    overdraft_limit,
-    last_seq
-FROM accounts
-WHERE organization_id = $1;
+    r.status AS result,
+    (r.hold).*
+FROM ledger_hold($1, $2, $3, $4, $5, decode($6, 'hex'), $7) AS r;
+
+-- name: release
+-- Give a reservation up.
+SELECT
+    r.status AS result,
+    (r.hold).*
+FROM ledger_release($1, $2) AS r;
+
+-- name: balance
+-- What an organization owns, what of it is on hold, and how far it may go below zero. What is due by
+-- now counts as expired, whether or not a posting has come by to say so.
+SELECT
+    a.balance - due.expired AS balance,
+    a.held - due.released AS held,
+    a.overdraft_limit,
+    a.last_seq
+FROM accounts AS a
+CROSS JOIN LATERAL (
+    SELECT
+        CASE
+            WHEN a.next_due_at <= now()
+                THEN (
+                    SELECT coalesce(sum(g.remaining), 0)
+                    FROM credit_grants AS g
+                    WHERE
+                        g.organization_id = a.organization_id
+                        AND NOT g.spent
+                        AND g.expires_at <= now()
+                )
+            ELSE 0
+        END AS expired,
+        CASE
+            WHEN a.next_due_at <= now()
+                THEN (
+                    SELECT coalesce(sum(h.amount), 0)
+                    FROM holds AS h
+                    WHERE
+                        h.organization_id = a.organization_id
+                        AND h.status = 'active'
+                        AND h.expires_at <= now()
+                )
+            ELSE 0
+        END AS released
+) AS due
+WHERE a.organization_id = $1;
+
+-- name: balance_at
+-- What an organization owned at a moment.
+SELECT ledger_balance_at($1, $2);
 
 -- name: transaction_after
 -- The first row of an organization after a given seq.
@@ -33,3 +78,318 @@ FROM credit_transactions
 WHERE organization_id = $1 AND seq > $2
 ORDER BY seq
 LIMIT 1;
+
+-- name: history
+-- A page of an organization's rows, newest first, before a given seq.
+SELECT *
+FROM credit_transactions
+WHERE organization_id = $1 AND seq < $2
+ORDER BY seq DESC
+LIMIT $3;
+
+-- name: usage_total
+-- What was used in a category, hour by hour, from one moment until another.
+SELECT
+    coalesce(sum(quantity), 0) AS quantity,
+    coalesce(sum(cost), 0) AS cost,
+    coalesce(sum(transactions), 0)::bigint AS transactions
+FROM usage_totals
+WHERE organization_id = $1 AND category = $2 AND hour >= $3 AND hour < $4;
+
+-- name: find
+-- A row by its id, in any organization.
+SELECT *
+FROM credit_transactions
+WHERE id = $1;
+
+-- name: sources
+-- The grants that paid for a range of an organization's consumption, in the order of burning.
+SELECT
+    least(coalesce(s.upper, a.consumed), $3) - greatest(s.lower, $2) AS amount,
+    g.id AS grant_id,
+    t.type AS grant_type,
+    g.payment_intent_id,
+    p.charge_id,
+    p.receipt_url
+FROM accounts AS a
+INNER JOIN burn_segments AS s ON a.organization_id = s.organization_id
+INNER JOIN credit_grants AS g ON s.organization_id = g.organization_id AND s.grant_id = g.id
+INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
+LEFT JOIN stripe_payments AS p ON g.payment_intent_id = p.payment_intent_id
+WHERE
+    a.organization_id = $1
+    AND s.lower >= coalesce(
+        (
+            SELECT max(b.lower)
+            FROM burn_segments AS b
+            WHERE b.organization_id = $1 AND b.lower <= $2
+        ),
+        0
+    )
+    AND s.lower < $3
+    AND coalesce(s.upper, a.consumed) > $2
+ORDER BY s.lower;
+
+-- name: consumed_before
+-- What had been consumed before a row.
+SELECT coalesce(max(t.consumed_after), 0)
+FROM credit_transactions AS t
+WHERE t.organization_id = $1 AND t.seq = $2 - 1;
+
+-- name: grant_source
+-- A grant itself, as the source of what was taken from it directly.
+SELECT
+    g.id AS grant_id,
+    t.type AS grant_type,
+    g.payment_intent_id,
+    p.charge_id,
+    p.receipt_url
+FROM credit_grants AS g
+INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
+LEFT JOIN stripe_payments AS p ON g.payment_intent_id = p.payment_intent_id
+WHERE g.organization_id = $1 AND (g.id = $2 OR g.payment_intent_id = $3)
+ORDER BY g.seq
+LIMIT 1;
+
+-- name: uses
+-- What a grant paid for, oldest first.
+SELECT
+    least(t.consumed_after, coalesce(s.upper, a.consumed))
+    - greatest(coalesce(b.consumed_after, 0), s.lower) AS amount,
+    t.id AS transaction_id,
+    t.seq,
+    t.type,
+    t.created_at
+FROM burn_segments AS s
+INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+INNER JOIN credit_transactions AS t
+    ON
+        s.organization_id = t.organization_id
+        AND t.seq BETWEEN ledger_seq_beyond($1, s.lower)
+        AND ledger_seq_beyond($1, coalesce(s.upper, a.consumed) - 0.000000001)
+LEFT JOIN credit_transactions AS b ON t.organization_id = b.organization_id AND b.seq = t.seq - 1
+WHERE
+    s.organization_id = $1
+    AND s.grant_id = $2
+    AND t.consumed_after > coalesce(b.consumed_after, 0)
+ORDER BY t.seq
+LIMIT $3;
+
+-- name: due
+-- Organizations in which a grant or a hold has expired that nothing has come by to settle.
+SELECT organization_id
+FROM accounts
+WHERE next_due_at <= now()
+ORDER BY next_due_at
+LIMIT $1;
+
+-- name: grants
+-- An organization's grants, newest first, before a given seq.
+SELECT *
+FROM credit_grants
+WHERE organization_id = $1 AND seq < $2
+ORDER BY seq DESC
+LIMIT $3;
+
+-- name: lock_payment
+-- Take a payment for a change of what is reversed of it.
+SELECT
+    organization_id,
+    credits,
+    reversed,
+    reversals
+FROM stripe_payments
+WHERE payment_intent_id = $1
+FOR UPDATE;
+
+-- name: record_reversal
+-- Remember how much of a payment has been taken back, all in all.
+UPDATE stripe_payments
+SET reversed = $2, reversals = reversals + 1
+WHERE payment_intent_id = $1;
+
+-- name: verify_rows
+-- Check a run of rows, after a given one: its hashes, its balances, its seq. Returns how far it went and
+-- the first problems.
+WITH page AS (
+    SELECT t.*
+    FROM credit_transactions AS t
+    WHERE (t.organization_id, t.seq) > ($1, $2) AND t.organization_id <= $3
+    ORDER BY t.organization_id, t.seq
+    LIMIT $4
+),
+
+linked AS (
+    SELECT
+        p.organization_id,
+        p.seq,
+        p.id,
+        p.balance_after,
+        p.consumed_after,
+        p.amount,
+        p.hash,
+        ledger_row_hash(
+            coalesce(lag(p.hash) OVER rows_of_one, before.hash, '\x'::bytea),
+            row(
+                p.organization_id,
+                p.seq,
+                p.id,
+                p.type,
+                p.amount,
+                p.counterparty,
+                p.balance_after,
+                p.consumed_after,
+                p.idempotency_key,
+                p.request_digest,
+                p.effective_at,
+                p.created_at,
+                p.description,
+                p.category,
+                p.quantity,
+                p.user_id,
+                p.grant_id,
+                p.hold_id,
+                p.payment_intent_id,
+                p.metadata,
+                p.hash
+            )::credit_transactions
+        ) AS expected_hash,
+        coalesce(lag(p.seq) OVER rows_of_one, before.seq, 0) AS seq_before,
+        coalesce(lag(p.balance_after) OVER rows_of_one, before.balance_after, 0) AS balance_before,
+        coalesce(lag(p.consumed_after) OVER rows_of_one, before.consumed_after, 0)
+            AS consumed_before
+    FROM page AS p
+    LEFT JOIN credit_transactions AS before
+        ON p.organization_id = before.organization_id AND before.seq = $2 AND p.organization_id = $1
+    WINDOW rows_of_one AS (PARTITION BY p.organization_id ORDER BY p.seq)
+),
+
+problems AS (
+    SELECT
+        l.organization_id,
+        l.seq,
+        l.id,
+        CASE
+            WHEN l.seq <> l.seq_before + 1 THEN 'seq has a gap before this row'
+            WHEN l.hash <> l.expected_hash THEN 'hash does not fit the row or the row before it'
+            WHEN l.balance_after <> l.balance_before + l.amount
+                THEN 'balance_after is not the balance before plus the amount'
+            WHEN l.consumed_after < l.consumed_before THEN 'consumed_after goes back'
+        END AS problem
+    FROM linked AS l
+)
+
+SELECT
+    (SELECT count(*) FROM page) AS rows,
+    (
+        SELECT p.organization_id FROM page AS p ORDER BY p.organization_id DESC, p.seq DESC LIMIT 1
+    ) AS last_organization_id,
+    (
+        SELECT p.seq FROM page AS p ORDER BY p.organization_id DESC, p.seq DESC LIMIT 1
+    ) AS last_seq,
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_array(q.organization_id, q.seq, q.id, q.problem)), '[]')
+        FROM (SELECT * FROM problems WHERE problem IS NOT NULL LIMIT 100) AS q
+    ) AS problems;
+
+-- name: verify_accounts
+-- Check accounts against their last row, their grants, their holds and the segments of what they burned.
+SELECT
+    a.organization_id,
+    checked.problem
+FROM accounts AS a
+LEFT JOIN credit_transactions AS t ON a.organization_id = t.organization_id AND a.last_seq = t.seq
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(g.remaining), 0) AS remaining
+    FROM credit_grants AS g
+    WHERE g.organization_id = a.organization_id AND NOT g.spent
+) AS grants
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(h.amount), 0) AS held
+    FROM holds AS h
+    WHERE h.organization_id = a.organization_id AND h.status = 'active'
+) AS reserved
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(coalesce(s.upper, a.consumed) - s.lower), 0) AS covered,
+        coalesce(bool_or(s.lower < s.upper_before), FALSE) AS overlap,
+        coalesce(bool_or(s.lower > s.upper_before), FALSE) AS gap
+    FROM (
+        SELECT
+            b.lower,
+            b.upper,
+            coalesce(lag(coalesce(b.upper, a.consumed)) OVER (ORDER BY b.lower), 0) AS upper_before
+        FROM burn_segments AS b
+        WHERE b.organization_id = a.organization_id
+    ) AS s
+) AS segments
+CROSS JOIN LATERAL (
+    VALUES
+    (
+        CASE
+            WHEN a.last_seq > 0 AND t.seq IS NULL THEN 'the last row is missing'
+        END
+    ),
+    (
+        CASE
+            WHEN a.balance <> coalesce(t.balance_after, 0)
+                THEN 'the balance is not that of the last row'
+        END
+    ),
+    (
+        CASE
+            WHEN a.last_hash <> coalesce(t.hash, '\x'::bytea)
+                THEN 'the last hash is not that of the last row'
+        END
+    ),
+    (
+        CASE
+            WHEN a.consumed <> coalesce(t.consumed_after, 0)
+                THEN 'what was consumed is not what the last row says'
+        END
+    ),
+    (
+        CASE
+            WHEN grants.remaining <> greatest(a.balance, 0)
+                THEN 'what is left of the grants is not the balance'
+        END
+    ),
+    (CASE WHEN reserved.held <> a.held THEN 'held is not the sum of the active holds' END),
+    (
+        CASE
+            WHEN
+                segments.overlap OR segments.gap
+                OR segments.covered + greatest(-a.balance, 0) <> a.consumed
+                THEN 'burn segments do not cover exactly what was consumed'
+        END
+    )
+) AS checked (problem)
+WHERE a.organization_id = any($1::uuid []) AND checked.problem IS NOT NULL
+ORDER BY a.organization_id;
+
+-- name: accounts_page
+-- A page of accounts, from one until another.
+SELECT organization_id
+FROM accounts
+WHERE organization_id BETWEEN $1 AND $2
+ORDER BY organization_id
+LIMIT $3;
+
+-- name: heads
+-- The head of every ledger, in the order of the organizations.
+SELECT
+    organization_id,
+    last_seq,
+    last_hash
+FROM accounts
+WHERE last_seq > 0
+ORDER BY organization_id;
+
+-- name: trial_balance
+-- Every account of the ledger and what it comes to.
+SELECT
+    account,
+    balance
+FROM trial_balance
+ORDER BY account;

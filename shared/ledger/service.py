@@ -2,27 +2,210 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
 
 from shared import metrics
-from shared.ledger import store
-from shared.ledger.model import Posting, PostingResult
+from shared.db.group_commit import GroupCommit
+from shared.ids import new_id
+from shared.ledger import rules, store
+from shared.ledger.model import (
+    HoldResult,
+    Posting,
+    PostingResult,
+    PostingStatus,
+    Source,
+)
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection
+    import asyncpg
+
+    from shared.db.pool import Connection, Pool
+
+BATCH_ROWS_MAX = 500
+FLUSHES_AT_ONCE_MAX = 2
 
 
-async def post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
+async def post(
+    connection: Connection, postings: Sequence[Posting], *, now: datetime | None = None
+) -> list[PostingResult]:
     """Post transfers of any mix of organizations; return a result for each, in order.
 
     Guarantees: a key posts once within its organization, for ever; `seq` has no gaps; a posting
     that is refused changes nothing and harms no other. Runs inside the caller's transaction and
-    commits nothing itself: roll back, and nothing was posted.
+    commits nothing itself: roll back, and nothing was posted. One round trip.
     """
-    if not postings:
+    moment = now or datetime.now(UTC)
+    results: list[PostingResult | None] = []
+    valid: list[Posting] = []
+    for posting in postings:
+        error = rules.refusal(posting, now=moment)
+        if error is None:
+            valid.append(_with_digest(posting))
+            results.append(None)
+        else:
+            results.append(
+                PostingResult(
+                    organization_id=posting.organization_id,
+                    status=PostingStatus.INVALID,
+                    amount=posting.amount,
+                    error=error,
+                )
+            )
+    answers = iter(await store.post(connection, valid) if valid else ())
+    found = [next(answers) if result is None else result for result in results]
+    for posting, result in zip(postings, found, strict=True):
+        metrics.LEDGER_POSTINGS.labels(str(posting.type), result.status).inc()
+    return found
+
+
+def _with_digest(posting: Posting) -> Posting:
+    if posting.digest is not None:
+        return posting
+    return msgspec.structs.replace(posting, digest=rules.digest(posting))
+
+
+class Ledger:
+    """The way in for callers that post one at a time: those that come together share a commit.
+
+    An idle caller is posted at once; under load the batch is what came while the last was posted.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._commits = GroupCommit[Posting, PostingResult](
+            self._flush, flushes_at_once_max=FLUSHES_AT_ONCE_MAX, batch_rows_max=BATCH_ROWS_MAX
+        )
+
+    async def post(self, posting: Posting) -> PostingResult:
+        """Return the result after the transaction that holds the row has committed."""
+        return await self._commits.submit(posting)
+
+    async def close(self) -> None:
+        """Wait for the postings that are under way."""
+        await self._commits.drain()
+
+    async def _flush(self, postings: Sequence[Posting]) -> list[PostingResult | Exception]:
+        async with self._pool.acquire() as connection, connection.transaction():
+            return list(await post(connection, postings))
+
+
+async def settle_due(connection: Connection, *, organizations_max: int = 200) -> int:
+    """Post what has expired in organizations that nobody has posted to; return how many there were.
+
+    Runs in the caller's transaction. Safe to run twice at once.
+    """
+    due = await store.due(connection, limit=organizations_max)
+    if due:
+        await store.settle_due(connection, due)
+    return len(due)
+
+
+async def hold(
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    amount: Decimal,
+    seconds: int,
+    key: str,
+    now: datetime,
+    description: str | None = None,
+    hold_id: UUID | None = None,
+) -> HoldResult:
+    """Reserve credits for a time, so that nobody else spends what the capture will.
+
+    Idempotent by `key` within the organization. A hold that is neither captured nor released
+    expires by itself.
+    """
+    if error := rules.hold_refusal(amount, key, seconds=seconds):
+        return HoldResult(status=PostingStatus.INVALID, error=error)
+    if description and (error := rules.text_refusal("note", description, rules.TEXT_LENGTH_MAX)):
+        return HoldResult(status=PostingStatus.INVALID, error=error)
+    return await store.hold(
+        connection,
+        organization_id,
+        hold_id or new_id(),
+        amount=amount,
+        expires_at=now + timedelta(seconds=seconds),
+        key=key,
+        digest=rules.request_digest(amount.normalize(), seconds, description),
+        description=description,
+    )
+
+
+async def reverse_payment(
+    connection: Connection,
+    payment_intent_id: str,
+    *,
+    refunded: Decimal,
+    withdrawn: Decimal,
+    disputed: bool,
+    make_id: Callable[[], UUID] = new_id,
+) -> PostingResult | None:
+    """Bring what was taken back of a payment to the level that its refunds and disputes tell.
+
+    `refunded` and `withdrawn` are credits, all in all and not since the last call; None when that
+    level is reached already, or the payment was never credited. Order, duplicates and replay of the
+    events cannot matter. Credits that are gone become debt.
+    """
+    payment = await store.lock_payment(connection, payment_intent_id)
+    if payment is None:
+        return None
+    target = rules.reversal_target(payment["credits"], refunded, withdrawn)
+    if target == payment["reversed"]:
+        return None
+    posting = rules.reversal(
+        payment["organization_id"],
+        make_id(),
+        payment_intent_id,
+        difference=target - payment["reversed"],
+        number=payment["reversals"] + 1,
+        disputed=disputed,
+    )
+    (result,) = await post(connection, [posting])
+    if result.status is PostingStatus.POSTED:
+        await store.record_reversal(connection, payment_intent_id, target)
+    return result
+
+
+async def explain(connection: Connection, row: asyncpg.Record) -> list[Source]:
+    """Return where the credits of a debit came from: its grants, their payments, their receipts.
+
+    The amounts add up to what the row took. A part without a grant is debt that nothing has paid
+    yet. Source: the burn segments that overlap the row's range of consumption.
+    """
+    organization_id: UUID = row["organization_id"]
+    if row["amount"] > 0:
         return []
-    results = await store.post(connection, postings)
-    for posting, result in zip(postings, results, strict=True):
-        metrics.LEDGER_POSTINGS.labels(posting.type, result.status).inc()
-    return results
+    lower = await store.consumed_before(connection, organization_id, row["seq"])
+    upper: Decimal = row["consumed_after"]
+    found = await store.sources(connection, organization_id, lower=lower, upper=upper)
+    debt = (upper - lower) - sum((source.amount for source in found), Decimal(0))
+    if debt:
+        found.append(
+            Source(
+                amount=debt,
+                grant_id=None,
+                grant_type=None,
+                payment_intent_id=None,
+                charge_id=None,
+                receipt_url=None,
+            )
+        )
+    directly = -row["amount"] - (upper - lower)
+    if directly and (
+        source := await store.grant_source(
+            connection,
+            organization_id,
+            row["grant_id"],
+            row["payment_intent_id"],
+            amount=directly,
+        )
+    ):
+        found.insert(0, source)
+    return found

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
 from shared.db.queries import beside
-from shared.ledger.model import Posting, PostingResult, PostingStatus
+from shared.ledger.model import (
+    Balance,
+    Hold,
+    HoldResult,
+    Posting,
+    PostingResult,
+    PostingStatus,
+    Source,
+    Use,
+)
 
 if TYPE_CHECKING:
     import asyncpg
@@ -17,27 +28,72 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+_HOLD_FIELDS = Hold.__struct_fields__
 
 
 async def post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
-    """Run the posting function; the results come back in the order of the postings."""
-    by_organization: dict[str, list[dict[str, Any]]] = {}
-    for ordinal, posting in enumerate(postings):
-        asked = msgspec.structs.asdict(posting) | {"ordinal": ordinal}
-        by_organization.setdefault(str(asked.pop("organization_id")), []).append(asked)
-    document = msgspec.json.encode(by_organization).decode()
-    rows = await connection.fetch(QUERIES.post, document)
-    results: list[PostingResult | None] = [None] * len(postings)
-    for row in rows:
-        organization_id = postings[row["ordinal"]].organization_id
-        results[row["ordinal"]] = _result(organization_id, row)
-    assert None not in results, "ledger_post answers every posting"  # noqa: S101 - a bug if not
-    return [result for result in results if result is not None]
+    """Run the posting function; the results come back in the order of the postings.
+
+    The function answers organization by organization, in the order of their ids, and within one in
+    the order asked.
+    """
+    by_organization: dict[UUID, list[int]] = {}
+    for index, posting in enumerate(postings):
+        by_organization.setdefault(posting.organization_id, []).append(index)
+    document = {
+        str(organization_id): [postings[index] for index in by_organization[organization_id]]
+        for organization_id in by_organization
+    }
+    rows = await connection.fetch(QUERIES.post, msgspec.json.encode(document).decode())
+    order = [index for key in sorted(by_organization) for index in by_organization[key]]
+    results: dict[int, PostingResult] = {
+        index: PostingResult(
+            organization_id=postings[index].organization_id,
+            status=PostingStatus(row["status"]),
+            amount=row["amount"],
+            balance_after=row["balance_after"],
+            id=row["id"],
+            seq=row["seq"],
+            created_at=row["created_at"],
+        )
+        for index, row in zip(order, rows, strict=True)
+    }
+    return [results[index] for index in range(len(postings))]
 
 
-async def balance(connection: Connection, organization_id: UUID) -> asyncpg.Record | None:
-    """Return the account's row, None where there is no such organization."""
-    return await connection.fetchrow(QUERIES.balance, organization_id)
+async def hold(
+    connection: Connection,
+    organization_id: UUID,
+    hold_id: UUID,
+    *,
+    amount: Decimal,
+    expires_at: datetime,
+    key: str,
+    digest: str,
+    description: str | None,
+) -> HoldResult:
+    """Reserve an amount under the account's lock."""
+    row = await connection.fetchrow(
+        QUERIES.hold, organization_id, hold_id, amount, expires_at, key, digest, description
+    )
+    return _hold_result(row)
+
+
+async def release(connection: Connection, organization_id: UUID, hold_id: UUID) -> HoldResult:
+    """Give a reservation up under the account's lock."""
+    return _hold_result(await connection.fetchrow(QUERIES.release, organization_id, hold_id))
+
+
+async def balance(connection: Connection, organization_id: UUID) -> Balance | None:
+    """Return what an organization owns as of now; None where there is no such organization."""
+    row = await connection.fetchrow(QUERIES.balance, organization_id)
+    return Balance(**row) if row else None
+
+
+async def balance_at(connection: Connection, organization_id: UUID, moment: datetime) -> Decimal:
+    """Return what an organization owned at a moment."""
+    amount: Decimal = await connection.fetchval(QUERIES.balance_at, organization_id, moment)
+    return amount
 
 
 async def transaction_after(
@@ -47,13 +103,106 @@ async def transaction_after(
     return await connection.fetchrow(QUERIES.transaction_after, organization_id, seq)
 
 
-def _result(organization_id: UUID, row: asyncpg.Record) -> PostingResult:
-    return PostingResult(
-        organization_id=organization_id,
-        status=PostingStatus(row["status"]),
-        amount=row["amount"],
-        balance_after=row["balance_after"],
-        id=row["id"],
-        seq=row["seq"],
-        created_at=row["created_at"],
+async def history(
+    connection: Connection, organization_id: UUID, *, before: int, limit: int
+) -> list[asyncpg.Record]:
+    """Return a page of rows, newest first, with a seq below the given one."""
+    return await connection.fetch(QUERIES.history, organization_id, before, limit)
+
+
+async def grants(
+    connection: Connection, organization_id: UUID, *, before: int, limit: int
+) -> list[asyncpg.Record]:
+    """Return a page of grants, newest first, with a seq below the given one."""
+    return await connection.fetch(QUERIES.grants, organization_id, before, limit)
+
+
+async def usage_total(
+    connection: Connection,
+    organization_id: UUID,
+    category: str,
+    *,
+    start: datetime,
+    end: datetime,
+) -> asyncpg.Record:
+    """Return quantity, cost and number of rows of a category, from one hour until another."""
+    row = await connection.fetchrow(QUERIES.usage_total, organization_id, category, start, end)
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY always answers
+    return row
+
+
+async def find(connection: Connection, transaction_id: UUID) -> asyncpg.Record | None:
+    """Return a row by its id, in any organization."""
+    return await connection.fetchrow(QUERIES.find, transaction_id)
+
+
+async def consumed_before(connection: Connection, organization_id: UUID, seq: int) -> Decimal:
+    """Return what had been consumed before a row."""
+    amount: Decimal = await connection.fetchval(QUERIES.consumed_before, organization_id, seq)
+    return amount
+
+
+async def sources(
+    connection: Connection, organization_id: UUID, *, lower: Decimal, upper: Decimal
+) -> list[Source]:
+    """Return the grants that paid for a range of consumption."""
+    rows = await connection.fetch(QUERIES.sources, organization_id, lower, upper)
+    return [Source(**row) for row in rows]
+
+
+async def grant_source(
+    connection: Connection,
+    organization_id: UUID,
+    grant_id: UUID | None,
+    payment_intent_id: str | None,
+    *,
+    amount: Decimal,
+) -> Source | None:
+    """Return the grant, or the first one of a payment, that an amount was taken from directly."""
+    row = await connection.fetchrow(
+        QUERIES.grant_source, organization_id, grant_id, payment_intent_id
     )
+    return Source(amount=amount, **row) if row else None
+
+
+async def uses(
+    connection: Connection, organization_id: UUID, grant_id: UUID, *, limit: int
+) -> list[Use]:
+    """Return what a grant paid for, oldest first."""
+    rows = await connection.fetch(QUERIES.uses, organization_id, grant_id, limit)
+    return [Use(**row) for row in rows]
+
+
+async def due(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return organizations in which something has expired that is not settled yet."""
+    return [row["organization_id"] for row in await connection.fetch(QUERIES.due, limit)]
+
+
+async def settle_due(connection: Connection, organization_ids: Sequence[UUID]) -> None:
+    """Post what has expired in these organizations, and nothing else."""
+    document = {str(organization_id): [] for organization_id in organization_ids}  # type: ignore[var-annotated] # empty on purpose
+    await connection.fetch(QUERIES.post, msgspec.json.encode(document).decode())
+
+
+async def lock_payment(connection: Connection, payment_intent_id: str) -> asyncpg.Record | None:
+    """Lock a payment; return its organization, its credits and what was reversed of them."""
+    return await connection.fetchrow(QUERIES.lock_payment, payment_intent_id)
+
+
+async def record_reversal(
+    connection: Connection, payment_intent_id: str, reversed_credits: Decimal
+) -> None:
+    """Remember how much of a payment has been taken back, all in all."""
+    await connection.execute(QUERIES.record_reversal, payment_intent_id, reversed_credits)
+
+
+async def trial_balance(connection: Connection) -> dict[str, Decimal]:
+    """Return every account of the ledger and what it comes to."""
+    rows = await connection.fetch(QUERIES.trial_balance)
+    return {row["account"]: row["balance"] for row in rows}
+
+
+def _hold_result(row: asyncpg.Record | None) -> HoldResult:
+    assert row is not None  # noqa: S101 - the functions always answer
+    found = Hold(**{name: row[name] for name in _HOLD_FIELDS}) if row["id"] is not None else None
+    return HoldResult(status=PostingStatus(row["result"]), hold=found)

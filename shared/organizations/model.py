@@ -16,7 +16,6 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     currency: str
     email: str | None
-    status: str
     stripe_customer_id: str | None
     created_at: datetime
     updated_at: datetime

@@ -21,7 +21,8 @@ WHERE id = $1 OR slug = $2;
 SELECT
     o.*,
     a.balance,
-    a.held
+    a.held,
+    a.closed_at
 FROM organizations AS o
 INNER JOIN accounts AS a ON o.id = a.organization_id
 WHERE $1::uuid IS NULL OR o.id > $1
@@ -33,7 +34,8 @@ LIMIT $2;
 SELECT
     o.*,
     a.balance,
-    a.held
+    a.held,
+    a.closed_at
 FROM organizations AS o
 INNER JOIN accounts AS a ON o.id = a.organization_id
 WHERE o.id = $1 OR o.slug = $2;
