@@ -14,10 +14,12 @@ from arq.connections import ArqRedis, RedisSettings, create_pool
 @asynccontextmanager
 async def _worker(redis_url: str) -> AsyncIterator[asyncio.StreamReader]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.baseline_arq", redis_url,
+        sys.executable,
+        "-m",
+        "bench.baseline_arq",
+        redis_url,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,  # arq traces its own cancellation
-
     )
     assert process.stdout is not None
     try:

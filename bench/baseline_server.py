@@ -18,6 +18,7 @@ from shared import logging
 from shared.db.pool import create_pool
 from shared.http import server
 from shared.http.envelope import json_response
+from shared.http.middleware import REQUEST_ID_KEY
 from shared.inbox import rules, store
 from shared.inbox.model import Delivery
 from shared.payments.signature import verify
@@ -45,7 +46,7 @@ async def _run(kind: str) -> None:
                 settings.stripe_webhook_secrets,
                 unix_now=int(time.time()),
             )
-            delivery = Delivery(header, payload, request["request_id"], None)
+            delivery = Delivery(header, payload, request[REQUEST_ID_KEY], None)
             async with pool.acquire() as connection:
                 await store.receive(connection, [delivery])
             return json_response({"received": True})

@@ -7,22 +7,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ops.environment import environment
+from shared import config
 from shared.db.pool import connect
-from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     import asyncpg
 
 
 def database_url() -> str:
-    """Return DATABASE_URL; raise ConfigError where it is missing."""
-    url = environment().get("DATABASE_URL", "")
-    if not url:
-        raise ConfigError(
-            "DATABASE_URL",
-            "is missing. Set it to postgresql://user:pass@host/name, or start `make up` here.",
-        )
-    return url
+    """Return DATABASE_URL; raise ConfigError where it is missing or wrong."""
+    return config.database_url(environment())
 
 
 @asynccontextmanager

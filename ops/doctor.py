@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypedDict
 
+import asyncpg
 import typer
 from redis.exceptions import RedisError
 
@@ -61,7 +62,7 @@ async def _examine() -> list[Check]:
 async def _check(name: str, probe: Callable[[Settings], Awaitable[str]], found: Settings) -> Check:
     try:
         return Check(name=name, ok=True, detail=await probe(found))
-    except (*UNAVAILABLE, PrepaidError, RedisError) as error:
+    except (*UNAVAILABLE, asyncpg.PostgresError, PrepaidError, RedisError) as error:
         detail = mask(str(error)) or type(error).__name__
         return Check(name=name, ok=False, detail=detail)
 
@@ -69,15 +70,15 @@ async def _check(name: str, probe: Callable[[Settings], Awaitable[str]], found: 
 async def _postgres(found: Settings) -> str:
     connection = await connect(found.database_url, application_name="prepaid-doctor")
     try:
-        version = connection.get_server_version()
+        version = await connection.fetchval("SHOW server_version")
         fsync = await connection.fetchval("SHOW fsync")
     finally:
         await connection.close()
-    if version.major < POSTGRES_MAJOR_MIN:
-        raise DoctorError(f"PostgreSQL {version.major} is too old; take 15 or later")
+    if int(version.split(".")[0]) < POSTGRES_MAJOR_MIN:
+        raise DoctorError(f"PostgreSQL {version} is too old; take 15 or later")
     if fsync != "on":
         raise DoctorError("fsync is off: a power cut would lose events that Stripe got a 200 for")
-    return f"PostgreSQL {version.major}.{version.minor}"
+    return f"PostgreSQL {version}"
 
 
 async def _schema(found: Settings) -> str:
@@ -94,7 +95,7 @@ async def _redis(found: Settings) -> str:
     try:
         info: dict[str, Any] = await client.info("server")
     finally:
-        await client.aclose()
+        await client.aclose(close_connection_pool=True)
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version") or info["redis_version"])
     if int(version.split(".", maxsplit=1)[0]) < REDIS_MAJOR_MIN:

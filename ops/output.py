@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, NoReturn, TypeVar
 
+import asyncpg
 import msgspec
 import typer
 
@@ -29,7 +30,12 @@ def run(command: Coroutine[Any, Any, T]) -> T:
     except PrepaidError as error:
         refuse(error.detail)
     except UNAVAILABLE as error:
-        refuse(f"PostgreSQL did not answer: {str(error) or type(error).__name__}")
+        detail = str(error) or type(error).__name__
+        refuse(f"DATABASE_URL: PostgreSQL did not answer ({detail}).")
+    except asyncpg.UndefinedTableError:
+        refuse("The database has no schema yet, or an old one: run prepaid migrate.")
+    except (asyncpg.PostgresError, asyncpg.ClientConfigurationError) as error:
+        refuse(f"DATABASE_URL: PostgreSQL refused ({error}).")
 
 
 def refuse(detail: str) -> NoReturn:
@@ -62,7 +68,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) 
     """Return rows under their headings, each column as wide as it needs to be."""
     if not rows:
         return empty
-    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    cells = [list(columns), *([cell(value) for value in row] for row in rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -70,7 +76,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) 
     )
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Write one value for a person."""
     if value is None:
         return "-"
     return plain(value) if isinstance(value, Decimal) else str(value)

@@ -9,12 +9,12 @@ import structlog
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.http import health, server
-from shared.inbox.service import Inbox
+from shared.inbox.service import Inbox, measure_backlog
 from shared.queue.connection import connect
 from shared.queue.doorbell import Doorbell
 from webhooks import app as webhooks
 
-log = structlog.get_logger("serve")
+log = structlog.get_logger()
 
 HOUSES = ("webhooks",)
 
@@ -37,6 +37,7 @@ async def run(
         routes = health.routes(
             required={"postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1")},
             optional={"redis": redis.ping},
+            measure=lambda: measure_backlog(pool),
         )
         if "webhooks" in houses:
             routes += webhooks.routes(settings, inbox)
@@ -45,5 +46,5 @@ async def run(
         await stop.wait()
         await runner.cleanup()
         await inbox.close()
-    await redis.aclose()
+    await redis.aclose(close_connection_pool=True)
     log.info("serve.stopped")

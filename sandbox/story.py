@@ -14,7 +14,7 @@ import aiohttp
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.errors import AlreadyExistsError, PrepaidError
-from shared.events.replay import Replayer
+from shared.events.replay import Mode, Replayer
 from shared.events.service import Applier
 from shared.ids import new_id, transaction_public_id
 from shared.inbox import store as inbox
@@ -108,7 +108,7 @@ async def _dead_letter(stage: _Stage) -> None:
     stage.say(f"5. {event['id']} is dead: {dead['reason']}")
     globex = await _organization(stage, slug, "Globex")
     applier = Applier(stage.pool, stage.settings.credits_per_unit)
-    report = await Replayer(stage.pool, applier, uuid4).replay(
+    report = await Replayer(stage.pool, applier, uuid4, Mode.of(stage.settings)).replay(
         [event["id"]], actor="story", reason="the organization exists now"
     )
     stage.say(f"6. organization {slug} created, event replayed: {report['applied']} applied")

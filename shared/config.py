@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from shared.errors import ConfigError
 
@@ -53,17 +54,17 @@ class Settings:
 def load(env: Mapping[str, str]) -> Settings:
     """Read the settings; raise ConfigError, which names the variable and the mend."""
     settings = Settings(
-        database_url=_required(env, "DATABASE_URL", "Set it to postgresql://user:pass@host/name."),
-        redis_url=_required(env, "REDIS_URL", "Set it to redis://host:6379/0."),
+        database_url=database_url(env),
+        redis_url=_read(env, "REDIS_URL", None, _redis_url),
         stripe_api_key=_read(env, "STRIPE_API_KEY", None, _stripe_key),
         stripe_webhook_secrets=_read(env, "STRIPE_WEBHOOK_SECRETS", None, _webhook_secrets),
         stripe_api_base=_read(env, "STRIPE_API_BASE", STRIPE_API_BASE_DEFAULT, _http_url),
         stripe_accounts=_read(env, "PREPAID_STRIPE_ACCOUNTS", "", _account_ids),
-        host=env.get("HOST", "127.0.0.1"),
+        host=_read(env, "HOST", "127.0.0.1", _host),
         port=_read(env, "PORT", "8000", _port),
         log_format=_read(env, "LOG_FORMAT", "json", _log_format),
         log_level=_read(env, "LOG_LEVEL", "INFO", _log_level),
-        credits_per_unit=credits_per_unit(env),
+        credits_per_unit=_read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal),
         database_pool_size=_read(env, "PREPAID_DATABASE_POOL_SIZE", "10", _pool_size),
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
         lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
@@ -72,9 +73,9 @@ def load(env: Mapping[str, str]) -> Settings:
     return settings
 
 
-def credits_per_unit(env: Mapping[str, str]) -> Decimal:
-    """Read alone what one whole currency unit buys, for commands that need nothing else."""
-    return _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
+def database_url(env: Mapping[str, str]) -> str:
+    """Read alone where PostgreSQL is, for commands that need nothing else."""
+    return _read(env, "DATABASE_URL", None, _database_url)
 
 
 def _refuse_mixed_modes(settings: Settings) -> None:
@@ -92,13 +93,6 @@ def _refuse_mixed_modes(settings: Settings) -> None:
         raise ConfigError(
             "STRIPE_API_BASE", "a stand-in is refused with a live STRIPE_API_KEY; unset one of them"
         )
-
-
-def _required(env: Mapping[str, str], name: str, mend: str) -> str:
-    value = env.get(name, "").strip()
-    if not value:
-        raise ConfigError(name, f"is missing. {mend}")
-    return value
 
 
 def _read(env: Mapping[str, str], name: str, default: str | None, parse: Callable[[str], T]) -> T:
@@ -136,6 +130,29 @@ def _account_ids(text: str) -> frozenset[str]:
     if not all(account.startswith("acct_") for account in accounts):
         raise ValueError
     return accounts
+
+
+def _database_url(text: str) -> str:
+    """Set it to an address such as postgresql://USER@HOST/DATABASE, with a password if need be."""
+    url = urlsplit(text)
+    if url.scheme not in {"postgresql", "postgres"} or not (url.netloc or url.query):
+        raise ValueError
+    _ = url.port  # raises ValueError where it is no number
+    return text
+
+
+def _redis_url(text: str) -> str:
+    """Set it to an address such as redis://HOST:6379/0; rediss:// for TLS."""
+    url = urlsplit(text)
+    if url.scheme not in {"redis", "rediss", "unix"} or not (url.netloc or url.path):
+        raise ValueError
+    _ = url.port  # raises ValueError where it is no number
+    return text
+
+
+def _host(text: str) -> str:
+    """Set it to the address to listen on, such as 127.0.0.1 or 0.0.0.0."""
+    return text
 
 
 def _http_url(text: str) -> str:

@@ -124,8 +124,11 @@ class EventError(PrepaidError):
     """A Stripe event cannot be applied as it is.
 
     Deterministic: applying the event again gives the same answer until a person acts (creates the
-    organization, say), so such an event goes to the dead letters at once instead of being retried.
+    organization, say), so such an event goes to the dead letters at once instead of being retried,
+    unless what it waits for may come without anybody.
     """
+
+    may_resolve_itself: ClassVar[bool] = False
 
 
 class MalformedEventError(EventError):
@@ -134,6 +137,12 @@ class MalformedEventError(EventError):
 
 class UnknownOrganizationError(EventError):
     """The event names no organization that exists here."""
+
+
+class UnclaimedPaymentError(EventError):
+    """The payment does not say whose it is; another event of it may."""
+
+    may_resolve_itself = True
 
 
 class CurrencyMismatchError(EventError):

@@ -7,10 +7,11 @@ and by their own form, in our lines and in those of the libraries.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
 import msgspec
@@ -26,7 +27,7 @@ _SECRET_VALUE = re.compile(
     r"\b(?:sk|rk)_(?:test|live)_\w+|\bppk_[\w-]+|\bwhsec_\w+"
     r"|\b\w+_secret_\w+|\bv[01]=[0-9a-f]{16,}|(?<=://)[^/@\s]*:[^/@\s]+(?=@)"
 )
-_CARD_NUMBER = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w.-])")
+_CARD_NUMBER = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
 
 # A line without any of these cannot hold a secret, and most lines have none: the patterns above are
 # not run on them.
@@ -48,28 +49,42 @@ def _is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+def _masked(value: Any) -> Any:
+    """Return a value without secrets; whatever is no plain value is written as text first."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return MASK if mask(str(value)) == MASK else value
+    if isinstance(value, Mapping):
+        return {
+            str(name): MASK if _is_secret_name(str(name)) else _masked(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(item) for item in value]
+    return mask(str(value))
+
+
 def _mask_fields(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    for name in event:
-        if _is_secret_name(name):
-            event[name] = MASK
-    return event
+    # Before the line is encoded: an escape such as \n would put a letter in front of a secret.
+    masked: dict[str, Any] = _masked(event)
+    return masked
 
 
 def _render_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    return mask(msgspec.json.encode(event, enc_hook=str).decode())
-
-
-class _MaskedConsole(structlog.dev.ConsoleRenderer):
-    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        return mask(super().__call__(logger, method, event))
+    try:
+        return msgspec.json.encode(event).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, out of somebody's data
+        return json.dumps(event)
 
 
 def configure(log_format: LogFormat, level: str, stream: TextIO = sys.stderr) -> None:
     """Send every log line of this process, our own and the libraries', to one stream.
 
-    JSON: one object a line with `timestamp` (UTC, ISO 8601), `level`, `logger` and `event`.
+    JSON: one object a line with `timestamp` (UTC, ISO 8601), `level` and `event`, whose first word
+    is the part of Prepaid that speaks; `logger` names a library that does.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -79,7 +94,7 @@ def configure(log_format: LogFormat, level: str, stream: TextIO = sys.stderr) ->
         _mask_fields,
     ]
     renderer: structlog.typing.Processor = (
-        _MaskedConsole(colors=stream.isatty(), exception_formatter=_plain)
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_plain)
         if log_format is LogFormat.CONSOLE
         else _render_json
     )

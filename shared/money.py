@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import decimal
 from decimal import Decimal
 
 import msgspec
+
+# The ledger's amounts have up to 38 digits. Python's own 28 would round sums of them, silently.
+DIGITS = 80
+decimal.DefaultContext.prec = DIGITS  # for threads that start from here on
+decimal.getcontext().prec = DIGITS
 
 CREDIT_DECIMALS_MAX = 9
 CREDIT_QUANTUM = Decimal(1).scaleb(-CREDIT_DECIMALS_MAX)
@@ -44,7 +50,9 @@ def credits_from_minor_units(amount: int, currency: str, credits_per_unit: Decim
 
 def plain(value: Decimal) -> str:
     """Write an amount for a person: every digit that counts, no exponent, no trailing zeros."""
-    return f"{value.normalize():f}" if value else "0"
+    text = f"{value:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def json_number(value: Decimal) -> msgspec.Raw:

@@ -10,8 +10,14 @@ from aiohttp import web
 
 from shared import metrics
 from shared.config import Settings
-from shared.errors import PayloadTooLargeError, PrepaidError, RequestTimeoutError
+from shared.errors import (
+    InvalidRequestError,
+    PayloadTooLargeError,
+    PrepaidError,
+    RequestTimeoutError,
+)
 from shared.http.envelope import json_response
+from shared.http.middleware import REQUEST_ID_KEY
 from shared.http.server import BODY_BYTES_MAX
 from shared.inbox import rules
 from shared.inbox.model import Delivery, Receipt
@@ -72,7 +78,7 @@ class StripeWebhook:
             header, livemode=self._settings.livemode, accounts=self._settings.stripe_accounts
         )
         receipt = await self._inbox.receive(
-            Delivery(header, payload, request["request_id"], quarantine)
+            Delivery(header, payload, request[REQUEST_ID_KEY], quarantine)
         )
         result = "duplicate" if receipt.duplicate else "quarantined" if quarantine else "received"
         _COUNTERS[result].inc()
@@ -82,10 +88,12 @@ class StripeWebhook:
 async def _read_body(request: web.Request) -> bytes:
     if (request.content_length or 0) > BODY_BYTES_MAX:
         raise PayloadTooLargeError(f"The body is over {BODY_BYTES_MAX} bytes.")
-    if request.content.is_eof():  # it came with the head, as nearly all do
-        return await request.read()
     try:
+        if request.content.is_eof():  # it came with the head, as nearly all do
+            return await request.read()
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await request.read()  # bounded by the application's client_max_size
     except TimeoutError:
         raise RequestTimeoutError from None
+    except web.RequestPayloadError as error:
+        raise InvalidRequestError(f"The body cannot be read: {error}") from None

@@ -17,7 +17,7 @@ from shared.inbox import store
 if TYPE_CHECKING:
     from shared.db.pool import Pool
 
-log = structlog.get_logger("drainer")
+log = structlog.get_logger()
 
 BATCH_ROWS_MAX = 200
 LEASE_SECONDS = 30

@@ -13,7 +13,7 @@ from shared.ledger import service as ledger
 if TYPE_CHECKING:
     from shared.db.pool import Pool
 
-log = structlog.get_logger("expirer")
+log = structlog.get_logger()
 
 INTERVAL_SECONDS = 5.0
 

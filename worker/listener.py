@@ -13,7 +13,7 @@ from shared.queue.connection import QUEUE_NAME, connect
 from shared.queue.doorbell import DRAIN_JOB
 from worker.drainer import Drainer, drain_or_wait
 
-log = structlog.get_logger("listener")
+log = structlog.get_logger()
 
 # arq looks for jobs this often. Its default of 0.5 s would be most of an event's way to the ledger.
 POLL_SECONDS = 0.005
@@ -65,7 +65,7 @@ class Listener:
             if isinstance(outcome, Exception):
                 found = outcome
         try:
-            await worker.pool.close(close_connection_pool=True)
+            await worker.pool.aclose(close_connection_pool=True)
         except (RedisError, OSError) as error:
             log.debug("listener.close_failed", error=repr(error))
         return found

@@ -12,12 +12,13 @@ from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.events.service import Applier
 from shared.http import health, server
+from shared.inbox.service import measure_backlog
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.listener import Listener
 from worker.sweeper import Sweeper
 
-log = structlog.get_logger("worker")
+log = structlog.get_logger()
 
 
 async def run(settings: Settings) -> None:
@@ -37,13 +38,17 @@ async def run(settings: Settings) -> None:
         metrics_runner = None
         if settings.worker_port is not None:
             app = server.create_app(
-                health.routes(required={"postgres": lambda: pool.fetchval("SELECT 1")}, optional={})
+                health.routes(
+                    required={"postgres": lambda: pool.fetchval("SELECT 1")},
+                    optional={},
+                    measure=lambda: measure_backlog(pool),
+                )
             )
             metrics_runner, _ = await server.start(app, settings.host, settings.worker_port)
         log.info("worker.ready")
         async with asyncio.TaskGroup() as loops:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
-            loops.create_task(Sweeper(pool, drainer).run(stop))
+            loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
             await stop.wait()
             drainer.stop()

@@ -13,29 +13,33 @@ import typer
 
 from ops.actor import current_actor
 from ops.database import database_url, transaction
-from ops.environment import environment
+from ops.environment import settings
 from ops.output import EXIT_REFUSED, AsJson, emit, run, table
 from shared.access import service as audit
-from shared.config import credits_per_unit
 from shared.db.pool import create_pool
-from shared.errors import NotFoundError
-from shared.events.replay import Replayer, ReplayReport
+from shared.errors import ConflictError, NotFoundError, PrepaidError
+from shared.events.replay import Mode, Replayer, ReplayReport
 from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.model import EventState
+from shared.logging import MASK
 
 app = typer.Typer(no_args_is_help=True, help="Stripe events: the inbox and its dead letters.")
 COLUMNS = ("id", "type", "state", "attempts", "receivedAt", "error")
 PAGE_ROWS_MAX = 1000
 REPLAY_ROWS_MAX = 100_000
 _DURATION = re.compile(r"(\d+)([smhd])")
+_CLIENT_SECRET = re.compile(r'("client_secret"\s*:\s*)"[^"]*"')
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def _moment(text: str) -> datetime:
     """Read `30m`, `24h`, `7d` (ago), or an ISO 8601 moment (UTC where it names no zone)."""
     if match := _DURATION.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        except OverflowError:
+            raise typer.BadParameter("that is before all events") from None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -126,7 +130,7 @@ def show(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson
                 "livemode": row["livemode"],
                 "organizationId": row["organization_id"],
                 "requestId": row["request_id"],
-                "payload": msgspec.Raw(row["payload"].encode()),
+                "payload": msgspec.Raw(_CLIENT_SECRET.sub(rf'\1"{MASK}"', row["payload"]).encode()),
             }
             for row in rows
         ]
@@ -174,8 +178,9 @@ def replay(
                     )
                 elif missing := await _unknown(connection, selected):
                     raise NotFoundError(f"There is no event {missing[0]!r}.")
-            applier = Applier(pool, credits_per_unit(environment()))
-            return await Replayer(pool, applier, uuid4).replay(
+            found = settings()
+            applier = Applier(pool, found.credits_per_unit)
+            return await Replayer(pool, applier, uuid4, Mode.of(found)).replay(
                 selected, actor=current_actor(), reason=reason
             )
 
@@ -215,7 +220,7 @@ def discard(
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
             if not await store.discard(connection, event_id, reason):
-                raise NotFoundError(f"There is no event {event_id!r} that could be discarded.")
+                raise await _cannot_discard(connection, event_id)
             await audit.record(
                 connection,
                 actor=current_actor(),
@@ -226,6 +231,13 @@ def discard(
         return {"id": event_id, "state": "discarded", "reason": reason}
 
     emit(run(work()), as_json=as_json, human=lambda document: f"discarded {document['id']}")
+
+
+async def _cannot_discard(connection: Any, event_id: str) -> PrepaidError:
+    rows = await store.show_event(connection, event_id)
+    if not rows:
+        return NotFoundError(f"There is no event {event_id!r}.")
+    return ConflictError(f"{event_id} is {rows[0]['state']}: there is nothing left to discard.")
 
 
 def _cursor(moment: datetime, event_id: str) -> str:

@@ -13,10 +13,10 @@ app = typer.Typer(help="The database's schema. Without a word: up.")
 
 
 @app.callback(invoke_without_command=True)
-def default(context: typer.Context) -> None:
+def default(context: typer.Context, as_json: AsJson = False) -> None:
     """Bring the schema up to date when no other word is given."""
     if context.invoked_subcommand is None:
-        up()
+        up(as_json)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.database import transaction
-from ops.output import AsJson, emit, run, table
+from ops.output import AsJson, cell, emit, run, table
 from shared.errors import NotFoundError
 from shared.ids import parse_id
 from shared.organizations import service, store
@@ -74,7 +74,7 @@ def show(
     emit(
         run(work()),
         as_json=as_json,
-        human=lambda row: "\n".join(f"{name:18}{value}" for name, value in row.items()),
+        human=lambda row: "\n".join(f"{name:18}{cell(value)}" for name, value in row.items()),
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 QUERIES = beside(__file__)
 KEY_PREFIX = "ppk_"
 KEY_RANDOM_BYTES = 32
+NAME_LENGTH_MAX = 100
 SCOPES = ("read", "write", "admin")
 
 
@@ -40,6 +41,8 @@ async def create_key(
     connection: Connection, *, name: str, scope: str, organization_id: UUID | None
 ) -> CreatedKey:
     """Make a key of the given scope, for one organization or (None) for all."""
+    if not 1 <= len(name) <= NAME_LENGTH_MAX or not name.isprintable():
+        raise ValidationError(f"name: 1 to {NAME_LENGTH_MAX} printable characters")
     if scope not in SCOPES:
         raise ValidationError(f"scope: one of {', '.join(SCOPES)}")
     key_id, key = new_id(), KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)

@@ -37,6 +37,7 @@ class GroupCommit(Generic[Item, Result]):
         self._pending_rows_max = pending_rows_max
         self._pending: list[tuple[Item, asyncio.Future[Result]]] = []
         self._flushes_at_once_max = flushes_at_once_max
+        self._flushing = 0
         self._flushers: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
@@ -49,7 +50,8 @@ class GroupCommit(Generic[Item, Result]):
             raise UnavailableError("Too many requests wait for the database; try again.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._pending.append((item, future))
-        if len(self._flushers) < self._flushes_at_once_max:
+        if self._flushing < self._flushes_at_once_max:
+            self._flushing += 1
             flusher = asyncio.create_task(self._flush_until_empty())
             self._flushers.add(flusher)
             flusher.add_done_callback(self._flushers.discard)
@@ -61,10 +63,14 @@ class GroupCommit(Generic[Item, Result]):
             await asyncio.wait(self._flushers)
 
     async def _flush_until_empty(self) -> None:
-        while self._pending:
-            batch = self._pending[: self._batch_rows_max]
-            del self._pending[: self._batch_rows_max]
-            await self._flush_batch(batch)
+        # Counted here and not by the task's end: between the two, a caller would start nobody.
+        try:
+            while self._pending:
+                batch = self._pending[: self._batch_rows_max]
+                del self._pending[: self._batch_rows_max]
+                await self._flush_batch(batch)
+        finally:
+            self._flushing -= 1
 
     async def _flush_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

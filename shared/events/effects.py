@@ -76,14 +76,16 @@ async def _credit(
         payment: _attempt(rules.bind, payment, owner, credits_per_unit)
         for payment, owner in zip(payments, owners, strict=True)
     }
-    bindings = await store.bind_payments(
+    await store.bind_payments(
         connection,
         [(payment, to) for payment, to in bound.items() if isinstance(to, BoundPayment)],
     )
+    # Read back for all: one that names nobody may have been bound by another event of this batch.
+    bindings = await store.bound_payments(connection, list(bound))
     postings = {
-        payment: _attempt(rules.credit, payment, bindings[payment.payment_intent_id], make_id())
-        for payment, to in bound.items()
-        if isinstance(to, BoundPayment)
+        payment: _attempt(rules.credit, payment, binding, make_id())
+        for payment in bound
+        if (binding := bindings.get(payment.payment_intent_id)) is not None
     }
     accepted = {p: posting for p, posting in postings.items() if isinstance(posting, Posting)}
     results = await ledger.post(connection, list(accepted.values()))
@@ -92,7 +94,7 @@ async def _credit(
     refused = {
         payment: to
         for payment, to in (*bound.items(), *postings.items())
-        if isinstance(to, EventError)
+        if isinstance(to, EventError) and payment not in posted
     }
     return {**refused, **posted}
 
@@ -116,14 +118,17 @@ def _on_the_ledger(result: PostingResult) -> PostingResult | EventError:
 async def _close_purchases(
     connection: Connection, ended: Sequence[CheckoutClosed | PaymentCaptured]
 ) -> None:
-    # Payments that no Checkout Session or purchase of ours stands behind have nothing to close.
-    ours = [
+    # Payments come last, in a statement of their own: whatever else a batch says of a session, paid
+    # is what it stays. Those that no session or purchase stands behind have nothing to close.
+    closed = [event for event in ended if isinstance(event, CheckoutClosed)]
+    paid = [
         event
         for event in ended
-        if isinstance(event, CheckoutClosed) or event.checkout_session_id or event.purchase_id
+        if isinstance(event, PaymentCaptured) and (event.checkout_session_id or event.purchase_id)
     ]
-    if ours:
-        await store.close_purchases(connection, ours)
+    for events in (closed, paid):
+        if events:
+            await store.close_purchases(connection, events)
 
 
 async def _keep_customers(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from shared.access import service as audit
+from shared.config import Settings
 from shared.events.model import Outcome
 from shared.events.service import Applier
 from shared.ids import transaction_public_id
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS_MAX = 200
 LEASE = timedelta(seconds=60)
+NOT_TRIED = "not tried: its type is paused, or it is of another mode or account"
 
 
 class OrganizationDiff(TypedDict):
@@ -46,28 +48,50 @@ class ReplayReport(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """Which events are ours. No replay applies another's: test money must not become credits."""
+
+    livemode: bool
+    accounts: frozenset[str]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Mode:
+        """Return the mode that an installation's settings make."""
+        return cls(settings.livemode, settings.stripe_accounts)
+
+
+@dataclass(frozen=True, slots=True)
 class Replayer:
     """Replays events whatever their state; what was applied before is a no-op by its key."""
 
     pool: Pool
     applier: Applier
     make_id: Callable[[], UUID]
+    mode: Mode = Mode(livemode=False, accounts=frozenset())
 
     async def replay(self, ids: Sequence[str], *, actor: str, reason: str | None) -> ReplayReport:
         """Apply the named events now, their attempts counted anew, and report the difference."""
         batch_id = self.make_id()
+        wanted = list(dict.fromkeys(ids))
         outcomes: list[Outcome] = []
-        for start in range(0, len(ids), BATCH_ROWS_MAX):
+        for start in range(0, len(wanted), BATCH_ROWS_MAX):
             outcomes += await self._replay_batch(
-                batch_id, ids[start : start + BATCH_ROWS_MAX], actor=actor, reason=reason
+                batch_id, wanted[start : start + BATCH_ROWS_MAX], actor=actor, reason=reason
             )
-        return summarize(batch_id, outcomes)
+        return summarize(batch_id, wanted, outcomes)
 
     async def _replay_batch(
         self, batch_id: UUID, ids: Sequence[str], *, actor: str, reason: str | None
     ) -> list[Outcome]:
         async with self.pool.acquire() as connection, connection.transaction():
-            events = await inbox.claim_for_replay(connection, ids, token=batch_id, lease=LEASE)
+            events = await inbox.claim_for_replay(
+                connection,
+                ids,
+                token=batch_id,
+                lease=LEASE,
+                livemode=self.mode.livemode,
+                accounts=self.mode.accounts,
+            )
             await audit.record(
                 connection,
                 actor=actor,
@@ -79,26 +103,32 @@ class Replayer:
         return await self.applier.apply(batch_id, events) if events else []
 
 
-def summarize(batch_id: UUID, outcomes: Sequence[Outcome]) -> ReplayReport:
-    """Count what the outcomes came to, and add up what they posted for each organization."""
-    posted = [
-        outcome.result
+def summarize(batch_id: UUID, wanted: Sequence[str], outcomes: Sequence[Outcome]) -> ReplayReport:
+    """Count what the outcomes came to, and add up what they posted for each organization.
+
+    An event that was not tried counts as failed: its type is paused, or it is not ours.
+    """
+    # Two events of one payment may carry the same posting: it changed the ledger once.
+    posted = {
+        outcome.result.id: outcome.result
         for outcome in outcomes
         if outcome.result is not None and outcome.result.status is PostingStatus.POSTED
+    }
+    failures = [
+        {"id": o.settlement.key.id, "state": o.settlement.state, "error": o.settlement.reason}
+        for o in outcomes
+        if o.settlement.state in (EventState.DEAD, EventState.RETRYING)
     ]
-    failed = [
-        outcome.settlement
-        for outcome in outcomes
-        if outcome.settlement.state in (EventState.DEAD, EventState.RETRYING)
-    ]
+    tried = {outcome.settlement.key.id for outcome in outcomes}
+    failures += [{"id": i, "state": None, "error": NOT_TRIED} for i in wanted if i not in tried]
     return ReplayReport(
         batchId=str(batch_id),
-        selected=len(outcomes),
+        selected=len(wanted),
         applied=len(posted),
-        noop=len(outcomes) - len(posted) - len(failed),
-        failed=len(failed),
-        failures=[{"id": s.key.id, "state": s.state, "error": s.reason} for s in failed],
-        diff=_diff(posted),
+        noop=len(wanted) - len(posted) - len(failures),
+        failed=len(failures),
+        failures=failures,
+        diff=_diff(list(posted.values())),
     )
 
 

@@ -12,7 +12,7 @@ from shared import metrics
 from shared.events.model import Outcome
 from shared.inbox.model import ClaimedEvent, EventState
 
-log = structlog.get_logger("events")
+log = structlog.get_logger()
 
 
 def report(events: Sequence[ClaimedEvent], outcomes: Sequence[Outcome], *, now: datetime) -> None:

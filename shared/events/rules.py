@@ -13,6 +13,7 @@ from shared.errors import (
     InvalidAmountError,
     MalformedEventError,
     PaymentMismatchError,
+    UnclaimedPaymentError,
     UnknownOrganizationError,
 )
 from shared.events.model import (
@@ -59,7 +60,7 @@ def _checkout_paid(payload: str) -> Meaning:
         customer_id=reference_id(session.customer),
         checkout_session_id=session.id,
         purchase_id=_purchase(session.metadata),
-        named_organization=_named(session.metadata) or session.client_reference_id or None,
+        named_organization=_named(session.metadata) or _name(session.client_reference_id),
     )
 
 
@@ -92,10 +93,11 @@ _READERS: dict[str, Callable[[str], Meaning]] = {
 def bind(payment: PaymentCaptured, owner: Owner | None, credits_per_unit: Decimal) -> BoundPayment:
     """Decide who a payment is credited to and with what, as if it were heard of for the first time.
 
-    Raises UnknownOrganizationError, CurrencyMismatchError or InvalidAmountError.
+    Raises UnknownOrganizationError, UnclaimedPaymentError, CurrencyMismatchError or
+    InvalidAmountError.
     """
     if owner is None:
-        raise UnknownOrganizationError(_no_owner(payment))
+        raise _no_owner(payment)
     if owner.currency != payment.currency:
         raise CurrencyMismatchError(
             f"{payment.payment_intent_id} is in {payment.currency}, "
@@ -148,18 +150,26 @@ def _purchase(metadata: dict[str, Any] | None) -> UUID | None:
 
 def _named(metadata: dict[str, Any] | None) -> str | None:
     value = (metadata or {}).get(ORGANIZATION_METADATA)
-    return value if isinstance(value, str) and value else None
+    return _name(value) if isinstance(value, str) else None
 
 
-def _no_owner(payment: PaymentCaptured) -> str:
+def _name(value: str | None) -> str | None:
+    if value and not value.isprintable():
+        raise MalformedEventError(f"{value[:100]!r} cannot be an organization's id or slug.")
+    return value or None
+
+
+def _no_owner(payment: PaymentCaptured) -> UnknownOrganizationError | UnclaimedPaymentError:
     if payment.named_organization is not None:
-        return (
+        return UnknownOrganizationError(
             f"No organization has the id or slug {payment.named_organization[:100]!r}. "
             "Create it, then replay this event."
         )
     if payment.customer_id is not None:
-        return (
+        return UnclaimedPaymentError(
             f"{payment.payment_intent_id} names no organization, and none has the Stripe customer "
             f"{payment.customer_id}."
         )
-    return f"{payment.payment_intent_id} names no organization and has no customer."
+    return UnclaimedPaymentError(
+        f"{payment.payment_intent_id} names no organization and has no customer."
+    )

@@ -27,7 +27,7 @@ from shared.ledger.model import PostingResult
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
 
-log = structlog.get_logger("events")
+log = structlog.get_logger()
 
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 

@@ -24,7 +24,7 @@ async def owners(connection: Connection, payments: Sequence[PaymentCaptured]) ->
         [payment.checkout_session_id for payment in payments],
         [payment.purchase_id for payment in payments],
         [parse_id(name) if name else None for name in named],
-        [name.replace("\0", "") if name else None for name in named],
+        named,
         [payment.customer_id for payment in payments],
     )
     found: list[Owner | None] = [None] * len(payments)
@@ -35,8 +35,8 @@ async def owners(connection: Connection, payments: Sequence[PaymentCaptured]) ->
 
 async def bind_payments(
     connection: Connection, bindings: Sequence[tuple[PaymentCaptured, BoundPayment]]
-) -> dict[str, BoundPayment]:
-    """Bind payments that are not bound yet; return every binding by PaymentIntent, as stored."""
+) -> None:
+    """Bind payments to organizations, those that no earlier event has bound."""
     ordered = sorted(bindings, key=lambda binding: binding[0].payment_intent_id)
     await connection.execute(
         QUERIES.bind_payments,
@@ -48,8 +48,14 @@ async def bind_payments(
         [payment.customer_id for payment, _ in ordered],
         [payment.charge_id for payment, _ in ordered],
     )
+
+
+async def bound_payments(
+    connection: Connection, payments: Sequence[PaymentCaptured]
+) -> dict[str, BoundPayment]:
+    """Return the bindings of payments by PaymentIntent, as the first event made them."""
     rows = await connection.fetch(
-        QUERIES.bound_payments, [payment.payment_intent_id for payment, _ in ordered]
+        QUERIES.bound_payments, [payment.payment_intent_id for payment in payments]
     )
     return {
         row["payment_intent_id"]: BoundPayment(

@@ -14,11 +14,14 @@ Probe = Callable[[], Awaitable[object]]
 PROBE_SECONDS_MAX = 2
 
 
-def routes(required: Mapping[str, Probe], optional: Mapping[str, Probe]) -> list[web.RouteDef]:
+def routes(
+    required: Mapping[str, Probe], optional: Mapping[str, Probe], measure: Probe
+) -> list[web.RouteDef]:
     """Return `/healthz` (this process runs), `/readyz` (what it needs is there) and `/metrics`.
 
     `/readyz` is 503 while a required server is away. An optional one is reported and changes
-    nothing: without Redis the inbox is drained by the worker's own sweep.
+    nothing: without Redis the inbox is drained by the worker's own sweep. `measure` is run before
+    each `/metrics`, so that gauges are of that moment.
     """
 
     async def healthz(_request: web.Request) -> web.Response:
@@ -33,6 +36,7 @@ def routes(required: Mapping[str, Probe], optional: Mapping[str, Probe]) -> list
         return json_response(body, 200 if ready else 503)
 
     async def metrics(_request: web.Request) -> web.Response:
+        await _probe(measure)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [

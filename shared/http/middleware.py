@@ -13,9 +13,10 @@ from shared.errors import PrepaidError, UnavailableError
 from shared.http.envelope import error_response, from_http_exception
 from shared.ids import new_request_id
 
-log = structlog.get_logger("http")
+log = structlog.get_logger()
 
 REQUEST_ID = "X-Request-Id"
+REQUEST_ID_KEY = web.RequestKey("request_id", str)
 RETRY_AFTER_SECONDS = "5"
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -29,7 +30,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
     request_id = request.headers.get(REQUEST_ID, "")
     if not _ACCEPTABLE_ID.fullmatch(request_id):
         request_id = new_request_id()
-    request["request_id"] = request_id
+    request[REQUEST_ID_KEY] = request_id
     try:
         response = await handler(request)
     except web.HTTPException as error:
@@ -55,7 +56,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
 def _log_refusal(request: web.Request, error: PrepaidError) -> None:
     log.info(
         "http.refused",
-        request_id=request["request_id"],
+        request_id=request[REQUEST_ID_KEY],
         method=request.method,
         path=request.path,
         status=int(error.status),

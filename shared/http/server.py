@@ -12,7 +12,7 @@ from aiohttp import web
 
 from shared.http.middleware import request_edge
 
-log = structlog.get_logger("http")
+log = structlog.get_logger()
 
 BODY_BYTES_MAX = 1024 * 1024
 

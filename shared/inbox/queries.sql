@@ -84,7 +84,8 @@ RETURNING
     e.request_id;
 
 -- name: claim_for_replay
--- Lease named events whatever their state, with their attempts counted from one again.
+-- Lease named events whatever their state, with their attempts counted from one again. What is
+-- quarantined stays so unless it has become ours: the right mode, and an account that is listed now.
 UPDATE stripe_events AS e
 SET
     state = 'received',
@@ -98,7 +99,10 @@ FROM (
         s.livemode,
         s.id
     FROM stripe_events AS s
-    WHERE s.id = any($1::text [])
+    WHERE
+        s.id = any($1::text [])
+        AND s.livemode = $4
+        AND (s.account = '' OR s.account = any($5::text []))
     ORDER BY s.account, s.livemode, s.id
     FOR UPDATE
 ) AS named

@@ -11,7 +11,7 @@ from shared.errors import EventError, InvalidRequestError
 from shared.inbox.model import ClaimedEvent, EventHeader, EventState, Settlement
 
 EVENT_ID_LENGTH_MAX = 255
-ATTEMPTS_MAX = 8
+ATTEMPTS_MAX = 12
 BACKOFF_SECONDS_FIRST = 1
 BACKOFF_SECONDS_MAX = 15 * 60
 JITTER = 0.2
@@ -83,7 +83,7 @@ def breaker_pause(failures_in_row: int) -> timedelta | None:
 
 def is_deterministic(error: BaseException) -> bool:
     """Whether trying again cannot help until a person has acted."""
-    return isinstance(error, EventError)
+    return isinstance(error, EventError) and not error.may_resolve_itself
 
 
 def after_failure(

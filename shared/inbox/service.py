@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from shared import metrics
 from shared.db.group_commit import GroupCommit
 from shared.inbox import store
-from shared.inbox.model import Delivery, EventKey, Receipt
+from shared.inbox.model import Delivery, EventKey, EventState, Receipt
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
 
-log = structlog.get_logger("inbox")
+log = structlog.get_logger()
 
 # While one commit waits for the disk, the next is filled and sent.
 FLUSHES_AT_ONCE_MAX = 2
+
+_OPEN = (EventState.RECEIVED, EventState.RETRYING)
 
 
 class Inbox:
@@ -54,6 +57,16 @@ class Inbox:
             stored.discard(key)
         _log_commit(deliveries)
         return receipts
+
+
+async def measure_backlog(pool: Pool) -> None:
+    """Set the gauges of what is not settled. Any process may: they are the inbox's, not its own."""
+    async with pool.acquire() as connection:
+        backlog = await store.backlog(connection)
+    nothing = (0, 0.0)
+    for state in (*_OPEN, EventState.DEAD, EventState.QUARANTINED):
+        metrics.INBOX_BACKLOG.labels(state).set(backlog.get(state, nothing)[0])
+    metrics.INBOX_OLDEST_SECONDS.set(max(backlog.get(state, nothing)[1] for state in _OPEN))
 
 
 def _log_commit(deliveries: Sequence[Delivery]) -> None:

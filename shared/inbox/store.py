@@ -45,10 +45,18 @@ async def claim(
 
 
 async def claim_for_replay(
-    connection: Connection, ids: Sequence[str], *, token: UUID, lease: timedelta
+    connection: Connection,
+    ids: Sequence[str],
+    *,
+    token: UUID,
+    lease: timedelta,
+    livemode: bool,
+    accounts: Iterable[str],
 ) -> list[ClaimedEvent]:
-    """Lease named events whatever their state; unknown ids are simply not in the answer."""
-    rows = await connection.fetch(QUERIES.claim_for_replay, list(ids), token, lease)
+    """Lease named events whatever their state; those of another mode or account are left alone."""
+    rows = await connection.fetch(
+        QUERIES.claim_for_replay, list(ids), token, lease, livemode, list(accounts)
+    )
     return [_claimed(row) for row in rows]
 
 
@@ -68,9 +76,9 @@ async def settle(
         token,
         *_key_columns([settlement.key for settlement in settlements]),
         [settlement.state for settlement in settlements],
-        [settlement.reason for settlement in settlements],
-        [settlement.error_class for settlement in settlements],
-        [settlement.error_trace for settlement in settlements],
+        [_storable(settlement.reason) for settlement in settlements],
+        [_storable(settlement.error_class) for settlement in settlements],
+        [_storable(settlement.error_trace) for settlement in settlements],
         [settlement.available_at for settlement in settlements],
         [settlement.organization_id for settlement in settlements],
         list(types_recovered),
@@ -145,6 +153,16 @@ async def select_for_replay(
 async def discard(connection: Connection, event_id: str, reason: str) -> bool:
     """Close an event for good; False when there is none that could be closed."""
     return bool(await connection.fetch(QUERIES.discard, event_id, reason))
+
+
+def _storable(text: str | None) -> str | None:
+    """Write a text so that PostgreSQL takes it: NUL and halves of surrogate pairs as escapes.
+
+    What an error says may come from the event's own data.
+    """
+    if text is None:
+        return None
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _key(row: asyncpg.Record) -> EventKey:

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from shared.queue.connection import QUEUE_NAME
 
-log = structlog.get_logger("doorbell")
+log = structlog.get_logger()
 
 DRAIN_JOB = "drain_inbox"
 RING_INTERVAL_SECONDS = 0.005

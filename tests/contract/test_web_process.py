@@ -18,6 +18,7 @@ from tests.fixtures.product import (
     environment,
     event_states,
     payment,
+    until,
 )
 
 if TYPE_CHECKING:
@@ -140,9 +141,7 @@ async def test_a_delivery_under_way_is_answered_before_the_process_stops(
         delivery = asyncio.create_task(deliver(client, web, payment("1")))
         await waiting_for_a_lock(blocker)
         stopping = asyncio.create_task(web.stop())
-        async with asyncio.timeout(10):
-            while await accepts_connections(web):
-                await asyncio.sleep(0.01)
+        await until(lambda: refuses_connections(web))
     status, _ = await delivery
     assert status == 200
     assert await stopping == 0
@@ -150,21 +149,25 @@ async def test_a_delivery_under_way_is_answered_before_the_process_stops(
 
 
 async def waiting_for_a_lock(connection: Any) -> None:
-    async with asyncio.timeout(10):
-        while not await connection.fetchval(
-            "SELECT count(*) FROM pg_locks AS l INNER JOIN pg_database AS d ON l.database = d.oid"
-            " WHERE NOT l.granted AND d.datname = current_database()"
-        ):
-            await asyncio.sleep(0.01)
+    async def waits() -> bool:
+        return bool(
+            await connection.fetchval(
+                "SELECT count(*) FROM pg_locks AS l"
+                " INNER JOIN pg_database AS d ON l.database = d.oid"
+                " WHERE NOT l.granted AND d.datname = current_database()"
+            )
+        )
+
+    await until(waits)
 
 
-async def accepts_connections(web: WebProcess) -> bool:
+async def refuses_connections(web: WebProcess) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", int(web.url.rsplit(":", 1)[1]))
     except ConnectionRefusedError:
-        return False
+        return True
     writer.close()
-    return True
+    return False
 
 
 async def test_a_web_process_starts_serves_and_stops_without_a_warning(

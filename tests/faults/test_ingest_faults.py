@@ -11,7 +11,6 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
-import redis.asyncio
 
 from migrations.runner import migrate
 from sandbox.product import WebProcess, WorkerProcess
@@ -19,6 +18,7 @@ from sandbox.servers import EmbeddedServers
 from sandbox.signed_events import payment_intent_succeeded, signature
 from shared.db.pool import UNAVAILABLE
 from shared.organizations import service as organizations
+from shared.queue.connection import connect
 from webhooks.app import PATH
 
 SECRET = "whsec_test_faults"
@@ -143,10 +143,10 @@ async def test_a_worker_killed_in_the_middle_of_its_work_loses_and_doubles_nothi
 async def test_flushing_redis_with_events_pending_loses_nothing(system: System) -> None:
     await system.worker.stop()
     await system.deliver(300)
-    client = redis.asyncio.from_url(system.servers.redis_url)
+    client = connect(system.servers.redis_url)
     assert await client.dbsize() > 0, "no ring was waiting"
     await client.flushall()
-    await client.aclose()
+    await client.aclose(close_connection_pool=True)
     await system.worker.start()
     await system.everything_is_applied_once()
     assert len(system.accepted) == 300
@@ -161,13 +161,14 @@ async def test_events_are_taken_and_applied_while_redis_is_down_and_after(system
     await system.servers.valkey.start()
     await system.deliver(50)
     await system.everything_is_applied_once()
-    client = redis.asyncio.from_url(system.servers.redis_url)
+    client = connect(system.servers.redis_url)
 
     async def the_worker_listens_again() -> bool:
-        return await client.zcard("prepaid:jobs") == 0
+        waiting: int = await client.zcard("prepaid:jobs")
+        return waiting == 0
 
     await system.until(the_worker_listens_again)
-    await client.aclose()
+    await client.aclose(close_connection_pool=True)
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from shared.organizations.model import Organization
 
 Status = PostingStatus
+UPSERT = (
+    "INSERT INTO credit_transactions SELECT * FROM credit_transactions"
+    " ON CONFLICT (organization_id, seq) DO UPDATE SET amount = 1000"
+)
+MERGE = (
+    "MERGE INTO credit_transactions AS t USING (SELECT 1) AS s (one) ON true"
+    " WHEN MATCHED THEN DELETE"
+)
 
 
 def posting(organization: Organization | UUID, key: str, amount: Any, **changes: Any) -> Posting:
@@ -73,7 +81,7 @@ async def test_the_same_request_again_is_answered_with_the_first_row(
     await post(pool, posting(organization, "k2", 5))
     (again,) = await post(pool, posting(organization, "k1", 10))
     assert again.status is Status.REPLAYED
-    assert (again.id, again.seq, again.balance_after) == (first.id, 1, 10)
+    assert (again.id, again.seq, again.balance_after) == (first.id, 1, Decimal(10))
     assert await balance(pool) == 15
 
 
@@ -82,7 +90,7 @@ async def test_a_key_with_another_request_is_a_conflict_and_changes_nothing(
 ) -> None:
     (first,) = await post(pool, posting(organization, "k1", 10))
     (other,) = await post(pool, posting(organization, "k1", 11))
-    assert (other.status, other.id, other.amount) == (Status.CONFLICT, first.id, 10)
+    assert (other.status, other.id, other.amount) == (Status.CONFLICT, first.id, Decimal(10))
     assert await balance(pool) == 10
 
 
@@ -163,7 +171,7 @@ async def test_usage_that_already_happened_may_overdraw(
     pool: Pool, organization: Organization
 ) -> None:
     (result,) = await post(pool, posting(organization, "k1", -5, may_overdraw=True))
-    assert (result.status, result.balance_after) == (Status.POSTED, -5)
+    assert (result.status, result.balance_after) == (Status.POSTED, Decimal(-5))
 
 
 async def test_a_gain_is_posted_however_deep_the_balance_is(
@@ -171,7 +179,7 @@ async def test_a_gain_is_posted_however_deep_the_balance_is(
 ) -> None:
     await post(pool, posting(organization, "k1", -50, may_overdraw=True))
     (result,) = await post(pool, posting(organization, "k2", 10))
-    assert (result.status, result.balance_after) == (Status.POSTED, -40)
+    assert (result.status, result.balance_after) == (Status.POSTED, Decimal(-40))
 
 
 async def test_an_unknown_organization_is_said_so_and_the_rest_is_unharmed(
@@ -369,10 +377,8 @@ async def test_each_organization_has_a_chain_of_its_own(
         "TRUNCATE credit_transactions",
         "TRUNCATE organizations CASCADE",
         "WITH gone AS (DELETE FROM credit_transactions RETURNING *) SELECT count(*) FROM gone",
-        "INSERT INTO credit_transactions SELECT * FROM credit_transactions"
-        " ON CONFLICT (organization_id, seq) DO UPDATE SET amount = 1000",
-        "MERGE INTO credit_transactions AS t USING (SELECT 1) AS s (one) ON true"
-        " WHEN MATCHED THEN DELETE",
+        UPSERT,
+        MERGE,
     ],
 )
 async def test_the_ledger_refuses_to_be_changed(
@@ -418,6 +424,8 @@ async def test_the_balance_of_an_account_is_read_with_what_is_held(
 async def test_a_posting_that_could_not_be_kept_exactly_is_never_posted(
     pool: Pool, organization: Organization, changes: dict[str, Any]
 ) -> None:
+    fields: dict[str, Any] = {"key": "k", "amount": 1} | changes
+    asked = posting(organization, **fields)
     with pytest.raises((asyncpg.PostgresError, ValueError)):
-        await post(pool, posting(organization, "k", 1, **changes))
+        await post(pool, asked)
     assert await transactions(pool) == []

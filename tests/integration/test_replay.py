@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shared.organizations.model import Organization
 
 WHO = "cli:test"
+ZERO_TO_20 = (Decimal(0), Decimal(20))
 
 
 async def dead_letters(pool: Pool, drainer: Drainer, *names: str) -> list[str]:
@@ -47,10 +48,10 @@ async def test_a_dead_letter_is_applied_once_its_organization_exists(
     ids = await dead_letters(pool, drainer, "1", "2")
     acme = await create_organization(pool)
     report = await replayer.replay(ids, actor=WHO, reason="acme was missing")
-    counts = {word: report[word] for word in ("selected", "applied", "noop", "failed")}  # type: ignore[literal-required]
+    counts = {word: report[word] for word in ("selected", "applied", "noop", "failed")}
     assert counts == {"selected": 2, "applied": 2, "noop": 0, "failed": 0}
     (diff,) = report["diff"]
-    assert (diff["organizationId"], diff["before"], diff["after"]) == (str(acme.id), 0, 20)
+    assert (diff["organizationId"], diff["before"], diff["after"]) == (str(acme.id), *ZERO_TO_20)
     rows = await transactions(pool)
     assert diff["transactions"] == [f"ct_{row['id'].hex}" for row in rows]
     assert set((await event_states(pool)).values()) == {"applied"}
@@ -64,7 +65,9 @@ async def test_the_difference_begins_at_the_balance_before_the_replay(
     await receive(pool, payment("earlier", amount=500))
     await drainer.drain()
     report = await replayer.replay(ids, actor=WHO, reason=None)
-    assert [(diff["before"], diff["after"]) for diff in report["diff"]] == [(5, 15)]
+    assert [(diff["before"], diff["after"]) for diff in report["diff"]] == [
+        (Decimal(5), Decimal(15))
+    ]
 
 
 async def test_a_second_replay_is_a_noop(pool: Pool, drainer: Drainer, replayer: Replayer) -> None:
@@ -144,7 +147,9 @@ async def test_a_replay_that_crashed_is_finished_by_the_worker(
     ids = await dead_letters(pool, drainer, "1")
     await create_organization(pool)
     async with pool.acquire() as connection:
-        await store.claim_for_replay(connection, ids, token=UUID(int=9), lease=timedelta(0))
+        await store.claim_for_replay(
+            connection, ids, token=UUID(int=9), lease=timedelta(0), livemode=False, accounts=()
+        )
     await drainer.drain()
     assert await event_states(pool) == {"evt_1": "applied"}
     assert await balance(pool) == 10

@@ -1,0 +1,110 @@
+"""The SQL of every house, held against the schema and the house's rules."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from shared.db.queries import Queries
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+ROOT = Path(__file__).parents[2]
+HOUSES = ("api", "migrations", "ops", "sandbox", "shared", "webhooks", "worker")
+SQL_FILES = sorted(file for house in HOUSES for file in (ROOT / house).rglob("*.sql"))
+QUERY_FILES = [file for file in SQL_FILES if file.name == "queries.sql"]
+STATEMENTS = [
+    pytest.param(file, name, statement, id=f"{file.parent.relative_to(ROOT)}:{name}")
+    for file in QUERY_FILES
+    for name, statement in Queries(file).items()
+]
+_COMMENT = re.compile(r"--[^\n]*")
+_LEDGER_CHANGE = re.compile(
+    r"\b(update|delete\s+from|truncate(\s+table)?|merge\s+into)\s+(only\s+)?credit_transactions\b",
+    re.IGNORECASE,
+)
+
+
+def relative(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def test_there_is_sql_to_hold_against_the_rules() -> None:
+    assert {"shared/inbox/queries.sql", "shared/ledger/queries.sql"} <= set(
+        map(relative, QUERY_FILES)
+    )
+
+
+@pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
+async def test_every_statement_can_be_prepared_on_the_migrated_database(
+    connection: Connection, file: Path, name: str, statement: str
+) -> None:
+    try:
+        await connection.prepare(statement)
+    except asyncpg.PostgresError as error:
+        pytest.fail(f"{relative(file)}, statement {name}: {error}\n{statement}")
+
+
+@pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
+def test_every_statement_begins_with_a_sentence_that_says_what_it_is_for(
+    file: Path, name: str, statement: str
+) -> None:
+    first = statement.splitlines()[0]
+    assert first.startswith("-- "), f"{relative(file)}, statement {name}: {first}"
+
+
+@pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
+def test_every_statement_is_used_by_the_house_that_keeps_it(
+    file: Path, name: str, statement: str
+) -> None:
+    code = "".join(module.read_text(encoding="utf-8") for module in file.parent.glob("*.py"))
+    assert re.search(rf"\bQUERIES\.{name}\b", code), (
+        f"{relative(file)}, statement {name}: nothing beside it uses it"
+    )
+
+
+@pytest.mark.parametrize("file", QUERY_FILES, ids=relative)
+def test_every_query_that_a_house_names_is_in_its_file(file: Path) -> None:
+    code = "".join(module.read_text(encoding="utf-8") for module in file.parent.glob("*.py"))
+    named = set(re.findall(r"\bQUERIES\.(\w+)", code)) - {"items", "path"}
+    assert named <= {name for name, _ in Queries(file).items()}
+
+
+@pytest.mark.parametrize("file", QUERY_FILES, ids=relative)
+def test_a_name_stands_once_in_its_file(file: Path) -> None:
+    names = re.findall(r"^-- name: (\w+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("file", SQL_FILES, ids=relative)
+def test_no_sql_changes_or_deletes_a_row_of_the_ledger(file: Path) -> None:
+    sql = _COMMENT.sub("", file.read_text(encoding="utf-8"))
+    assert _LEDGER_CHANGE.findall(sql) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE credit_transactions SET amount = 1",
+        "delete from only credit_transactions",
+        "TRUNCATE TABLE credit_transactions",
+    ],
+)
+def test_the_rule_about_the_ledger_sees_what_it_forbids(statement: str) -> None:
+    assert _LEDGER_CHANGE.search(statement)
+
+
+def test_sql_is_spoken_in_sql_files_and_stores_alone() -> None:
+    """Queries are loaded beside a store or a service of their own house; no other SQL in shared."""
+    speaking = re.compile(r'"(?:SELECT|INSERT|UPDATE|DELETE|WITH)\s')
+    found = [
+        relative(module)
+        for module in (ROOT / "shared").rglob("*.py")
+        if speaking.search(module.read_text(encoding="utf-8"))
+    ]
+    assert found == []

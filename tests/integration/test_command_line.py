@@ -1,0 +1,373 @@
+"""`prepaid …` as operators run it: exit codes, one JSON document, one line when it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from migrations.runner import migrate
+from tests.fixtures.product import (
+    Command,
+    Finished,
+    closed_port,
+    create_organization,
+    event_states,
+    payment,
+    receive,
+    run_command,
+    transactions,
+)
+from tests.fixtures.servers import database_at, execute
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.db.pool import Pool
+    from shared.organizations.model import Organization
+    from tests.fixtures.servers import Servers
+    from worker.drainer import Drainer
+
+
+def assert_refused(finished: Finished, *words: str, code: int = 1) -> None:
+    """Check that a command said why not in one line on stderr, and nothing on stdout."""
+    assert finished.code == code, finished
+    assert finished.stdout == ""
+    assert len(finished.stderr.strip().splitlines()) == 1, finished.stderr
+    for word in words:
+        assert word in finished.stderr
+
+
+def assert_usage(finished: Finished, *words: str) -> None:
+    assert finished.code == 2, finished
+    assert finished.stdout == ""
+    assert "Traceback" not in finished.stderr
+    for word in words:
+        assert word in finished.stderr
+
+
+async def dead_letter(pool: Pool, drainer: Drainer, *names: str) -> None:
+    await receive(pool, *(payment(name) for name in names))
+    await drainer.drain()
+
+
+async def test_an_organization_is_created_shown_and_listed(prepaid_process: Command) -> None:
+    made = await prepaid_process("orgs", "create", "--slug", "acme", "--name", "Acme ä", "--json")
+    assert (made.code, made.json["slug"], made.json["currency"]) == (0, "acme", "usd")
+    shown = await prepaid_process("orgs", "show", "acme", "--json")
+    assert shown.code == 0
+    assert shown.json | {"createdAt": None} == {
+        "id": made.json["id"],
+        "slug": "acme",
+        "name": "Acme ä",
+        "currency": "usd",
+        "email": None,
+        "status": "active",
+        "stripeCustomerId": None,
+        "balance": 0,
+        "held": 0,
+        "createdAt": None,
+    }
+    listed = await prepaid_process("orgs", "list", "--json")
+    assert [row["id"] for row in listed.json["organizations"]] == [made.json["id"]]
+    assert_refused(await prepaid_process("orgs", "create", "--slug", "acme", "--name", "A"), "acme")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("orgs", "create", "--slug", "Not a slug", "--name", "A", "--json"),
+        ("orgs", "show", "nobody", "--json"),
+        ("keys", "create", "--name", "a", "--scope", "root", "--json"),
+        ("keys", "create", "--name", "", "--scope", "read", "--json"),
+        ("keys", "create", "--name", "a", "--scope", "read", "--organization", "nobody"),
+        ("keys", "revoke", str(UUID(int=1)), "--json"),
+        ("events", "show", "evt_nobody", "--json"),
+        ("events", "replay", "evt_nobody", "--json"),
+        ("events", "discard", "evt_nobody", "--reason", "x", "--json"),
+    ],
+    ids=" ".join,
+)
+async def test_what_cannot_be_done_is_refused_in_one_line(
+    prepaid: Command, arguments: tuple[str, ...]
+) -> None:
+    assert_refused(await prepaid(*arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("orgs", "create", "--json"),
+        ("events", "list", "--state", "nonsense"),
+        ("events", "list", "--limit", "0"),
+        ("events", "list", "--since", "yesterday"),
+        ("events", "list", "--since", "99999999999d"),
+        ("events", "list", "--cursor", "nonsense"),
+        ("events", "replay"),
+        ("events", "discard", "evt_1"),
+        ("keys", "revoke", "nonsense"),
+        ("serve", "nonsense"),
+    ],
+    ids=" ".join,
+)
+async def test_wrong_usage_is_exit_code_2(prepaid: Command, arguments: tuple[str, ...]) -> None:
+    assert_usage(await prepaid(*arguments))
+
+
+async def test_a_key_is_shown_once_then_only_its_end(prepaid: Command) -> None:
+    made = await prepaid("keys", "create", "--name", "app", "--scope", "write", "--json")
+    assert made.code == 0
+    assert set(made.json) == {"id", "key", "scope", "organizationId"}
+    listed = await prepaid("keys", "list", "--json")
+    assert made.json["key"] not in listed.stdout
+    assert listed.json["keys"][0]["hint"] == f"…{made.json['key'][-4:]}"
+    revoked = await prepaid("keys", "revoke", made.json["id"], "--json")
+    assert (revoked.code, revoked.json) == (0, {"id": made.json["id"], "revoked": True})
+
+
+async def test_a_key_may_be_bound_to_one_organization_and_the_audit_log_knows(
+    prepaid: Command, pool: Pool, organization: Organization
+) -> None:
+    made = await prepaid(
+        *("keys", "create", "--name", "app", "--scope", "read"),
+        *("--organization", organization.slug, "--json"),
+    )
+    assert made.json["organizationId"] == str(organization.id)
+    row = await pool.fetchrow("SELECT * FROM audit_log")
+    assert row is not None
+    assert (row["action"], row["organization_id"]) == ("keys.create", organization.id)
+    assert row["actor"].startswith("cli:")
+    assert made.json["key"] not in str(dict(row))
+
+
+async def test_events_are_listed_newest_first_in_pages(prepaid: Command, pool: Pool) -> None:
+    for n in range(3):
+        await receive(pool, payment(str(n)))
+    first = await prepaid("events", "list", "--limit", "2", "--json")
+    assert [row["id"] for row in first.json["events"]] == ["evt_2", "evt_1"]
+    assert set(first.json["events"][0]) == {
+        "id",
+        "type",
+        "state",
+        "attempts",
+        "error",
+        "receivedAt",
+    }
+    rest = await prepaid(
+        *("events", "list", "--limit", "2", "--json", "--cursor", first.json["nextCursor"])
+    )
+    assert [row["id"] for row in rest.json["events"]] == ["evt_0"]
+    assert rest.json["nextCursor"] is None
+
+
+async def test_a_dead_letter_is_understood_mended_and_replayed(
+    prepaid_process: Command, pool: Pool, drainer: Drainer
+) -> None:
+    await dead_letter(pool, drainer, "1", "2")
+    listed = await prepaid_process("events", "list", "--state", "dead", "--json")
+    assert {row["id"] for row in listed.json["events"]} == {"evt_1", "evt_2"}
+    assert all("acme" in row["error"] for row in listed.json["events"])
+    shown = (await prepaid_process("events", "show", "evt_1", "--json")).json["events"][0]
+    assert (shown["state"], shown["errorClass"]) == ("dead", "UnknownOrganizationError")
+    assert "Traceback" in shown["errorTrace"]
+    assert shown["payload"] == json.loads(payment("1")) | {"created": shown["payload"]["created"]}
+
+    hopeless = await prepaid_process("events", "replay", "--state", "dead", "--json")
+    assert (hopeless.code, hopeless.json["failed"], hopeless.json["applied"]) == (1, 2, 0)
+
+    acme = await create_organization(pool)
+    replayed = await prepaid_process(
+        "events", "replay", "--state", "dead", "--reason", "done", "--json"
+    )
+    assert replayed.code == 0
+    report = replayed.json
+    assert {"batchId", "selected", "applied", "noop", "failed", "diff"} <= set(report)
+    assert (report["selected"], report["applied"], report["noop"], report["failed"]) == (2, 2, 0, 0)
+    (diff,) = report["diff"]
+    assert (diff["organizationId"], diff["before"], diff["after"]) == (str(acme.id), 0, 20)
+    assert len(diff["transactions"]) == len(await transactions(pool)) == 2
+
+    again = await prepaid_process("events", "replay", "evt_1", "evt_2", "--json")
+    assert (again.code, again.json["noop"], again.json["diff"]) == (0, 2, [])
+
+
+async def test_a_replay_of_nothing_is_done(prepaid_process: Command) -> None:
+    finished = await prepaid_process("events", "replay", "--state", "dead", "--json")
+    assert (finished.code, finished.json["selected"]) == (0, 0)
+
+
+async def test_an_event_is_discarded_with_a_reason_once(
+    prepaid: Command, pool: Pool, drainer: Drainer
+) -> None:
+    await dead_letter(pool, drainer, "1")
+    finished = await prepaid("events", "discard", "evt_1", "--reason", "a test", "--json")
+    assert (finished.code, finished.json["state"]) == (0, "discarded")
+    assert await event_states(pool) == {"evt_1": "discarded"}
+    assert await pool.fetchval("SELECT reason FROM audit_log") == "a test"
+    assert_refused(await prepaid("events", "discard", "evt_1", "--reason", "again"), "evt_1")
+
+
+async def test_without_json_a_person_reads_lines(prepaid: Command, pool: Pool) -> None:
+    await receive(pool, payment("1"))
+    finished = await prepaid("events", "list")
+    assert finished.code == 0
+    assert "evt_1" in finished.stdout
+    assert "payment_intent.succeeded" in finished.stdout
+
+
+async def test_a_balance_is_printed_with_every_digit_and_no_exponent(
+    prepaid_process: Command, pool: Pool, organization: Organization
+) -> None:
+    await pool.execute("UPDATE accounts SET balance = 12345678901234567890.000000001, held = 1e-9")
+    finished = await prepaid_process("orgs", "show", "acme", "--json")
+    assert '"balance": 12345678901234567890.000000001' in finished.stdout
+    assert '"held": 0.000000001' in finished.stdout
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "command", [("orgs", "list"), ("migrate", "status"), ("events", "replay", "--state", "dead")]
+)
+async def test_a_missing_database_url_is_named_with_its_mend(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    finished = await run_command([*command, "--json"], {}, folder=tmp_path)
+    assert_refused(finished, "DATABASE_URL", "postgresql://USER@HOST/DATABASE")
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("nonsense", "DATABASE_URL"),
+        ("http://localhost/prepaid", "DATABASE_URL"),
+        ("postgresql://localhost:notaport/prepaid", "DATABASE_URL"),
+        ("postgresql://nobody:wrong@127.0.0.1:{port}/prepaid", "PostgreSQL"),
+    ],
+)
+async def test_a_database_url_that_leads_nowhere_is_one_line(
+    prepaid: Command, url: str, word: str
+) -> None:
+    finished = await prepaid("orgs", "list", DATABASE_URL=url.format(port=closed_port()))
+    assert_refused(finished, word)
+
+
+async def test_a_database_that_does_not_exist_is_one_line(
+    prepaid_process: Command, servers: Servers
+) -> None:
+    url = database_at(servers.database_url, "no_such_database")
+    assert_refused(await prepaid_process("orgs", "list", DATABASE_URL=url), "no_such_database")
+
+
+async def test_a_wrong_password_is_one_line(prepaid_process: Command, servers: Servers) -> None:
+    user, host = servers.database_url.rsplit("@", 1)
+    url = f"{user.rsplit(':', 1)[0]}:wrong@{host}"
+    finished = await prepaid_process("orgs", "list", DATABASE_URL=url)
+    if finished.code == 0:
+        pytest.skip("this server takes any password")
+    assert_refused(finished, "password")
+
+
+@pytest_asyncio.fixture
+async def empty_database_url(servers: Servers) -> AsyncIterator[str]:
+    """Make a database that no migration has seen."""
+    name = "prepaid_empty"
+    await execute(servers.database_url, f"CREATE DATABASE {name}")
+    yield database_at(servers.database_url, name)
+    await execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_a_database_without_the_schema_is_one_line_that_says_to_migrate(
+    prepaid_process: Command, empty_database_url: str
+) -> None:
+    finished = await prepaid_process("orgs", "list", DATABASE_URL=empty_database_url)
+    assert_refused(finished, "prepaid migrate")
+
+
+async def test_migrating_an_empty_database_then_again_changes_nothing(
+    prepaid: Command, empty_database_url: str
+) -> None:
+    behind = await prepaid("migrate", "status", "--json", DATABASE_URL=empty_database_url)
+    assert (behind.code, behind.json["upToDate"], behind.json["current"]) == (1, False, None)
+    up = await prepaid("migrate", "up", "--json", DATABASE_URL=empty_database_url)
+    assert (up.code, up.json["upToDate"]) == (0, True)
+    await migrate(empty_database_url)
+    status = await prepaid("migrate", "status", "--json", DATABASE_URL=empty_database_url)
+    assert (status.code, status.json) == (0, up.json)
+
+
+async def test_migrate_without_a_word_takes_json_too(prepaid: Command) -> None:
+    finished = await prepaid("migrate", "--json")
+    assert (finished.code, finished.json["upToDate"]) == (0, True)
+
+
+async def test_the_printed_schema_builds_a_database(
+    prepaid: Command, empty_database_url: str
+) -> None:
+    finished = await prepaid("migrate", "sql")
+    assert finished.code == 0
+    await execute(empty_database_url, finished.stdout)
+    listed = await prepaid("orgs", "list", "--json", DATABASE_URL=empty_database_url)
+    assert (listed.code, listed.json) == (0, {"organizations": []})
+
+
+@pytest.mark.parametrize(
+    ("process", "env", "variable"),
+    [
+        ("serve", {"STRIPE_API_KEY": ""}, "STRIPE_API_KEY"),
+        ("serve", {"STRIPE_API_KEY": "sk_live_x"}, "STRIPE_WEBHOOK_SECRETS"),
+        ("serve", {"PORT": "http"}, "PORT"),
+        ("serve", {"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
+        ("serve", {"REDIS_URL": "nonsense"}, "REDIS_URL"),
+        ("worker", {"STRIPE_WEBHOOK_SECRETS": "nonsense"}, "STRIPE_WEBHOOK_SECRETS"),
+        ("worker", {"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
+        ("worker", {"REDIS_URL": "nonsense"}, "REDIS_URL"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+async def test_a_wrong_setting_stops_the_start_in_one_line_that_names_it(
+    prepaid_process: Command, process: str, env: dict[str, str], variable: str
+) -> None:
+    async with asyncio.timeout(4):
+        finished = await prepaid_process(process, **env)
+    assert_refused(finished, variable)
+
+
+async def test_doctor_names_every_check_in_one_document_and_fails_where_one_does(
+    prepaid_process: Command,
+) -> None:
+    finished = await prepaid_process(
+        "doctor", "--json", STRIPE_API_BASE=f"http://127.0.0.1:{closed_port()}"
+    )
+    assert finished.code == 1
+    checks = {check["name"]: check["ok"] for check in finished.json["checks"]}
+    assert set(checks) == {"settings", "postgres", "schema", "redis", "stripe"}
+    assert (checks["settings"], checks["schema"], checks["redis"]) == (True, True, True)
+    assert checks["stripe"] is False
+
+
+async def test_doctor_says_what_is_wrong_with_a_database_that_does_not_exist(
+    prepaid_process: Command, servers: Servers
+) -> None:
+    finished = await prepaid_process(
+        "doctor",
+        "--json",
+        DATABASE_URL=database_at(servers.database_url, "no_such_database"),
+        STRIPE_API_BASE=f"http://127.0.0.1:{closed_port()}",
+    )
+    assert finished.code == 1
+    failed = {check["name"] for check in finished.json["checks"] if not check["ok"]}
+    assert {"postgres", "schema"} <= failed
+
+
+async def test_no_secret_is_printed_when_settings_are_wrong(prepaid_process: Command) -> None:
+    finished = await prepaid_process("doctor", "--json", STRIPE_API_KEY="sk_wrong_topsecret")
+    assert finished.code == 1
+    assert "topsecret" not in finished.stdout + finished.stderr

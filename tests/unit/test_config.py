@@ -1,0 +1,151 @@
+"""Settings: what is refused, by which name, and what never shows."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from shared.config import LogFormat, load
+from shared.errors import ConfigError
+from tests.fixtures.product import environment
+
+ENV = environment("postgresql://u:dbpass@localhost/x", "redis://:redispass@localhost/0")
+REQUIRED = sorted(ENV)
+
+
+def refusal(**changes: str) -> ConfigError:
+    with pytest.raises(ConfigError) as raised:
+        load(ENV | changes)
+    return raised.value
+
+
+def test_the_required_variables_are_enough() -> None:
+    found = load(ENV)
+    assert (found.host, found.port, found.log_format) == ("127.0.0.1", 8000, LogFormat.JSON)
+    assert found.credits_per_unit == 1
+    assert found.stripe_webhook_secrets == ("whsec_test_new", "whsec_test_old")
+    assert found.livemode is False
+    assert found.worker_port is None
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+@pytest.mark.parametrize("variable", REQUIRED)
+def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | None) -> None:
+    env = {name: value for name, value in ENV.items() if name != variable}
+    with pytest.raises(ConfigError) as raised:
+        load(env if blank is None else env | {variable: blank})
+    assert raised.value.variable == variable
+    assert raised.value.detail.startswith(f"{variable}: ")
+    assert "Set it to" in raised.value.detail
+    assert "\n" not in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://localhost/x"),
+        ("REDIS_URL", "nonsense"),
+        ("REDIS_URL", "http://localhost"),
+        ("STRIPE_API_KEY", "pk_test_x"),
+        ("STRIPE_API_KEY", "whsec_x"),
+        ("STRIPE_API_KEY", "SK_TEST_x"),
+        ("STRIPE_WEBHOOK_SECRETS", ","),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_a,nonsense"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_ä"),
+        ("STRIPE_API_BASE", "localhost:12111"),
+        ("STRIPE_API_BASE", "ftp://localhost"),
+        ("PREPAID_STRIPE_ACCOUNTS", "cus_1"),
+        ("PORT", "http"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "LOUD"),
+        ("PREPAID_CREDITS_PER_UNIT", "0"),
+        ("PREPAID_CREDITS_PER_UNIT", "-1"),
+        ("PREPAID_CREDITS_PER_UNIT", "NaN"),
+        ("PREPAID_CREDITS_PER_UNIT", "Infinity"),
+        ("PREPAID_CREDITS_PER_UNIT", "many"),
+        ("PREPAID_DATABASE_POOL_SIZE", "1"),
+        ("PREPAID_DATABASE_POOL_SIZE", "201"),
+        ("PREPAID_DATABASE_POOL_SIZE", "x"),
+        ("PREPAID_WORKER_PORT", "65536"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
+    error = refusal(**{variable: value})
+    assert error.variable == variable
+    assert "\n" not in error.detail
+
+
+@pytest.mark.parametrize(
+    ("key", "secrets"),
+    [
+        ("sk_live_x", "whsec_test_x"),
+        ("rk_live_x", "whsec_live_a,whsec_test_x"),
+        ("sk_test_x", "whsec_live_x"),
+        ("rk_test_x", "whsec_test_a,whsec_live_x"),
+    ],
+)
+def test_a_live_key_beside_a_test_secret_or_the_other_way_round_is_refused(
+    key: str, secrets: str
+) -> None:
+    error = refusal(STRIPE_API_KEY=key, STRIPE_WEBHOOK_SECRETS=secrets)
+    assert error.variable == "STRIPE_WEBHOOK_SECRETS"
+
+
+@pytest.mark.parametrize("key", ["sk_live_x", "rk_live_x"])
+def test_a_live_key_at_a_stand_in_is_refused(key: str) -> None:
+    error = refusal(
+        STRIPE_API_KEY=key, STRIPE_WEBHOOK_SECRETS="whsec_x", STRIPE_API_BASE="http://localhost"
+    )
+    assert error.variable == "STRIPE_API_BASE"
+
+
+@pytest.mark.parametrize(
+    ("key", "livemode"),
+    [("sk_live_x", True), ("rk_live_x", True), ("sk_test_x", False), ("sk_test_live_x", False)],
+)
+def test_the_key_says_whether_money_moves(key: str, *, livemode: bool) -> None:
+    found = load(ENV | {"STRIPE_API_KEY": key, "STRIPE_WEBHOOK_SECRETS": "whsec_x"})
+    assert found.livemode is livemode
+
+
+@pytest.mark.parametrize("variable", ["HOST", "PORT", "LOG_FORMAT", "LOG_LEVEL", "STRIPE_API_BASE"])
+def test_an_empty_variable_is_as_good_as_none(variable: str) -> None:
+    assert load(ENV | {variable: ""}) == load(ENV)
+
+
+def test_values_are_read_without_the_spaces_around_them() -> None:
+    found = load(
+        ENV
+        | {
+            "STRIPE_WEBHOOK_SECRETS": " whsec_a , whsec_b ,",
+            "PREPAID_STRIPE_ACCOUNTS": " acct_1 ,acct_2",
+            "PORT": " 80 ",
+            "STRIPE_API_BASE": "http://localhost:12111/",
+            "PREPAID_CREDITS_PER_UNIT": "0.01",
+        }
+    )
+    assert found.stripe_webhook_secrets == ("whsec_a", "whsec_b")
+    assert found.stripe_accounts == {"acct_1", "acct_2"}
+    assert (found.port, found.stripe_api_base) == (80, "http://localhost:12111")
+    assert found.credits_per_unit == Decimal("0.01")
+
+
+@pytest.mark.parametrize(
+    "secret", ["dbpass", "redispass", "sk_test_x", "whsec_test_new", "whsec_test_old"]
+)
+def test_settings_do_not_show_their_secrets(secret: str) -> None:
+    assert secret not in repr(load(ENV))
+
+
+@pytest.mark.parametrize("variable", REQUIRED)
+def test_a_refusal_does_not_repeat_the_value(variable: str) -> None:
+    for value in ("topsecret", "sk_wrong_topsecret"):
+        try:
+            load(ENV | {variable: value})
+        except ConfigError as error:
+            assert "topsecret" not in str(error)  # noqa: PT017 - a value may also be accepted
