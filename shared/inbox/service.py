@@ -76,8 +76,5 @@ def _log_commit(deliveries: Sequence[Delivery]) -> None:
     """
     log.info(
         "inbox.committed",
-        deliveries=[
-            {"event_id": d.header.id, "type": d.header.type, "request_id": d.request_id}
-            for d in deliveries
-        ],
+        deliveries=[f"{d.header.id} {d.header.type} {d.request_id}" for d in deliveries],
     )
