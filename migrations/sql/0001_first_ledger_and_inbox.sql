@@ -79,14 +79,18 @@ CREATE TABLE credit_transactions (
     PRIMARY KEY (organization_id, seq),
     CONSTRAINT credit_transactions_key_once UNIQUE (organization_id, idempotency_key),
     CONSTRAINT credit_transactions_seq_from_one CHECK (seq >= 1),
-    CONSTRAINT credit_transactions_sign CHECK (
+    CONSTRAINT credit_transactions_type_known CHECK (
+        type IN (
+            'purchase', 'recharge', 'grant', 'bonus', 'usage', 'adjustment', 'refund', 'dispute',
+            'dispute_reversal', 'expiration', 'void', 'hold_capture'
+        )
+    ),
+    CONSTRAINT credit_transactions_sign_of_type CHECK (
         CASE
+            WHEN type = 'adjustment' THEN amount <> 0
             WHEN type IN ('purchase', 'recharge', 'grant', 'bonus', 'dispute_reversal')
                 THEN amount > 0
-            WHEN type IN ('usage', 'refund', 'dispute', 'expiration', 'void', 'hold_capture')
-                THEN amount < 0
-            WHEN type = 'adjustment' THEN amount <> 0
-            ELSE FALSE
+            ELSE amount < 0
         END
     ),
     CONSTRAINT credit_transactions_counterparty_known CHECK (

@@ -127,7 +127,7 @@ def _metadata_refusal(metadata: dict[str, Any] | None) -> str | None:
         return None
     try:
         encoded = msgspec.json.encode(metadata)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:  # half a surrogate pair among them
         return f"metadata: must be JSON ({error})"
     if len(encoded) > METADATA_BYTES_MAX:
         return f"metadata: at most {METADATA_BYTES_MAX} bytes of JSON"

@@ -453,7 +453,7 @@ async def test_an_amount_that_is_no_whole_number_of_billionths_is_dead_not_round
 async def test_a_closed_organization_is_credited_nothing(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
-    await pool.execute("UPDATE organizations SET status = 'closed'")
+    await pool.execute("UPDATE accounts SET closed_at = now()")
     await apply(pool, drainer, payment("1"))
     row = await event_row(pool, "evt_1")
     assert (row["state"], row["error_class"]) == ("dead", "PostingRefusedError")

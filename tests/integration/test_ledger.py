@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
 from shared.ids import new_id
@@ -202,7 +203,7 @@ async def test_a_closed_organization_takes_nothing_new_and_still_answers_for_the
     pool: Pool, organization: Organization
 ) -> None:
     await post(pool, posting(organization, "k1", 1))
-    await pool.execute("UPDATE organizations SET status = 'closed'")
+    await pool.execute("UPDATE accounts SET closed_at = now()")
     results = await post(pool, posting(organization, "k1", 1), posting(organization, "k2", 1))
     assert statuses(results) == [Status.REPLAYED, Status.CLOSED]
 
@@ -218,10 +219,10 @@ async def test_results_come_in_the_order_of_the_postings_of_many_organizations(
     assert [result.amount for result in results] == [p.amount for p in asked]
 
 
-async def test_nine_decimals_and_twenty_nine_digits_are_kept_exactly(
+async def test_nine_decimals_and_eighteen_digits_are_kept_exactly(
     pool: Pool, organization: Organization
 ) -> None:
-    amount = Decimal("12345678901234567890123456789.123456789")
+    amount = Decimal("123456789012345678.123456789")
     (result,) = await post(pool, posting(organization, "k", amount))
     assert result.amount == result.balance_after == amount
 
@@ -296,7 +297,7 @@ def chain(rows: list[asyncpg.Record]) -> list[bytes]:
     """Recompute the hashes of one organization's rows from the form that functions.sql documents.
 
     SHA-256 over the previous hash and the row's fields as a JSON array, as PostgreSQL writes jsonb:
-    numbers with every digit of their column, moments in microseconds of Unix time.
+    numbers with every digit of their column, moments in UTC.
     """
     hashes, previous = [], b""
     for row in rows:
@@ -308,11 +309,17 @@ def chain(rows: list[asyncpg.Record]) -> list[bytes]:
             f"{row['amount']:.9f}",
             string(row["counterparty"]),
             f"{row['balance_after']:.9f}",
+            f"{row['consumed_after']:.9f}",
             string(row["idempotency_key"]),
-            string(row["request_digest"].hex()),
-            str(microseconds(row["effective_at"])),
-            str(microseconds(row["created_at"])),
+            string("\\x" + row["request_digest"].hex()),
+            string(moment_text(row["effective_at"])),
+            string(moment_text(row["created_at"])),
             string(row["description"]),
+            string(row["category"]),
+            "null" if row["quantity"] is None else f"{row['quantity']:.9f}",
+            string(row["user_id"]),
+            string(row["grant_id"] and str(row["grant_id"])),
+            string(row["hold_id"] and str(row["hold_id"])),
             string(row["payment_intent_id"]),
             metadata_text(row["metadata"]),
         ]
@@ -325,12 +332,14 @@ def string(value: str | None) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def microseconds(moment: datetime) -> int:
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+def moment_text(moment: datetime) -> str:
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return text.rstrip("0") if "." in text else text
 
 
-def metadata_text(metadata: dict[str, str]) -> str:
+def metadata_text(metadata: dict[str, str] | None) -> str:
+    if metadata is None:
+        return "null"
     # jsonb orders keys by their length, then by their bytes.
     keys = sorted(metadata, key=lambda key: (len(key.encode()), key.encode()))
     return "{" + ", ".join(f"{string(key)}: {string(metadata[key])}" for key in keys) + "}"
@@ -404,7 +413,7 @@ async def test_the_balance_of_an_account_is_read_with_what_is_held(
 ) -> None:
     row = await store.balance(connection, organization.id)
     assert row is not None
-    assert dict(row) == {"balance": 0, "held": 0, "overdraft_limit": 0, "last_seq": 0}
+    assert row.last_seq == row.balance == row.held == row.overdraft_limit == 0
     assert await store.balance(connection, UUID(int=1)) is None
 
 
@@ -414,7 +423,25 @@ async def test_the_balance_of_an_account_is_read_with_what_is_held(
         pytest.param({"amount": Decimal(0)}, id="nothing"),
         pytest.param({"amount": Decimal("0.0000000001")}, id="ten decimals"),
         pytest.param({"amount": Decimal("1.0000000005")}, id="ten decimals over one"),
-        pytest.param({"amount": Decimal(10) ** 30}, id="more digits than the column"),
+        pytest.param({"amount": Decimal("1e30")}, id="more digits than the column"),
+        pytest.param({"amount": Decimal("nan")}, id="NaN"),
+        pytest.param({"amount": Decimal("snan")}, id="signalling NaN"),
+        pytest.param({"amount": Decimal("-inf")}, id="infinity"),
+        pytest.param({"amount": None}, id="no amount"),
+        pytest.param({"type": "gift"}, id="unknown type"),
+        pytest.param({"type": Kind.USAGE}, id="a positive usage would mint credits"),
+        pytest.param({"type": Kind.HOLD_CAPTURE}, id="a positive capture would mint credits"),
+        pytest.param({"amount": Decimal(-1), "type": Kind.GRANT}, id="a negative grant"),
+        pytest.param({"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}, id="expired before"),
+        pytest.param({"effective_at": datetime(2199, 1, 1, tzinfo=UTC)}, id="not yet happened"),
+        pytest.param({"metadata": {"x": "y" * 2**20}}, id="1 MiB of metadata"),
+        pytest.param({"metadata": {"x": "a\0b"}}, id="NUL in the metadata"),
+        pytest.param({"priority": 101}, id="priority out of bounds"),
+        pytest.param({"quantity": Decimal("nan")}, id="quantity NaN"),
+        pytest.param({"description": "\ud800"}, id="half of a surrogate pair"),
+        pytest.param({"metadata": {"x": "\ud800"}}, id="half a pair in the metadata"),
+        pytest.param({"type": Kind.VOID}, id="a void with an amount"),
+        pytest.param({"amount": Decimal(-1), "type": Kind.REFUND}, id="a refund of nothing"),
         pytest.param({"key": ""}, id="empty key"),
         pytest.param({"key": "k" * 256}, id="key too long"),
         pytest.param({"key": "a\0b"}, id="NUL in the key"),
@@ -424,8 +451,8 @@ async def test_the_balance_of_an_account_is_read_with_what_is_held(
 async def test_a_posting_that_could_not_be_kept_exactly_is_never_posted(
     pool: Pool, organization: Organization, changes: dict[str, Any]
 ) -> None:
-    fields: dict[str, Any] = {"key": "k", "amount": 1} | changes
-    asked = posting(organization, **fields)
-    with pytest.raises((asyncpg.PostgresError, ValueError)):
-        await post(pool, asked)
-    assert await transactions(pool) == []
+    asked = msgspec.structs.replace(posting(organization, "k", 1), digest=None, **changes)
+    results = await post(pool, posting(organization, "a", 1), asked, posting(organization, "b", 1))
+    assert statuses(results) == [Status.POSTED, Status.INVALID, Status.POSTED]
+    assert results[1].error
+    assert [row["idempotency_key"] for row in await transactions(pool)] == ["a", "b"]

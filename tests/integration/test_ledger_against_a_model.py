@@ -147,7 +147,9 @@ class LedgerMachine(RuleBasedStateMachine):
             slug = f"m-{uuid4().hex}"
             made = await organizations.create(connection, slug=slug, name=slug)
             await connection.execute(
-                "UPDATE accounts SET overdraft_limit = $2 WHERE organization_id = $1", made.id, limit
+                "UPDATE accounts SET overdraft_limit = $2 WHERE organization_id = $1",
+                made.id,
+                limit,
             )
         return made.id
 
@@ -198,9 +200,7 @@ class LedgerMachine(RuleBasedStateMachine):
             expires_at=expires_at, payment_intent_id=payment,
         )  # fmt: skip
         self.expect(posting)
-        lot = Grant(
-            posting.id, account.seq + 1, amount, priority, promotional, expires_at, payment
-        )
+        lot = Grant(posting.id, account.seq + 1, amount, priority, promotional, expires_at, payment)
         account.credit(lot, amount)
         if payment:
             account.payments[payment] = [amount, ZERO]
@@ -259,9 +259,7 @@ class LedgerMachine(RuleBasedStateMachine):
         results = self.run(work())
         assert {result.status for result in results} == {PostingStatus.POSTED}
         posted = {result.id: result for result in results}
-        for posting in sorted(
-            itertools.chain(*shares), key=lambda posting: posted[posting.id].seq
-        ):
+        for posting in sorted(itertools.chain(*shares), key=lambda posting: posted[posting.id].seq):
             account = next(a for a in self.accounts if a.id == posting.organization_id)
             assert posting.amount is not None
             lot = Grant(posting.id, account.seq + 1, posting.amount, 50, False, None, None)
@@ -356,9 +354,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=strategies.data(), expire=strategies.booleans())
     def void_or_expire_a_grant(self, data: Any, expire: bool) -> None:
         living = [(a, g) for a in self.accounts for g in a.grants if g.left]
-        account, lot = data.draw(
-            strategies.sampled_from(living).map(lambda pair: pair)
-        )
+        account, lot = data.draw(strategies.sampled_from(living).map(lambda pair: pair))
         if expire:
             self.run(self._make_due("credit_grants", account.id, lot.id))
             self.run(self._settle())

@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
 async def test_a_new_organization_has_an_empty_account(connection: Connection) -> None:
     made = await service.create(connection, slug="acme", name="Acme, Inc. ä")
-    assert (made.slug, made.name, made.currency, made.status) == (
-        "acme",
-        "Acme, Inc. ä",
-        "usd",
-        "active",
-    )
+    assert (made.slug, made.name, made.currency) == ("acme", "Acme, Inc. ä", "usd")
     row = await store.show(connection, made.id, "")
     assert row is not None
     assert (row["balance"], row["held"]) == (0, 0)
@@ -105,22 +100,19 @@ async def test_pages_of_organizations_go_oldest_first_without_gaps(
         {"currency": "USD"},
         {"name": ""},
         {"name": "n" * 201},
-        {"status": "gone"},
     ],
 )
 async def test_the_database_itself_refuses_a_row_that_no_code_may_write(
     connection: Connection, fields: dict[str, Any]
 ) -> None:
-    row = {"slug": "acme", "name": "Acme", "currency": "usd", "status": "active"} | fields
+    row = {"slug": "acme", "name": "Acme", "currency": "usd"} | fields
     with pytest.raises(asyncpg.CheckViolationError):
         await connection.execute(
-            "INSERT INTO organizations (id, slug, name, currency, status)"
-            " VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO organizations (id, slug, name, currency) VALUES ($1, $2, $3, $4)",
             new_id(),
             row["slug"],
             row["name"],
             row["currency"],
-            row["status"],
         )
 
 

@@ -252,7 +252,7 @@ def test_an_event_that_disagrees_with_the_first_is_refused(changes: dict[str, An
 def test_two_requests_have_the_same_digest_only_if_they_are_the_same(
     amount: int, other: int
 ) -> None:
-    def digest(minor: int) -> str:
+    def digest(minor: int) -> str | None:
         bound = BoundPayment(ACME.id, minor, "usd", Decimal(minor))
         return rules.credit(captured(amount_minor=minor), bound, UUID(int=9)).digest
 
