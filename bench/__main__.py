@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import events, ingest, wrk
+from bench import events, ingest, ledger, wrk
 from bench.results import Ratio, table
 from migrations.runner import migrate
 from sandbox.servers import EmbeddedServers
@@ -22,7 +22,12 @@ from shared.db.pool import connect
 
 SECRET = "whsec_test_bench"  # noqa: S105 - signs the benchmark's own events
 Part = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
-PARTS: dict[str, Part] = {"ingest": ingest.measure, "events": events.measure}
+PARTS: dict[str, Part] = {
+    "ingest": ingest.measure,
+    "events": events.measure,
+    "ledger": ledger.measure,
+    "growth": ledger.measure_growth,
+}
 
 
 @asynccontextmanager

@@ -1,0 +1,273 @@
+"""The ledger at work: one hot organization, ten thousand of them, one posting at a time, and growth."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from bench.results import Ratio
+from bench.setting import create_organization
+from sandbox.binaries import postgres_binaries
+from shared.db.pool import connect
+from shared.ids import new_id
+from shared.ledger import service, store
+from shared.ledger.model import Posting, SystemAccount, TransactionType
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+BATCH = 200
+LANES = 2
+SECONDS = 5
+ORGANIZATIONS = 10_000
+OWNED = Decimal(10) ** 12
+SMALL_ROWS, LARGE_ROWS = 50_000, 5_000_000
+
+# Row-per-commit debit of one hot row, as everybody begins: pgbench's own client and one statement.
+_PGBENCH_SCRIPT = """
+BEGIN;
+UPDATE bench_balance SET balance = balance - 0.01 WHERE id = 1;
+INSERT INTO bench_debit (id, amount) VALUES (1, -0.01);
+COMMIT;
+"""
+_PGBENCH_TABLES = """
+CREATE TABLE bench_balance (id integer PRIMARY KEY, balance numeric(38, 9) NOT NULL);
+INSERT INTO bench_balance VALUES (1, 1000000000);
+CREATE TABLE bench_debit (
+    seq bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    id integer NOT NULL,
+    amount numeric(38, 9) NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+_TPS = re.compile(r"tps = ([\d.]+)")
+
+# The same rows with the same columns and indexes, and nothing decided about them.
+_BARE_TABLES = """
+CREATE TABLE bare_transactions (
+    LIKE credit_transactions INCLUDING DEFAULTS INCLUDING INDEXES INCLUDING CONSTRAINTS
+);
+CREATE TABLE bare_accounts (LIKE accounts INCLUDING ALL);
+INSERT INTO bare_accounts SELECT * FROM accounts;
+"""
+_BARE_BATCH = """
+WITH account AS (
+    UPDATE bare_accounts
+    SET balance = balance - 0.01 * $2, last_seq = last_seq + $2
+    WHERE organization_id = $1
+    RETURNING balance, last_seq
+)
+INSERT INTO bare_transactions (
+    organization_id, seq, id, type, amount, counterparty, balance_after, consumed_after,
+    idempotency_key, request_digest, effective_at, created_at, category, quantity, metadata, hash
+)
+SELECT
+    $1, a.last_seq - $2 + n, i.id, 'usage', -0.01, 'revenue', a.balance + 0.01 * ($2 - n),
+    0.01 * n, i.key, sha256(i.key::bytea), now(), now(), 'tokens', 10, '{"model": "m1"}',
+    sha256(i.key::bytea)
+FROM account AS a
+CROSS JOIN unnest($3::uuid [], $4::text []) WITH ORDINALITY AS i (id, key, n)
+"""
+
+
+async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
+    """Measure posting against pgbench and against bare inserts, in one run, with fsync on."""
+    url = environment["DATABASE_URL"]
+    hot = UUID(await create_organization(url, "hot"))
+    lanes = [await connect(url, application_name="prepaid-bench") for _ in range(LANES)]
+    try:
+        await _grant(lanes[0], [hot])
+        await lanes[0].execute(_PGBENCH_TABLES + _BARE_TABLES)
+        sixteen = await _pgbench(url, folder, clients=16)
+        alone = await _pgbench(url, folder, clients=1)
+        bare = await _rate(lanes, BATCH, lambda c: _post_bare(c, hot))
+        ours = await _rate(lanes, BATCH, lambda c: _post(c, [hot] * BATCH))
+        single = await _rate(lanes[:1], 1, lambda c: _post(c, [hot]))
+        spread = await _spread(lanes)
+    finally:
+        for lane in lanes:
+            await lane.close()
+    return [
+        _rates("hot organization, batches of 200 / pgbench hot row, 16 clients", ours, sixteen, 8),
+        _rates("hot organization / bare INSERT + UPDATE", ours, bare, 0.5),
+        _rates("10,000 organizations / hot organization", spread, ours, 0.5),
+        _rates("one at a time / pgbench, 1 client", single, alone, 0.4),
+    ]
+
+
+async def measure_growth(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
+    """Measure the same work on one ledger at 50,000 and at 5,000,000 rows."""
+    url = environment["DATABASE_URL"]
+    owner = UUID(await create_organization(url, "growing"))
+    connection = await connect(url, application_name="prepaid-bench", statement_seconds_max=600)
+    try:
+        await _grant(connection, [owner])
+        await _fill(connection, owner, SMALL_ROWS)
+        small = await _times(connection, owner)
+        await _fill(connection, owner, LARGE_ROWS)
+        large = await _times(connection, owner)
+    finally:
+        await connection.close()
+    return [
+        Ratio(
+            f"{name}, at 5,000,000 rows / at 50,000",
+            f"{large[name] * 1e3:.2f} ms",
+            f"{small[name] * 1e3:.2f} ms",
+            large[name] / small[name],
+            1.3,
+            at_most=True,
+        )
+        for name in small
+    ]
+
+
+_names = itertools.count()
+
+
+def _usage(owner: UUID) -> Posting:
+    return Posting(
+        organization_id=owner,
+        id=new_id(),
+        type=TransactionType.USAGE,
+        counterparty=SystemAccount.REVENUE,
+        key=f"usage-{next(_names)}",
+        amount=Decimal("-0.01"),
+        category="tokens",
+        quantity=Decimal(10),
+        metadata={"model": "m1"},
+    )
+
+
+async def _grant(connection: Connection, owners: Sequence[UUID]) -> None:
+    postings = [
+        Posting(
+            organization_id=owner,
+            id=new_id(),
+            type=TransactionType.GRANT,
+            counterparty=SystemAccount.PROMOTIONS,
+            key="grant",
+            amount=OWNED,
+        )
+        for owner in owners
+    ]
+    for start in range(0, len(postings), BATCH):
+        async with connection.transaction():
+            await service.post(connection, postings[start : start + BATCH])
+    # Auto-recharge is on: every batch looks whether it has to arm one.
+    await connection.execute("UPDATE accounts SET recharge_below = 1")
+
+
+async def _post(connection: Connection, owners: Sequence[UUID]) -> None:
+    async with connection.transaction():
+        results = await service.post(connection, [_usage(owner) for owner in owners])
+    assert all(result.status == "posted" for result in results)
+
+
+async def _post_bare(connection: Connection, owner: UUID) -> None:
+    await connection.execute(
+        _BARE_BATCH,
+        owner,
+        BATCH,
+        [new_id() for _ in range(BATCH)],
+        [f"bare-{next(_names)}" for _ in range(BATCH)],
+    )
+
+
+async def _rate(
+    lanes: Sequence[Connection], rows: int, work: Callable[[Connection], Awaitable[None]]
+) -> float:
+    """Return rows a second over all lanes, each posting one batch after the other."""
+    end = time.monotonic() + SECONDS
+
+    async def lane(connection: Connection) -> int:
+        done = 0
+        while time.monotonic() < end:
+            await work(connection)
+            done += rows
+        return done
+
+    started = time.monotonic()
+    done = sum(await asyncio.gather(*map(lane, lanes)))
+    return done / (time.monotonic() - started)
+
+
+async def _spread(lanes: Sequence[Connection]) -> float:
+    rows = await lanes[0].fetch(
+        "WITH made AS (INSERT INTO organizations (id, slug, name)"
+        " SELECT gen_random_uuid(), 'spread-' || n, 'Spread' FROM generate_series(1, $1) AS n"
+        " RETURNING id) INSERT INTO accounts (organization_id) SELECT id FROM made"
+        " RETURNING organization_id",
+        ORGANIZATIONS,
+    )
+    owners = [row["organization_id"] for row in rows]
+    await _grant(lanes[0], owners)
+    turns = itertools.cycle(
+        owners[start : start + BATCH] for start in range(0, ORGANIZATIONS, BATCH)
+    )
+    return await _rate(lanes, BATCH, lambda c: _post(c, next(turns)))
+
+
+async def _fill(connection: Connection, owner: UUID, rows: int) -> None:
+    """Bring a ledger to a size through its own function, in large batches."""
+    found = await store.balance(connection, owner)
+    assert found is not None
+    for _ in range(found.last_seq, rows, 1000):
+        await _post(connection, [owner] * 1000)
+    await connection.execute("VACUUM ANALYZE")
+
+
+async def _times(connection: Connection, owner: UUID) -> dict[str, float]:
+    """Return the best time of each kind of work, in seconds: the least disturbed by others."""
+    found = await store.balance(connection, owner)
+    assert found is not None
+    newest = found.last_seq + 1
+    start, end = await connection.fetchrow(
+        "SELECT min(hour), max(hour) + interval '1 hour' FROM usage_totals"
+    ) or (None, None)
+    work: dict[str, Callable[[], Awaitable[object]]] = {
+        "posting 200": lambda: _post(connection, [owner] * BATCH),
+        "balance": lambda: store.balance(connection, owner),
+        "history page": lambda: store.history(connection, owner, before=newest, limit=100),
+        "usage total": lambda: store.usage_total(
+            connection, owner, "tokens", start=start, end=end
+        ),
+    }
+    return {name: min([await _seconds(job) for _ in range(200)]) for name, job in work.items()}
+
+
+async def _seconds(job: Callable[[], Awaitable[object]]) -> float:
+    started = time.perf_counter()
+    await job()
+    return time.perf_counter() - started
+
+
+async def _pgbench(url: str, folder: Path, *, clients: int) -> float:
+    script = folder / "debit.sql"
+    script.write_text(_PGBENCH_SCRIPT, encoding="utf-8")
+    parts = urlsplit(url)
+    process = await asyncio.create_subprocess_exec(
+        str(postgres_binaries().folder / "pgbench"), "-n", "-M", "prepared", "-f", str(script),
+        "-c", str(clients), "-j", "1", "-T", str(SECONDS), "-h", str(parts.hostname),
+        "-p", str(parts.port or 5432), "-U", str(parts.username), parts.path.lstrip("/"),
+        env={**os.environ, "PGPASSWORD": parts.password or ""},
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output = (await process.communicate())[0].decode()
+    found = _TPS.search(output)
+    if process.returncode or found is None:
+        raise RuntimeError(f"pgbench failed:\n{output}")
+    return float(found[1])
+
+
+def _rates(name: str, measured: float, baseline: float, target: float) -> Ratio:
+    return Ratio(name, f"{measured:,.0f}/s", f"{baseline:,.0f}/s", measured / baseline, target)
+
