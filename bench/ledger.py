@@ -237,9 +237,7 @@ async def _times(connection: Connection, owner: UUID) -> dict[str, float]:
         "posting 200": lambda: _post(connection, [owner] * BATCH),
         "balance": lambda: store.balance(connection, owner),
         "history page": lambda: store.history(connection, owner, before=newest, limit=100),
-        "usage total": lambda: store.usage_total(
-            connection, owner, "tokens", start=start, end=end
-        ),
+        "usage total": lambda: store.usage_total(connection, owner, "tokens", start=start, end=end),
     }
     return {name: min([await _seconds(job) for _ in range(200)]) for name, job in work.items()}
 
@@ -270,4 +268,3 @@ async def _pgbench(url: str, folder: Path, *, clients: int) -> float:
 
 def _rates(name: str, measured: float, baseline: float, target: float) -> Ratio:
     return Ratio(name, f"{measured:,.0f}/s", f"{baseline:,.0f}/s", measured / baseline, target)
-

@@ -113,6 +113,32 @@ CREATE TRIGGER credit_transactions_append_only
 BEFORE UPDATE OR DELETE OR TRUNCATE ON credit_transactions
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_ledger_change();
 
+-- What a transfer asks for, on its way into the ledger. `repeated`: its key stands in the same batch before
+-- it.
+CREATE TYPE ledger_posting AS (
+    organization_id uuid,
+    id uuid,
+    type text,
+    amount numeric,
+    counterparty text,
+    key text,
+    digest bytea,
+    effective_at timestamptz,
+    description text,
+    category text,
+    quantity numeric,
+    user_id text,
+    grant_id uuid,
+    hold_id uuid,
+    payment_intent_id text,
+    metadata jsonb,
+    priority smallint,
+    promotional boolean,
+    expires_at timestamptz,
+    may_overdraw boolean,
+    repeated boolean
+);
+
 -- A lot of credits: what a purchase, a recharge or a gift brought, and what is left of it.
 CREATE TABLE credit_grants (
     organization_id uuid NOT NULL REFERENCES accounts (organization_id),

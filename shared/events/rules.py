@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -26,6 +25,7 @@ from shared.events.model import (
 )
 from shared.ids import parse_id
 from shared.ledger.model import Posting, SystemAccount, TransactionType
+from shared.ledger.rules import request_digest
 from shared.money import credits_from_minor_units
 from shared.payments.objects import (
     ORGANIZATION_METADATA,
@@ -123,7 +123,6 @@ def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) 
             f"this event says {payment.amount_minor} {payment.currency}."
         )
     key = f"stripe:{payment.payment_intent_id}"
-    request = f"{key}:{bound.amount_minor}:{bound.currency}"
     return Posting(
         organization_id=bound.organization_id,
         id=transaction_id,
@@ -131,7 +130,7 @@ def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) 
         amount=bound.credits,
         counterparty=SystemAccount.STRIPE,
         key=key,
-        digest=hashlib.sha256(request.encode()).hexdigest(),
+        digest=request_digest(key, bound.amount_minor, bound.currency),
         description="Credit purchase",
         payment_intent_id=payment.payment_intent_id,
     )

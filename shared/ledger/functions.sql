@@ -211,17 +211,48 @@ LANGUAGE sql STABLE AS $$
     )
 $$;
 
+-- What has expired in an organization, as postings: each takes what is left of its grant.
+CREATE OR REPLACE FUNCTION ledger_expirations(
+    p_organization_id uuid,
+    p_now timestamptz
+) RETURNS ledger_posting [] LANGUAGE plpgsql AS $$
+DECLARE
+    v_grant record;
+    v_posting ledger_posting;
+    v_postings ledger_posting [] := '{}';
+BEGIN
+    FOR v_grant IN
+        SELECT
+            g.id,
+            g.expires_at
+        FROM credit_grants AS g
+        WHERE g.organization_id = p_organization_id AND NOT g.spent AND g.expires_at <= p_now
+        ORDER BY g.expires_at, g.seq
+    LOOP
+        v_posting.id := gen_random_uuid();
+        v_posting.type := 'expiration';
+        v_posting.counterparty := 'breakage';
+        v_posting.key := 'expiration:' || v_grant.id;
+        v_posting.digest := sha256(convert_to(v_posting.key, 'UTF8'));
+        v_posting.effective_at := v_grant.expires_at;
+        v_posting.grant_id := v_grant.id;
+        v_postings := array_append(v_postings, v_posting);
+    END LOOP;
+    RETURN v_postings;
+END
+$$;
+
 -- Posts transfers of one organization, in the order given, in the caller's transaction; grants and holds
 -- that are due expire before them.
 --
--- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same request: the first
--- row is the answer); `conflict` (this key was posted before with another request); `insufficient` (what
--- is spendable does not cover it); `unknown_organization`; `closed`; `unknown_grant`, `nothing_left`
--- (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A refused posting leaves the rest of
--- its batch unharmed.
+-- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same
+-- request: the first row is the answer); `conflict` (this key was posted before with another request);
+-- `insufficient` (what is spendable does not cover it); `unknown_organization`; `closed`;
+-- `unknown_grant`, `nothing_left` (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A
+-- refused posting leaves the rest of its batch unharmed.
 CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_organization_id uuid,
-    p_postings jsonb
+    p_postings ledger_posting []
 ) RETURNS TABLE (
     status text,
     id uuid,
@@ -233,13 +264,16 @@ CREATE OR REPLACE FUNCTION ledger_post_organization(
 #variable_conflict use_column
 DECLARE
     v_account accounts;
-    v_posting record;
+    v_posting ledger_posting;
+    v_postings ledger_posting [] := p_postings;
+    v_index integer := 0;
+    v_known_seqs bigint [];
     v_known credit_transactions;
     v_row credit_transactions;
-    v_rows credit_transactions[] := '{}';
+    v_rows credit_transactions [] := '{}';
     v_hold holds;
     v_grant credit_grants;
-    v_now timestamptz := clock_timestamp();
+    v_now timestamptz;
     v_due boolean;
     v_burn numeric;
     -- The burning grant, kept here while debits fit into it: no table is touched for them.
@@ -260,93 +294,25 @@ BEGIN
     v_due := coalesce(v_account.next_due_at <= v_now, FALSE);
     IF v_due THEN
         v_account.held := v_account.held - ledger_expire_holds(p_organization_id, v_now);
+        v_postings := ledger_expirations(p_organization_id, v_now) || v_postings;
     END IF;
 
-    FOR v_posting IN
-        -- What has expired is posted first. Its ordinal is NULL: no caller waits for a result.
-        SELECT
-            NULL::integer AS ordinal,
-            gen_random_uuid() AS id,
-            'expiration' AS type,
-            NULL::numeric(38, 9) AS amount,
-            'breakage' AS counterparty,
-            'expiration:' || g.id AS key,
-            sha256(convert_to('expiration:' || g.id, 'UTF8')) AS digest,
-            g.expires_at AS effective_at,
-            NULL AS description,
-            NULL AS category,
-            NULL::numeric(38, 9) AS quantity,
-            NULL AS user_id,
-            g.id AS grant_id,
-            NULL::uuid AS hold_id,
-            NULL AS payment_intent_id,
-            NULL::jsonb AS metadata,
-            NULL::smallint AS priority,
-            NULL::boolean AS promotional,
-            NULL::timestamptz AS expires_at,
-            FALSE AS may_overdraw,
-            FALSE AS repeated,
-            NULL::bigint AS known_seq
-        FROM credit_grants AS g
-        WHERE
-            v_due
-            AND g.organization_id = p_organization_id
-            AND NOT g.spent
-            AND g.expires_at <= v_now
-        UNION ALL
-        SELECT
-            p.ordinality::integer,
-            p.id,
-            p.type,
-            p.amount,
-            p.counterparty,
-            p.key,
-            decode(p.digest, 'hex'),
-            coalesce(p.effective_at, v_now),
-            p.description,
-            p.category,
-            p.quantity,
-            p.user_id,
-            p.grant_id,
-            p.hold_id,
-            p.payment_intent_id,
-            p.metadata,
-            p.priority,
-            p.promotional,
-            p.expires_at,
-            coalesce(p.may_overdraw, FALSE),
-            row_number() OVER (PARTITION BY p.key ORDER BY p.ordinality) > 1,
-            -- A look-up for each row, not a join: no statistics, however old, can make it a scan.
+    -- A look-up for each key, not a join: no statistics, however old, can make it a scan.
+    SELECT
+        array_agg(
             (
                 SELECT t.seq
                 FROM credit_transactions AS t
                 WHERE t.organization_id = p_organization_id AND t.idempotency_key = p.key
             )
-        FROM ROWS FROM (
-            jsonb_to_recordset(p_postings) AS (
-                id uuid,
-                type text,
-                amount numeric(38, 9),
-                counterparty text,
-                key text,
-                digest text,
-                effective_at timestamptz,
-                description text,
-                category text,
-                quantity numeric(38, 9),
-                user_id text,
-                grant_id uuid,
-                hold_id uuid,
-                payment_intent_id text,
-                metadata jsonb,
-                priority smallint,
-                promotional boolean,
-                expires_at timestamptz,
-                may_overdraw boolean
-            )
-        ) WITH ORDINALITY AS p
-        ORDER BY ordinal NULLS FIRST, effective_at
+            ORDER BY p.ordinality
+        )
+    INTO v_known_seqs
+    FROM unnest(v_postings) WITH ORDINALITY AS p;
+
+    FOREACH v_posting IN ARRAY v_postings
     LOOP
+        v_index := v_index + 1;
         amount := v_posting.amount;
         balance_after := v_account.balance;
         id := NULL;
@@ -354,15 +320,15 @@ BEGIN
         created_at := NULL;
         status := CASE
             WHEN v_account.organization_id IS NULL THEN 'unknown_organization'
-            WHEN v_account.closed_at IS NOT NULL AND v_posting.ordinal IS NOT NULL THEN 'closed'
+            WHEN v_account.closed_at IS NOT NULL AND v_posting.type <> 'expiration' THEN 'closed'
         END;
 
         -- This key has been posted before, in the table or (twice in one batch) a moment ago.
         v_known := NULL;
-        IF v_posting.known_seq IS NOT NULL THEN
+        IF v_known_seqs[v_index] IS NOT NULL THEN
             SELECT t.* INTO v_known
             FROM credit_transactions AS t
-            WHERE t.organization_id = p_organization_id AND t.seq = v_posting.known_seq;
+            WHERE t.organization_id = p_organization_id AND t.seq = v_known_seqs[v_index];
         ELSIF v_posting.repeated THEN
             SELECT r.* INTO v_known
             FROM unnest(v_rows) AS r
@@ -400,7 +366,7 @@ BEGIN
             WHEN 'usage', 'adjustment' THEN
                 IF
                     v_burn > 0
-                    AND NOT v_posting.may_overdraw
+                    AND v_posting.may_overdraw IS NOT TRUE
                     AND v_account.balance - v_account.held - v_burn < -v_account.overdraft_limit
                 THEN
                     status := 'insufficient';
@@ -413,7 +379,7 @@ BEGIN
                     WHEN v_hold.id IS NULL THEN 'unknown_hold'
                     WHEN v_hold.status <> 'active' OR v_hold.expires_at <= v_now THEN 'hold_closed'
                     WHEN v_burn <= v_hold.amount THEN NULL
-                    WHEN NOT v_posting.may_overdraw THEN 'exceeds_hold'
+                    WHEN v_posting.may_overdraw IS NOT TRUE THEN 'exceeds_hold'
                     WHEN
                         v_account.balance - v_account.held - (v_burn - v_hold.amount)
                         < -v_account.overdraft_limit
@@ -461,7 +427,7 @@ BEGIN
         v_row.counterparty := v_posting.counterparty;
         v_row.idempotency_key := v_posting.key;
         v_row.request_digest := v_posting.digest;
-        v_row.effective_at := v_posting.effective_at;
+        v_row.effective_at := coalesce(v_posting.effective_at, v_now);
         v_row.created_at := v_now;
         v_row.description := v_posting.description;
         v_row.category := v_posting.category;
@@ -515,7 +481,7 @@ BEGIN
         v_account.last_hash := v_row.hash;
         v_rows := array_append(v_rows, v_row);
 
-        IF v_posting.ordinal IS NOT NULL THEN
+        IF v_posting.type <> 'expiration' THEN
             status := 'posted';
             id := v_row.id;
             seq := v_row.seq;
@@ -590,8 +556,9 @@ BEGIN
 END
 $$;
 
--- Posts transfers of any mix of organizations in one round trip: `{"<organization id>": [posting, …]}`.
--- Accounts are locked in the order of their ids, so that two batches never wait for each other.
+-- Posts transfers of any mix of organizations in one round trip, and answers organization by
+-- organization in the order of their ids. Accounts are locked in that order too, so that two batches never
+-- wait for each other.
 CREATE OR REPLACE FUNCTION ledger_post(p_postings jsonb) RETURNS TABLE (
     status text,
     id uuid,
@@ -605,10 +572,16 @@ DECLARE
 BEGIN
     FOR v_organization IN
         SELECT
-            o.key::uuid AS organization_id,
-            o.value AS postings
-        FROM jsonb_each(p_postings) AS o
-        ORDER BY 1
+            (p.posting).organization_id,
+            array_agg(p.posting ORDER BY p.ordinality) AS postings
+        FROM (
+            SELECT
+                r::ledger_posting AS posting,
+                row_number() OVER () AS ordinality
+            FROM jsonb_populate_recordset(NULL::ledger_posting, p_postings) AS r
+        ) AS p
+        GROUP BY (p.posting).organization_id
+        ORDER BY (p.posting).organization_id
     LOOP
         RETURN QUERY
         SELECT r.*
@@ -632,7 +605,7 @@ DECLARE
     v_account accounts;
     v_now timestamptz;
 BEGIN
-    PERFORM ledger_post_organization(p_organization_id, '[]');  -- what is due expires first
+    PERFORM ledger_post_organization(p_organization_id, '{}');  -- what is due expires first
     SELECT a.* INTO v_account
     FROM accounts AS a
     WHERE a.organization_id = p_organization_id
@@ -692,7 +665,7 @@ CREATE OR REPLACE FUNCTION ledger_release(
 DECLARE
     v_now timestamptz;
 BEGIN
-    PERFORM ledger_post_organization(p_organization_id, '[]');
+    PERFORM ledger_post_organization(p_organization_id, '{}');
     SELECT greatest(clock_timestamp(), a.updated_at) INTO v_now
     FROM accounts AS a
     WHERE a.organization_id = p_organization_id

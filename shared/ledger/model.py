@@ -60,8 +60,9 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `amount` is in credits, at most 9 decimals: positive for what the organization gains, negative
     for what it gives, None for a void (what is left is not the caller's to say). `key` makes it
-    idempotent within its organization; `digest` (hex SHA-256) stands for the request: the same key
-    with another digest is a conflict. Without one it is made from the posting's own fields.
+    idempotent within its organization; `digest` (of `rules.request_digest`) stands for the request:
+    the same key with another digest is a conflict. Without one it is made from the posting's own
+    fields.
 
     A credit opens a grant with `priority` (0 to 100, lower burns first), `promotional` and
     `expires_at`. A capture names its `hold_id`, a void its `grant_id`, a refund or dispute the
@@ -89,6 +90,7 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     promotional: bool | None = None
     expires_at: datetime | None = None
     may_overdraw: bool = False
+    repeated: bool = False  # set by the store
 
 
 class PostingResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,12 +9,18 @@ SELECT
     created_at
 FROM ledger_post($1::text::jsonb);
 
+-- name: settle_due
+-- Post what has expired in these organizations, and nothing else. They come sorted, as they are locked.
+SELECT count(r.id)
+FROM unnest($1::uuid []) AS o (organization_id)
+CROSS JOIN LATERAL ledger_post_organization(o.organization_id, '{}') AS r;
+
 -- name: hold
 -- Reserve an amount for a time.
 SELECT
     r.status AS result,
     (r.hold).*
-FROM ledger_hold($1, $2, $3, $4, $5, decode($6, 'hex'), $7) AS r;
+FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7) AS r;
 
 -- name: release
 -- Give a reservation up.

@@ -41,21 +41,24 @@ _digest_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(posting: Posting) -> str:
-    """Return the hex SHA-256 that stands for what a posting asks; its ids do not count."""
+    """Return the SHA-256 that stands for what a posting asks; its ids do not count."""
     asked = [getattr(posting, name) for name in _REQUEST]
     amount = None if posting.amount is None else posting.amount.normalize()
     return request_digest(amount, *asked)
 
 
 def request_digest(*asked: Any) -> str:
-    """Return the hex SHA-256 of what a request asks, the same for the same in any order of keys."""
-    return hashlib.sha256(_digest_encoder.encode(asked)).hexdigest()
+    """Return the SHA-256 of what a request asks, the same for the same in any order of keys.
+
+    In PostgreSQL's text form of bytes: a backslash, an x, 64 hex digits.
+    """
+    return "\\x" + hashlib.sha256(_digest_encoder.encode(asked)).hexdigest()
 
 
 def refusal(posting: Posting, *, now: datetime) -> str | None:
     """Say what is wrong with a posting, in a sentence; None when the ledger can take it."""
-    if posting.type not in _TYPES:
-        return f"type: {posting.type!r} is no transaction type"
+    if posting.type not in _TYPES or posting.type is TransactionType.EXPIRATION:
+        return f"type: {posting.type!r} cannot be posted"  # what expires, the ledger posts itself
     return (
         _amount_refusal(posting)
         or _text_refusal(posting)

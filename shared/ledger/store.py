@@ -37,15 +37,9 @@ async def post(connection: Connection, postings: Sequence[Posting]) -> list[Post
     The function answers organization by organization, in the order of their ids, and within one in
     the order asked.
     """
-    by_organization: dict[UUID, list[int]] = {}
-    for index, posting in enumerate(postings):
-        by_organization.setdefault(posting.organization_id, []).append(index)
-    document = {
-        str(organization_id): [postings[index] for index in by_organization[organization_id]]
-        for organization_id in by_organization
-    }
-    rows = await connection.fetch(QUERIES.post, msgspec.json.encode(document).decode())
-    order = [index for key in sorted(by_organization) for index in by_organization[key]]
+    asked = _mark_repeated(postings)
+    rows = await connection.fetch(QUERIES.post, msgspec.json.encode(asked).decode())
+    order = sorted(range(len(postings)), key=lambda index: postings[index].organization_id)
     results: dict[int, PostingResult] = {
         index: PostingResult(
             organization_id=postings[index].organization_id,
@@ -59,6 +53,17 @@ async def post(connection: Connection, postings: Sequence[Posting]) -> list[Post
         for index, row in zip(order, rows, strict=True)
     }
     return [results[index] for index in range(len(postings))]
+
+
+def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:
+    """Tell the function which keys stand in this batch before: it finds no row of theirs yet."""
+    seen: set[tuple[UUID, str]] = set()
+    asked = []
+    for posting in postings:
+        name = (posting.organization_id, posting.key)
+        asked.append(msgspec.structs.replace(posting, repeated=True) if name in seen else posting)
+        seen.add(name)
+    return asked
 
 
 async def hold(
@@ -180,8 +185,7 @@ async def due(connection: Connection, *, limit: int) -> list[UUID]:
 
 async def settle_due(connection: Connection, organization_ids: Sequence[UUID]) -> None:
     """Post what has expired in these organizations, and nothing else."""
-    document = {str(organization_id): [] for organization_id in organization_ids}  # type: ignore[var-annotated] # empty on purpose
-    await connection.fetch(QUERIES.post, msgspec.json.encode(document).decode())
+    await connection.execute(QUERIES.settle_due, sorted(organization_ids))
 
 
 async def lock_payment(connection: Connection, payment_intent_id: str) -> asyncpg.Record | None:

@@ -18,6 +18,7 @@ from shared.ids import new_id
 from shared.ledger import service, store
 from shared.ledger.model import Posting, PostingResult, PostingStatus, SystemAccount
 from shared.ledger.model import TransactionType as Kind
+from shared.ledger.rules import request_digest
 from tests.fixtures.product import balance, create_organization, transactions
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def posting(organization: Organization | UUID, key: str, amount: Any, **changes:
         "amount": Decimal(amount),
         "counterparty": SystemAccount.REVENUE,
         "key": key,
-        "digest": hashlib.sha256(f"{key}:{amount}".encode()).hexdigest(),
+        "digest": request_digest(key, str(amount)),
     }
     return Posting(**fields | changes)
 
