@@ -22,6 +22,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 HERE = Path(__file__).parent
 FUNCTION_FILES = (HERE.parent / "shared" / "ledger" / "functions.sql",)
 
+GRANTS_FILE = HERE / "grants.sql"
+CITUS_FILE = HERE / "citus.sql"
+
 # Two processes that migrate at once (a rolling deploy) take turns on this advisory lock.
 MIGRATION_LOCK = 7_221_733
 
@@ -47,13 +50,19 @@ class MigrationStatus(TypedDict):
     upToDate: bool
 
 
-async def migrate(database_url: str) -> None:
-    """Bring the database up to date in one transaction; does nothing where it already is."""
+async def migrate(database_url: str, *, app_role: str | None = None) -> None:
+    """Bring the database up to date in one transaction; does nothing where it already is.
+
+    `app_role` is the role of the processes, if they have one of their own: it is given what they
+    need, and nothing that could change the ledger.
+    """
     async with _engine(database_url).begin() as connection:
         await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         await connection.run_sync(_upgrade)
         raw: Any = await connection.get_raw_connection()
         await _apply_functions(raw.driver_connection)
+        if app_role:
+            await _grant(raw.driver_connection, app_role)
 
 
 async def status(database_url: str) -> MigrationStatus:
@@ -84,13 +93,17 @@ async def status(database_url: str) -> MigrationStatus:
     )
 
 
-def script() -> str:
-    """Return the whole schema as one SQL script, for those who run it by hand."""
+def script(*, citus: bool = False) -> str:
+    """Return the whole schema as one SQL script, for those who run it by hand.
+
+    `citus` adds the statements that distribute it over a Citus cluster.
+    """
     output = io.StringIO()
     with redirect_stdout(output):
         command.upgrade(_config(output), "head", sql=True)
     functions = [file.read_text(encoding="utf-8") for file in FUNCTION_FILES]
-    return "\n".join([output.getvalue(), *functions])
+    distribution = [CITUS_FILE.read_text(encoding="utf-8")] if citus else []
+    return "\n".join([output.getvalue(), *functions, *distribution])
 
 
 def _config(output: io.StringIO | None = None) -> Config:
@@ -128,6 +141,11 @@ async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> No
         if applied.get(file.name) != digest:
             await connection.execute(file.read_text(encoding="utf-8"))
             await connection.execute(_FUNCTION_RECORD, file.name, digest)
+
+
+async def _grant(connection: asyncpg.Connection[asyncpg.Record], role: str) -> None:
+    quoted = await connection.fetchval("SELECT quote_ident($1)", role)
+    await connection.execute(GRANTS_FILE.read_text(encoding="utf-8").format(role=quoted))
 
 
 async def _scalar(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from ops.database import database_url
+from ops.environment import environment
 from ops.output import EXIT_REFUSED, AsJson, emit, run
 
 app = typer.Typer(help="The database's schema. Without a word: up.")
@@ -25,7 +26,7 @@ def up(as_json: AsJson = False) -> None:
     from migrations import runner  # noqa: PLC0415 - Alembic is heavy, and no other command needs it
 
     async def work() -> dict[str, Any]:
-        await runner.migrate(database_url())
+        await runner.migrate(database_url(), app_role=environment().get("PREPAID_APP_ROLE"))
         return dict(await runner.status(database_url()))
 
     emit(run(work()), as_json=as_json, human=lambda found: f"schema at {found['current']}")
@@ -54,8 +55,12 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def sql() -> None:
+def sql(
+    citus: Annotated[
+        bool, typer.Option("--citus", help="Add what distributes it over a Citus cluster.")
+    ] = False,
+) -> None:
     """Print the whole schema as SQL, for those who run it by hand."""
     from migrations import runner  # noqa: PLC0415 - as above
 
-    print(runner.script())
+    print(runner.script(citus=citus))

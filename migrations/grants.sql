@@ -1,0 +1,23 @@
+-- What the processes may do, and no more: they read and add to the ledger and to the audit log, and change
+-- neither. The role is theirs; migrations run as the owner.
+GRANT USAGE ON SCHEMA public TO {role};
+
+GRANT SELECT, INSERT ON credit_transactions, audit_log TO {role};
+
+GRANT SELECT, INSERT, UPDATE ON
+accounts,
+api_keys,
+burn_segments,
+credit_grants,
+holds,
+organizations,
+purchases,
+recharge_attempts,
+stripe_events,
+stripe_payments,
+usage_totals
+TO {role};
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON event_breakers TO {role};
+
+GRANT SELECT ON alembic_version, schema_functions, system_accounts, trial_balance TO {role};

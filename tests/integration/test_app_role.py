@@ -1,0 +1,69 @@
+"""The role of the processes: it can do all their work, and cannot change what has been posted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from migrations.runner import migrate
+from shared.db.pool import create_pool
+from shared.events.service import Applier
+from tests.fixtures.product import create_organization, event_states, payment, receive, transactions
+from worker.drainer import Drainer
+from worker.expirer import Expirer
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+
+@pytest_asyncio.fixture
+async def restricted(pool: Pool, database_url: str) -> AsyncIterator[str]:
+    role = f"app_{uuid4().hex}"
+    await pool.execute(f"CREATE ROLE {role} NOLOGIN")
+    await migrate(database_url, app_role=role)
+    yield role
+    await pool.execute(f"DROP OWNED BY {role}")
+    await pool.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE credit_transactions SET amount = 1000",
+        "DELETE FROM credit_transactions",
+        "TRUNCATE credit_transactions",
+        "ALTER TABLE credit_transactions DISABLE TRIGGER ALL",
+        "UPDATE audit_log SET actor = 'nobody'",
+        "DELETE FROM audit_log",
+        "DELETE FROM accounts",
+        "DELETE FROM stripe_events",
+        "DROP TABLE credit_transactions",
+    ],
+)
+async def test_the_role_of_the_processes_cannot_change_what_is_posted(
+    pool: Pool, restricted: str, statement: str
+) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL ROLE {restricted}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+
+
+async def test_the_role_of_the_processes_can_do_their_work(
+    pool: Pool, database_url: str, restricted: str
+) -> None:
+    await create_organization(pool)
+    await receive(pool, payment("1"))
+    url = f"{database_url}?options=-c%20role%3D{restricted}"
+    async with create_pool(url, size=2, application_name="prepaid-tests") as own:
+        assert await own.fetchval("SELECT current_user") == restricted
+        await Drainer(own, Applier(own, Decimal(1)), make_token=uuid4).drain()
+        await Expirer(own).settle()
+    assert await event_states(pool) == {"evt_1": "applied"}
+    assert len(await transactions(pool)) == 1
