@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, settings, strategies
+from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 3
 ORGANIZATIONS = 2
-AMOUNTS = strategies.decimals("0.000000001", "50", places=9)
+# Few different amounts, priorities and expiries, so that grants tie and debits cross them.
+AMOUNTS = strategies.sampled_from([Decimal(n) for n in ("0.000000001", "3", "7.5", "20", "41")])
 WHO = strategies.integers(0, ORGANIZATIONS - 1)
 CREDIT_TYPES = strategies.sampled_from(sorted(CREDITS - {TransactionType.DISPUTE_REVERSAL}))
 ZERO = Decimal(0)
+SOON = datetime.now(UTC) + timedelta(days=1)
+LATER = SOON + timedelta(days=1)
 
 
 @dataclass
@@ -183,18 +186,17 @@ class LedgerMachine(RuleBasedStateMachine):
         who=WHO,
         kind=CREDIT_TYPES,
         amount=AMOUNTS,
-        priority=strategies.integers(0, 3),
+        priority=strategies.integers(1, 2),
         promotional=strategies.booleans(),
-        hours=strategies.none() | strategies.integers(1, 3),
+        expires_at=strategies.sampled_from([None, None, SOON, LATER]),
     )
     def grant(
         self, who: int, kind: TransactionType, amount: Decimal, priority: int,
-        promotional: bool, hours: int | None,
+        promotional: bool, expires_at: datetime | None,
     ) -> None:  # fmt: skip
         account = self.accounts[who]
         paid = kind in (TransactionType.PURCHASE, TransactionType.RECHARGE)
         payment = f"pi_{uuid4().hex}" if paid else None
-        expires_at = datetime.now(UTC) + timedelta(hours=hours) if hours else None
         posting = self.posting(
             account, kind, amount=amount, priority=priority, promotional=promotional,
             expires_at=expires_at, payment_intent_id=payment,
@@ -216,7 +218,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, amount=AMOUNTS, happened=strategies.booleans())
     def use(self, who: int, amount: Decimal, happened: bool) -> None:
-        account = self.accounts[who]
+        self.use_exactly(self.accounts[who], amount, happened)
+
+    def use_exactly(self, account: Account, amount: Decimal, happened: bool) -> None:
         posting = self.posting(
             account, TransactionType.USAGE, amount=-amount, may_overdraw=happened, category="tokens"
         )
@@ -225,6 +229,14 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.expect(posting)
             account.debit(amount)
+
+    @rule(who=WHO, happened=strategies.booleans())
+    def use_most_of_it(self, who: int, happened: bool) -> None:
+        """Debit beyond the grant at hand, or beyond all of them."""
+        account = self.accounts[who]
+        amount = max(account.spendable, ZERO) + (Decimal(5) if happened else Decimal(-1))
+        if amount > 0:
+            self.use_exactly(account, amount, happened)
 
     @rule(who=WHO, amounts=strategies.lists(AMOUNTS, min_size=2, max_size=6))
     def use_in_a_batch(self, who: int, amounts: list[Decimal]) -> None:
@@ -239,11 +251,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 account.debit(amount)
         assert self.post(*postings) == expected
 
-    @rule(amounts=strategies.lists(AMOUNTS, min_size=ORGANIZATIONS * 2, max_size=8))
-    def adjust_all_from_several_connections(self, amounts: list[Decimal]) -> None:
-        """Each connection posts its share at the same time; positive adjustments commute."""
+    @rule(amount=AMOUNTS, count=strategies.integers(ORGANIZATIONS * 2, 8))
+    def adjust_all_from_several_connections(self, amount: Decimal, count: int) -> None:
+        """Each connection posts its share at the same time; equal adjustments commute."""
         shares: list[list[Posting]] = [[] for _ in range(CONNECTIONS)]
-        for index, amount in enumerate(amounts):
+        for index in range(count):
             account = self.accounts[index % ORGANIZATIONS]
             posting = self.posting(account, TransactionType.ADJUSTMENT, amount=amount)
             shares[index % CONNECTIONS].append(posting)
@@ -312,7 +324,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=strategies.data(), part=strategies.integers(1, 150))
     def capture(self, data: Any, part: int) -> None:
         account = data.draw(strategies.sampled_from([a for a in self.accounts if a.holds]))
-        hold_id = data.draw(strategies.sampled_from(sorted(account.holds)))
+        hold_id = data.draw(strategies.sampled_from(list(account.holds)))
         held = account.holds[hold_id]
         amount = max((held * part / 100).quantize(Decimal("1e-9")), Decimal("1e-9"))
         exceed = data.draw(strategies.booleans())
@@ -337,7 +349,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=strategies.data(), expire=strategies.booleans())
     def release_or_expire_a_hold(self, data: Any, expire: bool) -> None:
         account = data.draw(strategies.sampled_from([a for a in self.accounts if a.holds]))
-        hold_id = data.draw(strategies.sampled_from(sorted(account.holds)))
+        hold_id = data.draw(strategies.sampled_from(list(account.holds)))
         if expire:
             self.run(self._make_due("holds", account.id, hold_id))
             self.run(self._settle())
@@ -390,7 +402,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self, data: Any, refunded: int, withdrawn: int, disputed: bool
     ) -> None:
         account = data.draw(strategies.sampled_from([a for a in self.accounts if a.payments]))
-        payment = data.draw(strategies.sampled_from(sorted(account.payments)))
+        payment = data.draw(strategies.sampled_from(list(account.payments)))
         granted, reversed_before = account.payments[payment]
         levels = [
             (granted * percent / 100).quantize(Decimal("1e-9")) for percent in (refunded, withdrawn)
@@ -492,10 +504,11 @@ def test_any_history_of_operations_leaves_the_ledger_as_the_model(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
-            stateful_step_count=30,
+            max_examples=60,
+            stateful_step_count=50,
             deadline=None,
             derandomize=True,
+            phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )

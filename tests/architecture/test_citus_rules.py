@@ -1,0 +1,82 @@
+"""The ledger can be distributed by organization: read from the catalog, and from its functions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+ROOT = Path(__file__).parents[2]
+TABLES = (
+    "accounts", "credit_transactions", "credit_grants", "burn_segments", "holds", "usage_totals",
+    "recharge_attempts",
+)  # fmt: skip
+VOLATILE = re.compile(r"clock_timestamp\(|gen_random_uuid\(|random\(|uuidv7\(")
+
+KEYS = """
+SELECT c.relname AS name, a.attname AS first
+FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = $1::regclass AND i.indisunique
+"""
+FOREIGN_KEYS = """
+SELECT f.conname AS name, a.attname AS first
+FROM pg_constraint AS f
+JOIN pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = f.conkey[1]
+WHERE f.conrelid = $1::regclass AND f.contype = 'f'
+"""
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_keys_and_foreign_keys_begin_with_the_organization(
+    connection: Connection, table: str
+) -> None:
+    keys = await connection.fetch(KEYS, table)
+    foreign = await connection.fetch(FOREIGN_KEYS, table)
+    assert keys
+    assert {row["name"]: row["first"] for row in (*keys, *foreign)} == {
+        row["name"]: "organization_id" for row in (*keys, *foreign)
+    }
+
+
+def functions() -> dict[str, str]:
+    """Return the body of each function of the ledger by its name, without comments."""
+    text = (ROOT / "shared/ledger/functions.sql").read_text(encoding="utf-8")
+    text = re.sub(r"--.*", "", text).split("CREATE OR REPLACE VIEW")[0]
+    parts = re.split(r"CREATE OR REPLACE FUNCTION (\w+)", text)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_nothing_volatile_stands_in_a_statement_that_writes() -> None:
+    for name, body in functions().items():
+        for statement in re.findall(r"\b(?:UPDATE|INSERT INTO)\b[^;]*;", body):
+            assert not VOLATILE.search(statement), f"{name}: {statement}"
+
+
+def test_every_statement_on_a_table_of_the_ledger_names_the_organization() -> None:
+    tables = "|".join(TABLES)
+    for name, body in functions().items():
+        for statement in body.split(";"):
+            if re.search(rf"\b(?:FROM|UPDATE|INTO) (?:{tables})\b", statement):
+                assert "organization_id" in statement or "_rows" in statement, (
+                    f"{name}: {statement}"
+                )
+
+
+def test_nobody_decides_by_the_name_of_a_constraint() -> None:
+    houses = ("api", "ops", "shared", "webhooks", "worker")
+    files = [file for house in houses for file in (ROOT / house).rglob("*.py")]
+    assert files
+    assert [f for f in files if "constraint_name" in f.read_text(encoding="utf-8")] == []
+
+
+def test_the_distribution_covers_every_table_of_the_ledger() -> None:
+    text = (ROOT / "migrations/citus.sql").read_text(encoding="utf-8")
+    distributed = re.findall(r"create_distributed_table\('(\w+)', 'organization_id'", text)
+    assert sorted(distributed) == sorted(TABLES)

@@ -1,0 +1,140 @@
+"""Verification finds what was changed behind the ledger's back, and names the place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.ledger import verification
+from shared.ledger.verification import anchor, verify
+from tests.fixtures.ledger import grant, hold, post, tampering, usage
+from tests.fixtures.product import Command, create_organization
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+    from shared.organizations.model import Organization
+
+
+SWAP = """
+UPDATE credit_transactions SET seq = CASE seq WHEN 5 THEN 1006 ELSE 1005 END WHERE seq IN (5, 6);
+UPDATE credit_transactions SET seq = seq - 1000 WHERE seq > 1000
+"""
+
+
+async def some_history(pool: Pool, owner: Organization) -> None:
+    await post(pool, *(grant(owner, 10) for _ in range(3)))
+    await post(pool, *(usage(owner, 3) for _ in range(7)))
+    await hold(pool, owner, 2)
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem", "seq"),
+    [
+        ("UPDATE credit_transactions SET amount = -2 WHERE seq = 5", "hash", 5),
+        ("UPDATE credit_transactions SET description = 'x' WHERE seq = 5", "hash", 5),
+        ("UPDATE credit_transactions SET balance_after = 99 WHERE seq = 5", "hash", 5),
+        ("DELETE FROM credit_transactions WHERE seq = 5", "gap", 6),
+        ("DELETE FROM credit_transactions WHERE seq = 10", "last row is missing", None),
+        (SWAP, "hash", 5),
+        ("UPDATE accounts SET balance = balance + 1", "balance is not that of the last row", None),
+        ("UPDATE accounts SET held = held + 1", "held", None),
+        ("UPDATE accounts SET last_hash = sha256('x')", "last hash", None),
+        ("DELETE FROM burn_segments WHERE lower = 10", "segments", None),
+        ("UPDATE burn_segments SET upper = 9 WHERE lower = 0", "segments", None),
+        ("UPDATE credit_grants SET remaining = 1 WHERE remaining = 0", "grants", None),
+    ],
+)
+async def test_each_kind_of_tampering_is_found_and_named(
+    pool: Pool, organization: Organization, statement: str, problem: str, seq: int | None
+) -> None:
+    await some_history(pool, organization)
+    async with pool.acquire() as connection:
+        assert (await verify(connection))["ok"]
+        root = (await anchor(connection))["root"]
+    async with tampering(pool) as connection:
+        await connection.execute(statement)
+    async with pool.acquire() as connection:
+        found = await verify(connection)
+        assert not found["ok"]
+        first = next(p for p in found["problems"] if problem in p["problem"])
+        assert first["organizationId"] == str(organization.id)
+        assert seq is None or first["seq"] == seq
+        if "last_hash" in statement:
+            assert (await anchor(connection))["root"] != root
+
+
+async def test_a_page_at_a_time_finds_the_same(
+    pool: Pool, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(verification, "ACCOUNTS_AT_ONCE", 2)
+    owners = [organization, *[await create_organization(pool, f"org-{n}") for n in range(4)]]
+    for owner in owners:
+        await some_history(pool, owner)
+    seen: list[int] = []
+    async with pool.acquire() as connection:
+        found = await verify(connection, progress=seen.append)
+    assert (found["ok"], found["organizations"], found["transactions"]) == (True, 5, 50)
+    assert seen == sorted(seen)
+    assert len(seen) > 5
+    for number, owner in enumerate(owners):
+        async with tampering(pool) as connection:
+            await connection.execute(
+                "UPDATE credit_transactions SET user_id = 'x'"
+                " WHERE organization_id = $1 AND seq = $2",
+                owner.id,
+                number * 2 + 1,
+            )
+    async with pool.acquire() as connection:
+        found = await verify(connection)
+        assert {(p["organizationId"], p["seq"]) for p in found["problems"]} == {
+            (str(owner.id), number * 2 + 1) for number, owner in enumerate(owners)
+        }
+        only = await verify(connection, owners[2].id)
+    assert [p["seq"] for p in only["problems"]] == [5]
+    assert (only["organizations"], only["transactions"]) == (1, 10)
+
+
+async def test_verification_sees_one_moment_while_others_post(
+    pool: Pool, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "ROWS_AT_ONCE", 3)
+    await some_history(pool, organization)
+    stop = asyncio.Event()
+
+    async def keep_posting() -> None:
+        while not stop.is_set():
+            await post(pool, grant(organization, 1), usage(organization, 1))
+
+    posting = asyncio.create_task(keep_posting())
+    async with pool.acquire() as connection:
+        found = [await verify(connection) for _ in range(5)]
+    stop.set()
+    await posting
+    assert all(result["ok"] for result in found)
+
+
+async def test_an_anchor_is_the_same_until_anything_is_posted(
+    pool: Pool, connection: Connection, organization: Organization
+) -> None:
+    await some_history(pool, organization)
+    first: Any = await anchor(connection)
+    assert await anchor(connection) == first
+    await post(pool, usage(organization, 1))
+    assert (await anchor(connection))["root"] != first["root"]
+
+
+async def test_the_command_line_verifies_and_refuses(
+    pool: Pool, organization: Organization, prepaid: Command
+) -> None:
+    await some_history(pool, organization)
+    good = await prepaid("ledger", "verify", "--json")
+    assert (good.code, good.json["ok"], good.json["transactions"]) == (0, True, 10)
+    assert (await prepaid("ledger", "anchor", "--json")).json["transactions"] == 10
+    async with tampering(pool) as connection:
+        await connection.execute("UPDATE credit_transactions SET category = 'x' WHERE seq = 3")
+    bad = await prepaid("ledger", "verify", "--organization", organization.slug, "--json")
+    assert (bad.code, bad.json["ok"], bad.json["problems"][0]["seq"]) == (1, False, 3)
+    assert (await prepaid("ledger", "verify", "--organization", "nobody")).code == 1
