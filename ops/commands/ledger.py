@@ -140,7 +140,10 @@ def _explain_human(found: dict[str, Any]) -> str:
 
 @app.command()
 def anchor(as_json: AsJson = False) -> None:
-    """Print a root over all ledgers, to keep elsewhere: any later change of a row changes it."""
+    """Print a root over the heads of all ledgers, to keep elsewhere.
+
+    With `verify`, which binds every row to its head, it proves that no row before it has changed.
+    """
 
     async def work() -> dict[str, Any]:
         connection = await connect(database_url(), application_name="prepaid-anchor")

@@ -64,7 +64,11 @@ async def verify(
 
 
 async def anchor(connection: Connection) -> Anchor:
-    """Return a root that changes with any change of any row: SHA-256 over all heads, in order."""
+    """Return SHA-256 over the heads of all ledgers, in the order of their organizations.
+
+    It changes with every posting. What binds the rows to their heads is `verify`: a root that was
+    kept elsewhere and a verification together prove that nothing before it has changed.
+    """
     digest, organizations, transactions = hashlib.sha256(), 0, 0
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         async for row in connection.cursor(QUERIES.heads, prefetch=ACCOUNTS_AT_ONCE):
