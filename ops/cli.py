@@ -56,7 +56,9 @@ def worker() -> None:
     """Run a worker process: drains the inbox and keeps the schedule."""
     from worker import main as process  # noqa: PLC0415 - other commands do without arq
 
-    _run_forever(process.run(_settings()))
+    # As the web process does: a line on stdout that no log level hides.
+    ready = json.dumps({"ready": True})
+    _run_forever(process.run(_settings(), on_ready=lambda: print(ready, flush=True)))
 
 
 @app.command()

@@ -96,7 +96,7 @@ async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) ->
         for child in (
             Child("stripe", simulator, ready='"ready"'),
             Child("web", [*prepaid, "serve"], variables, ready='"ready"'),
-            Child("worker", [*prepaid, "worker"], variables, ready="worker.ready"),
+            Child("worker", [*prepaid, "worker"], variables, ready='"ready"'),
         ):
             starts.create_task(supervisor.start(child))
 

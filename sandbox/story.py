@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ from shared.ids import new_id, transaction_public_id
 from shared.inbox import store as inbox
 from shared.inbox.model import EventState
 from shared.ledger import store as ledger
+from shared.ledger.model import Posting, SystemAccount, TransactionType
+from shared.ledger.service import explain, post
 from shared.money import plain
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
@@ -47,13 +50,15 @@ class _Stage:
 
 
 async def tell(settings: Settings, say: Callable[[str], None]) -> None:
-    """Buy credits, see them in the ledger; send a payment of nobody, and put it right."""
+    """Buy credits, use some, see both in the ledger; put the payment of a stranger right."""
     pool = create_pool(settings.database_url, size=2, application_name="prepaid-story")
     async with pool, aiohttp.ClientSession() as http:
         stage = _Stage(settings, pool, http, say)
         say("")
         say("— A customer buys credits —")
-        await _purchase(stage, await _organization(stage, "acme", "Acme Inc"))
+        acme = await _organization(stage, "acme", "Acme Inc")
+        await _purchase(stage, acme)
+        await _use(stage, acme)
         say("")
         say("— A payment arrives for a customer that nobody has set up yet —")
         await _dead_letter(stage)
@@ -86,6 +91,30 @@ async def _purchase(stage: _Stage, acme: Organization) -> None:
     stage.say(f"4. balance of {acme.slug}: {plain(before[0])} → {plain(row['balance_after'])}")
 
 
+async def _use(stage: _Stage, acme: Organization) -> None:
+    posting = Posting(
+        organization_id=acme.id,
+        id=new_id(),
+        type=TransactionType.USAGE,
+        counterparty=SystemAccount.REVENUE,
+        key=f"story-{new_id()}",
+        amount=Decimal("-4.25"),
+        category="tokens",
+        quantity=Decimal(17_000),
+    )
+    async with stage.pool.acquire() as connection:
+        async with connection.transaction():
+            (result,) = await post(connection, [posting])
+        row = await ledger.find(connection, posting.id)
+        if row is None or result.balance_after is None:
+            raise StoryError(f"the usage was not posted: {result.status}")
+        sources = await explain(connection, row)
+    stage.say(f"5. 4.25 credits are used: balance {plain(result.balance_after)}")
+    stage.say(f"6. prepaid ledger explain {transaction_public_id(posting.id)}")
+    for source in sources:
+        stage.say(f"   {plain(source.amount)} came from {source.payment_intent_id}")
+
+
 async def _dead_letter(stage: _Stage) -> None:
     slug = f"globex-{new_id().hex[-6:]}"
     event = await _simulate(
@@ -105,15 +134,15 @@ async def _dead_letter(stage: _Stage) -> None:
         },
     )
     dead = await _until(lambda: _dead(stage, event["id"]), "the dead letter")
-    stage.say(f"5. {event['id']} is dead: {dead['reason']}")
+    stage.say(f"7. {event['id']} is dead: {dead['reason']}")
     globex = await _organization(stage, slug, "Globex")
     applier = Applier(stage.pool, stage.settings.credits_per_unit)
     report = await Replayer(stage.pool, applier, uuid4, Mode.of(stage.settings)).replay(
         [event["id"]], actor="story", reason="the organization exists now"
     )
-    stage.say(f"6. organization {slug} created, event replayed: {report['applied']} applied")
+    stage.say(f"8. organization {slug} created, event replayed: {report['applied']} applied")
     balance, _ = await _balance(stage, globex)
-    stage.say(f"7. balance of {slug}: {plain(balance)}")
+    stage.say(f"9. balance of {slug}: {plain(balance)}")
 
 
 async def _organization(stage: _Stage, slug: str, name: str) -> Organization:

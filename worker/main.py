@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from worker.sweeper import Sweeper
 log = structlog.get_logger()
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT; then finish the batches under way and return."""
     stop = server.stop_signal()
     async with create_pool(
@@ -46,6 +47,7 @@ async def run(settings: Settings) -> None:
             )
             metrics_runner, _ = await server.start(app, settings.host, settings.worker_port)
         log.info("worker.ready")
+        on_ready()
         async with asyncio.TaskGroup() as loops:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
