@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,9 @@ CATEGORY_LENGTH_MAX = 100
 METADATA_BYTES_MAX = 16 * 1024
 PRIORITY_MAX = 100
 HOLD_SECONDS_MAX = 30 * 24 * 3600
+RESERVED_KEY = "expiration:"
+MOMENT_MIN = datetime(1970, 1, 1, tzinfo=UTC)
+MOMENT_MAX = datetime(9000, 1, 1, tzinfo=UTC)
 EFFECTIVE_AHEAD_MAX = timedelta(hours=1)
 
 CREDITS = frozenset({
@@ -59,9 +62,14 @@ def refusal(posting: Posting, *, now: datetime) -> str | None:
     """Say what is wrong with a posting, in a sentence; None when the ledger can take it."""
     if posting.type not in _TYPES or posting.type is TransactionType.EXPIRATION:
         return f"type: {posting.type!r} cannot be posted"  # what expires, the ledger posts itself
+    if posting.key.startswith(RESERVED_KEY):
+        # An expiration that found its key taken would stop every later posting of its organization.
+        return f"key: {RESERVED_KEY}… is the ledger's own"
     return (
         _amount_refusal(posting)
         or _text_refusal(posting)
+        or _clock_refusal("effective_at", posting.effective_at)
+        or _clock_refusal("expires_at", posting.expires_at)
         or _grant_refusal(posting, now)
         or _moment_refusal(posting, now)
     )
@@ -150,6 +158,14 @@ def _grant_refusal(posting: Posting, now: datetime) -> str | None:
         posting.payment_intent_id is None
     ):
         return "payment_intent_id: a reversal names its payment"
+    return None
+
+
+def _clock_refusal(name: str, moment: datetime | None) -> str | None:
+    if moment is not None and moment.tzinfo is None:
+        return f"{name}: must name its time zone"
+    if moment is not None and not MOMENT_MIN <= moment <= MOMENT_MAX:
+        return f"{name}: from {MOMENT_MIN.year} to {MOMENT_MAX.year}"
     return None
 
 

@@ -429,6 +429,10 @@ async def test_the_balance_of_an_account_is_read_with_what_is_held(
         pytest.param({"amount": Decimal("snan")}, id="signalling NaN"),
         pytest.param({"amount": Decimal("-inf")}, id="infinity"),
         pytest.param({"amount": None}, id="no amount"),
+        pytest.param({"key": "expiration:1"}, id="a key of the ledger's own"),
+        pytest.param({"effective_at": datetime(2026, 1, 1)}, id="a moment without a zone"),  # noqa: DTZ001
+        pytest.param({"expires_at": datetime(2199, 1, 1)}, id="an expiry without a zone"),  # noqa: DTZ001
+        pytest.param({"effective_at": datetime.min.replace(tzinfo=UTC)}, id="year one"),
         pytest.param({"type": "gift"}, id="unknown type"),
         pytest.param({"type": Kind.USAGE}, id="a positive usage would mint credits"),
         pytest.param({"type": Kind.HOLD_CAPTURE}, id="a positive capture would mint credits"),
