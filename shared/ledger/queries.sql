@@ -335,6 +335,13 @@ CROSS JOIN LATERAL (
     (
         CASE
             WHEN a.last_seq > 0 AND t.seq IS NULL THEN 'the last row is missing'
+            WHEN
+                EXISTS (
+                    SELECT FROM credit_transactions AS beyond
+                    WHERE
+                        beyond.organization_id = a.organization_id AND beyond.seq > a.last_seq
+                )
+                THEN 'there are rows behind the last one'
         END
     ),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from shared.ledger.model import Posting, SystemAccount, TransactionType
-from shared.money import CREDIT_DECIMALS_MAX
+from shared.money import CREDIT_DECIMALS_MAX, plain
 
 AMOUNT_MAX = Decimal(10) ** 18
 KEY_LENGTH_MAX = 255
@@ -36,18 +37,27 @@ _TYPES = frozenset(TransactionType)
 
 # The fields that make one request differ from another, in the order of the digest.
 _REQUEST = (
-    "type", "counterparty", "effective_at", "description", "category", "quantity",
+    "type", "amount", "counterparty", "effective_at", "description", "category", "quantity",
     "user_id", "grant_id", "hold_id", "payment_intent_id", "metadata", "priority", "promotional",
     "expires_at", "may_overdraw",
 )  # fmt: skip
+# An even number of backslashes before it are backslashes themselves.
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _digest_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(posting: Posting) -> str:
     """Return the SHA-256 that stands for what a posting asks; its ids do not count."""
-    asked = [getattr(posting, name) for name in _REQUEST]
-    amount = None if posting.amount is None else posting.amount.normalize()
-    return request_digest(amount, *asked)
+    return request_digest(*(_one_form(getattr(posting, name)) for name in _REQUEST))
+
+
+def _one_form(value: Any) -> Any:
+    """Write the same number and the same instant the same way, however they came."""
+    if isinstance(value, Decimal) and value.is_finite():
+        return plain(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    return value
 
 
 def request_digest(*asked: Any) -> str:
@@ -81,8 +91,8 @@ def decimal_refusal(name: str, value: Decimal) -> str | None:
         return f"{name}: must be a finite number"
     if abs(value) > AMOUNT_MAX:
         return f"{name}: must be at most {AMOUNT_MAX:f}"
-    # A tuple's exponent is an int wherever the number is finite.
-    if -int(value.normalize().as_tuple().exponent) > CREDIT_DECIMALS_MAX:
+    # Counted in the text: arithmetic would round a number that is longer than its precision.
+    if len(f"{value:f}".partition(".")[2].rstrip("0")) > CREDIT_DECIMALS_MAX:
         return f"{name}: at most {CREDIT_DECIMALS_MAX} decimals"
     return None
 
@@ -142,7 +152,7 @@ def _metadata_refusal(metadata: dict[str, Any] | None) -> str | None:
         return f"metadata: must be JSON ({error})"
     if len(encoded) > METADATA_BYTES_MAX:
         return f"metadata: at most {METADATA_BYTES_MAX} bytes of JSON"
-    if b"\\u0000" in encoded:
+    if _ESCAPED_NUL.search(encoded):
         return "metadata: must not hold NUL"
     return None
 

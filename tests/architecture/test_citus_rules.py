@@ -80,3 +80,49 @@ def test_the_distribution_covers_every_table_of_the_ledger() -> None:
     text = (ROOT / "migrations/citus.sql").read_text(encoding="utf-8")
     distributed = re.findall(r"create_distributed_table\('(\w+)', 'organization_id'", text)
     assert sorted(distributed) == sorted(TABLES)
+
+
+async def test_no_unique_index_of_the_ledger_begins_with_an_expression(
+    connection: Connection,
+) -> None:
+    """Such an index has no first column, and the rule on keys would not see it."""
+    names = await connection.fetch(
+        "SELECT indexrelid::regclass::text AS name FROM pg_index"
+        " WHERE indrelid = any($1::text[]::regclass[]) AND indisunique AND indkey[0] = 0",
+        list(TABLES),
+    )
+    assert names == []
+
+
+async def test_no_other_table_than_those_that_are_distributed_refers_to_the_ledger(
+    connection: Connection,
+) -> None:
+    """A foreign key from a local table to a distributed one cannot be made."""
+    rows = await connection.fetch(
+        "SELECT conrelid::regclass::text AS name FROM pg_constraint"
+        " WHERE contype = 'f' AND confrelid = any($1::text[]::regclass[])",
+        list(TABLES),
+    )
+    assert {row["name"] for row in rows} <= set(TABLES)
+
+
+def test_the_rules_see_the_functions() -> None:
+    """Every function is read to its end, and what it does is found."""
+    found = functions()
+    text = (ROOT / "shared/ledger/functions.sql").read_text(encoding="utf-8")
+    assert set(re.findall(r"^CREATE OR REPLACE FUNCTION (\w+)", text, re.MULTILINE)) == set(found)
+    assert all(body.count("$$") == 2 for body in found.values())
+    writing = {name for name, body in found.items() if re.search(r"\b(UPDATE|INSERT INTO)\b", body)}
+    assert {"ledger_write", "ledger_burn", "ledger_hold", "ledger_release"} <= writing
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE accounts SET updated_at = clock_timestamp() WHERE organization_id = $1",
+        "INSERT INTO holds VALUES ($1, gen_random_uuid())",
+        "SET a = random()",
+    ],
+)
+def test_the_rule_on_what_is_volatile_sees_what_it_forbids(statement: str) -> None:
+    assert VOLATILE.search(statement)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
 from shared.ids import new_id
+from shared.ledger import service, store
 from shared.ledger.model import TransactionType as Kind
-from tests.fixtures.ledger import balances, grant, left, make_due, post, posting, statuses, usage
+from tests.fixtures.ledger import (
+    balances,
+    grant,
+    left,
+    make_due,
+    post,
+    posting,
+    release,
+    statuses,
+    try_hold,
+    usage,
+)
 from tests.fixtures.product import create_organization, transactions
 from worker.expirer import Expirer
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connection, Pool
     from shared.organizations.model import Organization
 
 SOON = datetime.now(UTC) + timedelta(days=1)
@@ -136,3 +151,179 @@ async def test_a_grant_pays_debt_first_and_the_debit_is_traced_to_it(
     assert await balances(pool, organization) == (3, 0)
     rows = await pool.fetch("SELECT lower, upper FROM burn_segments ORDER BY lower")
     assert [tuple(row) for row in rows] == [(0, 4), (4, 10)]
+
+
+async def expire(pool: Pool, *grant_ids: UUID | None) -> None:
+    for grant_id in grant_ids:
+        assert grant_id is not None
+        await make_due(pool, "credit_grants", grant_id)
+
+
+async def types(pool: Pool) -> list[str]:
+    return [row["type"] for row in await transactions(pool)]
+
+
+async def test_an_expiration_is_effective_at_the_moment_that_the_grant_named(
+    pool: Pool, organization: Organization
+) -> None:
+    (first, second) = await post(
+        pool, grant(organization, 3, expires_at=SOON), grant(organization, 4, expires_at=SOON)
+    )
+    await expire(pool, first.id, second.id)
+    await pool.execute(
+        "UPDATE credit_grants SET expires_at = expires_at - interval '1 h' WHERE seq = 2"
+    )
+    await Expirer(pool).settle()
+    rows = (await transactions(pool))[2:]
+    assert [row["grant_id"] for row in rows] == [second.id, first.id], "the first to expire first"
+    grants = {row["id"]: row for row in await pool.fetch("SELECT * FROM credit_grants")}
+    for row in rows:
+        ended = grants[row["grant_id"]]
+        assert row["effective_at"] == ended["expires_at"]
+        assert (ended["ended_by"], ended["ended_at"]) == ("expiration", row["created_at"])
+        assert row["idempotency_key"] == f"expiration:{row['grant_id']}"
+
+
+async def test_a_grant_that_is_spent_leaves_nothing_to_expire(
+    pool: Pool, organization: Organization
+) -> None:
+    (spent,) = await post(pool, grant(organization, 3, expires_at=SOON))
+    await post(pool, usage(organization, 3))
+    await expire(pool, spent.id)
+    await Expirer(pool).settle()
+    assert await types(pool) == ["grant", "usage"]
+    assert await pool.fetchval("SELECT next_due_at FROM accounts") is None
+
+
+async def test_the_next_expiry_is_known_after_each_settlement(
+    pool: Pool, organization: Organization
+) -> None:
+    (first, _) = await post(
+        pool, grant(organization, 3, expires_at=SOON), grant(organization, 4, expires_at=LATER)
+    )
+    assert await pool.fetchval("SELECT next_due_at FROM accounts") == SOON
+    await expire(pool, first.id)
+    await Expirer(pool).settle()
+    assert await pool.fetchval("SELECT next_due_at FROM accounts") == LATER
+
+
+@pytest.mark.parametrize("by", ["a hold", "a release", "a batch of nothing new"])
+async def test_whatever_takes_the_account_settles_what_is_due(
+    pool: Pool, organization: Organization, by: str
+) -> None:
+    (lost, kept) = await post(pool, grant(organization, 5, expires_at=SOON), grant(organization, 1))
+    await expire(pool, lost.id)
+    if by == "a hold":
+        assert (await try_hold(pool, organization, 2)).status == "insufficient"
+    elif by == "a release":
+        assert await release(pool, organization, new_id()) == "unknown_hold"
+    else:
+        known = grant(organization, 1, key=(await transactions(pool))[1]["idempotency_key"])
+        assert kept.id is not None
+        assert await statuses(pool, known) == ["replayed"]
+    assert await types(pool) == ["grant", "grant", "expiration"]
+    assert await pool.fetchval("SELECT balance FROM accounts") == 1
+
+
+async def test_what_expires_pays_no_debit_of_the_same_batch(
+    pool: Pool, organization: Organization
+) -> None:
+    (lost, _) = await post(pool, grant(organization, 10, expires_at=SOON), grant(organization, 4))
+    await expire(pool, lost.id)
+    assert await statuses(pool, usage(organization, 5), usage(organization, 4)) == [
+        "insufficient",
+        "posted",
+    ]
+    assert await left(pool, organization) == [0, 0]
+    assert await types(pool) == ["grant", "grant", "expiration", "usage"]
+
+
+async def test_a_closed_organization_still_loses_what_expires(
+    pool: Pool, organization: Organization
+) -> None:
+    (lost,) = await post(pool, grant(organization, 10, expires_at=SOON))
+    await pool.execute("UPDATE accounts SET closed_at = now()")
+    await expire(pool, lost.id)
+    assert await statuses(pool, usage(organization, 1)) == ["closed"]
+    assert await types(pool) == ["grant", "expiration"]
+
+
+async def test_a_grant_that_is_due_is_expired_and_not_voided(
+    pool: Pool, organization: Organization
+) -> None:
+    (lost,) = await post(pool, grant(organization, 10, expires_at=SOON))
+    await expire(pool, lost.id)
+    void = posting(organization, Kind.VOID, None, grant_id=lost.id)
+    assert await statuses(pool, void) == ["nothing_left"]
+    assert await types(pool) == ["grant", "expiration"]
+
+
+async def test_a_void_in_the_middle_of_a_batch_takes_what_the_debits_before_it_left(
+    pool: Pool, organization: Organization
+) -> None:
+    (_, second, _) = await post(pool, *(grant(organization, 10) for _ in range(3)))
+    results = await post(
+        pool,
+        usage(organization, 12),  # crosses into the second grant
+        usage(organization, 1),
+        usage(organization, 1),
+        posting(organization, Kind.VOID, None, grant_id=second.id),
+        usage(organization, 1),
+    )
+    assert [result.amount for result in results] == [-12, -1, -1, -6, -1]
+    assert await left(pool, organization) == [0, 0, 9]
+    ended = await pool.fetchrow("SELECT * FROM credit_grants WHERE id = $1", second.id)
+    assert ended is not None
+    assert ended["ended_by"] == "void"
+
+
+async def test_two_voids_of_one_grant_at_once_take_it_once(
+    pool: Pool, organization: Organization
+) -> None:
+    (made,) = await post(pool, grant(organization, 10))
+    voids = [posting(organization, Kind.VOID, None, grant_id=made.id) for _ in range(6)]
+    answers = await asyncio.gather(*(statuses(pool, void) for void in voids))
+    assert sorted(itertools.chain(*answers)) == ["nothing_left"] * 5 + ["posted"]
+    assert await balances(pool, organization) == (0, 0)
+
+
+async def test_one_grant_pays_the_debts_of_several_debits_oldest_first(
+    pool: Pool, connection: Connection, organization: Organization
+) -> None:
+    debits = await post(pool, *(usage(organization, 4, may_overdraw=True) for _ in range(3)))
+    (made,) = await post(pool, grant(organization, 9))
+    assert made.id is not None
+    uses = await store.uses(connection, organization.id, made.id, limit=10)
+    assert [(use.transaction_id, use.amount) for use in uses] == [
+        (debits[0].id, Decimal(4)),
+        (debits[1].id, Decimal(4)),
+        (debits[2].id, Decimal(1)),
+    ]
+    assert await balances(pool, organization) == (-3, 0)
+
+
+async def test_a_callers_key_never_stands_in_the_way_of_an_expiration(
+    pool: Pool, connection: Connection, organization: Organization
+) -> None:
+    (lost,) = await post(pool, grant(organization, 5, expires_at=SOON))
+    taken = grant(organization, 7, key=f"expiration:{lost.id}")
+    assert await statuses(pool, taken, grant(organization, 7)) == ["invalid", "posted"]
+    await expire(pool, lost.id)
+    async with connection.transaction():
+        await service.settle_due(connection)
+    async with connection.transaction():
+        assert await service.settle_due(connection) == 0, "due for ever: the Expirer never ends"
+    assert await statuses(pool, usage(organization, 1)) == ["posted"]
+    assert "expiration" in await types(pool)
+
+
+async def test_grants_are_listed_newest_first_page_by_page(
+    pool: Pool, connection: Connection, organization: Organization
+) -> None:
+    made = await post(pool, *(grant(organization, n) for n in range(1, 8)))
+    seen: list[Any] = []
+    before = 1 << 62
+    while page := await store.grants(connection, organization.id, before=before, limit=3):
+        seen += [row["id"] for row in page]
+        before = page[-1]["seq"]
+    assert seen == [result.id for result in reversed(made)]
