@@ -4,40 +4,62 @@
 -- the order of their ids). Rules for Citus hold: every statement names the organization, and what is
 -- volatile is read into a variable first.
 
--- The hash of a row: SHA-256 over the previous row's hash and the row's own fields as a JSON array, so
--- that no row can be changed, dropped or moved without breaking every hash after it.
+-- A row as it is hashed: its own fields as a JSON array.
+CREATE OR REPLACE FUNCTION ledger_row_canonical(
+    p_row credit_transactions
+) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT convert_to(
+        json_build_array(
+            p_row.organization_id,
+            p_row.seq,
+            p_row.id,
+            p_row.type,
+            p_row.amount,
+            p_row.counterparty,
+            p_row.balance_after,
+            p_row.consumed_after,
+            p_row.idempotency_key,
+            encode(p_row.request_digest, 'hex'),
+            p_row.effective_at AT TIME ZONE 'UTC',
+            p_row.created_at AT TIME ZONE 'UTC',
+            p_row.description,
+            p_row.category,
+            p_row.quantity,
+            p_row.user_id,
+            p_row.grant_id,
+            p_row.hold_id,
+            p_row.payment_intent_id,
+            p_row.metadata
+        )::text,
+        'UTF8'
+    )
+$$;
+
+-- The hash of a row: SHA-256 over the previous row's hash and the row, so that no row can be changed,
+-- dropped or moved without breaking every hash after it.
 CREATE OR REPLACE FUNCTION ledger_row_hash(
     p_previous bytea,
     p_row credit_transactions
 ) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT sha256(
-        p_previous || convert_to(
-            jsonb_build_array(
-                p_row.organization_id,
-                p_row.seq,
-                p_row.id,
-                p_row.type,
-                p_row.amount,
-                p_row.counterparty,
-                p_row.balance_after,
-                p_row.consumed_after,
-                p_row.idempotency_key,
-                p_row.request_digest,
-                p_row.effective_at AT TIME ZONE 'UTC',
-                p_row.created_at AT TIME ZONE 'UTC',
-                p_row.description,
-                p_row.category,
-                p_row.quantity,
-                p_row.user_id,
-                p_row.grant_id,
-                p_row.hold_id,
-                p_row.payment_intent_id,
-                p_row.metadata
-            )::text,
-            'UTF8'
-        )
-    )
+    SELECT sha256(p_previous || ledger_row_canonical(p_row))
 $$;
+
+-- One link of the chain: the hash before (at first the head of the ledger) and the next row.
+CREATE OR REPLACE FUNCTION ledger_chain_link(
+    p_state bytea,
+    p_head bytea,
+    p_canonical bytea
+) RETURNS bytea LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN sha256(coalesce(p_state, p_head) || p_canonical);
+END
+$$;
+
+-- As a window function over rows in order of seq: the hash of each row.
+CREATE OR REPLACE AGGREGATE ledger_chain(p_head bytea, p_canonical bytea) (
+    sfunc = ledger_chain_link,
+    stype = bytea
+);
 
 -- Burns an amount from the grants in their order, and returns the account as it is then. What no grant
 -- covers is debt: a range of consumption without a segment.
@@ -501,7 +523,7 @@ END
 $$;
 
 -- Writes what a run of postings came to: the rows, the usage totals, the account, and the recharge that
--- these debits armed.
+-- these debits armed, under the id of the last of them.
 CREATE OR REPLACE FUNCTION ledger_write(
     p_account accounts,
     p_rows credit_transactions [],
@@ -509,7 +531,6 @@ CREATE OR REPLACE FUNCTION ledger_write(
     p_due_changed boolean
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    v_attempt_id uuid := gen_random_uuid();
     v_next_due_at timestamptz := p_account.next_due_at;
 BEGIN
     INSERT INTO credit_transactions SELECT r.* FROM unnest(p_rows) AS r;
@@ -548,7 +569,7 @@ BEGIN
 
     IF p_account.balance < p_account.recharge_below AND cardinality(p_rows) > 0 THEN
         INSERT INTO recharge_attempts (organization_id, id, created_at)
-        VALUES (p_account.organization_id, v_attempt_id, p_now)
+        VALUES (p_account.organization_id, p_rows[cardinality(p_rows)].id, p_now)
         ON CONFLICT (organization_id)
         WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
         DO NOTHING;
@@ -556,10 +577,244 @@ BEGIN
 END
 $$;
 
--- Posts transfers of any mix of organizations in one round trip, and answers organization by
--- organization in the order of their ids. Accounts are locked in that order too, so that two batches never
+-- The organizations for which a batch holds only plain debits, all of them together within the burning
+-- grant and the limit: what each comes to is known without deciding row by row, if its key is new. The
+-- accounts are locked already.
+CREATE OR REPLACE FUNCTION ledger_plain_organizations(
+    p_postings ledger_posting [],
+    p_now timestamptz
+) RETURNS uuid [] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    v_plain uuid [];
+BEGIN
+    SELECT array_agg(a.organization_id) INTO v_plain
+    FROM (
+        SELECT
+            p.organization_id,
+            -sum(p.amount) AS burn
+        FROM unnest(p_postings) AS p
+        GROUP BY p.organization_id
+        HAVING
+            bool_and(
+                p.type IN ('usage', 'adjustment') AND p.amount < 0 AND p.repeated IS NOT TRUE
+            )
+    ) AS s
+    INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+    CROSS JOIN LATERAL (
+        SELECT
+            g.id,
+            g.remaining
+        FROM credit_grants AS g
+        WHERE g.organization_id = a.organization_id AND NOT g.spent
+        ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
+        LIMIT 1
+    ) AS lot
+    WHERE
+        a.closed_at IS NULL
+        AND (a.next_due_at <= p_now) IS NOT TRUE
+        AND a.burning_grant_id = lot.id
+        AND s.burn < lot.remaining
+        AND a.balance - a.held - s.burn >= -a.overdraft_limit;
+    RETURN v_plain;
+END
+$$;
+
+-- Posts the plain debits (see above) of any number of organizations, each table in one statement. Row by
+-- row it comes to what ledger_post_organization comes to. A key that is taken is a unique violation.
+--
+-- Its plan is made once and goes by index, since it may be made while the tables are still empty.
+CREATE OR REPLACE FUNCTION ledger_post_plain(
+    p_postings ledger_posting [],
+    p_organizations uuid [],
+    p_now timestamptz
+) RETURNS TABLE (
+    place integer,
+    status text,
+    id uuid,
+    seq bigint,
+    amount numeric,
+    balance_after numeric,
+    created_at timestamptz
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH decided AS (
+        SELECT
+            p.ordinality::integer AS place,
+            a.organization_id,
+            a.last_seq + row_number() OVER until_here AS seq,
+            p.id,
+            p.type,
+            p.amount::numeric(38, 9) AS amount,
+            p.counterparty,
+            (a.balance + sum(p.amount) OVER until_here)::numeric(38, 9) AS balance_after,
+            (a.consumed - sum(p.amount) OVER until_here)::numeric(38, 9) AS consumed_after,
+            p.key,
+            p.digest,
+            coalesce(p.effective_at, greatest(p_now, a.updated_at)) AS effective_at,
+            greatest(p_now, a.updated_at) AS created_at,
+            p.description,
+            p.category,
+            p.quantity::numeric(38, 9) AS quantity,
+            p.user_id,
+            p.grant_id,
+            p.hold_id,
+            p.payment_intent_id,
+            p.metadata,
+            a.last_hash,
+            a.burning_grant_id,
+            a.consumed AS consumed_before,
+            lead(FALSE, 1, TRUE) OVER (
+                PARTITION BY a.organization_id ORDER BY p.ordinality
+            ) AS is_last
+        FROM unnest(p_organizations) AS o (organization_id)
+        INNER JOIN accounts AS a ON o.organization_id = a.organization_id
+        INNER JOIN unnest(p_postings) WITH ORDINALITY AS p
+            ON a.organization_id = p.organization_id
+        WINDOW
+            until_here AS (
+                PARTITION BY a.organization_id ORDER BY p.ordinality ROWS UNBOUNDED PRECEDING
+            )
+    ),
+
+    posted AS MATERIALIZED (
+        SELECT
+            d.*,
+            ledger_chain(
+                d.last_hash,
+                ledger_row_canonical(
+                    row(
+                        d.organization_id,
+                        d.seq,
+                        d.id,
+                        d.type,
+                        d.amount,
+                        d.counterparty,
+                        d.balance_after,
+                        d.consumed_after,
+                        d.key,
+                        d.digest,
+                        d.effective_at,
+                        d.created_at,
+                        d.description,
+                        d.category,
+                        d.quantity,
+                        d.user_id,
+                        d.grant_id,
+                        d.hold_id,
+                        d.payment_intent_id,
+                        d.metadata,
+                        NULL
+                    )::credit_transactions
+                )
+            ) OVER (
+                PARTITION BY d.organization_id ORDER BY d.place ROWS UNBOUNDED PRECEDING
+            ) AS hash
+        FROM decided AS d
+    ),
+
+    appended AS (
+        INSERT INTO credit_transactions
+        SELECT
+            r.organization_id,
+            r.seq,
+            r.id,
+            r.type,
+            r.amount,
+            r.counterparty,
+            r.balance_after,
+            r.consumed_after,
+            r.key,
+            r.digest,
+            r.effective_at,
+            r.created_at,
+            r.description,
+            r.category,
+            r.quantity,
+            r.user_id,
+            r.grant_id,
+            r.hold_id,
+            r.payment_intent_id,
+            r.metadata,
+            r.hash
+        FROM posted AS r
+    ),
+
+    totalled AS (
+        INSERT INTO usage_totals AS u (organization_id, category, hour, quantity, cost, transactions)
+        SELECT
+            r.organization_id,
+            r.category,
+            date_trunc('hour', r.effective_at, 'UTC'),
+            sum(coalesce(r.quantity, 0)),
+            sum(-r.amount),
+            count(*)
+        FROM posted AS r
+        WHERE r.type = 'usage' AND r.category IS NOT NULL
+        GROUP BY 1, 2, 3
+        ON CONFLICT (organization_id, category, hour) DO UPDATE
+        SET
+            quantity = u.quantity + excluded.quantity,
+            cost = u.cost + excluded.cost,
+            transactions = u.transactions + excluded.transactions
+    ),
+
+    burned AS (
+        UPDATE credit_grants AS g
+        SET remaining = g.remaining - (r.consumed_after - r.consumed_before)
+        FROM posted AS r
+        WHERE
+            r.is_last
+            AND g.organization_id = r.organization_id
+            AND g.id = r.burning_grant_id
+    ),
+
+    heads AS (
+        UPDATE accounts AS a
+        SET
+            balance = r.balance_after,
+            consumed = r.consumed_after,
+            last_seq = r.seq,
+            last_hash = r.hash,
+            updated_at = r.created_at
+        FROM posted AS r
+        WHERE r.is_last AND a.organization_id = r.organization_id
+        RETURNING a.organization_id, r.id, a.balance, a.recharge_below, a.updated_at
+    ),
+
+    armed AS (
+        INSERT INTO recharge_attempts (organization_id, id, created_at)
+        SELECT
+            h.organization_id,
+            h.id,
+            h.updated_at
+        FROM heads AS h
+        WHERE h.balance < h.recharge_below
+        ON CONFLICT (organization_id)
+        WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+        DO NOTHING
+    )
+
+    SELECT
+        r.place,
+        'posted',
+        r.id,
+        r.seq,
+        r.amount::numeric,
+        r.balance_after::numeric,
+        r.created_at
+    FROM posted AS r;
+END
+$$;
+
+-- Posts transfers of any mix of organizations in one round trip; `place` says which posting a result is
+-- of, counted from 1. All accounts are locked first, in the order of their ids, so that two batches never
 -- wait for each other.
 CREATE OR REPLACE FUNCTION ledger_post(p_postings jsonb) RETURNS TABLE (
+    place integer,
     status text,
     id uuid,
     seq bigint,
@@ -568,24 +823,67 @@ CREATE OR REPLACE FUNCTION ledger_post(p_postings jsonb) RETURNS TABLE (
     created_at timestamptz
 ) LANGUAGE plpgsql AS $$
 DECLARE
+    v_postings ledger_posting [];
+    v_owners uuid [];
+    v_plain uuid [];
+    v_now timestamptz;
+    v_posted bigint;
     v_organization record;
 BEGIN
+    SELECT
+        array_agg(r::ledger_posting),
+        array_agg(r.organization_id)
+    INTO v_postings, v_owners
+    FROM jsonb_populate_recordset(NULL::ledger_posting, p_postings) AS r;
+
+    PERFORM FROM accounts AS a
+    WHERE a.organization_id = any(v_owners)
+    ORDER BY a.organization_id
+    FOR UPDATE;
+
+    v_now := clock_timestamp();
+    v_plain := ledger_plain_organizations(v_postings, v_now);
+    IF cardinality(v_plain) > 0 THEN
+        BEGIN
+            RETURN QUERY SELECT r.* FROM ledger_post_plain(v_postings, v_plain, v_now) AS r;
+            GET DIAGNOSTICS v_posted = ROW_COUNT;
+            IF v_posted = cardinality(v_postings) THEN
+                RETURN;
+            END IF;
+        EXCEPTION WHEN unique_violation THEN
+            v_plain := '{}';  -- a key is taken: replays and conflicts are told apart below
+        END;
+    END IF;
+
     FOR v_organization IN
         SELECT
             (p.posting).organization_id,
-            array_agg(p.posting ORDER BY p.ordinality) AS postings
+            array_agg(p.posting ORDER BY p.place) AS postings,
+            array_agg(p.place ORDER BY p.place) AS places
         FROM (
             SELECT
                 r::ledger_posting AS posting,
-                row_number() OVER () AS ordinality
-            FROM jsonb_populate_recordset(NULL::ledger_posting, p_postings) AS r
+                (row_number() OVER ())::integer AS place
+            FROM unnest(v_postings) AS r
         ) AS p
+        LEFT JOIN unnest(v_plain) AS plain (organization_id)
+            ON (p.posting).organization_id = plain.organization_id
+        WHERE plain.organization_id IS NULL
         GROUP BY (p.posting).organization_id
         ORDER BY (p.posting).organization_id
     LOOP
         RETURN QUERY
-        SELECT r.*
-        FROM ledger_post_organization(v_organization.organization_id, v_organization.postings) AS r;
+        SELECT
+            v_organization.places[r.ordinality],
+            r.status,
+            r.id,
+            r.seq,
+            r.amount,
+            r.balance_after,
+            r.created_at
+        FROM ledger_post_organization(
+            v_organization.organization_id, v_organization.postings
+        ) WITH ORDINALITY AS r;
     END LOOP;
 END
 $$;

@@ -1,6 +1,7 @@
 -- name: post
 -- Post any mix of organizations in one round trip, with a result for each posting.
 SELECT
+    place,
     status,
     id,
     seq,
@@ -143,9 +144,10 @@ FROM credit_transactions AS t
 WHERE t.organization_id = $1 AND t.seq = $2 - 1;
 
 -- name: grant_source
--- A grant itself, as the source of what was taken from it directly.
+-- A grant itself, as the source of what was taken from it directly. Where a payment has had several
+-- grants (a dispute that was won brings another), the payment is named and no grant.
 SELECT
-    g.id AS grant_id,
+    CASE WHEN count(*) OVER () = 1 THEN g.id END AS grant_id,
     t.type AS grant_type,
     g.payment_intent_id,
     p.charge_id,
@@ -380,6 +382,96 @@ CROSS JOIN LATERAL (
 ) AS checked (problem)
 WHERE a.organization_id = any($1::uuid []) AND checked.problem IS NOT NULL
 ORDER BY a.organization_id;
+
+-- name: verify_grants
+-- Check what was taken of each grant against the segments that burned it and the rows that took from it
+-- directly. Grants of one payment are checked together: a refund takes from them as from one.
+WITH taken AS (
+    SELECT
+        g.organization_id,
+        coalesce(g.payment_intent_id, g.id::text) AS source,
+        sum(g.original - g.remaining) AS amount,
+        bool_or(t.amount IS DISTINCT FROM g.original) AS forged
+    FROM credit_grants AS g
+    LEFT JOIN credit_transactions AS t
+        ON g.organization_id = t.organization_id AND g.seq = t.seq AND g.transaction_id = t.id
+    WHERE g.organization_id = any($1::uuid [])
+    GROUP BY 1, 2
+),
+
+burned AS (
+    SELECT
+        s.organization_id,
+        coalesce(g.payment_intent_id, g.id::text) AS source,
+        sum(coalesce(s.upper, a.consumed) - s.lower) AS amount
+    FROM burn_segments AS s
+    INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+    INNER JOIN credit_grants AS g ON s.organization_id = g.organization_id AND s.grant_id = g.id
+    WHERE s.organization_id = any($1::uuid [])
+    GROUP BY 1, 2
+),
+
+direct AS (
+    SELECT
+        t.organization_id,
+        coalesce(t.payment_intent_id, g.payment_intent_id, g.id::text) AS source,
+        -sum(t.amount + t.consumed_after - b.consumed_after) AS amount
+    FROM credit_transactions AS t
+    INNER JOIN credit_transactions AS b
+        ON t.organization_id = b.organization_id AND b.seq = t.seq - 1
+    LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.grant_id = g.id
+    WHERE
+        t.organization_id = any($1::uuid [])
+        AND t.type IN ('expiration', 'void', 'refund', 'dispute')
+    GROUP BY 1, 2
+)
+
+SELECT
+    t.organization_id,
+    CASE
+        WHEN t.forged THEN 'a grant is not the credit that opened it: ' || t.source
+        ELSE 'what was taken of a grant is not what its debits say: ' || t.source
+    END AS problem
+FROM taken AS t
+LEFT JOIN burned AS b ON t.organization_id = b.organization_id AND t.source = b.source
+LEFT JOIN direct AS d ON t.organization_id = d.organization_id AND t.source = d.source
+WHERE t.forged OR t.amount <> coalesce(b.amount, 0) + coalesce(d.amount, 0)
+ORDER BY t.organization_id, t.source;
+
+-- name: verify_usage
+-- Check the usage totals against the rows that they add up.
+WITH used AS (
+    SELECT
+        t.organization_id,
+        t.category,
+        date_trunc('hour', t.effective_at, 'UTC') AS hour,
+        sum(coalesce(t.quantity, 0)) AS quantity,
+        sum(-t.amount) AS cost,
+        count(*) AS transactions
+    FROM credit_transactions AS t
+    WHERE
+        t.organization_id = any($1::uuid [])
+        AND t.type IN ('usage', 'hold_capture')
+        AND t.category IS NOT NULL
+    GROUP BY 1, 2, 3
+),
+
+told AS (
+    SELECT u.*
+    FROM usage_totals AS u
+    WHERE u.organization_id = any($1::uuid [])
+)
+
+SELECT
+    coalesce(r.organization_id, u.organization_id) AS organization_id,
+    'a usage total is not the sum of its rows: '
+    || coalesce(r.category, u.category) || ' from ' || coalesce(r.hour, u.hour) AS problem
+FROM used AS r
+FULL JOIN told AS u
+    ON r.organization_id = u.organization_id AND r.category = u.category AND r.hour = u.hour
+WHERE
+    (r.quantity, r.cost, r.transactions) IS DISTINCT FROM (u.quantity, u.cost, u.transactions)
+ORDER BY 1, 2;
 
 -- name: accounts_page
 -- A page of accounts, from one until another.

@@ -91,7 +91,9 @@ class Ledger:
         await self._commits.drain()
 
     async def _flush(self, postings: Sequence[Posting]) -> list[PostingResult | Exception]:
-        async with self._pool.acquire() as connection, connection.transaction():
+        # One statement is a transaction of its own: it commits before it answers, so that the
+        # accounts are not locked while the answer is on its way.
+        async with self._pool.acquire() as connection:
             return list(await post(connection, postings))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -32,17 +33,13 @@ _HOLD_FIELDS = Hold.__struct_fields__
 
 
 async def post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
-    """Run the posting function; the results come back in the order of the postings.
-
-    The function answers organization by organization, in the order of their ids, and within one in
-    the order asked.
-    """
+    """Run the posting function; the results come back in the order of the postings."""
     asked = _mark_repeated(postings)
     rows = await connection.fetch(QUERIES.post, msgspec.json.encode(asked).decode())
-    order = sorted(range(len(postings)), key=lambda index: postings[index].organization_id)
-    results: dict[int, PostingResult] = {
-        index: PostingResult(
-            organization_id=postings[index].organization_id,
+    rows.sort(key=itemgetter("place"))
+    return [
+        PostingResult(
+            organization_id=posting.organization_id,
             status=PostingStatus(row["status"]),
             amount=row["amount"],
             balance_after=row["balance_after"],
@@ -50,9 +47,8 @@ async def post(connection: Connection, postings: Sequence[Posting]) -> list[Post
             seq=row["seq"],
             created_at=row["created_at"],
         )
-        for index, row in zip(order, rows, strict=True)
-    }
-    return [results[index] for index in range(len(postings))]
+        for posting, row in zip(postings, rows, strict=True)
+    ]
 
 
 def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:

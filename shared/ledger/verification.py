@@ -1,4 +1,4 @@
-"""Verifying the ledger: every row against the row before it, every account against its rows."""
+"""Verifying the ledger: each row against the row before it, what is derived against the rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def verify(
     *,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> Verification:
-    """Recompute every hash, balance and seq, and hold every account against its rows.
+    """Recompute every hash, balance and seq; hold accounts, grants and totals against the rows.
 
     One pass in the order of the ledgers, a page at a time: memory stays flat whatever the size.
     Runs in a snapshot of its own, so that postings go on meanwhile.
@@ -110,10 +110,11 @@ async def _verify_accounts(
         page = await connection.fetch(QUERIES.accounts_page, first, last, ACCOUNTS_AT_ONCE)
         ids = [row["organization_id"] for row in page]
         organizations += len(ids)
-        problems += [
-            _problem(str(row["organization_id"]), row["problem"])
-            for row in await connection.fetch(QUERIES.verify_accounts, ids)
-        ]
+        for check in (QUERIES.verify_accounts, QUERIES.verify_grants, QUERIES.verify_usage):
+            problems += [
+                _problem(str(row["organization_id"]), row["problem"])
+                for row in await connection.fetch(check, ids)
+            ]
         if len(ids) < ACCOUNTS_AT_ONCE:
             return organizations, problems
         first = UUID(int=ids[-1].int + 1)

@@ -297,7 +297,7 @@ async def test_batches_that_name_organizations_in_opposite_orders_do_not_deadloc
 def chain(rows: list[asyncpg.Record]) -> list[bytes]:
     """Recompute the hashes of one organization's rows from the form that functions.sql documents.
 
-    SHA-256 over the previous hash and the row's fields as a JSON array, as PostgreSQL writes jsonb:
+    SHA-256 over the previous hash and the row's fields as a JSON array, as PostgreSQL writes json:
     numbers with every digit of their column, moments in UTC.
     """
     hashes, previous = [], b""
@@ -312,7 +312,7 @@ def chain(rows: list[asyncpg.Record]) -> list[bytes]:
             f"{row['balance_after']:.9f}",
             f"{row['consumed_after']:.9f}",
             string(row["idempotency_key"]),
-            string("\\x" + row["request_digest"].hex()),
+            string(row["request_digest"].hex()),
             string(moment_text(row["effective_at"])),
             string(moment_text(row["created_at"])),
             string(row["description"]),
@@ -461,3 +461,28 @@ async def test_a_posting_that_could_not_be_kept_exactly_is_never_posted(
     assert statuses(results) == [Status.POSTED, Status.INVALID, Status.POSTED]
     assert results[1].error
     assert [row["idempotency_key"] for row in await transactions(pool)] == ["a", "b"]
+
+
+async def test_a_retry_among_new_debits_of_many_organizations_is_told_apart(pool: Pool) -> None:
+    owners = [await create_organization(pool, f"org-{n}") for n in range(3)]
+    await post(pool, *(posting(owner, "grant", 10) for owner in owners))
+    await post(pool, *(posting(owner, "first", -1) for owner in owners))
+    again = [
+        posting(owners[0], "second", -2),
+        posting(owners[1], "first", -1),
+        posting(owners[1], "second", -2),
+        posting(owners[2], "first", -3),
+        posting(owners[2], "second", -2),
+    ]
+    results = await post(pool, *again)
+    assert [result.status for result in results] == [
+        Status.POSTED,
+        Status.REPLAYED,
+        Status.POSTED,
+        Status.CONFLICT,
+        Status.POSTED,
+    ]
+    assert [result.seq for result in results] == [3, 2, 3, 2, 3]
+    for owner in owners:
+        rows = [row for row in await transactions(pool) if row["organization_id"] == owner.id]
+        assert chain(rows) == [row["hash"] for row in rows]

@@ -382,9 +382,6 @@ async def test_rows_behind_the_head_of_a_ledger_are_found(
         pytest.param("UPDATE usage_totals SET cost = 0", id="a total of usage"),
     ],
 )
-@pytest.mark.xfail(
-    reason="ledger/queries.sql, verify_accounts: grants are checked by their sum, totals not at all"
-)
 async def test_what_is_derived_from_the_rows_is_held_against_them(
     pool: Pool, connection: Connection, organization: Organization, statement: str
 ) -> None:
