@@ -33,7 +33,7 @@ from shared.notifications.model import (
 from shared.notifications.sender import ANSWER_BYTES_MAX, Sender
 from shared.organizations.model import Organization
 from tests.fixtures.product import closed_port, environment
-from tests.fixtures.receiver import Receiver
+from tests.fixtures.receiver import Clock, Receiver, create_messenger
 from worker import messenger as worker_messenger
 from worker.messenger import Messenger
 
@@ -42,32 +42,6 @@ if TYPE_CHECKING:
 
 LEASE_OVER = "UPDATE outbound_messages SET available_at = now() WHERE state = 'pending'"
 ACCEPTED = 204
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest_asyncio.fixture
-async def messenger(pool: Pool, clock: Clock) -> AsyncIterator[Messenger]:
-    async with Sender(allow_private=True) as sender:
-        yield create_messenger(pool, sender, clock)
-
-
-def create_messenger(pool: Pool, sender: Sender, clock: Clock) -> Messenger:
-    # No round by the clock inside a test: what is looked for is looked for when something ends.
-    return Messenger(pool, sender, uuid4, now=clock, random=lambda: 0.5, interval_seconds=3600)
 
 
 async def add(pool: Pool, url: str, *types: str) -> NewSecret:
