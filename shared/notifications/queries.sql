@@ -32,6 +32,30 @@ RETURNING
     e.disabled_at,
     e.disabled_reason;
 
+-- name: put_endpoint
+-- Store an endpoint, or change what is stored for its URL. One that is enabled keeps its secret; whether the
+-- given secret is the one that counts now comes back too.
+INSERT INTO webhook_endpoints AS e (id, url, secret, types, description)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (url) DO UPDATE
+SET
+    secret = CASE WHEN e.disabled_at IS NULL THEN e.secret ELSE excluded.secret END,
+    previous_secret = CASE WHEN e.disabled_at IS NULL THEN e.previous_secret END,
+    previous_secret_until = CASE WHEN e.disabled_at IS NULL THEN e.previous_secret_until END,
+    types = excluded.types,
+    description = excluded.description,
+    disabled_at = NULL,
+    disabled_reason = NULL
+RETURNING
+    e.id,
+    e.url,
+    e.types,
+    e.description,
+    e.created_at,
+    e.disabled_at,
+    e.disabled_reason,
+    e.secret = $3 AS has_new_secret;
+
 -- name: list_endpoints
 -- Every endpoint, the oldest first, without its secret.
 SELECT

@@ -68,6 +68,32 @@ async def add_endpoint(
     return NewSecret(endpoint, secret)
 
 
+async def put_endpoint(
+    connection: Connection,
+    *,
+    url: str,
+    types: Sequence[str] = (),
+    description: str | None = None,
+    allow_private: bool,
+) -> tuple[Endpoint, str | None]:
+    """Register an address, or change what it wants; doing it twice changes nothing.
+
+    Returns the endpoint, and its secret where that is new: for a URL that was not known, or was
+    disabled. Raises ValidationError for a field that is wrong.
+    """
+    rules.check_endpoint(url=url, types=types, description=description, allow_private=allow_private)
+    secret = rules.new_secret(secrets.token_bytes(rules.SECRET_RANDOM_BYTES))
+    endpoint, has_new_secret = await store.put_endpoint(
+        connection,
+        new_id(),
+        url=url,
+        secret=secret,
+        types=sorted(set(map(MessageType, types))),
+        description=description,
+    )
+    return endpoint, secret if has_new_secret else None
+
+
 async def list_endpoints(connection: Connection) -> list[Endpoint]:
     """Return every endpoint, disabled ones too, without secrets."""
     return await store.list_endpoints(connection)

@@ -57,6 +57,24 @@ async def add_endpoint(
     return _endpoint(row) if row else None
 
 
+async def put_endpoint(
+    connection: Connection,
+    endpoint_id: UUID,
+    *,
+    url: str,
+    secret: str,
+    types: Sequence[MessageType],
+    description: str | None,
+) -> tuple[Endpoint, bool]:
+    """Store an endpoint or change the one with this URL; say whether the secret is the new one."""
+    row = await connection.fetchrow(
+        QUERIES.put_endpoint, endpoint_id, url, secret, list(types), description
+    )
+    fields: dict[str, Any] = dict(row or {})
+    has_new_secret: bool = fields.pop("has_new_secret")
+    return _endpoint(fields), has_new_secret
+
+
 async def list_endpoints(connection: Connection) -> list[Endpoint]:
     """Return every endpoint, disabled ones too, the oldest first."""
     return [_endpoint(row) for row in await connection.fetch(QUERIES.list_endpoints)]
@@ -156,7 +174,7 @@ async def discard(connection: Connection, message_id: UUID, reason: str) -> list
     return await connection.fetch(QUERIES.discard, message_id, reason)
 
 
-def _endpoint(row: asyncpg.Record) -> Endpoint:
+def _endpoint(row: Mapping[str, Any] | asyncpg.Record) -> Endpoint:
     fields: dict[str, Any] = dict(row)
     return Endpoint(**fields | {"types": tuple(map(MessageType, row["types"]))})
 

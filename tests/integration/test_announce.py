@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from migrations.runner import migrate, status
+from shared.errors import AlreadyExistsError, ValidationError
 from shared.notifications import service
 from shared.notifications.model import Message, MessageType
 from shared.organizations.model import Organization
@@ -173,6 +174,37 @@ async def test_data_cannot_speak_for_another_organization(
     await service.announce(connection, [message(organization, organizationId=str(UUID(int=1)))])
     (row,) = await rows(connection)
     assert json.loads(row["payload"])["data"]["organizationId"] == str(organization.id)
+
+
+async def test_an_endpoint_that_is_put_again_is_changed_and_keeps_its_secret(
+    connection: Connection,
+) -> None:
+    url = "https://example.com/hooks"
+    first, secret = await service.put_endpoint(connection, url=url, allow_private=False)
+    assert secret is not None
+    again, nothing = await service.put_endpoint(
+        connection, url=url, types=["credits.low"], description="billing", allow_private=False
+    )
+    assert (again.id, again.types, again.description, nothing) == (
+        first.id,
+        (MessageType.CREDITS_LOW,),
+        "billing",
+        None,
+    )
+    stored = "SELECT secret, previous_secret FROM webhook_endpoints"
+    assert tuple(await connection.fetchrow(stored) or ()) == (secret, None)
+    rotated = await service.rotate_secret(connection, first.id)
+    await service.put_endpoint(connection, url=url, allow_private=False)
+    assert tuple(await connection.fetchrow(stored) or ()) == (rotated.secret, secret)
+    await service.remove_endpoint(connection, first.id)
+    enabled, new = await service.put_endpoint(connection, url=url, allow_private=False)
+    assert enabled.disabled_at is None
+    assert tuple(await connection.fetchrow(stored) or ()) == (new, None)
+    assert new not in {None, secret, rotated.secret}
+    with pytest.raises(AlreadyExistsError):
+        await service.add_endpoint(connection, url=url, allow_private=False)
+    with pytest.raises(ValidationError):
+        await service.put_endpoint(connection, url="http://x", allow_private=False)
 
 
 async def test_an_unknown_type_is_refused(
