@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from sandbox.product import ProductProcess
+from shared.db.pool import create_pool
 from shared.notifications import rules, service, store
 from shared.notifications import sender as sender_module
 from shared.notifications.model import (
@@ -714,3 +715,42 @@ async def test_a_removed_endpoint_is_sent_nothing_and_may_be_added_again(
     assert again.endpoint.types == (MessageType.CREDITS_LOW,)
     await announce(pool, organization)
     assert await messenger.deliver() == 1
+
+
+async def test_postgresql_being_away_is_waited_out() -> None:
+    stop, rounds = asyncio.Event(), 0
+
+    def count_round() -> UUID:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            stop.set()
+        return uuid4()
+
+    url = f"postgresql://prepaid@127.0.0.1:{closed_port()}/prepaid"
+    async with (
+        create_pool(url, size=1, application_name="tests") as nowhere,
+        Sender(allow_private=True) as sender,
+    ):
+        with capture_logs() as lines:
+            await Messenger(nowhere, sender, count_round, interval_seconds=0).run(stop)
+    assert [line["event"] for line in lines] == ["messenger.database_unavailable"] * 3
+
+
+async def test_an_outcome_that_cannot_be_written_is_left_to_the_lease(
+    pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger
+) -> None:
+    await add(pool, receiver.url())
+    await announce(pool, organization)
+    await pool.execute(
+        "ALTER TABLE outbound_messages ADD CONSTRAINT broken CHECK (state <> 'delivered')"
+    )
+    with capture_logs() as lines:
+        assert await messenger.deliver() == 1
+    assert [line["event"] for line in lines] == ["messenger.failed"]
+    assert (await only_row(pool))["lease_token"] is not None
+    await pool.execute("ALTER TABLE outbound_messages DROP CONSTRAINT broken")
+    await pool.execute(LEASE_OVER)
+    assert await messenger.deliver() == 1
+    assert receiver.received[0].id == receiver.received[1].id
+    assert await states(pool) == {"delivered": 1}
