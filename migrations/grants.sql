@@ -11,11 +11,13 @@ burn_segments,
 credit_grants,
 holds,
 organizations,
+outbound_messages,
 purchases,
 recharge_attempts,
 stripe_events,
 stripe_payments,
-usage_totals
+usage_totals,
+webhook_endpoints
 TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON event_breakers TO {role};

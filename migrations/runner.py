@@ -20,7 +20,11 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 HERE = Path(__file__).parent
-FUNCTION_FILES = (HERE.parent / "shared" / "ledger" / "functions.sql",)
+SHARED = HERE.parent / "shared"
+FUNCTION_FILES = (
+    SHARED / "notifications" / "functions.sql",
+    SHARED / "ledger" / "functions.sql",
+)
 
 GRANTS_FILE = HERE / "grants.sql"
 CITUS_FILE = HERE / "citus.sql"
@@ -129,7 +133,12 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _function_digests() -> dict[str, str]:
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FUNCTION_FILES}
+    return {_name(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in FUNCTION_FILES}
+
+
+def _name(file: Path) -> str:
+    """Return what a file of functions is known by: its house and its name."""
+    return f"{file.parent.name}/{file.name}"
 
 
 async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -137,10 +146,11 @@ async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> No
     rows = await connection.fetch("SELECT file, sha256 FROM schema_functions")
     applied = {row["file"]: row["sha256"] for row in rows}
     for file in FUNCTION_FILES:
-        digest = _function_digests()[file.name]
-        if applied.get(file.name) != digest:
+        name = _name(file)
+        digest = _function_digests()[name]
+        if applied.get(name) != digest:
             await connection.execute(file.read_text(encoding="utf-8"))
-            await connection.execute(_FUNCTION_RECORD, file.name, digest)
+            await connection.execute(_FUNCTION_RECORD, name, digest)
 
 
 async def _grant(connection: asyncpg.Connection[asyncpg.Record], role: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.commands import events, keys, ledger, migrate, organizations
+from ops.commands import endpoints, events, keys, ledger, messages, migrate, organizations
 from ops.environment import settings
 from ops.output import AsJson, refuse
 from shared import logging
@@ -28,6 +28,8 @@ app.add_typer(organizations.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(messages.app, name="messages")
 
 
 @app.command()
@@ -53,7 +55,7 @@ def serve(
 
 @app.command()
 def worker() -> None:
-    """Run a worker process: drains the inbox and keeps the schedule."""
+    """Run a worker process: drains the inbox, sends messages and keeps the schedule."""
     from worker import main as process  # noqa: PLC0415 - other commands do without arq
 
     # As the web process does: a line on stdout that no log level hides.

@@ -81,6 +81,8 @@ def _sandbox_settings(kept: Kept) -> dict[str, str]:
         "HOST": "127.0.0.1",
         "PORT": str(kept.port("web", wanted=int(os.environ.get("PORT", PORT_DEFAULT)))),
         "PREPAID_WORKER_PORT": str(kept.port("worker")),
+        # Whoever tries it out has the app on this machine.
+        "PREPAID_WEBHOOKS_ALLOW_PRIVATE": "1",
         "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
         "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
     }

@@ -44,6 +44,7 @@ class Settings:
     database_pool_size: int = 10
     worker_port: int | None = None
     lease_seconds: int = 30
+    webhooks_allow_private: bool = False
 
     @property
     def livemode(self) -> bool:
@@ -68,6 +69,7 @@ def load(env: Mapping[str, str]) -> Settings:
         database_pool_size=_read(env, "PREPAID_DATABASE_POOL_SIZE", "10", _pool_size),
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
         lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
+        webhooks_allow_private=webhooks_allow_private(env),
     )
     _refuse_mixed_modes(settings)
     return settings
@@ -76,6 +78,11 @@ def load(env: Mapping[str, str]) -> Settings:
 def database_url(env: Mapping[str, str]) -> str:
     """Read alone where PostgreSQL is, for commands that need nothing else."""
     return _read(env, "DATABASE_URL", None, _database_url)
+
+
+def webhooks_allow_private(env: Mapping[str, str]) -> bool:
+    """Read alone whether messages may go to private addresses and over http."""
+    return _read(env, "PREPAID_WEBHOOKS_ALLOW_PRIVATE", "0", _switch)
 
 
 def _refuse_mixed_modes(settings: Settings) -> None:
@@ -201,6 +208,13 @@ def _lease_seconds(text: str) -> int:
     if not 1 <= seconds <= 3600:  # noqa: PLR2004 - the sentence above
         raise ValueError
     return seconds
+
+
+def _switch(text: str) -> bool:
+    """Set it to 0 or 1."""
+    if text not in {"0", "1"}:
+        raise ValueError
+    return text == "1"
 
 
 def _pool_size(text: str) -> int:

@@ -24,7 +24,7 @@ _SECRET_NAME = re.compile(
     r"secret|authorization|signature|api_?key|password|card_number|cvc", re.IGNORECASE
 )
 _SECRET_VALUE = re.compile(
-    r"\b(?:sk|rk)_(?:test|live)_\w+|\bppk_[\w-]+|\bwhsec_\w+"
+    r"\b(?:sk|rk)_(?:test|live)_\w+|\bppk_[\w-]+|\bwhsec_[\w+/=]+"
     r"|\b\w+_secret_\w+|\bv[01]=[0-9a-f]{16,}|(?<=://)[^/@\s]*:[^/@\s]+(?=@)"
 )
 _CARD_NUMBER = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")

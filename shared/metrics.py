@@ -30,3 +30,11 @@ LEDGER_POSTINGS = Counter(
     "Ledger postings, by transaction type and result.",
     ["type", "result"],
 )
+OUTBOUND_MESSAGES = Counter(
+    "prepaid_outbound_messages",
+    "Attempts to send messages to the customer's app, by type and what they came to.",
+    ["type", "result"],
+)
+OUTBOUND_BACKLOG = Gauge(
+    "prepaid_outbound_backlog", "Messages that are not delivered, by state.", ["state"]
+)

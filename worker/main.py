@@ -1,4 +1,4 @@
-"""The worker process: a listener for the doorbell, a sweeper for everything else."""
+"""The worker process: a listener for the doorbell, a sweeper for everything else, a messenger."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from shared.db.pool import create_pool
 from shared.events.service import Applier
 from shared.http import health, server
 from shared.inbox.service import measure_backlog
+from shared.notifications import service as notifications
+from shared.notifications.sender import Sender
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.listener import Listener
+from worker.messenger import Messenger
 from worker.sweeper import Sweeper
 
 log = structlog.get_logger()
@@ -25,24 +28,30 @@ log = structlog.get_logger()
 async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT; then finish the batches under way and return."""
     stop = server.stop_signal()
-    async with create_pool(
-        settings.database_url,
-        size=settings.database_pool_size,
-        application_name="prepaid-worker",
-    ) as pool:
+    async with (
+        create_pool(
+            settings.database_url,
+            size=settings.database_pool_size,
+            application_name="prepaid-worker",
+        ) as pool,
+        Sender(allow_private=settings.webhooks_allow_private) as sender,
+    ):
         drainer = Drainer(
             pool,
             Applier(pool, settings.credits_per_unit),
             make_token=uuid4,
             lease=timedelta(seconds=settings.lease_seconds),
         )
+        messenger = Messenger(pool, sender, make_token=uuid4)
         metrics_runner = None
         if settings.worker_port is not None:
             app = server.create_app(
                 health.routes(
                     required={"postgres": lambda: pool.fetchval("SELECT 1")},
                     optional={},
-                    measure=lambda: measure_backlog(pool),
+                    measure=lambda: asyncio.gather(
+                        measure_backlog(pool), notifications.measure_backlog(pool)
+                    ),
                 )
             )
             metrics_runner, _ = await server.start(app, settings.host, settings.worker_port)
@@ -52,8 +61,10 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
+            loops.create_task(messenger.run(stop))
             await stop.wait()
             drainer.stop()
+            messenger.stop()
         if metrics_runner is not None:
             await metrics_runner.cleanup()
     log.info("worker.stopped")

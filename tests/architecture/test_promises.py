@@ -11,6 +11,7 @@ import pytest
 from shared import metrics
 from shared.inbox.model import EventState
 from shared.ledger.model import TransactionType
+from shared.notifications.model import MessageState, MessageType
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -23,6 +24,8 @@ PROMISED_METRICS = {
     "prepaid_inbox_oldest_seconds": (),
     "prepaid_event_to_ledger_seconds": (),
     "prepaid_ledger_postings_total": ("type", "result"),
+    "prepaid_outbound_messages_total": ("type", "result"),
+    "prepaid_outbound_backlog": ("state",),
     "prepaid_recharge_attempts_total": ("outcome",),
     "prepaid_stripe_requests_total": ("method", "status"),
     "prepaid_reconcile_drift": ("kind",),
@@ -36,6 +39,10 @@ PROMISED_TABLES = {
         *("balance_after", "idempotency_key", "created_at"),
     },
     "stripe_events": {"id", "type", "state", "attempts"},
+    "outbound_messages": {
+        *("id", "endpoint_id", "organization_id", "type", "payload", "state", "attempts"),
+        *("created_at", "settled_at", "last_status", "reason"),
+    },
     "audit_log": {"id"},
     "api_keys": {"id"},
 }
@@ -69,6 +76,15 @@ def test_every_metric_is_one_that_was_promised_with_its_labels() -> None:
                 " expiration void hold_capture"
             ),
         ),
+        (MessageState, "pending delivered dead discarded"),
+        (
+            MessageType,
+            (
+                "credits.low credits.depleted credits.expiring purchase.completed"
+                " recharge.succeeded recharge.failed recharge.requires_action recharge.suspended"
+                " dispute.opened dispute.closed"
+            ),
+        ),
     ],
 )
 def test_the_words_that_are_stored_are_the_promised_ones(
@@ -89,7 +105,13 @@ async def test_a_table_that_operators_query_has_the_promised_columns(
 
 @pytest.mark.parametrize(
     ("table", "column", "words"),
-    [("stripe_events", "state", EventState), ("credit_transactions", "type", TransactionType)],
+    [
+        ("stripe_events", "state", EventState),
+        ("credit_transactions", "type", TransactionType),
+        ("outbound_messages", "state", MessageState),
+        ("outbound_messages", "type", MessageType),
+        ("webhook_endpoints", "types", MessageType),
+    ],
 )
 async def test_the_database_knows_the_same_words(
     connection: Connection, table: str, column: str, words: type[enum.StrEnum]

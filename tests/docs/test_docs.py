@@ -19,6 +19,7 @@ from typer.main import get_command
 from ops.cli import app
 from shared import config, metrics
 from shared.inbox.model import EventState
+from shared.notifications.model import MessageState
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -263,7 +264,7 @@ def test_every_log_line_that_the_pages_name_is_written_by_the_code() -> None:
     )
     # report.py makes these from the state.
     made = {f"events.{state}" for state in EventState}
-    lines = r"`((?:inbox|events|drainer|doorbell|listener|http|sweeper)\.[a-z_]+)`"
+    lines = r"`((?:inbox|events|drainer|doorbell|listener|http|sweeper|messenger)\.[a-z_]+)`"
     for name in ("docs/operations.md", "docs/runbook.md"):
         named = set(re.findall(lines, (ROOT / name).read_text(encoding="utf-8")))
         assert named, name
@@ -288,6 +289,11 @@ def test_the_states_of_an_event_are_those_of_the_code() -> None:
     assert table == drawn == {str(state) for state in EventState}
 
 
+def test_the_states_of_an_outbound_message_are_those_of_the_code() -> None:
+    table, drawn = states_in(section(ROOT / "docs/states.md", "Outbound message"))
+    assert table == drawn == {str(state) for state in MessageState}
+
+
 def test_the_states_of_a_purchase_are_those_of_the_schema() -> None:
     schema = "".join(
         file.read_text(encoding="utf-8") for file in sorted((ROOT / "migrations/sql").glob("*.sql"))
@@ -299,7 +305,8 @@ def test_the_states_of_a_purchase_are_those_of_the_schema() -> None:
 
 def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     from shared.inbox import rules  # noqa: PLC0415 - only here
-    from worker import drainer, sweeper  # noqa: PLC0415 - only here
+    from shared.notifications import sender  # noqa: PLC0415 - only here
+    from worker import drainer, messenger, sweeper  # noqa: PLC0415 - only here
 
     runbook = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
     architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -308,6 +315,8 @@ def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     assert f"{rules.ATTEMPTS_MAX} attempts; {rules.BREAKER_FAILURES} failures" in architecture
     assert f"looks every {sweeper.SWEEP_SECONDS:g} s" in architecture
     assert f"up to {drainer.BATCH_ROWS_MAX} due events" in architecture
+    assert f"the lease ends ({messenger.LEASE_SECONDS} s); sent again" in architecture
+    assert f"no answer within {sender.ANSWER_SECONDS_MAX} s" in runbook
 
 
 def test_the_procfile_starts_what_exists() -> None:

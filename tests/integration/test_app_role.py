@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -14,9 +15,14 @@ import pytest_asyncio
 from migrations.runner import migrate
 from shared.db.pool import create_pool
 from shared.events.service import Applier
+from shared.notifications import service as notifications
+from shared.notifications.model import Message, MessageType
+from shared.notifications.sender import Sender
 from tests.fixtures.product import create_organization, event_states, payment, receive, transactions
+from tests.fixtures.receiver import Receiver
 from worker.drainer import Drainer
 from worker.expirer import Expirer
+from worker.messenger import Messenger
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -43,6 +49,8 @@ async def restricted(pool: Pool, database_url: str) -> AsyncIterator[str]:
         "DELETE FROM audit_log",
         "DELETE FROM accounts",
         "DELETE FROM stripe_events",
+        "DELETE FROM outbound_messages",
+        "DELETE FROM webhook_endpoints",
         "DROP TABLE credit_transactions",
     ],
 )
@@ -67,3 +75,26 @@ async def test_the_role_of_the_processes_can_do_their_work(
         await Expirer(own).settle()
     assert await event_states(pool) == {"evt_1": "applied"}
     assert len(await transactions(pool)) == 1
+
+
+async def test_the_role_of_the_processes_can_announce_and_deliver(
+    pool: Pool, database_url: str, restricted: str, receiver: Receiver
+) -> None:
+    organization = await create_organization(pool)
+    url = f"{database_url}?options=-c%20role%3D{restricted}"
+    async with create_pool(url, size=2, application_name="prepaid-tests") as own:
+        async with own.acquire() as connection:
+            made = await notifications.add_endpoint(
+                connection, url=receiver.url(), allow_private=True
+            )
+            await notifications.rotate_secret(connection, made.endpoint.id)
+            message = Message(
+                organization.id, MessageType.CREDITS_LOW, {}, uuid4(), datetime.now(UTC)
+            )
+            await notifications.announce(connection, [message])
+        async with Sender(allow_private=True) as sender:
+            assert await Messenger(own, sender, uuid4).deliver() == 1
+        async with own.acquire() as connection:
+            await notifications.remove_endpoint(connection, made.endpoint.id)
+        await notifications.measure_backlog(own)
+    assert len(receiver.received) == 1

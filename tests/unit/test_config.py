@@ -72,6 +72,7 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_DATABASE_POOL_SIZE", "201"),
         ("PREPAID_DATABASE_POOL_SIZE", "x"),
         ("PREPAID_WORKER_PORT", "65536"),
+        ("PREPAID_WEBHOOKS_ALLOW_PRIVATE", "yes"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:

@@ -23,6 +23,7 @@ SECRETS = {
     "restricted key": "rk_live_51Habcdefghijklmnop",
     "our key": "ppk_Ab-cd_efghijklmnopqrstuvwxyz0123456789",
     "webhook secret": "whsec_0123456789abcdef",
+    "our webhook secret": "whsec_Ab+/cdefghijklmnopqrstuvwxyz01==",
     "client secret": "pi_3Habc_secret_0123456789",
     "signature": "v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
     "card": CARD,

@@ -1,0 +1,270 @@
+-- name: announce
+-- Announce a batch of messages in one round trip, in the transaction of the caller.
+SELECT announce(m.organization_id, m.id, m.type, m.data::jsonb, m.at)
+FROM unnest(
+    $1::uuid [],
+    $2::uuid [],
+    $3::text [],
+    $4::text [],
+    $5::timestamptz []
+) AS m (organization_id, id, type, data, at);
+
+-- name: add_endpoint
+-- Store an endpoint, or enable one again that was disabled. Nothing comes back where the URL is in use.
+INSERT INTO webhook_endpoints AS e (id, url, secret, types, description)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (url) DO UPDATE
+SET
+    secret = excluded.secret,
+    previous_secret = NULL,
+    previous_secret_until = NULL,
+    types = excluded.types,
+    description = excluded.description,
+    disabled_at = NULL,
+    disabled_reason = NULL
+WHERE e.disabled_at IS NOT NULL
+RETURNING
+    e.id,
+    e.url,
+    e.types,
+    e.description,
+    e.created_at,
+    e.disabled_at,
+    e.disabled_reason;
+
+-- name: put_endpoint
+-- Store an endpoint, or change what is stored for its URL. One that is enabled keeps its secret; whether the
+-- given secret is the one that counts now comes back too.
+INSERT INTO webhook_endpoints AS e (id, url, secret, types, description)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (url) DO UPDATE
+SET
+    secret = CASE WHEN e.disabled_at IS NULL THEN e.secret ELSE excluded.secret END,
+    previous_secret = CASE WHEN e.disabled_at IS NULL THEN e.previous_secret END,
+    previous_secret_until = CASE WHEN e.disabled_at IS NULL THEN e.previous_secret_until END,
+    types = excluded.types,
+    description = excluded.description,
+    disabled_at = NULL,
+    disabled_reason = NULL
+RETURNING
+    e.id,
+    e.url,
+    e.types,
+    e.description,
+    e.created_at,
+    e.disabled_at,
+    e.disabled_reason,
+    e.secret = $3 AS has_new_secret;
+
+-- name: list_endpoints
+-- Every endpoint, the oldest first, without its secret.
+SELECT
+    id,
+    url,
+    types,
+    description,
+    created_at,
+    disabled_at,
+    disabled_reason
+FROM webhook_endpoints
+ORDER BY created_at, id
+LIMIT 1000;
+
+-- name: rotate_secret
+-- Give an endpoint a new secret; the one before it signs beside it until the given moment.
+UPDATE webhook_endpoints
+SET
+    previous_secret = secret,
+    previous_secret_until = $3,
+    secret = $2
+WHERE id = $1 AND disabled_at IS NULL
+RETURNING
+    id,
+    url,
+    types,
+    description,
+    created_at,
+    disabled_at,
+    disabled_reason;
+
+-- name: disable_endpoint
+-- Send an endpoint nothing any more.
+UPDATE webhook_endpoints
+SET disabled_at = now(), disabled_reason = $2
+WHERE id = $1 AND disabled_at IS NULL
+RETURNING id;
+
+-- name: discard_of_endpoint
+-- Close what waits for an endpoint that a person has removed.
+UPDATE outbound_messages
+SET
+    state = 'discarded',
+    reason = $2,
+    lease_token = NULL,
+    settled_at = now()
+WHERE endpoint_id = $1 AND state = 'pending'
+RETURNING id;
+
+-- name: claim
+-- Lease what is due, the oldest first, and of each endpoint no more than it has room for: what it has
+-- under way already is told. What another worker holds is skipped. As with events, the commit of a claim
+-- does not wait for the disk.
+WITH unflushed AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
+),
+
+due AS (
+    SELECT
+        m.id,
+        m.endpoint_id,
+        e.url,
+        e.secret,
+        e.previous_secret,
+        e.previous_secret_until,
+        e.disabled_at
+    FROM unflushed
+    CROSS JOIN webhook_endpoints AS e
+    LEFT JOIN unnest($5::uuid [], $6::integer []) AS u (endpoint_id, messages)
+        ON e.id = u.endpoint_id
+    CROSS JOIN LATERAL (
+        SELECT
+            w.id,
+            w.endpoint_id,
+            w.available_at
+        FROM outbound_messages AS w
+        WHERE w.endpoint_id = e.id AND w.state = 'pending' AND w.available_at <= now()
+        ORDER BY w.available_at
+        LIMIT greatest($4::integer - coalesce(u.messages, 0), 0)
+        FOR UPDATE SKIP LOCKED
+    ) AS m
+    ORDER BY m.available_at
+    LIMIT $1
+)
+
+UPDATE outbound_messages AS m
+SET
+    lease_token = $2,
+    available_at = now() + $3::interval,
+    attempts = m.attempts + 1
+FROM due
+WHERE m.id = due.id AND m.endpoint_id = due.endpoint_id
+RETURNING
+    m.id,
+    m.endpoint_id,
+    m.type,
+    m.payload,
+    m.attempts,
+    coalesce(m.replayed_at, m.created_at) AS since,
+    due.url,
+    due.secret,
+    due.previous_secret,
+    due.previous_secret_until,
+    due.disabled_at IS NOT NULL AS endpoint_disabled;
+
+-- name: settle
+-- Record what an attempt came to. The lease token is the fence: a row whose lease has gone to another is
+-- not touched, and the caller sees it from what comes back.
+UPDATE outbound_messages
+SET
+    state = $4,
+    lease_token = NULL,
+    available_at = coalesce($7, available_at),
+    settled_at = CASE WHEN $4 = 'pending' THEN NULL ELSE now() END,
+    last_status = $5,
+    reason = $6
+WHERE id = $2 AND endpoint_id = $3 AND lease_token = $1
+RETURNING id;
+
+-- name: backlog
+-- How many messages wait, and how many are dead.
+SELECT
+    state,
+    count(*) AS messages
+FROM outbound_messages
+WHERE state IN ('pending', 'dead')
+GROUP BY state;
+
+-- name: list_messages
+-- The newest messages, a row for each endpoint.
+SELECT
+    m.id,
+    m.endpoint_id,
+    m.organization_id,
+    m.type,
+    m.state,
+    m.attempts,
+    m.last_status,
+    m.reason,
+    m.created_at,
+    e.url
+FROM outbound_messages AS m
+INNER JOIN webhook_endpoints AS e ON m.endpoint_id = e.id
+WHERE
+    ($1::text IS NULL OR m.state = $1)
+    AND ($2::text IS NULL OR m.type = $2)
+ORDER BY m.created_at DESC, m.id DESC, m.endpoint_id DESC
+LIMIT $3;
+
+-- name: show_message
+-- Everything that is known of a message, a row for each endpoint that it goes to.
+SELECT
+    m.id,
+    m.endpoint_id,
+    m.organization_id,
+    m.type,
+    m.state,
+    m.attempts,
+    m.last_status,
+    m.reason,
+    m.created_at,
+    m.replayed_at,
+    m.available_at,
+    m.settled_at,
+    m.payload,
+    e.url
+FROM outbound_messages AS m
+INNER JOIN webhook_endpoints AS e ON m.endpoint_id = e.id
+WHERE m.id = $1
+ORDER BY m.endpoint_id;
+
+-- name: replay
+-- Make messages due now, with their attempts and their three days begun again: the named ones (NULL: all),
+-- in the given state (NULL: any), of the given type (NULL: any). What a worker holds is on its way already,
+-- and a disabled endpoint takes nothing.
+UPDATE outbound_messages AS m
+SET
+    state = 'pending',
+    attempts = 0,
+    available_at = now(),
+    replayed_at = now(),
+    settled_at = NULL,
+    reason = NULL
+FROM (
+    SELECT
+        w.id,
+        w.endpoint_id
+    FROM outbound_messages AS w
+    INNER JOIN webhook_endpoints AS e ON w.endpoint_id = e.id
+    WHERE
+        ($1::uuid [] IS NULL OR w.id = any($1))
+        AND ($2::text IS NULL OR w.state = $2)
+        AND ($3::text IS NULL OR w.type = $3)
+        AND (w.lease_token IS NULL OR w.available_at <= now())
+        AND e.disabled_at IS NULL
+    ORDER BY w.id, w.endpoint_id
+    LIMIT $4
+    FOR UPDATE OF w
+) AS named
+WHERE m.id = named.id AND m.endpoint_id = named.endpoint_id
+RETURNING m.id, m.endpoint_id, m.organization_id;
+
+-- name: discard
+-- Close a message for good, by a person's decision, wherever it was not delivered.
+UPDATE outbound_messages
+SET
+    state = 'discarded',
+    reason = $2,
+    lease_token = NULL,
+    settled_at = now()
+WHERE id = $1 AND state IN ('pending', 'dead')
+RETURNING id, endpoint_id, organization_id;
