@@ -7,15 +7,19 @@ GRANT SELECT, INSERT ON credit_transactions, audit_log TO {role};
 GRANT SELECT, INSERT, UPDATE ON
 accounts,
 api_keys,
+auto_recharges,
 burn_segments,
 credit_grants,
 holds,
 organizations,
 outbound_messages,
+payment_methods,
 purchases,
 recharge_attempts,
+stripe_disputes,
 stripe_events,
 stripe_payments,
+subscriptions,
 usage_totals,
 webhook_endpoints
 TO {role};

@@ -1,0 +1,93 @@
+"""Auto-recharge: what an organization agreed to, and one attempt to charge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+
+class RechargeState(StrEnum):
+    """Whether an organization's auto-recharge may charge."""
+
+    OFF = "off"
+    ACTIVE = "active"
+    PAUSED_REQUIRES_ACTION = "paused_requires_action"
+    SUSPENDED = "suspended"
+
+
+class SuspensionReason(StrEnum):
+    """Why auto-recharge is suspended, which says what ends it."""
+
+    DECLINES = "declines"
+    CAP = "cap"
+    DISPUTE = "dispute"
+    FRAUD_WARNING = "fraud_warning"
+    NO_PAYMENT_METHOD = "no_payment_method"
+    AUTHENTICATION_EXPIRED = "authentication_expired"
+    CHARGE_REFUSED = "charge_refused"
+    CUSTOMER_DELETED = "customer_deleted"
+    OPERATOR = "operator"
+
+
+class AttemptState(StrEnum):
+    """Where an attempt stands. All but the last three are live."""
+
+    ARMED = "armed"
+    CHARGING = "charging"
+    PROCESSING = "processing"
+    REQUIRES_ACTION = "requires_action"
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class Trigger(StrEnum):
+    """What armed an attempt."""
+
+    THRESHOLD = "threshold"
+    SCHEDULE = "schedule"
+    TOP_UP = "top_up"
+
+
+class Schedule(StrEnum):
+    """How often a scheduled recharge runs."""
+
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What an organization agreed to. Amounts are credits; months are calendar months in UTC."""
+
+    threshold: Decimal | None = None
+    amount: Decimal | None = None
+    target: Decimal | None = None
+    schedule: Schedule | None = None
+    schedule_day: int | None = None
+    schedule_amount: Decimal | None = None
+    monthly_cap: Decimal | None = None
+    monthly_count_cap: int | None = None
+    pause_seconds_min: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoRecharge:
+    """An organization's auto-recharge as it stands."""
+
+    organization_id: UUID
+    state: RechargeState
+    rule: Rule
+    reason: SuspensionReason | None = None
+    detail: str | None = None
+    suspended_until: datetime | None = None
+    next_run_at: datetime | None = None
+    declines_in_row: int = 0
+    not_before: datetime | None = None
+    declined_fingerprint: str | None = None
+    consented_at: datetime | None = None
+    consented_by: str | None = None
