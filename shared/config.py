@@ -45,6 +45,7 @@ class Settings:
     worker_port: int | None = None
     lease_seconds: int = 30
     webhooks_allow_private: bool = False
+    public_url: str = "http://127.0.0.1:8000"
 
     @property
     def livemode(self) -> bool:
@@ -70,9 +71,14 @@ def load(env: Mapping[str, str]) -> Settings:
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
         lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
         webhooks_allow_private=webhooks_allow_private(env),
+        public_url=_read(env, "PREPAID_PUBLIC_URL", _local_url(env), _http_url).rstrip("/"),
     )
     _refuse_mixed_modes(settings)
     return settings
+
+
+def _local_url(env: Mapping[str, str]) -> str:
+    return f"http://127.0.0.1:{env.get('PORT', '').strip() or '8000'}"
 
 
 def database_url(env: Mapping[str, str]) -> str:

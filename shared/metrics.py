@@ -38,3 +38,9 @@ OUTBOUND_MESSAGES = Counter(
 OUTBOUND_BACKLOG = Gauge(
     "prepaid_outbound_backlog", "Messages that are not delivered, by state.", ["state"]
 )
+RECHARGE_ATTEMPTS = Counter(
+    "prepaid_recharge_attempts", "Recharge attempts, by what they came to.", ["outcome"]
+)
+STRIPE_REQUESTS = Counter(
+    "prepaid_stripe_requests", "Requests to Stripe about charges, by answer.", ["method", "status"]
+)

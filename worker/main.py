@@ -16,10 +16,14 @@ from shared.http import health, server
 from shared.inbox.service import measure_backlog
 from shared.notifications import service as notifications
 from shared.notifications.sender import Sender
+from shared.payments.charges import Charges
+from shared.payments.client import stripe_client
+from shared.recharge.charger import Charger
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.listener import Listener
 from worker.messenger import Messenger
+from worker.recharger import Recharger
 from worker.sweeper import Sweeper
 
 log = structlog.get_logger()
@@ -35,12 +39,19 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             application_name="prepaid-worker",
         ) as pool,
         Sender(allow_private=settings.webhooks_allow_private) as sender,
+        stripe_client(settings.stripe_api_key, settings.stripe_api_base) as stripe,
     ):
         drainer = Drainer(
             pool,
             Applier(pool, settings.credits_per_unit),
             make_token=uuid4,
             lease=timedelta(seconds=settings.lease_seconds),
+        )
+        charger = Charger(
+            pool,
+            Charges(stripe),
+            settings.credits_per_unit,
+            settings.public_url,
         )
         messenger = Messenger(pool, sender, make_token=uuid4)
         metrics_runner = None
@@ -62,6 +73,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
             loops.create_task(messenger.run(stop))
+            loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
             await stop.wait()
             drainer.stop()
             messenger.stop()

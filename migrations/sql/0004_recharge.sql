@@ -82,10 +82,13 @@ ADD COLUMN amount_minor bigint,
 ADD COLUMN currency text,
 ADD COLUMN customer_id text,
 ADD COLUMN payment_method_id text,
+ADD COLUMN payment_method_type text,
 ADD COLUMN payment_intent_id text,
 -- When a worker may take it: now, at the end of a lease, at the end of a wait.
 ADD COLUMN due_at timestamptz NOT NULL DEFAULT now(),
 ADD COLUMN lease_token uuid,
+-- Stripe has told of its payment since it was taken.
+ADD COLUMN rung boolean NOT NULL DEFAULT FALSE,
 ADD COLUMN tries integer NOT NULL DEFAULT 0,
 ADD COLUMN charged_at timestamptz,
 ADD COLUMN settled_at timestamptz,
@@ -202,3 +205,15 @@ CREATE TABLE stripe_disputes (
 );
 
 CREATE INDEX stripe_disputes_by_payment ON stripe_disputes (payment_intent_id);
+
+-- Workers listen: an attempt is taken as soon as the debit that armed it has committed.
+CREATE FUNCTION tell_recharge_workers() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('prepaid_recharge', '');
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER recharge_attempts_armed
+AFTER INSERT ON recharge_attempts
+FOR EACH ROW EXECUTE FUNCTION tell_recharge_workers();

@@ -16,6 +16,7 @@ from shared.errors import MalformedEventError
 # What Prepaid writes into the metadata of the objects that it creates, to know them again.
 ORGANIZATION_METADATA = "organization_id"
 PURCHASE_METADATA = "purchase_id"
+ATTEMPT_METADATA = "recharge_attempt_id"
 
 AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL's bigint holds
 

@@ -91,3 +91,40 @@ class AutoRecharge:
     declined_fingerprint: str | None = None
     consented_at: datetime | None = None
     consented_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """The payment method on file that is charged."""
+
+    id: str
+    customer_id: str
+    type: str
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What auto-recharge has charged in a month, with what is in flight: credits, and how often."""
+
+    credits: Decimal
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An attempt under a worker's lease. What it charges is known from `charging` on."""
+
+    organization_id: UUID
+    id: UUID
+    state: AttemptState
+    trigger: Trigger
+    tries: int
+    amount: Decimal | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    customer_id: str | None = None
+    payment_method_id: str | None = None
+    payment_method_type: str | None = None
+    payment_intent_id: str | None = None
+    link_expires_at: datetime | None = None

@@ -45,10 +45,386 @@ WHERE a.organization_id = r.organization_id
 RETURNING a.organization_id;
 
 -- name: ring
--- Have a worker look at the live attempts of these payments now.
+-- Have a worker look at the live attempts of these payments now; at one that is under a lease, as soon as
+-- it is given back.
 UPDATE recharge_attempts
-SET due_at = least(due_at, now())
+SET
+    rung = TRUE,
+    due_at = CASE WHEN lease_token IS NULL THEN least(due_at, now()) ELSE due_at END
 WHERE
     payment_intent_id = any($1::text [])
     AND state IN ('charging', 'processing', 'requires_action', 'unknown')
-    AND lease_token IS NULL;
+RETURNING pg_notify('prepaid_recharge', '');
+
+-- name: claim
+-- Take attempts that are due under a lease; `due_at` is then its end.
+WITH due AS (
+    SELECT
+        organization_id,
+        id
+    FROM recharge_attempts
+    WHERE
+        state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+        AND due_at <= now()
+    ORDER BY due_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE recharge_attempts AS r
+SET
+    lease_token = $2,
+    due_at = now() + $3::interval,
+    rung = FALSE,
+    tries = r.tries + 1
+FROM due AS d
+WHERE r.organization_id = d.organization_id AND r.id = d.id
+RETURNING
+    r.organization_id,
+    r.id,
+    r.state,
+    r.trigger,
+    r.tries,
+    r.amount,
+    r.amount_minor,
+    r.currency,
+    r.customer_id,
+    r.payment_method_id,
+    r.payment_method_type,
+    r.payment_intent_id,
+    r.link_expires_at;
+
+-- name: renew
+-- Keep a lease while its work goes on.
+UPDATE recharge_attempts
+SET due_at = now() + $4::interval
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING id;
+
+-- name: circumstances
+-- All that a decision looks at, as it is now. The row of the auto-recharge is locked: two decisions of
+-- one organization, or a decision and a change of settings, come one after the other.
+SELECT
+    s.*,
+    a.balance,
+    o.currency,
+    o.name AS organization_name,
+    p.id AS card_id,
+    p.customer_id AS card_customer_id,
+    p.type AS card_type,
+    p.fingerprint AS card_fingerprint,
+    m.credits AS month_credits,
+    m.count AS month_count
+FROM accounts AS a
+INNER JOIN organizations AS o ON a.organization_id = o.id
+INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
+LEFT JOIN LATERAL (
+    SELECT c.*
+    FROM payment_methods AS c
+    WHERE c.organization_id = a.organization_id AND c.detached_at IS NULL AND c.mandate_active
+    ORDER BY c.is_default DESC, c.as_of DESC, c.id
+    LIMIT 1
+) AS p ON TRUE
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(r.amount), 0) AS credits,
+        count(*) AS count
+    FROM recharge_attempts AS r
+    WHERE
+        r.organization_id = a.organization_id
+        AND r.charged_at >= $2
+        AND r.trigger <> 'top_up'
+        AND r.state NOT IN ('failed', 'canceled')
+) AS m
+WHERE a.organization_id = $1
+FOR UPDATE OF s;
+
+-- name: begin
+-- Write down what an armed attempt is about to charge, before Stripe hears of it.
+UPDATE recharge_attempts
+SET
+    state = 'charging',
+    amount = $4,
+    amount_minor = $5,
+    currency = $6,
+    customer_id = $7,
+    payment_method_id = $8,
+    payment_method_type = $9,
+    charged_at = $10
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3 AND state = 'armed'
+RETURNING id;
+
+-- name: keep_intent
+-- Remember the PaymentIntent: from here on it is the only one that this attempt ever confirms.
+UPDATE recharge_attempts
+SET payment_intent_id = $4
+WHERE
+    organization_id = $1
+    AND id = $2
+    AND lease_token = $3
+    AND payment_intent_id IS NULL
+RETURNING id;
+
+-- name: postpone
+-- Give an attempt back until a moment, in the state it is in now.
+UPDATE recharge_attempts
+SET
+    state = $4,
+    detail = $5,
+    due_at = CASE WHEN rung THEN now() ELSE $6 END,
+    lease_token = NULL
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING id;
+
+-- name: settle
+-- End an attempt.
+UPDATE recharge_attempts
+SET
+    state = $4,
+    reason = $5,
+    detail = $6,
+    decline_code = $7,
+    network_advice = $8,
+    settled_at = $9,
+    lease_token = NULL,
+    link_sha256 = NULL,
+    link_expires_at = NULL
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING id;
+
+-- name: require_action
+-- Wait for the customer: for the first time with a link that expires, else with the one they have.
+UPDATE recharge_attempts
+SET
+    state = 'requires_action',
+    reason = 'authentication_required',
+    detail = $4,
+    link_sha256 = coalesce(link_sha256, $5),
+    link_expires_at = coalesce(link_expires_at, $6),
+    due_at = CASE WHEN rung THEN now() ELSE coalesce(link_expires_at, $6) END,
+    lease_token = NULL
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING link_expires_at;
+
+-- name: pause
+-- Nothing more is armed while the customer must act.
+WITH paused AS (
+    UPDATE auto_recharges
+    SET state = 'paused_requires_action', updated_at = now()
+    WHERE organization_id = $1 AND state = 'active'
+    RETURNING organization_id
+)
+
+UPDATE accounts AS a
+SET recharge_below = NULL
+FROM paused AS p
+WHERE a.organization_id = p.organization_id;
+
+-- name: unpause
+-- What the customer was to do is done, or cannot be done any more.
+WITH resumed AS (
+    UPDATE auto_recharges
+    SET state = 'active', updated_at = now()
+    WHERE organization_id = $1 AND state = 'paused_requires_action'
+    RETURNING
+        organization_id,
+        threshold
+)
+
+UPDATE accounts AS a
+SET recharge_below = r.threshold
+FROM resumed AS r
+WHERE a.organization_id = r.organization_id;
+
+-- name: record_success
+-- A success clears the declines; the next charge waits for the pause.
+UPDATE auto_recharges
+SET
+    declines_in_row = 0,
+    declined_fingerprint = NULL,
+    not_before = $2::timestamptz + make_interval(secs => pause_seconds_min),
+    updated_at = now()
+WHERE organization_id = $1;
+
+-- name: record_decline
+-- Count a decline, and wait after it.
+UPDATE auto_recharges
+SET declines_in_row = $2, not_before = $3, updated_at = now()
+WHERE organization_id = $1;
+
+-- name: bind_payment
+-- Bind a captured payment to its organization, unless its webhook has.
+INSERT INTO stripe_payments (
+    payment_intent_id,
+    organization_id,
+    amount_minor,
+    currency,
+    credits,
+    customer_id,
+    charge_id
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (payment_intent_id) DO NOTHING;
+
+-- name: arm_low
+-- Arm what should have been armed: a debit before the rule was saved, a wait that is over, a charge that
+-- did not reach the threshold.
+INSERT INTO recharge_attempts (organization_id, id, created_at)
+SELECT
+    a.organization_id,
+    gen_random_uuid(),
+    now()
+FROM accounts AS a
+INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
+WHERE
+    s.state = 'active'
+    AND a.balance < a.recharge_below
+    AND (s.not_before IS NULL OR s.not_before <= now())
+ORDER BY a.organization_id
+LIMIT $1
+ON CONFLICT (organization_id)
+WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+DO NOTHING;
+
+-- name: scheduled
+-- Take the schedules that are due. Two workers at once: the second finds none.
+SELECT
+    organization_id,
+    schedule,
+    schedule_day
+FROM auto_recharges
+WHERE state = 'active' AND next_run_at <= $1
+ORDER BY next_run_at
+LIMIT $2
+FOR UPDATE SKIP LOCKED;
+
+-- name: arm_scheduled
+-- Arm a scheduled attempt; while another lives, the schedule waits and is looked at again.
+WITH armed AS (
+    INSERT INTO recharge_attempts (organization_id, id, trigger, created_at)
+    VALUES ($1, $2, 'schedule', $3)
+    ON CONFLICT (organization_id)
+    WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+    DO NOTHING
+    RETURNING organization_id
+)
+
+UPDATE auto_recharges AS s
+SET next_run_at = CASE WHEN a.organization_id IS NULL THEN $3 + interval '1 minute' ELSE $4 END
+FROM (SELECT $1::uuid AS id) AS o
+LEFT JOIN armed AS a ON o.id = a.organization_id
+WHERE s.organization_id = o.id;
+
+-- name: end_suspensions
+-- End the suspensions whose time is over: a new month.
+WITH resumed AS (
+    UPDATE auto_recharges
+    SET
+        state = 'active',
+        reason = NULL,
+        detail = NULL,
+        suspended_until = NULL,
+        updated_at = now()
+    WHERE state = 'suspended' AND suspended_until <= $1
+    RETURNING
+        organization_id,
+        threshold
+)
+
+UPDATE accounts AS a
+SET recharge_below = r.threshold
+FROM resumed AS r
+WHERE a.organization_id = r.organization_id
+RETURNING a.organization_id;
+
+-- name: save
+-- Save what an organization agreed to. A suspension stays: saving settings is no new card.
+INSERT INTO auto_recharges AS s (
+    organization_id,
+    state,
+    threshold,
+    amount,
+    target,
+    schedule,
+    schedule_day,
+    schedule_amount,
+    next_run_at,
+    monthly_cap,
+    monthly_count_cap,
+    pause_seconds_min,
+    consented_at,
+    consented_by
+)
+VALUES ($1, 'active', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT (organization_id) DO UPDATE
+SET
+    state = CASE s.state WHEN 'off' THEN 'active' ELSE s.state END,
+    threshold = excluded.threshold,
+    amount = excluded.amount,
+    target = excluded.target,
+    schedule = excluded.schedule,
+    schedule_day = excluded.schedule_day,
+    schedule_amount = excluded.schedule_amount,
+    next_run_at = excluded.next_run_at,
+    monthly_cap = excluded.monthly_cap,
+    monthly_count_cap = excluded.monthly_count_cap,
+    pause_seconds_min = excluded.pause_seconds_min,
+    consented_at = excluded.consented_at,
+    consented_by = excluded.consented_by,
+    updated_at = now()
+RETURNING state;
+
+-- name: turn_off
+-- Turn auto-recharge off. A live attempt is settled all the same.
+UPDATE auto_recharges
+SET state = 'off', reason = NULL, detail = NULL, suspended_until = NULL, updated_at = now()
+WHERE organization_id = $1 AND state <> 'off'
+RETURNING organization_id;
+
+-- name: follow
+-- Have the debits of an organization arm attempts, or not. NULL: they do not.
+UPDATE accounts
+SET recharge_below = $2, low_below = coalesce(low_below, $3)
+WHERE organization_id = $1;
+
+-- name: settings
+-- The auto-recharge of one organization, or of all in a state.
+SELECT s.*
+FROM auto_recharges AS s
+WHERE
+    ($1::uuid IS NULL OR s.organization_id = $1)
+    AND ($2::text IS NULL OR s.state = $2)
+ORDER BY s.organization_id
+LIMIT $3;
+
+-- name: attempts
+-- An organization's attempts, newest first.
+SELECT *
+FROM recharge_attempts
+WHERE organization_id = $1
+ORDER BY created_at DESC, id
+LIMIT $2;
+
+-- name: renew_link
+-- Give the page of an attempt a new address; the one before ends.
+UPDATE recharge_attempts
+SET link_sha256 = $3
+WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
+RETURNING link_expires_at;
+
+-- name: by_link
+-- The attempt whose page this is, while its link is valid.
+SELECT
+    r.organization_id,
+    r.id,
+    r.amount_minor,
+    r.currency,
+    r.payment_intent_id,
+    r.payment_method_id,
+    o.name AS organization_name,
+    p.brand,
+    p.last4
+FROM recharge_attempts AS r
+INNER JOIN organizations AS o ON r.organization_id = o.id
+LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
+WHERE r.link_sha256 = $1 AND r.state = 'requires_action' AND r.link_expires_at > $2;

@@ -1,20 +1,27 @@
-"""Auto-recharge, in the caller's transaction: what suspends it and what ends a suspension."""
+"""Auto-recharge as an organization has it, in the caller's transaction: on, off, suspended, due."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from shared.access import service as audit
+from shared.errors import ValidationError
 from shared.ids import new_id
+from shared.money import plain
 from shared.notifications import service as notifications
 from shared.notifications.model import Message, MessageType
-from shared.recharge import store
-from shared.recharge.model import SuspensionReason
+from shared.recharge import rules, store
+from shared.recharge.model import RechargeState, Rule, SuspensionReason
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
+
+ROWS_AT_ONCE_MAX = 200
 
 # Another card can end these; the others need a person, or time.
 _ENDED_BY_A_CARD = frozenset({
@@ -61,3 +68,122 @@ async def card_kept(connection: Connection, organization_id: UUID) -> bool:
     Call it when a card is on file that the organization did not have before.
     """
     return await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
+
+
+async def configure(
+    connection: Connection,
+    organization_id: UUID,
+    rule: Rule,
+    *,
+    currency: str,
+    credits_per_unit: Decimal,
+    consented_by: str,
+    actor: str,
+    now: datetime,
+) -> RechargeState:
+    """Turn auto-recharge on with a rule, or change the rule; return its state then.
+
+    Opt-in only: `consented_by` names who agreed to be charged while away, and with what is written
+    into the audit log. A suspension stays until what caused it ends. Raises ValidationError, which
+    tells Stripe's limits now and not when the rule fires.
+    """
+    if error := rules.refusal(rule, currency, credits_per_unit):
+        name, _, message = error.partition(": ")
+        raise ValidationError(
+            error, errors=[{"loc": ["body", name], "msg": message, "type": "value_error"}]
+        )
+    first_run = None
+    if rule.schedule is not None and rule.schedule_day is not None:
+        first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
+    state = await store.save(
+        connection,
+        organization_id,
+        rule,
+        next_run_at=first_run,
+        consented_at=now,
+        consented_by=consented_by,
+    )
+    active = state is RechargeState.ACTIVE
+    await store.follow(
+        connection, organization_id, rule.threshold if active else None, rule.threshold
+    )
+    await audit.record(
+        connection,
+        actor=actor,
+        action="recharge.configure",
+        subject=str(organization_id),
+        organization_id=organization_id,
+        details={
+            "consentedBy": consented_by,
+            **{name: _told(getattr(rule, name)) for name in _RULE_FIELDS},
+        },
+    )
+    return state
+
+
+_RULE_FIELDS = tuple(field.name for field in dataclasses.fields(Rule))
+
+
+def _told(value: object) -> object:
+    return plain(value) if isinstance(value, Decimal) else value
+
+
+async def turn_off(
+    connection: Connection, organization_id: UUID, *, actor: str, reason: str | None
+) -> bool:
+    """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same."""
+    changed = await store.turn_off(connection, organization_id)
+    await store.follow(connection, organization_id, None, None)
+    await _record(connection, "recharge.off", organization_id, actor, reason)
+    return changed
+
+
+async def suspend_by_hand(
+    connection: Connection, organization_id: UUID, *, actor: str, reason: str, now: datetime
+) -> bool:
+    """Suspend until somebody resumes it; return whether it was running."""
+    changed = await suspend(connection, organization_id, SuspensionReason.OPERATOR, reason, now=now)
+    await _record(connection, "recharge.suspend", organization_id, actor, reason)
+    return changed
+
+
+async def resume(
+    connection: Connection, organization_id: UUID, *, actor: str, reason: str | None
+) -> bool:
+    """End a suspension, whatever its reason, and forget the declines; return whether there was one.
+
+    The cap is no matter of suspension alone: what is above it suspends again.
+    """
+    changed = await store.resume(connection, organization_id, list(SuspensionReason))
+    await _record(connection, "recharge.resume", organization_id, actor, reason)
+    return changed
+
+
+async def tick(
+    connection: Connection, *, now: datetime, make_id: Callable[[], UUID] = new_id
+) -> None:
+    """Do what is due by the clock: end caps with their month, arm schedules, arm what was missed.
+
+    Safe on two workers at once, and late: every row is taken under a lock, and a schedule that was
+    missed runs once. In the caller's transaction.
+    """
+    await store.end_suspensions(connection, now)
+    for organization_id, schedule, day in await store.scheduled(
+        connection, now, rows_max=ROWS_AT_ONCE_MAX
+    ):
+        after = rules.next_run(schedule, day, now)
+        await store.arm_scheduled(connection, organization_id, make_id(), now, after)
+    await store.arm_low(connection, rows_max=ROWS_AT_ONCE_MAX)
+
+
+async def _record(
+    connection: Connection, action: str, organization_id: UUID, actor: str, reason: str | None
+) -> None:
+    await audit.record(
+        connection,
+        actor=actor,
+        action=action,
+        subject=str(organization_id),
+        organization_id=organization_id,
+        reason=reason,
+    )

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
-from shared.recharge.model import SuspensionReason
+from shared.recharge.model import (
+    Attempt,
+    AttemptState,
+    AutoRecharge,
+    Card,
+    RechargeState,
+    Rule,
+    Schedule,
+    Spent,
+    SuspensionReason,
+    Trigger,
+)
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
@@ -42,3 +57,288 @@ async def resume(
 async def ring(connection: Connection, payment_intent_ids: Sequence[str]) -> None:
     """Have a worker look at the live attempts of these payments now."""
     await connection.execute(QUERIES.ring, list(payment_intent_ids))
+
+
+async def claim(
+    connection: Connection, *, rows_max: int, token: UUID, lease: timedelta
+) -> list[Attempt]:
+    """Take attempts that are due, under a lease."""
+    rows = await connection.fetch(QUERIES.claim, rows_max, token, lease)
+    return [
+        Attempt(**{**row, "state": AttemptState(row["state"]), "trigger": Trigger(row["trigger"])})
+        for row in rows
+    ]
+
+
+async def renew(connection: Connection, attempt: Attempt, token: UUID, lease: timedelta) -> bool:
+    """Keep the lease; False: another worker has it."""
+    return await _fenced(connection, QUERIES.renew, attempt, token, lease)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """All that a decision about an organization looks at."""
+
+    auto: AutoRecharge
+    balance: Decimal
+    currency: str
+    organization_name: str
+    card: Card | None
+    spent: Spent
+
+
+async def circumstances(
+    connection: Connection, organization_id: UUID, *, month_start: datetime
+) -> Circumstances | None:
+    """Read them and lock the auto-recharge; None where there is none."""
+    row = await connection.fetchrow(QUERIES.circumstances, organization_id, month_start)
+    if row is None:
+        return None
+    card = None
+    if row["card_id"] is not None:
+        card = Card(
+            id=row["card_id"],
+            customer_id=row["card_customer_id"],
+            type=row["card_type"],
+            fingerprint=row["card_fingerprint"],
+        )
+    return Circumstances(
+        auto=_auto_recharge(row),
+        balance=row["balance"],
+        currency=row["currency"],
+        organization_name=row["organization_name"],
+        card=card,
+        spent=Spent(row["month_credits"], row["month_count"]),
+    )
+
+
+async def begin(
+    connection: Connection,
+    attempt: Attempt,
+    token: UUID,
+    card: Card,
+    *,
+    amount: Decimal,
+    amount_minor: int,
+    currency: str,
+    now: datetime,
+) -> bool:
+    """Write down what is about to be charged."""
+    return await _fenced(
+        connection, QUERIES.begin, attempt, token,
+        amount, amount_minor, currency, card.customer_id, card.id, card.type, now,
+    )  # fmt: skip
+
+
+async def keep_intent(
+    connection: Connection, attempt: Attempt, token: UUID, payment_intent_id: str
+) -> bool:
+    """Remember the PaymentIntent, the first one alone."""
+    return await _fenced(connection, QUERIES.keep_intent, attempt, token, payment_intent_id)
+
+
+async def postpone(
+    connection: Connection,
+    attempt: Attempt,
+    token: UUID,
+    state: AttemptState,
+    detail: str | None,
+    *,
+    until: datetime,
+) -> bool:
+    """Give an attempt back until a moment."""
+    return await _fenced(connection, QUERIES.postpone, attempt, token, state, detail, until)
+
+
+async def settle(  # noqa: PLR0913 - all that is told of an end
+    connection: Connection,
+    attempt: Attempt,
+    token: UUID,
+    state: AttemptState,
+    *,
+    now: datetime,
+    reason: str | None = None,
+    detail: str | None = None,
+    decline_code: str | None = None,
+    network_advice: str | None = None,
+) -> bool:
+    """End an attempt; False: another worker has it."""
+    return await _fenced(
+        connection, QUERIES.settle, attempt, token,
+        state, reason, detail, decline_code, network_advice, now,
+    )  # fmt: skip
+
+
+async def require_action(
+    connection: Connection,
+    attempt: Attempt,
+    token: UUID,
+    detail: str | None,
+    *,
+    link_sha256: bytes,
+    link_expires_at: datetime,
+) -> bool:
+    """Wait for the customer."""
+    return await _fenced(
+        connection, QUERIES.require_action, attempt, token, detail, link_sha256, link_expires_at
+    )
+
+
+async def pause(connection: Connection, organization_id: UUID) -> None:
+    """Arm nothing while the customer must act."""
+    await connection.execute(QUERIES.pause, organization_id)
+
+
+async def unpause(connection: Connection, organization_id: UUID) -> None:
+    """Arm again."""
+    await connection.execute(QUERIES.unpause, organization_id)
+
+
+async def record_success(connection: Connection, organization_id: UUID, now: datetime) -> None:
+    """Clear the declines and begin the pause."""
+    await connection.execute(QUERIES.record_success, organization_id, now)
+
+
+async def record_decline(
+    connection: Connection, organization_id: UUID, declines: int, not_before: datetime | None
+) -> None:
+    """Count a decline."""
+    await connection.execute(QUERIES.record_decline, organization_id, declines, not_before)
+
+
+async def bind_payment(
+    connection: Connection, attempt: Attempt, payment_intent_id: str, charge_id: str | None
+) -> None:
+    """Bind a captured payment to its organization, unless its webhook has."""
+    await connection.execute(
+        QUERIES.bind_payment, payment_intent_id, attempt.organization_id, attempt.amount_minor,
+        attempt.currency, attempt.amount, attempt.customer_id, charge_id,
+    )  # fmt: skip
+
+
+async def arm_low(connection: Connection, *, rows_max: int) -> None:
+    """Arm what should have been armed before."""
+    await connection.execute(QUERIES.arm_low, rows_max)
+
+
+async def scheduled(
+    connection: Connection, now: datetime, *, rows_max: int
+) -> list[tuple[UUID, Schedule, int]]:
+    """Take the schedules that are due, locked."""
+    rows = await connection.fetch(QUERIES.scheduled, now, rows_max)
+    return [
+        (row["organization_id"], Schedule(row["schedule"]), row["schedule_day"]) for row in rows
+    ]
+
+
+async def arm_scheduled(
+    connection: Connection, organization_id: UUID, attempt_id: UUID, now: datetime, after: datetime
+) -> None:
+    """Arm a scheduled attempt and set the next run."""
+    await connection.execute(QUERIES.arm_scheduled, organization_id, attempt_id, now, after)
+
+
+async def end_suspensions(connection: Connection, now: datetime) -> list[UUID]:
+    """End the suspensions whose time is over."""
+    rows = await connection.fetch(QUERIES.end_suspensions, now)
+    return [row["organization_id"] for row in rows]
+
+
+async def save(
+    connection: Connection,
+    organization_id: UUID,
+    rule: Rule,
+    *,
+    next_run_at: datetime | None,
+    consented_at: datetime,
+    consented_by: str,
+) -> RechargeState:
+    """Save a rule; return the state that auto-recharge is in then."""
+    return RechargeState(
+        await connection.fetchval(
+            QUERIES.save, organization_id, rule.threshold, rule.amount, rule.target, rule.schedule,
+            rule.schedule_day, rule.schedule_amount, next_run_at, rule.monthly_cap,
+            rule.monthly_count_cap, rule.pause_seconds_min, consented_at, consented_by,
+        )
+    )  # fmt: skip
+
+
+async def turn_off(connection: Connection, organization_id: UUID) -> bool:
+    """Turn auto-recharge off."""
+    return await connection.fetchrow(QUERIES.turn_off, organization_id) is not None
+
+
+async def follow(
+    connection: Connection, organization_id: UUID, below: Decimal | None, low: Decimal | None
+) -> None:
+    """Have debits arm attempts below a balance, or not."""
+    await connection.execute(QUERIES.follow, organization_id, below, low)
+
+
+async def settings(
+    connection: Connection,
+    *,
+    organization_id: UUID | None = None,
+    state: RechargeState | None = None,
+    rows_max: int = 1000,
+) -> list[AutoRecharge]:
+    """Read auto-recharges."""
+    rows = await connection.fetch(QUERIES.settings, organization_id, state, rows_max)
+    return [_auto_recharge(row) for row in rows]
+
+
+async def attempts(
+    connection: Connection, organization_id: UUID, *, rows_max: int
+) -> list[asyncpg.Record]:
+    """Read an organization's attempts, newest first."""
+    return await connection.fetch(QUERIES.attempts, organization_id, rows_max)
+
+
+async def renew_link(
+    connection: Connection, organization_id: UUID, attempt_id: UUID, link_sha256: bytes
+) -> datetime | None:
+    """Give a page a new address; return when it expires."""
+    row = await connection.fetchrow(QUERIES.renew_link, organization_id, attempt_id, link_sha256)
+    return row["link_expires_at"] if row else None
+
+
+async def by_link(
+    connection: Connection, link_sha256: bytes, now: datetime
+) -> asyncpg.Record | None:
+    """Find the attempt whose page this is."""
+    return await connection.fetchrow(QUERIES.by_link, link_sha256, now)
+
+
+async def _fenced(
+    connection: Connection, query: str, attempt: Attempt, token: UUID, *values: object
+) -> bool:
+    row = await connection.fetchrow(query, attempt.organization_id, attempt.id, token, *values)
+    return row is not None
+
+
+def _auto_recharge(row: asyncpg.Record) -> AutoRecharge:
+    rule = Rule(
+        threshold=row["threshold"],
+        amount=row["amount"],
+        target=row["target"],
+        schedule=Schedule(row["schedule"]) if row["schedule"] else None,
+        schedule_day=row["schedule_day"],
+        schedule_amount=row["schedule_amount"],
+        monthly_cap=row["monthly_cap"],
+        monthly_count_cap=row["monthly_count_cap"],
+        pause_seconds_min=row["pause_seconds_min"],
+    )
+    return AutoRecharge(
+        organization_id=row["organization_id"],
+        state=RechargeState(row["state"]),
+        rule=rule,
+        reason=SuspensionReason(row["reason"]) if row["reason"] else None,
+        detail=row["detail"],
+        suspended_until=row["suspended_until"],
+        next_run_at=row["next_run_at"],
+        declines_in_row=row["declines_in_row"],
+        not_before=row["not_before"],
+        declined_fingerprint=row["declined_fingerprint"],
+        consented_at=row["consented_at"],
+        consented_by=row["consented_by"],
+    )

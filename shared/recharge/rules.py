@@ -1,0 +1,346 @@
+"""What auto-recharge decides: whether, when and how much, and what an answer means. Pure."""
+
+from __future__ import annotations
+
+import calendar
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from uuid import UUID
+
+from shared.ledger.model import Posting, SystemAccount, TransactionType
+from shared.ledger.rules import request_digest
+from shared.money import credits_from_minor_units, minor_unit_exponent, plain
+from shared.recharge.model import (
+    AttemptState,
+    AutoRecharge,
+    Card,
+    RechargeState,
+    Rule,
+    Schedule,
+    Spent,
+    SuspensionReason,
+    Trigger,
+)
+
+# The least that Stripe charges, in minor units.
+# Source: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
+MINOR_MIN = {
+    "usd": 50, "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1500,
+    "dkk": 250, "eur": 50, "gbp": 30, "hkd": 400, "huf": 17500, "inr": 50, "jpy": 50, "mxn": 1000,
+    "myr": 200, "nok": 300, "nzd": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1000,
+}  # fmt: skip
+MINOR_MIN_DEFAULT = 50
+MINOR_MAX = 99_999_999
+
+DECLINES_MAX = 3
+BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
+LINK_LIFETIME = timedelta(hours=23)
+PROCESSING_LOOK = timedelta(hours=1)
+
+# Trying again cannot help, or the cardholder or the network asked not to.
+# Source: https://docs.stripe.com/declines/codes
+HARD_DECLINES = frozenset({
+    "lost_card", "stolen_card", "pickup_card", "fraudulent", "merchant_blacklist",
+    "restricted_card", "do_not_try_again", "revocation_of_authorization",
+    "revocation_of_all_authorizations", "stop_payment_order", "invalid_account", "expired_card",
+    "card_not_supported", "currency_not_supported", "transaction_not_allowed",
+    "security_violation",
+})  # fmt: skip
+HARD_ADVICE = frozenset({"do_not_try_again", "confirm_card_data"})
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Charge this: `credits` are what `amount_minor` buys."""
+
+    amount_minor: int
+    credits: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not yet: look again then."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Do not charge. With a reason of suspension: and nothing more until that ends."""
+
+    detail: str
+    suspension: SuspensionReason | None = None
+    until: datetime | None = None
+
+
+Decision = Go | Wait | Stop
+
+
+def decide(
+    trigger: Trigger,
+    auto: AutoRecharge,
+    *,
+    balance: Decimal,
+    currency: str,
+    credits_per_unit: Decimal,
+    card: Card | None,
+    spent: Spent,
+    now: datetime,
+) -> Decision:
+    """Decide about an armed attempt, as things are now and not as they were when it was armed."""
+    rule = auto.rule
+    if auto.state is not RechargeState.ACTIVE:
+        return Stop(f"auto-recharge is {auto.state}")
+    if auto.not_before is not None and auto.not_before > now:
+        return Wait(auto.not_before)
+    if trigger is Trigger.THRESHOLD and (rule.threshold is None or balance >= rule.threshold):
+        return Stop("the balance is not below the threshold any more")
+    if card is None:
+        return Stop("there is no payment method to charge", SuspensionReason.NO_PAYMENT_METHOD)
+    wanted = _wanted(trigger, rule, balance)
+    if wanted is None:
+        return Stop("there is no rule for this any more")
+    go = chargeable(wanted, currency, credits_per_unit)
+    return _capped(go, rule, spent, now)
+
+
+def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> Go:
+    """Return the least charge that buys these credits, within what Stripe takes at once."""
+    exact = _minor(wanted, currency, credits_per_unit)
+    minor = int(exact.to_integral_value(ROUND_CEILING))
+    minor = min(max(minor, MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)), MINOR_MAX)
+    return Go(minor, credits_from_minor_units(minor, currency, credits_per_unit))
+
+
+def _wanted(trigger: Trigger, rule: Rule, balance: Decimal) -> Decimal | None:
+    """Return the credits to buy: one charge that closes the gap, not one for each amount in it."""
+    if trigger is Trigger.SCHEDULE:
+        return rule.schedule_amount
+    if rule.target is not None:
+        return rule.target - balance
+    if rule.amount is None or rule.threshold is None:
+        return None
+    steps = ((rule.threshold - balance) / rule.amount).to_integral_value(ROUND_CEILING)
+    reached = balance + steps * rule.amount > rule.threshold
+    return rule.amount * (steps if reached else steps + 1)
+
+
+def _capped(go: Go, rule: Rule, spent: Spent, now: datetime) -> Decision:
+    """Hold a charge against what the month has left. Never a part of it: that would not help."""
+    if rule.monthly_cap is not None and spent.credits + go.credits > rule.monthly_cap:
+        detail = (
+            f"{plain(go.credits)} credits on top of {plain(spent.credits)} would exceed "
+            f"the monthly cap of {plain(rule.monthly_cap)}"
+        )
+        return Stop(detail, SuspensionReason.CAP, month_after(now))
+    if rule.monthly_count_cap is not None and spent.count >= rule.monthly_count_cap:
+        detail = f"{spent.count} recharges this month, and the cap is {rule.monthly_count_cap}"
+        return Stop(detail, SuspensionReason.CAP, month_after(now))
+    return go
+
+
+def month_start(now: datetime) -> datetime:
+    """Return the first moment of a calendar month in UTC."""
+    moment = now.astimezone(UTC)
+    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def month_after(now: datetime) -> datetime:
+    """Return the first moment of the next calendar month in UTC."""
+    return month_start(month_start(now) + timedelta(days=32))
+
+
+def next_run(schedule: Schedule, day: int, after: datetime) -> datetime:
+    """Return the next scheduled moment: that day at 00:00 UTC, or the last day of a short month."""
+    midnight = after.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if schedule is Schedule.WEEKLY:
+        ahead = (day - midnight.isoweekday()) % 7 or 7
+        return midnight + timedelta(days=ahead)
+    here = _on_day(midnight, day)
+    return here if here > after else _on_day(month_after(midnight), day)
+
+
+def _on_day(moment: datetime, day: int) -> datetime:
+    last = calendar.monthrange(moment.year, moment.month)[1]
+    return moment.replace(day=min(day, last))
+
+
+def refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str | None:
+    """Say why a rule cannot be saved; None when it can. Limits are told now, not when it fires."""
+    return (
+        _shape_refusal(rule)
+        or _schedule_refusal(rule)
+        or _caps_refusal(rule)
+        or _stripe_refusal(rule, currency, credits_per_unit)
+    )
+
+
+def _shape_refusal(rule: Rule) -> str | None:
+    if rule.threshold is None and rule.schedule is None:
+        return "threshold: give a threshold, a schedule, or both"
+    if rule.threshold is not None and (rule.amount is None) == (rule.target is None):
+        return "amount: give either an amount or a target beside the threshold"
+    if rule.threshold is None and (rule.amount is not None or rule.target is not None):
+        return "threshold: an amount or a target needs a threshold"
+    if rule.threshold is not None and rule.threshold < 0:
+        return "threshold: must not be negative"
+    if rule.target is not None and rule.threshold is not None and rule.target <= rule.threshold:
+        return "target: must be above the threshold"
+    return None
+
+
+def _schedule_refusal(rule: Rule) -> str | None:
+    if rule.schedule is None:
+        extra = rule.schedule_day is not None or rule.schedule_amount is not None
+        return "schedule: is missing" if extra else None
+    if rule.schedule_amount is None:
+        return "schedule_amount: is missing"
+    last = 7 if rule.schedule is Schedule.WEEKLY else 31
+    if rule.schedule_day is None or not 1 <= rule.schedule_day <= last:
+        return f"schedule_day: must be from 1 to {last}"
+    return None
+
+
+def _caps_refusal(rule: Rule) -> str | None:
+    if rule.monthly_cap is not None and rule.monthly_cap <= 0:
+        return "monthly_cap: must be positive"
+    if rule.monthly_count_cap is not None and rule.monthly_count_cap < 1:
+        return "monthly_count_cap: must be at least 1"
+    if not 0 <= rule.pause_seconds_min <= 86_400:  # noqa: PLR2004 - a day
+        return "pause_seconds_min: must be from 0 to 86400"
+    return None
+
+
+def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str | None:
+    if rule.target is not None and rule.threshold is not None:
+        # The least that a target ever charges: the balance has just gone below the threshold.
+        found = _least_refusal(rule.target - rule.threshold, currency, credits_per_unit)
+        if found:
+            return f"target: {found}"
+    for name, wanted in (("amount", rule.amount), ("schedule_amount", rule.schedule_amount)):
+        if wanted is None:
+            continue
+        found = _charge_refusal(wanted, currency, credits_per_unit)
+        if found:
+            return f"{name}: {found}"
+        if rule.monthly_cap is not None and wanted > rule.monthly_cap:
+            return f"{name}: is above the monthly cap, so that it would never charge"
+    return None
+
+
+def _charge_refusal(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
+    if wanted <= 0:
+        return "must be positive"
+    minor = _minor(wanted, currency, credits_per_unit)
+    if minor != minor.to_integral_value():
+        return f"is not a whole number of the smallest unit of {currency}"
+    if minor > MINOR_MAX:
+        return "is above the most that Stripe charges at once"
+    return _least_refusal(wanted, currency, credits_per_unit)
+
+
+def _least_refusal(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
+    least = MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)
+    below = _minor(wanted, currency, credits_per_unit) < least
+    return f"charges less than Stripe takes in {currency}" if below else None
+
+
+def _minor(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> Decimal:
+    return wanted / credits_per_unit * Decimal(10) ** minor_unit_exponent(currency)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """It was created and never confirmed: confirm it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Became:
+    """It came to this state, for this reason."""
+
+    state: AttemptState
+    reason: str | None = None
+    hard: bool = False
+
+
+_PLAIN: dict[str, Confirm | Became] = {
+    "succeeded": Became(AttemptState.SUCCEEDED),
+    "processing": Became(AttemptState.PROCESSING),
+    "canceled": Became(AttemptState.CANCELED, "canceled at Stripe"),
+    "requires_action": Became(AttemptState.REQUIRES_ACTION, "authentication_required"),
+    "requires_confirmation": Confirm(),
+}
+
+
+def judge(
+    status: str,
+    *,
+    was: AttemptState,
+    error_code: str | None,
+    decline_code: str | None,
+    network_advice: str | None,
+) -> Confirm | Became:
+    """Say what a PaymentIntent's status means for its attempt.
+
+    Source: https://docs.stripe.com/payments/paymentintents/lifecycle, and for the errors
+    https://docs.stripe.com/error-codes
+    """
+    if status in _PLAIN:
+        return _PLAIN[status]
+    if status == "requires_payment_method" and error_code is None:
+        # Never tried: Stripe does not keep a declined one without its error.
+        return Became(AttemptState.FAILED, "no_payment_method", hard=True)
+    if error_code == "authentication_required" or was is AttemptState.REQUIRES_ACTION:
+        # The customer may try again on the page, until its link expires.
+        return Became(AttemptState.REQUIRES_ACTION, "authentication_required")
+    code = decline_code or error_code or status
+    hard = code in HARD_DECLINES or network_advice in HARD_ADVICE
+    return Became(AttemptState.FAILED, code, hard=hard)
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What a decline does to auto-recharge: a wait, or a suspension."""
+
+    declines_in_row: int
+    not_before: datetime | None
+    suspended: bool
+
+
+def after_decline(declines_before: int, *, hard: bool, now: datetime) -> Aftermath:
+    """Say what follows a decline: a hard one suspends at once, soft ones wait first."""
+    declines = declines_before + 1
+    if hard or declines >= DECLINES_MAX:
+        return Aftermath(declines, None, suspended=True)
+    return Aftermath(declines, now + BACKOFF[declines - 1], suspended=False)
+
+
+def retry_delay(tries: int, jitter: float) -> timedelta:
+    """Return how long to wait before Stripe is asked again: 1 s, doubled up to 5 minutes."""
+    seconds = min(2.0 ** min(tries - 1, 9), 300)
+    return timedelta(seconds=seconds * (0.75 + jitter / 2))
+
+
+def posting(
+    organization_id: UUID,
+    payment_intent_id: str,
+    amount_minor: int,
+    currency: str,
+    credited: Decimal,
+    *,
+    posting_id: UUID,
+) -> Posting:
+    """Return what credits a captured recharge, the same whoever posts it first."""
+    key = f"stripe:{payment_intent_id}"
+    return Posting(
+        organization_id=organization_id,
+        id=posting_id,
+        type=TransactionType.RECHARGE,
+        amount=credited,
+        counterparty=SystemAccount.STRIPE,
+        key=key,
+        digest=request_digest(key, amount_minor, currency),
+        description="Auto-recharge",
+        payment_intent_id=payment_intent_id,
+    )

@@ -1,0 +1,445 @@
+"""Auto-recharge against the Stripe simulator: one capture an attempt, credited once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from sandbox.stripe.process import SimulatorProcess
+from shared.errors import ValidationError
+from shared.organizations.model import Organization
+from shared.payments.charges import Answer, Charges, Unknown
+from shared.payments.client import stripe_client
+from shared.recharge import service, store
+from shared.recharge.charger import Charger
+from shared.recharge.model import AutoRecharge, RechargeState, Rule, Schedule
+from tests.fixtures.ledger import grant, post, usage
+from tests.fixtures.product import balance, create_organization, transactions
+
+if TYPE_CHECKING:
+    import asyncpg
+    import stripe
+
+    from shared.db.pool import Pool
+
+TOP = Rule(threshold=Decimal(10), amount=Decimal(20), pause_seconds_min=0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SimulatorProcess]:
+    state: Path = tmp_path_factory.mktemp("simulator") / "stripe.sqlite"
+    process = SimulatorProcess(state)
+    await process.start()
+    yield process
+    await process.stop()
+
+
+@pytest_asyncio.fixture
+async def client(simulator: SimulatorProcess) -> AsyncIterator[stripe.StripeClient]:
+    async with stripe_client("sk_test_123", simulator.url) as client:
+        yield client
+
+
+@dataclass
+class Clock:
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class Shop:
+    """An organization with a saved card and auto-recharge, and the charger that serves it."""
+
+    pool: Pool
+    client: stripe.StripeClient
+    charger: Charger
+    clock: Clock
+    owner: Organization
+
+    async def save_card(self, card: str = "pm_card_visa") -> str:
+        customer = await self.client.v1.customers.create_async({"name": self.owner.name})
+        method = await self.client.v1.payment_methods.attach_async(card, {"customer": customer.id})
+        fingerprint = method.card.fingerprint if method.card else None
+        await self.pool.execute(
+            "INSERT INTO payment_methods (id, organization_id, customer_id, type, fingerprint,"
+            " is_default, as_of) VALUES ($1, $2, $3, 'card', $4, FALSE, clock_timestamp())",
+            method.id, self.owner.id, customer.id, fingerprint,
+        )  # fmt: skip
+        return customer.id
+
+    async def agree(self, rule: Rule = TOP) -> None:
+        async with self.pool.acquire() as connection, connection.transaction():
+            await service.configure(
+                connection, self.owner.id, rule, currency="usd", credits_per_unit=Decimal(1),
+                consented_by="buyer@example.com", actor="test", now=self.clock(),
+            )  # fmt: skip
+
+    async def settings(self) -> AutoRecharge:
+        async with self.pool.acquire() as connection:
+            (found,) = await store.settings(connection, organization_id=self.owner.id)
+        return found
+
+    async def attempts(self) -> list[asyncpg.Record]:
+        async with self.pool.acquire() as connection:
+            return await store.attempts(connection, self.owner.id, rows_max=100)
+
+    async def attempt(self) -> asyncpg.Record:
+        return (await self.attempts())[0]
+
+    async def work(self) -> None:
+        """Make everything due, and work until nothing is."""
+        await self.pool.execute(
+            "UPDATE recharge_attempts SET due_at = now() WHERE settled_at IS NULL"
+        )
+        await self.charger.work()
+
+    async def captures(self) -> list[int]:
+        found = await self.client.v1.payment_intents.list_async({"limit": 100})
+        return [
+            intent.amount_received
+            for intent in found.data
+            if intent.status == "succeeded"
+            and intent.metadata["organization_id"] == str(self.owner.id)
+        ]
+
+
+@pytest_asyncio.fixture
+async def shop(pool: Pool, client: stripe.StripeClient, organization: Organization) -> Shop:
+    clock = Clock()
+    charger = Charger(pool, Charges(client), Decimal(1), "https://credits.test", now=clock)
+    return Shop(pool, client, charger, clock, organization)
+
+
+async def test_a_debit_below_the_threshold_is_charged_and_credited_once(shop: Shop) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await shop.charger.work()
+    attempt = await shop.attempt()
+    assert (attempt["state"], attempt["amount_minor"]) == ("succeeded", 2000)
+    assert await balance(shop.pool) == 27
+    row = (await transactions(shop.pool))[-1]
+    assert (row["type"], row["amount"]) == ("recharge", 20)
+    assert row["idempotency_key"] == f"stripe:{attempt['payment_intent_id']}"
+    assert await shop.captures() == [2000]
+
+
+async def test_one_charge_closes_the_whole_gap(shop: Shop) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 62, may_overdraw=True))
+    await shop.charger.work()
+    assert await shop.captures() == [8000]
+    assert await balance(shop.pool) == 30
+
+
+async def test_64_debits_across_the_threshold_at_once_arm_one_attempt(shop: Shop) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await asyncio.gather(*(post(shop.pool, usage(shop.owner, Decimal("0.1"))) for _ in range(64)))
+    assert len(await shop.attempts()) == 1
+    await asyncio.gather(*(shop.charger.work() for _ in range(4)))
+    assert await shop.captures() == [2000]
+
+
+async def test_nothing_is_charged_without_consent(shop: Shop) -> None:
+    await shop.save_card()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 11))
+    assert await shop.attempts() == []
+    consented = await shop.pool.fetchval("SELECT count(*) FROM auto_recharges")
+    assert consented == 0
+
+
+async def test_consent_and_rule_stand_in_the_audit_log(shop: Shop) -> None:
+    await shop.agree()
+    row = await shop.pool.fetchrow("SELECT * FROM audit_log WHERE action = 'recharge.configure'")
+    assert row is not None
+    assert row["details"]["consentedBy"] == "buyer@example.com"
+    assert row["details"]["amount"] == "20"
+
+
+async def test_without_a_card_it_is_suspended_and_says_so(shop: Shop) -> None:
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await shop.charger.work()
+    found = await shop.settings()
+    assert (found.state, found.reason) == (RechargeState.SUSPENDED, "no_payment_method")
+    assert (await shop.attempt())["state"] == "canceled"
+    await post(shop.pool, usage(shop.owner, 1))
+    assert len(await shop.attempts()) == 1
+
+
+async def test_a_soft_decline_waits_longer_each_time_and_the_third_suspends(shop: Shop) -> None:
+    await shop.save_card("pm_card_chargeCustomerFail")
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    for hours in (1, 6):
+        await shop.work()
+        found = await shop.settings()
+        assert found.state is RechargeState.ACTIVE
+        assert found.not_before == shop.clock.now + timedelta(hours=hours)
+        await post(shop.pool, usage(shop.owner, Decimal("0.1")))
+        before = len(await shop.attempts())
+        await shop.work()
+        assert (await shop.attempt())["state"] == "armed"  # it waits, and nothing is tried
+        assert len(await shop.attempts()) == before
+        shop.clock.now += timedelta(hours=hours)
+    await shop.work()
+    found = await shop.settings()
+    assert (found.state, found.reason) == (RechargeState.SUSPENDED, "declines")
+    assert [row["state"] for row in await shop.attempts()] == ["failed"] * 3
+    assert await shop.captures() == []
+
+
+async def test_another_card_ends_a_suspension_for_declines(shop: Shop) -> None:
+    await test_a_soft_decline_waits_longer_each_time_and_the_third_suspends(shop)
+    async with shop.pool.acquire() as connection, connection.transaction():
+        assert await service.card_kept(connection, shop.owner.id)
+    found = await shop.settings()
+    assert (found.state, found.declines_in_row, found.not_before) == ("active", 0, None)
+
+
+async def test_a_declined_payment_can_never_be_paid_later(shop: Shop) -> None:
+    await shop.save_card("pm_card_chargeCustomerFail")
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await shop.work()
+    intent_id = (await shop.attempt())["payment_intent_id"]
+    intent = await shop.client.v1.payment_intents.retrieve_async(intent_id)
+    assert intent.status == "canceled"
+
+
+async def test_a_card_that_asks_for_the_customer_pauses_and_resumes_once_paid(shop: Shop) -> None:
+    await shop.save_card("pm_card_authenticationRequired")
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await shop.work()
+    attempt = await shop.attempt()
+    assert attempt["state"] == "requires_action"
+    assert (await shop.settings()).state is RechargeState.PAUSED_REQUIRES_ACTION
+    await post(shop.pool, usage(shop.owner, 1))
+    assert len(await shop.attempts()) == 1
+    assert await balance(shop.pool) == 6
+
+    answer = await shop.charger.charges.confirm_with_customer(
+        attempt["payment_intent_id"], attempt["payment_method_id"], return_url="https://a.test/"
+    )
+    assert not isinstance(answer, Unknown)
+    async with aiohttp.ClientSession() as session:
+        base = shop.client._requestor.base_addresses["api"]  # noqa: SLF001 - where the stand-in is
+        url = f"{base}/_sim/payment_intents/{attempt['payment_intent_id']}/authenticate"
+        async with session.post(url, json={"passed": True}) as passed:
+            assert passed.status == 200
+    await shop.work()
+    assert (await shop.attempt())["state"] == "succeeded"
+    assert (await shop.settings()).state is RechargeState.ACTIVE
+    assert await balance(shop.pool) == 26
+    assert await shop.captures() == [2000]
+
+
+async def test_a_link_that_nobody_follows_ends_the_attempt_and_suspends(shop: Shop) -> None:
+    await shop.save_card("pm_card_authenticationRequired")
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await shop.work()
+    shop.clock.now += timedelta(hours=24)
+    await shop.work()
+    assert (await shop.attempt())["state"] == "canceled"
+    found = await shop.settings()
+    assert (found.state, found.reason) == (RechargeState.SUSPENDED, "authentication_expired")
+    intent_id = (await shop.attempt())["payment_intent_id"]
+    assert (await shop.client.v1.payment_intents.retrieve_async(intent_id)).status == "canceled"
+
+
+async def test_what_is_in_flight_counts_against_the_monthly_cap(shop: Shop) -> None:
+    await shop.save_card()
+    await shop.agree(replace(TOP, monthly_cap=Decimal(50)))
+    await post(shop.pool, grant(shop.owner, 12))
+    for _ in range(3):
+        await post(shop.pool, usage(shop.owner, 20, may_overdraw=True))
+        await shop.work()
+    assert await shop.captures() == [2000, 2000]
+    found = await shop.settings()
+    assert (found.state, found.reason) == (RechargeState.SUSPENDED, "cap")
+    assert found.suspended_until is not None
+    async with shop.pool.acquire() as connection, connection.transaction():
+        await service.tick(connection, now=found.suspended_until)
+    assert (await shop.settings()).state is RechargeState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("rule", "field_name"),
+    [
+        (replace(TOP, amount=Decimal("0.10")), "amount"),
+        (replace(TOP, amount=Decimal(2_000_000)), "amount"),
+        (replace(TOP, amount=Decimal("20.001")), "amount"),
+        (replace(TOP, amount=None), "amount"),
+        (replace(TOP, target=Decimal(30)), "amount"),
+        (replace(TOP, amount=None, target=Decimal(5)), "target"),
+        (replace(TOP, monthly_cap=Decimal(10)), "amount"),
+        (replace(TOP, threshold=Decimal(-1)), "threshold"),
+        (Rule(), "threshold"),
+    ],
+)
+async def test_a_rule_that_could_never_charge_is_refused_when_it_is_saved(
+    shop: Shop, rule: Rule, field_name: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        await shop.agree(rule)
+    assert refused.value.errors
+    assert refused.value.errors[0]["loc"] == ["body", field_name]
+
+
+class Losing:
+    """Stripe whose answers to some requests are lost after the act."""
+
+    def __init__(self, real: Charges, lost: Sequence[str]) -> None:
+        self._real = real
+        self._lost = list(lost)
+
+    def __getattr__(self, name: str) -> Any:
+        act = getattr(self._real, name)
+
+        async def asked(*args: Any, **named: Any) -> Answer:
+            answer: Answer = await act(*args, **named)
+            if name in self._lost:
+                self._lost.remove(name)
+                return Unknown("the answer was lost")
+            return answer
+
+        return asked
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [["create"], ["confirm"], ["confirm", "retrieve"], ["create", "create", "confirm", "retrieve"]],
+)
+async def test_a_lost_answer_is_settled_by_asking_and_charges_once(
+    shop: Shop, lost: list[str]
+) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    losing: Any = Losing(shop.charger.charges, lost)
+    shop.charger = replace(shop.charger, charges=losing)
+    for _ in range(len(lost)):
+        await shop.work()
+        assert (await shop.attempt())["state"] == "unknown"
+    await shop.work()
+    assert (await shop.attempt())["state"] == "succeeded"
+    assert await shop.captures() == [2000]
+    assert await balance(shop.pool) == 27
+
+
+class Dying(Exception):  # noqa: N818 - a death, not an error
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("step", ["create", "confirm"])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_worker_that_dies_around_a_request_is_taken_over(
+    shop: Shop, step: str, when: str
+) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+
+    class Killed(Losing):
+        def __getattr__(self, name: str) -> Any:
+            act = getattr(self._real, name)
+
+            async def asked(*args: Any, **named: Any) -> Answer:
+                if name == step and when == "after":
+                    await act(*args, **named)
+                if name == step:
+                    raise Dying
+                answer: Answer = await act(*args, **named)
+                return answer
+
+            return asked
+
+    dying: Any = Killed(shop.charger.charges, ())
+    await replace(shop.charger, charges=dying).work()
+    assert (await shop.attempt())["state"] == "charging"
+    await shop.work()
+    assert (await shop.attempt())["state"] == "succeeded"
+    assert await shop.captures() == [2000]
+    assert await balance(shop.pool) == 27
+
+
+async def test_a_worker_that_lost_its_lease_commits_nothing(shop: Shop) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+
+    class Slow(Losing):
+        async def confirm(self, *args: Any, **named: Any) -> Answer:
+            answer = await self._real.confirm(*args, **named)
+            await shop.work()  # another worker takes over meanwhile, and settles
+            return answer
+
+    slow: Any = Slow(shop.charger.charges, ())
+    await replace(shop.charger, charges=slow).work()
+    assert (await shop.attempt())["state"] == "succeeded"
+    assert await shop.captures() == [2000]
+    assert await balance(shop.pool) == 27
+
+
+async def test_a_schedule_that_is_due_charges_once_on_two_workers(shop: Shop) -> None:
+    await shop.save_card()
+    await shop.agree(Rule(schedule=Schedule.MONTHLY, schedule_day=31, schedule_amount=Decimal(30)))
+    await post(shop.pool, grant(shop.owner, 12))
+    due = (await shop.settings()).next_run_at
+    assert due is not None
+    shop.clock.now = due + timedelta(days=2)
+
+    async def tick() -> None:
+        async with shop.pool.acquire() as connection, connection.transaction():
+            await service.tick(connection, now=shop.clock.now)
+
+    await asyncio.gather(tick(), tick())
+    await asyncio.gather(shop.charger.work(), shop.charger.work())
+    await tick()
+    await shop.charger.work()
+    assert await shop.captures() == [3000]
+    after = (await shop.settings()).next_run_at
+    assert after is not None
+    assert after > shop.clock.now
+
+
+async def test_the_charge_of_one_organization_never_waits_for_another(
+    shop: Shop, pool: Pool
+) -> None:
+    other = await create_organization(pool, "other")
+    for owner in (shop.owner, other):
+        mine = replace(shop, owner=owner)
+        await mine.save_card()
+        await mine.agree()
+        await post(pool, grant(owner, 12))
+        await post(pool, usage(owner, 5))
+    await shop.charger.work()
+    states = await pool.fetch("SELECT state FROM recharge_attempts")
+    assert [row["state"] for row in states] == ["succeeded", "succeeded"]
