@@ -1,8 +1,9 @@
-"""Settles what has expired, on a clock: grants and holds of organizations that nobody posts to."""
+"""Settles what has expired, on a clock, and tells of what soon will."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,6 +36,7 @@ class Expirer:
         while not stop.is_set():
             try:
                 await self.settle()
+                await self.tell()
             except UNAVAILABLE as error:
                 log.warning("expirer.database_unavailable", error=repr(error))
             try:
@@ -52,3 +54,8 @@ class Expirer:
                 return settled
             settled += count
             log.info("expirer.settled", organizations=count)
+
+    async def tell(self) -> int:
+        """Announce what will expire soon; return how many grants that were."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            return await ledger.tell_expiring(connection, now=datetime.now(UTC))

@@ -522,6 +522,77 @@ BEGIN
 END
 $$;
 
+-- Tells the customer's app that a balance has fallen below what counts as low, or to nothing: once for each
+-- time it does.
+CREATE OR REPLACE FUNCTION ledger_tell_balance(
+    p_account accounts,
+    p_before numeric,
+    p_cause uuid,
+    p_now timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_type text := CASE
+        WHEN p_account.balance <= 0 AND p_before > 0 THEN 'credits.depleted'
+        WHEN p_account.balance < p_account.low_below AND p_before >= p_account.low_below
+            THEN 'credits.low'
+    END;
+BEGIN
+    IF v_type IS NOT NULL THEN
+        PERFORM announce(
+            p_account.organization_id,
+            md5(v_type || p_cause)::uuid,
+            v_type,
+            jsonb_build_object('balance', p_account.balance, 'threshold', p_account.low_below),
+            p_now
+        );
+    END IF;
+END
+$$;
+
+-- Tells of grants that will expire soon, each once; returns how many there were. Takes no account's lock.
+CREATE OR REPLACE FUNCTION ledger_tell_expiring(
+    p_now timestamptz,
+    p_within interval,
+    p_grants_max integer
+) RETURNS bigint LANGUAGE sql AS $$
+    WITH soon AS (
+        SELECT
+            g.organization_id,
+            g.id
+        FROM credit_grants AS g
+        WHERE
+            NOT g.spent
+            AND g.expires_at > p_now
+            AND g.expires_at <= p_now + p_within
+            AND g.expiry_told_at IS NULL
+        ORDER BY g.expires_at
+        LIMIT p_grants_max
+        FOR UPDATE SKIP LOCKED
+    ),
+
+    told AS (
+        UPDATE credit_grants AS g
+        SET expiry_told_at = p_now
+        FROM soon AS s
+        WHERE g.organization_id = s.organization_id AND g.id = s.id
+        RETURNING
+            g.organization_id,
+            g.id,
+            g.remaining,
+            g.expires_at
+    )
+
+    SELECT count(*)
+    FROM told AS t
+    CROSS JOIN LATERAL announce(
+        t.organization_id,
+        md5('credits.expiring' || t.id)::uuid,
+        'credits.expiring',
+        jsonb_build_object('grantId', t.id, 'amount', t.remaining, 'expiresAt', t.expires_at),
+        p_now
+    )
+$$;
+
 -- Writes what a run of postings came to: the rows, the usage totals, the account, and the recharge that
 -- these debits armed, under the id of the last of them.
 CREATE OR REPLACE FUNCTION ledger_write(
@@ -567,6 +638,15 @@ BEGIN
         updated_at = p_now
     WHERE a.organization_id = p_account.organization_id;
 
+    IF cardinality(p_rows) > 0 THEN
+        PERFORM ledger_tell_balance(
+            p_account,
+            p_rows[1].balance_after - p_rows[1].amount,
+            p_rows[cardinality(p_rows)].id,
+            p_now
+        );
+    END IF;
+
     IF p_account.balance < p_account.recharge_below AND cardinality(p_rows) > 0 THEN
         INSERT INTO recharge_attempts (organization_id, id, created_at)
         VALUES (p_account.organization_id, p_rows[cardinality(p_rows)].id, p_now)
@@ -578,8 +658,8 @@ END
 $$;
 
 -- The organizations for which a batch holds only plain debits, all of them together within the burning
--- grant and the limit: what each comes to is known without deciding row by row, if its key is new. The
--- accounts are locked already.
+-- grant and the limit, and with nothing else to set off: what each comes to is known without deciding row
+-- by row, if its key is new. The accounts are locked already.
 CREATE OR REPLACE FUNCTION ledger_plain_organizations(
     p_postings ledger_posting [],
     p_now timestamptz
@@ -615,7 +695,11 @@ BEGIN
         AND (a.next_due_at <= p_now) IS NOT TRUE
         AND a.burning_grant_id = lot.id
         AND s.burn < lot.remaining
-        AND a.balance - a.held - s.burn >= -a.overdraft_limit;
+        AND a.balance - a.held - s.burn >= -a.overdraft_limit
+        -- What arms a recharge or is to be told goes the other way.
+        AND (a.balance - s.burn < a.recharge_below) IS NOT TRUE
+        AND (a.balance - s.burn < a.low_below AND a.balance >= a.low_below) IS NOT TRUE
+        AND a.balance > s.burn;
     RETURN v_plain;
 END
 $$;
@@ -782,20 +866,6 @@ BEGIN
             updated_at = r.created_at
         FROM posted AS r
         WHERE r.is_last AND a.organization_id = r.organization_id
-        RETURNING a.organization_id, r.id, a.balance, a.recharge_below, a.updated_at
-    ),
-
-    armed AS (
-        INSERT INTO recharge_attempts (organization_id, id, created_at)
-        SELECT
-            h.organization_id,
-            h.id,
-            h.updated_at
-        FROM heads AS h
-        WHERE h.balance < h.recharge_below
-        ON CONFLICT (organization_id)
-        WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
-        DO NOTHING
     )
 
     SELECT

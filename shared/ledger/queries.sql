@@ -191,6 +191,10 @@ WHERE next_due_at <= now()
 ORDER BY next_due_at
 LIMIT $1;
 
+-- name: tell_expiring
+-- Tell of grants that will expire soon, each once.
+SELECT ledger_tell_expiring($1, $2::interval, $3);
+
 -- name: grants
 -- An organization's grants, newest first, before a given seq.
 SELECT *

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS_MAX = 500
 FLUSHES_AT_ONCE_MAX = 2
+EXPIRY_NOTICE = timedelta(days=7)
 
 
 async def post(
@@ -106,6 +107,11 @@ async def settle_due(connection: Connection, *, organizations_max: int = 200) ->
     if due:
         await store.settle_due(connection, due)
     return len(due)
+
+
+async def tell_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:
+    """Announce the grants that expire within a week, each once; return how many there were."""
+    return await store.tell_expiring(connection, now, EXPIRY_NOTICE, grants_max=grants_max)
 
 
 async def hold(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -172,6 +172,14 @@ async def uses(
     """Return what a grant paid for, oldest first."""
     rows = await connection.fetch(QUERIES.uses, organization_id, grant_id, limit)
     return [Use(**row) for row in rows]
+
+
+async def tell_expiring(
+    connection: Connection, now: datetime, within: timedelta, *, grants_max: int
+) -> int:
+    """Tell of grants that will expire soon, each once; return how many there were."""
+    count: int = await connection.fetchval(QUERIES.tell_expiring, now, within, grants_max)
+    return count
 
 
 async def due(connection: Connection, *, limit: int) -> list[UUID]:
