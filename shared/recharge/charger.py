@@ -267,7 +267,6 @@ class Charger:
                 raise CreditRefusedError(f"{intent.id}: {result.status} {result.error or ''}")
             _fence(await store.settle(connection, attempt, token, AttemptState.SUCCEEDED, now=now))
             await store.record_success(connection, attempt.organization_id, now)
-            await store.unpause(connection, attempt.organization_id)
             await self._announce(
                 connection, attempt, MessageType.RECHARGE_SUCCEEDED, {"paymentIntentId": intent.id}
             )

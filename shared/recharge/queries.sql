@@ -237,14 +237,29 @@ FROM resumed AS r
 WHERE a.organization_id = r.organization_id;
 
 -- name: record_success
--- A success clears the declines; the next charge waits for the pause.
-UPDATE auto_recharges
-SET
-    declines_in_row = 0,
-    declined_fingerprint = NULL,
-    not_before = $2::timestamptz + make_interval(secs => pause_seconds_min),
-    updated_at = now()
-WHERE organization_id = $1;
+-- A success clears the declines and what the customer was to do; the next charge waits for the pause.
+WITH cleared AS (
+    UPDATE auto_recharges
+    SET
+        state = CASE state WHEN 'paused_requires_action' THEN 'active' ELSE state END,
+        declines_in_row = 0,
+        declined_fingerprint = NULL,
+        not_before = $2::timestamptz + make_interval(secs => pause_seconds_min),
+        updated_at = now()
+    WHERE organization_id = $1
+    RETURNING
+        organization_id,
+        state,
+        threshold
+)
+
+UPDATE accounts AS a
+SET recharge_below = c.threshold
+FROM cleared AS c
+WHERE
+    a.organization_id = c.organization_id
+    AND c.state = 'active'
+    AND a.recharge_below IS DISTINCT FROM c.threshold;
 
 -- name: record_decline
 -- Count a decline, and wait after it.

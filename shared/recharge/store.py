@@ -195,7 +195,7 @@ async def unpause(connection: Connection, organization_id: UUID) -> None:
 
 
 async def record_success(connection: Connection, organization_id: UUID, now: datetime) -> None:
-    """Clear the declines and begin the pause."""
+    """Clear the declines and what the customer was to do; begin the pause."""
     await connection.execute(QUERIES.record_success, organization_id, now)
 
 
