@@ -92,7 +92,8 @@ def _session(
         "client_reference_id": str(organization.id),
         "metadata": metadata,
         # The payment's own events must say whose it is, since they may come before the session's.
-        "payment_intent_data": {"metadata": metadata},
+        # The card is kept, so that a recharge can charge it; Stripe tells the buyer so.
+        "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
         "success_url": success_url,
         "cancel_url": cancel_url,
         **buyer,
