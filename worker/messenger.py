@@ -85,10 +85,15 @@ class Messenger:
         """
         taken = 0
         while True:
+            idle = (
+                not self._under_way
+            )  # an attempt that ends during a claim was still counted by it
             if not self._stopping:
                 taken += await self._start_due()
             if not self._under_way:
-                return taken
+                if idle or self._stopping:
+                    return taken
+                continue
             await asyncio.wait(
                 self._under_way,
                 timeout=self._interval_seconds,

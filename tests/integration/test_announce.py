@@ -12,11 +12,14 @@ import asyncpg
 import pytest
 
 from migrations.runner import migrate, status
+from migrations.script import SQL
 from shared.errors import AlreadyExistsError, ValidationError
 from shared.notifications import service
 from shared.notifications.model import Message, MessageType
 from shared.organizations.model import Organization
 from tests.fixtures.servers import execute
+
+FIRST_SCHEMA = SQL / "0001_first_ledger_and_inbox.sql"
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -241,13 +244,17 @@ async def test_the_database_refuses_a_row_that_makes_no_sense(
 
 async def test_a_database_from_before_gets_tables_and_functions(database_url: str) -> None:
     """The file of the ledger's functions was known by its bare name once."""
-    await execute(database_url, "DROP TABLE outbound_messages, webhook_endpoints")
-    await execute(database_url, "DROP FUNCTION announce")
-    await execute(database_url, "UPDATE alembic_version SET version_num = '0001'")
+    await execute(database_url, "DROP SCHEMA public CASCADE")
+    await execute(database_url, "CREATE SCHEMA public")
+    await execute(database_url, FIRST_SCHEMA.read_text(encoding="utf-8"))
     await execute(
-        database_url, "UPDATE schema_functions SET file = 'functions.sql' WHERE file LIKE 'l%'"
+        database_url,
+        "CREATE TABLE alembic_version (version_num text PRIMARY KEY);"
+        "INSERT INTO alembic_version VALUES ('0001');"
+        "CREATE TABLE schema_functions (file text PRIMARY KEY, sha256 text NOT NULL,"
+        " applied_at timestamptz NOT NULL DEFAULT now());"
+        "INSERT INTO schema_functions VALUES ('functions.sql', 'of the first release')",
     )
-    await execute(database_url, "DELETE FROM schema_functions WHERE file LIKE 'n%'")
     assert not (await status(database_url))["upToDate"]
     await migrate(database_url)
     assert (await status(database_url))["upToDate"]
