@@ -13,6 +13,9 @@ POST /_sim/payment_intents/{pi}/authenticate {"passed"?: true} -> the PaymentInt
 POST /_sim/payment_intents/{pi}/settle     {"succeeded"?: true|false} -> the PaymentIntent: ends one
                                            in `processing` (bank accounts); the test account
                                            decides if nothing is said.
+POST /_sim/payment_methods/{pm}/card       {"card"} -> the payment method: a saved card answers
+                                           charges like that test card from now on, as when its
+                                           money runs out or it is reported lost.
 POST /_sim/charges/{ch}/dispute            {"reason"?: "fraudulent"} -> the dispute
 POST /_sim/clock/advance                   {"seconds"} -> {"now"}
 GET  /_sim/deliveries                      -> {"data": [{event, type, endpoint, state, due,
@@ -30,7 +33,15 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sandbox.stripe import aftermath, errors, events, objects, settlement, webhooks
+from sandbox.stripe import (
+    aftermath,
+    errors,
+    events,
+    objects,
+    payment_methods,
+    settlement,
+    webhooks,
+)
 from sandbox.stripe.pages import Pages
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
@@ -53,6 +64,7 @@ def add_control(app: web.Application, simulator: Simulator) -> None:
         ("POST", "/_sim/checkout/{id}/pay", control.pay),
         ("POST", "/_sim/payment_intents/{id}/authenticate", control.authenticate),
         ("POST", "/_sim/payment_intents/{id}/settle", control.settle),
+        ("POST", "/_sim/payment_methods/{id}/card", control.change_card),
         ("POST", "/_sim/charges/{id}/dispute", control.dispute),
         ("POST", "/_sim/clock/advance", control.advance_clock),
         ("GET", "/_sim/deliveries", control.deliveries),
@@ -134,6 +146,14 @@ class Control:
             call = self._simulator.call()
             succeeded = given.get("succeeded")
             return settlement.settle(call, request.match_info["id"], succeeded=succeeded)
+
+    async def change_card(self, given: Json, request: web.Request) -> Json:
+        """Let a saved card behave as another test card."""
+        number = _needed(given, "card", str)
+        with self._simulator.committed():
+            return payment_methods.become(
+                self._simulator.call(), request.match_info["id"], "".join(number.split())
+            )
 
     async def dispute(self, given: Json, request: web.Request) -> Json:
         """Let the cardholder dispute a charge."""

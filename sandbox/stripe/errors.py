@@ -116,6 +116,7 @@ def card_error(decline: Decline, **objects: Any) -> ApiError:
     extra = {
         "decline_code": decline.decline_code,
         "advice_code": decline.advice_code,
+        "network_advice_code": decline.network_advice_code,
         "network_decline_code": decline.network_decline_code,
         **objects,
     }
