@@ -13,6 +13,7 @@ from sandbox.stripe.clock import Clock
 from sandbox.stripe.control import add_control
 from sandbox.stripe.idempotency import Keys
 from sandbox.stripe.ids import Ids
+from sandbox.stripe.injector import injecting
 from sandbox.stripe.pages import add_pages
 from sandbox.stripe.routes import ROUTES
 from sandbox.stripe.simulator import REQUESTS_REMEMBERED, Simulator
@@ -52,10 +53,10 @@ def build_simulator(
 def build_app(simulator: Simulator) -> web.Application:
     """Make the application.
 
-    A fault injector belongs into the list of middlewares, behind `name_server`: it wraps the whole
-    answer there, so what it loses, delays or breaks has happened and is remembered, as with Stripe.
+    The fault injector comes behind `name_server`: it wraps the whole answer there, so what it loses
+    or breaks has happened and is remembered, as with Stripe.
     """
-    app = web.Application(middlewares=[name_server])
+    app = web.Application(middlewares=[name_server, injecting(simulator)])
     for route in ROUTES:
         app.router.add_route(route.method, route.path, partial(api.serve, simulator, route))
     add_pages(app, simulator)

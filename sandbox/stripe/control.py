@@ -21,8 +21,34 @@ POST /_sim/clock/advance                   {"seconds"} -> {"now"}
 GET  /_sim/deliveries                      -> {"data": [{event, type, endpoint, state, due,
                                            attempts: [{number, at, status, error}]}]}
 POST /_sim/deliveries/flush                -> {"pending": n} once nothing is due or under way
+POST /_sim/deliveries/pause                {"paused"?: true|false} -> {"paused"}: nothing is sent
+                                           until `false`; what piles up is what `shuffled` shuffles.
 GET  /_sim/requests                        -> {"data": [{id, method, path, status, idempotency_key,
-                                           replayed, created}]}, the last 1,000, oldest first
+                                           replayed, fault, created}]}, the last 1,000, oldest
+                                           first. `status` is that of the act, whatever a fault
+                                           made of its answer; `refused` ones are not in it.
+POST /_sim/faults                          {"method"?, "path", "fault", "times"?: 1, "skip"?: 0,
+                                           "seconds"?: 0, "retry_after"?} or {"event", "fault",
+                                           "times"?, "skip"?, "seed"?: 0} -> {id, …, skipped, used}
+GET  /_sim/faults                          -> {"data": [{id, …, skipped, used}]}, oldest first
+DELETE /_sim/faults                        -> {"data": []}: no further faults
+
+In a fault's `path` a `*` stands for one segment and `**` for any number; in `event` a `*` for any
+text. The oldest fault that means a request or event and is not used up befalls it, no other.
+Kinds on API answers:
+`answer_lost`      performed and remembered, the connection closed without an answer
+`cut_mid_body`     performed and remembered; headers and half of the body, then closed
+`error_500_after`  performed and remembered, answered 500; the same key then gets the true answer
+`error_500`, `rate_limited` (429, `Retry-After` if given), `conflict_409` (idempotency_key_in_use)
+                   nothing performed, nothing remembered
+`slow`             performed, then waits `seconds` of real time, its idempotency key in use
+`refused`          the connection closed before the act
+Kinds on webhooks:
+`webhook_first`    the API answer that made the event waits until its webhook was sent and answered
+`duplicated`       sent twice
+`shuffled`         pending ones are sent one by one, in an order that `seed` decides
+`dropped`          in `/v1/events`, never sent
+`never_generated`  not in `/v1/events` either
 
 A body that is no JSON object, or lacks what is needed, is answered 400 in Stripe's error shape.
 """
@@ -37,6 +63,7 @@ from sandbox.stripe import (
     aftermath,
     errors,
     events,
+    faults,
     objects,
     payment_methods,
     settlement,
@@ -69,7 +96,11 @@ def add_control(app: web.Application, simulator: Simulator) -> None:
         ("POST", "/_sim/clock/advance", control.advance_clock),
         ("GET", "/_sim/deliveries", control.deliveries),
         ("POST", "/_sim/deliveries/flush", control.flush),
+        ("POST", "/_sim/deliveries/pause", control.pause),
         ("GET", "/_sim/requests", control.requests),
+        ("POST", "/_sim/faults", control.add_fault),
+        ("GET", "/_sim/faults", control.faults),
+        ("DELETE", "/_sim/faults", control.clear_faults),
     ):
         app.router.add_route(method, path, control.answering(act))
 
@@ -184,6 +215,25 @@ class Control:
     async def requests(self, _given: Json, _request: web.Request) -> Json:
         """List the last API requests."""
         return {"data": list(self._simulator.requests)}
+
+    async def pause(self, given: Json, _request: web.Request) -> Json:
+        """Hold deliveries back, or let them go."""
+        paused = bool(given.get("paused", True))
+        self._simulator.deliverer.pause(paused=paused)
+        return {"paused": paused}
+
+    async def add_fault(self, given: Json, _request: web.Request) -> Json:
+        """Let something go wrong."""
+        return faults.add(self._simulator.store, self._simulator.ids, given)
+
+    async def faults(self, _given: Json, _request: web.Request) -> Json:
+        """List what was asked to go wrong."""
+        return {"data": faults.list_all(self._simulator.store)}
+
+    async def clear_faults(self, _given: Json, _request: web.Request) -> Json:
+        """Let nothing go wrong any more."""
+        faults.clear(self._simulator.store)
+        return {"data": []}
 
     def _existing(self, object_id: str) -> Json:
         found = self._simulator.store.get(object_id)
