@@ -10,6 +10,7 @@ POST /_sim/checkout/{cs_id}/pay            {"card"?: "4242…", "email"?, "authe
                                            body. A 3-D Secure card leaves the session open unless
                                            `authenticate` answers the challenge.
 POST /_sim/payment_intents/{pi}/authenticate {"passed"?: true} -> the PaymentIntent, or the error
+POST /_sim/setup_intents/{seti}/authenticate {"passed"?: true} -> the SetupIntent, or the error
 POST /_sim/payment_intents/{pi}/settle     {"succeeded"?: true|false} -> the PaymentIntent: ends one
                                            in `processing` (bank accounts); the test account
                                            decides if nothing is said.
@@ -90,6 +91,7 @@ def add_control(app: web.Application, simulator: Simulator) -> None:
         ("POST", "/_sim/events", control.inject_event),
         ("POST", "/_sim/checkout/{id}/pay", control.pay),
         ("POST", "/_sim/payment_intents/{id}/authenticate", control.authenticate),
+        ("POST", "/_sim/setup_intents/{id}/authenticate", control.authenticate),
         ("POST", "/_sim/payment_intents/{id}/settle", control.settle),
         ("POST", "/_sim/payment_methods/{id}/card", control.change_card),
         ("POST", "/_sim/charges/{id}/dispute", control.dispute),

@@ -7,7 +7,7 @@ from string import Template
 
 from aiohttp import web
 
-from sandbox.stripe import cards, checkout_payment, errors
+from sandbox.stripe import cards, checkout_payment, errors, setup_attempts
 from sandbox.stripe.currencies import shown
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
@@ -60,10 +60,12 @@ class Pages:
 
     async def show_challenge(self, request: web.Request) -> web.Response:
         """GET /authenticate/{id}: the issuer's 3-D Secure page."""
-        intent = self._load("payment_intent", request.match_info["id"])
-        if intent is None or intent["status"] != "requires_action":
+        intent = self._intent(request.match_info["id"])
+        if intent.get("status") != "requires_action":
             return _message("Nothing to do", "This payment waits for no authentication.", 404)
-        amount = escape(shown(intent["amount"], intent["currency"]))
+        amount = "Save your card"
+        if intent["object"] == "payment_intent":
+            amount = escape(shown(intent["amount"], intent["currency"]))
         return _page(
             "3-D Secure",
             f'<h1>Your bank asks: is this you?</h1><p class="amount">{amount}</p>'
@@ -81,23 +83,22 @@ class Pages:
         except errors.ApiError as error:
             if error.status == 404:  # noqa: PLR2004  # not found, as HTTP names it
                 return _message("Nothing here", str(error), error.status)
-        intent = self._load("payment_intent", intent_id) or {}
+        intent = self._intent(intent_id)
         address = checkout_payment.way_back(self._simulator.call(), intent)
         if address is not None:
             raise web.HTTPSeeOther(address)
         if intent["status"] == "succeeded":
-            return _message("Authenticated", "The payment went through. You can close this page.")
-        reason = (intent["last_payment_error"] or {}).get(
-            "message", "The payment did not go through."
-        )
-        return _message("Not paid", reason, 402)
+            return _message("Authenticated", "That went through. You can close this page.")
+        why = intent.get("last_payment_error") or intent.get("last_setup_error") or {}
+        return _message("Refused", why.get("message", "That did not go through."), 402)
 
     def authenticate(self, intent_id: str, *, passed: bool) -> Json:
         """Answer a challenge in one transaction; raises `ApiError` when the payment fails."""
         with self._simulator.committed():
-            return checkout_payment.answer_challenge(
-                self._simulator.call(), intent_id, passed=passed
-            )
+            call = self._simulator.call()
+            if self._load("setup_intent", intent_id) is not None:
+                return setup_attempts.answer(call, intent_id, passed=passed)
+            return checkout_payment.answer_challenge(call, intent_id, passed=passed)
 
     async def show_receipt(self, request: web.Request) -> web.Response:
         """GET /receipts/{charge} and /invoices/{invoice}."""
@@ -156,6 +157,11 @@ class Pages:
         error = (intent or {}).get("last_payment_error") or {}
         message: str | None = error.get("message")
         return message
+
+    def _intent(self, intent_id: str) -> Json:
+        """Read a PaymentIntent or SetupIntent; nothing at all if it is neither."""
+        found = self._load("payment_intent", intent_id) or self._load("setup_intent", intent_id)
+        return found or {}
 
     def _load(self, kind: str, object_id: str) -> Json | None:
         found = self._simulator.store.get(object_id)

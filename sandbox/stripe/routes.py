@@ -14,6 +14,7 @@ from sandbox.stripe import (
     payment_intents,
     payment_methods,
     refunds,
+    setup_intents,
     webhook_endpoints,
 )
 from sandbox.stripe.params import Kind, Shape
@@ -89,6 +90,11 @@ ROUTES: Final = (
         payment_intents.capture,
         payment_intents.CAPTURE,
     ),
+    Route("POST", "/v1/setup_intents", setup_intents.create, setup_intents.CREATE),
+    Route("GET", "/v1/setup_intents", setup_intents.list_all, setup_intents.LIST),
+    Route("GET", "/v1/setup_intents/{id}", setup_intents.retrieve),
+    Route("POST", "/v1/setup_intents/{id}/confirm", setup_intents.confirm, setup_intents.CONFIRM),
+    Route("POST", "/v1/setup_intents/{id}/cancel", setup_intents.cancel, setup_intents.CANCEL),
     Route("GET", "/v1/charges", charges.list_all, charges.LIST),
     Route("GET", "/v1/charges/{id}", charges.retrieve),
     Route("POST", "/v1/charges/{id}", charges.update, charges.UPDATE),
