@@ -17,7 +17,15 @@ POST /_sim/payment_intents/{pi}/settle     {"succeeded"?: true|false} -> the Pay
 POST /_sim/payment_methods/{pm}/card       {"card"} -> the payment method: a saved card answers
                                            charges like that test card from now on, as when its
                                            money runs out or it is reported lost.
-POST /_sim/charges/{ch}/dispute            {"reason"?: "fraudulent"} -> the dispute
+POST /_sim/charges/{ch}/dispute            {"reason"?: "fraudulent", "amount"?, "inquiry"?: false}
+                                           -> the dispute; its money is withdrawn at once unless
+                                           it is an inquiry.
+POST /_sim/disputes/{dp}/escalate          -> the dispute: an inquiry becomes a chargeback and its
+                                           money is withdrawn.
+POST /_sim/disputes/{dp}/close             {"outcome": "won"|"lost"} -> the dispute; a won one gets
+                                           its money back, an inquiry ends as `warning_closed`.
+POST /_sim/charges/{ch}/early_fraud_warning {"fraud_type"?: "made_with_stolen_card"} -> the warning
+POST /_sim/refunds/{re}/fail               {"reason"?: "expired_or_canceled_card"} -> the refund
 POST /_sim/clock/advance                   {"seconds"} -> {"now"}
 GET  /_sim/deliveries                      -> {"data": [{event, type, endpoint, state, due,
                                            attempts: [{number, at, status, error}]}]}
@@ -62,11 +70,13 @@ from aiohttp import web
 
 from sandbox.stripe import (
     aftermath,
+    disputes,
     errors,
     events,
     faults,
     objects,
     payment_methods,
+    refunds,
     settlement,
     webhooks,
 )
@@ -95,6 +105,10 @@ def add_control(app: web.Application, simulator: Simulator) -> None:
         ("POST", "/_sim/payment_intents/{id}/settle", control.settle),
         ("POST", "/_sim/payment_methods/{id}/card", control.change_card),
         ("POST", "/_sim/charges/{id}/dispute", control.dispute),
+        ("POST", "/_sim/charges/{id}/early_fraud_warning", control.warn),
+        ("POST", "/_sim/disputes/{id}/escalate", control.escalate),
+        ("POST", "/_sim/disputes/{id}/close", control.close_dispute),
+        ("POST", "/_sim/refunds/{id}/fail", control.fail_refund),
         ("POST", "/_sim/clock/advance", control.advance_clock),
         ("GET", "/_sim/deliveries", control.deliveries),
         ("POST", "/_sim/deliveries/flush", control.flush),
@@ -193,7 +207,40 @@ class Control:
         with self._simulator.committed():
             call = self._simulator.call()
             charge = call.load("charge", request.match_info["id"])
-            return aftermath.dispute(call, charge, given.get("reason", "fraudulent"))
+            return aftermath.dispute(
+                call,
+                charge,
+                given.get("reason", "fraudulent"),
+                amount=given.get("amount"),
+                inquiry=bool(given.get("inquiry")),
+            )
+
+    async def escalate(self, _given: Json, request: web.Request) -> Json:
+        """Let an inquiry become a chargeback."""
+        with self._simulator.committed():
+            return aftermath.escalate(self._simulator.call(), request.match_info["id"])
+
+    async def close_dispute(self, given: Json, request: web.Request) -> Json:
+        """Let the bank decide a dispute."""
+        outcome = _needed(given, "outcome", str)
+        if outcome not in {"won", "lost"}:
+            raise errors.malformed("Invalid outcome: must be one of won, or lost", param="outcome")
+        with self._simulator.committed():
+            call = self._simulator.call()
+            return disputes.decide(call, request.match_info["id"], won=outcome == "won")
+
+    async def warn(self, given: Json, request: web.Request) -> Json:
+        """Let the issuer suspect fraud."""
+        with self._simulator.committed():
+            call = self._simulator.call()
+            charge = call.load("charge", request.match_info["id"])
+            return aftermath.warn(call, charge, given.get("fraud_type", "made_with_stolen_card"))
+
+    async def fail_refund(self, given: Json, request: web.Request) -> Json:
+        """Let a refund come back."""
+        reason = given.get("reason", "expired_or_canceled_card")
+        with self._simulator.committed():
+            return refunds.fail(self._simulator.call(), request.match_info["id"], reason)
 
     async def advance_clock(self, given: Json, _request: web.Request) -> Json:
         """Move the simulator's clock; what becomes due is delivered and expired."""

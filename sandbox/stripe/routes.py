@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sandbox.stripe import (
+    aftermath,
     charges,
     checkout,
     customers,
@@ -107,6 +108,10 @@ ROUTES: Final = (
     Route("GET", "/v1/disputes/{id}", disputes.retrieve),
     Route("POST", "/v1/disputes/{id}", disputes.update, disputes.UPDATE),
     Route("POST", "/v1/disputes/{id}/close", disputes.close),
+    Route(
+        "GET", "/v1/radar/early_fraud_warnings", aftermath.list_warnings, aftermath.LIST_WARNINGS
+    ),
+    Route("GET", "/v1/radar/early_fraud_warnings/{id}", aftermath.retrieve_warning),
     Route(
         "POST", "/v1/checkout/sessions", checkout.create, checkout.CREATE, ("mode", "success_url")
     ),
