@@ -15,6 +15,7 @@ from sandbox.stripe.idempotency import Keys
 from sandbox.stripe.ids import Ids
 from sandbox.stripe.injector import injecting
 from sandbox.stripe.pages import add_pages
+from sandbox.stripe.portal_pages import add_portal
 from sandbox.stripe.routes import ROUTES
 from sandbox.stripe.simulator import REQUESTS_REMEMBERED, Simulator
 from sandbox.stripe.store import Store
@@ -60,6 +61,7 @@ def build_app(simulator: Simulator) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, route.path, partial(api.serve, simulator, route))
     add_pages(app, simulator)
+    add_portal(app, simulator)
     add_control(app, simulator)
     app.router.add_route("*", "/{path:.*}", partial(api.serve, simulator, None))
     return app

@@ -6,6 +6,7 @@ from typing import Final
 
 from sandbox.stripe import (
     aftermath,
+    billing_portal,
     charges,
     checkout,
     customers,
@@ -124,6 +125,13 @@ ROUTES: Final = (
         "/v1/checkout/sessions/{id}/line_items",
         checkout.list_line_items,
         checkout.LIST_ITEMS,
+    ),
+    Route(
+        "POST",
+        "/v1/billing_portal/sessions",
+        billing_portal.create,
+        billing_portal.CREATE,
+        ("customer",),
     ),
     Route("GET", "/v1/events", events.list_all, events.LIST),
     Route("GET", "/v1/events/{id}", events.retrieve),
