@@ -8,6 +8,7 @@ from sandbox.stripe import (
     cards,
     challenges,
     checkout,
+    checkout_setup,
     customers,
     declines,
     errors,
@@ -35,8 +36,10 @@ def pay(call: Call, session_id: str, number: str, email: str | None = None) -> J
     if card is None:
         raise errors.card_error(declines.INCORRECT_NUMBER)
     details = {"email": email or _email(session), "name": None}
-    intent = _intent(call, session, details["email"])
     method = payment_methods.build(call, card, {"billing_details": details})
+    if session["mode"] == "setup":
+        return checkout_setup.save(call, session, method)
+    intent = _intent(call, session, details["email"])
     intent = attempts.attempt(call, intent, method, attempts.Circumstances())
     return _complete(call, session, intent, method)
 

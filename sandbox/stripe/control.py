@@ -80,7 +80,7 @@ from sandbox.stripe import (
     settlement,
     webhooks,
 )
-from sandbox.stripe.pages import Pages
+from sandbox.stripe.pages import Pages, intent_of
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
 
@@ -178,7 +178,7 @@ class Control:
         card = given.get("card", CARD_DEFAULT)
         session = self._pages.pay(session_id, card, given.get("email"))
         if session["status"] == "open" and "authenticate" in given:
-            self._pages.authenticate(session["payment_intent"], passed=given["authenticate"])
+            self._pages.authenticate(intent_of(session), passed=given["authenticate"])
             session = self._existing(session_id)
         return session
 

@@ -4,7 +4,7 @@ from html import escape
 
 from aiohttp import web
 
-from sandbox.stripe import checkout_payment, errors, layout, setup_attempts
+from sandbox.stripe import checkout_payment, checkout_setup, errors, layout
 from sandbox.stripe.currencies import shown
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
@@ -19,6 +19,12 @@ def add_pages(app: web.Application, simulator: Simulator) -> None:
     app.router.add_post("/authenticate/{id}", pages.answer_challenge)
     app.router.add_get("/receipts/{id}", pages.show_receipt)
     app.router.add_get("/invoices/{id}", pages.show_receipt)
+
+
+def intent_of(session: Json) -> str:
+    """Return the id of a session's PaymentIntent or SetupIntent; empty before it has one."""
+    intent_id: str = session["payment_intent"] or session["setup_intent"] or ""
+    return intent_id
 
 
 class Pages:
@@ -48,7 +54,7 @@ class Pages:
             return self._session_page(unpaid, str(error), error.status)
         if session["status"] == "complete":
             raise web.HTTPSeeOther(checkout_payment.success_address(session))
-        raise web.HTTPSeeOther(f"/authenticate/{session['payment_intent']}")
+        raise web.HTTPSeeOther(f"/authenticate/{intent_of(session)}")
 
     def pay(self, session_id: str, number: str, email: str | None) -> Json:
         """Pay in one transaction; a declined card leaves its trace before `ApiError` is raised."""
@@ -94,7 +100,7 @@ class Pages:
         with self._simulator.committed():
             call = self._simulator.call()
             if self._load("setup_intent", intent_id) is not None:
-                return setup_attempts.answer(call, intent_id, passed=passed)
+                return checkout_setup.answer(call, intent_id, passed=passed)
             return checkout_payment.answer_challenge(call, intent_id, passed=passed)
 
     async def show_receipt(self, request: web.Request) -> web.Response:
@@ -117,7 +123,10 @@ class Pages:
             return layout.message(
                 "Checkout", f"This Checkout Session is {session['status']}.", status
             )
-        total = escape(shown(session["amount_total"], session["currency"]))
+        total, act = "Save your card", "Save card"
+        if session["mode"] == "payment":
+            total = escape(shown(session["amount_total"], session["currency"]))
+            act = f"Pay {total}"
         items = self._simulator.store.hidden(session["id"])["line_items"]
         rows = [
             (
@@ -130,14 +139,14 @@ class Pages:
         cancel = session["cancel_url"]
         return layout.page(
             "Checkout",
-            f'<h1>Pay</h1><p class="amount">{total}</p>{layout.table(rows)}'
+            f'<h1>Checkout</h1><p class="amount">{total}</p>{layout.table(rows)}'
             + (f'<p class="error" role="alert">{escape(refusal)}</p>' if refusal else "")
             + '<form method="post">'
             '<label>Email<input name="email" type="email" autocomplete="off" '
             f'value="{email}"></label>'
             '<label>Test card<input name="card" list="cards" inputmode="numeric" required '
             'value="4242424242424242" autocomplete="off"></label>'
-            f"{layout.test_cards()}<button>Pay {total}</button></form>"
+            f"{layout.test_cards()}<button>{act}</button></form>"
             + (
                 f'<a class="cancel" href="{escape(cancel, quote=True)}">Cancel</a>'
                 if cancel
@@ -147,8 +156,8 @@ class Pages:
         )
 
     def _last_refusal(self, session: Json) -> str | None:
-        intent = self._load("payment_intent", session["payment_intent"] or "")
-        error = (intent or {}).get("last_payment_error") or {}
+        intent = self._intent(intent_of(session))
+        error = intent.get("last_payment_error") or intent.get("last_setup_error") or {}
         message: str | None = error.get("message")
         return message
 
