@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from sandbox.stripe import errors, expand, objects
+from sandbox.stripe import errors, expand, injector, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.idempotency import Answer
 from sandbox.stripe.params import Params, check, decode
@@ -28,10 +28,12 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
         authenticate(request.headers.get("Authorization"))
         if route is None:
             raise errors.unknown_route(request.method, request.path)
+        injector.forbid(request)
         # Claimed before the body is read: whoever comes meanwhile finds the key in use.
         with simulator.keys.claimed(key):
             raw = await request.read() if request.method == "POST" else _query(request)
             answer = _answer(simulator, route, request, raw, call)
+            await injector.hold(simulator, request, call)
     except errors.ApiError as error:
         answer = _refusal(simulator, error, call)
     replayed = answer.request_id != request_id
@@ -45,6 +47,7 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
             "status": answer.status,
             "idempotency_key": key,
             "replayed": replayed,
+            "fault": injector.noted(request),
             "created": simulator.clock.now(),
         }
     )

@@ -13,7 +13,9 @@ from sandbox.stripe.clock import Clock
 from sandbox.stripe.control import add_control
 from sandbox.stripe.idempotency import Keys
 from sandbox.stripe.ids import Ids
+from sandbox.stripe.injector import injecting
 from sandbox.stripe.pages import add_pages
+from sandbox.stripe.portal_pages import add_portal
 from sandbox.stripe.routes import ROUTES
 from sandbox.stripe.simulator import REQUESTS_REMEMBERED, Simulator
 from sandbox.stripe.store import Store
@@ -52,13 +54,14 @@ def build_simulator(
 def build_app(simulator: Simulator) -> web.Application:
     """Make the application.
 
-    A fault injector belongs into the list of middlewares, behind `name_server`: it wraps the whole
-    answer there, so what it loses, delays or breaks has happened and is remembered, as with Stripe.
+    The fault injector comes behind `name_server`: it wraps the whole answer there, so what it loses
+    or breaks has happened and is remembered, as with Stripe.
     """
-    app = web.Application(middlewares=[name_server])
+    app = web.Application(middlewares=[name_server, injecting(simulator)])
     for route in ROUTES:
         app.router.add_route(route.method, route.path, partial(api.serve, simulator, route))
     add_pages(app, simulator)
+    add_portal(app, simulator)
     add_control(app, simulator)
     app.router.add_route("*", "/{path:.*}", partial(api.serve, simulator, None))
     return app

@@ -5,7 +5,7 @@ https://docs.stripe.com/payments/paymentintents/lifecycle
 
 from dataclasses import dataclass
 
-from sandbox.stripe import aftermath, charges, errors, events, objects, payment_methods
+from sandbox.stripe import aftermath, challenges, charges, errors, events, payment_methods
 from sandbox.stripe.call import Call
 from sandbox.stripe.declines import AUTHENTICATION_NOT_HANDLED, Decline
 from sandbox.stripe.store import Json
@@ -123,17 +123,7 @@ def _wait(call: Call, intent: Json, method: Json) -> Json:
 
 
 def _challenge(call: Call, intent: Json) -> Json:
-    address = f"{objects.ORIGIN}/authenticate/{intent['id']}"
-    return_url = call.store.hidden(intent["id"]).get("return_url")
-    if return_url is None:
-        action = {
-            "type": "use_stripe_sdk",
-            "use_stripe_sdk": {"type": "three_d_secure_redirect", "stripe_js": address},
-        }
-    else:
-        redirect = {"return_url": return_url, "url": address}
-        action = {"type": "redirect_to_url", "redirect_to_url": redirect}
-    intent |= {"status": "requires_action", "next_action": action}
+    intent |= {"status": "requires_action", "next_action": challenges.next_action(call, intent)}
     call.store.save(intent)
     events.emit(call, "payment_intent.requires_action", intent)
     return intent

@@ -1,6 +1,6 @@
 """What an endpoint gets to work with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sandbox.stripe import errors
 from sandbox.stripe.ids import Ids
@@ -13,6 +13,7 @@ class Call:
 
     `now` is the simulator's time in whole seconds. `request_id` and `idempotency_key` are those of
     the API request; acts of a cardholder or of the clock have none.
+    `awaited` are the events whose webhooks must be out before the request is answered.
     """
 
     store: Store
@@ -21,6 +22,7 @@ class Call:
     account: str
     request_id: str | None = None
     idempotency_key: str | None = None
+    awaited: list[str] = field(default_factory=list)
 
     def load(
         self, kind: str, object_id: str, *, name: str | None = None, param: str = "id"

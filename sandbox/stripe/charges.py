@@ -68,6 +68,7 @@ def fail(call: Call, charge: Json, decline: Decline) -> Json:
         "outcome": _outcome("declined_by_network", "issuer_declined", seller)
         | {
             "advice_code": decline.advice_code,
+            "network_advice_code": decline.network_advice_code,
             "network_decline_code": decline.network_decline_code,
             "reason": decline.decline_code,
         },

@@ -1,9 +1,9 @@
-"""Checkout Sessions in payment mode. https://docs.stripe.com/api/checkout/sessions."""
+"""Checkout Sessions in payment and setup mode. https://docs.stripe.com/api/checkout/sessions."""
 
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sandbox.stripe import currencies, customers, errors, events, lists, objects
+from sandbox.stripe import currencies, customers, errors, events, lists, objects, setup_intents
 from sandbox.stripe.call import Call
 from sandbox.stripe.line_items import LINE_ITEM, build_items
 from sandbox.stripe.params import Choice, Kind, Params, Shape, merge_metadata
@@ -61,6 +61,11 @@ CREATE: Final[Shape] = {
     "phone_number_collection": Kind.FREE,
     "return_url": Kind.TEXT,
     "saved_payment_method_options": Kind.FREE,
+    "setup_intent_data": {
+        "description": Kind.TEXT,
+        "metadata": Kind.METADATA,
+        "on_behalf_of": Kind.TEXT,
+    },
     "shipping_address_collection": Kind.FREE,
     "shipping_options": Kind.FREE,
     "submit_type": Choice(("auto", "book", "donate", "pay", "subscribe")),
@@ -95,18 +100,12 @@ _COPIED: Final = (
 
 
 def create(call: Call, params: Params) -> Json:
-    """POST /v1/checkout/sessions; its PaymentIntent is born when somebody pays."""
+    """POST /v1/checkout/sessions; its PaymentIntent is born when somebody pays, a SetupIntent now."""
     _check(call, params)
-    items = build_items(call, params["line_items"])
-    currency = items[0]["currency"]
-    total = sum(item["amount_total"] for item in items)
-    minimum = currencies.MINIMUM.get(currency, currencies.MINIMUM_DEFAULT)
-    if total < minimum:
-        least = currencies.shown(minimum, currency)
-        raise errors.invalid(
-            f"The Checkout Session's total amount due must add up to at least {least} {currency}",
-            code="amount_too_small",
-        )
+    pays = params["mode"] == "payment"
+    items = build_items(call, params["line_items"]) if pays else []
+    currency = items[0]["currency"] if pays else params.get("currency")
+    total = _total(items) if pays else None
     session_id = call.ids.new("cs_test_a1")
     session = objects.new(
         "checkout.session",
@@ -120,6 +119,9 @@ def create(call: Call, params: Params) -> Json:
             "customer_details": _details(call, params),
             "expires_at": _expiry(call, params),
             "metadata": merge_metadata({}, params.get("metadata")),
+            "mode": params["mode"],
+            "payment_status": "unpaid" if pays else "no_payment_required",
+            "setup_intent": None if pays else _setup_intent(call, session_id, params),
             "url": f"{objects.ORIGIN}/c/pay/{session_id}",
             **{name: params[name] or None for name in _COPIED if name in params},
         },
@@ -129,6 +131,34 @@ def create(call: Call, params: Params) -> Json:
     )
     hidden = {"line_items": items, "payment_intent_data": params.get("payment_intent_data", {})}
     return call.store.add(session, hidden)
+
+
+def _total(items: list[Json]) -> int:
+    currency: str = items[0]["currency"]
+    total: int = sum(item["amount_total"] for item in items)
+    minimum = currencies.MINIMUM.get(currency, currencies.MINIMUM_DEFAULT)
+    if total < minimum:
+        least = currencies.shown(minimum, currency)
+        raise errors.invalid(
+            f"The Checkout Session's total amount due must add up to at least {least} {currency}",
+            code="amount_too_small",
+        )
+    return total
+
+
+def _setup_intent(call: Call, session_id: str, params: Params) -> str:
+    data = params.get("setup_intent_data", {})
+    intent = setup_intents.build(
+        call,
+        {
+            "customer": params.get("customer"),
+            "description": data.get("description") or None,
+            "metadata": merge_metadata({}, data.get("metadata")),
+        },
+    )
+    call.store.hide(intent["id"], checkout_session=session_id)
+    intent_id: str = intent["id"]
+    return intent_id
 
 
 def load(call: Call, session_id: str) -> Json:
@@ -193,11 +223,13 @@ def _expire(call: Call, session: Json) -> Json:
 
 
 def _check(call: Call, params: Params) -> None:
-    if params["mode"] != "payment":
-        raise errors.invalid("This simulator has `mode: payment` only.", param="mode")
+    if params["mode"] == "subscription":
+        raise errors.invalid("This simulator has no `mode: subscription`.", param="mode")
     if params.get("ui_mode", "hosted_page") != "hosted_page":
         raise errors.invalid("This simulator has `ui_mode: hosted_page` only.", param="ui_mode")
-    if not params.get("line_items"):
+    if params["mode"] == "setup" and "line_items" in params:
+        raise errors.invalid("You can not pass `line_items` in `setup` mode.", param="line_items")
+    if params["mode"] == "payment" and not params.get("line_items"):
         raise errors.invalid(
             "The `line_items` parameter is required in payment mode.",
             param="line_items",

@@ -3,12 +3,12 @@
 https://docs.stripe.com/payments/checkout/how-checkout-works
 """
 
-from urllib.parse import urlencode
-
 from sandbox.stripe import (
     attempts,
     cards,
+    challenges,
     checkout,
+    checkout_setup,
     customers,
     declines,
     errors,
@@ -36,8 +36,10 @@ def pay(call: Call, session_id: str, number: str, email: str | None = None) -> J
     if card is None:
         raise errors.card_error(declines.INCORRECT_NUMBER)
     details = {"email": email or _email(session), "name": None}
-    intent = _intent(call, session, details["email"])
     method = payment_methods.build(call, card, {"billing_details": details})
+    if session["mode"] == "setup":
+        return checkout_setup.save(call, session, method)
+    intent = _intent(call, session, details["email"])
     intent = attempts.attempt(call, intent, method, attempts.Circumstances())
     return _complete(call, session, intent, method)
 
@@ -68,24 +70,13 @@ def answer_challenge(call: Call, intent_id: str, *, passed: bool) -> Json:
 
 def way_back(call: Call, intent: Json) -> str | None:
     """Tell where the cardholder goes after the challenge: to the session's page or the merchant."""
-    hidden = call.store.hidden(intent["id"])
-    session_id = hidden.get("checkout_session")
+    session_id = call.store.hidden(intent["id"]).get("checkout_session")
     if session_id is not None:
         session = checkout.load(call, session_id)
         if session["status"] == "complete":
             return success_address(session)
         return f"/c/pay/{session_id}?declined=1"
-    address: str | None = hidden.get("return_url")
-    if address is None:
-        return None
-    query = urlencode(
-        {
-            "payment_intent": intent["id"],
-            "payment_intent_client_secret": intent["client_secret"],
-            "redirect_status": "succeeded" if intent["status"] == "succeeded" else "failed",
-        }
-    )
-    return f"{address}{'&' if '?' in address else '?'}{query}"
+    return challenges.merchant_address(call, intent)
 
 
 def success_address(session: Json) -> str:

@@ -10,16 +10,54 @@ POST /_sim/checkout/{cs_id}/pay            {"card"?: "4242…", "email"?, "authe
                                            body. A 3-D Secure card leaves the session open unless
                                            `authenticate` answers the challenge.
 POST /_sim/payment_intents/{pi}/authenticate {"passed"?: true} -> the PaymentIntent, or the error
+POST /_sim/setup_intents/{seti}/authenticate {"passed"?: true} -> the SetupIntent, or the error
 POST /_sim/payment_intents/{pi}/settle     {"succeeded"?: true|false} -> the PaymentIntent: ends one
                                            in `processing` (bank accounts); the test account
                                            decides if nothing is said.
-POST /_sim/charges/{ch}/dispute            {"reason"?: "fraudulent"} -> the dispute
+POST /_sim/payment_methods/{pm}/card       {"card"} -> the payment method: a saved card answers
+                                           charges like that test card from now on, as when its
+                                           money runs out or it is reported lost.
+POST /_sim/charges/{ch}/dispute            {"reason"?: "fraudulent", "amount"?, "inquiry"?: false}
+                                           -> the dispute; its money is withdrawn at once unless
+                                           it is an inquiry.
+POST /_sim/disputes/{dp}/escalate          -> the dispute: an inquiry becomes a chargeback and its
+                                           money is withdrawn.
+POST /_sim/disputes/{dp}/close             {"outcome": "won"|"lost"} -> the dispute; a won one gets
+                                           its money back, an inquiry ends as `warning_closed`.
+POST /_sim/charges/{ch}/early_fraud_warning {"fraud_type"?: "made_with_stolen_card"} -> the warning
+POST /_sim/refunds/{re}/fail               {"reason"?: "expired_or_canceled_card"} -> the refund
 POST /_sim/clock/advance                   {"seconds"} -> {"now"}
 GET  /_sim/deliveries                      -> {"data": [{event, type, endpoint, state, due,
                                            attempts: [{number, at, status, error}]}]}
 POST /_sim/deliveries/flush                -> {"pending": n} once nothing is due or under way
+POST /_sim/deliveries/pause                {"paused"?: true|false} -> {"paused"}: nothing is sent
+                                           until `false`; what piles up is what `shuffled` shuffles.
 GET  /_sim/requests                        -> {"data": [{id, method, path, status, idempotency_key,
-                                           replayed, created}]}, the last 1,000, oldest first
+                                           replayed, fault, created}]}, the last 1,000, oldest
+                                           first. `status` is that of the act, whatever a fault
+                                           made of its answer; `refused` ones are not in it.
+POST /_sim/faults                          {"method"?, "path", "fault", "times"?: 1, "skip"?: 0,
+                                           "seconds"?: 0, "retry_after"?} or {"event", "fault",
+                                           "times"?, "skip"?, "seed"?: 0} -> {id, …, skipped, used}
+GET  /_sim/faults                          -> {"data": [{id, …, skipped, used}]}, oldest first
+DELETE /_sim/faults                        -> {"data": []}: no further faults
+
+In a fault's `path` a `*` stands for one segment and `**` for any number; in `event` a `*` for any
+text. The oldest fault that means a request or event and is not used up befalls it, no other.
+Kinds on API answers:
+`answer_lost`      performed and remembered, the connection closed without an answer
+`cut_mid_body`     performed and remembered; headers and half of the body, then closed
+`error_500_after`  performed and remembered, answered 500; the same key then gets the true answer
+`error_500`, `rate_limited` (429, `Retry-After` if given), `conflict_409` (idempotency_key_in_use)
+                   nothing performed, nothing remembered
+`slow`             performed, then waits `seconds` of real time, its idempotency key in use
+`refused`          the connection closed before the act
+Kinds on webhooks:
+`webhook_first`    the API answer that made the event waits until its webhook was sent and answered
+`duplicated`       sent twice
+`shuffled`         pending ones are sent one by one, in an order that `seed` decides
+`dropped`          in `/v1/events`, never sent
+`never_generated`  not in `/v1/events` either
 
 A body that is no JSON object, or lacks what is needed, is answered 400 in Stripe's error shape.
 """
@@ -30,8 +68,19 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sandbox.stripe import aftermath, errors, events, objects, settlement, webhooks
-from sandbox.stripe.pages import Pages
+from sandbox.stripe import (
+    aftermath,
+    disputes,
+    errors,
+    events,
+    faults,
+    objects,
+    payment_methods,
+    refunds,
+    settlement,
+    webhooks,
+)
+from sandbox.stripe.pages import Pages, intent_of
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
 
@@ -52,12 +101,22 @@ def add_control(app: web.Application, simulator: Simulator) -> None:
         ("POST", "/_sim/events", control.inject_event),
         ("POST", "/_sim/checkout/{id}/pay", control.pay),
         ("POST", "/_sim/payment_intents/{id}/authenticate", control.authenticate),
+        ("POST", "/_sim/setup_intents/{id}/authenticate", control.authenticate),
         ("POST", "/_sim/payment_intents/{id}/settle", control.settle),
+        ("POST", "/_sim/payment_methods/{id}/card", control.change_card),
         ("POST", "/_sim/charges/{id}/dispute", control.dispute),
+        ("POST", "/_sim/charges/{id}/early_fraud_warning", control.warn),
+        ("POST", "/_sim/disputes/{id}/escalate", control.escalate),
+        ("POST", "/_sim/disputes/{id}/close", control.close_dispute),
+        ("POST", "/_sim/refunds/{id}/fail", control.fail_refund),
         ("POST", "/_sim/clock/advance", control.advance_clock),
         ("GET", "/_sim/deliveries", control.deliveries),
         ("POST", "/_sim/deliveries/flush", control.flush),
+        ("POST", "/_sim/deliveries/pause", control.pause),
         ("GET", "/_sim/requests", control.requests),
+        ("POST", "/_sim/faults", control.add_fault),
+        ("GET", "/_sim/faults", control.faults),
+        ("DELETE", "/_sim/faults", control.clear_faults),
     ):
         app.router.add_route(method, path, control.answering(act))
 
@@ -119,7 +178,7 @@ class Control:
         card = given.get("card", CARD_DEFAULT)
         session = self._pages.pay(session_id, card, given.get("email"))
         if session["status"] == "open" and "authenticate" in given:
-            self._pages.authenticate(session["payment_intent"], passed=given["authenticate"])
+            self._pages.authenticate(intent_of(session), passed=given["authenticate"])
             session = self._existing(session_id)
         return session
 
@@ -135,12 +194,53 @@ class Control:
             succeeded = given.get("succeeded")
             return settlement.settle(call, request.match_info["id"], succeeded=succeeded)
 
+    async def change_card(self, given: Json, request: web.Request) -> Json:
+        """Let a saved card behave as another test card."""
+        number = _needed(given, "card", str)
+        with self._simulator.committed():
+            return payment_methods.become(
+                self._simulator.call(), request.match_info["id"], "".join(number.split())
+            )
+
     async def dispute(self, given: Json, request: web.Request) -> Json:
         """Let the cardholder dispute a charge."""
         with self._simulator.committed():
             call = self._simulator.call()
             charge = call.load("charge", request.match_info["id"])
-            return aftermath.dispute(call, charge, given.get("reason", "fraudulent"))
+            return aftermath.dispute(
+                call,
+                charge,
+                given.get("reason", "fraudulent"),
+                amount=given.get("amount"),
+                inquiry=bool(given.get("inquiry")),
+            )
+
+    async def escalate(self, _given: Json, request: web.Request) -> Json:
+        """Let an inquiry become a chargeback."""
+        with self._simulator.committed():
+            return aftermath.escalate(self._simulator.call(), request.match_info["id"])
+
+    async def close_dispute(self, given: Json, request: web.Request) -> Json:
+        """Let the bank decide a dispute."""
+        outcome = _needed(given, "outcome", str)
+        if outcome not in {"won", "lost"}:
+            raise errors.malformed("Invalid outcome: must be one of won, or lost", param="outcome")
+        with self._simulator.committed():
+            call = self._simulator.call()
+            return disputes.decide(call, request.match_info["id"], won=outcome == "won")
+
+    async def warn(self, given: Json, request: web.Request) -> Json:
+        """Let the issuer suspect fraud."""
+        with self._simulator.committed():
+            call = self._simulator.call()
+            charge = call.load("charge", request.match_info["id"])
+            return aftermath.warn(call, charge, given.get("fraud_type", "made_with_stolen_card"))
+
+    async def fail_refund(self, given: Json, request: web.Request) -> Json:
+        """Let a refund come back."""
+        reason = given.get("reason", "expired_or_canceled_card")
+        with self._simulator.committed():
+            return refunds.fail(self._simulator.call(), request.match_info["id"], reason)
 
     async def advance_clock(self, given: Json, _request: web.Request) -> Json:
         """Move the simulator's clock; what becomes due is delivered and expired."""
@@ -164,6 +264,25 @@ class Control:
     async def requests(self, _given: Json, _request: web.Request) -> Json:
         """List the last API requests."""
         return {"data": list(self._simulator.requests)}
+
+    async def pause(self, given: Json, _request: web.Request) -> Json:
+        """Hold deliveries back, or let them go."""
+        paused = bool(given.get("paused", True))
+        self._simulator.deliverer.pause(paused=paused)
+        return {"paused": paused}
+
+    async def add_fault(self, given: Json, _request: web.Request) -> Json:
+        """Let something go wrong."""
+        return faults.add(self._simulator.store, self._simulator.ids, given)
+
+    async def faults(self, _given: Json, _request: web.Request) -> Json:
+        """List what was asked to go wrong."""
+        return {"data": faults.list_all(self._simulator.store)}
+
+    async def clear_faults(self, _given: Json, _request: web.Request) -> Json:
+        """Let nothing go wrong any more."""
+        faults.clear(self._simulator.store)
+        return {"data": []}
 
     def _existing(self, object_id: str) -> Json:
         found = self._simulator.store.get(object_id)

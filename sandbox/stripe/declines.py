@@ -3,6 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
+# The networks' merchant advice codes: data to update, try again later, do not try again.
+NETWORK_ADVICE: Final = {
+    "confirm_card_data": "01",
+    "try_again_later": "02",
+    "do_not_try_again": "03",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Decline:
@@ -18,6 +25,13 @@ class Decline:
     advice_code: str | None = None
     network_decline_code: str | None = None
     param: str | None = None
+
+    @property
+    def network_advice_code(self) -> str | None:
+        """What the card network says to do next; None where no network was asked."""
+        if self.network_decline_code is None or self.advice_code is None:
+            return None
+        return NETWORK_ADVICE[self.advice_code]
 
 
 def _declined(

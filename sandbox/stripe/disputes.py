@@ -49,6 +49,18 @@ def close(call: Call, _params: Params, dispute_id: str) -> Json:
     return _conclude(call, _open(call, dispute_id), won=False)
 
 
+def decide(call: Call, dispute_id: str, *, won: bool) -> Json:
+    """Let the bank end a dispute; whoever wins has answered it before."""
+    dispute = _open(call, dispute_id)
+    if won and "needs_response" in dispute["status"]:
+        previous = {"status": dispute["status"]}
+        dispute["status"] = dispute["status"].replace("needs_response", "under_review")
+        dispute["evidence_details"] |= {"has_evidence": True, "submission_count": 1}
+        call.store.save(dispute)
+        events.emit(call, "charge.dispute.updated", dispute, previous)
+    return _conclude(call, dispute, won=won)
+
+
 def list_all(call: Call, params: Params) -> Json:
     """GET /v1/disputes."""
     equal = lists.filters(params, "charge", "payment_intent")
@@ -57,14 +69,18 @@ def list_all(call: Call, params: Params) -> Json:
 
 def _open(call: Call, dispute_id: str) -> Json:
     dispute = retrieve(call, {}, dispute_id)
-    if dispute["status"] in {"won", "lost"}:
+    if dispute["status"] in {"won", "lost", "warning_closed"}:
         raise errors.invalid(f"This dispute is already closed: it was {dispute['status']}.")
     return dispute
 
 
 def _conclude(call: Call, dispute: Json, *, won: bool) -> Json:
-    dispute["status"] = "won" if won else "lost"
-    if won:
+    withdrawn = bool(dispute["balance_transactions"])
+    if withdrawn:
+        dispute["status"] = "won" if won else "lost"
+    else:
+        dispute["status"] = "warning_closed"
+    if won and withdrawn:
         charge = call.load("charge", dispute["charge"])
         movement = charges.balance_transaction(
             call, "adjustment", dispute["id"], dispute["amount"], charge
@@ -72,6 +88,6 @@ def _conclude(call: Call, dispute: Json, *, won: bool) -> Json:
         dispute["balance_transactions"].append(movement)
     call.store.save(dispute)
     events.emit(call, "charge.dispute.closed", dispute)
-    if won:
+    if won and withdrawn:
         events.emit(call, "charge.dispute.funds_reinstated", dispute)
     return dispute

@@ -108,6 +108,13 @@ def key_in_use(key: str) -> ApiError:
     return ApiError(409, "idempotency_error", message, "idempotency_key_in_use", stored=False)
 
 
+def rate_limited() -> ApiError:
+    """Answer while too many requests come: 429. https://docs.stripe.com/rate-limits."""
+    message = "Request rate limit exceeded. You can learn more about rate limits here: "
+    message += "https://docs.stripe.com/rate-limits."
+    return ApiError(429, "invalid_request_error", message, "rate_limit", stored=False)
+
+
 def card_error(decline: Decline, **objects: Any) -> ApiError:
     """Answer 402 for a refused card; `objects` are `payment_intent`, `payment_method`, `charge`.
 
@@ -116,6 +123,7 @@ def card_error(decline: Decline, **objects: Any) -> ApiError:
     extra = {
         "decline_code": decline.decline_code,
         "advice_code": decline.advice_code,
+        "network_advice_code": decline.network_advice_code,
         "network_decline_code": decline.network_decline_code,
         **objects,
     }

@@ -5,7 +5,7 @@ https://docs.stripe.com/api/events
 
 from typing import Final
 
-from sandbox.stripe import lists, objects
+from sandbox.stripe import faults, lists, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.params import Kind, Params, Shape
 from sandbox.stripe.store import Json, Store
@@ -42,17 +42,35 @@ def emit(call: Call, event_type: str, subject: Json, previous: Json | None = Non
 
 
 def publish(call: Call, event: Json) -> Json:
-    """Keep a finished event and queue one delivery for each endpoint that listens to its type."""
+    """Keep a finished event and queue one delivery for each endpoint that listens to its type.
+
+    Unless a fault befalls it: then it is not kept, not queued, or queued with a mark.
+    """
+    strike = faults.for_event(call.store, event["type"])
+    kind = None if strike is None else strike.fault.fault
+    if kind == "never_generated":
+        return event
     call.store.add(event)
+    if kind == "dropped":
+        return event
+    if kind == "webhook_first":
+        call.awaited.append(event["id"])
     for endpoint in call.store.execute(
         "SELECT id, json_extract(body, '$.enabled_events') AS wanted FROM objects "
         "WHERE object = 'webhook_endpoint' AND json_extract(body, '$.status') = 'enabled'"
     ).fetchall():
         if '"*"' in endpoint["wanted"] or f'"{event["type"]}"' in endpoint["wanted"]:
-            call.store.execute(
-                "INSERT INTO deliveries (event, endpoint, created, due) VALUES (?, ?, ?, ?)",
+            delivery = call.store.execute(
+                "INSERT INTO deliveries (event, endpoint, created, due) VALUES (?, ?, ?, ?) "
+                "RETURNING id",
                 (event["id"], endpoint["id"], call.now, call.now),
-            )
+            ).fetchone()
+            if strike is not None and kind in {"duplicated", "shuffled"}:
+                rank = strike.rank() if kind == "shuffled" else None
+                call.store.execute(
+                    "INSERT INTO delivery_faults (delivery, again, rank) VALUES (?, ?, ?)",
+                    (delivery["id"], kind == "duplicated", rank),
+                )
     return event
 
 

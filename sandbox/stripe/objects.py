@@ -78,6 +78,19 @@ RESTING: Final[dict[str, Json]] = {
         "source": None,
         "transfer_data": None,
     },
+    "setup_intent": {
+        "automatic_payment_methods": None,
+        "last_setup_error": None,
+        "next_action": None,
+        "payment_method_configuration_details": None,
+        "payment_method_options": {
+            "card": {
+                "mandate_options": None,
+                "network": None,
+                "request_three_d_secure": "automatic",
+            }
+        },
+    },
     "refund": {"charge": None},
     "checkout.session": {
         "after_expiration": None,

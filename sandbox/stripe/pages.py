@@ -1,13 +1,10 @@
 """The pages that a cardholder sees: pay, authenticate, receipt. They work without JavaScript."""
 
-from functools import cache
 from html import escape
-from importlib.resources import files
-from string import Template
 
 from aiohttp import web
 
-from sandbox.stripe import cards, checkout_payment, errors
+from sandbox.stripe import checkout_payment, checkout_setup, errors, layout
 from sandbox.stripe.currencies import shown
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
@@ -24,6 +21,12 @@ def add_pages(app: web.Application, simulator: Simulator) -> None:
     app.router.add_get("/invoices/{id}", pages.show_receipt)
 
 
+def intent_of(session: Json) -> str:
+    """Return the id of a session's PaymentIntent or SetupIntent; empty before it has one."""
+    intent_id: str = session["payment_intent"] or session["setup_intent"] or ""
+    return intent_id
+
+
 class Pages:
     """Handlers; each act of the cardholder is one transaction."""
 
@@ -34,7 +37,7 @@ class Pages:
         """GET /c/pay/{id}: the amount and a card field."""
         session = self._load("checkout.session", request.match_info["id"])
         if session is None:
-            return _message("Nothing here", "There is no such Checkout Session.", 404)
+            return layout.message("Nothing here", "There is no such Checkout Session.", 404)
         return self._session_page(session, self._last_refusal(session))
 
     async def pay_session(self, request: web.Request) -> web.Response:
@@ -47,11 +50,11 @@ class Pages:
         except errors.ApiError as error:
             unpaid = self._load("checkout.session", session_id)
             if unpaid is None:
-                return _message("Nothing here", str(error), error.status)
+                return layout.message("Nothing here", str(error), error.status)
             return self._session_page(unpaid, str(error), error.status)
         if session["status"] == "complete":
             raise web.HTTPSeeOther(checkout_payment.success_address(session))
-        raise web.HTTPSeeOther(f"/authenticate/{session['payment_intent']}")
+        raise web.HTTPSeeOther(f"/authenticate/{intent_of(session)}")
 
     def pay(self, session_id: str, number: str, email: str | None) -> Json:
         """Pay in one transaction; a declined card leaves its trace before `ApiError` is raised."""
@@ -60,11 +63,13 @@ class Pages:
 
     async def show_challenge(self, request: web.Request) -> web.Response:
         """GET /authenticate/{id}: the issuer's 3-D Secure page."""
-        intent = self._load("payment_intent", request.match_info["id"])
-        if intent is None or intent["status"] != "requires_action":
-            return _message("Nothing to do", "This payment waits for no authentication.", 404)
-        amount = escape(shown(intent["amount"], intent["currency"]))
-        return _page(
+        intent = self._intent(request.match_info["id"])
+        if intent.get("status") != "requires_action":
+            return layout.message("Nothing to do", "This payment waits for no authentication.", 404)
+        amount = "Save your card"
+        if intent["object"] == "payment_intent":
+            amount = escape(shown(intent["amount"], intent["currency"]))
+        return layout.page(
             "3-D Secure",
             f'<h1>Your bank asks: is this you?</h1><p class="amount">{amount}</p>'
             '<form method="post">'
@@ -80,44 +85,48 @@ class Pages:
             self.authenticate(intent_id, passed=form.get("answer") == "pass")
         except errors.ApiError as error:
             if error.status == 404:  # noqa: PLR2004  # not found, as HTTP names it
-                return _message("Nothing here", str(error), error.status)
-        intent = self._load("payment_intent", intent_id) or {}
+                return layout.message("Nothing here", str(error), error.status)
+        intent = self._intent(intent_id)
         address = checkout_payment.way_back(self._simulator.call(), intent)
         if address is not None:
             raise web.HTTPSeeOther(address)
         if intent["status"] == "succeeded":
-            return _message("Authenticated", "The payment went through. You can close this page.")
-        reason = (intent["last_payment_error"] or {}).get(
-            "message", "The payment did not go through."
-        )
-        return _message("Not paid", reason, 402)
+            return layout.message("Authenticated", "That went through. You can close this page.")
+        why = intent.get("last_payment_error") or intent.get("last_setup_error") or {}
+        return layout.message("Refused", why.get("message", "That did not go through."), 402)
 
     def authenticate(self, intent_id: str, *, passed: bool) -> Json:
         """Answer a challenge in one transaction; raises `ApiError` when the payment fails."""
         with self._simulator.committed():
-            return checkout_payment.answer_challenge(
-                self._simulator.call(), intent_id, passed=passed
-            )
+            call = self._simulator.call()
+            if self._load("setup_intent", intent_id) is not None:
+                return checkout_setup.answer(call, intent_id, passed=passed)
+            return checkout_payment.answer_challenge(call, intent_id, passed=passed)
 
     async def show_receipt(self, request: web.Request) -> web.Response:
         """GET /receipts/{charge} and /invoices/{invoice}."""
         found = self._simulator.store.get(request.match_info["id"])
         if found is None or found["object"] not in {"charge", "invoice"}:
-            return _message("Nothing here", "There is no such receipt.", 404)
+            return layout.message("Nothing here", "There is no such receipt.", 404)
         amount = found["amount"] if found["object"] == "charge" else found["amount_paid"]
         refunded = found.get("amount_refunded", 0)
         rows = [("Paid", shown(amount, found["currency"])), ("Reference", found["id"])]
         if refunded:
             rows.append(("Refunded", shown(refunded, found["currency"])))
-        return _page(
+        return layout.page(
             "Receipt",
-            f'<h1>Receipt</h1><p class="amount">{escape(rows[0][1])}</p>{_table(rows[1:])}',
+            f'<h1>Receipt</h1><p class="amount">{escape(rows[0][1])}</p>{layout.table(rows[1:])}',
         )
 
     def _session_page(self, session: Json, refusal: str | None, status: int = 200) -> web.Response:
         if session["status"] != "open":
-            return _message("Checkout", f"This Checkout Session is {session['status']}.", status)
-        total = escape(shown(session["amount_total"], session["currency"]))
+            return layout.message(
+                "Checkout", f"This Checkout Session is {session['status']}.", status
+            )
+        total, act = "Save your card", "Save card"
+        if session["mode"] == "payment":
+            total = escape(shown(session["amount_total"], session["currency"]))
+            act = f"Pay {total}"
         items = self._simulator.store.hidden(session["id"])["line_items"]
         rows = [
             (
@@ -127,22 +136,17 @@ class Pages:
             for item in items
         ]
         email = escape((session["customer_details"] or {}).get("email") or "", quote=True)
-        choices = "".join(
-            f'<option value="{card.number}">{escape(card.brand)}: {escape(card.label)}</option>'
-            for card in cards.CARDS
-        )
         cancel = session["cancel_url"]
-        return _page(
+        return layout.page(
             "Checkout",
-            f'<h1>Pay</h1><p class="amount">{total}</p>{_table(rows)}'
+            f'<h1>Checkout</h1><p class="amount">{total}</p>{layout.table(rows)}'
             + (f'<p class="error" role="alert">{escape(refusal)}</p>' if refusal else "")
             + '<form method="post">'
             '<label>Email<input name="email" type="email" autocomplete="off" '
             f'value="{email}"></label>'
             '<label>Test card<input name="card" list="cards" inputmode="numeric" required '
             'value="4242424242424242" autocomplete="off"></label>'
-            f'<datalist id="cards">{choices}</datalist>'
-            f"<button>Pay {total}</button></form>"
+            f"{layout.test_cards()}<button>{act}</button></form>"
             + (
                 f'<a class="cancel" href="{escape(cancel, quote=True)}">Cancel</a>'
                 if cancel
@@ -152,32 +156,16 @@ class Pages:
         )
 
     def _last_refusal(self, session: Json) -> str | None:
-        intent = self._load("payment_intent", session["payment_intent"] or "")
-        error = (intent or {}).get("last_payment_error") or {}
+        intent = self._intent(intent_of(session))
+        error = intent.get("last_payment_error") or intent.get("last_setup_error") or {}
         message: str | None = error.get("message")
         return message
+
+    def _intent(self, intent_id: str) -> Json:
+        """Read a PaymentIntent or SetupIntent; nothing at all if it is neither."""
+        found = self._load("payment_intent", intent_id) or self._load("setup_intent", intent_id)
+        return found or {}
 
     def _load(self, kind: str, object_id: str) -> Json | None:
         found = self._simulator.store.get(object_id)
         return found if found is not None and found["object"] == kind else None
-
-
-@cache
-def _layout() -> Template:
-    return Template(files("sandbox.stripe").joinpath("page.html").read_text())
-
-
-def _page(title: str, body: str, status: int = 200) -> web.Response:
-    text = _layout().substitute(title=escape(title), body=body)
-    return web.Response(text=text, status=status, content_type="text/html")
-
-
-def _message(title: str, text: str, status: int = 200) -> web.Response:
-    return _page(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>", status)
-
-
-def _table(rows: list[tuple[str, str]]) -> str:
-    cells = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows
-    )
-    return f"<table>{cells}</table>"

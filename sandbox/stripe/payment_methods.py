@@ -71,6 +71,18 @@ def card_of(call: Call, method: Json) -> cards.Card:
     return cards.BY_NUMBER[call.store.hidden(method["id"])["number"]]
 
 
+def become(call: Call, method_id: str, number: str) -> Json:
+    """Let a saved card answer charges as another test card from now on, as when money runs out.
+
+    What people see of it (brand, last four digits) stays.
+    """
+    if number not in cards.BY_NUMBER:
+        raise errors.invalid("There is no such test card.", param="card")
+    method = call.load("payment_method", method_id, name="PaymentMethod")
+    call.store.hide(method_id, number=number)
+    return method
+
+
 def resolve(
     call: Call, method_id: str, *, customer_id: str | None, param: str = "payment_method"
 ) -> Json:

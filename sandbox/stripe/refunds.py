@@ -65,7 +65,7 @@ def create(call: Call, params: Params) -> Json:
     if methods.card_of(call, call.load("payment_method", charge["payment_method"])).aftermath is (
         cards.Aftermath.REFUND_FAILS
     ):
-        return _fail(call, refund, charge)
+        return fail(call, refund["id"])
     return refund
 
 
@@ -81,6 +81,33 @@ def update(call: Call, params: Params, refund_id: str) -> Json:
     refund["metadata"] = merge_metadata(refund["metadata"], params.get("metadata"))
     call.store.save(refund)
     events.emit(call, "refund.updated", refund, previous)
+    return refund
+
+
+def fail(call: Call, refund_id: str, reason: str = "expired_or_canceled_card") -> Json:
+    """Let the bank give a refund back: its money returns to the account and it counts no more.
+
+    https://docs.stripe.com/refunds#failed-refunds
+    """
+    refund = call.load("refund", refund_id)
+    if refund["status"] not in {"pending", "succeeded"}:
+        raise errors.invalid(f"This refund cannot fail: it is {refund['status']}.")
+    charge = call.load("charge", refund["charge"])
+    movement = charges.balance_transaction(
+        call, "refund_failure", refund["id"], refund["amount"], charge
+    )
+    previous = {"status": refund["status"]}
+    refund |= {
+        "status": "failed",
+        "failure_reason": reason,
+        "failure_balance_transaction": movement["id"],
+    }
+    call.store.save(refund)
+    charge["amount_refunded"] -= refund["amount"]
+    charge["refunded"] = False
+    call.store.save(charge)
+    events.emit(call, "refund.updated", refund, previous)
+    events.emit(call, "refund.failed", refund)
     return refund
 
 
@@ -141,21 +168,3 @@ def _tell_arrival(call: Call, refund: Json) -> None:
     }
     call.store.save(refund)
     events.emit(call, "refund.updated", refund, previous)
-
-
-def _fail(call: Call, refund: Json, charge: Json) -> Json:
-    movement = charges.balance_transaction(
-        call, "refund_failure", refund["id"], refund["amount"], charge
-    )
-    refund |= {
-        "status": "failed",
-        "failure_reason": "expired_or_canceled_card",
-        "failure_balance_transaction": movement["id"],
-    }
-    call.store.save(refund)
-    charge["amount_refunded"] -= refund["amount"]
-    charge["refunded"] = False
-    call.store.save(charge)
-    events.emit(call, "refund.updated", refund, {"status": "succeeded"})
-    events.emit(call, "refund.failed", refund)
-    return refund

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sandbox.stripe import (
+    aftermath,
+    billing_portal,
     charges,
     checkout,
     customers,
@@ -14,6 +16,7 @@ from sandbox.stripe import (
     payment_intents,
     payment_methods,
     refunds,
+    setup_intents,
     webhook_endpoints,
 )
 from sandbox.stripe.params import Kind, Shape
@@ -89,6 +92,11 @@ ROUTES: Final = (
         payment_intents.capture,
         payment_intents.CAPTURE,
     ),
+    Route("POST", "/v1/setup_intents", setup_intents.create, setup_intents.CREATE),
+    Route("GET", "/v1/setup_intents", setup_intents.list_all, setup_intents.LIST),
+    Route("GET", "/v1/setup_intents/{id}", setup_intents.retrieve),
+    Route("POST", "/v1/setup_intents/{id}/confirm", setup_intents.confirm, setup_intents.CONFIRM),
+    Route("POST", "/v1/setup_intents/{id}/cancel", setup_intents.cancel, setup_intents.CANCEL),
     Route("GET", "/v1/charges", charges.list_all, charges.LIST),
     Route("GET", "/v1/charges/{id}", charges.retrieve),
     Route("POST", "/v1/charges/{id}", charges.update, charges.UPDATE),
@@ -102,6 +110,10 @@ ROUTES: Final = (
     Route("POST", "/v1/disputes/{id}", disputes.update, disputes.UPDATE),
     Route("POST", "/v1/disputes/{id}/close", disputes.close),
     Route(
+        "GET", "/v1/radar/early_fraud_warnings", aftermath.list_warnings, aftermath.LIST_WARNINGS
+    ),
+    Route("GET", "/v1/radar/early_fraud_warnings/{id}", aftermath.retrieve_warning),
+    Route(
         "POST", "/v1/checkout/sessions", checkout.create, checkout.CREATE, ("mode", "success_url")
     ),
     Route("GET", "/v1/checkout/sessions", checkout.list_all, checkout.LIST),
@@ -113,6 +125,13 @@ ROUTES: Final = (
         "/v1/checkout/sessions/{id}/line_items",
         checkout.list_line_items,
         checkout.LIST_ITEMS,
+    ),
+    Route(
+        "POST",
+        "/v1/billing_portal/sessions",
+        billing_portal.create,
+        billing_portal.CREATE,
+        ("customer",),
     ),
     Route("GET", "/v1/events", events.list_all, events.LIST),
     Route("GET", "/v1/events/{id}", events.retrieve),

@@ -59,6 +59,18 @@ CREATE TABLE IF NOT EXISTS delivery_attempts (
     error TEXT,
     PRIMARY KEY (delivery, number)
 );
+CREATE TABLE IF NOT EXISTS delivery_faults (
+    delivery INTEGER PRIMARY KEY REFERENCES deliveries (id),
+    again INTEGER NOT NULL,
+    rank REAL
+);
+CREATE TABLE IF NOT EXISTS faults (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    wish BLOB NOT NULL,
+    skipped INTEGER NOT NULL DEFAULT 0,
+    used INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 

@@ -23,6 +23,7 @@ TIMEOUT_SECONDS: Final = 10.0
 RETRY_WINDOW_SECONDS: Final = 3 * 86_400
 RETRY_DELAY_SECONDS_MAX: Final = 12 * 3600
 RETRY_DOUBLINGS_MAX: Final = 30
+PAUSED: Final = "deliveries_paused"
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +59,7 @@ class Deliverer:
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._idle = asyncio.Event()
+        self._progress = asyncio.Event()
 
     def wake(self) -> None:
         """Look again now: something was queued or the clock moved."""
@@ -68,6 +70,17 @@ class Deliverer:
         self._idle.clear()
         self.wake()
         await self._idle.wait()
+
+    async def attempted(self, event_ids: Sequence[str]) -> None:
+        """Return when every endpoint was sent these events once, whatever it answered."""
+        self.wake()
+        while self._untried(event_ids):
+            await self._progress.wait()
+
+    def pause(self, *, paused: bool) -> None:
+        """Start no delivery until resumed, also after a restart."""
+        self._store.set(PAUSED, "yes" if paused else "no")
+        self.wake()
 
     async def run(self) -> None:
         """Deliver for ever; what is under way when cancelled stays pending in the store."""
@@ -98,14 +111,19 @@ class Deliverer:
                 checkout.expire(call, {}, session_id)
 
     def _start_due(self, session: aiohttp.ClientSession) -> None:
+        if self._store.setting(PAUSED) == "yes":
+            return
         due = self._store.execute(
-            "SELECT id, event, endpoint FROM deliveries WHERE state = 'pending' AND due <= ? "
-            "ORDER BY due, id LIMIT ?",
+            "SELECT d.id, event, endpoint, rank FROM deliveries AS d "
+            "LEFT JOIN delivery_faults ON delivery = d.id WHERE state = 'pending' AND due <= ? "
+            "ORDER BY rank IS NOT NULL, rank, due, d.id LIMIT ?",
             (self._clock.now(), CONCURRENT_MAX + len(self._in_flight)),
         ).fetchall()
         for row in due:
             if len(self._in_flight) >= CONCURRENT_MAX:
                 return
+            if row["rank"] is not None and self._in_flight:
+                return  # shuffled ones go one by one, so that their order is what arrives
             if row["id"] not in self._in_flight:
                 work = self._deliver(session, row["id"], row["event"], row["endpoint"])
                 self._in_flight[row["id"]] = asyncio.create_task(work)
@@ -141,6 +159,8 @@ class Deliverer:
                 self._record(delivery, status, error)
         finally:
             del self._in_flight[delivery]
+            self._progress.set()
+            self._progress.clear()
             self.wake()
 
     async def _post(
@@ -177,7 +197,8 @@ class Deliverer:
             (delivery, row["attempts"], now, status, error),
         )
         if status is not None and 200 <= status < 300:  # noqa: PLR2004  # the 2xx of HTTP
-            self._conclude(delivery, "delivered")
+            if not self._again(delivery):
+                self._conclude(delivery, "delivered")
             return
         delay = retry_delay(row["attempts"], now - row["created"], self._base)
         logger.info(
@@ -193,6 +214,24 @@ class Deliverer:
             self._store.execute(
                 "UPDATE deliveries SET due = ? WHERE id = ?", (now + delay, delivery)
             )
+
+    def _again(self, delivery: int) -> bool:
+        """Tell whether a delivery that was taken is to be sent once more."""
+        row = self._store.execute(
+            "UPDATE delivery_faults SET again = again - 1 WHERE delivery = ? AND again > 0 "
+            "RETURNING again",
+            (delivery,),
+        ).fetchone()
+        return row is not None
+
+    def _untried(self, event_ids: Sequence[str]) -> bool:
+        return any(
+            self._store.execute(
+                "SELECT 1 FROM deliveries WHERE event = ? AND state = 'pending' AND attempts = 0",
+                (event_id,),
+            ).fetchone()
+            for event_id in event_ids
+        )
 
     def _conclude(self, delivery: int, state: str) -> None:
         self._store.execute(

@@ -1,0 +1,113 @@
+"""The fault injector: a middleware that loses, cuts, breaks or forbids API answers on request.
+
+What happens before the act (`error_500`, `rate_limited`, `conflict_409`) and what makes the answer
+wait while the request still runs (`slow`, `webhook_first`) is asked for by `api.serve`, so that the
+former bears a request's headers and the latter holds its idempotency key.
+"""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sandbox.stripe import errors, faults, objects
+from sandbox.stripe.call import Call
+from sandbox.stripe.faults import Fault
+from sandbox.stripe.simulator import Simulator
+
+NOTE: Final = "fault"
+
+
+def injecting(simulator: Simulator) -> Middleware:
+    """Make the middleware; it touches nothing but API requests that a fault was asked for."""
+
+    @web.middleware
+    async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith("/v1/"):
+            return await handler(request)
+        with simulator.store.transaction():
+            strike = faults.for_request(simulator.store, request.method, request.path)
+        if strike is None:
+            return await handler(request)
+        request[NOTE] = strike.fault
+        if strike.fault.fault == "refused":
+            return _hang_up(request)
+        return await _spoilt(request, strike.fault, await handler(request))
+
+    return inject
+
+
+def noted(request: web.Request) -> str | None:
+    """Tell which fault befalls a request."""
+    fault: Fault | None = request.get(NOTE)
+    return None if fault is None else fault.fault
+
+
+def forbid(request: web.Request) -> None:
+    """Raise what a fault answers instead of acting; no idempotency key remembers it."""
+    match noted(request):
+        case "error_500":
+            raise _broken()
+        case "rate_limited":
+            raise errors.rate_limited()
+        case "conflict_409":
+            raise errors.key_in_use(request.headers.get("Idempotency-Key", ""))
+        case _:
+            return
+
+
+async def hold(simulator: Simulator, request: web.Request, call: Call) -> None:
+    """Wait as `slow` and `webhook_first` want, while the request counts as running."""
+    if call.awaited:
+        await simulator.deliverer.attempted(call.awaited)
+    fault: Fault | None = request.get(NOTE)
+    if fault is not None and fault.fault == "slow":
+        simulator.deliverer.wake()
+        await asyncio.sleep(fault.seconds)
+
+
+async def _spoilt(
+    request: web.Request, fault: Fault, answer: web.StreamResponse
+) -> web.StreamResponse:
+    """Do to a finished answer what the fault says."""
+    match fault.fault:
+        case "answer_lost":
+            return _hang_up(request)
+        case "cut_mid_body":
+            return await _cut(request, answer)
+        case "error_500_after":
+            body = objects.rendered(_broken().body(), "")
+            headers = {"Request-Id": answer.headers["Request-Id"]}
+            return web.Response(
+                body=body, status=500, headers=headers, content_type="application/json"
+            )
+        case "rate_limited" if fault.retry_after is not None:
+            answer.headers["Retry-After"] = str(fault.retry_after)
+            return answer
+        case _:
+            return answer
+
+
+async def _cut(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+    body = answer.body if isinstance(answer, web.Response) else None
+    whole = body if isinstance(body, bytes) else b""
+    cut = web.StreamResponse(status=answer.status, headers=answer.headers)
+    cut.content_length = len(whole)
+    await cut.prepare(request)
+    await cut.write(whole[: len(whole) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return cut
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    """Close the connection; the answer returned here goes nowhere."""
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()
+
+
+def _broken() -> errors.ApiError:
+    message = "Sorry! There was an error while talking to one of our backends. (simulated)"
+    return errors.ApiError(500, "api_error", message, stored=False)
