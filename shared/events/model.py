@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from shared.inbox.model import Settlement
 from shared.ledger.model import PostingResult
+from shared.payments.model import Facts, PaymentKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class PaymentCaptured:
     checkout_session_id: str | None = None
     purchase_id: UUID | None = None
     named_organization: str | None = None
+    recharge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,35 @@ class CheckoutClosed:
     state: str
 
 
-Meaning = Nothing | PaymentCaptured | CheckoutClosed
+@dataclass(frozen=True, slots=True)
+class ReversalChanged:
+    """What refunds and disputes took back of a payment may have changed; Stripe knows to what."""
+
+    payment_intent_id: str
+    of_dispute: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FraudWarned:
+    """A card's issuer believes that a payment is fraud; nothing is taken back yet."""
+
+    warning_id: str
+    payment_intent_id: str | None
+    charge_id: str | None
+    fraud_type: str | None
+
+
+# What works on a whole batch at once, and what has a transaction of its own.
+Together = Nothing | PaymentCaptured | CheckoutClosed
+Alone = ReversalChanged | FraudWarned
+Meaning = Together | Alone
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The event is applied, and had nothing to post."""
+
+    organization_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +94,32 @@ class BoundPayment:
     amount_minor: int
     currency: str
     credits: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentLevel:
+    """A bound payment, and when Stripe was last asked what is taken back of it."""
+
+    organization_id: UUID
+    amount_minor: int
+    currency: str
+    credits: Decimal
+    reversal_as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What effects are carried out with: passed in, so that they decide nothing of it themselves.
+
+    `facts` is what Stripe answered for the payments that the events may have changed, asked not
+    before `as_of`, which is PostgreSQL's clock. None: there is nobody to ask.
+    """
+
+    credits_per_unit: Decimal
+    make_id: Callable[[], UUID]
+    now: datetime
+    facts: Mapping[PaymentKey, Facts | Exception] | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

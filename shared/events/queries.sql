@@ -77,3 +77,114 @@ FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text []) AS c (
 WHERE
     (p.checkout_session_id = c.checkout_session_id OR p.id = c.purchase_id)
     AND p.state <> 'paid';
+
+-- name: clock
+-- PostgreSQL's clock, before Stripe is asked: the one clock that all workers share.
+SELECT clock_timestamp();
+
+-- name: lock_payment
+-- Take a payment for a change of its level; with it, when Stripe was last asked.
+SELECT
+    organization_id,
+    amount_minor,
+    currency,
+    credits,
+    reversal_as_of
+FROM stripe_payments
+WHERE payment_intent_id = $1
+FOR UPDATE;
+
+-- name: record_level
+-- Remember when Stripe was asked for the level that is applied now.
+UPDATE stripe_payments
+SET reversal_as_of = $2, charge_id = coalesce(charge_id, $3)
+WHERE payment_intent_id = $1;
+
+-- name: keep_disputes
+-- Store disputes as Stripe has them; say which were not known, and which were not closed before. The
+-- payment's lock keeps others from asking the same of them.
+WITH known AS (
+    SELECT
+        id,
+        closed_at
+    FROM stripe_disputes
+    WHERE id = any($3::text [])
+)
+
+INSERT INTO stripe_disputes AS d (
+    organization_id,
+    payment_intent_id,
+    id,
+    amount_minor,
+    currency,
+    status,
+    reason,
+    opened_at,
+    closed_at
+)
+SELECT
+    $1,
+    $2,
+    n.id,
+    n.amount_minor,
+    n.currency,
+    n.status,
+    n.reason,
+    n.opened_at,
+    CASE WHEN n.closed THEN now() END
+FROM unnest(
+    $3::text [],
+    $4::bigint [],
+    $5::text [],
+    $6::text [],
+    $7::text [],
+    $8::timestamptz [],
+    $9::boolean []
+) AS n (id, amount_minor, currency, status, reason, opened_at, closed)
+ORDER BY n.id
+ON CONFLICT (id) DO UPDATE
+    SET
+        status = excluded.status,
+        amount_minor = excluded.amount_minor,
+        closed_at = coalesce(d.closed_at, excluded.closed_at)
+RETURNING
+    id,
+    NOT EXISTS (SELECT FROM known AS k WHERE k.id = d.id) AS opened,
+    closed_at IS NOT NULL
+    AND NOT EXISTS (
+        SELECT FROM known AS k WHERE k.id = d.id AND k.closed_at IS NOT NULL
+    ) AS closed;
+
+-- name: keep_warning
+-- Store a fraud warning of a payment that is known, once.
+INSERT INTO stripe_disputes (
+    organization_id,
+    payment_intent_id,
+    id,
+    amount_minor,
+    currency,
+    status,
+    reason,
+    opened_at
+)
+SELECT
+    p.organization_id,
+    p.payment_intent_id,
+    $1,
+    p.amount_minor,
+    p.currency,
+    'early_fraud_warning',
+    $4,
+    $5
+FROM stripe_payments AS p
+WHERE p.payment_intent_id = $2 OR ($2 IS NULL AND p.charge_id = $3)
+LIMIT 1
+ON CONFLICT (id) DO NOTHING
+RETURNING organization_id;
+
+-- name: warned_organization
+-- The organization whose payment a fraud warning is about.
+SELECT organization_id
+FROM stripe_payments
+WHERE payment_intent_id = $1 OR ($1 IS NULL AND charge_id = $2)
+LIMIT 1;

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from shared.errors import (
     CurrencyMismatchError,
+    EventError,
     InvalidAmountError,
     MalformedEventError,
     PaymentMismatchError,
@@ -18,19 +20,29 @@ from shared.errors import (
 from shared.events.model import (
     BoundPayment,
     CheckoutClosed,
+    FraudWarned,
     Meaning,
     Nothing,
     Owner,
     PaymentCaptured,
+    PaymentLevel,
+    ReversalChanged,
 )
-from shared.ids import parse_id
-from shared.ledger.model import Posting, SystemAccount, TransactionType
+from shared.ids import parse_id, transaction_public_id
+from shared.inbox.model import ClaimedEvent
+from shared.ledger.model import Posting, PostingResult, SystemAccount, TransactionType
 from shared.ledger.rules import request_digest
 from shared.money import credits_from_minor_units
+from shared.notifications.model import Message, MessageType
+from shared.payments.model import PaymentKey
 from shared.payments.objects import (
+    ATTEMPT_METADATA,
     ORGANIZATION_METADATA,
     PURCHASE_METADATA,
     CheckoutSession,
+    Dispute,
+    EarlyFraudWarning,
+    OfPayment,
     PaymentIntent,
     read,
     reference_id,
@@ -41,6 +53,27 @@ def interpret(event_type: str, payload: str) -> Meaning:
     """Say what an event means; raise an EventError where it must not be applied."""
     reader = _READERS.get(event_type)
     return reader(payload) if reader else Nothing("Prepaid does not act on this type")
+
+
+def is_alone(event_type: str) -> bool:
+    """Whether events of this type touch several tables, and so have a transaction each."""
+    return event_type in _ALONE
+
+
+def asks_stripe(event_type: str) -> bool:
+    """Whether Stripe is asked before events of this type are applied."""
+    return event_type in _ASKING
+
+
+def question(event: ClaimedEvent) -> PaymentKey | None:
+    """Return the payment that Stripe is to be asked about; None where the event names none."""
+    try:
+        meaning = interpret(event.type, event.payload)
+    except EventError:
+        return None
+    if isinstance(meaning, ReversalChanged):
+        return PaymentKey(event.key.account, meaning.payment_intent_id)
+    return None
 
 
 def _checkout_paid(payload: str) -> Meaning:
@@ -65,7 +98,11 @@ def _checkout_paid(payload: str) -> Meaning:
 
 
 def _payment_succeeded(payload: str) -> Meaning:
-    intent = read(payload, PaymentIntent)
+    return captured(read(payload, PaymentIntent))
+
+
+def captured(intent: PaymentIntent) -> PaymentCaptured:
+    """Read a PaymentIntent that has succeeded, of an event or an answer, as money to credit."""
     return PaymentCaptured(
         payment_intent_id=intent.id,
         amount_minor=_positive(intent.amount_received),
@@ -74,6 +111,28 @@ def _payment_succeeded(payload: str) -> Meaning:
         charge_id=reference_id(intent.latest_charge),
         purchase_id=_purchase(intent.metadata),
         named_organization=_named(intent.metadata),
+        recharge=bool((intent.metadata or {}).get(ATTEMPT_METADATA)),
+    )
+
+
+def _reversal(*, of_dispute: bool) -> Callable[[str], Meaning]:
+    def reader(payload: str) -> Meaning:
+        of = read(payload, OfPayment)
+        payment_intent_id = reference_id(of.payment_intent)
+        if payment_intent_id is None:
+            return Nothing(f"{of.id} is of no payment intent")
+        return ReversalChanged(payment_intent_id, of_dispute)
+
+    return reader
+
+
+def _fraud_warned(payload: str) -> Meaning:
+    warning = read(payload, EarlyFraudWarning)
+    return FraudWarned(
+        warning.id,
+        reference_id(warning.payment_intent),
+        reference_id(warning.charge),
+        warning.fraud_type,
     )
 
 
@@ -81,12 +140,29 @@ def _checkout_closed(state: str) -> Callable[[str], Meaning]:
     return lambda payload: CheckoutClosed(read(payload, CheckoutSession).id, state)
 
 
+_ASKING: dict[str, Callable[[str], Meaning]] = {
+    "charge.refunded": _reversal(of_dispute=False),
+    "charge.refund.updated": _reversal(of_dispute=False),
+    "refund.created": _reversal(of_dispute=False),
+    "refund.updated": _reversal(of_dispute=False),
+    "refund.failed": _reversal(of_dispute=False),
+    "charge.dispute.created": _reversal(of_dispute=True),
+    "charge.dispute.updated": _reversal(of_dispute=True),
+    "charge.dispute.closed": _reversal(of_dispute=True),
+    "charge.dispute.funds_withdrawn": _reversal(of_dispute=True),
+    "charge.dispute.funds_reinstated": _reversal(of_dispute=True),
+}
+_ALONE: dict[str, Callable[[str], Meaning]] = {
+    **_ASKING,
+    "radar.early_fraud_warning.created": _fraud_warned,
+}
 _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.completed": _checkout_paid,
     "checkout.session.async_payment_succeeded": _checkout_paid,
     "checkout.session.async_payment_failed": _checkout_closed("failed"),
     "checkout.session.expired": _checkout_closed("expired"),
     "payment_intent.succeeded": _payment_succeeded,
+    **_ALONE,
 }
 
 
@@ -126,13 +202,56 @@ def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) 
     return Posting(
         organization_id=bound.organization_id,
         id=transaction_id,
-        type=TransactionType.PURCHASE,
+        type=TransactionType.RECHARGE if payment.recharge else TransactionType.PURCHASE,
         amount=bound.credits,
         counterparty=SystemAccount.STRIPE,
         key=key,
         digest=request_digest(key, bound.amount_minor, bound.currency),
-        description="Credit purchase",
+        description="Auto-recharge" if payment.recharge else "Credit purchase",
         payment_intent_id=payment.payment_intent_id,
+    )
+
+
+def completed(payment: PaymentCaptured, posted: PostingResult, now: datetime) -> Message:
+    """Return the message of a purchase that was credited; its id is made from the row's."""
+    assert posted.id is not None  # noqa: S101 - posted
+    return Message(
+        organization_id=posted.organization_id,
+        type=MessageType.PURCHASE_COMPLETED,
+        data={
+            "transactionId": transaction_public_id(posted.id),
+            "paymentIntentId": payment.payment_intent_id,
+            "credits": posted.amount,
+            "balanceAfter": posted.balance_after,
+            "amountMinor": payment.amount_minor,
+            "currency": payment.currency,
+        },
+        id=uuid5(posted.id, MessageType.PURCHASE_COMPLETED),
+        at=now,
+    )
+
+
+def dispute_message(
+    dispute: Dispute,
+    payment_intent_id: str,
+    payment: PaymentLevel,
+    message_type: MessageType,
+    now: datetime,
+) -> Message:
+    """Return the message of a dispute that opened or closed; its id is made from the dispute's."""
+    return Message(
+        organization_id=payment.organization_id,
+        type=message_type,
+        data={
+            "disputeId": dispute.id,
+            "paymentIntentId": payment_intent_id,
+            "status": dispute.status,
+            "reason": dispute.reason,
+            "amountMinor": dispute.amount,
+            "currency": dispute.currency or payment.currency,
+        },
+        id=uuid5(payment.organization_id, f"{message_type}:{dispute.id}"),
+        at=now,
     )
 
 

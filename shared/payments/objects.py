@@ -16,11 +16,13 @@ from shared.errors import MalformedEventError
 # What Prepaid writes into the metadata of the objects that it creates, to know them again.
 ORGANIZATION_METADATA = "organization_id"
 PURCHASE_METADATA = "purchase_id"
+ATTEMPT_METADATA = "recharge_attempt_id"
 
 AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL's bigint holds
 
 Amount = Annotated[int, msgspec.Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
 StripeId = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]  # Unix time, to the year 9999
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}$")]
 
 
@@ -60,6 +62,53 @@ class CheckoutSession(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
+class Refund(msgspec.Struct, frozen=True):
+    """A refund. Source: https://docs.stripe.com/api/refunds/object."""
+
+    id: StripeId
+    amount: Amount = 0
+    status: str | None = None
+    payment_intent: Reference = None
+    charge: Reference = None
+
+
+class BalanceTransaction(msgspec.Struct, frozen=True):
+    """A movement of our Stripe balance. `amount` is before fees, in the currency of the balance."""
+
+    amount: Amount
+    currency: Currency | None = None
+
+
+class Dispute(msgspec.Struct, frozen=True):
+    """A dispute. Source: https://docs.stripe.com/api/disputes/object."""
+
+    id: StripeId
+    amount: Amount = 0
+    currency: Currency | None = None
+    status: str = "needs_response"
+    reason: str | None = None
+    created: Seconds = 0
+    payment_intent: Reference = None
+    charge: Reference = None
+    balance_transactions: list[BalanceTransaction] | None = None
+
+
+class OfPayment(msgspec.Struct, frozen=True):
+    """A charge, refund or dispute, of which nothing is read but its payment."""
+
+    id: StripeId
+    payment_intent: Reference = None
+
+
+class EarlyFraudWarning(msgspec.Struct, frozen=True):
+    """A warning. Source: https://docs.stripe.com/api/radar/early_fraud_warnings/object."""
+
+    id: StripeId
+    payment_intent: Reference = None
+    charge: Reference = None
+    fraud_type: str | None = None
+
+
 class _Data(msgspec.Struct, frozen=True):
     object: msgspec.Raw
 
@@ -75,6 +124,14 @@ def read(payload: str, kind: type[S]) -> S:
         return msgspec.json.decode(envelope.data.object, type=kind)
     except msgspec.MsgspecError as error:
         raise MalformedEventError(f"Cannot read the event's {kind.__name__}: {error}") from None
+
+
+def from_answer(answer: Any, kind: type[S]) -> S:
+    """Return an object of Stripe's answer as the given kind; raise MalformedEventError."""
+    try:
+        return msgspec.convert(answer, type=kind)
+    except msgspec.MsgspecError as error:
+        raise MalformedEventError(f"Cannot read Stripe's {kind.__name__}: {error}") from None
 
 
 def reference_id(reference: Reference) -> str | None:
