@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from uuid import UUID
 
 from shared.errors import EventError, PrepaidError, UnclaimedPaymentError
-from shared.events import disputes, rules, store
+from shared.events import cards, disputes, rules, store
 from shared.events.model import (
     Alone,
+    AttemptMoved,
     BoundPayment,
     CheckoutClosed,
+    CustomerNamed,
     Done,
     FraudWarned,
     Nothing,
@@ -73,11 +75,22 @@ async def carry_out(
     for event, meaning in zip(events, meanings, strict=True):
         if isinstance(meaning, PaymentCaptured):
             came_to.append(credited[meaning])
+        elif isinstance(meaning, CustomerNamed):
+            came_to.append(await _name(connection, meaning))
         elif isinstance(meaning, Nothing | CheckoutClosed | EventError):
             came_to.append(meaning)
         else:
             came_to.append(await _alone(connection, event, meaning, terms))
     return came_to
+
+
+async def _name(connection: Connection, named: CustomerNamed) -> CameTo:
+    name = named.named_organization
+    owner = await store.lock_customer_owner(connection, named.customer_id, named=name)
+    if owner is None:
+        return rules.unclaimed(named.customer_id, name)
+    await organizations.keep_customers(connection, {owner: named.customer_id})
+    return Done(owner)
 
 
 async def _alone(
@@ -90,13 +103,25 @@ async def _alone(
                     return await _reverse(connection, event, meaning, terms)
                 case FraudWarned():
                     return await _warn(connection, meaning, terms)
-    except UnclaimedPaymentError as error:
+                case AttemptMoved():
+                    return await _ring(connection, meaning)
+                case _:
+                    return await cards.keep(connection, meaning, terms)
+    except EventError as error:
         # Another event may still say whose it is. When none did for two minutes, it is not ours.
-        if event.attempts >= CLAIM_ATTEMPTS_MAX:
+        if error.may_resolve_itself and event.attempts >= CLAIM_ATTEMPTS_MAX:
             return Nothing(error.detail)
         return error
-    except EventError as error:
-        return error
+
+
+async def _ring(connection: Connection, moved: AttemptMoved) -> CameTo:
+    await recharge_store.ring(connection, [moved.payment_intent_id])
+    owner = await store.attempt_owner(connection, moved)
+    if owner is None:
+        return Nothing(
+            f"{moved.payment_intent_id} is of no auto-recharge; its success is what counts"
+        )
+    return Done(owner)
 
 
 async def _reverse(
@@ -179,6 +204,13 @@ async def credit(
         connection,
         [rules.completed(p, to, terms.now) for p, to in new.items() if not p.recharge],
     )
+    seen = {
+        p.kept_method: (p.kept_method, to.organization_id, p.customer_id, p.kept_method_type, None)
+        for p, to in posted.items()
+        if p.kept_method is not None and p.customer_id is not None
+    }
+    if seen:
+        await store.keep_seen_cards(connection, list(seen.values()))
     if recharged := sorted(p.payment_intent_id for p in posted if p.recharge):
         await recharge_store.ring(connection, recharged)
     return credited

@@ -11,6 +11,7 @@ from uuid import UUID
 from shared.inbox.model import Settlement
 from shared.ledger.model import PostingResult
 from shared.payments.model import Facts, PaymentKey
+from shared.payments.objects import MethodDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class PaymentCaptured:
     purchase_id: UUID | None = None
     named_organization: str | None = None
     recharge: bool = False
+    kept_method: str | None = None
+    kept_method_type: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,76 @@ class FraudWarned:
     fraud_type: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptMoved:
+    """A payment of auto-recharge has moved; whoever charges asks Stripe where to."""
+
+    payment_intent_id: str
+    attempt_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardTold:
+    """A payment method is on file. No `details`: the event says that it is, and not what it is."""
+
+    payment_method_id: str
+    type: str
+    customer_id: str | None
+    named_organization: str | None
+    as_of: datetime
+    details: MethodDetails | None = None
+    mandate_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardDetached:
+    """A payment method is off file for good: Stripe attaches none twice."""
+
+    payment_method_id: str
+    type: str
+    customer_id: str | None
+    named_organization: str | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultTold:
+    """Which payment method a customer's invoices are paid with; None: no particular one."""
+
+    customer_id: str
+    payment_method_id: str | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MandateTold:
+    """Whether a bank still lets us debit."""
+
+    mandate_id: str
+    payment_method_id: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerNamed:
+    """A Stripe customer belongs to an organization, as the page that set it up says."""
+
+    customer_id: str
+    named_organization: str
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerDeleted:
+    """A Stripe customer is gone, and with it all that was on file."""
+
+    customer_id: str
+    as_of: datetime
+
+
 # What works on a whole batch at once, and what has a transaction of its own.
-Together = Nothing | PaymentCaptured | CheckoutClosed
-Alone = ReversalChanged | FraudWarned
+Together = Nothing | PaymentCaptured | CheckoutClosed | CustomerNamed
+CardMeaning = CardTold | CardDetached | DefaultTold | MandateTold | CustomerDeleted
+Alone = ReversalChanged | FraudWarned | AttemptMoved | CardMeaning
 Meaning = Together | Alone
 
 

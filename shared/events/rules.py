@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,13 +14,21 @@ from shared.errors import (
     InvalidAmountError,
     MalformedEventError,
     PaymentMismatchError,
+    UnclaimedCustomerError,
     UnclaimedPaymentError,
     UnknownOrganizationError,
 )
 from shared.events.model import (
+    AttemptMoved,
     BoundPayment,
+    CardDetached,
+    CardTold,
     CheckoutClosed,
+    CustomerDeleted,
+    CustomerNamed,
+    DefaultTold,
     FraudWarned,
+    MandateTold,
     Meaning,
     Nothing,
     Owner,
@@ -40,12 +48,20 @@ from shared.payments.objects import (
     ORGANIZATION_METADATA,
     PURCHASE_METADATA,
     CheckoutSession,
+    Customer,
     Dispute,
     EarlyFraudWarning,
+    Mandate,
     OfPayment,
     PaymentIntent,
+    PaymentMethod,
+    PaymentReference,
+    PreviousOwner,
+    SetupIntent,
     read,
+    read_previous,
     reference_id,
+    told_at,
 )
 
 
@@ -78,6 +94,9 @@ def question(event: ClaimedEvent) -> PaymentKey | None:
 
 def _checkout_paid(payload: str) -> Meaning:
     session = read(payload, CheckoutSession)
+    customer_id, name = reference_id(session.customer), _session_name(session)
+    if session.mode == "setup" and customer_id is not None and name is not None:
+        return CustomerNamed(customer_id, name)
     if session.mode != "payment":
         return Nothing(f"a session in mode {session.mode} buys no credits")
     if session.payment_status != "paid":
@@ -90,15 +109,22 @@ def _checkout_paid(payload: str) -> Meaning:
         payment_intent_id=payment_intent_id,
         amount_minor=_positive(session.amount_total),
         currency=session.currency,
-        customer_id=reference_id(session.customer),
+        customer_id=customer_id,
         checkout_session_id=session.id,
         purchase_id=_purchase(session.metadata),
-        named_organization=_named(session.metadata) or _name(session.client_reference_id),
+        named_organization=name,
     )
 
 
+def _session_name(session: CheckoutSession) -> str | None:
+    return _named(session.metadata) or _name(session.client_reference_id)
+
+
 def _payment_succeeded(payload: str) -> Meaning:
-    return captured(read(payload, PaymentIntent))
+    intent = read(payload, PaymentIntent)
+    if intent.invoice is not None:
+        return Nothing("it pays an invoice, and invoice.paid says what that buys")
+    return captured(intent)
 
 
 def captured(intent: PaymentIntent) -> PaymentCaptured:
@@ -112,7 +138,82 @@ def captured(intent: PaymentIntent) -> PaymentCaptured:
         purchase_id=_purchase(intent.metadata),
         named_organization=_named(intent.metadata),
         recharge=bool((intent.metadata or {}).get(ATTEMPT_METADATA)),
+        kept_method=reference_id(intent.payment_method) if intent.setup_future_usage else None,
+        kept_method_type=_type(intent.payment_method_types),
     )
+
+
+def _type(types: Sequence[str] | None) -> str:
+    """Return the type of a payment method where an event names the types that it may have."""
+    return types[0] if types and len(types) == 1 else "unknown"
+
+
+def _attempt_moved(payload: str) -> Meaning:
+    intent = read(payload, PaymentReference)
+    value = (intent.metadata or {}).get(ATTEMPT_METADATA)
+    return AttemptMoved(intent.id, parse_id(value) if isinstance(value, str) else None)
+
+
+def _card_told(payload: str) -> Meaning:
+    method = read(payload, PaymentMethod)
+    return CardTold(
+        payment_method_id=method.id,
+        type=method.type,
+        customer_id=reference_id(method.customer),
+        named_organization=_named(method.metadata),
+        as_of=told_at(payload),
+        details=method.details,
+    )
+
+
+def _card_detached(payload: str) -> Meaning:
+    method = read(payload, PaymentMethod)
+    before = read_previous(payload, PreviousOwner)
+    return CardDetached(
+        payment_method_id=method.id,
+        type=method.type,
+        customer_id=reference_id(method.customer or (before.customer if before else None)),
+        named_organization=_named(method.metadata),
+        as_of=told_at(payload),
+    )
+
+
+def _set_up(payload: str) -> Meaning:
+    intent = read(payload, SetupIntent)
+    payment_method_id = reference_id(intent.payment_method)
+    if payment_method_id is None:
+        return Nothing(f"{intent.id} has set up nothing that can be charged")
+    return CardTold(
+        payment_method_id=payment_method_id,
+        type=_type(intent.payment_method_types),
+        customer_id=reference_id(intent.customer),
+        named_organization=_named(intent.metadata),
+        as_of=told_at(payload),
+        mandate_id=reference_id(intent.mandate),
+    )
+
+
+def _customer_updated(payload: str) -> Meaning:
+    customer = read(payload, Customer)
+    settings = customer.invoice_settings
+    default = reference_id(settings.default_payment_method) if settings else None
+    return DefaultTold(customer.id, default, told_at(payload))
+
+
+def _customer_deleted(payload: str) -> Meaning:
+    return CustomerDeleted(read(payload, Customer).id, told_at(payload))
+
+
+def _mandate_updated(payload: str) -> Meaning:
+    mandate = read(payload, Mandate)
+    payment_method_id = reference_id(mandate.payment_method)
+    if payment_method_id is None:
+        return Nothing(f"{mandate.id} is of no payment method")
+    return MandateTold(mandate.id, payment_method_id, active=mandate.status != "inactive")
+
+
+def _nothing(reason: str) -> Callable[[str], Meaning]:
+    return lambda _: Nothing(reason)
 
 
 def _reversal(*, of_dispute: bool) -> Callable[[str], Meaning]:
@@ -155,6 +256,18 @@ _ASKING: dict[str, Callable[[str], Meaning]] = {
 _ALONE: dict[str, Callable[[str], Meaning]] = {
     **_ASKING,
     "radar.early_fraud_warning.created": _fraud_warned,
+    "payment_intent.payment_failed": _attempt_moved,
+    "payment_intent.requires_action": _attempt_moved,
+    "payment_intent.processing": _attempt_moved,
+    "payment_intent.canceled": _attempt_moved,
+    "payment_method.attached": _card_told,
+    "payment_method.updated": _card_told,
+    "payment_method.automatically_updated": _card_told,
+    "payment_method.detached": _card_detached,
+    "setup_intent.succeeded": _set_up,
+    "mandate.updated": _mandate_updated,
+    "customer.updated": _customer_updated,
+    "customer.deleted": _customer_deleted,
 }
 _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.completed": _checkout_paid,
@@ -162,6 +275,7 @@ _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.async_payment_failed": _checkout_closed("failed"),
     "checkout.session.expired": _checkout_closed("expired"),
     "payment_intent.succeeded": _payment_succeeded,
+    "setup_intent.setup_failed": _nothing("no card was set up; the customer was told why"),
     **_ALONE,
 }
 
@@ -275,6 +389,18 @@ def _name(value: str | None) -> str | None:
     if value and not value.isprintable():
         raise MalformedEventError(f"{value[:100]!r} cannot be an organization's id or slug.")
     return value or None
+
+
+def unclaimed(
+    customer_id: str | None, named_organization: str | None
+) -> UnknownOrganizationError | UnclaimedCustomerError:
+    """Say that nobody owns what is on file with a customer."""
+    if named_organization is not None:
+        return UnknownOrganizationError(
+            f"No organization has the id or slug {named_organization[:100]!r}. "
+            "Create it, then replay this event."
+        )
+    return UnclaimedCustomerError(f"No organization has the Stripe customer {customer_id}.")
 
 
 def _no_owner(payment: PaymentCaptured) -> UnknownOrganizationError | UnclaimedPaymentError:

@@ -9,16 +9,22 @@ from uuid import UUID
 
 from shared.db.queries import beside
 from shared.events.model import (
+    AttemptMoved,
     BoundPayment,
+    CardDetached,
+    CardTold,
     CheckoutClosed,
+    CustomerDeleted,
+    DefaultTold,
     FraudWarned,
+    MandateTold,
     Owner,
     PaymentCaptured,
     PaymentLevel,
 )
 from shared.ids import parse_id
 from shared.payments import rules as payments
-from shared.payments.objects import Dispute
+from shared.payments.objects import Dispute, MethodDetails
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -151,5 +157,111 @@ async def warned_organization(connection: Connection, warned: FraudWarned) -> UU
     """Return the organization whose payment a warning is about, if it is known."""
     organization_id: UUID | None = await connection.fetchval(
         QUERIES.warned_organization, warned.payment_intent_id, warned.charge_id
+    )
+    return organization_id
+
+
+async def attempt_owner(connection: Connection, moved: AttemptMoved) -> UUID | None:
+    """Return the organization whose auto-recharge made a payment, if one did."""
+    organization_id: UUID | None = await connection.fetchval(
+        QUERIES.attempt_owner, moved.payment_intent_id, moved.attempt_id
+    )
+    return organization_id
+
+
+async def lock_customer_owner(
+    connection: Connection,
+    customer_id: str | None,
+    *,
+    named: str | None = None,
+    payment_method_id: str | None = None,
+) -> UUID | None:
+    """Lock and return the organization that something on file belongs to; None where none does."""
+    organization_id: UUID | None = await connection.fetchval(
+        QUERIES.customer_owner,
+        parse_id(named) if named else None,
+        named,
+        customer_id,
+        payment_method_id,
+    )
+    return organization_id
+
+
+async def keep_seen_cards(
+    connection: Connection, seen: Sequence[tuple[str, UUID, str, str, str | None]]
+) -> None:
+    """Note payment methods: each is (id, organization, customer, type, mandate)."""
+    await connection.execute(QUERIES.keep_seen_cards, *map(list, zip(*seen, strict=True)))
+
+
+async def keep_card(
+    connection: Connection, organization_id: UUID, card: CardTold, details: MethodDetails
+) -> bool:
+    """Describe a payment method; return whether the organization never had this card before."""
+    new: bool | None = await connection.fetchval(
+        QUERIES.keep_card,
+        card.payment_method_id,
+        organization_id,
+        card.customer_id,
+        card.type,
+        details.brand or details.bank_name,
+        details.last4,
+        details.exp_month,
+        details.exp_year,
+        details.fingerprint,
+        card.as_of,
+    )
+    return bool(new)
+
+
+async def detach_card(connection: Connection, organization_id: UUID, card: CardDetached) -> bool:
+    """Take a payment method off file; return whether it was not off file before."""
+    row = await connection.fetchrow(
+        QUERIES.detach_card,
+        card.payment_method_id,
+        organization_id,
+        card.customer_id or "",
+        card.type,
+        card.as_of,
+    )
+    return row is not None
+
+
+async def delete_customer(
+    connection: Connection, organization_id: UUID, deleted: CustomerDeleted
+) -> None:
+    """Take everything of a customer off file, and the customer off the organization."""
+    await connection.execute(
+        QUERIES.detach_all, organization_id, deleted.customer_id, deleted.as_of
+    )
+    await connection.execute(QUERIES.forget_customer, organization_id, deleted.customer_id)
+
+
+async def has_card(connection: Connection, organization_id: UUID) -> bool:
+    """Whether an organization has anything on file."""
+    found: bool = await connection.fetchval(QUERIES.has_card, organization_id)
+    return found
+
+
+async def choose_default(connection: Connection, organization_id: UUID, told: DefaultTold) -> None:
+    """Make a payment method the default of a locked organization, unless a newer event chose."""
+    newest: datetime | None = await connection.fetchval(QUERIES.default_as_of, organization_id)
+    if newest is not None and newest > told.as_of:
+        return
+    await connection.execute(QUERIES.clear_default, organization_id, told.as_of)
+    if told.payment_method_id is not None:
+        await connection.execute(
+            QUERIES.set_default,
+            told.payment_method_id,
+            organization_id,
+            told.customer_id,
+            told.as_of,
+        )
+
+
+async def keep_mandate(connection: Connection, told: MandateTold) -> UUID | None:
+    """Note a mandate; return the organization, or None where the payment method is unknown."""
+    organization_id: UUID | None = await connection.fetchval(
+        QUERIES.keep_mandate, told.payment_method_id, told.mandate_id, told.active
     )
     return organization_id

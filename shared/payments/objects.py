@@ -7,6 +7,7 @@ a MalformedEventError that names it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL
 Amount = Annotated[int, msgspec.Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
 StripeId = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]  # Unix time, to the year 9999
+SmallNumber = Annotated[int, msgspec.Meta(ge=0, le=32_767)]  # what PostgreSQL's smallint holds
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}$")]
 
 
@@ -45,6 +47,17 @@ class PaymentIntent(msgspec.Struct, frozen=True):
     amount_received: Amount
     customer: Reference = None
     latest_charge: Reference = None
+    metadata: dict[str, Any] | None = None
+    payment_method: Reference = None
+    payment_method_types: list[str] | None = None
+    setup_future_usage: str | None = None
+    invoice: Reference = None  # since 2025-03-31 the invoice knows its payments instead
+
+
+class PaymentReference(msgspec.Struct, frozen=True):
+    """A PaymentIntent of an attempt: which it is, whatever became of it."""
+
+    id: StripeId
     metadata: dict[str, Any] | None = None
 
 
@@ -109,12 +122,80 @@ class EarlyFraudWarning(msgspec.Struct, frozen=True):
     fraud_type: str | None = None
 
 
+class MethodDetails(msgspec.Struct, frozen=True):
+    """What a person knows a card or a bank account by."""
+
+    brand: str | None = None
+    bank_name: str | None = None
+    last4: str | None = None
+    exp_month: SmallNumber | None = None
+    exp_year: SmallNumber | None = None
+    fingerprint: str | None = None
+
+
+class PaymentMethod(msgspec.Struct, frozen=True):
+    """A PaymentMethod. Source: https://docs.stripe.com/api/payment_methods/object."""
+
+    id: StripeId
+    type: str = "unknown"
+    customer: Reference = None
+    metadata: dict[str, Any] | None = None
+    card: MethodDetails | None = None
+    us_bank_account: MethodDetails | None = None
+    sepa_debit: MethodDetails | None = None
+
+    @property
+    def details(self) -> MethodDetails:
+        """The details of its type, whichever that is."""
+        return self.card or self.us_bank_account or self.sepa_debit or MethodDetails()
+
+
+class PreviousOwner(msgspec.Struct, frozen=True):
+    """What a detached PaymentMethod was before: `previous_attributes` of its event."""
+
+    customer: Reference = None
+
+
+class SetupIntent(msgspec.Struct, frozen=True):
+    """A SetupIntent. Source: https://docs.stripe.com/api/setup_intents/object."""
+
+    id: StripeId
+    customer: Reference = None
+    payment_method: Reference = None
+    payment_method_types: list[str] | None = None
+    mandate: Reference = None
+    metadata: dict[str, Any] | None = None
+
+
+class Mandate(msgspec.Struct, frozen=True):
+    """A mandate. Source: https://docs.stripe.com/api/mandates/object."""
+
+    id: StripeId
+    status: str
+    payment_method: Reference = None
+
+
+class InvoiceSettings(msgspec.Struct, frozen=True):
+    """What a customer's invoices are paid with."""
+
+    default_payment_method: Reference = None
+
+
+class Customer(msgspec.Struct, frozen=True):
+    """A customer. Source: https://docs.stripe.com/api/customers/object."""
+
+    id: StripeId
+    invoice_settings: InvoiceSettings | None = None
+
+
 class _Data(msgspec.Struct, frozen=True):
     object: msgspec.Raw
+    previous_attributes: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Envelope(msgspec.Struct, frozen=True):
     data: _Data
+    created: Seconds = 0
 
 
 def read(payload: str, kind: type[S]) -> S:
@@ -124,6 +205,23 @@ def read(payload: str, kind: type[S]) -> S:
         return msgspec.json.decode(envelope.data.object, type=kind)
     except msgspec.MsgspecError as error:
         raise MalformedEventError(f"Cannot read the event's {kind.__name__}: {error}") from None
+
+
+def read_previous(payload: str, kind: type[S]) -> S | None:
+    """Return what the event says was before, as the given kind; None where it says nothing."""
+    try:
+        previous = msgspec.json.decode(payload, type=_Envelope).data.previous_attributes
+        return msgspec.json.decode(previous, type=kind | None)
+    except msgspec.MsgspecError as error:
+        raise MalformedEventError(f"Cannot read what was before: {error}") from None
+
+
+def told_at(payload: str) -> datetime:
+    """Return Stripe's moment of the event."""
+    try:
+        return datetime.fromtimestamp(msgspec.json.decode(payload, type=_Envelope).created, UTC)
+    except msgspec.MsgspecError as error:
+        raise MalformedEventError(f"Cannot read the event's moment: {error}") from None
 
 
 def from_answer(answer: Any, kind: type[S]) -> S:
