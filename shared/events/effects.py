@@ -19,9 +19,11 @@ from shared.events.model import (
     CustomerNamed,
     Done,
     FraudWarned,
+    InvoicePaid,
     Nothing,
     PaymentCaptured,
     ReversalChanged,
+    SubscriptionTold,
     Terms,
 )
 from shared.inbox.model import ClaimedEvent
@@ -98,20 +100,28 @@ async def _alone(
 ) -> CameTo:
     try:
         async with connection.transaction():
-            match meaning:
-                case ReversalChanged():
-                    return await _reverse(connection, event, meaning, terms)
-                case FraudWarned():
-                    return await _warn(connection, meaning, terms)
-                case AttemptMoved():
-                    return await _ring(connection, meaning)
-                case _:
-                    return await cards.keep(connection, meaning, terms)
+            return await _effect(connection, event, meaning, terms)
     except EventError as error:
         # Another event may still say whose it is. When none did for two minutes, it is not ours.
         if error.may_resolve_itself and event.attempts >= CLAIM_ATTEMPTS_MAX:
             return Nothing(error.detail)
         return error
+
+
+async def _effect(
+    connection: Connection, event: ClaimedEvent, meaning: Alone, terms: Terms
+) -> CameTo:
+    match meaning:
+        case ReversalChanged():
+            return await _reverse(connection, event, meaning, terms)
+        case FraudWarned():
+            return await _warn(connection, meaning, terms)
+        case AttemptMoved():
+            return await _ring(connection, meaning)
+        case SubscriptionTold() | InvoicePaid():
+            return await _subscribed(connection, meaning, terms)
+        case _:
+            return await cards.keep(connection, meaning, terms)
 
 
 async def _ring(connection: Connection, moved: AttemptMoved) -> CameTo:
@@ -124,6 +134,27 @@ async def _ring(connection: Connection, moved: AttemptMoved) -> CameTo:
     return Done(owner)
 
 
+async def _subscribed(
+    connection: Connection, told: SubscriptionTold | InvoicePaid, terms: Terms
+) -> CameTo:
+    owner = await store.lock_customer_owner(
+        connection, told.customer_id, named=told.named_organization
+    )
+    if owner is None:
+        raise rules.unclaimed(told.customer_id, told.named_organization)
+    if isinstance(told, SubscriptionTold):
+        await store.keep_subscription(connection, owner, told)
+        return Done(owner)
+    (result,) = await ledger.post(connection, [rules.credit_invoice(told, owner, terms.make_id())])
+    posted = _on_the_ledger(result)
+    if isinstance(posted, EventError):
+        raise posted
+    if posted.status is PostingStatus.POSTED:
+        data = {"invoiceId": told.invoice_id}
+        await notifications.announce(connection, [rules.completed(posted, data, terms.now)])
+    return posted
+
+
 async def _reverse(
     connection: Connection, event: ClaimedEvent, changed: ReversalChanged, terms: Terms
 ) -> CameTo:
@@ -134,6 +165,8 @@ async def _reverse(
         return Nothing(f"{name} is {facts.payment_intent.status}: nothing of it was credited")
     payment = rules.captured(facts.payment_intent)
     bound = await store.lock_payment(connection, name)
+    if bound is None and facts.payment_intent.invoice is not None:
+        return Nothing(f"{name} pays an invoice: nothing of it was credited")
     if bound is not None:
         payment = replace(payment, amount_minor=bound.amount_minor, currency=bound.currency)
     # What was credited already is so again, by its key: nothing.
@@ -202,7 +235,11 @@ async def credit(
     new = {p: to for p, to in posted.items() if to.status is PostingStatus.POSTED}
     await notifications.announce(
         connection,
-        [rules.completed(p, to, terms.now) for p, to in new.items() if not p.recharge],
+        [
+            rules.completed(to, rules.paid_with(p), terms.now)
+            for p, to in new.items()
+            if not p.recharge
+        ],
     )
     seen = {
         p.kept_method: (p.kept_method, to.organization_id, p.customer_id, p.kept_method_type, None)

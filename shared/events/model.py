@@ -136,8 +136,36 @@ class CustomerDeleted:
 
 # What works on a whole batch at once, and what has a transaction of its own.
 Together = Nothing | PaymentCaptured | CheckoutClosed | CustomerNamed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionTold:
+    """A subscription as Stripe had it at a moment."""
+
+    subscription_id: str
+    customer_id: str | None
+    named_organization: str | None
+    status: str
+    plan: str | None
+    started_at: datetime | None
+    ends_at: datetime | None
+    current_period_end: datetime | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicePaid:
+    """An invoice of a subscription is paid, and it or its prices say how many credits it brings."""
+
+    invoice_id: str
+    customer_id: str | None
+    named_organization: str | None
+    credits: Decimal
+
+
 CardMeaning = CardTold | CardDetached | DefaultTold | MandateTold | CustomerDeleted
-Alone = ReversalChanged | FraudWarned | AttemptMoved | CardMeaning
+SubscriptionMeaning = SubscriptionTold | InvoicePaid
+Alone = ReversalChanged | FraudWarned | AttemptMoved | CardMeaning | SubscriptionMeaning
 Meaning = Together | Alone
 
 

@@ -329,3 +329,29 @@ SET
     mandate_id = $2
 WHERE id = $1
 RETURNING organization_id;
+
+-- name: keep_subscription
+-- Store a subscription as Stripe had it at a moment, unless a newer event has told.
+INSERT INTO subscriptions AS s (
+    id,
+    organization_id,
+    status,
+    plan,
+    started_at,
+    ends_at,
+    current_period_end,
+    as_of
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO UPDATE
+    SET
+        status = excluded.status,
+        plan = excluded.plan,
+        started_at = excluded.started_at,
+        ends_at = excluded.ends_at,
+        current_period_end = excluded.current_period_end,
+        as_of = excluded.as_of
+    WHERE
+        s.as_of < excluded.as_of
+        -- Told in the same second: an end is not undone.
+        OR (s.as_of = excluded.as_of AND s.status <> 'canceled');

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
@@ -28,6 +29,7 @@ from shared.events.model import (
     CustomerNamed,
     DefaultTold,
     FraudWarned,
+    InvoicePaid,
     MandateTold,
     Meaning,
     Nothing,
@@ -35,6 +37,7 @@ from shared.events.model import (
     PaymentCaptured,
     PaymentLevel,
     ReversalChanged,
+    SubscriptionTold,
 )
 from shared.ids import parse_id, transaction_public_id
 from shared.inbox.model import ClaimedEvent
@@ -45,12 +48,14 @@ from shared.notifications.model import Message, MessageType
 from shared.payments.model import PaymentKey
 from shared.payments.objects import (
     ATTEMPT_METADATA,
+    CREDITS_METADATA,
     ORGANIZATION_METADATA,
     PURCHASE_METADATA,
     CheckoutSession,
     Customer,
     Dispute,
     EarlyFraudWarning,
+    Invoice,
     Mandate,
     OfPayment,
     PaymentIntent,
@@ -58,11 +63,14 @@ from shared.payments.objects import (
     PaymentReference,
     PreviousOwner,
     SetupIntent,
+    Subscription,
     read,
     read_previous,
     reference_id,
     told_at,
 )
+
+_DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
 def interpret(event_type: str, payload: str) -> Meaning:
@@ -212,6 +220,82 @@ def _mandate_updated(payload: str) -> Meaning:
     return MandateTold(mandate.id, payment_method_id, active=mandate.status != "inactive")
 
 
+def _subscription(payload: str) -> Meaning:
+    told = read(payload, Subscription)
+    item = told.first_item
+    return SubscriptionTold(
+        subscription_id=told.id,
+        customer_id=reference_id(told.customer),
+        named_organization=_named(told.metadata),
+        status=told.status,
+        plan=item.price.id if item.price else None,
+        started_at=_moment(told.start_date),
+        ends_at=_moment(told.ended_at or told.cancel_at),
+        current_period_end=_moment(item.current_period_end or told.current_period_end),
+        as_of=told_at(payload),
+    )
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _invoice_paid(payload: str) -> Meaning:
+    invoice = read(payload, Invoice)
+    if reference_id(invoice.details.subscription) is None:
+        return Nothing(f"{invoice.id} is of no subscription")
+    if invoice.amount_paid <= 0:
+        return Nothing(f"no money was paid for {invoice.id}")
+    credited = _invoice_credits(invoice)
+    if credited is None:
+        return Nothing(f"neither {invoice.id} nor its prices have {CREDITS_METADATA}")
+    return InvoicePaid(
+        invoice.id,
+        reference_id(invoice.customer),
+        _named(invoice.metadata) or _named(invoice.details.metadata),
+        credited,
+    )
+
+
+def _invoice_credits(invoice: Invoice) -> Decimal | None:
+    """Return what the invoice says; else what the prices of its lines say, times the quantity."""
+    said = _credits(invoice.metadata)
+    if said is not None:
+        return said
+    lines = invoice.lines.data if invoice.lines else []
+    found = [
+        each * (1 if line.quantity is None else line.quantity)
+        for line in lines
+        if line.amount > 0 and line.price and (each := _credits(line.price.metadata)) is not None
+    ]
+    return sum(found, Decimal(0)) or None
+
+
+def _credits(metadata: dict[str, Any] | None) -> Decimal | None:
+    value = (metadata or {}).get(CREDITS_METADATA)
+    if value is None:
+        return None
+    found = _DECIMAL.fullmatch(value) if isinstance(value, str) else None
+    if found is None or Decimal(value) == 0:
+        raise InvalidAmountError(
+            f"{CREDITS_METADATA}: write credits like 250 or 12.5, not {str(value)[:100]!r}."
+        )
+    return Decimal(value)
+
+
+def credit_invoice(paid: InvoicePaid, organization_id: UUID, transaction_id: UUID) -> Posting:
+    """Return the posting of a paid invoice, the same whichever of its events tells."""
+    return Posting(
+        organization_id=organization_id,
+        id=transaction_id,
+        type=TransactionType.PURCHASE,
+        amount=paid.credits,
+        counterparty=SystemAccount.STRIPE,
+        key=f"stripe-invoice:{paid.invoice_id}",
+        description="Subscription",
+    )
+
+
 def _nothing(reason: str) -> Callable[[str], Meaning]:
     return lambda _: Nothing(reason)
 
@@ -268,6 +352,10 @@ _ALONE: dict[str, Callable[[str], Meaning]] = {
     "mandate.updated": _mandate_updated,
     "customer.updated": _customer_updated,
     "customer.deleted": _customer_deleted,
+    "customer.subscription.created": _subscription,
+    "customer.subscription.updated": _subscription,
+    "customer.subscription.deleted": _subscription,
+    "invoice.paid": _invoice_paid,
 }
 _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.completed": _checkout_paid,
@@ -276,6 +364,9 @@ _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.expired": _checkout_closed("expired"),
     "payment_intent.succeeded": _payment_succeeded,
     "setup_intent.setup_failed": _nothing("no card was set up; the customer was told why"),
+    "invoice.payment_failed": _nothing("Stripe goes on trying; only invoice.paid brings credits"),
+    "invoice.payment_action_required": _nothing("the customer must act; only invoice.paid counts"),
+    "invoice.voided": _nothing("nothing was paid, so nothing was credited"),
     **_ALONE,
 }
 
@@ -326,7 +417,16 @@ def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) 
     )
 
 
-def completed(payment: PaymentCaptured, posted: PostingResult, now: datetime) -> Message:
+def paid_with(payment: PaymentCaptured) -> dict[str, Any]:
+    """Return what the message of a purchase says of the payment behind it."""
+    return {
+        "paymentIntentId": payment.payment_intent_id,
+        "amountMinor": payment.amount_minor,
+        "currency": payment.currency,
+    }
+
+
+def completed(posted: PostingResult, paid: Mapping[str, Any], now: datetime) -> Message:
     """Return the message of a purchase that was credited; its id is made from the row's."""
     assert posted.id is not None  # noqa: S101 - posted
     return Message(
@@ -334,11 +434,9 @@ def completed(payment: PaymentCaptured, posted: PostingResult, now: datetime) ->
         type=MessageType.PURCHASE_COMPLETED,
         data={
             "transactionId": transaction_public_id(posted.id),
-            "paymentIntentId": payment.payment_intent_id,
             "credits": posted.amount,
             "balanceAfter": posted.balance_after,
-            "amountMinor": payment.amount_minor,
-            "currency": payment.currency,
+            **paid,
         },
         id=uuid5(posted.id, MessageType.PURCHASE_COMPLETED),
         at=now,

@@ -21,6 +21,7 @@ from shared.events.model import (
     Owner,
     PaymentCaptured,
     PaymentLevel,
+    SubscriptionTold,
 )
 from shared.ids import parse_id
 from shared.payments import rules as payments
@@ -265,3 +266,20 @@ async def keep_mandate(connection: Connection, told: MandateTold) -> UUID | None
         QUERIES.keep_mandate, told.payment_method_id, told.mandate_id, told.active
     )
     return organization_id
+
+
+async def keep_subscription(
+    connection: Connection, organization_id: UUID, told: SubscriptionTold
+) -> None:
+    """Store a subscription, unless a newer event has told of it."""
+    await connection.execute(
+        QUERIES.keep_subscription,
+        told.subscription_id,
+        organization_id,
+        told.status,
+        told.plan,
+        told.started_at,
+        told.ends_at,
+        told.current_period_end,
+        told.as_of,
+    )

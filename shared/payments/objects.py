@@ -19,6 +19,9 @@ ORGANIZATION_METADATA = "organization_id"
 PURCHASE_METADATA = "purchase_id"
 ATTEMPT_METADATA = "recharge_attempt_id"
 
+# What a person may write into the metadata of an invoice or a price: the credits that it brings.
+CREDITS_METADATA = "prepaid_credits"
+
 AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL's bigint holds
 
 Amount = Annotated[int, msgspec.Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
@@ -186,6 +189,92 @@ class Customer(msgspec.Struct, frozen=True):
 
     id: StripeId
     invoice_settings: InvoiceSettings | None = None
+
+
+class Price(msgspec.Struct, frozen=True):
+    """A price: what is sold, for how much."""
+
+    id: StripeId
+    metadata: dict[str, Any] | None = None
+
+
+class SubscriptionItem(msgspec.Struct, frozen=True):
+    """A part of a subscription. It has the period since 2025-03-31; before, the whole had it."""
+
+    price: Price | None = None
+    current_period_end: Seconds | None = None
+
+
+class SubscriptionItems(msgspec.Struct, frozen=True):
+    """The first page of a subscription's parts."""
+
+    data: list[SubscriptionItem] = []
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """A subscription. Source: https://docs.stripe.com/api/subscriptions/object."""
+
+    id: StripeId
+    status: str
+    customer: Reference = None
+    metadata: dict[str, Any] | None = None
+    items: SubscriptionItems | None = None
+    start_date: Seconds | None = None
+    cancel_at: Seconds | None = None
+    ended_at: Seconds | None = None
+    current_period_end: Seconds | None = None
+
+    @property
+    def first_item(self) -> SubscriptionItem:
+        """What stands for the plan: most subscriptions have one part."""
+        parts = self.items.data if self.items else []
+        return parts[0] if parts else SubscriptionItem()
+
+
+class InvoiceLine(msgspec.Struct, frozen=True):
+    """A line. Newer API versions name the price by its id alone, so that it says no credits."""
+
+    amount: Amount = 0
+    quantity: Amount | None = None
+    price: Price | None = None
+
+
+class InvoiceLines(msgspec.Struct, frozen=True):
+    """The lines that come with the invoice: the first ten."""
+
+    data: list[InvoiceLine] = []
+
+
+class SubscriptionDetails(msgspec.Struct, frozen=True):
+    """The subscription behind an invoice."""
+
+    subscription: Reference = None
+    metadata: dict[str, Any] | None = None
+
+
+class InvoiceParent(msgspec.Struct, frozen=True):
+    """What made an invoice, since 2025-03-31."""
+
+    subscription_details: SubscriptionDetails | None = None
+
+
+class Invoice(msgspec.Struct, frozen=True):
+    """An invoice. Source: https://docs.stripe.com/api/invoices/object."""
+
+    id: StripeId
+    amount_paid: Amount = 0
+    currency: Currency | None = None
+    customer: Reference = None
+    metadata: dict[str, Any] | None = None
+    subscription: Reference = None
+    parent: InvoiceParent | None = None
+    lines: InvoiceLines | None = None
+
+    @property
+    def details(self) -> SubscriptionDetails:
+        """The subscription behind it, wherever this API version says so."""
+        found = self.parent.subscription_details if self.parent else None
+        return found or SubscriptionDetails(self.subscription)
 
 
 class _Data(msgspec.Struct, frozen=True):
