@@ -145,6 +145,12 @@ class UnclaimedPaymentError(EventError):
     may_resolve_itself = True
 
 
+class UnclaimedCustomerError(EventError):
+    """No organization has this Stripe customer; another event may say whose it is."""
+
+    may_resolve_itself = True
+
+
 class CurrencyMismatchError(EventError):
     """The payment is in another currency than the organization's."""
 

@@ -2,4 +2,5 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.product",
     "tests.fixtures.receiver",
+    "tests.fixtures.stripe_answers",
 ]

@@ -158,6 +158,8 @@ CREATE TABLE payment_methods (
     -- The same for the same card, however often it is added.
     fingerprint text,
     is_default boolean NOT NULL DEFAULT FALSE,
+    -- Stripe's moment of the newest event that said which is the default: this one, or another.
+    default_as_of timestamptz,
     -- A bank debit needs a mandate; FALSE: it was taken back.
     mandate_id text,
     mandate_active boolean NOT NULL DEFAULT TRUE,

@@ -23,6 +23,8 @@ from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.model import EventState
 from shared.logging import MASK
+from shared.payments.client import stripe_client
+from shared.payments.reversals import Reversals
 
 app = typer.Typer(no_args_is_help=True, help="Stripe events: the inbox and its dead letters.")
 COLUMNS = ("id", "type", "state", "attempts", "receivedAt", "error")
@@ -179,10 +181,11 @@ def replay(
                 elif missing := await _unknown(connection, selected):
                     raise NotFoundError(f"There is no event {missing[0]!r}.")
             found = settings()
-            applier = Applier(pool, found.credits_per_unit)
-            return await Replayer(pool, applier, uuid4, Mode.of(found)).replay(
-                selected, actor=current_actor(), reason=reason
-            )
+            async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
+                applier = Applier(pool, found.credits_per_unit, reversals=Reversals(client))
+                return await Replayer(pool, applier, uuid4, Mode.of(found)).replay(
+                    selected, actor=current_actor(), reason=reason
+                )
 
     report = run(work())
     emit(report, as_json=as_json, human=_replay_human)

@@ -100,7 +100,7 @@ _COPIED: Final = (
 
 
 def create(call: Call, params: Params) -> Json:
-    """POST /v1/checkout/sessions; its PaymentIntent is born when somebody pays, a SetupIntent now."""
+    """POST /v1/checkout/sessions; a PaymentIntent is born when somebody pays."""
     _check(call, params)
     pays = params["mode"] == "payment"
     items = build_items(call, params["line_items"]) if pays else []

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from shared.inbox.model import Settlement
 from shared.ledger.model import PostingResult
+from shared.payments.model import Facts, PaymentKey
+from shared.payments.objects import MethodDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ class PaymentCaptured:
     checkout_session_id: str | None = None
     purchase_id: UUID | None = None
     named_organization: str | None = None
+    recharge: bool = False
+    kept_method: str | None = None
+    kept_method_type: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,130 @@ class CheckoutClosed:
     state: str
 
 
-Meaning = Nothing | PaymentCaptured | CheckoutClosed
+@dataclass(frozen=True, slots=True)
+class ReversalChanged:
+    """What refunds and disputes took back of a payment may have changed; Stripe knows to what."""
+
+    payment_intent_id: str
+    of_dispute: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FraudWarned:
+    """A card's issuer believes that a payment is fraud; nothing is taken back yet."""
+
+    warning_id: str
+    payment_intent_id: str | None
+    charge_id: str | None
+    fraud_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptMoved:
+    """A payment of auto-recharge has moved; whoever charges asks Stripe where to."""
+
+    payment_intent_id: str
+    attempt_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardTold:
+    """A payment method is on file. No `details`: the event says that it is, and not what it is."""
+
+    payment_method_id: str
+    type: str
+    customer_id: str | None
+    named_organization: str | None
+    as_of: datetime
+    details: MethodDetails | None = None
+    mandate_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardDetached:
+    """A payment method is off file for good: Stripe attaches none twice."""
+
+    payment_method_id: str
+    type: str
+    customer_id: str | None
+    named_organization: str | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultTold:
+    """Which payment method a customer's invoices are paid with; None: no particular one."""
+
+    customer_id: str
+    payment_method_id: str | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MandateTold:
+    """Whether a bank still lets us debit."""
+
+    mandate_id: str
+    payment_method_id: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerNamed:
+    """A Stripe customer belongs to an organization, as the page that set it up says."""
+
+    customer_id: str
+    named_organization: str
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerDeleted:
+    """A Stripe customer is gone, and with it all that was on file."""
+
+    customer_id: str
+    as_of: datetime
+
+
+# What works on a whole batch at once, and what has a transaction of its own.
+Together = Nothing | PaymentCaptured | CheckoutClosed | CustomerNamed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionTold:
+    """A subscription as Stripe had it at a moment."""
+
+    subscription_id: str
+    customer_id: str | None
+    named_organization: str | None
+    status: str
+    plan: str | None
+    started_at: datetime | None
+    ends_at: datetime | None
+    current_period_end: datetime | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicePaid:
+    """An invoice of a subscription is paid, and it or its prices say how many credits it brings."""
+
+    invoice_id: str
+    customer_id: str | None
+    named_organization: str | None
+    credits: Decimal
+
+
+CardMeaning = CardTold | CardDetached | DefaultTold | MandateTold | CustomerDeleted
+SubscriptionMeaning = SubscriptionTold | InvoicePaid
+Alone = ReversalChanged | FraudWarned | AttemptMoved | CardMeaning | SubscriptionMeaning
+Meaning = Together | Alone
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The event is applied, and had nothing to post."""
+
+    organization_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +192,32 @@ class BoundPayment:
     amount_minor: int
     currency: str
     credits: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentLevel:
+    """A bound payment, and when Stripe was last asked what is taken back of it."""
+
+    organization_id: UUID
+    amount_minor: int
+    currency: str
+    credits: Decimal
+    reversal_as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What effects are carried out with: passed in, so that they decide nothing of it themselves.
+
+    `facts` is what Stripe answered for the payments that the events may have changed, asked not
+    before `as_of`, which is PostgreSQL's clock. None: there is nobody to ask.
+    """
+
+    credits_per_unit: Decimal
+    make_id: Callable[[], UUID]
+    now: datetime
+    facts: Mapping[PaymentKey, Facts | Exception] | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,3 +77,281 @@ FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text []) AS c (
 WHERE
     (p.checkout_session_id = c.checkout_session_id OR p.id = c.purchase_id)
     AND p.state <> 'paid';
+
+-- name: clock
+-- PostgreSQL's clock, before Stripe is asked: the one clock that all workers share.
+SELECT clock_timestamp();
+
+-- name: lock_payment
+-- Take a payment for a change of its level; with it, when Stripe was last asked.
+SELECT
+    organization_id,
+    amount_minor,
+    currency,
+    credits,
+    reversal_as_of
+FROM stripe_payments
+WHERE payment_intent_id = $1
+FOR UPDATE;
+
+-- name: record_level
+-- Remember when Stripe was asked for the level that is applied now.
+UPDATE stripe_payments
+SET reversal_as_of = $2, charge_id = coalesce(charge_id, $3)
+WHERE payment_intent_id = $1;
+
+-- name: keep_disputes
+-- Store disputes as Stripe has them; say which were not known, and which were not closed before. The
+-- payment's lock keeps others from asking the same of them.
+WITH known AS (
+    SELECT
+        id,
+        closed_at
+    FROM stripe_disputes
+    WHERE id = any($3::text [])
+)
+
+INSERT INTO stripe_disputes AS d (
+    organization_id,
+    payment_intent_id,
+    id,
+    amount_minor,
+    currency,
+    status,
+    reason,
+    opened_at,
+    closed_at
+)
+SELECT
+    $1,
+    $2,
+    n.id,
+    n.amount_minor,
+    n.currency,
+    n.status,
+    n.reason,
+    n.opened_at,
+    CASE WHEN n.closed THEN now() END
+FROM unnest(
+    $3::text [],
+    $4::bigint [],
+    $5::text [],
+    $6::text [],
+    $7::text [],
+    $8::timestamptz [],
+    $9::boolean []
+) AS n (id, amount_minor, currency, status, reason, opened_at, closed)
+ORDER BY n.id
+ON CONFLICT (id) DO UPDATE
+    SET
+        status = excluded.status,
+        amount_minor = excluded.amount_minor,
+        closed_at = coalesce(d.closed_at, excluded.closed_at)
+RETURNING
+    id,
+    NOT EXISTS (SELECT FROM known AS k WHERE k.id = d.id) AS opened,
+    closed_at IS NOT NULL
+    AND NOT EXISTS (
+        SELECT FROM known AS k WHERE k.id = d.id AND k.closed_at IS NOT NULL
+    ) AS closed;
+
+-- name: keep_warning
+-- Store a fraud warning of a payment that is known, once.
+INSERT INTO stripe_disputes (
+    organization_id,
+    payment_intent_id,
+    id,
+    amount_minor,
+    currency,
+    status,
+    reason,
+    opened_at
+)
+SELECT
+    p.organization_id,
+    p.payment_intent_id,
+    $1,
+    p.amount_minor,
+    p.currency,
+    'early_fraud_warning',
+    $4,
+    $5
+FROM stripe_payments AS p
+WHERE p.payment_intent_id = $2 OR ($2 IS NULL AND p.charge_id = $3)
+LIMIT 1
+ON CONFLICT (id) DO NOTHING
+RETURNING organization_id;
+
+-- name: warned_organization
+-- The organization whose payment a fraud warning is about.
+SELECT organization_id
+FROM stripe_payments
+WHERE payment_intent_id = $1 OR ($1 IS NULL AND charge_id = $2)
+LIMIT 1;
+
+-- name: attempt_owner
+-- The organization whose auto-recharge made a payment: known by the payment, or by the attempt's id.
+SELECT organization_id
+FROM recharge_attempts
+WHERE payment_intent_id = $1 OR id = $2
+LIMIT 1;
+
+-- name: customer_owner
+-- The organization that is named, else the one that has this customer, else the one whose card it is.
+-- Its row is the lock under which what it has on file changes.
+SELECT o.id
+FROM organizations AS o
+WHERE
+    o.id = $1
+    OR o.slug = $2
+    OR ($2 IS NULL AND o.stripe_customer_id = $3)
+    OR (
+        $2 IS NULL
+        AND o.id = (SELECT m.organization_id FROM payment_methods AS m WHERE m.id = $4)
+    )
+ORDER BY o.stripe_customer_id IS NOT DISTINCT FROM $3 DESC
+LIMIT 1
+FOR NO KEY UPDATE;
+
+-- name: keep_seen_cards
+-- Note payment methods of which nothing is known but that they are on file. Any description is newer.
+INSERT INTO payment_methods AS m (id, organization_id, customer_id, type, mandate_id, as_of)
+SELECT
+    s.id,
+    s.organization_id,
+    s.customer_id,
+    s.type,
+    s.mandate_id,
+    to_timestamp(0)
+FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text [], $5::text []) AS s (
+    id, organization_id, customer_id, type, mandate_id
+)
+ORDER BY s.id
+ON CONFLICT (id) DO UPDATE
+    SET mandate_id = excluded.mandate_id
+    WHERE excluded.mandate_id IS NOT NULL AND m.mandate_id IS NULL;
+
+-- name: keep_card
+-- Describe a payment method, unless it is detached or a newer event has. Says whether the organization
+-- never had this card before, whatever its id.
+WITH known AS (
+    SELECT EXISTS (
+        SELECT FROM payment_methods WHERE organization_id = $2 AND fingerprint = $9
+    ) AS known
+)
+
+INSERT INTO payment_methods AS m (
+    id,
+    organization_id,
+    customer_id,
+    type,
+    brand,
+    last4,
+    exp_month,
+    exp_year,
+    fingerprint,
+    as_of
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (id) DO UPDATE
+    SET
+        customer_id = excluded.customer_id,
+        type = excluded.type,
+        brand = excluded.brand,
+        last4 = excluded.last4,
+        exp_month = excluded.exp_month,
+        exp_year = excluded.exp_year,
+        fingerprint = excluded.fingerprint,
+        as_of = excluded.as_of
+    WHERE m.detached_at IS NULL AND m.as_of <= excluded.as_of
+RETURNING m.fingerprint IS NOT NULL AND NOT (SELECT known FROM known) AS new;
+
+-- name: detach_card
+-- Take a payment method off file for good; one that nobody has heard of yet is noted as detached.
+INSERT INTO payment_methods AS m (id, organization_id, customer_id, type, detached_at, as_of)
+VALUES ($1, $2, $3, $4, $5, $5)
+ON CONFLICT (id) DO UPDATE
+    SET
+        detached_at = excluded.detached_at,
+        is_default = FALSE,
+        as_of = greatest(m.as_of, excluded.as_of)
+    WHERE m.detached_at IS NULL
+RETURNING id;
+
+-- name: detach_all
+-- Take everything off file that a customer had.
+UPDATE payment_methods
+SET detached_at = $3, is_default = FALSE, as_of = greatest(as_of, $3)
+WHERE organization_id = $1 AND customer_id = $2 AND detached_at IS NULL;
+
+-- name: forget_customer
+-- The organization has this Stripe customer no more.
+UPDATE organizations
+SET stripe_customer_id = NULL, updated_at = now()
+WHERE id = $1 AND stripe_customer_id = $2;
+
+-- name: has_card
+-- Whether an organization has anything on file.
+SELECT EXISTS (
+    SELECT FROM payment_methods WHERE organization_id = $1 AND detached_at IS NULL
+);
+
+-- name: default_as_of
+-- When Stripe last said which payment method is an organization's default.
+SELECT max(default_as_of)
+FROM payment_methods
+WHERE organization_id = $1;
+
+-- name: clear_default
+-- No payment method of an organization is its default, as of this moment.
+UPDATE payment_methods
+SET is_default = FALSE, default_as_of = $2
+WHERE organization_id = $1;
+
+-- name: set_default
+-- Make a payment method the default, unless it is detached. It may not have been described yet.
+INSERT INTO payment_methods AS m (
+    id, organization_id, customer_id, type, is_default, default_as_of, as_of
+)
+VALUES ($1, $2, $3, 'unknown', TRUE, $4, to_timestamp(0))
+ON CONFLICT (id) DO UPDATE
+    SET is_default = (m.detached_at IS NULL), default_as_of = excluded.default_as_of
+    WHERE m.organization_id = excluded.organization_id;
+
+-- name: keep_mandate
+-- Note a mandate. One that was taken back never comes back: there is a new one instead.
+UPDATE payment_methods
+SET
+    mandate_active = CASE
+        WHEN mandate_id = $2 THEN mandate_active AND $3
+        ELSE $3
+    END,
+    mandate_id = $2
+WHERE id = $1
+RETURNING organization_id;
+
+-- name: keep_subscription
+-- Store a subscription as Stripe had it at a moment, unless a newer event has told.
+INSERT INTO subscriptions AS s (
+    id,
+    organization_id,
+    status,
+    plan,
+    started_at,
+    ends_at,
+    current_period_end,
+    as_of
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO UPDATE
+    SET
+        status = excluded.status,
+        plan = excluded.plan,
+        started_at = excluded.started_at,
+        ends_at = excluded.ends_at,
+        current_period_end = excluded.current_period_end,
+        as_of = excluded.as_of
+    WHERE
+        s.as_of < excluded.as_of
+        -- Told in the same second: an end is not undone.
+        OR (s.as_of = excluded.as_of AND s.status <> 'canceled');

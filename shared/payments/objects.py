@@ -7,6 +7,7 @@ a MalformedEventError that names it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -18,10 +19,15 @@ ORGANIZATION_METADATA = "organization_id"
 PURCHASE_METADATA = "purchase_id"
 ATTEMPT_METADATA = "recharge_attempt_id"
 
+# What a person may write into the metadata of an invoice or a price: the credits that it brings.
+CREDITS_METADATA = "prepaid_credits"
+
 AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL's bigint holds
 
 Amount = Annotated[int, msgspec.Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
 StripeId = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]  # Unix time, to the year 9999
+SmallNumber = Annotated[int, msgspec.Meta(ge=0, le=32_767)]  # what PostgreSQL's smallint holds
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}$")]
 
 
@@ -45,6 +51,17 @@ class PaymentIntent(msgspec.Struct, frozen=True):
     customer: Reference = None
     latest_charge: Reference = None
     metadata: dict[str, Any] | None = None
+    payment_method: Reference = None
+    payment_method_types: list[str] | None = None
+    setup_future_usage: str | None = None
+    invoice: Reference = None  # since 2025-03-31 the invoice knows its payments instead
+
+
+class PaymentReference(msgspec.Struct, frozen=True):
+    """A PaymentIntent of an attempt: which it is, whatever became of it."""
+
+    id: StripeId
+    metadata: dict[str, Any] | None = None
 
 
 class CheckoutSession(msgspec.Struct, frozen=True):
@@ -61,12 +78,213 @@ class CheckoutSession(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
+class Refund(msgspec.Struct, frozen=True):
+    """A refund. Source: https://docs.stripe.com/api/refunds/object."""
+
+    id: StripeId
+    amount: Amount = 0
+    status: str | None = None
+    payment_intent: Reference = None
+    charge: Reference = None
+
+
+class BalanceTransaction(msgspec.Struct, frozen=True):
+    """A movement of our Stripe balance. `amount` is before fees, in the currency of the balance."""
+
+    amount: Amount
+    currency: Currency | None = None
+
+
+class Dispute(msgspec.Struct, frozen=True):
+    """A dispute. Source: https://docs.stripe.com/api/disputes/object."""
+
+    id: StripeId
+    amount: Amount = 0
+    currency: Currency | None = None
+    status: str = "needs_response"
+    reason: str | None = None
+    created: Seconds = 0
+    payment_intent: Reference = None
+    charge: Reference = None
+    balance_transactions: list[BalanceTransaction] | None = None
+
+
+class OfPayment(msgspec.Struct, frozen=True):
+    """A charge, refund or dispute, of which nothing is read but its payment."""
+
+    id: StripeId
+    payment_intent: Reference = None
+
+
+class EarlyFraudWarning(msgspec.Struct, frozen=True):
+    """A warning. Source: https://docs.stripe.com/api/radar/early_fraud_warnings/object."""
+
+    id: StripeId
+    payment_intent: Reference = None
+    charge: Reference = None
+    fraud_type: str | None = None
+
+
+class MethodDetails(msgspec.Struct, frozen=True):
+    """What a person knows a card or a bank account by."""
+
+    brand: str | None = None
+    bank_name: str | None = None
+    last4: str | None = None
+    exp_month: SmallNumber | None = None
+    exp_year: SmallNumber | None = None
+    fingerprint: str | None = None
+
+
+class PaymentMethod(msgspec.Struct, frozen=True):
+    """A PaymentMethod. Source: https://docs.stripe.com/api/payment_methods/object."""
+
+    id: StripeId
+    type: str = "unknown"
+    customer: Reference = None
+    metadata: dict[str, Any] | None = None
+    card: MethodDetails | None = None
+    us_bank_account: MethodDetails | None = None
+    sepa_debit: MethodDetails | None = None
+
+    @property
+    def details(self) -> MethodDetails:
+        """The details of its type, whichever that is."""
+        return self.card or self.us_bank_account or self.sepa_debit or MethodDetails()
+
+
+class PreviousOwner(msgspec.Struct, frozen=True):
+    """What a detached PaymentMethod was before: `previous_attributes` of its event."""
+
+    customer: Reference = None
+
+
+class SetupIntent(msgspec.Struct, frozen=True):
+    """A SetupIntent. Source: https://docs.stripe.com/api/setup_intents/object."""
+
+    id: StripeId
+    customer: Reference = None
+    payment_method: Reference = None
+    payment_method_types: list[str] | None = None
+    mandate: Reference = None
+    metadata: dict[str, Any] | None = None
+
+
+class Mandate(msgspec.Struct, frozen=True):
+    """A mandate. Source: https://docs.stripe.com/api/mandates/object."""
+
+    id: StripeId
+    status: str
+    payment_method: Reference = None
+
+
+class InvoiceSettings(msgspec.Struct, frozen=True):
+    """What a customer's invoices are paid with."""
+
+    default_payment_method: Reference = None
+
+
+class Customer(msgspec.Struct, frozen=True):
+    """A customer. Source: https://docs.stripe.com/api/customers/object."""
+
+    id: StripeId
+    invoice_settings: InvoiceSettings | None = None
+
+
+class Price(msgspec.Struct, frozen=True):
+    """A price: what is sold, for how much."""
+
+    id: StripeId
+    metadata: dict[str, Any] | None = None
+
+
+class SubscriptionItem(msgspec.Struct, frozen=True):
+    """A part of a subscription. It has the period since 2025-03-31; before, the whole had it."""
+
+    price: Price | None = None
+    current_period_end: Seconds | None = None
+
+
+class SubscriptionItems(msgspec.Struct, frozen=True):
+    """The first page of a subscription's parts."""
+
+    data: list[SubscriptionItem] = []
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """A subscription. Source: https://docs.stripe.com/api/subscriptions/object."""
+
+    id: StripeId
+    status: str
+    customer: Reference = None
+    metadata: dict[str, Any] | None = None
+    items: SubscriptionItems | None = None
+    start_date: Seconds | None = None
+    cancel_at: Seconds | None = None
+    ended_at: Seconds | None = None
+    current_period_end: Seconds | None = None
+
+    @property
+    def first_item(self) -> SubscriptionItem:
+        """What stands for the plan: most subscriptions have one part."""
+        parts = self.items.data if self.items else []
+        return parts[0] if parts else SubscriptionItem()
+
+
+class InvoiceLine(msgspec.Struct, frozen=True):
+    """A line. Newer API versions name the price by its id alone, so that it says no credits."""
+
+    amount: Amount = 0
+    quantity: Amount | None = None
+    price: Price | None = None
+
+
+class InvoiceLines(msgspec.Struct, frozen=True):
+    """The lines that come with the invoice: the first ten."""
+
+    data: list[InvoiceLine] = []
+
+
+class SubscriptionDetails(msgspec.Struct, frozen=True):
+    """The subscription behind an invoice."""
+
+    subscription: Reference = None
+    metadata: dict[str, Any] | None = None
+
+
+class InvoiceParent(msgspec.Struct, frozen=True):
+    """What made an invoice, since 2025-03-31."""
+
+    subscription_details: SubscriptionDetails | None = None
+
+
+class Invoice(msgspec.Struct, frozen=True):
+    """An invoice. Source: https://docs.stripe.com/api/invoices/object."""
+
+    id: StripeId
+    amount_paid: Amount = 0
+    currency: Currency | None = None
+    customer: Reference = None
+    metadata: dict[str, Any] | None = None
+    subscription: Reference = None
+    parent: InvoiceParent | None = None
+    lines: InvoiceLines | None = None
+
+    @property
+    def details(self) -> SubscriptionDetails:
+        """The subscription behind it, wherever this API version says so."""
+        found = self.parent.subscription_details if self.parent else None
+        return found or SubscriptionDetails(self.subscription)
+
+
 class _Data(msgspec.Struct, frozen=True):
     object: msgspec.Raw
+    previous_attributes: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Envelope(msgspec.Struct, frozen=True):
     data: _Data
+    created: Seconds = 0
 
 
 def read(payload: str, kind: type[S]) -> S:
@@ -76,6 +294,31 @@ def read(payload: str, kind: type[S]) -> S:
         return msgspec.json.decode(envelope.data.object, type=kind)
     except msgspec.MsgspecError as error:
         raise MalformedEventError(f"Cannot read the event's {kind.__name__}: {error}") from None
+
+
+def read_previous(payload: str, kind: type[S]) -> S | None:
+    """Return what the event says was before, as the given kind; None where it says nothing."""
+    try:
+        previous = msgspec.json.decode(payload, type=_Envelope).data.previous_attributes
+        return msgspec.json.decode(previous, type=kind | None)
+    except msgspec.MsgspecError as error:
+        raise MalformedEventError(f"Cannot read what was before: {error}") from None
+
+
+def told_at(payload: str) -> datetime:
+    """Return Stripe's moment of the event."""
+    try:
+        return datetime.fromtimestamp(msgspec.json.decode(payload, type=_Envelope).created, UTC)
+    except msgspec.MsgspecError as error:
+        raise MalformedEventError(f"Cannot read the event's moment: {error}") from None
+
+
+def from_answer(answer: Any, kind: type[S]) -> S:
+    """Return an object of Stripe's answer as the given kind; raise MalformedEventError."""
+    try:
+        return msgspec.convert(answer, type=kind)
+    except msgspec.MsgspecError as error:
+        raise MalformedEventError(f"Cannot read Stripe's {kind.__name__}: {error}") from None
 
 
 def reference_id(reference: Reference) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from shared.events.effects import carry_out
+from shared.events.model import Terms
 from shared.events.replay import Replayer
 from shared.ids import new_id
 from shared.inbox import store
@@ -48,7 +49,7 @@ async def test_an_event_is_not_marked_processed_before_its_effect_commits(
         transaction = dying.transaction()
         await transaction.start()
         claimed = await store.claim(dying, rows_max=1, token=UUID(int=1), lease=timedelta(0))
-        await carry_out(dying, claimed, credits_per_unit=Decimal(1), make_id=new_id)
+        await carry_out(dying, claimed, Terms(Decimal(1), new_id, datetime.now(UTC)))
         await transaction.rollback()
     assert await event_states(pool) == {"evt_1": "received"}
     assert await balance(pool) == 0

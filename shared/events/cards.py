@@ -1,0 +1,118 @@
+"""What an organization has on file at Stripe: each event alone, in any order, more than once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.errors import UnclaimedCustomerError
+from shared.events import rules, store
+from shared.events.model import (
+    CardDetached,
+    CardMeaning,
+    CardTold,
+    CustomerDeleted,
+    DefaultTold,
+    Done,
+    MandateTold,
+    Nothing,
+    Terms,
+)
+from shared.organizations import store as organizations
+from shared.recharge import service as recharge
+from shared.recharge.model import SuspensionReason
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+
+async def keep(connection: Connection, told: CardMeaning, terms: Terms) -> Done | Nothing:
+    """Do what an event says of a card, a mandate or a customer.
+
+    Raises UnclaimedCustomerError where no organization is known to own it, yet.
+    """
+    match told:
+        case CardTold():
+            return await _told(connection, told)
+        case CardDetached():
+            return await _detached(connection, told, terms)
+        case DefaultTold():
+            return await _default(connection, told)
+        case CustomerDeleted():
+            return await _deleted(connection, told, terms)
+        case MandateTold():
+            return await _mandate(connection, told)
+
+
+async def _told(connection: Connection, card: CardTold) -> Done | Nothing:
+    if card.customer_id is None:
+        return Nothing(f"{card.payment_method_id} is of no customer, and cannot be charged again")
+    owner = await _owner(connection, card)
+    if card.named_organization is not None:
+        await organizations.keep_customers(connection, {owner: card.customer_id})
+    if card.details is None:
+        seen = (card.payment_method_id, owner, card.customer_id, card.type, card.mandate_id)
+        await store.keep_seen_cards(connection, [seen])
+    elif await store.keep_card(connection, owner, card, card.details):
+        await recharge.card_kept(connection, owner)
+    return Done(owner)
+
+
+async def _detached(connection: Connection, card: CardDetached, terms: Terms) -> Done:
+    owner = await _owner(connection, card)
+    detached = await store.detach_card(connection, owner, card)
+    if detached and not await store.has_card(connection, owner):
+        await recharge.suspend(
+            connection,
+            owner,
+            SuspensionReason.NO_PAYMENT_METHOD,
+            "The last payment method was removed.",
+            now=terms.now,
+            make_id=terms.make_id,
+        )
+    return Done(owner)
+
+
+async def _owner(connection: Connection, card: CardTold | CardDetached) -> UUID:
+    owner = await store.lock_customer_owner(
+        connection,
+        card.customer_id,
+        named=card.named_organization,
+        payment_method_id=card.payment_method_id,
+    )
+    if owner is None:
+        raise rules.unclaimed(card.customer_id, card.named_organization)
+    return owner
+
+
+async def _default(connection: Connection, told: DefaultTold) -> Done | Nothing:
+    owner = await store.lock_customer_owner(connection, told.customer_id)
+    if owner is None:
+        if told.payment_method_id is None:
+            return Nothing(f"No organization has the Stripe customer {told.customer_id}")
+        raise rules.unclaimed(told.customer_id, None)
+    await store.choose_default(connection, owner, told)
+    return Done(owner)
+
+
+async def _deleted(connection: Connection, deleted: CustomerDeleted, terms: Terms) -> Done:
+    owner = await store.lock_customer_owner(connection, deleted.customer_id)
+    if owner is None:
+        raise rules.unclaimed(deleted.customer_id, None)
+    await store.delete_customer(connection, owner, deleted)
+    await recharge.suspend(
+        connection,
+        owner,
+        SuspensionReason.CUSTOMER_DELETED,
+        f"The Stripe customer {deleted.customer_id} was deleted.",
+        now=terms.now,
+        make_id=terms.make_id,
+    )
+    return Done(owner)
+
+
+async def _mandate(connection: Connection, told: MandateTold) -> Done:
+    owner = await store.keep_mandate(connection, told)
+    if owner is None:
+        raise UnclaimedCustomerError(f"Nobody has {told.payment_method_id} on file.")
+    return Done(owner)

@@ -1,0 +1,28 @@
+"""What Stripe says of a payment when it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shared.payments.objects import Dispute, PaymentIntent
+
+
+class PaymentKey(NamedTuple):
+    """A payment in a Stripe account; an empty account is the key's own."""
+
+    account: str
+    payment_intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A payment as Stripe had it when it was asked.
+
+    `refunded_minor` and `withdrawn_minor` are levels, all in all, in the payment's currency.
+    """
+
+    payment_intent: PaymentIntent
+    refunded_minor: int
+    withdrawn_minor: int
+    disputes: tuple[Dispute, ...] = ()
