@@ -33,7 +33,8 @@ async def run(
         size=settings.database_pool_size,
         application_name="prepaid-web",
     ) as pool:
-        inbox = Inbox(pool, Doorbell(redis).ring)
+        doorbell = Doorbell(redis)
+        inbox = Inbox(pool, doorbell.ring)
         routes = health.routes(
             required={"postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1")},
             optional={"redis": redis.ping},
@@ -46,5 +47,6 @@ async def run(
         await stop.wait()
         await runner.cleanup()
         await inbox.close()
+        await doorbell.close()
     await redis.aclose(close_connection_pool=True)
     log.info("serve.stopped")

@@ -41,6 +41,11 @@ class Doorbell:
         if self._ringer is None:
             self._ringer = asyncio.create_task(self._ring_while_wanted())
 
+    async def close(self) -> None:
+        """Wait for the ring that is under way, so that its connection is not left open."""
+        if self._ringer is not None:
+            await self._ringer
+
     async def _ring_while_wanted(self) -> None:
         try:
             while self._wanted:

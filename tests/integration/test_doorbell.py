@@ -81,6 +81,15 @@ async def test_a_ring_queues_a_drain(redis: ArqRedis) -> None:
     assert job.function == DRAIN_JOB
 
 
+async def test_a_closed_doorbell_has_rung(redis: ArqRedis) -> None:
+    """A process that stops would else leave the ring's connection open behind it."""
+    doorbell = Doorbell(redis)
+    await doorbell.close()
+    doorbell.ring()
+    await doorbell.close()
+    assert await redis.zcard(QUEUE_NAME) == 1
+
+
 async def test_a_burst_of_rings_is_a_few_drains(redis: ArqRedis) -> None:
     doorbell = Doorbell(redis)
     for _ in range(1000):
