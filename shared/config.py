@@ -46,6 +46,9 @@ class Settings:
     lease_seconds: int = 30
     webhooks_allow_private: bool = False
     public_url: str = "http://127.0.0.1:8000"
+    requests_per_minute: int = 60_000
+    purchase_min: Decimal = Decimal(1)
+    purchase_max: Decimal = Decimal(10_000)
 
     @property
     def livemode(self) -> bool:
@@ -72,6 +75,9 @@ def load(env: Mapping[str, str]) -> Settings:
         lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
         webhooks_allow_private=webhooks_allow_private(env),
         public_url=_read(env, "PREPAID_PUBLIC_URL", _local_url(env), _http_url).rstrip("/"),
+        requests_per_minute=_read(env, "PREPAID_REQUESTS_PER_MINUTE", "60000", _not_negative),
+        purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
+        purchase_max=_read(env, "PREPAID_PURCHASE_MAX", "10000", _positive_decimal),
     )
     _refuse_mixed_modes(settings)
     return settings
@@ -204,6 +210,14 @@ def _positive_decimal(text: str) -> Decimal:
     """Set it to a number above 0, such as 1 or 0.01."""
     number = Decimal(text)
     if not number.is_finite() or number <= 0:
+        raise ValueError
+    return number
+
+
+def _not_negative(text: str) -> int:
+    """Set it to a whole number from 0 (no limit)."""
+    number = int(text)
+    if number < 0:
         raise ValueError
     return number
 

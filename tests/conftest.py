@@ -1,6 +1,7 @@
 pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.product",
+    "tests.fixtures.api",
     "tests.fixtures.receiver",
     "tests.fixtures.stripe_answers",
 ]

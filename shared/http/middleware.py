@@ -48,7 +48,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
         log.exception("http.failed", request_id=request_id, path=request.path)
         response = error_response(PrepaidError())
     if response.status == UnavailableError.status:
-        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+        response.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS)
     response.headers[REQUEST_ID] = request_id
     return response
 

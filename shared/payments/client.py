@@ -15,6 +15,9 @@ from shared.errors import StripeFailedError
 
 STRIPE_SECONDS_MAX = 30
 
+# For the houses that hand the client on and call nothing of it themselves.
+Stripe = stripe.StripeClient
+
 
 @asynccontextmanager
 async def stripe_client(api_key: str, api_base: str) -> AsyncIterator[stripe.StripeClient]:
