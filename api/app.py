@@ -14,6 +14,7 @@ from api.keys import Keys
 from api.limits import Limiter
 from api.operations import OPERATIONS
 from api.organization_names import OrganizationNames
+from api.pay import PayPage
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.service import Ledger
@@ -60,4 +61,7 @@ def routes(api: Api) -> list[web.RouteDef]:
     return [
         *(web.route(o.method, o.path, edge.handler(api, o)) for o in OPERATIONS),
         web.get(DOCUMENT_PATH, openapi_json),
+        *PayPage(
+            api.pool, api.charger.charges, api.settings.public_url, api.settings.stripe_api_base
+        ).routes(),
     ]

@@ -7,7 +7,6 @@ the attempt when its lease ends, asks Stripe what became of its PaymentIntent, a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random as random_module
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +30,7 @@ from shared.notifications.model import Message, MessageType
 from shared.payments.charges import Answer, Charge, Charges, Intent, NotNow, Refused, Unknown
 from shared.recharge import rules, service, store
 from shared.recharge.model import Attempt, AttemptState, SuspensionReason
+from shared.recharge.recovery import link_digest
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -459,11 +459,6 @@ class Charger:
             at=self.now(),
         )
         await notifications.announce(connection, [message])
-
-
-def link_digest(link: str) -> bytes:
-    """Return what is stored of a link: 256 random bits need no slow hash."""
-    return hashlib.sha256(link.encode()).digest()
 
 
 def _fence(held: bool) -> None:  # noqa: FBT001 - reads as a sentence

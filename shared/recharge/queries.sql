@@ -186,9 +186,7 @@ SET
     decline_code = $7,
     network_advice = $8,
     settled_at = $9,
-    lease_token = NULL,
-    link_sha256 = NULL,
-    link_expires_at = NULL
+    lease_token = NULL
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
@@ -428,10 +426,13 @@ WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
 RETURNING link_expires_at;
 
 -- name: by_link
--- The attempt whose page this is, while its link is valid.
+-- The attempt whose page this is, whatever has become of it.
 SELECT
     r.organization_id,
     r.id,
+    r.state,
+    r.link_expires_at,
+    r.payment_method_type,
     r.amount_minor,
     r.currency,
     r.payment_intent_id,
@@ -442,4 +443,4 @@ SELECT
 FROM recharge_attempts AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
 LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
-WHERE r.link_sha256 = $1 AND r.state = 'requires_action' AND r.link_expires_at > $2;
+WHERE r.link_sha256 = $1;

@@ -302,11 +302,9 @@ async def renew_link(
     return row["link_expires_at"] if row else None
 
 
-async def by_link(
-    connection: Connection, link_sha256: bytes, now: datetime
-) -> asyncpg.Record | None:
+async def by_link(connection: Connection, link_sha256: bytes) -> asyncpg.Record | None:
     """Find the attempt whose page this is."""
-    return await connection.fetchrow(QUERIES.by_link, link_sha256, now)
+    return await connection.fetchrow(QUERIES.by_link, link_sha256)
 
 
 async def _fenced(
