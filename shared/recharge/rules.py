@@ -212,12 +212,18 @@ def _caps_refusal(rule: Rule) -> str | None:
     return None
 
 
+_ABOVE_THE_CAP = "is above the monthly cap, so that it would never charge"
+
+
 def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str | None:
     if rule.target is not None and rule.threshold is not None:
         # The least that a target ever charges: the balance has just gone below the threshold.
-        found = _least_refusal(rule.target - rule.threshold, currency, credits_per_unit)
+        least = rule.target - rule.threshold
+        found = _least_refusal(least, currency, credits_per_unit)
         if found:
             return f"target: {found}"
+        if rule.monthly_cap is not None and least > rule.monthly_cap:
+            return f"target: {_ABOVE_THE_CAP}"
     for name, wanted in (("amount", rule.amount), ("schedule_amount", rule.schedule_amount)):
         if wanted is None:
             continue
@@ -225,7 +231,7 @@ def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str
         if found:
             return f"{name}: {found}"
         if rule.monthly_cap is not None and wanted > rule.monthly_cap:
-            return f"{name}: is above the monthly cap, so that it would never charge"
+            return f"{name}: {_ABOVE_THE_CAP}"
     return None
 
 
