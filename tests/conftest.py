@@ -2,5 +2,6 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.product",
     "tests.fixtures.receiver",
+    "tests.fixtures.recharging",
     "tests.fixtures.stripe_answers",
 ]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from shared.money import minor_unit_exponent
 from shared.recharge import rules
 from shared.recharge.model import (
     AttemptState,
@@ -124,7 +125,7 @@ def test_a_rule_that_is_saved_charges_as_soon_as_its_threshold_is_crossed(
 
 @pytest.mark.parametrize("currency", sorted(rules.MINOR_MIN))
 def test_stripe_s_least_and_most_are_told_when_a_rule_is_saved(currency: str) -> None:
-    exponent = rules.minor_unit_exponent(currency)
+    exponent = minor_unit_exponent(currency)
     least, most = (
         Decimal(minor).scaleb(-exponent) for minor in (rules.MINOR_MIN[currency], rules.MINOR_MAX)
     )
