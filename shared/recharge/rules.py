@@ -45,7 +45,7 @@ HARD_DECLINES = frozenset({
     "restricted_card", "do_not_try_again", "revocation_of_authorization",
     "revocation_of_all_authorizations", "stop_payment_order", "invalid_account", "expired_card",
     "card_not_supported", "currency_not_supported", "transaction_not_allowed",
-    "security_violation",
+    "security_violation", "no_payment_method",
 })  # fmt: skip
 HARD_ADVICE = frozenset({"do_not_try_again", "confirm_card_data"})
 
@@ -296,13 +296,17 @@ def judge(
         return _PLAIN[status]
     if status == "requires_payment_method" and error_code is None:
         # Never tried: Stripe does not keep a declined one without its error.
-        return Became(AttemptState.FAILED, "no_payment_method", hard=True)
+        return declined("no_payment_method", network_advice)
     if error_code == "authentication_required" or was is AttemptState.REQUIRES_ACTION:
         # The customer may try again on the page, until its link expires.
         return Became(AttemptState.REQUIRES_ACTION, "authentication_required")
-    code = decline_code or error_code or status
-    hard = code in HARD_DECLINES or network_advice in HARD_ADVICE
-    return Became(AttemptState.FAILED, code, hard=hard)
+    return declined(decline_code or error_code or status, network_advice)
+
+
+def declined(reason: str, network_advice: str | None) -> Became:
+    """Say what a decline means, whether Stripe tells of it now or it was written down before."""
+    hard = reason in HARD_DECLINES or network_advice in HARD_ADVICE
+    return Became(AttemptState.FAILED, reason, hard=hard)
 
 
 @dataclass(frozen=True, slots=True)
