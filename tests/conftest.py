@@ -3,5 +3,6 @@ pytest_plugins = [
     "tests.fixtures.product",
     "tests.fixtures.api",
     "tests.fixtures.receiver",
+    "tests.fixtures.recharging",
     "tests.fixtures.stripe_answers",
 ]

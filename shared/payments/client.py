@@ -20,10 +20,12 @@ Stripe = stripe.StripeClient
 
 
 @asynccontextmanager
-async def stripe_client(api_key: str, api_base: str) -> AsyncIterator[stripe.StripeClient]:
+async def stripe_client(
+    api_key: str, api_base: str, *, seconds_max: float = STRIPE_SECONDS_MAX
+) -> AsyncIterator[stripe.StripeClient]:
     """Give a client for Stripe's address or a stand-in's; its connections close at the end."""
     stripe.enable_telemetry = False
-    http_client = stripe.AIOHTTPClient(timeout=STRIPE_SECONDS_MAX)
+    http_client = stripe.AIOHTTPClient(timeout=seconds_max)
     try:
         yield stripe.StripeClient(
             api_key,

@@ -92,7 +92,10 @@ RETURNING
     r.payment_method_id,
     r.payment_method_type,
     r.payment_intent_id,
-    r.link_expires_at;
+    r.link_expires_at,
+    r.reason,
+    r.decline_code,
+    r.network_advice;
 
 -- name: renew
 -- Keep a lease while its work goes on.
@@ -163,6 +166,13 @@ WHERE
     AND id = $2
     AND lease_token = $3
     AND payment_intent_id IS NULL
+RETURNING id;
+
+-- name: note_decline
+-- Write down why a PaymentIntent is about to be canceled: whoever finds it canceled counts the decline.
+UPDATE recharge_attempts
+SET reason = $4, decline_code = $5, network_advice = $6
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
 -- name: postpone

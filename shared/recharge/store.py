@@ -137,6 +137,21 @@ async def keep_intent(
     return await _fenced(connection, QUERIES.keep_intent, attempt, token, payment_intent_id)
 
 
+async def note_decline(
+    connection: Connection,
+    attempt: Attempt,
+    token: UUID,
+    *,
+    reason: str | None,
+    decline_code: str | None,
+    network_advice: str | None,
+) -> bool:
+    """Remember why it was declined, before its PaymentIntent is canceled."""
+    return await _fenced(
+        connection, QUERIES.note_decline, attempt, token, reason, decline_code, network_advice
+    )
+
+
 async def postpone(
     connection: Connection,
     attempt: Attempt,
