@@ -1,7 +1,7 @@
 """GET and POST /pay/{token}: the page on which a customer authenticates a recharge with their bank.
 
-The server confirms the payment and sends the browser on to the bank's page, so that no script and no
-publishable key is needed, and real Stripe and the simulator are the same to it.
+The server confirms the payment and sends the browser on to the bank's page, so that no script and
+no publishable key is needed, and real Stripe and the simulator are the same to it.
 Source: https://docs.stripe.com/payments/3d-secure/authentication-flow#manual-redirect
 """
 
@@ -63,7 +63,7 @@ class PayPage:
         found = await self._find(request)
         if found is None:
             return pay_pages.unknown()
-        return self._closed(found) or pay_pages.ask(found, self._bank_origin(), failed=False)
+        return self._closed(found) or pay_pages.ask(found, bank_origins=self._bank_origins())
 
     async def go(self, request: web.Request) -> web.Response:
         """Confirm the payment in the customer's presence, and send them on to their bank."""
@@ -112,7 +112,7 @@ class PayPage:
             return pay_pages.under_way(found)
         return pay_pages.ended(_ENDED[standing]) if standing in _ENDED else None
 
-    def _bank_origin(self) -> str:
+    def _bank_origins(self) -> str:
         """Say where the form may lead to: any bank over TLS, or the stand-in's own page."""
         base = urlsplit(self.stripe_api_base)
         return "https:" if base.scheme == "https" else f"https: {base.scheme}://{base.netloc}"

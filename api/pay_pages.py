@@ -23,21 +23,16 @@ _HEADERS = {
 }
 
 
-def ask(found: Recovery, bank_origin: str, *, failed: bool) -> web.Response:
-    """Ask the customer to authenticate with their bank; `failed`: they have tried before."""
-    again = (
-        '<p class="bad" role="alert">The bank did not confirm it was you. Nothing was charged.</p>'
-        if failed
-        else ""
-    )
+def ask(found: Recovery, *, bank_origins: str) -> web.Response:
+    """Ask the customer to authenticate with their bank; the form may lead to these origins."""
     return _page(
         f"{found.organization_name}: your bank needs you",
-        f"{again}<h1>Your bank needs you to confirm a payment</h1>"
+        "<h1>Your bank needs you to confirm a payment</h1>"
         f'<p class="amount">{in_words(found.amount_minor, found.currency)}</p>'
         f"{_facts(found)}"
         '<form method="post"><button>Continue to your bank</button></form>'
         '<p class="note">You come back here afterwards. Nothing is charged before you confirm.</p>',
-        forms_to=bank_origin,
+        forms_to=bank_origins,
     )
 
 

@@ -62,10 +62,8 @@ async def find(connection: Connection, link: str) -> Recovery | None:
     row = await store.by_link(connection, link_digest(link))
     if row is None:
         return None
-    words = [
-        row["brand"] or row["payment_method_type"],
-        row["last4"] and f"ending in {row['last4']}",
-    ]
+    kind: str = row["brand"] or row["payment_method_type"]
+    last4 = f" ending in {row['last4']}" if row["last4"] else ""
     return Recovery(
         organization_id=row["organization_id"],
         attempt_id=row["id"],
@@ -75,6 +73,6 @@ async def find(connection: Connection, link: str) -> Recovery | None:
         currency=row["currency"],
         payment_intent_id=row["payment_intent_id"],
         payment_method_id=row["payment_method_id"],
-        method=" ".join(word for word in words if word),
+        method=kind.replace("_", " ").capitalize() + last4,
         link_expires_at=row["link_expires_at"],
     )

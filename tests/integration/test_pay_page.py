@@ -16,14 +16,13 @@ import pytest_asyncio
 from aiohttp.test_utils import TestServer
 
 from api.pay import PayPage
+from sandbox.stripe.process import SimulatorProcess
 from shared.http.server import create_app
-from shared.organizations.model import Organization
 from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
 from shared.recharge.charger import Charger
-from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import Answer, balance, closed_port
-from tests.fixtures.recharge import Shop
+from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -51,9 +50,9 @@ class Page:
     async def authenticate(self, *, passed: bool = True) -> None:
         """Answer the bank's page, as the simulator has it."""
         attempt = await self.shop.attempt()
-        url = f"{self.shop.simulator_url}/_sim/payment_intents/{attempt['payment_intent_id']}"
-        async with self.session.post(f"{url}/authenticate", json={"passed": passed}) as answer:
-            assert answer.status == 200
+        path = f"/_sim/payment_intents/{attempt['payment_intent_id']}/authenticate"
+        async with self.shop.session.post(path, json={"passed": passed}) as answer:
+            assert answer.status == (200 if passed else 400)
 
     async def _call(self, method: str, path: str) -> Answer:
         async with self.session.request(method, self.url + path, allow_redirects=False) as response:
@@ -62,7 +61,7 @@ class Page:
 
 @pytest_asyncio.fixture
 async def page(
-    pool: Pool, shop: Shop, client: aiohttp.ClientSession, organization: Organization
+    pool: Pool, shop: Shop, stand_in: SimulatorProcess, client: aiohttp.ClientSession
 ) -> AsyncIterator[Page]:
     """Serve the page of a recharge that the bank wants the customer for."""
     links: list[str] = []
@@ -72,15 +71,10 @@ async def page(
         return links[-1]
 
     shop.charger = replace(shop.charger, make_link=make_link)
-    pay = PayPage(
-        pool, shop.charger.charges, "https://credits.test", shop.simulator_url, now=shop.clock
-    )
+    pay = PayPage(pool, shop.charger.charges, "https://credits.test", stand_in.url, now=shop.clock)
     server = TestServer(create_app(pay.routes()))
     await server.start_server(access_log=None)
-    await shop.save_card("pm_card_authenticationRequired")
-    await shop.agree()
-    await post(pool, grant(organization, 12))
-    await post(pool, usage(organization, 5))
+    await shop.open("pm_card_authenticationRequired")
     await shop.work()
     assert (await shop.attempt())["state"] == "requires_action"
     yield Page(str(server.make_url("")).rstrip("/"), shop, links, client)
@@ -104,7 +98,7 @@ async def test_the_page_says_who_asks_for_how_much_and_changes_nothing(page: Pag
 async def test_a_customer_who_authenticates_has_paid_once(page: Page) -> None:
     sent = await page.post()
     assert sent.status == 303
-    assert sent.headers["Location"].startswith(page.shop.simulator_url)
+    assert "/authenticate/" in sent.headers["Location"]
     await page.authenticate()
     done = await page.get(f"{page.link}/done")
     assert (done.status, "complete" in done.body.decode()) == (200, True)
