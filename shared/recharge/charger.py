@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random as random_module
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from shared.notifications.model import Message, MessageType
 from shared.payments.charges import Answer, Charge, Charges, Intent, NotNow, Refused, Unknown
 from shared.recharge import rules, service, store
 from shared.recharge.model import Attempt, AttemptState, SuspensionReason
-from shared.recharge.recovery import link_digest
+from shared.recharge.recovery import link_digest, new_link
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -40,7 +39,6 @@ log = structlog.get_logger()
 ATTEMPTS_AT_ONCE_MAX = 8
 LEASE = timedelta(seconds=6)
 RENEW_SECONDS = 2.0
-LINK_BYTES = 32
 
 
 class LeaseLostError(PrepaidError):
@@ -67,7 +65,7 @@ class Charger:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: Callable[[], float] = random_module.random
     make_id: Callable[[], UUID] = new_id
-    make_link: Callable[[], str] = lambda: secrets.token_urlsafe(LINK_BYTES)
+    make_link: Callable[[], str] = new_link
     lease: timedelta = LEASE
 
     async def work(self) -> int:

@@ -420,6 +420,49 @@ WHERE
 ORDER BY s.organization_id
 LIMIT $3;
 
+-- name: overview
+-- Auto-recharges for a person: whose, what of the month is charged, and what lives now.
+SELECT
+    s.*,
+    o.slug,
+    o.currency,
+    a.balance,
+    m.credits AS month_credits,
+    m.count AS month_count,
+    l.id AS live_id,
+    l.state AS live_state
+FROM auto_recharges AS s
+INNER JOIN organizations AS o ON s.organization_id = o.id
+INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(r.amount), 0) AS credits,
+        count(*) AS count
+    FROM recharge_attempts AS r
+    WHERE
+        r.organization_id = s.organization_id
+        AND r.charged_at >= $3
+        AND r.trigger <> 'top_up'
+        AND r.state NOT IN ('failed', 'canceled')
+) AS m
+LEFT JOIN recharge_attempts AS l
+    ON
+        s.organization_id = l.organization_id
+        AND l.state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+WHERE
+    ($1::uuid IS NULL OR s.organization_id = $1)
+    AND ($2::text IS NULL OR s.state = $2)
+ORDER BY s.updated_at DESC, s.organization_id
+LIMIT $4;
+
+-- name: waiting
+-- The attempt of an organization that waits for its customer.
+SELECT
+    id,
+    link_expires_at
+FROM recharge_attempts
+WHERE organization_id = $1 AND state = 'requires_action';
+
 -- name: attempts
 -- An organization's attempts, newest first.
 SELECT *

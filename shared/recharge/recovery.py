@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,9 @@ from shared.recharge.model import AttemptState
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
+
+
+LINK_BYTES = 32
 
 
 class Standing(StrEnum):
@@ -50,6 +54,11 @@ class Recovery:
         if self.state is not AttemptState.REQUIRES_ACTION:
             return Standing.UNDER_WAY
         return Standing.OPEN if now < self.link_expires_at else Standing.EXPIRED
+
+
+def new_link() -> str:
+    """Return 256 random bits, as they stand in an address."""
+    return secrets.token_urlsafe(LINK_BYTES)
 
 
 def link_digest(link: str) -> bytes:

@@ -302,6 +302,23 @@ async def settings(
     return [_auto_recharge(row) for row in rows]
 
 
+async def overview(
+    connection: Connection,
+    *,
+    organization_id: UUID | None,
+    state: RechargeState | None,
+    month_start: datetime,
+    rows_max: int,
+) -> list[asyncpg.Record]:
+    """Read auto-recharges as a person wants to see them, the last changed first."""
+    return await connection.fetch(QUERIES.overview, organization_id, state, month_start, rows_max)
+
+
+async def waiting(connection: Connection, organization_id: UUID) -> asyncpg.Record | None:
+    """Return the attempt that waits for its customer, if one does."""
+    return await connection.fetchrow(QUERIES.waiting, organization_id)
+
+
 async def attempts(
     connection: Connection, organization_id: UUID, *, rows_max: int
 ) -> list[asyncpg.Record]:
