@@ -120,8 +120,8 @@ async def are_settled_once(shops: dict[str, Shop], restarted: float) -> None:
     pool = next(iter(shops.values())).pool
 
     async def settled() -> bool:
-        live = "SELECT count(*) FROM recharge_attempts WHERE settled_at IS NULL"
-        return await pool.fetchval(live) == 0
+        live = "SELECT id FROM recharge_attempts WHERE settled_at IS NULL"
+        return not await pool.fetch(live)
 
     await until(settled)
     print(f"settled {time.monotonic() - restarted:.1f} s after the restart")  # noqa: T201
