@@ -18,7 +18,6 @@ log = structlog.get_logger()
 
 WINDOW_SECONDS = 60
 SHARE_INTERVAL_SECONDS = 0.1
-KEYS_AT_ONCE_MAX = 1_000
 
 
 class Limiter:
@@ -69,10 +68,16 @@ class Limiter:
             self._unshared.clear()
 
     async def _share(self) -> None:
-        await asyncio.sleep(SHARE_INTERVAL_SECONDS)
-        self._sharing = None
+        try:
+            while self._unshared:
+                await asyncio.sleep(SHARE_INTERVAL_SECONDS)
+                await self._share_once()
+        finally:
+            self._sharing = None
+
+    async def _share_once(self) -> None:
         window = self._window
-        counts = self._unshared.most_common(KEYS_AT_ONCE_MAX)
+        counts = list(self._unshared.items())
         self._unshared.clear()
         try:
             async with self._redis.pipeline(transaction=False) as pipe:

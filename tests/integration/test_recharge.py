@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.errors import ValidationError
-from shared.payments.charges import Answer, Charges, Unknown
+from shared.payments.charges import Answer, Charge, Charges, Unknown
 from shared.recharge import service
 from shared.recharge.model import RechargeState, Rule, Schedule
 from tests.fixtures.ledger import grant, post, usage
-from tests.fixtures.product import balance, create_organization, transactions
+from tests.fixtures.product import balance, create_organization, transactions, until
 from tests.fixtures.recharging import TOP, Shop
+from worker.recharger import Recharger
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -341,3 +342,33 @@ async def test_the_charge_of_one_organization_never_waits_for_another(
     await shop.charger.work()
     states = await pool.fetch("SELECT state FROM recharge_attempts")
     assert [row["state"] for row in states] == ["succeeded", "succeeded"]
+
+
+async def test_a_charge_that_stripe_does_not_answer_holds_up_no_other_organization(
+    shop: Shop, pool: Pool, database_url: str
+) -> None:
+    gate, reached, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Held(Charges):
+        async def create(self, charge: Charge, *, key: str) -> Answer:
+            if charge.organization_id == shop.owner.id:
+                reached.set()
+                await gate.wait()
+            return await super().create(charge, key=key)
+
+    charger = replace(shop.charger, charges=Held(shop.client))
+    working = asyncio.create_task(Recharger(pool, charger, database_url).run(stop))
+    await shop.open()
+    await reached.wait()
+    other = replace(shop, owner=await create_organization(pool, "other"))
+    await other.open()
+
+    async def other_is_charged() -> bool:
+        return [row["state"] for row in await other.attempts()] == ["succeeded"]
+
+    await until(other_is_charged)
+    assert (await shop.attempt())["state"] == "charging"
+    gate.set()
+    stop.set()
+    await working
+    assert await shop.captures() == [2000]

@@ -120,6 +120,7 @@ class World:
     runs: dict[UUID, Run]
     troubled: bool = True
     delivered: int = 0
+    deaths: int = 0
 
     async def step(self) -> None:
         """Stand between two steps of a worker: it may die here, or its lease may end."""
@@ -130,6 +131,7 @@ class World:
         chance = run.random.random()
         if chance < 0.2 and run.deaths_left:
             run.deaths_left -= 1
+            self.deaths += 1
             raise DeathError
         if chance > 0.9:
             await end_leases(run.shop, run.shop.owner.id)
@@ -140,6 +142,7 @@ class World:
         run = self.runs[UUID(name)] if name and self.troubled else None
         if run is not None and run.deaths_left and run.random.random() < 0.1:
             run.deaths_left -= 1
+            self.deaths += 1
             raise DeathError
 
     async def work(self) -> None:
@@ -339,12 +342,15 @@ async def test_no_run_captures_twice_loses_a_credit_or_gets_stuck(
         assert cleared.status == 200
     for _ in range(ROUNDS_OF_CALM):
         await world.round(timedelta(hours=7))
+    captured = await shop.pool.fetch("SELECT FROM recharge_attempts WHERE state = 'succeeded'")
     broken = [f"seed {run.seed}: {found}" for run in runs for found in await violations(run)]
     async with shop.pool.acquire() as connection:
         verified = await verification.verify(connection)
     assert broken == [], "run one alone with --recharge-seed=… --recharge-runs=1"
     assert verified["ok"], verified["problems"]
     assert unexpected == []
+    if len(seeds) == RUNS_AT_ONCE:
+        assert min(world.deaths, len(captured)) > RUNS_AT_ONCE // 4, "there was little trouble"
     events = await shop.pool.fetch("SELECT state FROM stripe_events GROUP BY 1")
     assert {row["state"] for row in events} <= {"applied", "ignored"}
 
