@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.commands import endpoints, events, keys, ledger, messages, migrate, organizations
+from ops.commands import endpoints, events, keys, ledger, messages, migrate, organizations, recharge
 from ops.environment import settings
 from ops.output import AsJson, refuse
 from shared import logging
@@ -28,6 +28,7 @@ app.add_typer(organizations.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
 

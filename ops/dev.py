@@ -65,7 +65,7 @@ async def _serve(servers: dict[str, str]) -> None:
             kept.write(home() / KEPT_FILE)
             supervisor.say("ready")
             if os.environ.get("DEMO", "1") != "0":
-                await tell(load(variables), supervisor.say)
+                await tell(load(variables), key, supervisor.say)
             for line in _addresses(variables, key):
                 supervisor.say(line)
             await supervisor.wait()

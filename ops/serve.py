@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
 
 import structlog
 
+from api import app as api
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.http import health, server
@@ -16,7 +18,7 @@ from webhooks import app as webhooks
 
 log = structlog.get_logger()
 
-HOUSES = ("webhooks",)
+HOUSES = ("webhooks", "api")
 
 
 async def run(
@@ -28,11 +30,14 @@ async def run(
     """
     stop = server.stop_signal()
     redis = connect(settings.redis_url)
-    async with create_pool(
-        settings.database_url,
-        size=settings.database_pool_size,
-        application_name="prepaid-web",
-    ) as pool:
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            create_pool(
+                settings.database_url,
+                size=settings.database_pool_size,
+                application_name="prepaid-web",
+            )
+        )
         doorbell = Doorbell(redis)
         inbox = Inbox(pool, doorbell.ring)
         routes = health.routes(
@@ -42,6 +47,10 @@ async def run(
         )
         if "webhooks" in houses:
             routes += webhooks.routes(settings, inbox)
+        if "api" in houses:
+            routes += api.routes(
+                await stack.enter_async_context(api.open_api(settings, pool, redis))
+            )
         runner, port = await server.start(server.create_app(routes), settings.host, settings.port)
         on_ready(port)
         await stop.wait()

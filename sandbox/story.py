@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 
@@ -17,17 +19,21 @@ from shared.db.pool import create_pool
 from shared.errors import AlreadyExistsError, PrepaidError
 from shared.events.replay import Mode, Replayer
 from shared.events.service import Applier
+from shared.http.envelope import encode
 from shared.ids import new_id, transaction_public_id
 from shared.inbox import store as inbox
 from shared.inbox.model import EventState
 from shared.ledger import store as ledger
-from shared.ledger.model import Posting, SystemAccount, TransactionType
-from shared.ledger.service import explain, post
-from shared.money import plain
+from shared.ledger.service import explain
+from shared.money import in_words, json_number, plain
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from shared.payments.checkout import open_checkout
 from shared.payments.client import stripe_client
+from shared.recharge import service as recharge
+from shared.recharge import store as recharge_store
+from shared.recharge.model import Rule
+from shared.recharge.recovery import new_link
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 STEP_SECONDS_MAX = 20
 LOOK_SECONDS = 0.02
 CARD = "4242424242424242"
+CARD_3DS = "4000002760003184"
 
 
 class StoryError(PrepaidError):
@@ -47,72 +54,164 @@ class _Stage:
     pool: Pool
     http: aiohttp.ClientSession
     say: Callable[[str], None]
+    headers: dict[str, str]
+    steps: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.settings.host}:{self.settings.port}"
+
+    def title(self, text: str) -> None:
+        self.say("")
+        self.say(f"— {text} —")
+
+    def tell(self, text: str) -> None:
+        """Say the next numbered step."""
+        self.say(f"{next(self.steps)}. {text}")
 
 
-async def tell(settings: Settings, say: Callable[[str], None]) -> None:
-    """Buy credits, use some, see both in the ledger; put the payment of a stranger right."""
+async def tell(settings: Settings, api_key: str, say: Callable[[str], None]) -> None:
+    """Buy, use, recharge, authenticate; put the payment of a stranger right. All on the ledger."""
     pool = create_pool(settings.database_url, size=2, application_name="prepaid-story")
+    headers = {"Authorization": f"Bearer {api_key}"}
     async with pool, aiohttp.ClientSession() as http:
-        stage = _Stage(settings, pool, http, say)
-        say("")
-        say("— A customer buys credits —")
+        stage = _Stage(settings, pool, http, say, headers)
+        stage.title("A customer buys credits")
         acme = await _organization(stage, "acme", "Acme Inc")
-        await _purchase(stage, acme)
+        await _purchase(stage, acme, card=CARD, amount_minor=2500)
         await _use(stage, acme)
-        say("")
-        say("— A payment arrives for a customer that nobody has set up yet —")
+        stage.title("The balance runs low, and refills by itself")
+        await _recharge(stage, acme)
+        stage.title("A bank wants its customer for a recharge: 3-D Secure")
+        umbrella = await _organization(stage, "umbrella", "Umbrella GmbH")
+        await _authenticate(stage, umbrella)
+        stage.title("A payment arrives for a customer that nobody has set up yet")
         await _dead_letter(stage)
-        say("")
 
 
-async def _purchase(stage: _Stage, acme: Organization) -> None:
-    before = await _balance(stage, acme)
+async def _purchase(
+    stage: _Stage, organization: Organization, *, card: str, amount_minor: int
+) -> None:
+    before = await _balance(stage, organization)
     settings = stage.settings
     async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
         checkout = await open_checkout(
             stage.pool,
             client,
-            acme,
+            organization,
             purchase_id=new_id(),
-            amount_minor=2500,
+            amount_minor=amount_minor,
             success_url="http://127.0.0.1/thanks",
             cancel_url="http://127.0.0.1/",
         )
-    stage.say(f"1. Checkout for 25.00 {acme.currency}: {checkout.url}")
+    stage.tell(f"Checkout for {in_words(amount_minor, organization.currency)}: {checkout.url}")
     started = time.monotonic()
-    await _simulate(stage, f"checkout/{checkout.id}/pay", {"card": CARD})
-    stage.say(f"2. paid with {CARD[:4]} … {CARD[-4:]}; Stripe sends its events")
-    row = await _until(lambda: _transaction_after(stage, acme, before[1]), "the ledger row")
+    paid = {"card": card} | ({"authenticate": True} if card == CARD_3DS else {})
+    await _simulate(stage, f"checkout/{checkout.id}/pay", paid)
+    stage.tell(f"paid with {card[:4]} … {card[-4:]}; Stripe sends its events")
+    row = await _until(lambda: _transaction_after(stage, organization, before[1]), "the ledger row")
     milliseconds = (time.monotonic() - started) * 1000
-    stage.say(
-        f"3. ledger row {transaction_public_id(row['id'])}: {row['type']} {plain(row['amount'])} "
+    stage.tell(
+        f"ledger row {transaction_public_id(row['id'])}: {row['type']} {plain(row['amount'])} "
         f"({row['payment_intent_id']}), {milliseconds:.0f} ms after the payment"
     )
-    stage.say(f"4. balance of {acme.slug}: {plain(before[0])} → {plain(row['balance_after'])}")
+    stage.tell(
+        f"balance of {organization.slug}: {plain(before[0])} → {plain(row['balance_after'])}"
+    )
 
 
 async def _use(stage: _Stage, acme: Organization) -> None:
-    posting = Posting(
-        organization_id=acme.id,
-        id=new_id(),
-        type=TransactionType.USAGE,
-        counterparty=SystemAccount.REVENUE,
-        key=f"story-{new_id()}",
-        amount=Decimal("-4.25"),
-        category="tokens",
-        quantity=Decimal(17_000),
-    )
+    used = await _spend(stage, acme, Decimal("4.25"))
+    stage.tell(f"4.25 credits are used over HTTP: balance {used['balanceAfter']}")
     async with stage.pool.acquire() as connection:
-        async with connection.transaction():
-            (result,) = await post(connection, [posting])
-        row = await ledger.find(connection, posting.id)
-        if row is None or result.balance_after is None:
-            raise StoryError(f"the usage was not posted: {result.status}")
+        row = await ledger.find(connection, UUID(used["uuid"]))
+        if row is None:
+            raise StoryError("the usage was not posted")
         sources = await explain(connection, row)
-    stage.say(f"5. 4.25 credits are used: balance {plain(result.balance_after)}")
-    stage.say(f"6. prepaid ledger explain {transaction_public_id(posting.id)}")
+    stage.tell(f"prepaid ledger explain {used['id']}")
     for source in sources:
         stage.say(f"   {plain(source.amount)} came from {source.payment_intent_id}")
+
+
+async def _recharge(stage: _Stage, acme: Organization) -> None:
+    await _agree(stage, acme, Rule(threshold=Decimal(10), target=Decimal(30), pause_seconds_min=0))
+    stage.tell("acme agrees: below 10 credits, refill up to 30 with the card on file")
+    balance, _ = await _balance(stage, acme)
+    used = await _spend(stage, acme, balance - Decimal("9.5"))
+    started = time.monotonic()
+    stage.tell(f"{plain(balance - Decimal('9.5'))} credits are used: balance 9.5 arms a recharge")
+    row = await _until(
+        lambda: _transaction_after(stage, acme, used["changeSequence"]), "the recharge"
+    )
+    milliseconds = (time.monotonic() - started) * 1000
+    stage.tell(
+        f"{row['type']} {plain(row['amount'])} ({row['payment_intent_id']}), "
+        f"{milliseconds:.0f} ms later: balance {plain(row['balance_after'])}"
+    )
+
+
+async def _authenticate(stage: _Stage, umbrella: Organization) -> None:
+    await _purchase(stage, umbrella, card=CARD_3DS, amount_minor=1000)
+    rule = Rule(threshold=Decimal(5), amount=Decimal(10), pause_seconds_min=0)
+    await _agree(stage, umbrella, rule)
+    balance, _ = await _balance(stage, umbrella)
+    used = await _spend(stage, umbrella, balance - 4)
+    attempt = await _until(lambda: _waiting(stage, umbrella), "the bank's wish")
+    link = new_link()
+    async with stage.pool.acquire() as connection, connection.transaction():
+        await recharge.fresh_link(connection, umbrella.id, link, actor="story")
+    page = f"{stage.url}/pay/{link}"
+    stage.tell(f"the balance is 4, the bank wants the customer: {page}")
+    async with stage.http.post(page, allow_redirects=False) as sent:
+        bank = sent.headers.get("Location", "")
+    if not bank.startswith(stage.settings.stripe_api_base):
+        raise StoryError(f"the page did not lead to the bank: {sent.status} {bank}")
+    await _simulate(stage, f"payment_intents/{attempt}/authenticate", {"passed": True})
+    async with stage.http.get(f"{page}/done") as done:
+        stage.tell(f"the customer confirms at {bank} and comes back: {done.status}")
+    row = await _until(
+        lambda: _transaction_after(stage, umbrella, used["changeSequence"]), "the recharge"
+    )
+    stage.tell(f"{row['type']} {plain(row['amount'])}: balance {plain(row['balance_after'])}")
+
+
+async def _spend(stage: _Stage, organization: Organization, amount: Decimal) -> dict[str, Any]:
+    body = {
+        "organizationId": organization.slug,
+        "amount": json_number(-amount),
+        "transactionId": f"story-{new_id()}",
+        "category": "inference",
+    }
+    async with stage.http.post(
+        f"{stage.url}/api/credit-transactions",
+        data=encode(body),
+        headers=stage.headers | {"Content-Type": "application/json"},
+    ) as response:
+        answer: dict[str, Any] = await response.json()
+        if not response.ok:
+            raise StoryError(f"the usage was refused: {answer}")
+    return answer
+
+
+async def _agree(stage: _Stage, organization: Organization, rule: Rule) -> None:
+    async with stage.pool.acquire() as connection, connection.transaction():
+        await recharge.configure(
+            connection,
+            organization.id,
+            rule,
+            currency=organization.currency,
+            credits_per_unit=stage.settings.credits_per_unit,
+            consented_by="the story",
+            actor="story",
+            now=datetime.now(UTC),
+        )
+
+
+async def _waiting(stage: _Stage, organization: Organization) -> str | None:
+    """Return the PaymentIntent that waits for its customer."""
+    async with stage.pool.acquire() as connection:
+        rows = await recharge_store.attempts(connection, organization.id, rows_max=1)
+    return next((r["payment_intent_id"] for r in rows if r["state"] == "requires_action"), None)
 
 
 async def _dead_letter(stage: _Stage) -> None:
@@ -134,15 +233,15 @@ async def _dead_letter(stage: _Stage) -> None:
         },
     )
     dead = await _until(lambda: _dead(stage, event["id"]), "the dead letter")
-    stage.say(f"7. {event['id']} is dead: {dead['reason']}")
+    stage.tell(f"{event['id']} is dead: {dead['reason']}")
     globex = await _organization(stage, slug, "Globex")
     applier = Applier(stage.pool, stage.settings.credits_per_unit)
     report = await Replayer(stage.pool, applier, uuid4, Mode.of(stage.settings)).replay(
         [event["id"]], actor="story", reason="the organization exists now"
     )
-    stage.say(f"8. organization {slug} created, event replayed: {report['applied']} applied")
+    stage.tell(f"organization {slug} created, event replayed: {report['applied']} applied")
     balance, _ = await _balance(stage, globex)
-    stage.say(f"9. balance of {slug}: {plain(balance)}")
+    stage.tell(f"balance of {slug}: {plain(balance)}")
 
 
 async def _organization(stage: _Stage, slug: str, name: str) -> Organization:

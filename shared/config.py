@@ -46,6 +46,9 @@ class Settings:
     lease_seconds: int = 30
     webhooks_allow_private: bool = False
     public_url: str = "http://127.0.0.1:8000"
+    requests_per_minute: int = 60_000
+    purchase_min: Decimal = Decimal(1)
+    purchase_max: Decimal = Decimal(10_000)
 
     @property
     def livemode(self) -> bool:
@@ -66,12 +69,15 @@ def load(env: Mapping[str, str]) -> Settings:
         port=_read(env, "PORT", "8000", _port),
         log_format=_read(env, "LOG_FORMAT", "json", _log_format),
         log_level=_read(env, "LOG_LEVEL", "INFO", _log_level),
-        credits_per_unit=_read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal),
+        credits_per_unit=credits_per_unit(env),
         database_pool_size=_read(env, "PREPAID_DATABASE_POOL_SIZE", "10", _pool_size),
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
         lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
         webhooks_allow_private=webhooks_allow_private(env),
-        public_url=_read(env, "PREPAID_PUBLIC_URL", _local_url(env), _http_url).rstrip("/"),
+        public_url=public_url(env),
+        requests_per_minute=_read(env, "PREPAID_REQUESTS_PER_MINUTE", "60000", _not_negative),
+        purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
+        purchase_max=_read(env, "PREPAID_PURCHASE_MAX", "10000", _positive_decimal),
     )
     _refuse_mixed_modes(settings)
     return settings
@@ -84,6 +90,16 @@ def _local_url(env: Mapping[str, str]) -> str:
 def database_url(env: Mapping[str, str]) -> str:
     """Read alone where PostgreSQL is, for commands that need nothing else."""
     return _read(env, "DATABASE_URL", None, _database_url)
+
+
+def credits_per_unit(env: Mapping[str, str]) -> Decimal:
+    """Read alone how many credits a unit of currency buys."""
+    return _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
+
+
+def public_url(env: Mapping[str, str]) -> str:
+    """Read alone where customers reach this installation."""
+    return _read(env, "PREPAID_PUBLIC_URL", _local_url(env), _http_url)
 
 
 def webhooks_allow_private(env: Mapping[str, str]) -> bool:
@@ -204,6 +220,14 @@ def _positive_decimal(text: str) -> Decimal:
     """Set it to a number above 0, such as 1 or 0.01."""
     number = Decimal(text)
     if not number.is_finite() or number <= 0:
+        raise ValueError
+    return number
+
+
+def _not_negative(text: str) -> int:
+    """Set it to a whole number from 0 (no limit)."""
+    number = int(text)
+    if number < 0:
         raise ValueError
     return number
 

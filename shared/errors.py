@@ -6,6 +6,7 @@ docstring is the default message. Raise the most exact class; the edge does the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import ClassVar, TypedDict
 
@@ -25,10 +26,17 @@ class PrepaidError(Exception):
     type: ClassVar[str] = "internal_error"
 
     def __init__(
-        self, detail: str | None = None, *, errors: list[FieldError] | None = None
+        self,
+        detail: str | None = None,
+        *,
+        errors: list[FieldError] | None = None,
+        retry_after_seconds: int | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
         self.detail = detail or (type(self).__doc__ or "").split("\n", 1)[0]
         self.errors = errors
+        self.retry_after_seconds = retry_after_seconds
+        self.more = more or {}
         super().__init__(self.detail)
 
 
@@ -78,6 +86,26 @@ class PayloadTooLargeError(InvalidRequestError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class UnsupportedMediaTypeError(InvalidRequestError):
+    """The request's body is not JSON as this path takes it."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class InsufficientCreditsError(PrepaidError):
+    """The balance does not cover this."""
+
+    status = HTTPStatus.PAYMENT_REQUIRED
+    type = "insufficient_credits_error"
+
+
+class PaymentRequiredError(PrepaidError):
+    """The payment did not go through; `nextAction` says what the customer can do."""
+
+    status = HTTPStatus.PAYMENT_REQUIRED
+    type = "payment_required_error"
+
+
 class AlreadyExistsError(PrepaidError):
     """That name is taken."""
 
@@ -92,11 +120,39 @@ class ConflictError(PrepaidError):
     type = "conflict_error"
 
 
+class IdempotencyError(PrepaidError):
+    """The same idempotency key came with another request before."""
+
+    status = HTTPStatus.CONFLICT
+    type = "idempotency_error"
+
+
 class ValidationError(PrepaidError):
     """A field of the request is not valid."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     type = "validation_error"
+
+
+class UpgradeRequiredError(PrepaidError):
+    """The request names a version of the API that is not served here."""
+
+    status = HTTPStatus.UPGRADE_REQUIRED
+    type = "upgrade_required_error"
+
+
+class RateLimitError(PrepaidError):
+    """This key has sent too many requests; come back later."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "rate_limit_error"
+
+
+class DeadlineError(PrepaidError):
+    """The answer took too long. A write may have happened: ask again with the same key."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    type = "timeout_error"
 
 
 class UnavailableError(PrepaidError):

@@ -48,6 +48,11 @@ def credits_from_minor_units(amount: int, currency: str, credits_per_unit: Decim
     return value
 
 
+def in_words(minor: int, currency: str) -> str:
+    """Write a Stripe amount for a person, such as 20.00 USD."""
+    return f"{Decimal(minor).scaleb(-minor_unit_exponent(currency)):f} {currency.upper()}"
+
+
 def plain(value: Decimal) -> str:
     """Write an amount for a person: every digit that counts, no exponent, no trailing zeros."""
     text = f"{value:f}"

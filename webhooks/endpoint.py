@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -10,21 +9,14 @@ from aiohttp import web
 
 from shared import metrics
 from shared.config import Settings
-from shared.errors import (
-    InvalidRequestError,
-    PayloadTooLargeError,
-    PrepaidError,
-    RequestTimeoutError,
-)
+from shared.errors import PrepaidError
+from shared.http.body import read_body
 from shared.http.envelope import json_response
 from shared.http.middleware import REQUEST_ID_KEY
-from shared.http.server import BODY_BYTES_MAX
 from shared.inbox import rules
 from shared.inbox.model import Delivery, Receipt
 from shared.inbox.service import Inbox
 from shared.payments.signature import verify
-
-BODY_SECONDS_MAX = 10
 
 _COUNTERS = {
     result: metrics.WEBHOOK_EVENTS.labels(result)
@@ -66,7 +58,7 @@ class StripeWebhook:
         )
 
     async def _receive(self, request: web.Request) -> Receipt:
-        body = await _read_body(request)
+        body = await read_body(request)
         header, payload = rules.read_header(body)
         verify(
             payload,
@@ -83,17 +75,3 @@ class StripeWebhook:
         result = "duplicate" if receipt.duplicate else "quarantined" if quarantine else "received"
         _COUNTERS[result].inc()
         return receipt
-
-
-async def _read_body(request: web.Request) -> bytes:
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise PayloadTooLargeError(f"The body is over {BODY_BYTES_MAX} bytes.")
-    try:
-        if request.content.is_eof():  # it came with the head, as nearly all do
-            return await request.read()
-        async with asyncio.timeout(BODY_SECONDS_MAX):
-            return await request.read()  # bounded by the application's client_max_size
-    except TimeoutError:
-        raise RequestTimeoutError from None
-    except web.RequestPayloadError as error:
-        raise InvalidRequestError(f"The body cannot be read: {error}") from None

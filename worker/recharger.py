@@ -20,11 +20,13 @@ log = structlog.get_logger()
 CHANNEL = "prepaid_recharge"
 INTERVAL_SECONDS = 1.0
 TICK_SECONDS = 5.0
+LANES = 4
 
 
 class Recharger:
     """Carries due attempts, and arms what the clock says.
 
+    A lane waits for the slowest of the attempts that it took; the other lanes go on meanwhile.
     PostgreSQL tells of an armed attempt when its debit commits; where that is missed, the clock
     finds it. Two of these at once share the work: each attempt is under one lease.
     """
@@ -48,13 +50,15 @@ class Recharger:
         async with asyncio.TaskGroup() as loops:
             listening = loops.create_task(self._listen())
             ticking = loops.create_task(self._tick_for_ever())
-            await self._work_until(stopping)
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(LANES):
+                    lanes.create_task(self._work_until(stopping))
             listening.cancel()
             ticking.cancel()
 
     async def _work_until(self, stopping: asyncio.Task[bool]) -> None:
         while not stopping.done():
-            self._told.clear()
+            self._told.clear()  # whichever lane clears it, works afterwards
             try:
                 while not stopping.done() and await self._charger.work():
                     continue

@@ -46,7 +46,8 @@ def publish(call: Call, event: Json) -> Json:
 
     Unless a fault befalls it: then it is not kept, not queued, or queued with a mark.
     """
-    strike = faults.for_event(call.store, event["type"])
+    about = faults.customer_of(event["data"]["object"])
+    strike = faults.for_event(call.store, event["type"], about)
     kind = None if strike is None else strike.fault.fault
     if kind == "never_generated":
         return event

@@ -35,29 +35,36 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     """One wish: `fault` befalls `times` matching requests or events, after `skip` of them.
 
     In `path` a `*` stands for one segment and `**` for any number; in `event` a `*` for any text.
+    With `customer` it befalls alone what is about that customer, so that many tests can share one
+    simulator.
     """
 
     fault: str
     method: str = "*"
     path: str | None = None
     event: str | None = None
+    customer: str | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] = 1
     skip: _Count = 0
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     retry_after: _Count | None = None
     seed: int = 0
 
-    def meets_request(self, method: str, path: str) -> bool:
+    def meets_request(self, method: str, path: str, customer: str | None) -> bool:
         """Tell whether a request is meant."""
         if self.path is None or self.method not in {"*", method}:
+            return False
+        if self.customer not in {None, customer}:
             return False
         parts = re.split(r"(\*\*?)", self.path)
         pattern = "".join({"*": "[^/]+", "**": ".*"}.get(p, re.escape(p)) for p in parts)
         return re.fullmatch(pattern, path) is not None
 
-    def meets_event(self, event_type: str) -> bool:
+    def meets_event(self, event_type: str, customer: str | None) -> bool:
         """Tell whether an event is meant."""
-        return self.event is not None and fnmatchcase(event_type, self.event)
+        if self.event is None or self.customer not in {None, customer}:
+            return False
+        return fnmatchcase(event_type, self.event)
 
 
 class Strike(msgspec.Struct, frozen=True):
@@ -108,14 +115,25 @@ def clear(store: Store) -> None:
     store.execute("DELETE FROM faults")
 
 
-def for_request(store: Store, method: str, path: str) -> Strike | None:
+def by_customer(store: Store) -> bool:
+    """Tell whether any wish names a customer, so that requests must be read to be matched."""
+    return any(_wish(row["wish"]).customer for row in store.execute("SELECT wish FROM faults"))
+
+
+def customer_of(subject: Json) -> str | None:
+    """Tell which customer an object is about, if any."""
+    named = subject.get("id") if subject.get("object") == "customer" else subject.get("customer")
+    return named if isinstance(named, str) else None
+
+
+def for_request(store: Store, method: str, path: str, customer: str | None = None) -> Strike | None:
     """Use up and return the oldest wish that means this request."""
-    return _take(store, lambda fault: fault.meets_request(method, path))
+    return _take(store, lambda fault: fault.meets_request(method, path, customer))
 
 
-def for_event(store: Store, event_type: str) -> Strike | None:
+def for_event(store: Store, event_type: str, customer: str | None = None) -> Strike | None:
     """Use up and return the oldest wish that means this event."""
-    return _take(store, lambda fault: fault.meets_event(event_type))
+    return _take(store, lambda fault: fault.meets_event(event_type, customer))
 
 
 def _take(store: Store, meets: Callable[[Fault], bool]) -> Strike | None:

@@ -26,8 +26,9 @@ def injecting(simulator: Simulator) -> Middleware:
     async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith("/v1/"):
             return await handler(request)
+        customer = await _customer(simulator, request)
         with simulator.store.transaction():
-            strike = faults.for_request(simulator.store, request.method, request.path)
+            strike = faults.for_request(simulator.store, request.method, request.path, customer)
         if strike is None:
             return await handler(request)
         request[NOTE] = strike.fault
@@ -65,6 +66,18 @@ async def hold(simulator: Simulator, request: web.Request, call: Call) -> None:
     if fault is not None and fault.fault == "slow":
         simulator.deliverer.wake()
         await asyncio.sleep(fault.seconds)
+
+
+async def _customer(simulator: Simulator, request: web.Request) -> str | None:
+    """Tell whom a request is about: it says so, or the object that its path names does."""
+    if not faults.by_customer(simulator.store):
+        return None  # nobody asks, and the body is left for the one who claims its key first
+    for part in request.path.split("/"):
+        named = faults.customer_of(simulator.store.get(part) or {})
+        if named is not None:
+            return named
+    given = (await request.post()).get("customer") if request.method == "POST" else None
+    return given if isinstance(given, str) else None
 
 
 async def _spoilt(

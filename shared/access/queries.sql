@@ -3,6 +3,16 @@
 INSERT INTO api_keys (id, name, scope, organization_id, key_sha256, key_hint)
 VALUES ($1, $2, $3, $4, $5, $6);
 
+-- name: find_caller
+-- The key of a digest, if it works.
+SELECT
+    id,
+    name,
+    scope,
+    organization_id
+FROM api_keys
+WHERE key_sha256 = $1 AND revoked_at IS NULL;
+
 -- name: list_keys
 -- Every key, newest first; of the key itself only its last characters are known.
 SELECT

@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
+from shared.access.model import Caller, Scope
 from shared.db.queries import beside
 from shared.errors import NotFoundError, ValidationError
 from shared.ids import new_id
@@ -20,7 +21,7 @@ QUERIES = beside(__file__)
 KEY_PREFIX = "ppk_"
 KEY_RANDOM_BYTES = 32
 NAME_LENGTH_MAX = 100
-SCOPES = ("read", "write", "admin")
+SCOPES = tuple(Scope)
 
 
 class CreatedKey(TypedDict):
@@ -54,6 +55,14 @@ async def create_key(
         key=key,
         scope=scope,
         organizationId=str(organization_id) if organization_id else None,
+    )
+
+
+async def find_caller(connection: Connection, key_sha256: bytes) -> Caller | None:
+    """Return who calls with the key of this digest; None where there is none that works."""
+    row = await connection.fetchrow(QUERIES.find_caller, key_sha256)
+    return (
+        Caller(row["id"], Scope(row["scope"]), row["organization_id"], row["name"]) if row else None
     )
 
 

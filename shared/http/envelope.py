@@ -23,19 +23,25 @@ _BY_STATUS: dict[int, type[PrepaidError]] = {
 }
 
 
+def encode(body: Any) -> bytes:
+    """Return any plain or msgspec value as JSON."""
+    return msgspec.json.encode(body)
+
+
 def json_response(body: Any, status: int = HTTPStatus.OK) -> web.Response:
     """Return any plain or msgspec value as JSON; Decimals keep every digit, as numbers."""
-    return web.Response(
-        body=msgspec.json.encode(body), status=status, content_type="application/json"
-    )
+    return web.Response(body=encode(body), status=status, content_type="application/json")
 
 
 def error_response(error: PrepaidError) -> web.Response:
-    """Return `{"code", "type", "detail"}`, and `errors` where fields were rejected."""
+    """Return `{"code", "type", "detail"}`, `errors` for rejected fields, and what else helps."""
     body: dict[str, Any] = {"code": error.status, "type": error.type, "detail": error.detail}
     if error.errors:
         body["errors"] = error.errors
-    return json_response(body, error.status)
+    response = json_response({**body, **error.more}, error.status)
+    if error.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
 
 
 def from_http_exception(error: web.HTTPException) -> PrepaidError:

@@ -18,6 +18,8 @@ log = structlog.get_logger()
 REQUEST_ID = "X-Request-Id"
 REQUEST_ID_KEY = web.RequestKey("request_id", str)
 RETRY_AFTER_SECONDS = "5"
+# The rest of such a path is a secret, which no log shows.
+CAPABILITY_PATH = "/pay/"
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -45,12 +47,16 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
         log.warning("http.database_unavailable", request_id=request_id, error=repr(error))
         response = error_response(UnavailableError())
     except Exception:
-        log.exception("http.failed", request_id=request_id, path=request.path)
+        log.exception("http.failed", request_id=request_id, path=_shown_path(request))
         response = error_response(PrepaidError())
     if response.status == UnavailableError.status:
-        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+        response.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS)
     response.headers[REQUEST_ID] = request_id
     return response
+
+
+def _shown_path(request: web.Request) -> str:
+    return f"{CAPABILITY_PATH}…" if request.path.startswith(CAPABILITY_PATH) else request.path
 
 
 def _log_refusal(request: web.Request, error: PrepaidError) -> None:
@@ -58,7 +64,7 @@ def _log_refusal(request: web.Request, error: PrepaidError) -> None:
         "http.refused",
         request_id=request[REQUEST_ID_KEY],
         method=request.method,
-        path=request.path,
+        path=_shown_path(request),
         status=int(error.status),
         type=error.type,
         detail=error.detail,

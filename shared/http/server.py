@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import structlog
 from aiohttp import web
 
+from shared.http.body import BODY_BYTES_MAX
 from shared.http.middleware import request_edge
 
 log = structlog.get_logger()
-
-BODY_BYTES_MAX = 1024 * 1024
 
 SHUTDOWN_SECONDS_MAX = 10
 KEEPALIVE_SECONDS = 75

@@ -15,12 +15,17 @@ from shared.errors import StripeFailedError
 
 STRIPE_SECONDS_MAX = 30
 
+# For the houses that hand the client on and call nothing of it themselves.
+Stripe = stripe.StripeClient
+
 
 @asynccontextmanager
-async def stripe_client(api_key: str, api_base: str) -> AsyncIterator[stripe.StripeClient]:
+async def stripe_client(
+    api_key: str, api_base: str, *, seconds_max: float = STRIPE_SECONDS_MAX
+) -> AsyncIterator[stripe.StripeClient]:
     """Give a client for Stripe's address or a stand-in's; its connections close at the end."""
     stripe.enable_telemetry = False
-    http_client = stripe.AIOHTTPClient(timeout=STRIPE_SECONDS_MAX)
+    http_client = stripe.AIOHTTPClient(timeout=seconds_max)
     try:
         yield stripe.StripeClient(
             api_key,

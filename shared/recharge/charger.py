@@ -7,9 +7,7 @@ the attempt when its lease ends, asks Stripe what became of its PaymentIntent, a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random as random_module
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +29,7 @@ from shared.notifications.model import Message, MessageType
 from shared.payments.charges import Answer, Charge, Charges, Intent, NotNow, Refused, Unknown
 from shared.recharge import rules, service, store
 from shared.recharge.model import Attempt, AttemptState, SuspensionReason
+from shared.recharge.recovery import link_digest, new_link
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -40,7 +39,6 @@ log = structlog.get_logger()
 ATTEMPTS_AT_ONCE_MAX = 8
 LEASE = timedelta(seconds=6)
 RENEW_SECONDS = 2.0
-LINK_BYTES = 32
 
 
 class LeaseLostError(PrepaidError):
@@ -67,7 +65,7 @@ class Charger:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: Callable[[], float] = random_module.random
     make_id: Callable[[], UUID] = new_id
-    make_link: Callable[[], str] = lambda: secrets.token_urlsafe(LINK_BYTES)
+    make_link: Callable[[], str] = new_link
     lease: timedelta = LEASE
 
     async def work(self) -> int:
@@ -118,9 +116,7 @@ class Charger:
             if begun is None:
                 return
             attempt = begun
-        answer = await self._intent(attempt, token)
-        if isinstance(answer, Intent) and attempt.payment_intent_id is None:
-            attempt = replace(attempt, payment_intent_id=answer.id)
+        attempt, answer = await self._intent(attempt, token)
         await self._act_on(attempt, token, answer)
 
     async def _begin(self, attempt: Attempt, token: UUID) -> Attempt | None:
@@ -189,7 +185,7 @@ class Charger:
             payment_method_type=card.type,
         )
 
-    async def _intent(self, attempt: Attempt, token: UUID) -> Answer:
+    async def _intent(self, attempt: Attempt, token: UUID) -> tuple[Attempt, Answer]:
         """Return the attempt's PaymentIntent: asked for, or created and kept, and confirmed if new.
 
         The keys differ from try to try: Stripe answers a key again with the first answer, be it a
@@ -199,21 +195,25 @@ class Charger:
         if attempt.payment_intent_id is None:
             answer = await self.charges.create(_charge(attempt), key=key)
             if not isinstance(answer, Intent):
-                return answer
+                return attempt, answer
             async with self.pool.acquire() as connection:
                 _fence(await store.keep_intent(connection, attempt, token, answer.id))
+            attempt = replace(attempt, payment_intent_id=answer.id)
         else:
             answer = await self.charges.retrieve(attempt.payment_intent_id)
         if isinstance(answer, Intent) and answer.status == "requires_confirmation":
             answer = await self.charges.confirm(answer.id, key=f"{key}:confirm")
-        return answer
+        return attempt, answer
 
     async def _act_on(self, attempt: Attempt, token: UUID, answer: Answer) -> None:
         match answer:
             case Intent():
                 await self._act_on_intent(attempt, token, answer)
             case Unknown(detail):
-                await self._later(attempt, token, AttemptState.UNKNOWN, detail)
+                # The page of a customer who is to act stays open meanwhile.
+                waits = attempt.state is AttemptState.REQUIRES_ACTION
+                state = attempt.state if waits else AttemptState.UNKNOWN
+                await self._later(attempt, token, state, detail)
             case NotNow(detail):
                 await self._later(attempt, token, attempt.state, detail)
             case Refused(detail, code):
@@ -244,7 +244,7 @@ class Charger:
             case AttemptState.REQUIRES_ACTION:
                 await self._requires_action(attempt, token, intent)
             case AttemptState.CANCELED:
-                await self._ended_elsewhere(attempt, token, became.reason)
+                await self._canceled(attempt, token, intent, became)
             case _:
                 await self._declined(attempt, token, intent, became)
 
@@ -276,7 +276,7 @@ class Charger:
         """Tell the customer's app once where to send them; give up when the link expires."""
         now = self.now()
         if attempt.link_expires_at is not None and attempt.link_expires_at <= now:
-            await self._expire(attempt, token, intent)
+            await self._expire(attempt, token, intent.id)
             return
         link = self.make_link()
         async with self.pool.acquire() as connection, connection.transaction():
@@ -305,9 +305,11 @@ class Charger:
             )
         _report(attempt, "requires_action", payment_intent_id=intent.id)
 
-    async def _expire(self, attempt: Attempt, token: UUID, intent: Intent) -> None:
-        if not await self._canceled_at_stripe(attempt, token, intent):
-            return
+    async def _expire(self, attempt: Attempt, token: UUID, intent_id: str) -> None:
+        if await self._canceled_at_stripe(attempt, token, intent_id):
+            await self._expired(attempt, token)
+
+    async def _expired(self, attempt: Attempt, token: UUID) -> None:
         now = self.now()
         async with self.pool.acquire() as connection, connection.transaction():
             await self._cancel(connection, attempt, token, "nobody authenticated it in time")
@@ -323,9 +325,33 @@ class Charger:
     async def _declined(
         self, attempt: Attempt, token: UUID, intent: Intent, became: rules.Became
     ) -> None:
-        """Make sure that the PaymentIntent can never charge any more, then say that it failed."""
-        if not await self._canceled_at_stripe(attempt, token, intent):
-            return
+        """Make sure that the PaymentIntent can never charge any more, then say that it failed.
+
+        Why is written down first: whoever finds it canceled must know that it was a decline.
+        """
+        async with self.pool.acquire() as connection:
+            _fence(
+                await store.note_decline(
+                    connection,
+                    attempt,
+                    token,
+                    reason=became.reason,
+                    decline_code=intent.decline_code,
+                    network_advice=intent.network_advice,
+                )
+            )
+        attempt = replace(
+            attempt,
+            reason=became.reason,
+            decline_code=intent.decline_code,
+            network_advice=intent.network_advice,
+        )
+        if await self._canceled_at_stripe(attempt, token, intent.id):
+            await self._failed(attempt, token, intent.error_message, became)
+
+    async def _failed(
+        self, attempt: Attempt, token: UUID, detail: str | None, became: rules.Became
+    ) -> None:
         now = self.now()
         async with self.pool.acquire() as connection, connection.transaction():
             _fence(
@@ -336,9 +362,9 @@ class Charger:
                     AttemptState.FAILED,
                     now=now,
                     reason=became.reason,
-                    detail=intent.error_message,
-                    decline_code=intent.decline_code,
-                    network_advice=intent.network_advice,
+                    detail=detail,
+                    decline_code=attempt.decline_code,
+                    network_advice=attempt.network_advice,
                 )
             )
             await store.unpause(connection, attempt.organization_id)
@@ -346,7 +372,7 @@ class Charger:
                 connection,
                 attempt,
                 MessageType.RECHARGE_FAILED,
-                {"reason": became.reason, "detail": intent.error_message},
+                {"reason": became.reason, "detail": detail},
             )
             await self._after_decline(connection, attempt, became, now)
         _report(attempt, "failed", reason=became.reason)
@@ -376,10 +402,9 @@ class Charger:
 
     async def _refused(self, attempt: Attempt, token: UUID, detail: str, code: str | None) -> None:
         """End what Stripe will never do: a setting or a mistake, which a person must mend."""
-        if attempt.payment_intent_id is not None:
-            # Nobody knows what this PaymentIntent may still do: it is looked at, not given up.
-            await self._later(attempt, token, AttemptState.UNKNOWN, detail)
-            return
+        intent_id = attempt.payment_intent_id
+        if intent_id is not None and not await self._canceled_at_stripe(attempt, token, intent_id):
+            return  # nobody knows what it may still do: it is looked at, not given up
         now = self.now()
         async with self.pool.acquire() as connection, connection.transaction():
             _fence(
@@ -409,14 +434,26 @@ class Charger:
             )
         _report(attempt, "refused", detail=detail)
 
-    async def _canceled_at_stripe(self, attempt: Attempt, token: UUID, intent: Intent) -> bool:
+    async def _canceled_at_stripe(self, attempt: Attempt, token: UUID, intent_id: str) -> bool:
         """Cancel the PaymentIntent; where that is not sure, leave the attempt for another look."""
-        answer = await self.charges.cancel(intent.id)
+        answer = await self.charges.cancel(intent_id)
         if isinstance(answer, Intent) and answer.status == "canceled":
             return True
         detail = answer.status if isinstance(answer, Intent) else answer.detail
         await self._later(attempt, token, AttemptState.UNKNOWN, f"cannot be canceled: {detail}")
         return False
+
+    async def _canceled(
+        self, attempt: Attempt, token: UUID, intent: Intent, became: rules.Became
+    ) -> None:
+        """Go on where the cancellation was ours and its answer did not come."""
+        if attempt.declined is not None:
+            declined = rules.declined(attempt.declined, attempt.network_advice)
+            await self._failed(attempt, token, intent.error_message, declined)
+        elif attempt.link_expires_at is not None and attempt.link_expires_at <= self.now():
+            await self._expired(attempt, token)
+        else:
+            await self._ended_elsewhere(attempt, token, became.reason)
 
     async def _ended_elsewhere(self, attempt: Attempt, token: UUID, reason: str | None) -> None:
         async with self.pool.acquire() as connection, connection.transaction():
@@ -459,11 +496,6 @@ class Charger:
             at=self.now(),
         )
         await notifications.announce(connection, [message])
-
-
-def link_digest(link: str) -> bytes:
-    """Return what is stored of a link: 256 random bits need no slow hash."""
-    return hashlib.sha256(link.encode()).digest()
 
 
 def _fence(held: bool) -> None:  # noqa: FBT001 - reads as a sentence

@@ -128,3 +128,12 @@ class Attempt:
     payment_method_type: str | None = None
     payment_intent_id: str | None = None
     link_expires_at: datetime | None = None
+    reason: str | None = None
+    decline_code: str | None = None
+    network_advice: str | None = None
+
+    @property
+    def declined(self) -> str | None:
+        """Why it was declined, written down before its PaymentIntent is canceled."""
+        waited = self.reason == "authentication_required"
+        return None if waited else self.reason

@@ -92,7 +92,10 @@ RETURNING
     r.payment_method_id,
     r.payment_method_type,
     r.payment_intent_id,
-    r.link_expires_at;
+    r.link_expires_at,
+    r.reason,
+    r.decline_code,
+    r.network_advice;
 
 -- name: renew
 -- Keep a lease while its work goes on.
@@ -165,6 +168,13 @@ WHERE
     AND payment_intent_id IS NULL
 RETURNING id;
 
+-- name: note_decline
+-- Write down why a PaymentIntent is about to be canceled: whoever finds it canceled counts the decline.
+UPDATE recharge_attempts
+SET reason = $4, decline_code = $5, network_advice = $6
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING id;
+
 -- name: postpone
 -- Give an attempt back until a moment, in the state it is in now.
 UPDATE recharge_attempts
@@ -186,9 +196,7 @@ SET
     decline_code = $7,
     network_advice = $8,
     settled_at = $9,
-    lease_token = NULL,
-    link_sha256 = NULL,
-    link_expires_at = NULL
+    lease_token = NULL
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
@@ -412,6 +420,49 @@ WHERE
 ORDER BY s.organization_id
 LIMIT $3;
 
+-- name: overview
+-- Auto-recharges for a person: whose, what of the month is charged, and what lives now.
+SELECT
+    s.*,
+    o.slug,
+    o.currency,
+    a.balance,
+    m.credits AS month_credits,
+    m.count AS month_count,
+    l.id AS live_id,
+    l.state AS live_state
+FROM auto_recharges AS s
+INNER JOIN organizations AS o ON s.organization_id = o.id
+INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(r.amount), 0) AS credits,
+        count(*) AS count
+    FROM recharge_attempts AS r
+    WHERE
+        r.organization_id = s.organization_id
+        AND r.charged_at >= $3
+        AND r.trigger <> 'top_up'
+        AND r.state NOT IN ('failed', 'canceled')
+) AS m
+LEFT JOIN recharge_attempts AS l
+    ON
+        s.organization_id = l.organization_id
+        AND l.state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+WHERE
+    ($1::uuid IS NULL OR s.organization_id = $1)
+    AND ($2::text IS NULL OR s.state = $2)
+ORDER BY s.updated_at DESC, s.organization_id
+LIMIT $4;
+
+-- name: waiting
+-- The attempt of an organization that waits for its customer.
+SELECT
+    id,
+    link_expires_at
+FROM recharge_attempts
+WHERE organization_id = $1 AND state = 'requires_action';
+
 -- name: attempts
 -- An organization's attempts, newest first.
 SELECT *
@@ -428,10 +479,13 @@ WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
 RETURNING link_expires_at;
 
 -- name: by_link
--- The attempt whose page this is, while its link is valid.
+-- The attempt whose page this is, whatever has become of it.
 SELECT
     r.organization_id,
     r.id,
+    r.state,
+    r.link_expires_at,
+    r.payment_method_type,
     r.amount_minor,
     r.currency,
     r.payment_intent_id,
@@ -442,4 +496,4 @@ SELECT
 FROM recharge_attempts AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
 LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
-WHERE r.link_sha256 = $1 AND r.state = 'requires_action' AND r.link_expires_at > $2;
+WHERE r.link_sha256 = $1;

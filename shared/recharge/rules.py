@@ -45,7 +45,7 @@ HARD_DECLINES = frozenset({
     "restricted_card", "do_not_try_again", "revocation_of_authorization",
     "revocation_of_all_authorizations", "stop_payment_order", "invalid_account", "expired_card",
     "card_not_supported", "currency_not_supported", "transaction_not_allowed",
-    "security_violation",
+    "security_violation", "no_payment_method",
 })  # fmt: skip
 HARD_ADVICE = frozenset({"do_not_try_again", "confirm_card_data"})
 
@@ -212,12 +212,18 @@ def _caps_refusal(rule: Rule) -> str | None:
     return None
 
 
+_ABOVE_THE_CAP = "is above the monthly cap, so that it would never charge"
+
+
 def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str | None:
     if rule.target is not None and rule.threshold is not None:
         # The least that a target ever charges: the balance has just gone below the threshold.
-        found = _least_refusal(rule.target - rule.threshold, currency, credits_per_unit)
+        least = rule.target - rule.threshold
+        found = _least_refusal(least, currency, credits_per_unit)
         if found:
             return f"target: {found}"
+        if rule.monthly_cap is not None and least > rule.monthly_cap:
+            return f"target: {_ABOVE_THE_CAP}"
     for name, wanted in (("amount", rule.amount), ("schedule_amount", rule.schedule_amount)):
         if wanted is None:
             continue
@@ -225,7 +231,7 @@ def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str
         if found:
             return f"{name}: {found}"
         if rule.monthly_cap is not None and wanted > rule.monthly_cap:
-            return f"{name}: is above the monthly cap, so that it would never charge"
+            return f"{name}: {_ABOVE_THE_CAP}"
     return None
 
 
@@ -290,13 +296,17 @@ def judge(
         return _PLAIN[status]
     if status == "requires_payment_method" and error_code is None:
         # Never tried: Stripe does not keep a declined one without its error.
-        return Became(AttemptState.FAILED, "no_payment_method", hard=True)
+        return declined("no_payment_method", network_advice)
     if error_code == "authentication_required" or was is AttemptState.REQUIRES_ACTION:
         # The customer may try again on the page, until its link expires.
         return Became(AttemptState.REQUIRES_ACTION, "authentication_required")
-    code = decline_code or error_code or status
-    hard = code in HARD_DECLINES or network_advice in HARD_ADVICE
-    return Became(AttemptState.FAILED, code, hard=hard)
+    return declined(decline_code or error_code or status, network_advice)
+
+
+def declined(reason: str, network_advice: str | None) -> Became:
+    """Say what a decline means, whether Stripe tells of it now or it was written down before."""
+    hard = reason in HARD_DECLINES or network_advice in HARD_ADVICE
+    return Became(AttemptState.FAILED, reason, hard=hard)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.access import service as audit
-from shared.errors import ValidationError
+from shared.errors import NotFoundError, ValidationError
 from shared.ids import new_id
 from shared.money import plain
 from shared.notifications import service as notifications
 from shared.notifications.model import Message, MessageType
 from shared.recharge import rules, store
 from shared.recharge.model import RechargeState, Rule, SuspensionReason
+from shared.recharge.recovery import link_digest
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -157,6 +158,31 @@ async def resume(
     changed = await store.resume(connection, organization_id, list(SuspensionReason))
     await _record(connection, "recharge.resume", organization_id, actor, reason)
     return changed
+
+
+async def fresh_link(
+    connection: Connection, organization_id: UUID, link: str, *, actor: str
+) -> datetime:
+    """Make `link` the one way to the page of the attempt that waits; return when it expires.
+
+    The link before it ends. Raises NotFoundError where no attempt waits for its customer.
+    """
+    attempt = await store.waiting(connection, organization_id)
+    expires_at = None
+    if attempt is not None:
+        expires_at = await store.renew_link(
+            connection, organization_id, attempt["id"], link_digest(link)
+        )
+    if attempt is None or expires_at is None:
+        raise NotFoundError("No recharge of this organization waits for its customer.")
+    await audit.record(
+        connection,
+        actor=actor,
+        action="recharge.link",
+        subject=str(attempt["id"]),
+        organization_id=organization_id,
+    )
+    return expires_at
 
 
 async def tick(

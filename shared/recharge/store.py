@@ -137,6 +137,21 @@ async def keep_intent(
     return await _fenced(connection, QUERIES.keep_intent, attempt, token, payment_intent_id)
 
 
+async def note_decline(
+    connection: Connection,
+    attempt: Attempt,
+    token: UUID,
+    *,
+    reason: str | None,
+    decline_code: str | None,
+    network_advice: str | None,
+) -> bool:
+    """Remember why it was declined, before its PaymentIntent is canceled."""
+    return await _fenced(
+        connection, QUERIES.note_decline, attempt, token, reason, decline_code, network_advice
+    )
+
+
 async def postpone(
     connection: Connection,
     attempt: Attempt,
@@ -287,6 +302,23 @@ async def settings(
     return [_auto_recharge(row) for row in rows]
 
 
+async def overview(
+    connection: Connection,
+    *,
+    organization_id: UUID | None,
+    state: RechargeState | None,
+    month_start: datetime,
+    rows_max: int,
+) -> list[asyncpg.Record]:
+    """Read auto-recharges as a person wants to see them, the last changed first."""
+    return await connection.fetch(QUERIES.overview, organization_id, state, month_start, rows_max)
+
+
+async def waiting(connection: Connection, organization_id: UUID) -> asyncpg.Record | None:
+    """Return the attempt that waits for its customer, if one does."""
+    return await connection.fetchrow(QUERIES.waiting, organization_id)
+
+
 async def attempts(
     connection: Connection, organization_id: UUID, *, rows_max: int
 ) -> list[asyncpg.Record]:
@@ -302,11 +334,9 @@ async def renew_link(
     return row["link_expires_at"] if row else None
 
 
-async def by_link(
-    connection: Connection, link_sha256: bytes, now: datetime
-) -> asyncpg.Record | None:
+async def by_link(connection: Connection, link_sha256: bytes) -> asyncpg.Record | None:
     """Find the attempt whose page this is."""
-    return await connection.fetchrow(QUERIES.by_link, link_sha256, now)
+    return await connection.fetchrow(QUERIES.by_link, link_sha256)
 
 
 async def _fenced(

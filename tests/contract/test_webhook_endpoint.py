@@ -13,7 +13,8 @@ import pytest
 
 from sandbox.signed_events import event, signature
 from shared.db.pool import create_pool
-from shared.http.server import BODY_BYTES_MAX
+from shared.http import body as http_body
+from shared.http.body import BODY_BYTES_MAX
 from shared.queue.connection import connect as connect_redis
 from shared.queue.doorbell import Doorbell
 from tests.fixtures.product import (
@@ -27,7 +28,6 @@ from tests.fixtures.product import (
     event_states,
     payment,
 )
-from webhooks import endpoint as webhook
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -445,7 +445,7 @@ async def test_over_1_mib_in_chunks_is_413(endpoint: Endpoint, pool: Pool, size:
 async def test_a_body_that_never_ends_is_408(
     endpoint: Endpoint, pool: Pool, monkeypatch: pytest.MonkeyPatch, headers: bytes
 ) -> None:
-    monkeypatch.setattr(webhook, "BODY_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(http_body, "BODY_SECONDS_MAX", 0.05)
     answer = await endpoint.send_raw(f"POST {PATH} HTTP/1.1", b'5\r\n{"id"\r\n', headers=headers)
     assert_envelope(answer, 408, "invalid_request_error")
     assert await stored(pool) == 0

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from shared.errors import ValidationError
 from shared.events.effects import carry_out
 from shared.events.model import Terms
 from shared.events.replay import Replayer
+from shared.events.service import Applier
 from shared.ids import new_id
 from shared.inbox import store
 from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingStatus, SystemAccount, TransactionType
+from shared.notifications import service as notifications
+from shared.payments.reversals import Reversals
+from shared.recharge import service
+from shared.recharge.model import RechargeState, Rule
+from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import (
     LEASE,
     Endpoint,
@@ -31,13 +39,13 @@ from tests.fixtures.product import (
     receive,
     transactions,
 )
+from tests.fixtures.recharging import Shop
 from tests.integration.events import session
+from worker.drainer import Drainer
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
-    from shared.events.service import Applier
     from shared.organizations.model import Organization
-    from worker.drainer import Drainer
 
 
 async def test_an_event_is_not_marked_processed_before_its_effect_commits(
@@ -199,3 +207,148 @@ async def test_a_lease_that_ran_out_while_its_worker_was_frozen_credits_once(
     assert sum(isinstance(outcome, BaseException) for outcome in outcomes) == 1
     assert len(await transactions(pool)) == 1
     assert await event_states(pool) == {"evt_1": "applied"}
+
+
+async def every_hour(shop: Shop, hours: int) -> None:
+    """Spend a little every hour, and work: everything that may be tried again, is."""
+    for _ in range(hours):
+        shop.clock.now += timedelta(hours=1)
+        await post(shop.pool, usage(shop.owner, Decimal("0.01"), may_overdraw=True))
+        await shop.work()
+
+
+async def asked_to_charge(shop: Shop) -> int:
+    """Count how often the card was really asked for money."""
+    async with shop.session.get("/_sim/requests") as answer:
+        requests = (await answer.json())["data"]
+    mine = {row["payment_intent_id"] for row in await shop.attempts()}
+    return sum(
+        request["path"].endswith("/confirm") and request["path"].split("/")[3] in mine
+        for request in requests
+    )
+
+
+async def test_a_declined_card_is_not_tried_hundreds_of_times(shop: Shop) -> None:
+    await shop.open("pm_card_chargeCustomerFail")
+    await every_hour(shop, 72)
+    assert await asked_to_charge(shop) == 3
+    assert (await shop.settings()).state is RechargeState.SUSPENDED
+
+
+async def test_a_card_that_was_reported_lost_is_tried_once(shop: Shop) -> None:
+    await shop.open()
+    method_id = await shop.pool.fetchval("SELECT id FROM payment_methods")
+    await shop.sim(f"payment_methods/{method_id}/card", card="4000000000009987")
+    await every_hour(shop, 30)
+    assert await asked_to_charge(shop) == 1
+    assert (await shop.attempt())["decline_code"] == "lost_card"
+
+
+async def test_a_payment_that_asks_for_the_customer_is_no_success_and_not_tried_every_hour(
+    shop: Shop,
+) -> None:
+    await shop.open("pm_card_authenticationRequired")
+    await every_hour(shop, 20)
+    assert await asked_to_charge(shop) == 1
+    assert (await shop.attempt())["state"] == "requires_action"
+    assert [row["type"] for row in await transactions(shop.pool)].count("recharge") == 0
+    await every_hour(shop, 30)
+    assert await asked_to_charge(shop) == 1
+    assert (await shop.settings()).state is RechargeState.SUSPENDED
+
+
+async def test_a_payment_that_takes_days_is_not_joined_by_a_second(shop: Shop) -> None:
+    await shop.open("pm_usBankAccount_success")
+    await every_hour(shop, 24)
+    (attempt,) = await shop.attempts()
+    assert attempt["state"] == "processing"
+    assert [row["type"] for row in await transactions(shop.pool)].count("recharge") == 0
+    await shop.sim(f"payment_intents/{attempt['payment_intent_id']}/settle")
+    await shop.work()
+    assert await shop.captures() == [2000]
+
+
+async def test_a_bank_that_refuses_days_later_is_noticed(shop: Shop) -> None:
+    await shop.open("pm_usBankAccount_noAccount")
+    await shop.work()
+    attempt = await shop.attempt()
+    assert attempt["state"] == "processing"
+    await shop.sim(f"payment_intents/{attempt['payment_intent_id']}/settle")
+    await shop.work()
+    assert [row["state"] for row in await shop.attempts()] == ["failed"]
+    assert (await shop.settings()).declines_in_row == 1
+    assert await balance(shop.pool) == 7
+
+
+async def test_a_refill_never_fails_silently(shop: Shop) -> None:
+    """What cannot be charged is refused when it is saved, or is told when it is tried."""
+    async with shop.pool.acquire() as connection:
+        url = "https://app.example.com/hooks"
+        await notifications.add_endpoint(connection, url=url, allow_private=False)
+    too_much = Rule(threshold=Decimal(10), amount=Decimal(1_000_000))
+    with pytest.raises(ValidationError):
+        await shop.agree(too_much)
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await shop.work()
+    told = await shop.pool.fetch("SELECT type, payload FROM outbound_messages")
+    suspended = [row["payload"] for row in told if row["type"] == "recharge.suspended"]
+    assert len(suspended) == 1
+    assert "no_payment_method" in suspended[0]
+
+
+async def events_of(shop: Shop, *types: str) -> list[bytes]:
+    listed = await shop.client.v1.events.list_async({"types": list(types), "limit": 100})
+    intent_id = (await shop.attempt())["payment_intent_id"]
+    bodies = [json.dumps(event.to_dict()).encode() for event in reversed(listed.data)]
+    return [body for body in bodies if intent_id.encode() in body]
+
+
+async def test_a_recharge_that_is_refunded_later_is_taken_back_and_not_credited_again(
+    shop: Shop,
+) -> None:
+    """Its success, delivered again after the refund, is a success that was counted."""
+    reversals = Reversals(shop.client)
+    drainer = Drainer(shop.pool, Applier(shop.pool, Decimal(1), reversals=reversals), uuid4)
+    await shop.open()
+    await shop.work()
+    assert await balance(shop.pool) == 27
+    attempt = await shop.attempt()
+    async with shop.pool.acquire() as connection, connection.transaction():
+        await service.turn_off(connection, shop.owner.id, actor="test", reason="asked for it")
+    await shop.client.v1.refunds.create_async({"payment_intent": attempt["payment_intent_id"]})
+    await receive(shop.pool, *await events_of(shop, "charge.refunded", "refund.created"))
+    await drainer.drain()
+    assert await balance(shop.pool) == 7
+    (success,) = await events_of(shop, "payment_intent.succeeded")
+    again = json.dumps(json.loads(success) | {"id": "evt_again"}).encode()
+    await receive(shop.pool, success, again)
+    await drainer.drain()
+    await shop.work()
+    assert await balance(shop.pool) == 7
+    assert set((await event_states(shop.pool)).values()) == {"applied"}
+
+
+async def test_nothing_is_charged_after_auto_recharge_was_turned_off(shop: Shop) -> None:
+    """Not even what was armed before, and never charged."""
+    await shop.open()
+    async with shop.pool.acquire() as connection, connection.transaction():
+        await service.turn_off(connection, shop.owner.id, actor="test", reason=None)
+    await every_hour(shop, 3)
+    assert [row["state"] for row in await shop.attempts()] == ["canceled"]
+    assert await shop.captures() == []
+
+
+async def test_a_payment_is_not_made_anew_with_another_key_when_its_answer_is_lost(
+    shop: Shop,
+) -> None:
+    """What was made and never kept is never confirmed; what was kept is the only one confirmed."""
+    await shop.sim("faults", method="POST", path="/v1/payment_intents", fault="answer_lost")
+    await shop.open()
+    await shop.work_until_settled()
+    assert await shop.captures() == [2000]
+    made = await shop.client.v1.payment_intents.list_async(
+        {"customer": (await shop.attempt())["customer_id"]}
+    )
+    assert sorted(intent.status for intent in made.data) == ["requires_confirmation", "succeeded"]

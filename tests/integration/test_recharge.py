@@ -3,122 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 
-from sandbox.stripe.process import SimulatorProcess
 from shared.errors import ValidationError
-from shared.organizations.model import Organization
-from shared.payments.charges import Answer, Charges, Unknown
-from shared.payments.client import stripe_client
-from shared.recharge import service, store
-from shared.recharge.charger import Charger
-from shared.recharge.model import AutoRecharge, RechargeState, Rule, Schedule
+from shared.payments.charges import Answer, Charge, Charges, Unknown
+from shared.recharge import service
+from shared.recharge.model import RechargeState, Rule, Schedule
 from tests.fixtures.ledger import grant, post, usage
-from tests.fixtures.product import balance, create_organization, transactions
+from tests.fixtures.product import balance, create_organization, transactions, until
+from tests.fixtures.recharging import TOP, Shop
+from worker.recharger import Recharger
 
 if TYPE_CHECKING:
-    import asyncpg
-    import stripe
-
     from shared.db.pool import Pool
-
-TOP = Rule(threshold=Decimal(10), amount=Decimal(20), pause_seconds_min=0)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SimulatorProcess]:
-    state: Path = tmp_path_factory.mktemp("simulator") / "stripe.sqlite"
-    process = SimulatorProcess(state)
-    await process.start()
-    yield process
-    await process.stop()
-
-
-@pytest_asyncio.fixture
-async def client(simulator: SimulatorProcess) -> AsyncIterator[stripe.StripeClient]:
-    async with stripe_client("sk_test_123", simulator.url) as client:
-        yield client
-
-
-@dataclass
-class Clock:
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@dataclass
-class Shop:
-    """An organization with a saved card and auto-recharge, and the charger that serves it."""
-
-    pool: Pool
-    client: stripe.StripeClient
-    charger: Charger
-    clock: Clock
-    owner: Organization
-
-    async def save_card(self, card: str = "pm_card_visa") -> str:
-        customer = await self.client.v1.customers.create_async({"name": self.owner.name})
-        method = await self.client.v1.payment_methods.attach_async(card, {"customer": customer.id})
-        fingerprint = method.card.fingerprint if method.card else None
-        await self.pool.execute(
-            "INSERT INTO payment_methods (id, organization_id, customer_id, type, fingerprint,"
-            " is_default, as_of) VALUES ($1, $2, $3, 'card', $4, FALSE, clock_timestamp())",
-            method.id, self.owner.id, customer.id, fingerprint,
-        )  # fmt: skip
-        return customer.id
-
-    async def agree(self, rule: Rule = TOP) -> None:
-        async with self.pool.acquire() as connection, connection.transaction():
-            await service.configure(
-                connection, self.owner.id, rule, currency="usd", credits_per_unit=Decimal(1),
-                consented_by="buyer@example.com", actor="test", now=self.clock(),
-            )  # fmt: skip
-
-    async def settings(self) -> AutoRecharge:
-        async with self.pool.acquire() as connection:
-            (found,) = await store.settings(connection, organization_id=self.owner.id)
-        return found
-
-    async def attempts(self) -> list[asyncpg.Record]:
-        async with self.pool.acquire() as connection:
-            return await store.attempts(connection, self.owner.id, rows_max=100)
-
-    async def attempt(self) -> asyncpg.Record:
-        return (await self.attempts())[0]
-
-    async def work(self) -> None:
-        """Make everything due, and work until nothing is."""
-        await self.pool.execute(
-            "UPDATE recharge_attempts SET due_at = now() WHERE settled_at IS NULL"
-        )
-        await self.charger.work()
-
-    async def captures(self) -> list[int]:
-        found = await self.client.v1.payment_intents.list_async({"limit": 100})
-        return [
-            intent.amount_received
-            for intent in found.data
-            if intent.status == "succeeded"
-            and intent.metadata["organization_id"] == str(self.owner.id)
-        ]
-
-
-@pytest_asyncio.fixture
-async def shop(pool: Pool, client: stripe.StripeClient, organization: Organization) -> Shop:
-    clock = Clock()
-    charger = Charger(pool, Charges(client), Decimal(1), "https://credits.test", now=clock)
-    return Shop(pool, client, charger, clock, organization)
 
 
 async def test_a_debit_below_the_threshold_is_charged_and_credited_once(shop: Shop) -> None:
@@ -244,11 +147,7 @@ async def test_a_card_that_asks_for_the_customer_pauses_and_resumes_once_paid(sh
         attempt["payment_intent_id"], attempt["payment_method_id"], return_url="https://a.test/"
     )
     assert not isinstance(answer, Unknown)
-    async with aiohttp.ClientSession() as session:
-        base = shop.client._requestor.base_addresses["api"]  # noqa: SLF001 - where the stand-in is
-        url = f"{base}/_sim/payment_intents/{attempt['payment_intent_id']}/authenticate"
-        async with session.post(url, json={"passed": True}) as passed:
-            assert passed.status == 200
+    await shop.sim(f"payment_intents/{attempt['payment_intent_id']}/authenticate", passed=True)
     await shop.work()
     assert (await shop.attempt())["state"] == "succeeded"
     assert (await shop.settings()).state is RechargeState.ACTIVE
@@ -443,3 +342,33 @@ async def test_the_charge_of_one_organization_never_waits_for_another(
     await shop.charger.work()
     states = await pool.fetch("SELECT state FROM recharge_attempts")
     assert [row["state"] for row in states] == ["succeeded", "succeeded"]
+
+
+async def test_a_charge_that_stripe_does_not_answer_holds_up_no_other_organization(
+    shop: Shop, pool: Pool, database_url: str
+) -> None:
+    gate, reached, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Held(Charges):
+        async def create(self, charge: Charge, *, key: str) -> Answer:
+            if charge.organization_id == shop.owner.id:
+                reached.set()
+                await gate.wait()
+            return await super().create(charge, key=key)
+
+    charger = replace(shop.charger, charges=Held(shop.client))
+    working = asyncio.create_task(Recharger(pool, charger, database_url).run(stop))
+    await shop.open()
+    await reached.wait()
+    other = replace(shop, owner=await create_organization(pool, "other"))
+    await other.open()
+
+    async def other_is_charged() -> bool:
+        return [row["state"] for row in await other.attempts()] == ["succeeded"]
+
+    await until(other_is_charged)
+    assert (await shop.attempt())["state"] == "charging"
+    gate.set()
+    stop.set()
+    await working
+    assert await shop.captures() == [2000]

@@ -115,6 +115,32 @@ async def test_a_fault_begins_late_lasts_a_while_and_means_its_path_alone(
         once.v1.customers.payment_methods.list(customer)
 
 
+async def test_a_fault_may_befall_one_customer_alone(
+    once: stripe.StripeClient, http: Http, receiver: Receiver
+) -> None:
+    one, other = (once.v1.customers.create({}).id for _ in range(2))
+    await http.sim("deliveries/flush")
+    receiver.clear()
+    wish = {"path": "/v1/**", "fault": "error_500", "customer": one, "times": 4}
+    await http.sim("faults", wish)
+    await http.sim("faults", {"event": "*", "fault": "dropped", "customer": one, "times": 9})
+    intent = once.v1.payment_intents.create({"amount": 100, "currency": "usd", "customer": other})
+    with pytest.raises(stripe.APIError):
+        once.v1.payment_intents.create({"amount": 100, "currency": "usd", "customer": one})
+    with pytest.raises(stripe.APIError):
+        once.v1.customers.retrieve(one)
+    with pytest.raises(stripe.APIError):
+        once.v1.payment_methods.attach("pm_card_visa", {"customer": one})
+    assert once.v1.payment_intents.cancel(intent.id).status == "canceled"
+    with pytest.raises(stripe.APIError):
+        once.v1.payment_intents.create({"amount": 100, "currency": "usd", "customer": one})
+    mine = once.v1.payment_intents.create({"amount": 100, "currency": "usd", "customer": one})
+    once.v1.payment_intents.cancel(mine.id)
+    await http.sim("deliveries/flush")
+    assert receiver.types(mine.id) == []
+    assert len(receiver.types(intent.id)) == 2
+
+
 async def test_rate_limits_may_say_when_to_come_back(http: Http) -> None:
     await http.sim("faults", {**CUSTOMERS, "fault": "rate_limited", "retry_after": 7})
     await http.sim("faults", {**CUSTOMERS, "fault": "rate_limited"})

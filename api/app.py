@@ -1,0 +1,67 @@
+"""The billing API as routes of an aiohttp application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from api import edge, openapi
+from api.context import Api
+from api.keys import Keys
+from api.limits import Limiter
+from api.operations import OPERATIONS
+from api.organization_names import OrganizationNames
+from api.pay import PayPage
+from shared.config import Settings
+from shared.http.envelope import encode
+from shared.ledger.service import Ledger
+from shared.payments.charges import Charges
+from shared.payments.client import stripe_client
+from shared.recharge.charger import Charger
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from shared.db.pool import Pool
+
+DOCUMENT_PATH = "/openapi.json"
+
+
+@asynccontextmanager
+async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterator[Api]:
+    """Give the API what it works with; what is under way is finished at the end."""
+    async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as stripe:
+        api = Api(
+            settings=settings,
+            pool=pool,
+            ledger=Ledger(pool),
+            stripe=stripe,
+            charger=Charger(pool, Charges(stripe), settings.credits_per_unit, settings.public_url),
+            keys=Keys(pool),
+            organizations=OrganizationNames(pool),
+            limiter=Limiter(redis, settings.requests_per_minute),
+        )
+        try:
+            yield api
+        finally:
+            await api.ledger.close()
+            await api.limiter.close()
+
+
+def routes(api: Api) -> list[web.RouteDef]:
+    """Return the routes of every operation, and of the document that describes them."""
+    document = encode(openapi.document(OPERATIONS, server=api.settings.public_url))
+
+    async def openapi_json(_request: web.Request) -> web.Response:
+        return web.Response(body=document, content_type="application/json")
+
+    return [
+        *(web.route(o.method, o.path, edge.handler(api, o)) for o in OPERATIONS),
+        web.get(DOCUMENT_PATH, openapi_json),
+        *PayPage(
+            api.pool, api.charger.charges, api.settings.public_url, api.settings.stripe_api_base
+        ).routes(),
+    ]

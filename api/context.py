@@ -1,0 +1,37 @@
+"""What the handlers of the API work with, put together once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from api.keys import Keys
+from api.limits import Limiter
+from api.organization_names import OrganizationNames
+from shared.config import Settings
+from shared.ids import new_id
+from shared.ledger.service import Ledger
+from shared.payments.client import Stripe
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+    from shared.recharge.charger import Charger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The parts of the API. Time and ids are passed in."""
+
+    settings: Settings
+    pool: Pool
+    ledger: Ledger
+    stripe: Stripe
+    charger: Charger
+    keys: Keys
+    organizations: OrganizationNames
+    limiter: Limiter
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    make_id: Callable[[], UUID] = new_id

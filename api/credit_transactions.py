@@ -1,0 +1,405 @@
+"""Surface A: POST /api/credit-transactions, and the same fields in batches."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+
+from api import fields, parsing, refusals
+from api.fields import Number, NumberOrNull, Request, Shown
+from api.operation import Call, Operation, Reply, Retry, no_such
+from api.transaction_types import POSTABLE
+from shared.access.model import Scope
+from shared.errors import (
+    ConflictError,
+    IdempotencyError,
+    InsufficientCreditsError,
+    NotFoundError,
+    PrepaidError,
+    ValidationError,
+)
+from shared.ids import parse_id, transaction_public_id
+from shared.ledger import service as ledger
+from shared.ledger import store
+from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.organizations.model import Organization
+
+if TYPE_CHECKING:
+    import asyncpg
+
+BATCH_TRANSACTIONS_MAX = 1_000
+RESERVED_PREFIXES = ("stripe:", "expiration:", "idempotency-key:", "request:", "hold:", "grant:")
+# Fields of this surface alone are kept among the metadata, under names that no caller can take.
+_OWN = "prepaid:"
+_USER, _MODEL_COSTS = f"{_OWN}user", f"{_OWN}modelCosts"
+
+
+class OnInsufficient(enum.StrEnum):
+    """What becomes of a debit that the balance does not cover."""
+
+    REFUSE = "refuse"
+    OVERDRAFT = "overdraft"
+
+
+class OrganizationReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The organization inside a transaction: its id or slug counts, the rest is not looked at."""
+
+    id: str | None = None
+    slug: str | None = None
+    uuid: str | None = None
+
+
+class TransactionRequest(Request):
+    """A credit that is added (positive) or used (negative).
+
+    `id`, `uuid`, `changeSequence`, `createdOn` and `updatedOn` are the server's to say; they are
+    taken, so that an answer can be sent back, and not looked at.
+    """
+
+    amount: Number
+    organization_id: str | None = None
+    organization: OrganizationReference | None = None
+    transaction_id: str | None = None
+    note: str | None = None
+    user_id: str | None = None
+    user: str | None = None
+    model_costs: list[str] | None = None
+    type: TransactionType | None = None
+    category: str | None = None
+    quantity: NumberOrNull = msgspec.field(default_factory=fields.null)
+    metadata: dict[str, Any] | None = None
+    on_insufficient: OnInsufficient = OnInsufficient.REFUSE
+    effective_on: datetime | None = None
+    id: str | None = None
+    uuid: str | None = None
+    change_sequence: int | None = None
+    created_on: str | None = None
+    updated_on: str | None = None
+
+
+class OrganizationShown(Shown):
+    """The organization of a transaction."""
+
+    id: UUID
+    uuid: UUID
+    name: str
+    slug: str
+    stripe_customer_id: str | None
+    created_on: datetime
+    updated_on: datetime
+
+
+class TransactionShown(Shown):
+    """A row of the ledger. `changeSequence` counts an organization's rows from 1, without gaps."""
+
+    id: str
+    uuid: UUID
+    organization_id: UUID
+    organization: OrganizationShown
+    transaction_id: str
+    change_sequence: int
+    amount: Number
+    balance_after: Number
+    type: TransactionType
+    note: str | None
+    category: str | None
+    quantity: NumberOrNull
+    user_id: str | None
+    user: str | None
+    model_costs: list[str]
+    metadata: dict[str, Any]
+    created_on: datetime
+    updated_on: datetime
+    effective_on: datetime
+
+
+async def create(call: Call) -> Reply:
+    """Add credits, or use some.
+
+    A positive `amount` adds, a negative one uses. `transactionId` is your own id of it: the same id
+    with the same request is answered again (`Idempotent-Replayed: true`), with another request it
+    is a 409. Without one, the `Idempotency-Key` header stands in its place. 402 where the balance
+    does not cover it; with `onInsufficient: "overdraft"` it is posted all the same.
+    """
+    organization = await call.organization_named(_reference(call))
+    posting = _posting(call, call.body, organization, call.id, ("body",))
+    result = await call.api.ledger.post(posting)
+    if error := refusals.refusal(result.status, error=result.error, met=result):
+        raise error
+    replayed = result.status is PostingStatus.REPLAYED
+    return Reply(_shown_result(posting, result, organization), replayed=replayed)
+
+
+async def retrieve(call: Call) -> Reply:
+    """Return one transaction, by its UUID or `ct_…`."""
+    row = await find(call, call.path["id"])
+    organization = await call.organization_named(str(row["organization_id"]))
+    return Reply(_shown_row(row, organization))
+
+
+class BatchRequest(Request):
+    """Up to 1,000 transactions of one organization."""
+
+    transactions: list[msgspec.Raw]
+
+
+class BatchResult(Shown):
+    """What became of one transaction of a batch."""
+
+    status: PostingStatus
+    transaction: TransactionShown | None
+    error: dict[str, Any] | None
+
+
+class BatchShown(Shown):
+    """A result for each transaction, in the order asked."""
+
+    results: list[BatchResult]
+
+
+async def create_batch(call: Call) -> Reply:
+    """Post up to 1,000 transactions of one organization at once.
+
+    Each stands for itself: one that is refused harms no other, and the answer is 200 with a result
+    for each, in the order asked.
+    """
+    asked: Sequence[msgspec.Raw] = call.body.transactions
+    if not 1 <= len(asked) <= BATCH_TRANSACTIONS_MAX:
+        raise fields.refused(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
+    postings = [_posting_of_batch(call, raw, place) for place, raw in enumerate(asked)]
+    valid = [posting for posting in postings if isinstance(posting, Posting)]
+    async with call.api.pool.acquire() as connection:
+        results = iter(await ledger.post(connection, valid, now=call.now) if valid else ())
+    shown = [
+        _shown_of_batch(posting, next(results), call.owner)
+        if isinstance(posting, Posting)
+        else _refused_of_batch(PostingStatus.INVALID, posting)
+        for posting in postings
+    ]
+    return Reply(BatchShown(results=shown))
+
+
+async def find(call: Call, reference: str) -> asyncpg.Record:
+    """Return a row of the ledger that this key may see; raise NotFoundError."""
+    transaction_id = parse_id(reference)
+    row = None
+    if transaction_id is not None:
+        async with call.api.pool.acquire() as connection:
+            row = await store.find(connection, transaction_id)
+    if row is None or not call.may_see(row["organization_id"]):
+        raise no_such("transaction", reference)
+    return row
+
+
+def _reference(call: Call) -> str:
+    """Say which organization a body names: by itself, or through a key that is one's own."""
+    body: TransactionRequest = call.body
+    inside = body.organization
+    named = body.organization_id or (inside and (inside.id or inside.uuid or inside.slug))
+    own = call.caller.organization_id
+    if not named and own is None:
+        raise fields.refused(("body", "organizationId"), "is missing")
+    return named or str(own)
+
+
+def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
+    where = ("body", "transactions", place)
+    try:
+        item = parsing.body(bytes(raw), TransactionRequest)
+        if item.organization_id not in (None, str(call.owner.id), call.owner.slug):
+            raise fields.refused((*where, "organizationId"), "is another one than the path's")
+        return _posting(call, item, call.owner, call.api.make_id(), where)
+    except PrepaidError as error:
+        return error
+
+
+def _posting(
+    call: Call,
+    asked: TransactionRequest,
+    organization: Organization,
+    transaction_id: UUID,
+    where: tuple[str | int, ...],
+) -> Posting:
+    amount = fields.number(asked.amount, *where, "amount")
+    kind = asked.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
+    if kind not in POSTABLE:
+        raise fields.refused((*where, "type"), f"one of {', '.join(POSTABLE)}")
+    return Posting(
+        organization_id=organization.id,
+        id=transaction_id,
+        type=kind,
+        counterparty=POSTABLE[kind],
+        key=_key(call, asked, transaction_id, where),
+        amount=amount,
+        effective_at=asked.effective_on,
+        description=asked.note,
+        category=asked.category,
+        quantity=fields.number_or_none(asked.quantity, *where, "quantity"),
+        user_id=asked.user_id,
+        metadata=_metadata(asked, where),
+        may_overdraw=asked.on_insufficient is OnInsufficient.OVERDRAFT,
+    )
+
+
+def _key(
+    call: Call, asked: TransactionRequest, transaction_id: UUID, where: tuple[str | int, ...]
+) -> str:
+    if asked.transaction_id is not None:
+        if asked.transaction_id.startswith(RESERVED_PREFIXES):
+            raise fields.refused((*where, "transactionId"), "begins with a word of Prepaid's own")
+        return asked.transaction_id
+    if call.idempotency_key is not None and len(where) == 1:
+        return f"idempotency-key:{call.idempotency_key}"
+    return f"request:{transaction_id}"
+
+
+def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[str, Any] | None:
+    given = asked.metadata or {}
+    if any(name.startswith(_OWN) for name in given):
+        raise fields.refused((*where, "metadata"), f"no name may begin with {_OWN}")
+    kept = {_USER: asked.user, _MODEL_COSTS: asked.model_costs}
+    return (given | {k: v for k, v in kept.items() if v is not None}) or None
+
+
+def _shown_of_batch(
+    posting: Posting, result: PostingResult, organization: Organization
+) -> BatchResult:
+    if error := refusals.refusal(result.status, error=result.error, met=result):
+        return _refused_of_batch(result.status, error)
+    return BatchResult(
+        status=result.status,
+        transaction=_shown_result(posting, result, organization),
+        error=None,
+    )
+
+
+def _refused_of_batch(status: PostingStatus, error: PrepaidError) -> BatchResult:
+    told = {"code": int(error.status), "type": error.type, "detail": error.detail}
+    return BatchResult(
+        status=status,
+        transaction=None,
+        error=told | ({"errors": error.errors} if error.errors else {}),
+    )
+
+
+def _shown_result(
+    posting: Posting, result: PostingResult, organization: Organization
+) -> TransactionShown:
+    """Show what was posted; a replay has the same digest, so that its fields are the same."""
+    assert result.id is not None  # noqa: S101 - these four are there once it is on the ledger
+    assert result.seq is not None  # noqa: S101
+    assert result.created_at is not None  # noqa: S101
+    assert result.balance_after is not None and result.amount is not None  # noqa: S101, PT018
+    return _shown(
+        {
+            "id": result.id,
+            "seq": result.seq,
+            "amount": result.amount,
+            "balance_after": result.balance_after,
+            "created_at": result.created_at,
+            "effective_at": posting.effective_at or result.created_at,
+            "type": posting.type,
+            "description": posting.description,
+            "category": posting.category,
+            "quantity": posting.quantity,
+            "user_id": posting.user_id,
+            "metadata": posting.metadata,
+            "idempotency_key": posting.key,
+        },
+        organization,
+    )
+
+
+def _shown_row(row: asyncpg.Record, organization: Organization) -> TransactionShown:
+    return _shown(dict(row), organization)
+
+
+def _shown(row: dict[str, Any], organization: Organization) -> TransactionShown:
+    metadata: dict[str, Any] = row["metadata"] or {}
+    return TransactionShown(
+        id=transaction_public_id(row["id"]),
+        uuid=row["id"],
+        organization_id=organization.id,
+        organization=_shown_organization(organization),
+        transaction_id=row["idempotency_key"],
+        change_sequence=row["seq"],
+        amount=fields.shown(row["amount"]),
+        balance_after=fields.shown(row["balance_after"]),
+        type=TransactionType(row["type"]),
+        note=row["description"],
+        category=row["category"],
+        quantity=fields.shown_or_null(row["quantity"]),
+        user_id=row["user_id"],
+        user=metadata.get(_USER),
+        model_costs=metadata.get(_MODEL_COSTS, []),
+        metadata={name: value for name, value in metadata.items() if not name.startswith(_OWN)},
+        created_on=row["created_at"],
+        updated_on=row["created_at"],
+        effective_on=row["effective_at"],
+    )
+
+
+def _shown_organization(organization: Organization) -> OrganizationShown:
+    return OrganizationShown(
+        id=organization.id,
+        uuid=organization.id,
+        name=organization.name,
+        slug=organization.slug,
+        stripe_customer_id=organization.stripe_customer_id,
+        created_on=organization.created_at,
+        updated_on=organization.updated_at,
+    )
+
+
+_REFUSALS = (
+    ValidationError,
+    InsufficientCreditsError,
+    NotFoundError,
+    ConflictError,
+    IdempotencyError,
+)
+
+OPERATIONS = (
+    Operation(
+        name="createCreditTransaction",
+        tag="Transactions (A)",
+        method="POST",
+        path="/api/credit-transactions",
+        handle=create,
+        body=TransactionRequest,
+        answer=TransactionShown,
+        scope=Scope.WRITE,
+        retry=Retry.LEDGER,
+        keyed_by="transaction_id",
+        refusals=_REFUSALS,
+        example={"organizationId": "acme", "amount": -4.25, "transactionId": "job-1"},
+    ),
+    Operation(
+        name="getCreditTransaction",
+        tag="Transactions (A)",
+        method="GET",
+        path="/api/credit-transactions/{id}",
+        handle=retrieve,
+        answer=TransactionShown,
+        scope=Scope.READ,
+        refusals=(NotFoundError,),
+    ),
+    Operation(
+        name="createCreditTransactions",
+        tag="Transactions (A)",
+        method="POST",
+        path="/v1/billing/{organizationId}/transactions/batch",
+        handle=create_batch,
+        body=BatchRequest,
+        answer=BatchShown,
+        scope=Scope.WRITE,
+        retry=Retry.STORED,
+        refusals=(ValidationError, NotFoundError, ConflictError, IdempotencyError),
+        example={"transactions": [{"amount": -0.001, "transactionId": "call-1"}]},
+    ),
+)

@@ -1,0 +1,107 @@
+"""What stands between HTTP and a handler: version, key, limit, scope, parsing, one answer a key."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from api import idempotency, parsing
+from api.context import Api
+from api.operation import Call, Operation, Reply, Retry
+from shared.access.model import Caller
+from shared.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    PermissionDeniedError,
+    UpgradeRequiredError,
+)
+from shared.http.body import read_body
+from shared.http.envelope import json_response
+
+API_VERSION = "2026-11-01"
+VERSION_HEADER = "Prepaid-Version"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
+
+
+def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the HTTP handler of an operation."""
+
+    async def handle(request: web.Request) -> web.Response:
+        _check_version(request)
+        caller = await api.keys.authenticate(request)
+        api.limiter.take(caller.key_id)
+        _check_scope(caller, operation)
+        try:
+            async with asyncio.timeout(operation.seconds_max) as deadline:
+                call = await _read(api, operation, caller, request)
+                reply = await _answer(operation, call)
+        except TimeoutError:
+            if deadline.expired():
+                raise DeadlineError from None
+            raise
+        response = json_response(reply.body, reply.status or operation.status)
+        if reply.replayed:
+            response.headers[REPLAYED_HEADER] = "true"
+        return response
+
+    return handle
+
+
+def _check_version(request: web.Request) -> None:
+    named = request.headers.get(VERSION_HEADER)
+    if named is not None and named != API_VERSION:
+        raise UpgradeRequiredError(
+            f"{VERSION_HEADER} {named[:40]!r} is not served here; {API_VERSION} is."
+        )
+
+
+def _check_scope(caller: Caller, operation: Operation) -> None:
+    if not caller.scope.covers(operation.scope):
+        raise PermissionDeniedError(
+            f"This needs a key of scope {operation.scope}; this one is of scope {caller.scope}."
+        )
+
+
+async def _read(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Call:
+    path = request.match_info
+    named = operation.organization_parameter
+    organization = await api.organizations.find(path[named], caller) if named else None
+    query = parsing.query(request.query, operation.query)
+    body = None
+    if operation.body is not None:
+        parsing.check_content_type(request.headers)
+        body = parsing.body(await read_body(request) or b"{}", operation.body)
+    return Call(
+        api=api,
+        caller=caller,
+        id=api.make_id(),
+        now=api.now(),
+        path=path,
+        query=query,
+        body=body,
+        idempotency_key=_idempotency_key(request) if operation.retry is not Retry.READ else None,
+        organization=organization,
+    )
+
+
+async def _answer(operation: Operation, call: Call) -> Reply:
+    by_ledger = operation.retry is Retry.LEDGER and (
+        operation.keyed_by is None or getattr(call.body, operation.keyed_by) is None
+    )
+    if call.idempotency_key is None or by_ledger:
+        return await operation.handle(call)
+    return await idempotency.once(operation, call, call.idempotency_key)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    given = request.headers.getall(IDEMPOTENCY_HEADER, [])
+    if not given:
+        return None
+    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
+        raise InvalidRequestError(f"{IDEMPOTENCY_HEADER}: one, of 1 to 200 printable characters.")
+    return given[0]

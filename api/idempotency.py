@@ -1,0 +1,71 @@
+"""One answer for one Idempotency-Key: the first is kept, and given again.
+
+A key stands for its organization's requests (for a key of all organizations: for all of theirs), so
+that an app may change its API key between two tries. What was refused is not kept: it changed
+nothing, and the same key may try again. A request that died on the way leaves its id behind, and
+the next try goes on under it: whatever it had created by then is found again by that id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from api.operation import Call, Operation, Reply
+from shared.errors import ConflictError, IdempotencyError, PrepaidError
+from shared.http.envelope import encode
+from shared.idempotency import store
+from shared.idempotency.store import Seen
+
+# Longer than any operation may take, so that two tries never run at once.
+LEASE = timedelta(seconds=90)
+OF_ALL_ORGANIZATIONS = UUID(int=0)
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+async def once(operation: Operation, call: Call, key: str) -> Reply:
+    """Carry a request out, or give the answer that its key has had.
+
+    Raises IdempotencyError where the key came with another request, ConflictError while the first
+    one is under way.
+    """
+    tenant = call.caller.organization_id or OF_ALL_ORGANIZATIONS
+    async with call.api.pool.acquire() as connection:
+        found = await store.claim(
+            connection, tenant, key, digest=_digest(operation, call), new_id=call.id, lease=LEASE
+        )
+    if isinstance(found, Seen):
+        return _again(found)
+    try:
+        reply = await operation.handle(replace(call, id=found.id))
+    except PrepaidError as error:
+        end = store.forget if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else store.leave
+        async with call.api.pool.acquire() as connection:
+            await end(connection, tenant, key)
+        raise
+    status = int(reply.status or operation.status)
+    answer = encode(reply.body)
+    async with call.api.pool.acquire() as connection:
+        await store.keep(connection, tenant, key, status=status, answer=answer)
+    return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
+
+
+def _again(seen: Seen) -> Reply:
+    if not seen.same_request:
+        raise IdempotencyError("This Idempotency-Key came with another request before.")
+    if seen.answer is None:
+        raise ConflictError(
+            "The first request with this Idempotency-Key is under way.", retry_after_seconds=1
+        )
+    return Reply(msgspec.Raw(seen.answer), seen.status, replayed=True)
+
+
+def _digest(operation: Operation, call: Call) -> bytes:
+    asked: list[Any] = [operation.name, sorted(call.path.items()), call.query, call.body]
+    return hashlib.sha256(_encoder.encode(asked)).digest()

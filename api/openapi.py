@@ -1,0 +1,169 @@
+"""The OpenAPI 3.1 document, made from the operations. https://spec.openapis.org/oas/v3.1.0."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from api.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
+from api.operation import Operation, Retry
+from shared import errors
+from shared.errors import PrepaidError
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_REF = "#/components/schemas/{name}"
+
+# What any operation may answer, whatever it does.
+EVERYWHERE: tuple[type[PrepaidError], ...] = (
+    errors.InvalidRequestError,
+    errors.AuthenticationError,
+    errors.PermissionDeniedError,
+    errors.UpgradeRequiredError,
+    errors.RateLimitError,
+    PrepaidError,
+    errors.UnavailableError,
+    errors.DeadlineError,
+)
+WITH_A_BODY: tuple[type[PrepaidError], ...] = (
+    errors.RequestTimeoutError,
+    errors.PayloadTooLargeError,
+    errors.UnsupportedMediaTypeError,
+    errors.ValidationError,
+)
+
+
+class FieldErrorShown(msgspec.Struct):
+    """A rejected field: where it stands, why, and a word for programs."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ErrorShown(msgspec.Struct, omit_defaults=True):
+    """The one error envelope. `errors` names rejected fields."""
+
+    code: int
+    type: str
+    detail: str
+    errors: list[FieldErrorShown] = []
+
+
+def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
+    """Return the document of these operations, served at an address."""
+    kinds = [kind for o in operations for kind in (o.body, o.answer, o.query) if kind is not None]
+    schemas, components = msgspec.json.schema_components([ErrorShown, *kinds], ref_template=_REF)
+    known = dict(zip([repr(ErrorShown), *map(repr, kinds)], schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, known, components
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Prepaid",
+            "version": API_VERSION,
+            "description": "Prepaid credits on Stripe: four client shapes, one ledger.",
+        },
+        "servers": [{"url": server}],
+        "security": [{"bearer": []}, {"apiKey": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def refusals(operation: Operation) -> set[type[PrepaidError]]:
+    """Return every error that an operation may answer."""
+    found = {*EVERYWHERE, *operation.refusals}
+    if operation.body is not None:
+        found |= {*WITH_A_BODY}
+    if operation.query is not None:
+        found.add(errors.ValidationError)
+    if operation.organization_parameter:
+        found.add(errors.NotFoundError)
+    if operation.retry is not Retry.READ:
+        found |= {errors.ConflictError, errors.IdempotencyError}
+    return found | {errors.ValidationError}  # an unknown parameter
+
+
+def _operation(
+    operation: Operation, known: dict[str, Any], components: dict[str, Any]
+) -> dict[str, Any]:
+    summary, _, description = (inspect.getdoc(operation.handle) or "").partition("\n\n")
+    found: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": summary.rstrip("."),
+        "description": f"{description}\n\nNeeds a key of scope `{operation.scope}`.".strip(),
+        "parameters": [*_parameters(operation, components)],
+        "responses": {
+            str(int(operation.status)): _response(
+                HTTPStatus(operation.status).phrase, known[repr(operation.answer)]
+            ),
+            **_refusals(operation, known),
+        },
+    }
+    if operation.body is not None:
+        content: dict[str, Any] = {"schema": known[repr(operation.body)]}
+        if operation.example:
+            content["example"] = dict(operation.example)
+        found["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return found
+
+
+def _parameters(operation: Operation, components: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for name in _PARAMETER.findall(operation.path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    if operation.query is not None:
+        schema = components[operation.query.__name__]
+        for name, kind in schema["properties"].items():
+            yield {
+                "name": name,
+                "in": "query",
+                "required": name in schema.get("required", ()),
+                "schema": kind,
+            }
+    yield {
+        "name": VERSION_HEADER,
+        "in": "header",
+        "schema": {"type": "string", "enum": [API_VERSION]},
+        "description": "The version that the client was made for; another is a 426.",
+    }
+    if operation.retry is not Retry.READ:
+        yield {
+            "name": IDEMPOTENCY_HEADER,
+            "in": "header",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+            "description": "The same key and request get the first answer again.",
+        }
+
+
+def _refusals(operation: Operation, known: dict[str, Any]) -> dict[str, Any]:
+    by_status: dict[int, list[str]] = {}
+    for kind in sorted(refusals(operation), key=lambda kind: (kind.status, kind.type)):
+        said = f"`{kind.type}`: {(kind.__doc__ or '').partition(chr(10))[0]}"
+        by_status.setdefault(int(kind.status), []).append(said)
+    return {
+        str(status): _response(" ".join(dict.fromkeys(said)), known[repr(ErrorShown)])
+        for status, said in by_status.items()
+    }
+
+
+def _response(description: str, schema: Any) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": schema}},
+    }

@@ -1,0 +1,109 @@
+"""What an endpoint of the billing API declares: the routes, the document and the tests read it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shared.access.model import Caller, Scope
+from shared.errors import NotFoundError, PrepaidError
+from shared.organizations.model import Organization
+
+if TYPE_CHECKING:
+    from api.context import Api
+
+
+class Retry(StrEnum):
+    """What makes a second request with the same Idempotency-Key harmless."""
+
+    READ = "read"  # it changes nothing: the header is of no use
+    STORED = "stored"  # the first answer is kept, and given again
+    LEDGER = "ledger"  # the ledger's own key does it: nothing more is stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that has been let in and read: what a handler is given.
+
+    `id` is the same again for a retry under the same Idempotency-Key; whatever a write creates
+    takes it as its id. `organization` is the one that the path names, if the path names one.
+    """
+
+    api: Api
+    caller: Caller
+    id: UUID
+    now: datetime
+    path: Mapping[str, str]
+    query: Any
+    body: Any
+    idempotency_key: str | None
+    organization: Organization | None
+
+    @property
+    def owner(self) -> Organization:
+        """The organization that the path names."""
+        assert self.organization is not None  # noqa: S101 - the edge has found it
+        return self.organization
+
+    async def organization_named(self, reference: str) -> Organization:
+        """Find an organization by id or slug, as far as this key may know of it."""
+        return await self.api.organizations.find(reference, self.caller)
+
+    def may_see(self, organization_id: UUID) -> bool:
+        """Whether this key may know of an organization's things."""
+        return self.caller.organization_id in (None, organization_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A handler's answer. `replayed`: it is the one of an earlier request with the same key."""
+
+    body: Any
+    status: int | None = None
+    replayed: bool = False
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An endpoint. The handler's docstring is its documentation: first a summary, then the rest.
+
+    `query` and `body` are msgspec Structs that forbid unknown fields, `answer` is the type of the
+    body at `status`; `refusals` are the errors that it can give beyond those of every operation.
+    A path with `{organizationId}` or `{slug}` is of that organization: the edge answers 404 where
+    there is none, or where the key is another one's.
+    """
+
+    name: str
+    tag: str
+    method: str
+    path: str
+    handle: Handler
+    answer: Any
+    scope: Scope
+    query: type | None = None
+    body: type | None = None
+    status: int = HTTPStatus.OK
+    retry: Retry = Retry.READ
+    # Where the ledger's own key may stand in the body; a request without one takes the header's.
+    keyed_by: str | None = None
+    refusals: tuple[type[PrepaidError], ...] = ()
+    seconds_max: float = 30.0
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def organization_parameter(self) -> str | None:
+        """The name of the path parameter that names an organization, if there is one."""
+        return next((n for n in ("organizationId", "slug") if f"{{{n}}}" in self.path), None)
+
+
+def no_such(what: str, reference: str) -> NotFoundError:
+    """Return the same refusal for what is not there and for what is another organization's."""
+    return NotFoundError(f"There is no {what} {reference[:100]!r}.")

@@ -1,0 +1,50 @@
+"""Finding the organization that a request names, as far as its key may know of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from api.recent import Recent
+from shared.access.model import Caller
+from shared.errors import NotFoundError
+from shared.organizations import service as organizations
+from shared.organizations.model import Organization
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+# A change of name is seen this much later; ids and slugs never change hands.
+REMEMBERED_SECONDS = 2.0
+
+
+class OrganizationNames:
+    """Finds organizations by id or slug, and keeps those of others from a key."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._recent: Recent[str, Organization] = Recent(REMEMBERED_SECONDS)
+
+    async def find(self, reference: str, caller: Caller) -> Organization:
+        """Return the organization; NotFoundError, the same one whether it is another's or none."""
+        found = self._recent.get(reference)
+        if found is None:
+            found = await self._look_up(reference)
+            if found is not None:
+                self._recent.put(reference, found)
+        if found is None or caller.organization_id not in (None, found.id):
+            raise NotFoundError(f"There is no organization {reference[:100]!r}.")
+        return found
+
+    def forget(self, organization: Organization) -> None:
+        """Look it up again next time: it has changed."""
+        for reference in (str(organization.id), organization.slug):
+            self._recent.forget(reference)
+
+    async def _look_up(self, reference: str) -> Organization | None:
+        if "\0" in reference:
+            return None  # PostgreSQL takes no text with NUL
+        try:
+            async with self._pool.acquire() as connection:
+                return await organizations.find(connection, reference)
+        except NotFoundError:
+            return None

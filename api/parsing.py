@@ -1,0 +1,111 @@
+"""Reading bodies and queries into the types that an operation declares."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+from multidict import MultiMapping
+
+from shared.errors import InvalidRequestError, UnsupportedMediaTypeError, ValidationError
+
+_AT = re.compile(r" - at `\$(.*)`$")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]|\[\]")
+_NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
+
+
+def check_content_type(headers: Mapping[str, str]) -> None:
+    """Refuse a body that says of itself that it is not plain JSON in UTF-8."""
+    said = headers.get("Content-Type", "application/json").lower()
+    kind, _, parameters = said.partition(";")
+    if kind.strip() != "application/json":
+        raise UnsupportedMediaTypeError("Send the body as application/json.")
+    if "charset" in parameters and "utf-8" not in parameters:
+        raise UnsupportedMediaTypeError("Send the body in UTF-8.")
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError("Send the body without a Content-Encoding.")
+
+
+def body(raw: bytes, kind: type) -> Any:
+    """Read a body; raise InvalidRequestError where it is no JSON, ValidationError by field."""
+    try:
+        return _decoder(kind).decode(raw)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"The body is not JSON: {error}") from None
+
+
+def query(given: MultiMapping[str], kind: type | None) -> Any:
+    """Read a query string; a name that is repeated or not known is refused by name."""
+    known = _lists(kind)
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(given):
+        values = given.getall(name)
+        if name not in known:
+            raise _refused("query", name, "unknown parameter", "extra_forbidden")
+        if any("\0" in value for value in values):
+            raise _refused("query", name, "must not hold NUL", "value_error")
+        if known[name]:
+            found[name] = values
+        elif len(values) == 1:
+            found[name] = values[0]
+        else:
+            raise _refused("query", name, "must stand once", "value_error")
+    if kind is None:
+        return None
+    try:
+        return msgspec.convert(found, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), "query") from None
+
+
+@cache
+def _decoder(kind: type) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+@cache
+def _lists(kind: type | None) -> Mapping[str, bool]:
+    """Return the names that a query may hold, and whether each may be repeated."""
+    if kind is None:
+        return {}
+    hints = typing.get_type_hints(kind)
+    return {
+        field.encode_name: _is_list(hints[field.name]) for field in msgspec.structs.fields(kind)
+    }
+
+
+def _is_list(hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_is_list(part) for part in typing.get_args(hint))
+    return typing.get_origin(hint) is list
+
+
+def _refusal(said: str, where: str) -> ValidationError:
+    """Translate msgspec's sentence into a field and a message."""
+    path = _AT.search(said)
+    message = _AT.sub("", said)
+    location: list[str | int] = [where]
+    for name, index in _STEP.findall(path.group(1)) if path else ():
+        location.append(name or (int(index) if index.isdigit() else "…"))
+    kind = "type_error"
+    if named := _NAMED.search(message):
+        location.append(named.group(1))
+        kind = "extra_forbidden" if "unknown" in message else "missing"
+    told = ".".join(str(part) for part in location[1:]) or where
+    return ValidationError(
+        f"{told}: {message}", errors=[{"loc": location, "msg": message, "type": kind}]
+    )
+
+
+def _refused(where: str, name: str, message: str, kind: str) -> ValidationError:
+    shown = name[:100]
+    return ValidationError(
+        f"{shown}: {message}", errors=[{"loc": [where, shown], "msg": message, "type": kind}]
+    )

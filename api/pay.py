@@ -1,0 +1,152 @@
+"""GET and POST /pay/{token}: the page on which a customer authenticates a recharge with their bank.
+
+The server confirms the payment and sends the browser on to the bank's page, so that no script and
+no publishable key is needed, and real Stripe and the simulator are the same to it.
+Source: https://docs.stripe.com/payments/3d-secure/authentication-flow#manual-redirect
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from api import pay_pages
+from shared.db.pool import UNAVAILABLE
+from shared.payments.charges import Answer, Charges, Intent
+from shared.recharge import recovery, store
+from shared.recharge.recovery import Recovery, Standing
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+log = structlog.get_logger()
+
+TOKEN_LENGTH_MAX = 100
+PATH = "/pay/{token}"
+_ENDED = {
+    Standing.PAID: "The payment is complete already. There is nothing more to do.",
+    Standing.EXPIRED: "It was not used in time, and nothing was charged. Ask for a new one.",
+    Standing.ENDED: "The payment was given up, and nothing was charged.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PayPage:
+    """Shows the payment of a link, and takes the customer to their bank and back.
+
+    A link is known by its digest, and ends with its attempt. GET changes nothing. What the page
+    tells of a payment comes from Stripe and PostgreSQL, never from the address it is opened with.
+    """
+
+    pool: Pool
+    charges: Charges
+    public_url: str
+    stripe_api_base: str
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of the page."""
+        return [
+            web.get(PATH, _kindly(self.show)),
+            web.post(PATH, _kindly(self.go)),
+            web.get(f"{PATH}/done", _kindly(self.done)),
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Show what is to be paid, or why nothing is."""
+        found = await self._find(request)
+        if found is None:
+            return pay_pages.unknown()
+        return self._closed(found) or pay_pages.ask(found, bank_origins=self._bank_origins())
+
+    async def go(self, request: web.Request) -> web.Response:
+        """Confirm the payment in the customer's presence, and send them on to their bank."""
+        found = await self._find(request)
+        if found is None:
+            return pay_pages.unknown()
+        if closed := self._closed(found):
+            return closed
+        done = f"{self.public_url}/pay/{request.match_info['token']}/done"
+        answer = await self.charges.retrieve(found.payment_intent_id)
+        if isinstance(answer, Intent) and answer.status in _TO_CONFIRM:
+            answer = await self.charges.confirm_with_customer(
+                found.payment_intent_id, found.payment_method_id, return_url=done
+            )
+        if not isinstance(answer, Intent):
+            return _away(answer)
+        if answer.status == "requires_action" and answer.redirect_url:
+            return web.Response(status=303, headers={"Location": answer.redirect_url})
+        return web.Response(status=303, headers={"Location": done})
+
+    async def done(self, request: web.Request) -> web.Response:
+        """Show what has become of it, as Stripe says now; have a worker settle it at once."""
+        found = await self._find(request)
+        if found is None:
+            return pay_pages.unknown()
+        match found.standing(self.now()):
+            case Standing.PAID:
+                return pay_pages.paid(found)
+            case Standing.ENDED:
+                return pay_pages.ended(_ENDED[Standing.ENDED])
+        answer = await self.charges.retrieve(found.payment_intent_id)
+        async with self.pool.acquire() as connection:
+            await store.ring(connection, [found.payment_intent_id])
+        return _became(found, answer, request.match_info["token"])
+
+    async def _find(self, request: web.Request) -> Recovery | None:
+        token = request.match_info["token"]
+        if len(token) > TOKEN_LENGTH_MAX or not token.isascii():
+            return None
+        async with self.pool.acquire() as connection:
+            return await recovery.find(connection, token)
+
+    def _closed(self, found: Recovery) -> web.Response | None:
+        standing = found.standing(self.now())
+        if standing is Standing.UNDER_WAY:
+            return pay_pages.under_way(found)
+        return pay_pages.ended(_ENDED[standing]) if standing in _ENDED else None
+
+    def _bank_origins(self) -> str:
+        """Say where the form may lead to: any bank over TLS, or the stand-in's own page."""
+        base = urlsplit(self.stripe_api_base)
+        return "https:" if base.scheme == "https" else f"https: {base.scheme}://{base.netloc}"
+
+
+_TO_CONFIRM = frozenset({"requires_payment_method", "requires_confirmation"})
+
+
+def _became(found: Recovery, answer: Answer, token: str) -> web.Response:
+    """Return the page of what Stripe says of a payment that its customer came back from."""
+    if not isinstance(answer, Intent):
+        return _away(answer)
+    if answer.status == "succeeded":
+        return pay_pages.paid(found)
+    if answer.status == "processing":
+        return pay_pages.under_way(found)
+    return pay_pages.not_done(token)
+
+
+def _away(answer: Answer) -> web.Response:
+    log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
+    return pay_pages.try_later(502)
+
+
+def _kindly(
+    handle: Callable[[web.Request], Awaitable[web.Response]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Answer a person with a page where PostgreSQL is away, not with an envelope for programs."""
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return await handle(request)
+        except UNAVAILABLE as error:
+            log.warning("pay.database_unavailable", error=repr(error))
+            return pay_pages.try_later(503)
+
+    return answer

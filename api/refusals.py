@@ -1,0 +1,66 @@
+"""What the ledger's refusals are over HTTP: one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.errors import (
+    ConflictError,
+    FieldError,
+    IdempotencyError,
+    InsufficientCreditsError,
+    NotFoundError,
+    PrepaidError,
+    ValidationError,
+)
+from shared.ledger.model import PostingResult, PostingStatus
+from shared.money import plain
+
+# The ledger's words for what the surfaces call otherwise.
+_FIELD_NAMES = {
+    "key": "transactionId",
+    "description": "note",
+    "effective_at": "effectiveOn",
+    "expires_at": "expiresAt",
+    "expires_in_seconds": "expiresInSeconds",
+    "user_id": "userId",
+}
+
+_REFUSALS: dict[PostingStatus, Callable[[], PrepaidError]] = {
+    PostingStatus.CONFLICT: lambda: IdempotencyError("This id came with another request before."),
+    PostingStatus.UNKNOWN_ORGANIZATION: lambda: NotFoundError("There is no such organization."),
+    PostingStatus.CLOSED: lambda: ConflictError("The organization's account is closed."),
+    PostingStatus.UNKNOWN_GRANT: lambda: NotFoundError("There is no such grant."),
+    PostingStatus.NOTHING_LEFT: lambda: ConflictError("Nothing is left of this grant."),
+    PostingStatus.UNKNOWN_HOLD: lambda: NotFoundError("There is no such hold."),
+    PostingStatus.HOLD_CLOSED: lambda: ConflictError(
+        "The hold was captured or released, or has expired."
+    ),
+    PostingStatus.EXCEEDS_HOLD: lambda: ConflictError(
+        "The capture is above what is held; allowExceed takes the rest from the balance."
+    ),
+}
+
+
+def refusal(
+    status: PostingStatus, *, error: str | None = None, met: PostingResult | None = None
+) -> PrepaidError | None:
+    """Return the error that a refused posting or hold is answered with; None where it was done."""
+    if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
+        return None
+    if status is PostingStatus.INVALID:
+        return invalid(error or "the request is not valid")
+    if status is PostingStatus.INSUFFICIENT:
+        balance = met.balance_after if met is not None else None
+        return InsufficientCreditsError(
+            None if balance is None else f"The balance of {plain(balance)} does not cover this."
+        )
+    return _REFUSALS[status]()
+
+
+def invalid(error: str) -> ValidationError:
+    """Return the ledger's sentence (`field: what is wrong`) as a ValidationError of that field."""
+    name, _, message = error.partition(": ")
+    field = _FIELD_NAMES.get(name, name)
+    where: FieldError = {"loc": ["body", field], "msg": message, "type": "value_error"}
+    return ValidationError(f"{field}: {message}", errors=[where])

@@ -1,0 +1,30 @@
+"""Reading a request's body: bounded in bytes and in time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from shared.errors import InvalidRequestError, PayloadTooLargeError, RequestTimeoutError
+
+BODY_BYTES_MAX = 1024 * 1024
+BODY_SECONDS_MAX = 10
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the whole body.
+
+    Raises PayloadTooLargeError, RequestTimeoutError, or InvalidRequestError where it is cut.
+    """
+    if (request.content_length or 0) > BODY_BYTES_MAX:
+        raise PayloadTooLargeError(f"The body is over {BODY_BYTES_MAX} bytes.")
+    try:
+        if request.content.is_eof():  # it came with the head, as nearly all do
+            return await request.read()
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            return await request.read()  # bounded by the application's client_max_size
+    except TimeoutError:
+        raise RequestTimeoutError from None
+    except web.RequestPayloadError as error:
+        raise InvalidRequestError(f"The body cannot be read: {error}") from None

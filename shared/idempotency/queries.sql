@@ -1,0 +1,40 @@
+-- name: claim
+-- Take a key for a request: a new one, or one whose last try has ended without an answer. The row says
+-- who has it: the id is the one given where the key was new.
+INSERT INTO idempotent_requests AS r (tenant_id, key, digest, id, locked_until)
+VALUES ($1, $2, $3, $4, now() + $5::interval)
+ON CONFLICT (tenant_id, key) DO UPDATE
+    SET locked_until = excluded.locked_until
+    WHERE r.answer IS NULL AND r.locked_until <= now() AND r.digest = excluded.digest
+RETURNING id;
+
+-- name: find
+-- What a key stands for.
+SELECT
+    digest,
+    status,
+    answer
+FROM idempotent_requests
+WHERE tenant_id = $1 AND key = $2;
+
+-- name: keep
+-- Keep the answer of a request.
+UPDATE idempotent_requests
+SET status = $3, answer = $4
+WHERE tenant_id = $1 AND key = $2;
+
+-- name: leave
+-- Let the next try in at once.
+UPDATE idempotent_requests
+SET locked_until = now()
+WHERE tenant_id = $1 AND key = $2 AND answer IS NULL;
+
+-- name: forget
+-- Free a key whose request changed nothing.
+DELETE FROM idempotent_requests
+WHERE tenant_id = $1 AND key = $2 AND answer IS NULL;
+
+-- name: purge
+-- Forget what nobody tries again any more.
+DELETE FROM idempotent_requests
+WHERE created_at < now() - $1::interval;

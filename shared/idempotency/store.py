@@ -1,0 +1,72 @@
+"""The SQL of requests that are made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.db.queries import beside
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The key is this request's: carry it out under this id."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The key has been used. Without an answer, its request is under way."""
+
+    same_request: bool
+    status: int | None
+    answer: bytes | None
+
+
+async def claim(
+    connection: Connection,
+    tenant_id: UUID,
+    key: str,
+    *,
+    digest: bytes,
+    new_id: UUID,
+    lease: timedelta,
+) -> Claimed | Seen:
+    """Take a key, or say what became of the request that has it."""
+    claimed = await connection.fetchval(QUERIES.claim, tenant_id, key, digest, new_id, lease)
+    if claimed is not None:
+        return Claimed(claimed)
+    row = await connection.fetchrow(QUERIES.find, tenant_id, key)
+    if row is None:  # it was freed between the two
+        return Seen(same_request=True, status=None, answer=None)
+    return Seen(row["digest"] == digest, row["status"], row["answer"])
+
+
+async def keep(
+    connection: Connection, tenant_id: UUID, key: str, *, status: int, answer: bytes
+) -> None:
+    """Keep the answer, to be given again."""
+    await connection.execute(QUERIES.keep, tenant_id, key, status, answer)
+
+
+async def leave(connection: Connection, tenant_id: UUID, key: str) -> None:
+    """Let the next try in at once, under the same id."""
+    await connection.execute(QUERIES.leave, tenant_id, key)
+
+
+async def forget(connection: Connection, tenant_id: UUID, key: str) -> None:
+    """Free a key whose request changed nothing."""
+    await connection.execute(QUERIES.forget, tenant_id, key)
+
+
+async def purge(connection: Connection, kept: timedelta) -> None:
+    """Forget what is older."""
+    await connection.execute(QUERIES.purge, kept)

@@ -1,0 +1,87 @@
+"""The link by which a customer comes back to a payment that their bank wants them for."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.recharge import store
+from shared.recharge.model import AttemptState
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+
+LINK_BYTES = 32
+
+
+class Standing(StrEnum):
+    """What a link is good for."""
+
+    OPEN = "open"
+    UNDER_WAY = "under_way"
+    PAID = "paid"
+    EXPIRED = "expired"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """The payment that a link is about."""
+
+    organization_id: UUID
+    attempt_id: UUID
+    organization_name: str
+    state: AttemptState
+    amount_minor: int
+    currency: str
+    payment_intent_id: str
+    payment_method_id: str
+    method: str
+    link_expires_at: datetime
+
+    def standing(self, now: datetime) -> Standing:
+        """Say what can be done with it now."""
+        if self.state is AttemptState.SUCCEEDED:
+            return Standing.PAID
+        if self.state in (AttemptState.FAILED, AttemptState.CANCELED):
+            return Standing.ENDED
+        if self.state is not AttemptState.REQUIRES_ACTION:
+            return Standing.UNDER_WAY
+        return Standing.OPEN if now < self.link_expires_at else Standing.EXPIRED
+
+
+def new_link() -> str:
+    """Return 256 random bits, as they stand in an address."""
+    return secrets.token_urlsafe(LINK_BYTES)
+
+
+def link_digest(link: str) -> bytes:
+    """Return what is stored of a link: 256 random bits need no slow hash."""
+    return hashlib.sha256(link.encode()).digest()
+
+
+async def find(connection: Connection, link: str) -> Recovery | None:
+    """Return the payment of a link; None where no attempt has it, or has another by now."""
+    row = await store.by_link(connection, link_digest(link))
+    if row is None:
+        return None
+    kind: str = row["brand"] or row["payment_method_type"]
+    last4 = f" ending in {row['last4']}" if row["last4"] else ""
+    return Recovery(
+        organization_id=row["organization_id"],
+        attempt_id=row["id"],
+        organization_name=row["organization_name"],
+        state=AttemptState(row["state"]),
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+        payment_intent_id=row["payment_intent_id"],
+        payment_method_id=row["payment_method_id"],
+        method=kind.replace("_", " ").capitalize() + last4,
+        link_expires_at=row["link_expires_at"],
+    )

@@ -1,0 +1,143 @@
+"""Surface A over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.organizations.model import Organization
+from tests.fixtures.api import ApiClient
+
+PATH = "/api/credit-transactions"
+
+
+def asked(**fields: Any) -> dict[str, Any]:
+    return {"organizationId": "acme", "amount": 10, "transactionId": "t1"} | fields
+
+
+async def test_credits_are_added_and_used(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    added = await api_client.post(PATH, asked(note="welcome"))
+    assert (added.status, added.json["type"], added.json["amount"]) == (200, "grant", 10)
+    used = await api_client.post(PATH, asked(amount=-4.25, transactionId="t2", userId="u1"))
+    assert (used.json["amount"], used.json["balanceAfter"]) == (-4.25, 5.75)
+    assert used.json["changeSequence"] == 2
+    assert used.json["organization"]["slug"] == "acme"
+    again = await api_client.get(f"{PATH}/{used.json['id']}")
+    assert again.json == used.json
+
+
+async def test_the_same_request_is_answered_again(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    first = await api_client.post(PATH, asked())
+    second = await api_client.post(PATH, asked())
+    assert second.json == first.json
+    assert second.headers["Idempotent-Replayed"] == "true"
+    other = await api_client.post(PATH, asked(amount=11))
+    assert (other.status, other.json["type"]) == (409, "idempotency_error")
+
+
+@pytest.mark.parametrize(
+    ("fields", "location"),
+    [
+        ({"amount": "10"}, ["body", "amount"]),
+        ({"amount": 0}, ["body", "amount"]),
+        ({"amount": 1e30}, ["body", "amount"]),
+        ({"amount": 0.1234567891}, ["body", "amount"]),
+        ({"colour": "red"}, ["body", "colour"]),
+        ({"type": "expiration"}, ["body", "type"]),
+        ({"transactionId": "stripe:pi_1"}, ["body", "transactionId"]),
+        ({"note": "a\0b"}, ["body", "note"]),
+        ({"effectiveOn": "2026-01-01T00:00:00"}, ["body", "effectiveOn"]),
+    ],
+)
+async def test_a_wrong_field_is_named(
+    api_client: ApiClient, organization: Organization, fields: dict[str, Any], location: list[str]
+) -> None:
+    answer = await api_client.post(PATH, asked(**fields))
+    assert (answer.status, answer.json["type"]) == (422, "validation_error")
+    assert answer.json["errors"][0]["loc"] == location
+
+
+async def test_more_than_the_balance_is_refused(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    answer = await api_client.post(PATH, asked(amount=-1))
+    assert (answer.status, answer.json["type"]) == (402, "insufficient_credits_error")
+    assert "balance of 0" in answer.json["detail"]
+    overdrawn = await api_client.post(PATH, asked(amount=-1, onInsufficient="overdraft"))
+    assert overdrawn.json["balanceAfter"] == -1
+
+
+async def test_a_key_of_one_organization_sees_no_other(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    row = (await api_client.post(PATH, asked())).json
+    await api_client.api.pool.execute(
+        "INSERT INTO organizations (id, slug, name) VALUES (gen_random_uuid(), 'other', 'Other')"
+    )
+    own = await api_client.make_key("write", organization)
+    assert (await own.get(f"{PATH}/{row['uuid']}")).status == 200
+    assert (await own.post(PATH, {"amount": -1})).json["organizationId"] == str(organization.id)
+    refused = await own.post(PATH, asked(organizationId="other"))
+    assert (refused.status, refused.json["type"]) == (404, "not_found_error")
+
+
+async def test_a_batch_has_a_result_for_each(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    items = [
+        {"amount": 5, "transactionId": "a"},
+        {"amount": -1, "transactionId": "b"},
+        {"amount": "x"},
+        {"amount": -100},
+        {"amount": 5, "transactionId": "a"},
+    ]
+    answer = await api_client.post("/v1/billing/acme/transactions/batch", {"transactions": items})
+    results = answer.json["results"]
+    assert [r["status"] for r in results] == [
+        "posted", "posted", "invalid", "insufficient", "replayed",
+    ]  # fmt: skip
+    assert results[2]["error"]["errors"][0]["loc"] == ["body", "transactions", 2, "amount"]
+
+
+async def test_an_idempotency_key_gets_one_answer(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    first = await api_client.post(
+        PATH, {"organizationId": "acme", "amount": 1}, idempotency_key="k"
+    )
+    again = await api_client.post(
+        PATH, {"organizationId": "acme", "amount": 1}, idempotency_key="k"
+    )
+    assert again.json == first.json
+    assert again.headers["Idempotent-Replayed"] == "true"
+    other = await api_client.post(
+        PATH, {"organizationId": "acme", "amount": 2}, idempotency_key="k"
+    )
+    assert other.status == 409
+    batch = "/v1/billing/acme/transactions/batch"
+    body = {"transactions": [{"amount": 1}]}
+    one = await api_client.post(batch, body, idempotency_key="b")
+    two = await api_client.post(batch, body, idempotency_key="b")
+    assert one.json == two.json
+    assert two.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_who_has_no_key_is_told_how_to_send_one(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    answer = await api_client.with_key(None).post(PATH, asked())
+    assert (answer.status, answer.json["type"]) == (401, "authentication_error")
+    read = await api_client.make_key("read")
+    assert (await read.post(PATH, asked())).status == 403
+    old = await api_client.post(PATH, asked(), prepaid_version="2020-01-01")
+    assert (old.status, old.json["type"]) == (426, "upgrade_required_error")
+
+
+async def test_the_document_is_served(api_client: ApiClient) -> None:
+    answer = await api_client.get("/openapi.json")
+    assert answer.json["openapi"] == "3.1.0"

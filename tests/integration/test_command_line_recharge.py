@@ -1,0 +1,107 @@
+"""prepaid recharge: what an operator sees and does about auto-recharge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.organizations.model import Organization
+from shared.recharge.recovery import link_digest
+from tests.fixtures.product import Command
+from tests.fixtures.recharging import Shop
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+
+RULE = ("--threshold", "10", "--amount", "25", "--consented-by", "buyer@example.com")
+
+
+async def test_a_rule_is_set_shown_listed_and_turned_off(
+    prepaid: Command, organization: Organization
+) -> None:
+    made = (await prepaid("recharge", "set", "acme", *RULE, "--monthly-cap", "100", "--json")).json
+    assert (made["state"], made["threshold"], made["monthlyCap"]) == ("active", 10, 100)
+    shown = (await prepaid("recharge", "show", "acme", "--json")).json
+    assert shown["consentedBy"] == "buyer@example.com"
+    assert shown["attempts"] == []
+    listed = (await prepaid("recharge", "list", "--state", "active", "--json")).json[
+        "autoRecharges"
+    ]
+    assert [row["slug"] for row in listed] == ["acme"]
+    off = (await prepaid("recharge", "off", "acme", "--reason", "asked to", "--json")).json
+    assert off["state"] == "off"
+
+
+async def test_a_suspension_says_why_and_what_ends_it(
+    prepaid: Command, organization: Organization, pool: Pool
+) -> None:
+    await prepaid("recharge", "set", "acme", *RULE)
+    suspended = (
+        await prepaid("recharge", "suspend", "acme", "--reason", "odd usage", "--json")
+    ).json
+    assert (suspended["state"], suspended["reason"]) == ("suspended", "operator")
+    assert suspended["endsWith"] == "prepaid recharge resume"
+    resumed = (
+        await prepaid("recharge", "resume", "acme", "--reason", "it was a test", "--json")
+    ).json
+    assert resumed["state"] == "active"
+    rows = await pool.fetch("SELECT action, reason FROM audit_log ORDER BY at, id")
+    assert [(row["action"], row["reason"]) for row in rows] == [
+        ("recharge.configure", None),
+        ("recharge.suspend", "odd usage"),
+        ("recharge.resume", "it was a test"),
+    ]
+
+
+async def test_a_new_link_ends_the_one_before(prepaid: Command, shop: Shop, pool: Pool) -> None:
+    await shop.open("pm_card_authenticationRequired")
+    await shop.work()
+    made = (await prepaid("recharge", "link", "acme", "--json")).json
+    token = made["url"].rpartition("/pay/")[2]
+    stored = await pool.fetchval("SELECT link_sha256 FROM recharge_attempts")
+    assert stored == link_digest(token)
+    shown = (await prepaid("recharge", "show", "acme", "--json")).json
+    assert (shown["state"], shown["attempt"]) == ("paused_requires_action", "requires_action")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("set", "nobody", *RULE), "nobody"),
+        (("set", "acme", *RULE, "--target", "50"), "target"),
+        (("set", "acme", *RULE[2:], "--threshold", "abc"), "--threshold"),
+        (("set", "acme", "--threshold", "nan", *RULE[2:]), "--threshold"),
+        (("set", "acme", "--threshold", "10", "--amount", "0.1", *RULE[4:]), "amount"),
+        (("set", "acme", "--threshold", "10", "--amount", "9999999", *RULE[4:]), "amount"),
+        (("set", "acme", "--threshold", "10", "--target", "9", *RULE[4:]), "target"),
+        (("set", "acme", *RULE, "--schedule", "monthly", "--day", "32"), "schedule"),
+        (("show", "acme"), "no auto-recharge"),
+        (("suspend", "acme", "--reason", "x"), "no auto-recharge"),
+        (("link", "acme"), "waits for its customer"),
+    ],
+)
+async def test_what_cannot_be_is_refused_in_one_line(
+    prepaid: Command, organization: Organization, given: tuple[str, ...], said: str
+) -> None:
+    answer = await prepaid("recharge", *given)
+    assert answer.code == 1
+    assert answer.stdout == ""
+    assert said in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+async def test_what_is_not_suspended_cannot_be_resumed(
+    prepaid: Command, organization: Organization
+) -> None:
+    await prepaid("recharge", "set", "acme", *RULE)
+    answer = await prepaid("recharge", "resume", "acme")
+    assert (answer.code, "acme: active" in answer.stderr) == (1, True)
+
+
+async def test_without_consent_nothing_is_turned_on(
+    prepaid: Command, organization: Organization
+) -> None:
+    answer = await prepaid("recharge", "set", "acme", "--threshold", "10", "--amount", "25")
+    assert answer.code == 2

@@ -1,0 +1,343 @@
+"""Auto-recharge's decisions, over more rules, months and answers than anybody would write down."""
+
+from __future__ import annotations
+
+import calendar
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from random import Random
+from uuid import UUID
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from shared.money import minor_unit_exponent
+from shared.recharge import rules
+from shared.recharge.model import (
+    AttemptState,
+    AutoRecharge,
+    Card,
+    RechargeState,
+    Rule,
+    Schedule,
+    Spent,
+    SuspensionReason,
+    Trigger,
+)
+
+NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
+CARD = Card(id="pm_1", customer_id="cus_1", type="card", fingerprint="f")
+MONTHS = 10_000
+CURRENCIES = ["usd", "eur", "jpy", "kwd", "huf", "gbp"]
+RATES = [Decimal(1), Decimal(100), Decimal("0.5"), Decimal(3), Decimal("0.01"), Decimal(1000)]
+
+amounts = st.decimals(min_value="0.01", max_value=2_000_000, places=2)
+moments = st.datetimes(
+    min_value=datetime(1999, 1, 1),  # noqa: DTZ001 - the zone is the strategy's
+    max_value=datetime(2101, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
+
+
+@st.composite
+def threshold_rules(draw: st.DrawFn) -> Rule:
+    """Make a rule with a threshold, sane or not."""
+    by_amount = draw(st.booleans())
+    return Rule(
+        threshold=draw(st.decimals(min_value=0, max_value=500_000, places=2)),
+        amount=draw(amounts) if by_amount else None,
+        target=None if by_amount else draw(amounts),
+        monthly_cap=draw(st.none() | amounts),
+        monthly_count_cap=draw(st.none() | st.integers(1, 9)),
+    )
+
+
+def auto(rule: Rule, **changes: object) -> AutoRecharge:
+    fields: dict[str, object] = {"state": RechargeState.ACTIVE, "rule": rule} | changes
+    return AutoRecharge(organization_id=UUID(int=1), **fields)  # type: ignore[arg-type] # of a dict
+
+
+def decide(
+    rule: Rule,
+    balance: Decimal,
+    *,
+    currency: str = "usd",
+    rate: Decimal = Decimal(1),
+    spent: Spent = Spent(Decimal(0), 0),  # noqa: B008 - frozen
+    now: datetime = NOW,
+    **changes: object,
+) -> rules.Decision:
+    return rules.decide(
+        Trigger.THRESHOLD,
+        auto(rule, **changes),
+        balance=balance,
+        currency=currency,
+        credits_per_unit=rate,
+        card=CARD,
+        spent=spent,
+        now=now,
+    )
+
+
+@settings(max_examples=300)
+@given(
+    threshold_rules(),
+    st.decimals(min_value=-1_000_000, max_value=500_000, places=4),
+    st.sampled_from(CURRENCIES),
+    st.sampled_from(RATES),
+)
+def test_one_charge_ends_above_the_threshold_or_is_the_most_that_stripe_takes(
+    rule: Rule, balance: Decimal, currency: str, rate: Decimal
+) -> None:
+    assume(rules.refusal(rule, currency, rate) is None)
+    assert rule.threshold is not None
+    assume(balance < rule.threshold)
+    decision = decide(replace(rule, monthly_cap=None), balance, currency=currency, rate=rate)
+    assert isinstance(decision, rules.Go)
+    ends_above = balance + decision.credits > rule.threshold
+    assert ends_above or decision.amount_minor == rules.MINOR_MAX
+    least = rules.MINOR_MIN.get(currency, rules.MINOR_MIN_DEFAULT)
+    assert least <= decision.amount_minor <= rules.MINOR_MAX
+
+
+@settings(max_examples=300)
+@given(threshold_rules(), st.sampled_from(CURRENCIES), st.sampled_from(RATES))
+def test_a_rule_that_is_saved_charges_as_soon_as_its_threshold_is_crossed(
+    rule: Rule, currency: str, rate: Decimal
+) -> None:
+    """What could never fire is refused when it is saved, so that no refill silently fails."""
+    assume(rules.refusal(rule, currency, rate) is None)
+    assert rule.threshold is not None
+    one_minor = rate / 1000
+    just_below = rule.threshold - min(one_minor, Decimal("0.0001"))
+    decision = decide(rule, just_below, currency=currency, rate=rate)
+    if isinstance(decision, rules.Stop):  # rounding up to a whole cent may be what is too much
+        assert decision.suspension is SuspensionReason.CAP
+        wanted = rule.amount or (rule.target or Decimal(0)) - rule.threshold
+        assert rule.monthly_cap is not None
+        assert wanted <= rule.monthly_cap < wanted + rate
+    else:
+        assert isinstance(decision, rules.Go)
+
+
+@pytest.mark.parametrize("currency", sorted(rules.MINOR_MIN))
+def test_stripe_s_least_and_most_are_told_when_a_rule_is_saved(currency: str) -> None:
+    exponent = minor_unit_exponent(currency)
+    least, most = (
+        Decimal(minor).scaleb(-exponent) for minor in (rules.MINOR_MIN[currency], rules.MINOR_MAX)
+    )
+    step = Decimal(1).scaleb(-exponent)
+    for amount, refused in ((least, False), (least - step, True), (most, False), (most + step, 1)):
+        for rule in (
+            Rule(threshold=Decimal(0), amount=amount),
+            Rule(schedule=Schedule.WEEKLY, schedule_day=1, schedule_amount=amount),
+        ):
+            assert (rules.refusal(rule, currency, Decimal(1)) is not None) == bool(refused)
+
+
+def test_caps_of_money_and_count_hold_in_ten_thousand_random_months() -> None:
+    """Debits, declines and payments that take days, on a simulated clock; what runs counts too."""
+    charged = suspended = 0
+    for seed in range(MONTHS):
+        went_through, was_suspended = _live_through_a_month(Random(seed))  # noqa: S311 - a seed
+        charged += went_through
+        suspended += was_suspended
+    assert charged > MONTHS
+    assert suspended > MONTHS / 10
+
+
+def _live_through_a_month(random: Random) -> tuple[int, bool]:
+    """Spend, recharge and decline until the month ends; check the caps after every decision."""
+    rule = _capped_rule(random)
+    assert rule.threshold is not None
+    now = datetime(2026, random.randint(1, 12), 1, tzinfo=UTC)
+    end = rules.month_after(now)
+    balance, running = rule.threshold, 0
+    taken: list[Decimal] = []  # captured, or in flight
+    flight: list[Decimal] = []
+    while (now := now + timedelta(hours=random.randint(1, 72))) < end:
+        balance -= Decimal(random.randint(0, 5000)) / 100
+        if flight and random.random() < 0.6:
+            amount = flight.pop()
+            if random.random() < 0.2:
+                taken.remove(amount)  # declined: it counts no more
+            else:
+                balance += amount
+        spent = Spent(sum(taken, Decimal(0)), len(taken))
+        decision = decide(rule, balance, spent=spent, now=now)
+        if isinstance(decision, rules.Go):
+            taken.append(decision.credits)
+            flight.append(decision.credits)
+            running += 1
+        assert rule.monthly_cap is None or sum(taken) <= rule.monthly_cap
+        assert rule.monthly_count_cap is None or len(taken) <= rule.monthly_count_cap
+        if isinstance(decision, rules.Stop) and decision.suspension is not None:
+            assert decision.suspension is SuspensionReason.CAP
+            assert decision.until == end
+            return running, True
+    return running, False
+
+
+def _capped_rule(random: Random) -> Rule:
+    amount = Decimal(random.randint(50, 10_000)) / 100
+    cap = amount * random.randint(1, 6) + Decimal(random.randint(0, 99)) / 100
+    return Rule(
+        threshold=Decimal(random.randint(0, 5000)) / 100,
+        amount=amount,
+        monthly_cap=random.choice([None, cap]),
+        monthly_count_cap=random.choice([None, random.randint(1, 6)]),
+    )
+
+
+@given(moments, st.integers(1, 31))
+def test_a_monthly_schedule_runs_once_in_every_month(after: datetime, day: int) -> None:
+    runs = [rules.next_run(Schedule.MONTHLY, day, after)]
+    for _ in range(48):
+        runs.append(rules.next_run(Schedule.MONTHLY, day, runs[-1]))
+    assert runs[0] > after
+    for earlier, later in pairwise(runs):
+        assert later.year * 12 + later.month - earlier.year * 12 - earlier.month == 1
+    for run in runs:
+        assert run.day == min(day, calendar.monthrange(run.year, run.month)[1])
+        assert (run.hour, run.minute, run.second, run.microsecond) == (0, 0, 0, 0)
+
+
+@given(moments, st.integers(1, 31))
+def test_a_run_that_is_asked_for_late_is_the_same_one(after: datetime, day: int) -> None:
+    """Whenever between two runs somebody asks, the answer is the later one: none is passed over."""
+    run = rules.next_run(Schedule.MONTHLY, day, after)
+    just_before = run - timedelta(microseconds=1)
+    assert rules.next_run(Schedule.MONTHLY, day, just_before) == run
+    assert rules.next_run(Schedule.MONTHLY, day, run) > run
+    assert run - after <= timedelta(days=31)
+
+
+@given(moments, st.integers(1, 7))
+def test_a_weekly_schedule_runs_every_seven_days(after: datetime, day: int) -> None:
+    first = rules.next_run(Schedule.WEEKLY, day, after)
+    assert timedelta(0) < first - after <= timedelta(days=7)
+    assert first.isoweekday() == day
+    assert rules.next_run(Schedule.WEEKLY, day, first) == first + timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("after", "day", "expected"),
+    [
+        ("2026-01-31", 31, "2026-02-28"),
+        ("2026-02-28", 31, "2026-03-31"),
+        ("2028-01-31", 30, "2028-02-29"),
+        ("2028-02-29", 29, "2028-03-29"),
+        ("2100-01-31", 29, "2100-02-28"),
+        ("2026-12-31", 31, "2027-01-31"),
+        ("2026-12-05", 5, "2027-01-05"),
+    ],
+)
+def test_a_short_month_runs_on_its_last_day(after: str, day: int, expected: str) -> None:
+    moment = datetime.fromisoformat(after).replace(tzinfo=UTC)
+    assert rules.next_run(Schedule.MONTHLY, day, moment).date().isoformat() == expected
+
+
+@given(moments)
+def test_months_follow_each_other_without_a_gap(now: datetime) -> None:
+    start, after = rules.month_start(now), rules.month_after(now)
+    assert start <= now < after
+    assert (start.day, after.day) == (1, 1)
+    assert after - start == timedelta(days=calendar.monthrange(now.year, now.month)[1])
+
+
+def test_soft_declines_wait_longer_each_time_and_the_third_suspends() -> None:
+    waits = []
+    for declines in range(rules.DECLINES_MAX):
+        after = rules.after_decline(declines, hard=False, now=NOW)
+        assert after.declines_in_row == declines + 1
+        if after.not_before is not None:
+            waits.append(after.not_before - NOW)
+        assert after.suspended == (declines + 1 == rules.DECLINES_MAX)
+    assert len(waits) == rules.DECLINES_MAX - 1
+    assert waits == sorted(set(waits))
+    assert waits[0] >= timedelta(hours=1)
+
+
+@given(st.integers(0, 1000))
+def test_a_hard_decline_suspends_at_once_and_no_number_of_declines_escapes(declines: int) -> None:
+    assert rules.after_decline(declines, hard=True, now=NOW).suspended
+    assert rules.after_decline(declines + 2, hard=False, now=NOW).suspended
+
+
+@given(st.integers(1, 100_000), st.floats(0, 1))
+def test_asking_again_slows_down_to_some_minutes(tries: int, jitter: float) -> None:
+    delay = rules.retry_delay(tries, jitter)
+    assert timedelta(seconds=0.75) <= delay <= timedelta(seconds=375)
+    assert rules.retry_delay(tries + 1, jitter) >= delay
+
+
+@given(st.integers(1, 10_000_000))
+def test_a_wait_after_a_decline_holds_whatever_the_balance(gap: int) -> None:
+    rule = Rule(threshold=Decimal(10), amount=Decimal(20))
+    until = NOW + timedelta(seconds=1)
+    assert decide(rule, Decimal(10) - gap, not_before=until) == rules.Wait(until)
+
+
+STATUSES = [
+    "requires_payment_method", "requires_confirmation", "requires_action", "processing",
+    "requires_capture", "canceled", "succeeded", "a_status_of_tomorrow",
+]  # fmt: skip
+CODES = [
+    None, "card_declined", "authentication_required", "expired_card", "incorrect_cvc",
+    "processing_error", "payment_intent_authentication_failure", "a_code_of_tomorrow",
+]  # fmt: skip
+DECLINES = [None, "generic_decline", "insufficient_funds", *sorted(rules.HARD_DECLINES)]
+ADVICE = [None, "try_again_later", *sorted(rules.HARD_ADVICE)]
+
+
+def judge(
+    status: str, was: AttemptState, code: str | None, decline: str | None, advice: str | None
+) -> rules.Confirm | rules.Became:
+    return rules.judge(
+        status, was=was, error_code=code, decline_code=decline, network_advice=advice
+    )
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_answer_is_judged_and_success_alone_is_a_success(status: str) -> None:
+    for was in AttemptState:
+        for code in CODES:
+            for decline in DECLINES:
+                for advice in ADVICE:
+                    became = judge(status, was, code, decline, advice)
+                    if isinstance(became, rules.Confirm):
+                        assert status == "requires_confirmation"
+                        continue
+                    succeeded = became.state is AttemptState.SUCCEEDED
+                    assert succeeded == (status == "succeeded")
+                    assert became.state not in {AttemptState.ARMED, AttemptState.CHARGING}
+                    if became.state is AttemptState.FAILED:
+                        assert became.reason
+
+
+@pytest.mark.parametrize("code", sorted(rules.HARD_DECLINES))
+def test_a_hard_decline_code_is_hard_wherever_it_stands(code: str) -> None:
+    for became in (
+        judge("requires_payment_method", AttemptState.CHARGING, "card_declined", code, None),
+        judge("requires_payment_method", AttemptState.UNKNOWN, code, None, None),
+    ):
+        assert became == rules.Became(AttemptState.FAILED, code, hard=True)
+
+
+@pytest.mark.parametrize("advice", sorted(rules.HARD_ADVICE))
+def test_advice_not_to_try_again_makes_any_decline_hard(advice: str) -> None:
+    became = judge(
+        "requires_payment_method", AttemptState.CHARGING, "card_declined", "do_not_honor", advice
+    )
+    assert became == rules.Became(AttemptState.FAILED, "do_not_honor", hard=True)
+
+
+@pytest.mark.parametrize("status", ["requires_payment_method", "requires_action"])
+def test_authentication_is_asked_of_the_customer_and_is_no_success(status: str) -> None:
+    became = judge(
+        status, AttemptState.CHARGING, "authentication_required", "authentication_required", None
+    )
+    assert became == rules.Became(AttemptState.REQUIRES_ACTION, "authentication_required")
