@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.errors import ValidationError
+from shared.notifications import service as notifications
 from shared.payments.charges import Answer, Charge, Charges, Unknown
 from shared.recharge import service
 from shared.recharge.model import RechargeState, Rule, Schedule
@@ -300,11 +301,35 @@ async def test_a_worker_that_lost_its_lease_commits_nothing(shop: Shop) -> None:
             await shop.work()  # another worker takes over meanwhile, and settles
             return answer
 
+    await be_told(shop)
     slow: Any = Slow(shop.charger.charges, ())
     await replace(shop.charger, charges=slow).work()
     assert (await shop.attempt())["state"] == "succeeded"
     assert await shop.captures() == [2000]
     assert await balance(shop.pool) == 27
+    assert (await shop.messages()).count("recharge.succeeded") == 1
+
+
+async def be_told(shop: Shop) -> None:
+    async with shop.pool.acquire() as connection:
+        url = "https://app.example.com/hooks"
+        await notifications.add_endpoint(connection, url=url, allow_private=False)
+
+
+async def test_a_decline_of_which_two_workers_learn_counts_once(shop: Shop) -> None:
+    class Slow(Losing):
+        async def cancel(self, *args: Any, **named: Any) -> Answer:
+            answer: Answer = await self._real.cancel(*args, **named)
+            await shop.work()  # another worker takes over meanwhile, and settles
+            return answer
+
+    await be_told(shop)
+    await shop.open("pm_card_chargeCustomerFail")
+    slow: Any = Slow(shop.charger.charges, ())
+    await replace(shop.charger, charges=slow).work()
+    assert [row["state"] for row in await shop.attempts()] == ["failed"]
+    assert (await shop.settings()).declines_in_row == 1
+    assert (await shop.messages()).count("recharge.failed") == 1
 
 
 async def test_a_schedule_that_is_due_charges_once_on_two_workers(shop: Shop) -> None:

@@ -364,6 +364,7 @@ async def violations(run: Run) -> list[str]:
         *credited_otherwise(await credits_of(run), intents),
         *unsettled(attempts, intents),
         *declined_too_often(run, attempts, await run.shop.settings()),
+        *declined_and_forgotten(attempts, intents),
     ]
 
 
@@ -397,6 +398,14 @@ def declined_too_often(run: Run, attempts: list[Any], found: Any) -> list[str]:
     if run.card == "asks" and not run.authenticates and found.state is not RechargeState.SUSPENDED:
         problems.append(f"nobody authenticated, and it is {found.state}")
     return problems
+
+
+def declined_and_forgotten(attempts: list[Any], intents: list[Any]) -> list[str]:
+    """Name payments that Stripe refused, and whose attempt does not say so."""
+    failed = {row["payment_intent_id"] for row in attempts if row["state"] == AttemptState.FAILED}
+    refused = [one for one in intents if one.last_payment_error is not None]
+    asked = {one.id for one in refused if one.last_payment_error.code == "authentication_required"}
+    return [f"{one.id} was refused" for one in refused if one.id not in failed | asked]
 
 
 async def intents_of(run: Run) -> list[Any]:
