@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,7 +14,8 @@ import msgspec
 from api import fields, parsing, refusals
 from api.fields import Number, NumberOrNull, Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
-from api.transaction_types import POSTABLE
+from api.posting_keys import posting_key
+from api.transaction_types import POSTABLE, PROMOTIONAL
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     import asyncpg
 
 BATCH_TRANSACTIONS_MAX = 1_000
-RESERVED_PREFIXES = ("stripe:", "expiration:", "idempotency-key:", "request:", "hold:", "grant:")
 # Fields of this surface alone are kept among the metadata, under names that no caller can take.
 _OWN = "prepaid:"
 _USER, _MODEL_COSTS = f"{_OWN}user", f"{_OWN}modelCosts"
@@ -127,7 +128,8 @@ async def create(call: Call) -> Reply:
     does not cover it; with `onInsufficient: "overdraft"` it is posted all the same.
     """
     organization = await call.organization_named(_reference(call))
-    posting = _posting(call, call.body, organization, call.id, ("body",))
+    key = posting_key(call, call.body.transaction_id)
+    posting = _posting(call.body, organization, transaction_id=call.id, key=key)
     result = await call.api.ledger.post(posting)
     if error := refusals.refusal(result.status, error=result.error, met=result):
         raise error
@@ -213,17 +215,21 @@ def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | Pre
         item = parsing.body(bytes(raw), TransactionRequest)
         if item.organization_id not in (None, str(call.owner.id), call.owner.slug):
             raise fields.refused((*where, "organizationId"), "is another one than the path's")
-        return _posting(call, item, call.owner, call.api.make_id(), where)
+        # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
+        own = replace(call, id=call.api.make_id(), idempotency_key=None)
+        key = posting_key(own, item.transaction_id, where)
+        return _posting(item, call.owner, transaction_id=own.id, key=key, where=where)
     except PrepaidError as error:
         return error
 
 
 def _posting(
-    call: Call,
     asked: TransactionRequest,
     organization: Organization,
+    *,
     transaction_id: UUID,
-    where: tuple[str | int, ...],
+    key: str,
+    where: tuple[str | int, ...] = ("body",),
 ) -> Posting:
     amount = fields.number(asked.amount, *where, "amount")
     kind = asked.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
@@ -234,7 +240,7 @@ def _posting(
         id=transaction_id,
         type=kind,
         counterparty=POSTABLE[kind],
-        key=_key(call, asked, transaction_id, where),
+        key=key,
         amount=amount,
         effective_at=asked.effective_on,
         description=asked.note,
@@ -242,20 +248,9 @@ def _posting(
         quantity=fields.number_or_none(asked.quantity, *where, "quantity"),
         user_id=asked.user_id,
         metadata=_metadata(asked, where),
+        promotional=True if kind in PROMOTIONAL else None,
         may_overdraw=asked.on_insufficient is OnInsufficient.OVERDRAFT,
     )
-
-
-def _key(
-    call: Call, asked: TransactionRequest, transaction_id: UUID, where: tuple[str | int, ...]
-) -> str:
-    if asked.transaction_id is not None:
-        if asked.transaction_id.startswith(RESERVED_PREFIXES):
-            raise fields.refused((*where, "transactionId"), "begins with a word of Prepaid's own")
-        return asked.transaction_id
-    if call.idempotency_key is not None and len(where) == 1:
-        return f"idempotency-key:{call.idempotency_key}"
-    return f"request:{transaction_id}"
 
 
 def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[str, Any] | None:

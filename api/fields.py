@@ -83,3 +83,15 @@ def refused(location: tuple[str | int, ...], message: str) -> ValidationError:
         f"{name}: {message}",
         errors=[{"loc": list(location), "msg": message, "type": "value_error"}],
     )
+
+
+LIMIT_MAX = 100
+LIMIT_DEFAULT = 50
+Limit = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
+
+
+class PageQuery(Request):
+    """A page of a list: how many, and after which cursor."""
+
+    limit: Limit = LIMIT_DEFAULT
+    cursor: str | None = None

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from api import credit_transactions
+from api import (
+    credit_transactions,
+    explain,
+    grants,
+    holds,
+    organizations,
+    webhook_endpoints,
+)
 from api.operation import Operation
 
-OPERATIONS: tuple[Operation, ...] = (*credit_transactions.OPERATIONS,)
+OPERATIONS: tuple[Operation, ...] = (
+    *credit_transactions.OPERATIONS,
+    *explain.OPERATIONS,
+    *holds.OPERATIONS,
+    *grants.OPERATIONS,
+    *organizations.OPERATIONS,
+    *webhook_endpoints.OPERATIONS,
+)

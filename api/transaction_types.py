@@ -44,6 +44,9 @@ POSTABLE = {
     T.ADJUSTMENT: SystemAccount.ADJUSTMENTS,
 }
 
+# What is given and not bought: it burns before what was paid for, where their priorities are equal.
+PROMOTIONAL = frozenset({T.GRANT, T.BONUS})
+
 
 def name_on_b(kind: str, category: str | None) -> str:
     """Return what surface B calls a row."""

@@ -22,3 +22,6 @@ CREATE INDEX idempotent_requests_by_age ON idempotent_requests (created_at);
 -- Filters by type look through what is not plain usage without reading the usage in between.
 CREATE INDEX credit_transactions_not_usage ON credit_transactions (organization_id, seq DESC)
 WHERE type NOT IN ('usage', 'hold_capture');
+
+-- Lists of grants, newest first.
+CREATE INDEX credit_grants_by_seq ON credit_grants (organization_id, seq);

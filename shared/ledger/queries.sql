@@ -196,12 +196,39 @@ LIMIT $1;
 SELECT ledger_tell_expiring($1, $2::interval, $3);
 
 -- name: grants
--- An organization's grants, newest first, before a given seq.
+-- A page of an organization's grants, newest first, before a given seq; all, or those that have something
+-- left, or those that have not.
 SELECT *
 FROM credit_grants
-WHERE organization_id = $1 AND seq < $2
+WHERE
+    organization_id = $1
+    AND seq < $2
+    AND ($3::boolean IS NULL OR spent <> $3)
 ORDER BY seq DESC
-LIMIT $3;
+LIMIT $4;
+
+-- name: find_grant
+-- A grant of an organization.
+SELECT *
+FROM credit_grants
+WHERE organization_id = $1 AND id = $2;
+
+-- name: holds
+-- A page of an organization's holds, newest first, before a given id; all, or those in a state.
+SELECT *
+FROM holds
+WHERE
+    organization_id = $1
+    AND ($2::uuid IS NULL OR id < $2)
+    AND ($3::text IS NULL OR status = $3)
+ORDER BY id DESC
+LIMIT $4;
+
+-- name: find_hold
+-- A hold of an organization.
+SELECT *
+FROM holds
+WHERE organization_id = $1 AND id = $2;
 
 -- name: lock_payment
 -- Take a payment for a change of what is reversed of it.

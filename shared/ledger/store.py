@@ -112,10 +112,41 @@ async def history(
 
 
 async def grants(
-    connection: Connection, organization_id: UUID, *, before: int, limit: int
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    before: int,
+    is_open: bool | None,
+    limit: int,
 ) -> list[asyncpg.Record]:
     """Return a page of grants, newest first, with a seq below the given one."""
-    return await connection.fetch(QUERIES.grants, organization_id, before, limit)
+    return await connection.fetch(QUERIES.grants, organization_id, before, is_open, limit)
+
+
+async def find_grant(
+    connection: Connection, organization_id: UUID, grant_id: UUID
+) -> asyncpg.Record | None:
+    """Return a grant."""
+    return await connection.fetchrow(QUERIES.find_grant, organization_id, grant_id)
+
+
+async def holds(
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    before: UUID | None,
+    status: str | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Return a page of holds, newest first, with an id below the given one."""
+    return await connection.fetch(QUERIES.holds, organization_id, before, status, limit)
+
+
+async def find_hold(
+    connection: Connection, organization_id: UUID, hold_id: UUID
+) -> asyncpg.Record | None:
+    """Return a hold."""
+    return await connection.fetchrow(QUERIES.find_hold, organization_id, hold_id)
 
 
 async def usage_total(

@@ -40,6 +40,16 @@ FROM organizations AS o
 INNER JOIN accounts AS a ON o.id = a.organization_id
 WHERE o.id = $1 OR o.slug = $2;
 
+-- name: change
+-- Change what may change of an organization; NULL leaves a name or an email as it is.
+UPDATE organizations
+SET
+    name = coalesce($2, name),
+    email = CASE WHEN $4 THEN NULL ELSE coalesce($3, email) END,
+    updated_at = now()
+WHERE id = $1
+RETURNING *;
+
 -- name: keep_customers
 -- Remember the Stripe customer of organizations that have none yet.
 UPDATE organizations AS o

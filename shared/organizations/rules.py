@@ -9,20 +9,37 @@ from shared.ids import parse_id
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
 _CURRENCY = re.compile(r"[a-z]{3}")
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 NAME_LENGTH_MAX = 200
 
 
-def check(*, slug: str, name: str, currency: str) -> None:
+def check(*, slug: str, name: str, currency: str, email: str | None = None) -> None:
     """Raise ValidationError with every field that is wrong, and why."""
     found: list[FieldError] = []
     if not _SLUG.fullmatch(slug):
         found.append(_wrong("slug", "1 to 100 of a-z, 0-9 and -, not - at an end"))
     elif parse_id(slug) is not None:
         found.append(_wrong("slug", "must not look like an id"))
-    if not 1 <= len(name) <= NAME_LENGTH_MAX or not name.isprintable():
-        found.append(_wrong("name", f"1 to {NAME_LENGTH_MAX} printable characters"))
     if not _CURRENCY.fullmatch(currency):
         found.append(_wrong("currency", "an ISO 4217 code in lower case, such as usd"))
+    _refuse(found + _person_facing(name, email))
+
+
+def check_change(*, name: str | None, email: str | None) -> None:
+    """Raise ValidationError for what is to be changed, with every field that is wrong."""
+    _refuse(_person_facing(name, email))
+
+
+def _person_facing(name: str | None, email: str | None) -> list[FieldError]:
+    found: list[FieldError] = []
+    if name is not None and not (1 <= len(name) <= NAME_LENGTH_MAX and name.isprintable()):
+        found.append(_wrong("name", f"1 to {NAME_LENGTH_MAX} printable characters"))
+    if email is not None and not (_EMAIL.fullmatch(email) and email.isprintable()):
+        found.append(_wrong("email", "an address such as jo@example.com"))
+    return found
+
+
+def _refuse(found: list[FieldError]) -> None:
     if found:
         summary = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in found)
         raise ValidationError(summary, errors=found)

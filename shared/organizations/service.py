@@ -27,7 +27,7 @@ async def create(
 
     Raises ValidationError for a field that is wrong, AlreadyExistsError for a slug or id in use.
     """
-    rules.check(slug=slug, name=name, currency=currency)
+    rules.check(slug=slug, name=name, currency=currency, email=email)
     organization = await store.create(
         connection,
         organization_id or new_id(),
@@ -39,6 +39,23 @@ async def create(
     if organization is None:
         raise AlreadyExistsError(f"An organization with the slug {slug!r} or that id exists.")
     return organization
+
+
+async def change(
+    connection: Connection,
+    organization: Organization,
+    *,
+    name: str | None = None,
+    email: str | None = None,
+    clear_email: bool = False,
+) -> Organization:
+    """Change what may change: its slug, its id and its currency stand for ever."""
+    rules.check_change(name=name, email=email)
+    changed = await store.change(
+        connection, organization.id, name=name, email=email, clear_email=clear_email
+    )
+    assert changed is not None  # noqa: S101 - an organization is never deleted
+    return changed
 
 
 async def find(connection: Connection, reference: str) -> Organization:

@@ -41,6 +41,19 @@ async def by_reference(
     return Organization(**row) if row else None
 
 
+async def change(
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    name: str | None,
+    email: str | None,
+    clear_email: bool,
+) -> Organization | None:
+    """Change an organization's name or email."""
+    row = await connection.fetchrow(QUERIES.change, organization_id, name, email, clear_email)
+    return Organization(**row) if row else None
+
+
 async def show(
     connection: Connection, organization_id: UUID | None, slug: str
 ) -> asyncpg.Record | None:

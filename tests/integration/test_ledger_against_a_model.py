@@ -599,7 +599,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert found is not None
             assert (found.balance, found.held) == (account.balance, account.held)
             assert found.last_seq == account.seq
-            rows = await store.grants(connection, account.id, before=1 << 62, limit=10_000)
+            rows = await store.grants(
+                connection, account.id, before=1 << 62, is_open=None, limit=10_000
+            )
         left = {row["id"]: row["remaining"] for row in rows}
         assert left == {lot.id: lot.left for lot in account.lots}
 

@@ -323,7 +323,9 @@ async def test_grants_are_listed_newest_first_page_by_page(
     made = await post(pool, *(grant(organization, n) for n in range(1, 8)))
     seen: list[Any] = []
     before = 1 << 62
-    while page := await store.grants(connection, organization.id, before=before, limit=3):
+    while page := await store.grants(
+        connection, organization.id, before=before, is_open=None, limit=3
+    ):
         seen += [row["id"] for row in page]
         before = page[-1]["seq"]
     assert seen == [result.id for result in reversed(made)]

@@ -361,7 +361,7 @@ async def test_a_moment_that_was_taken_can_be_read_back(
 ) -> None:
     await post(pool, grant(organization, 1, **fields))
     await store.history(connection, organization.id, before=1 << 62, limit=10)
-    await store.grants(connection, organization.id, before=1 << 62, limit=10)
+    await store.grants(connection, organization.id, before=1 << 62, is_open=None, limit=10)
 
 
 async def test_the_command_line_explains_for_a_person(

@@ -1,0 +1,226 @@
+"""Grants: credits as lots, with a priority and an expiry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+
+from api import cursors, fields, refusals
+from api.fields import Number, PageQuery, Request, Shown
+from api.operation import Call, Operation, Reply, Retry, no_such
+from api.posting_keys import posting_key
+from shared.access.model import Scope
+from shared.errors import ConflictError, IdempotencyError, NotFoundError, ValidationError
+from shared.ids import parse_id, transaction_public_id
+from shared.ledger import rules, store
+from shared.ledger.model import Posting, PostingStatus, SystemAccount, TransactionType
+
+CURSOR = "grants"
+PATH = "/v1/billing/{organizationId}/grants"
+PRIORITY_DEFAULT = 50
+
+
+class GrantRequest(Request):
+    """Credits to give. A lower priority burns first; then the soonest expiry."""
+
+    amount: Number
+    promotional: bool = True
+    priority: Annotated[int, msgspec.Meta(ge=0, le=rules.PRIORITY_MAX)] = PRIORITY_DEFAULT
+    expires_at: datetime | None = None
+    note: str | None = None
+    transaction_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class VoidRequest(Request):
+    """Why the grant is taken back."""
+
+    note: str | None = None
+
+
+class GrantQuery(PageQuery):
+    """A page of grants: all, or `open=true` for those that have something left."""
+
+    open: bool | None = None
+
+
+class GrantShown(Shown):
+    """A grant. `endedBy`: `expiration` or `void`, where that took what was left."""
+
+    id: UUID
+    organization_id: UUID
+    transaction_id: str
+    amount: Number
+    remaining: Number
+    priority: int
+    promotional: bool
+    expires_at: datetime | None
+    ended_at: datetime | None
+    ended_by: str | None
+    payment_intent_id: str | None
+    created_at: datetime
+
+
+class GrantPage(Shown):
+    """A page of grants, newest first."""
+
+    data: list[GrantShown]
+    next_cursor: str | None
+
+
+async def create(call: Call) -> Reply:
+    """Give credits that burn in order and may expire.
+
+    The same `transactionId` (or `Idempotency-Key`) with the same request gives the same grant
+    again. What is owed is paid from it first.
+    """
+    body: GrantRequest = call.body
+    result = await call.api.ledger.post(
+        Posting(
+            organization_id=call.owner.id,
+            id=call.id,
+            type=TransactionType.GRANT,
+            counterparty=SystemAccount.PROMOTIONS,
+            key=posting_key(call, body.transaction_id),
+            amount=fields.number(body.amount, "body", "amount"),
+            description=body.note,
+            priority=body.priority,
+            promotional=body.promotional,
+            expires_at=body.expires_at,
+            metadata=body.metadata,
+        )
+    )
+    if error := refusals.refusal(result.status, error=result.error, met=result):
+        raise error
+    assert result.id is not None  # noqa: S101 - posted
+    shown = _shown(await _find(call, result.id))
+    return Reply(shown, replayed=result.status is PostingStatus.REPLAYED)
+
+
+async def list_(call: Call) -> Reply:
+    """List grants, newest first: what was bought and what was given."""
+    query: GrantQuery = call.query
+    async with call.api.pool.acquire() as connection:
+        rows = await store.grants(
+            connection,
+            call.owner.id,
+            before=cursors.decode_seq(CURSOR, query.cursor),
+            is_open=query.open,
+            limit=query.limit + 1,
+        )
+    page = rows[: query.limit]
+    more = cursors.encode(CURSOR, page[-1]["seq"]) if len(rows) > len(page) else None
+    return Reply(GrantPage(data=[_shown(dict(row)) for row in page], next_cursor=more))
+
+
+async def retrieve(call: Call) -> Reply:
+    """Return one grant."""
+    return Reply(_shown(await _find(call, _grant_id(call))))
+
+
+async def void(call: Call) -> Reply:
+    """Take back what is left of a grant. A second time is answered again."""
+    body: VoidRequest = call.body
+    grant_id = _grant_id(call)
+    result = await call.api.ledger.post(
+        Posting(
+            organization_id=call.owner.id,
+            id=call.id,
+            type=TransactionType.VOID,
+            counterparty=SystemAccount.PROMOTIONS,
+            key=f"grant:{grant_id}:void",
+            grant_id=grant_id,
+            description=body.note,
+        )
+    )
+    if error := refusals.refusal(result.status, error=result.error):
+        raise error
+    shown = _shown(await _find(call, grant_id))
+    return Reply(shown, replayed=result.status is PostingStatus.REPLAYED)
+
+
+def _grant_id(call: Call) -> UUID:
+    grant_id = parse_id(call.path["id"])
+    if grant_id is None:
+        raise no_such("grant", call.path["id"])
+    return grant_id
+
+
+async def _find(call: Call, grant_id: UUID) -> Mapping[str, Any]:
+    async with call.api.pool.acquire() as connection:
+        row = await store.find_grant(connection, call.owner.id, grant_id)
+    if row is None:
+        raise no_such("grant", str(grant_id))
+    return dict(row)
+
+
+def _shown(row: Mapping[str, Any]) -> GrantShown:
+    return GrantShown(
+        id=row["id"],
+        organization_id=row["organization_id"],
+        transaction_id=transaction_public_id(row["transaction_id"]),
+        amount=fields.shown(row["original"]),
+        remaining=fields.shown(row["remaining"]),
+        priority=row["priority"],
+        promotional=row["promotional"],
+        expires_at=row["expires_at"],
+        ended_at=row["ended_at"],
+        ended_by=row["ended_by"],
+        payment_intent_id=row["payment_intent_id"],
+        created_at=row["created_at"],
+    )
+
+
+_TAG = "Grants"
+OPERATIONS = (
+    Operation(
+        name="createGrant",
+        tag=_TAG,
+        method="POST",
+        path=PATH,
+        handle=create,
+        body=GrantRequest,
+        answer=GrantShown,
+        scope=Scope.WRITE,
+        retry=Retry.LEDGER,
+        keyed_by="transaction_id",
+        refusals=(ValidationError, ConflictError, IdempotencyError),
+        example={"amount": 100, "priority": 10, "expiresAt": "2031-01-01T00:00:00Z"},
+    ),
+    Operation(
+        name="listGrants",
+        tag=_TAG,
+        method="GET",
+        path=PATH,
+        handle=list_,
+        query=GrantQuery,
+        answer=GrantPage,
+        scope=Scope.READ,
+    ),
+    Operation(
+        name="getGrant",
+        tag=_TAG,
+        method="GET",
+        path=f"{PATH}/{{id}}",
+        handle=retrieve,
+        answer=GrantShown,
+        scope=Scope.READ,
+        refusals=(NotFoundError,),
+    ),
+    Operation(
+        name="voidGrant",
+        tag=_TAG,
+        method="POST",
+        path=f"{PATH}/{{id}}/void",
+        handle=void,
+        body=VoidRequest,
+        answer=GrantShown,
+        scope=Scope.WRITE,
+        retry=Retry.LEDGER,
+        refusals=(ConflictError, IdempotencyError, NotFoundError),
+    ),
+)
