@@ -14,7 +14,7 @@ from api.keys import Keys
 from api.limits import Limiter
 from api.operations import OPERATIONS
 from api.organization_names import OrganizationNames
-from api.pay import PayPage
+from api.pay.page import PayPage
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.service import Ledger

@@ -10,7 +10,7 @@ import pytest_asyncio
 from aiohttp.test_utils import TestServer, unused_port
 from playwright.async_api import Page, expect
 
-from api.pay import PayPage
+from api.pay.page import PayPage
 from sandbox.stripe.process import SimulatorProcess
 from shared.http.server import create_app
 from tests.fixtures.product import balance

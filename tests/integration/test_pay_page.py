@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestServer
 
-from api.pay import PayPage
+from api.pay.page import PayPage
 from sandbox.stripe.process import SimulatorProcess
 from shared.http.server import create_app
 from shared.payments.charges import Charges

@@ -102,7 +102,7 @@ def _facts(found: Recovery) -> str:
 @cache
 def _layout() -> tuple[Template, str, str]:
     """Return the page, its style, and the style's hash, which alone the browser may apply."""
-    folder = files("api")
+    folder = files("api.pay")
     style = folder.joinpath("pay.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return Template(folder.joinpath("pay.html").read_text(encoding="utf-8")), style, digest

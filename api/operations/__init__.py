@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from api import (
+from api.operation import Operation
+from api.operations import (
     credit_transactions,
     explain,
     grants,
@@ -10,7 +11,6 @@ from api import (
     organizations,
     webhook_endpoints,
 )
-from api.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *credit_transactions.OPERATIONS,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from api import credit_transactions, fields
+from api import fields
 from api.fields import Number, Shown
 from api.operation import Call, Operation, Reply, no_such
+from api.operations import credit_transactions
 from shared.access.model import Scope
 from shared.errors import NotFoundError
 from shared.ids import transaction_public_id

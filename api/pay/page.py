@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
-from api import pay_pages
+from api.pay import pages
 from shared.db.pool import UNAVAILABLE
 from shared.payments.charges import Answer, Charges, Intent
 from shared.recharge import recovery, store
@@ -62,14 +62,14 @@ class PayPage:
         """Show what is to be paid, or why nothing is."""
         found = await self._find(request)
         if found is None:
-            return pay_pages.unknown()
-        return self._closed(found) or pay_pages.ask(found, bank_origins=self._bank_origins())
+            return pages.unknown()
+        return self._closed(found) or pages.ask(found, bank_origins=self._bank_origins())
 
     async def go(self, request: web.Request) -> web.Response:
         """Confirm the payment in the customer's presence, and send them on to their bank."""
         found = await self._find(request)
         if found is None:
-            return pay_pages.unknown()
+            return pages.unknown()
         if closed := self._closed(found):
             return closed
         done = f"{self.public_url}/pay/{request.match_info['token']}/done"
@@ -88,12 +88,12 @@ class PayPage:
         """Show what has become of it, as Stripe says now; have a worker settle it at once."""
         found = await self._find(request)
         if found is None:
-            return pay_pages.unknown()
+            return pages.unknown()
         match found.standing(self.now()):
             case Standing.PAID:
-                return pay_pages.paid(found)
+                return pages.paid(found)
             case Standing.ENDED:
-                return pay_pages.ended(_ENDED[Standing.ENDED])
+                return pages.ended(_ENDED[Standing.ENDED])
         answer = await self.charges.retrieve(found.payment_intent_id)
         async with self.pool.acquire() as connection:
             await store.ring(connection, [found.payment_intent_id])
@@ -109,8 +109,8 @@ class PayPage:
     def _closed(self, found: Recovery) -> web.Response | None:
         standing = found.standing(self.now())
         if standing is Standing.UNDER_WAY:
-            return pay_pages.under_way(found)
-        return pay_pages.ended(_ENDED[standing]) if standing in _ENDED else None
+            return pages.under_way(found)
+        return pages.ended(_ENDED[standing]) if standing in _ENDED else None
 
     def _bank_origins(self) -> str:
         """Say where the form may lead to: any bank over TLS, or the stand-in's own page."""
@@ -126,15 +126,15 @@ def _became(found: Recovery, answer: Answer, token: str) -> web.Response:
     if not isinstance(answer, Intent):
         return _away(answer)
     if answer.status == "succeeded":
-        return pay_pages.paid(found)
+        return pages.paid(found)
     if answer.status == "processing":
-        return pay_pages.under_way(found)
-    return pay_pages.not_done(token)
+        return pages.under_way(found)
+    return pages.not_done(token)
 
 
 def _away(answer: Answer) -> web.Response:
     log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
-    return pay_pages.try_later(502)
+    return pages.try_later(502)
 
 
 def _kindly(
@@ -147,6 +147,6 @@ def _kindly(
             return await handle(request)
         except UNAVAILABLE as error:
             log.warning("pay.database_unavailable", error=repr(error))
-            return pay_pages.try_later(503)
+            return pages.try_later(503)
 
     return answer
