@@ -127,6 +127,7 @@ async def _round_trip(client: stripe.StripeClient, customer_id: str, method_id: 
     charge = Charge(
         attempt_id=new_id(),
         organization_id=new_id(),
+        trigger="threshold",
         amount_minor=2000,
         currency="usd",
         customer_id=customer_id,

@@ -106,6 +106,10 @@ class PaymentRequiredError(PrepaidError):
     type = "payment_required_error"
 
 
+class NoPaymentMethodError(PaymentRequiredError):
+    """There is no payment method on file that could be charged."""
+
+
 class AlreadyExistsError(PrepaidError):
     """That name is taken."""
 

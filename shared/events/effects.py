@@ -31,6 +31,7 @@ from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingResult, PostingStatus
 from shared.notifications import service as notifications
 from shared.organizations import store as organizations
+from shared.payments.messages import purchase_completed
 from shared.payments.model import Facts, PaymentKey
 from shared.payments.rules import share
 from shared.recharge import service as recharge
@@ -151,7 +152,7 @@ async def _subscribed(
         raise posted
     if posted.status is PostingStatus.POSTED:
         data = {"invoiceId": told.invoice_id}
-        await notifications.announce(connection, [rules.completed(posted, data, terms.now)])
+        await notifications.announce(connection, [purchase_completed(posted, data, terms.now)])
     return posted
 
 
@@ -236,9 +237,9 @@ async def credit(
     await notifications.announce(
         connection,
         [
-            rules.completed(to, rules.paid_with(p), terms.now)
+            purchase_completed(to, rules.paid_with(p), terms.now)
             for p, to in new.items()
-            if not p.recharge
+            if p.top_up or not p.recharge
         ],
     )
     seen = {

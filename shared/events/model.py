@@ -25,8 +25,9 @@ class Nothing:
 class PaymentCaptured:
     """Money of a PaymentIntent has been captured: it is to be credited once.
 
-    `amount_minor` is Stripe's integer in the currency's smallest unit. The rest says whose it may
-    be.
+    `amount_minor` is Stripe's integer in the currency's smallest unit. `recharge`: it is of a
+    recharge attempt; `top_up`: which the customer asked for, so that it is a purchase. The rest
+    says whose it may be.
     """
 
     payment_intent_id: str
@@ -38,6 +39,7 @@ class PaymentCaptured:
     purchase_id: UUID | None = None
     named_organization: str | None = None
     recharge: bool = False
+    top_up: bool = False
     kept_method: str | None = None
     kept_method_type: str = "unknown"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -39,9 +39,9 @@ from shared.events.model import (
     ReversalChanged,
     SubscriptionTold,
 )
-from shared.ids import parse_id, transaction_public_id
+from shared.ids import parse_id
 from shared.inbox.model import ClaimedEvent
-from shared.ledger.model import Posting, PostingResult, SystemAccount, TransactionType
+from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.ledger.rules import request_digest
 from shared.money import credits_from_minor_units
 from shared.notifications.model import Message, MessageType
@@ -51,6 +51,8 @@ from shared.payments.objects import (
     CREDITS_METADATA,
     ORGANIZATION_METADATA,
     PURCHASE_METADATA,
+    TOP_UP,
+    TRIGGER_METADATA,
     CheckoutSession,
     Customer,
     Dispute,
@@ -146,6 +148,7 @@ def captured(intent: PaymentIntent) -> PaymentCaptured:
         purchase_id=_purchase(intent.metadata),
         named_organization=_named(intent.metadata),
         recharge=bool((intent.metadata or {}).get(ATTEMPT_METADATA)),
+        top_up=(intent.metadata or {}).get(TRIGGER_METADATA) == TOP_UP,
         kept_method=reference_id(intent.payment_method) if intent.setup_future_usage else None,
         kept_method_type=_type(intent.payment_method_types),
     )
@@ -404,17 +407,26 @@ def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) 
             f"this event says {payment.amount_minor} {payment.currency}."
         )
     key = f"stripe:{payment.payment_intent_id}"
+    automatic = payment.recharge and not payment.top_up
     return Posting(
         organization_id=bound.organization_id,
         id=transaction_id,
-        type=TransactionType.RECHARGE if payment.recharge else TransactionType.PURCHASE,
+        type=TransactionType.RECHARGE if automatic else TransactionType.PURCHASE,
         amount=bound.credits,
         counterparty=SystemAccount.STRIPE,
         key=key,
         digest=request_digest(key, bound.amount_minor, bound.currency),
-        description="Auto-recharge" if payment.recharge else "Credit purchase",
+        description=_DESCRIPTIONS[payment.recharge, payment.top_up],
         payment_intent_id=payment.payment_intent_id,
     )
+
+
+_DESCRIPTIONS = {
+    (False, False): "Credit purchase",
+    (False, True): "Credit purchase",
+    (True, False): "Auto-recharge",
+    (True, True): "Top-up",
+}
 
 
 def paid_with(payment: PaymentCaptured) -> dict[str, Any]:
@@ -424,23 +436,6 @@ def paid_with(payment: PaymentCaptured) -> dict[str, Any]:
         "amountMinor": payment.amount_minor,
         "currency": payment.currency,
     }
-
-
-def completed(posted: PostingResult, paid: Mapping[str, Any], now: datetime) -> Message:
-    """Return the message of a purchase that was credited; its id is made from the row's."""
-    assert posted.id is not None  # noqa: S101 - posted
-    return Message(
-        organization_id=posted.organization_id,
-        type=MessageType.PURCHASE_COMPLETED,
-        data={
-            "transactionId": transaction_public_id(posted.id),
-            "credits": posted.amount,
-            "balanceAfter": posted.balance_after,
-            **paid,
-        },
-        id=uuid5(posted.id, MessageType.PURCHASE_COMPLETED),
-        at=now,
-    )
 
 
 def dispute_message(

@@ -16,7 +16,7 @@ import aiohttp
 import stripe
 
 from shared import metrics
-from shared.payments.objects import ATTEMPT_METADATA, ORGANIZATION_METADATA
+from shared.payments.objects import ATTEMPT_METADATA, ORGANIZATION_METADATA, TRIGGER_METADATA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Charge:
 
     attempt_id: UUID
     organization_id: UUID
+    trigger: str
     amount_minor: int
     currency: str
     customer_id: str
@@ -93,6 +94,7 @@ class Charges:
             "metadata": {
                 ORGANIZATION_METADATA: str(charge.organization_id),
                 ATTEMPT_METADATA: str(charge.attempt_id),
+                TRIGGER_METADATA: charge.trigger,
             },
         }
         return await _answer(

@@ -1,4 +1,4 @@
-"""Buying credits on Stripe's Checkout page."""
+"""Stripe's Checkout pages: buying credits, and keeping a card without buying any."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from uuid import UUID
 
 import stripe
 
-from shared.errors import StripeFailedError
 from shared.organizations.model import Organization
 from shared.payments import store
+from shared.payments.asking import ask
+from shared.payments.customers import ensure_customer
 from shared.payments.objects import ORGANIZATION_METADATA, PURCHASE_METADATA
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkout:
-    """A page on which the buyer pays. Credits come with the webhook, not with the redirect."""
+class Page:
+    """A page of Stripe's. What it brings comes with a webhook, not with the redirect."""
 
     id: str
     url: str
@@ -34,7 +35,7 @@ async def open_checkout(
     amount_minor: int,
     success_url: str,
     cancel_url: str,
-) -> Checkout:
+) -> Page:
     """Open a Checkout Session for an amount in the organization's currency, in minor units.
 
     The purchase is recorded before Stripe is asked, and its id is the idempotency key: asked again
@@ -49,25 +50,55 @@ async def open_checkout(
             amount_minor=amount_minor,
             currency=organization.currency,
         )
-    params = _session(organization, purchase_id, amount_minor, success_url, cancel_url)
-    try:
-        session = await client.v1.checkout.sessions.create_async(
-            params, {"idempotency_key": f"purchase:{purchase_id}"}
-        )
-    except stripe.StripeError as error:
-        raise StripeFailedError(f"Stripe did not open a checkout: {error.user_message}") from error
+    params = _payment(organization, purchase_id, amount_minor)
+    page = await _open(client, params, success_url, cancel_url, key=f"purchase:{purchase_id}")
     async with pool.acquire() as connection:
-        await store.keep_session(connection, purchase_id, session.id)
-    return Checkout(session.id, session.url or "")
+        await store.keep_session(connection, purchase_id, page.id)
+    return page
 
 
-def _session(
+async def open_setup(
+    pool: Pool,
+    client: stripe.StripeClient,
     organization: Organization,
-    purchase_id: UUID,
-    amount_minor: int,
+    *,
+    setup_id: UUID,
     success_url: str,
     cancel_url: str,
-) -> Any:
+) -> Page:
+    """Open a Checkout Session that keeps a card for later charges and charges nothing.
+
+    Raises StripeFailedError. Source: https://docs.stripe.com/payments/save-and-reuse
+    """
+    metadata = {ORGANIZATION_METADATA: str(organization.id)}
+    params: dict[str, Any] = {
+        "mode": "setup",
+        "currency": organization.currency,
+        "customer": await ensure_customer(pool, client, organization),
+        "client_reference_id": str(organization.id),
+        "metadata": metadata,
+        "setup_intent_data": {"metadata": metadata},
+    }
+    return await _open(client, params, success_url, cancel_url, key=f"setup:{setup_id}")
+
+
+async def _open(
+    client: stripe.StripeClient,
+    params: dict[str, Any],
+    success_url: str,
+    cancel_url: str,
+    *,
+    key: str,
+) -> Page:
+    asked: Any = params | {"success_url": success_url, "cancel_url": cancel_url}
+    session = await ask(
+        "checkout.sessions.create",
+        client.v1.checkout.sessions.create_async(asked, {"idempotency_key": key}),
+    )
+    return Page(session.id, session.url or "")
+
+
+def _payment(organization: Organization, purchase_id: UUID, amount_minor: int) -> dict[str, Any]:
     metadata = {
         ORGANIZATION_METADATA: str(organization.id),
         PURCHASE_METADATA: str(purchase_id),
@@ -94,7 +125,5 @@ def _session(
         # The payment's own events must say whose it is, since they may come before the session's.
         # The card is kept, so that a recharge can charge it; Stripe tells the buyer so.
         "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
-        "success_url": success_url,
-        "cancel_url": cancel_url,
         **buyer,
     }

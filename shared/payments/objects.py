@@ -18,6 +18,9 @@ from shared.errors import MalformedEventError
 ORGANIZATION_METADATA = "organization_id"
 PURCHASE_METADATA = "purchase_id"
 ATTEMPT_METADATA = "recharge_attempt_id"
+# What armed the attempt: a top-up is a purchase, whatever it has in common with a recharge.
+TRIGGER_METADATA = "recharge_trigger"
+TOP_UP = "top_up"
 
 # What a person may write into the metadata of an invoice or a price: the credits that it brings.
 CREDITS_METADATA = "prepaid_credits"

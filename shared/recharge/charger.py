@@ -23,12 +23,13 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError
 from shared.ids import new_id
 from shared.ledger import service as ledger
-from shared.ledger.model import PostingStatus
+from shared.ledger.model import PostingResult, PostingStatus
 from shared.notifications import service as notifications
 from shared.notifications.model import Message, MessageType
 from shared.payments.charges import Answer, Charge, Charges, Intent, NotNow, Refused, Unknown
+from shared.payments.messages import purchase_completed
 from shared.recharge import rules, service, store
-from shared.recharge.model import Attempt, AttemptState, SuspensionReason
+from shared.recharge.model import Attempt, AttemptState, SuspensionReason, Trigger
 from shared.recharge.recovery import link_digest, new_link
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Charger:
     random: Callable[[], float] = random_module.random
     make_id: Callable[[], UUID] = new_id
     make_link: Callable[[], str] = new_link
+    customer_link: str | None = None
     lease: timedelta = LEASE
 
     async def work(self) -> int:
@@ -75,10 +77,15 @@ class Charger:
             attempts = await store.claim(
                 connection, rows_max=ATTEMPTS_AT_ONCE_MAX, token=token, lease=self.lease
             )
-        await asyncio.gather(*(self._carry(attempt, token) for attempt in attempts))
+        await asyncio.gather(*(self.carry(attempt, token) for attempt in attempts))
         return len(attempts)
 
-    async def _carry(self, attempt: Attempt, token: UUID) -> None:
+    def with_customer(self, link: str) -> Charger:
+        """Return one for a customer who is here: they confirm, and come back by this link."""
+        return replace(self, customer_link=link, make_link=lambda: link)
+
+    async def carry(self, attempt: Attempt, token: UUID) -> None:
+        """Carry an attempt that is under this lease as far as it goes now. Raises nothing."""
         with structlog.contextvars.bound_contextvars(
             attempt_id=str(attempt.id), organization_id=str(attempt.organization_id)
         ):
@@ -202,8 +209,18 @@ class Charger:
         else:
             answer = await self.charges.retrieve(attempt.payment_intent_id)
         if isinstance(answer, Intent) and answer.status == "requires_confirmation":
-            answer = await self.charges.confirm(answer.id, key=f"{key}:confirm")
+            answer = await self._confirm(attempt, answer.id, f"{key}:confirm")
         return attempt, answer
+
+    async def _confirm(self, attempt: Attempt, intent_id: str, key: str) -> Answer:
+        if self.customer_link is None:
+            return await self.charges.confirm(intent_id, key=key)
+        assert attempt.payment_method_id is not None  # noqa: S101 - the schema has it from `charging`
+        return await self.charges.confirm_with_customer(
+            intent_id,
+            attempt.payment_method_id,
+            return_url=f"{self.public_url}/pay/{self.customer_link}/done",
+        )
 
     async def _act_on(self, attempt: Attempt, token: UUID, answer: Answer) -> None:
         match answer:
@@ -260,6 +277,7 @@ class Charger:
                 intent.amount_received_minor,
                 intent.currency,
                 attempt.amount,
+                trigger=attempt.trigger,
                 posting_id=self.make_id(),
             )
             (result,) = await ledger.post(connection, [posting])
@@ -267,10 +285,19 @@ class Charger:
                 raise CreditRefusedError(f"{intent.id}: {result.status} {result.error or ''}")
             _fence(await store.settle(connection, attempt, token, AttemptState.SUCCEEDED, now=now))
             await store.record_success(connection, attempt.organization_id, now)
-            await self._announce(
-                connection, attempt, MessageType.RECHARGE_SUCCEEDED, {"paymentIntentId": intent.id}
-            )
+            await self._tell_success(connection, attempt, intent, result)
         _report(attempt, "succeeded", payment_intent_id=intent.id)
+
+    async def _tell_success(
+        self, connection: Connection, attempt: Attempt, intent: Intent, result: PostingResult
+    ) -> None:
+        paid = {"paymentIntentId": intent.id}
+        if attempt.trigger is not Trigger.TOP_UP:
+            await self._announce(connection, attempt, MessageType.RECHARGE_SUCCEEDED, paid)
+        elif result.status is PostingStatus.POSTED:  # else its webhook has told of the purchase
+            paid |= {"amountMinor": attempt.amount_minor, "currency": attempt.currency}  # type: ignore[dict-item]
+            message = purchase_completed(result, paid, self.now())
+            await notifications.announce(connection, [message])
 
     async def _requires_action(self, attempt: Attempt, token: UUID, intent: Intent) -> None:
         """Tell the customer's app once where to send them; give up when the link expires."""
@@ -310,6 +337,9 @@ class Charger:
             await self._expired(attempt, token)
 
     async def _expired(self, attempt: Attempt, token: UUID) -> None:
+        if attempt.trigger is Trigger.TOP_UP:  # what a customer left undone by hand stops no rule
+            await self._ended_elsewhere(attempt, token, "nobody authenticated it in time")
+            return
         now = self.now()
         async with self.pool.acquire() as connection, connection.transaction():
             await self._cancel(connection, attempt, token, "nobody authenticated it in time")
@@ -374,7 +404,8 @@ class Charger:
                 MessageType.RECHARGE_FAILED,
                 {"reason": became.reason, "detail": detail},
             )
-            await self._after_decline(connection, attempt, became, now)
+            if attempt.trigger is not Trigger.TOP_UP:  # the customer saw it, and can choose a card
+                await self._after_decline(connection, attempt, became, now)
         _report(attempt, "failed", reason=became.reason)
 
     async def _after_decline(
@@ -424,14 +455,17 @@ class Charger:
                 MessageType.RECHARGE_FAILED,
                 {"reason": code or "refused", "detail": detail},
             )
-            await service.suspend(
-                connection,
-                attempt.organization_id,
-                SuspensionReason.CHARGE_REFUSED,
-                detail,
-                now=now,
-                make_id=self.make_id,
-            )
+            if attempt.trigger is Trigger.TOP_UP:
+                await store.unpause(connection, attempt.organization_id)
+            else:
+                await service.suspend(
+                    connection,
+                    attempt.organization_id,
+                    SuspensionReason.CHARGE_REFUSED,
+                    detail,
+                    now=now,
+                    make_id=self.make_id,
+                )
         _report(attempt, "refused", detail=detail)
 
     async def _canceled_at_stripe(self, attempt: Attempt, token: UUID, intent_id: str) -> bool:
@@ -510,6 +544,7 @@ def _charge(attempt: Attempt) -> Charge:
     return Charge(
         attempt_id=attempt.id,
         organization_id=attempt.organization_id,
+        trigger=str(attempt.trigger),
         amount_minor=attempt.amount_minor,
         currency=attempt.currency,
         customer_id=attempt.customer_id,

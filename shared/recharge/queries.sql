@@ -360,8 +360,22 @@ FROM resumed AS r
 WHERE a.organization_id = r.organization_id
 RETURNING a.organization_id;
 
+-- name: lock
+-- Take an organization for a change of its settings; the change of another waits.
+SELECT id
+FROM organizations
+WHERE id = $1
+FOR NO KEY UPDATE;
+
+-- name: dismiss_reminder
+-- Remember that nobody wants to be reminded of the missing cap any more.
+UPDATE auto_recharges
+SET reminder_dismissed_at = coalesce(reminder_dismissed_at, $2)
+WHERE organization_id = $1
+RETURNING organization_id;
+
 -- name: save
--- Save what an organization agreed to. A suspension stays: saving settings is no new card.
+-- Save what an organization agreed to, on or off. A suspension stays: saving settings is no new card.
 INSERT INTO auto_recharges AS s (
     organization_id,
     state,
@@ -378,10 +392,21 @@ INSERT INTO auto_recharges AS s (
     consented_at,
     consented_by
 )
-VALUES ($1, 'active', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+VALUES (
+    $1,
+    CASE WHEN $14::boolean THEN 'active' ELSE 'off' END,
+    $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+)
 ON CONFLICT (organization_id) DO UPDATE
 SET
-    state = CASE s.state WHEN 'off' THEN 'active' ELSE s.state END,
+    state = CASE
+        WHEN NOT $14 THEN 'off'
+        WHEN s.state = 'off' THEN 'active'
+        ELSE s.state
+    END,
+    reason = CASE WHEN $14 THEN s.reason END,
+    detail = CASE WHEN $14 THEN s.detail END,
+    suspended_until = CASE WHEN $14 THEN s.suspended_until END,
     threshold = excluded.threshold,
     amount = excluded.amount,
     target = excluded.target,
@@ -392,8 +417,8 @@ SET
     monthly_cap = excluded.monthly_cap,
     monthly_count_cap = excluded.monthly_count_cap,
     pause_seconds_min = excluded.pause_seconds_min,
-    consented_at = excluded.consented_at,
-    consented_by = excluded.consented_by,
+    consented_at = coalesce(excluded.consented_at, s.consented_at),
+    consented_by = coalesce(excluded.consented_by, s.consented_by),
     updated_at = now()
 RETURNING state;
 
@@ -455,6 +480,51 @@ WHERE
 ORDER BY s.updated_at DESC, s.organization_id
 LIMIT $4;
 
+-- name: billing
+-- What an organization's billing settings show beside its balance: the card that would be charged, the
+-- subscription that counts, and the auto-recharge.
+SELECT
+    o.email,
+    o.stripe_customer_id,
+    p.id AS payment_method_id,
+    b.id AS subscription_id,
+    b.status AS subscription_status,
+    b.plan AS subscription_plan,
+    b.started_at AS subscription_started_at,
+    b.ends_at AS subscription_ends_at,
+    b.current_period_end AS subscription_current_period_end,
+    coalesce(s.state, 'off') AS state,
+    s.reason,
+    s.threshold,
+    s.amount,
+    s.target,
+    s.monthly_cap,
+    s.monthly_count_cap,
+    s.reminder_dismissed_at
+FROM organizations AS o
+LEFT JOIN auto_recharges AS s ON o.id = s.organization_id
+LEFT JOIN LATERAL (
+    SELECT c.id
+    FROM payment_methods AS c
+    WHERE c.organization_id = o.id AND c.detached_at IS NULL AND c.mandate_active
+    ORDER BY c.is_default DESC, c.as_of DESC, c.id
+    LIMIT 1
+) AS p ON TRUE
+LEFT JOIN LATERAL (
+    SELECT u.*
+    FROM subscriptions AS u
+    WHERE u.organization_id = o.id
+    ORDER BY (u.status IN ('active', 'trialing', 'past_due')) DESC, u.started_at DESC NULLS LAST, u.id
+    LIMIT 1
+) AS b ON TRUE
+WHERE o.id = $1;
+
+-- name: limit_overdraft
+-- Say how far an organization may go below zero.
+UPDATE accounts
+SET overdraft_limit = $2
+WHERE organization_id = $1;
+
 -- name: waiting
 -- The attempt of an organization that waits for its customer.
 SELECT
@@ -464,12 +534,75 @@ FROM recharge_attempts
 WHERE organization_id = $1 AND state = 'requires_action';
 
 -- name: attempts
--- An organization's attempts, newest first.
+-- A page of an organization's attempts, newest first, after the moment and id of one.
 SELECT *
 FROM recharge_attempts
-WHERE organization_id = $1
-ORDER BY created_at DESC, id
+WHERE organization_id = $1 AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+ORDER BY created_at DESC, id DESC
 LIMIT $2;
+
+-- name: waiting_attempts
+-- The attempts of an organization that wait for their customer.
+SELECT *
+FROM recharge_attempts
+WHERE organization_id = $1 AND state = 'requires_action' AND link_expires_at > $2
+ORDER BY created_at DESC;
+
+-- name: find_attempt
+-- An attempt of an organization.
+SELECT *
+FROM recharge_attempts
+WHERE organization_id = $1 AND id = $2;
+
+-- name: begin_top_up
+-- Write down a charge that the customer asks for now, under the lease of whoever carries it. The card is the
+-- one that a recharge would take. Nothing comes back where there is no card, or another attempt lives.
+INSERT INTO recharge_attempts (
+    organization_id,
+    id,
+    state,
+    trigger,
+    amount,
+    amount_minor,
+    currency,
+    customer_id,
+    payment_method_id,
+    payment_method_type,
+    created_at,
+    charged_at,
+    due_at,
+    lease_token,
+    tries
+)
+SELECT
+    c.organization_id,
+    $2,
+    'charging',
+    'top_up',
+    $3,
+    $4,
+    $5,
+    c.customer_id,
+    c.id,
+    c.type,
+    $6,
+    $6,
+    now() + $8::interval,
+    $7,
+    1
+FROM payment_methods AS c
+WHERE c.organization_id = $1 AND c.detached_at IS NULL AND c.mandate_active
+ORDER BY c.is_default DESC, c.as_of DESC, c.id
+LIMIT 1
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: has_method
+-- Whether there is a payment method that could be charged.
+SELECT EXISTS (
+    SELECT FROM payment_methods
+    WHERE organization_id = $1 AND detached_at IS NULL AND mandate_active
+);
 
 -- name: renew_link
 -- Give the page of an attempt a new address; the one before ends.

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.ledger.rules import request_digest
-from shared.money import credits_from_minor_units, minor_unit_exponent, plain
+from shared.money import credits_from_minor_units, plain
+from shared.payments import prices
 from shared.recharge.model import (
     AttemptState,
     AutoRecharge,
@@ -22,16 +23,6 @@ from shared.recharge.model import (
     SuspensionReason,
     Trigger,
 )
-
-# The least that Stripe charges, in minor units.
-# Source: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
-MINOR_MIN = {
-    "usd": 50, "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1500,
-    "dkk": 250, "eur": 50, "gbp": 30, "hkd": 400, "huf": 17500, "inr": 50, "jpy": 50, "mxn": 1000,
-    "myr": 200, "nok": 300, "nzd": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1000,
-}  # fmt: skip
-MINOR_MIN_DEFAULT = 50
-MINOR_MAX = 99_999_999
 
 DECLINES_MAX = 3
 BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
@@ -107,9 +98,9 @@ def decide(
 
 def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> Go:
     """Return the least charge that buys these credits, within what Stripe takes at once."""
-    exact = _minor(wanted, currency, credits_per_unit)
+    exact = prices.exact_minor(wanted, currency, credits_per_unit)
     minor = int(exact.to_integral_value(ROUND_CEILING))
-    minor = min(max(minor, MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)), MINOR_MAX)
+    minor = min(max(minor, prices.minor_min(currency)), prices.MINOR_MAX)
     return Go(minor, credits_from_minor_units(minor, currency, credits_per_unit))
 
 
@@ -166,19 +157,26 @@ def _on_day(moment: datetime, day: int) -> datetime:
     return moment.replace(day=min(day, last))
 
 
-def refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str | None:
-    """Say why a rule cannot be saved; None when it can. Limits are told now, not when it fires."""
+def refusal(rule: Rule, currency: str, credits_per_unit: Decimal, *, on: bool = True) -> str | None:
+    """Say why a rule cannot be saved; None when it can. Limits are told now, not when it fires.
+
+    One that is off may be without anything that fires.
+    """
     return (
-        _shape_refusal(rule)
+        (_nothing_fires(rule) if on else None)
+        or _shape_refusal(rule)
         or _schedule_refusal(rule)
         or _caps_refusal(rule)
         or _stripe_refusal(rule, currency, credits_per_unit)
     )
 
 
+def _nothing_fires(rule: Rule) -> str | None:
+    nothing = rule.threshold is None and rule.schedule is None
+    return "threshold: give a threshold, a schedule, or both" if nothing else None
+
+
 def _shape_refusal(rule: Rule) -> str | None:
-    if rule.threshold is None and rule.schedule is None:
-        return "threshold: give a threshold, a schedule, or both"
     if rule.threshold is not None and (rule.amount is None) == (rule.target is None):
         return "amount: give either an amount or a target beside the threshold"
     if rule.threshold is None and (rule.amount is not None or rule.target is not None):
@@ -219,7 +217,7 @@ def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str
     if rule.target is not None and rule.threshold is not None:
         # The least that a target ever charges: the balance has just gone below the threshold.
         least = rule.target - rule.threshold
-        found = _least_refusal(least, currency, credits_per_unit)
+        found = prices.least_refusal(least, currency, credits_per_unit)
         if found:
             return f"target: {found}"
         if rule.monthly_cap is not None and least > rule.monthly_cap:
@@ -227,33 +225,12 @@ def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str
     for name, wanted in (("amount", rule.amount), ("schedule_amount", rule.schedule_amount)):
         if wanted is None:
             continue
-        found = _charge_refusal(wanted, currency, credits_per_unit)
+        found = prices.charge_refusal(wanted, currency, credits_per_unit)
         if found:
             return f"{name}: {found}"
         if rule.monthly_cap is not None and wanted > rule.monthly_cap:
             return f"{name}: {_ABOVE_THE_CAP}"
     return None
-
-
-def _charge_refusal(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
-    if wanted <= 0:
-        return "must be positive"
-    minor = _minor(wanted, currency, credits_per_unit)
-    if minor != minor.to_integral_value():
-        return f"is not a whole number of the smallest unit of {currency}"
-    if minor > MINOR_MAX:
-        return "is above the most that Stripe charges at once"
-    return _least_refusal(wanted, currency, credits_per_unit)
-
-
-def _least_refusal(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
-    least = MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)
-    below = _minor(wanted, currency, credits_per_unit) < least
-    return f"charges less than Stripe takes in {currency}" if below else None
-
-
-def _minor(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> Decimal:
-    return wanted / credits_per_unit * Decimal(10) ** minor_unit_exponent(currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,18 +316,20 @@ def posting(
     currency: str,
     credited: Decimal,
     *,
+    trigger: Trigger,
     posting_id: UUID,
 ) -> Posting:
     """Return what credits a captured recharge, the same whoever posts it first."""
     key = f"stripe:{payment_intent_id}"
+    by_hand = trigger is Trigger.TOP_UP
     return Posting(
         organization_id=organization_id,
         id=posting_id,
-        type=TransactionType.RECHARGE,
+        type=TransactionType.PURCHASE if by_hand else TransactionType.RECHARGE,
         amount=credited,
         counterparty=SystemAccount.STRIPE,
         key=key,
         digest=request_digest(key, amount_minor, currency),
-        description="Auto-recharge",
+        description="Top-up" if by_hand else "Auto-recharge",
         payment_intent_id=payment_intent_id,
     )

@@ -78,17 +78,19 @@ async def configure(
     *,
     currency: str,
     credits_per_unit: Decimal,
-    consented_by: str,
+    consented_by: str | None,
     actor: str,
     now: datetime,
 ) -> RechargeState:
     """Turn auto-recharge on with a rule, or change the rule; return its state then.
 
     Opt-in only: `consented_by` names who agreed to be charged while away, and with what is written
-    into the audit log. A suspension stays until what caused it ends. Raises ValidationError, which
-    tells Stripe's limits now and not when the rule fires.
+    into the audit log. None: nobody did, so that the rule is kept and auto-recharge is off. A
+    suspension stays until what caused it ends. Raises ValidationError, which tells Stripe's limits
+    now and not when the rule fires.
     """
-    if error := rules.refusal(rule, currency, credits_per_unit):
+    on = consented_by is not None
+    if error := rules.refusal(rule, currency, credits_per_unit, on=on):
         name, _, message = error.partition(": ")
         raise ValidationError(
             error, errors=[{"loc": ["body", name], "msg": message, "type": "value_error"}]
@@ -100,8 +102,9 @@ async def configure(
         connection,
         organization_id,
         rule,
+        on=on,
         next_run_at=first_run,
-        consented_at=now,
+        consented_at=now if on else None,
         consented_by=consented_by,
     )
     active = state is RechargeState.ACTIVE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from shared.recharge.model import (
     SuspensionReason,
     Trigger,
 )
+from shared.recharge.rules import Go
 
 if TYPE_CHECKING:
     import asyncpg
@@ -64,10 +66,7 @@ async def claim(
 ) -> list[Attempt]:
     """Take attempts that are due, under a lease."""
     rows = await connection.fetch(QUERIES.claim, rows_max, token, lease)
-    return [
-        Attempt(**{**row, "state": AttemptState(row["state"]), "trigger": Trigger(row["trigger"])})
-        for row in rows
-    ]
+    return [attempt(row) for row in rows]
 
 
 async def renew(connection: Connection, attempt: Attempt, token: UUID, lease: timedelta) -> bool:
@@ -264,16 +263,17 @@ async def save(
     organization_id: UUID,
     rule: Rule,
     *,
+    on: bool,
     next_run_at: datetime | None,
-    consented_at: datetime,
-    consented_by: str,
+    consented_at: datetime | None,
+    consented_by: str | None,
 ) -> RechargeState:
     """Save a rule; return the state that auto-recharge is in then."""
     return RechargeState(
         await connection.fetchval(
             QUERIES.save, organization_id, rule.threshold, rule.amount, rule.target, rule.schedule,
             rule.schedule_day, rule.schedule_amount, next_run_at, rule.monthly_cap,
-            rule.monthly_count_cap, rule.pause_seconds_min, consented_at, consented_by,
+            rule.monthly_count_cap, rule.pause_seconds_min, consented_at, consented_by, on,
         )
     )  # fmt: skip
 
@@ -320,10 +320,75 @@ async def waiting(connection: Connection, organization_id: UUID) -> asyncpg.Reco
 
 
 async def attempts(
-    connection: Connection, organization_id: UUID, *, rows_max: int
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    rows_max: int,
+    after: tuple[datetime, UUID] | None = None,
 ) -> list[asyncpg.Record]:
-    """Read an organization's attempts, newest first."""
-    return await connection.fetch(QUERIES.attempts, organization_id, rows_max)
+    """Read a page of an organization's attempts, newest first, after one of them."""
+    moment, attempt_id = after or (None, None)
+    return await connection.fetch(QUERIES.attempts, organization_id, rows_max, moment, attempt_id)
+
+
+async def waiting_attempts(
+    connection: Connection, organization_id: UUID, now: datetime
+) -> list[asyncpg.Record]:
+    """Read the attempts that wait for their customer, and can still be paid."""
+    return await connection.fetch(QUERIES.waiting_attempts, organization_id, now)
+
+
+async def find_attempt(
+    connection: Connection, organization_id: UUID, attempt_id: UUID
+) -> asyncpg.Record | None:
+    """Read an attempt."""
+    return await connection.fetchrow(QUERIES.find_attempt, organization_id, attempt_id)
+
+
+async def begin_top_up(
+    connection: Connection,
+    organization_id: UUID,
+    attempt_id: UUID,
+    price: Go,
+    *,
+    currency: str,
+    now: datetime,
+    token: UUID,
+    lease: timedelta,
+) -> asyncpg.Record | None:
+    """Write down a charge that its customer asks for; None: no card, or another attempt lives."""
+    return await connection.fetchrow(
+        QUERIES.begin_top_up, organization_id, attempt_id, price.credits, price.amount_minor,
+        currency, now, token, lease,
+    )  # fmt: skip
+
+
+async def has_method(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether there is a payment method that could be charged."""
+    found: bool = await connection.fetchval(QUERIES.has_method, organization_id)
+    return found
+
+
+async def billing(connection: Connection, organization_id: UUID) -> asyncpg.Record:
+    """Read what billing settings show beside the balance."""
+    row = await connection.fetchrow(QUERIES.billing, organization_id)
+    assert row is not None  # noqa: S101 - an organization is never deleted
+    return row
+
+
+async def lock(connection: Connection, organization_id: UUID) -> None:
+    """Keep other changes of an organization's settings waiting until this transaction ends."""
+    await connection.execute(QUERIES.lock, organization_id)
+
+
+async def limit_overdraft(connection: Connection, organization_id: UUID, limit: Decimal) -> None:
+    """Say how far an organization may go below zero."""
+    await connection.execute(QUERIES.limit_overdraft, organization_id, limit)
+
+
+async def dismiss_reminder(connection: Connection, organization_id: UUID, now: datetime) -> bool:
+    """Remember that nobody wants the reminder; False: there is no auto-recharge."""
+    return await connection.fetchrow(QUERIES.dismiss_reminder, organization_id, now) is not None
 
 
 async def renew_link(
@@ -344,6 +409,17 @@ async def _fenced(
 ) -> bool:
     row = await connection.fetchrow(query, attempt.organization_id, attempt.id, token, *values)
     return row is not None
+
+
+def attempt(row: asyncpg.Record) -> Attempt:
+    """Read the row of an attempt."""
+    found = {name: row[name] for name in _ATTEMPT_FIELDS}
+    return Attempt(
+        **{**found, "state": AttemptState(row["state"]), "trigger": Trigger(row["trigger"])}
+    )
+
+
+_ATTEMPT_FIELDS = tuple(field.name for field in dataclasses.fields(Attempt))
 
 
 def _auto_recharge(row: asyncpg.Record) -> AutoRecharge:

@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shared.money import minor_unit_exponent
+from shared.payments import prices
 from shared.recharge import rules
 from shared.recharge.model import (
     AttemptState,
@@ -85,22 +86,22 @@ def decide(
 @settings(max_examples=300)
 @given(
     threshold_rules(),
-    st.decimals(min_value=-1_000_000, max_value=500_000, places=4),
+    st.decimals(min_value="0.0001", max_value=1_500_000, places=4),
     st.sampled_from(CURRENCIES),
     st.sampled_from(RATES),
 )
 def test_one_charge_ends_above_the_threshold_or_is_the_most_that_stripe_takes(
-    rule: Rule, balance: Decimal, currency: str, rate: Decimal
+    rule: Rule, below: Decimal, currency: str, rate: Decimal
 ) -> None:
     assume(rules.refusal(rule, currency, rate) is None)
     assert rule.threshold is not None
-    assume(balance < rule.threshold)
+    balance = rule.threshold - below
     decision = decide(replace(rule, monthly_cap=None), balance, currency=currency, rate=rate)
     assert isinstance(decision, rules.Go)
     ends_above = balance + decision.credits > rule.threshold
-    assert ends_above or decision.amount_minor == rules.MINOR_MAX
-    least = rules.MINOR_MIN.get(currency, rules.MINOR_MIN_DEFAULT)
-    assert least <= decision.amount_minor <= rules.MINOR_MAX
+    assert ends_above or decision.amount_minor == prices.MINOR_MAX
+    least = prices.MINOR_MIN.get(currency, prices.MINOR_MIN_DEFAULT)
+    assert least <= decision.amount_minor <= prices.MINOR_MAX
 
 
 @settings(max_examples=300)
@@ -123,11 +124,11 @@ def test_a_rule_that_is_saved_charges_as_soon_as_its_threshold_is_crossed(
         assert isinstance(decision, rules.Go)
 
 
-@pytest.mark.parametrize("currency", sorted(rules.MINOR_MIN))
+@pytest.mark.parametrize("currency", sorted(prices.MINOR_MIN))
 def test_stripe_s_least_and_most_are_told_when_a_rule_is_saved(currency: str) -> None:
     exponent = minor_unit_exponent(currency)
     least, most = (
-        Decimal(minor).scaleb(-exponent) for minor in (rules.MINOR_MIN[currency], rules.MINOR_MAX)
+        Decimal(minor).scaleb(-exponent) for minor in (prices.MINOR_MIN[currency], prices.MINOR_MAX)
     )
     step = Decimal(1).scaleb(-exponent)
     for amount, refused in ((least, False), (least - step, True), (most, False), (most + step, 1)):

@@ -1,0 +1,29 @@
+"""What the customer's app is told of a purchase. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import uuid5
+
+from shared.ids import transaction_public_id
+from shared.ledger.model import PostingResult
+from shared.notifications.model import Message, MessageType
+
+
+def purchase_completed(posted: PostingResult, paid: Mapping[str, Any], now: datetime) -> Message:
+    """Return the message of a purchase that was credited; its id is made from the row's."""
+    assert posted.id is not None  # noqa: S101 - posted
+    return Message(
+        organization_id=posted.organization_id,
+        type=MessageType.PURCHASE_COMPLETED,
+        data={
+            "transactionId": transaction_public_id(posted.id),
+            "credits": posted.amount,
+            "balanceAfter": posted.balance_after,
+            **paid,
+        },
+        id=uuid5(posted.id, MessageType.PURCHASE_COMPLETED),
+        at=now,
+    )

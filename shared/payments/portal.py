@@ -1,0 +1,32 @@
+"""Stripe's Billing Portal: cards, invoices and subscriptions in the customer's own hands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import stripe
+
+from shared.organizations.model import Organization
+from shared.payments.asking import ask
+from shared.payments.checkout import Page
+from shared.payments.customers import ensure_customer
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+
+async def open_portal(
+    pool: Pool, client: stripe.StripeClient, organization: Organization, *, return_url: str
+) -> Page:
+    """Open a session of the portal, which lasts some minutes. Raises StripeFailedError.
+
+    Source: https://docs.stripe.com/api/customer_portal/sessions/create
+    """
+    customer_id = await ensure_customer(pool, client, organization)
+    session = await ask(
+        "billing_portal.sessions.create",
+        client.v1.billing_portal.sessions.create_async(
+            {"customer": customer_id, "return_url": return_url}
+        ),
+    )
+    return Page(session.id, session.url)

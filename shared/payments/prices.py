@@ -1,0 +1,69 @@
+"""What credits cost at Stripe, and what Stripe takes at once. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from shared.errors import FieldError, ValidationError
+from shared.money import minor_unit_exponent, plain
+
+# The least that Stripe charges, in minor units.
+# Source: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
+MINOR_MIN = {
+    "usd": 50, "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1500,
+    "dkk": 250, "eur": 50, "gbp": 30, "hkd": 400, "huf": 17500, "inr": 50, "jpy": 50, "mxn": 1000,
+    "myr": 200, "nok": 300, "nzd": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1000,
+}  # fmt: skip
+MINOR_MIN_DEFAULT = 50
+MINOR_MAX = 99_999_999
+
+
+def minor_min(currency: str) -> int:
+    """Return the least that Stripe charges in this currency."""
+    return MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)
+
+
+def exact_minor(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> Decimal:
+    """Return what credits cost in the currency's smallest unit, which may be a part of one."""
+    return credits_ / credits_per_unit * Decimal(10) ** minor_unit_exponent(currency)
+
+
+def charge_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
+    """Say why Stripe could not charge for exactly these credits at once; None where it can."""
+    if credits_ <= 0:
+        return "must be positive"
+    minor = exact_minor(credits_, currency, credits_per_unit)
+    if minor != minor.to_integral_value():
+        return f"is not a whole number of the smallest unit of {currency}"
+    if minor > MINOR_MAX:
+        return "is above the most that Stripe charges at once"
+    return least_refusal(credits_, currency, credits_per_unit)
+
+
+def least_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
+    """Say that Stripe takes no charge as small as this; None where it does."""
+    below = exact_minor(credits_, currency, credits_per_unit) < minor_min(currency)
+    return f"charges less than Stripe takes in {currency}" if below else None
+
+
+def purchase_price(
+    credits_: Decimal,
+    currency: str,
+    credits_per_unit: Decimal,
+    *,
+    units_min: Decimal,
+    units_max: Decimal,
+) -> int:
+    """Return what a purchase costs in minor units: the server's price, never the buyer's.
+
+    `units_min` and `units_max` are the operator's limits in whole units of the currency. Raises
+    ValidationError where the amount is outside of them, or outside of Stripe's own.
+    """
+    error = charge_refusal(credits_, currency, credits_per_unit)
+    units = credits_ / credits_per_unit
+    if error is None and not units_min <= units <= units_max:
+        error = f"must cost from {plain(units_min)} to {plain(units_max)} {currency.upper()}"
+    if error is not None:
+        where: FieldError = {"loc": ["body", "amount"], "msg": error, "type": "value_error"}
+        raise ValidationError(f"amount: {error}", errors=[where])
+    return int(exact_minor(credits_, currency, credits_per_unit))
