@@ -11,9 +11,10 @@ from api import fields
 LENGTH_MAX = 200
 SEQ_DIGITS_MAX = 19
 SEQ_BEYOND = 2**63 - 1  # above every row number
+WRONG = "is not a cursor of this list"
 
 
-def encode(kind: str, position: UUID | int) -> str:
+def encode(kind: str, position: UUID | int | str) -> str:
     """Return an opaque cursor of one kind of list."""
     return base64.urlsafe_b64encode(f"1:{kind}:{position}".encode()).decode().rstrip("=")
 
@@ -28,7 +29,7 @@ def decode(kind: str, cursor: str) -> str:
         if (version, found) != ("1", kind):
             raise ValueError  # noqa: TRY301
     except (ValueError, binascii.Error, UnicodeError):
-        raise fields.refused(("query", "cursor"), "is not a cursor of this list") from None
+        raise fields.refused(("query", "cursor"), WRONG) from None
     return position
 
 
@@ -39,7 +40,7 @@ def decode_id(kind: str, cursor: str | None) -> UUID | None:
     try:
         return UUID(decode(kind, cursor))
     except ValueError:
-        raise fields.refused(("query", "cursor"), "is not a cursor of this list") from None
+        raise fields.refused(("query", "cursor"), WRONG) from None
 
 
 def decode_seq(kind: str, cursor: str | None) -> int:
@@ -48,5 +49,5 @@ def decode_seq(kind: str, cursor: str | None) -> int:
         return SEQ_BEYOND
     position = decode(kind, cursor)
     if not (position.isascii() and position.isdigit() and len(position) < SEQ_DIGITS_MAX):
-        raise fields.refused(("query", "cursor"), "is not a cursor of this list")
+        raise fields.refused(("query", "cursor"), WRONG)
     return int(position)

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from shared.errors import ValidationError
+from shared.ledger.rules import AMOUNT_MAX, TEXT_LENGTH_MAX
 from shared.money import json_number
 
 _NUMBER = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
@@ -32,7 +33,23 @@ def null() -> msgspec.Raw:
     return NULL
 
 
-DECIMILLICENTS = Decimal("1e-7")
+_INTEGER = re.compile(rb"-?[0-9]{1,40}")
+# What some clients count in: 10,000,000 of them are a credit.
+DECIMILLICENT = Decimal("1e-7")
+
+# Integers may be above 2^64, which most JSON readers of numbers take and msgspec's do not.
+Decimillicents = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(extra_json_schema={"type": "integer"}, description="1e-7 credits."),
+]
+DecimillicentsOrNull = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(extra_json_schema={"type": ["integer", "null"]}, description="1e-7 credits."),
+]
+
+
+# What a person writes. PostgreSQL takes no text with NUL.
+Text = Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH_MAX, pattern=r"^[^\x00]*$")]
 
 
 class Request(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -66,14 +83,30 @@ def shown_or_null(value: Decimal | None) -> msgspec.Raw:
     return NULL if value is None else json_number(value)
 
 
-def to_decimillicents(value: Decimal) -> int:
-    """Return credits in units of 1e-7, toward zero: what is smaller cannot be shown there."""
-    return int(value / DECIMILLICENTS)
+def decimillicents(value: Decimal) -> msgspec.Raw:
+    """Write credits in units of 1e-7, toward zero: what is smaller cannot be shown there."""
+    return msgspec.Raw(str(int(value / DECIMILLICENT)).encode())
 
 
-def from_decimillicents(value: int) -> Decimal:
-    """Return the credits of so many units of 1e-7."""
-    return value * DECIMILLICENTS
+def decimillicents_or_null(value: Decimal | None) -> msgspec.Raw:
+    """Write credits in units of 1e-7, or null."""
+    return NULL if value is None else decimillicents(value)
+
+
+def credits_of(raw: msgspec.Raw, *location: str | int) -> Decimal:
+    """Read units of 1e-7 as credits; raise ValidationError, which names where it stands."""
+    text = bytes(raw).strip()
+    if not _INTEGER.fullmatch(text):
+        raise refused(location, "an integer is expected, in units of 1e-7 credits")
+    value = int(text) * DECIMILLICENT
+    if abs(value) > AMOUNT_MAX:
+        raise refused(location, f"must be at most {AMOUNT_MAX / DECIMILLICENT:f}")
+    return value
+
+
+def credits_of_or_none(raw: msgspec.Raw, *location: str | int) -> Decimal | None:
+    """Read units of 1e-7 as credits, or null."""
+    return None if bytes(raw).strip() == b"null" else credits_of(raw, *location)
 
 
 def refused(location: tuple[str | int, ...], message: str) -> ValidationError:

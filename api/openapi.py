@@ -45,13 +45,21 @@ class FieldErrorShown(msgspec.Struct):
     type: str
 
 
-class ErrorShown(msgspec.Struct, omit_defaults=True):
-    """The one error envelope. `errors` names rejected fields."""
+class NextAction(msgspec.Struct):
+    """What a customer can do about a payment that did not go through, and where."""
+
+    type: str
+    url: str | None
+
+
+class ErrorShown(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """The one error envelope. `errors` names rejected fields; `nextAction` is of a 402."""
 
     code: int
     type: str
     detail: str
     errors: list[FieldErrorShown] = []
+    next_action: NextAction | msgspec.UnsetType = msgspec.UNSET
 
 
 def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def _parameters(operation: Operation, components: dict[str, Any]) -> Iterable[di
                 "name": name,
                 "in": "query",
                 "required": name in schema.get("required", ()),
-                "schema": kind,
+                "schema": _without_null(kind),
             }
     yield {
         "name": VERSION_HEADER,
@@ -148,6 +156,13 @@ def _parameters(operation: Operation, components: dict[str, Any]) -> Iterable[di
             "schema": {"type": "string", "minLength": 1, "maxLength": 200},
             "description": "The same key and request get the first answer again.",
         }
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a query parameter: one that is absent has no value, not a null."""
+    given = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    (kind,) = given if len(given) == 1 else (schema,)
+    return {name: value for name, value in kind.items() if (name, value) != ("default", None)}
 
 
 def _refusals(operation: Operation, known: dict[str, Any]) -> dict[str, Any]:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from api.operation import Operation
 from api.operations import (
+    auto_recharge,
+    balances,
+    billing,
     credit_transactions,
     explain,
     grants,
     holds,
+    org_transactions,
     organizations,
+    purchases,
+    transaction_list,
     webhook_endpoints,
 )
 
 OPERATIONS: tuple[Operation, ...] = (
     *credit_transactions.OPERATIONS,
+    *org_transactions.OPERATIONS,
+    *transaction_list.OPERATIONS,
+    *billing.OPERATIONS,
+    *balances.OPERATIONS,
+    *purchases.OPERATIONS,
+    *auto_recharge.OPERATIONS,
     *explain.OPERATIONS,
     *holds.OPERATIONS,
     *grants.OPERATIONS,

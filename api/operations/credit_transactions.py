@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from api import fields, parsing, refusals
+from api import fields, metadata, parsing, refusals
 from api.fields import Number, NumberOrNull, Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
 from api.posting_keys import posting_key
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 BATCH_TRANSACTIONS_MAX = 1_000
 # Fields of this surface alone are kept among the metadata, under names that no caller can take.
-_OWN = "prepaid:"
-_USER, _MODEL_COSTS = f"{_OWN}user", f"{_OWN}modelCosts"
+_USER, _MODEL_COSTS = f"{metadata.OWN}user", f"{metadata.OWN}modelCosts"
 
 
 class OnInsufficient(enum.StrEnum):
@@ -255,8 +254,8 @@ def _posting(
 
 def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[str, Any] | None:
     given = asked.metadata or {}
-    if any(name.startswith(_OWN) for name in given):
-        raise fields.refused((*where, "metadata"), f"no name may begin with {_OWN}")
+    if any(name.startswith(metadata.OWN) for name in given):
+        raise fields.refused((*where, "metadata"), f"no name may begin with {metadata.OWN}")
     kept = {_USER: asked.user, _MODEL_COSTS: asked.model_costs}
     return (given | {k: v for k, v in kept.items() if v is not None}) or None
 
@@ -315,7 +314,7 @@ def _shown_row(row: asyncpg.Record, organization: Organization) -> TransactionSh
 
 
 def _shown(row: dict[str, Any], organization: Organization) -> TransactionShown:
-    metadata: dict[str, Any] = row["metadata"] or {}
+    kept: dict[str, Any] = row["metadata"] or {}
     return TransactionShown(
         id=transaction_public_id(row["id"]),
         uuid=row["id"],
@@ -330,9 +329,9 @@ def _shown(row: dict[str, Any], organization: Organization) -> TransactionShown:
         category=row["category"],
         quantity=fields.shown_or_null(row["quantity"]),
         user_id=row["user_id"],
-        user=metadata.get(_USER),
-        model_costs=metadata.get(_MODEL_COSTS, []),
-        metadata={name: value for name, value in metadata.items() if not name.startswith(_OWN)},
+        user=kept.get(_USER),
+        model_costs=kept.get(_MODEL_COSTS, []),
+        metadata=metadata.public(kept),
         created_on=row["created_at"],
         updated_on=row["created_at"],
         effective_on=row["effective_at"],

@@ -33,12 +33,17 @@ def json_response(body: Any, status: int = HTTPStatus.OK) -> web.Response:
     return web.Response(body=encode(body), status=status, content_type="application/json")
 
 
-def error_response(error: PrepaidError) -> web.Response:
+def envelope(error: PrepaidError) -> dict[str, Any]:
     """Return `{"code", "type", "detail"}`, `errors` for rejected fields, and what else helps."""
     body: dict[str, Any] = {"code": error.status, "type": error.type, "detail": error.detail}
     if error.errors:
         body["errors"] = error.errors
-    response = json_response({**body, **error.more}, error.status)
+    return {**body, **error.more}
+
+
+def error_response(error: PrepaidError) -> web.Response:
+    """Return the envelope of an error, with its status."""
+    response = json_response(envelope(error), error.status)
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response

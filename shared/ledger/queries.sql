@@ -30,10 +30,11 @@ SELECT
     (r.hold).*
 FROM ledger_release($1, $2) AS r;
 
--- name: balance
--- What an organization owns, what of it is on hold, and how far it may go below zero. What is due by
--- now counts as expired, whether or not a posting has come by to say so.
+-- name: balances
+-- What organizations own, what of it is on hold, and how far they may go below zero. What is due by now
+-- counts as expired, whether or not a posting has come by to say so.
 SELECT
+    a.organization_id,
     a.balance - due.expired AS balance,
     a.held - due.released AS held,
     a.overdraft_limit,
@@ -66,7 +67,7 @@ CROSS JOIN LATERAL (
             ELSE 0
         END AS released
 ) AS due
-WHERE a.organization_id = $1;
+WHERE a.organization_id = any($1::uuid []);
 
 -- name: balance_at
 -- What an organization owned at a moment.
@@ -93,6 +94,119 @@ FROM credit_transactions
 WHERE organization_id = $1 AND seq < $2
 ORDER BY seq DESC
 LIMIT $3;
+
+-- name: recent_of_types
+-- The newest rows of these types, none of which is usage: read from an index of their own.
+SELECT *
+FROM credit_transactions
+WHERE
+    organization_id = $1
+    AND type NOT IN ('usage', 'hold_capture')
+    AND type = any($2::text [])
+ORDER BY seq DESC
+LIMIT $3;
+
+-- name: recent_usage
+-- The newest rows of usage in these categories, or ($3) in none of those that are told apart ($4).
+SELECT *
+FROM credit_transactions
+WHERE
+    organization_id = $1
+    AND type IN ('usage', 'hold_capture')
+    AND (category = any($2::text []) OR ($3 AND (category = any($4::text [])) IS NOT TRUE))
+ORDER BY seq DESC
+LIMIT $5;
+
+-- name: count_listed
+-- How many rows an organization has, or ($1 is NULL) all of them: their numbers have no gaps.
+SELECT coalesce(sum(last_seq), 0)::bigint
+FROM accounts
+WHERE $1::uuid IS NULL OR organization_id = $1;
+
+-- name: find_listed
+-- A row by its id, in any organization, with the expiry of the grant that it made.
+SELECT
+    t.*,
+    o.number,
+    g.expires_at
+FROM credit_transactions AS t
+INNER JOIN organizations AS o ON t.organization_id = o.id
+LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+WHERE t.id = $1;
+
+-- name: list_of
+-- An organization's rows from one number down to another.
+SELECT
+    t.*,
+    o.number,
+    g.expires_at
+FROM credit_transactions AS t
+INNER JOIN organizations AS o ON t.organization_id = o.id
+LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+WHERE t.organization_id = $1 AND t.seq <= $2 AND t.seq > $3
+ORDER BY t.seq DESC;
+
+-- name: list_all
+-- A page of all organizations' rows, newest first: ids begin with the time. What is skipped is skipped in
+-- the index.
+WITH page AS (
+    SELECT id
+    FROM credit_transactions
+    ORDER BY id DESC
+    LIMIT $2 OFFSET $1
+)
+
+SELECT
+    t.*,
+    o.number,
+    g.expires_at
+FROM page AS p
+INNER JOIN credit_transactions AS t ON p.id = t.id
+INNER JOIN organizations AS o ON t.organization_id = o.id
+LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+ORDER BY t.id DESC;
+
+-- name: count_filtered
+-- How many rows of an organization, or ($1 is NULL) of all, pass filters, which replace TRUE.
+SELECT count(*)
+FROM (
+    SELECT *
+    FROM credit_transactions
+    WHERE $1::uuid IS NULL OR organization_id = $1
+) AS t
+INNER JOIN organizations AS o ON t.organization_id = o.id
+LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+WHERE TRUE;
+
+-- name: list_filtered
+-- A page of all organizations' rows that pass filters, which replace TRUE.
+SELECT
+    t.*,
+    o.number,
+    g.expires_at
+FROM credit_transactions AS t
+INNER JOIN organizations AS o ON t.organization_id = o.id AND $1::uuid IS NULL
+LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+WHERE TRUE
+ORDER BY t.id DESC
+LIMIT $3 OFFSET $2;
+
+-- name: list_filtered_of
+-- A page of an organization's rows that pass filters, which replace TRUE.
+SELECT
+    t.*,
+    o.number,
+    g.expires_at
+FROM (
+    SELECT *
+    FROM credit_transactions
+    WHERE organization_id = $1
+) AS t
+INNER JOIN organizations AS o ON t.organization_id = o.id
+LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+WHERE TRUE
+ORDER BY t.seq DESC
+LIMIT $3 OFFSET $2;
 
 -- name: usage_total
 -- What was used in a category, hour by hour, from one moment until another.

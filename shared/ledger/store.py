@@ -87,8 +87,21 @@ async def release(connection: Connection, organization_id: UUID, hold_id: UUID) 
 
 async def balance(connection: Connection, organization_id: UUID) -> Balance | None:
     """Return what an organization owns as of now; None where there is no such organization."""
-    row = await connection.fetchrow(QUERIES.balance, organization_id)
-    return Balance(**row) if row else None
+    return (await balances(connection, [organization_id])).get(organization_id)
+
+
+async def balances(connection: Connection, organization_ids: Sequence[UUID]) -> dict[UUID, Balance]:
+    """Return what organizations own as of now; one that does not exist is left out."""
+    rows = await connection.fetch(QUERIES.balances, organization_ids)
+    return {
+        row["organization_id"]: Balance(
+            balance=row["balance"],
+            held=row["held"],
+            overdraft_limit=row["overdraft_limit"],
+            last_seq=row["last_seq"],
+        )
+        for row in rows
+    }
 
 
 async def balance_at(connection: Connection, organization_id: UUID, moment: datetime) -> Decimal:
@@ -109,6 +122,28 @@ async def history(
 ) -> list[asyncpg.Record]:
     """Return a page of rows, newest first, with a seq below the given one."""
     return await connection.fetch(QUERIES.history, organization_id, before, limit)
+
+
+async def recent_of_types(
+    connection: Connection, organization_id: UUID, types: Sequence[str], *, limit: int
+) -> list[asyncpg.Record]:
+    """Return the newest rows of types that are no usage, newest first."""
+    return await connection.fetch(QUERIES.recent_of_types, organization_id, types, limit)
+
+
+async def recent_usage(
+    connection: Connection,
+    organization_id: UUID,
+    categories: Sequence[str],
+    *,
+    others_than: Sequence[str] | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Return the newest usage in these categories, and in all others than some, newest first."""
+    return await connection.fetch(
+        QUERIES.recent_usage, organization_id, categories, others_than is not None,
+        others_than or [], limit,
+    )  # fmt: skip
 
 
 async def grants(

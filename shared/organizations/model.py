@@ -9,9 +9,13 @@ import msgspec
 
 
 class Organization(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer. `currency` is ISO 4217 in lower case; its payments must be in it."""
+    """A customer. `currency` is ISO 4217 in lower case; its payments must be in it.
+
+    `number` counts organizations, for clients that know them by one.
+    """
 
     id: UUID
+    number: int
     slug: str
     name: str
     currency: str

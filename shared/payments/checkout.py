@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import stripe
+import structlog
 
+from shared.errors import StripeFailedError
 from shared.organizations.model import Organization
 from shared.payments import store
 from shared.payments.asking import ask
 from shared.payments.customers import ensure_customer
-from shared.payments.objects import ORGANIZATION_METADATA, PURCHASE_METADATA
+from shared.payments.objects import (
+    ORGANIZATION_METADATA,
+    PURCHASE_METADATA,
+    PaymentIntent,
+    from_answer,
+)
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
+
+log = structlog.get_logger()
+
+TEST_CARD = "pm_card_visa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +110,7 @@ async def _open(
 
 
 def _payment(organization: Organization, purchase_id: UUID, amount_minor: int) -> dict[str, Any]:
-    metadata = {
-        ORGANIZATION_METADATA: str(organization.id),
-        PURCHASE_METADATA: str(purchase_id),
-    }
+    metadata = _metadata(organization, purchase_id)
     buyer: dict[str, Any] = (
         {"customer": organization.stripe_customer_id}
         if organization.stripe_customer_id
@@ -127,3 +135,57 @@ def _payment(organization: Organization, purchase_id: UUID, amount_minor: int) -
         "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
         **buyer,
     }
+
+
+def _metadata(organization: Organization, purchase_id: UUID) -> dict[str, str]:
+    return {
+        ORGANIZATION_METADATA: str(organization.id),
+        PURCHASE_METADATA: str(purchase_id),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPurchase:
+    """A purchase that waits to be paid. The amount is in minor units."""
+
+    purchase_id: UUID
+    session_id: str | None
+    amount_minor: int
+    currency: str
+
+
+async def pay_with_test_card(
+    pool: Pool, client: stripe.StripeClient, organization: Organization, payment: OpenPurchase
+) -> PaymentIntent:
+    """Pay a purchase in Stripe's test mode, as its checkout page would have; close the page.
+
+    Asked again, it is the same payment. Raises StripeFailedError.
+    Source: https://docs.stripe.com/testing#cards
+    """
+    params: Any = {
+        "amount": payment.amount_minor,
+        "currency": payment.currency,
+        "customer": await ensure_customer(pool, client, organization),
+        "payment_method": TEST_CARD,
+        "allowed_payment_method_types": ["card"],
+        "setup_future_usage": "off_session",
+        "confirm": True,
+        "description": "Credits, paid with a test card",
+        "metadata": _metadata(organization, payment.purchase_id),
+    }
+    paid = await ask(
+        "payment_intents.create",
+        client.v1.payment_intents.create_async(
+            params, {"idempotency_key": f"complete-local:{payment.purchase_id}"}
+        ),
+    )
+    if payment.session_id is not None:
+        await _close(client, payment.session_id)
+    return from_answer(paid.to_dict(), PaymentIntent)
+
+
+async def _close(client: stripe.StripeClient, session_id: str) -> None:
+    try:
+        await ask("checkout.sessions.expire", client.v1.checkout.sessions.expire_async(session_id))
+    except StripeFailedError as error:  # it has ended already: paid or expired meanwhile
+        log.info("checkout.not_closed", session_id=session_id, detail=error.detail)

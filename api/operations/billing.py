@@ -1,0 +1,276 @@
+"""Surface C: an organization's billing settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from api import fields
+from api.fields import Decimillicents, DecimillicentsOrNull, Request, Shown
+from api.operation import Call, Operation, Reply, Retry
+from shared.access import service as audit
+from shared.access.model import Scope
+from shared.errors import PermissionDeniedError, ValidationError
+from shared.organizations import service as organizations
+from shared.recharge import service, store
+from shared.recharge.model import RechargeState, Rule, SuspensionReason
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+PATH = "/v1/organizations/{organizationId}/billing"
+CONSENT_LENGTH_MAX = 200
+SUBSCRIBED = frozenset({"active", "trialing", "past_due"})
+
+# What the settings call the parts of a rule.
+NAMES = {
+    "threshold": "autoRechargeThresholdDecimillicents",
+    "amount": "autoRechargeAmountDecimillicents",
+    "target": "autoRechargeTargetDecimillicents",
+    "monthly_cap": "autoRechargeMonthlyCapDecimillicents",
+    "monthly_count_cap": "autoRechargeMonthlyCountCap",
+}
+_OVERDRAFT = "overdraftLimitDecimillicents"
+
+
+class BillingShown(Shown):
+    """Billing settings. `creditsBalance` is everything owned, `reservedCredits` what is on hold."""
+
+    organization_id: UUID
+    billing_email: str | None
+    stripe_customer_id: str | None
+    stripe_subscription_id: str | None
+    stripe_payment_method_id: str | None
+    credits_balance_decimillicents: Decimillicents
+    reserved_credits_decimillicents: Decimillicents
+    overdraft_limit_decimillicents: Decimillicents
+    auto_recharge_enabled: bool
+    auto_recharge_state: RechargeState
+    auto_recharge_state_reason: SuspensionReason | None
+    auto_recharge_threshold_decimillicents: DecimillicentsOrNull
+    auto_recharge_amount_decimillicents: DecimillicentsOrNull
+    auto_recharge_target_decimillicents: DecimillicentsOrNull
+    auto_recharge_monthly_cap_decimillicents: DecimillicentsOrNull
+    auto_recharge_monthly_count_cap: int | None
+    is_subscribed: bool
+    subscription_status: str | None
+    subscription_plan: str | None
+    subscription_started_at: datetime | None
+    subscription_ends_at: datetime | None
+    subscription_current_period_end: datetime | None
+
+
+class BillingChange(Request):
+    """What is absent stays; null takes a value away.
+
+    An amount replaces a target, and a target an amount. `consentedBy`: who agreed to be charged
+    while away, for the audit log; by default the API key's name.
+    """
+
+    billing_email: str | UnsetType | None = UNSET
+    auto_recharge_enabled: bool | UnsetType = UNSET
+    auto_recharge_threshold_decimillicents: DecimillicentsOrNull | UnsetType = UNSET
+    auto_recharge_amount_decimillicents: DecimillicentsOrNull | UnsetType = UNSET
+    auto_recharge_target_decimillicents: DecimillicentsOrNull | UnsetType = UNSET
+    auto_recharge_monthly_cap_decimillicents: DecimillicentsOrNull | UnsetType = UNSET
+    auto_recharge_monthly_count_cap: (
+        Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | UnsetType | None
+    ) = UNSET
+    overdraft_limit_decimillicents: Decimillicents | UnsetType = UNSET
+    consented_by: (
+        Annotated[str, msgspec.Meta(min_length=1, max_length=CONSENT_LENGTH_MAX)] | None
+    ) = None
+
+
+async def retrieve(call: Call) -> Reply:
+    """Return an organization's billing settings."""
+    return Reply(await shown(call))
+
+
+async def change(call: Call) -> Reply:
+    """Change billing settings; every change is in the audit log.
+
+    `autoRechargeEnabled: true` is the consent to charge the card on file while the customer is
+    away, and needs a threshold with an amount or a target. The rule is checked against Stripe's
+    limits now. Only an admin key may change the overdraft limit.
+    """
+    body: BillingChange = call.body
+    limit = _overdraft(call, body)
+    async with call.api.pool.acquire() as connection, connection.transaction():
+        await store.lock(connection, call.owner.id)
+        if body.billing_email is not UNSET:
+            await _change_email(call, connection, body.billing_email)
+        await _change_rule(call, connection, body)
+        if limit is not None:
+            await store.limit_overdraft(connection, call.owner.id, limit)
+            await _record(call, connection, "billing.overdraft", {_OVERDRAFT: str(limit)})
+    call.api.organizations.forget(call.owner)
+    return Reply(await shown(call))
+
+
+async def shown(call: Call) -> BillingShown:
+    """Read the settings as they are now."""
+    balance = await call.api.balances.read(call.owner.id)
+    assert balance is not None  # noqa: S101 - every organization has an account
+    async with call.api.pool.acquire() as connection:
+        row = await store.billing(connection, call.owner.id)
+    state = RechargeState(row["state"])
+    return BillingShown(
+        organization_id=call.owner.id,
+        billing_email=row["email"],
+        stripe_customer_id=row["stripe_customer_id"],
+        stripe_subscription_id=row["subscription_id"],
+        stripe_payment_method_id=row["payment_method_id"],
+        credits_balance_decimillicents=fields.decimillicents(balance.balance),
+        reserved_credits_decimillicents=fields.decimillicents(balance.held),
+        overdraft_limit_decimillicents=fields.decimillicents(balance.overdraft_limit),
+        auto_recharge_enabled=state is not RechargeState.OFF,
+        auto_recharge_state=state,
+        auto_recharge_state_reason=SuspensionReason(row["reason"]) if row["reason"] else None,
+        auto_recharge_threshold_decimillicents=fields.decimillicents_or_null(row["threshold"]),
+        auto_recharge_amount_decimillicents=fields.decimillicents_or_null(row["amount"]),
+        auto_recharge_target_decimillicents=fields.decimillicents_or_null(row["target"]),
+        auto_recharge_monthly_cap_decimillicents=fields.decimillicents_or_null(row["monthly_cap"]),
+        auto_recharge_monthly_count_cap=row["monthly_count_cap"],
+        is_subscribed=row["subscription_status"] in SUBSCRIBED,
+        subscription_status=row["subscription_status"],
+        subscription_plan=row["subscription_plan"],
+        subscription_started_at=row["subscription_started_at"],
+        subscription_ends_at=row["subscription_ends_at"],
+        subscription_current_period_end=row["subscription_current_period_end"],
+    )
+
+
+def _overdraft(call: Call, body: BillingChange) -> Decimal | None:
+    if body.overdraft_limit_decimillicents is UNSET:
+        return None
+    if not call.caller.scope.covers(Scope.ADMIN):
+        raise PermissionDeniedError("Only an admin key may change the overdraft limit.")
+    limit = fields.credits_of(body.overdraft_limit_decimillicents, "body", _OVERDRAFT)
+    if limit < 0:
+        raise fields.refused(("body", _OVERDRAFT), "must not be negative")
+    return limit
+
+
+async def _change_email(call: Call, connection: Connection, email: str | None) -> None:
+    try:
+        await organizations.change(connection, call.owner, email=email, clear_email=email is None)
+    except ValidationError as error:
+        raise _renamed(error, {"email": "billingEmail"}) from None
+    await _record(call, connection, "billing.email", {"billingEmail": email})
+
+
+async def _change_rule(call: Call, connection: Connection, body: BillingChange) -> None:
+    """Save the rule as it is to be, or turn it off, in the order that keeps the log true."""
+    asked = _asked(body)
+    enabled = body.auto_recharge_enabled
+    if not asked and enabled is UNSET:
+        return
+    found = await store.settings(connection, organization_id=call.owner.id)
+    was_on = bool(found) and found[0].state is not RechargeState.OFF
+    on = was_on if enabled is UNSET else enabled
+    if asked or on:
+        rule = _changed(found[0].rule if found else Rule(), asked)
+        consent = (body.consented_by or call.caller.actor) if on else None
+        try:
+            await service.configure(
+                connection,
+                call.owner.id,
+                rule,
+                currency=call.owner.currency,
+                credits_per_unit=call.api.settings.credits_per_unit,
+                consented_by=consent,
+                actor=call.caller.actor,
+                now=call.now,
+            )
+        except ValidationError as error:
+            raise _renamed(error, NAMES) from None
+    if was_on and not on:
+        await service.turn_off(
+            connection, call.owner.id, actor=call.caller.actor, reason="billing settings"
+        )
+
+
+def _asked(body: BillingChange) -> dict[str, Any]:
+    """Return the parts of the rule that are to change, in credits."""
+    given = {
+        "threshold": body.auto_recharge_threshold_decimillicents,
+        "amount": body.auto_recharge_amount_decimillicents,
+        "target": body.auto_recharge_target_decimillicents,
+        "monthly_cap": body.auto_recharge_monthly_cap_decimillicents,
+    }
+    asked: dict[str, Any] = {
+        name: fields.credits_of_or_none(raw, "body", NAMES[name])
+        for name, raw in given.items()
+        if raw is not UNSET
+    }
+    if body.auto_recharge_monthly_count_cap is not UNSET:
+        asked["monthly_count_cap"] = body.auto_recharge_monthly_count_cap
+    return asked
+
+
+def _changed(rule: Rule, asked: dict[str, Any]) -> Rule:
+    for one, other in (("amount", "target"), ("target", "amount")):
+        if asked.get(one) is not None and other not in asked:
+            asked = asked | {other: None}
+    if "threshold" in asked and asked["threshold"] is None:
+        asked = {"amount": None, "target": None} | asked
+    return replace(rule, **asked)
+
+
+def _renamed(error: ValidationError, names: dict[str, str]) -> ValidationError:
+    """Return the same refusal with this surface's names of the fields."""
+    found = error.errors or []
+    for field in found:
+        field["loc"] = [names.get(str(part), part) for part in field["loc"]]
+    told = "; ".join(f"{field['loc'][-1]}: {field['msg']}" for field in found)
+    return ValidationError(told or error.detail, errors=found)
+
+
+async def _record(call: Call, connection: Connection, action: str, details: dict[str, Any]) -> None:
+    await audit.record(
+        connection,
+        actor=call.caller.actor,
+        action=action,
+        subject=str(call.owner.id),
+        organization_id=call.owner.id,
+        details=details,
+    )
+
+
+_TAG = "Billing settings (C)"
+OPERATIONS = (
+    Operation(
+        name="getBilling",
+        tag=_TAG,
+        method="GET",
+        path=PATH,
+        handle=retrieve,
+        answer=BillingShown,
+        scope=Scope.READ,
+    ),
+    Operation(
+        name="changeBilling",
+        tag=_TAG,
+        method="PATCH",
+        path=PATH,
+        handle=change,
+        body=BillingChange,
+        answer=BillingShown,
+        scope=Scope.WRITE,
+        retry=Retry.STORED,
+        refusals=(ValidationError, PermissionDeniedError),
+        example={
+            "autoRechargeEnabled": True,
+            "autoRechargeThresholdDecimillicents": 100_000_000,
+            "autoRechargeAmountDecimillicents": 250_000_000,
+            "autoRechargeMonthlyCapDecimillicents": 5_000_000_000,
+        },
+    ),
+)

@@ -1,0 +1,76 @@
+"""Paying an open checkout without a browser: for development, on a test key alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import structlog
+
+from shared.errors import EventError, NotFoundError, StripeFailedError
+from shared.events import effects, rules
+from shared.events.model import PaymentCaptured, Terms
+from shared.ledger.model import PostingResult
+from shared.organizations.model import Organization
+from shared.payments import store
+from shared.payments.checkout import OpenPurchase, pay_with_test_card
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+    from shared.payments.client import Stripe
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The purchase that was paid, with which payment, and what that posted."""
+
+    purchase_id: UUID
+    checkout_session_id: str | None
+    payment_intent_id: str
+    result: PostingResult
+
+
+async def complete_purchase(
+    pool: Pool,
+    client: Stripe,
+    organization: Organization,
+    *,
+    session_id: str | None,
+    terms: Terms,
+) -> Completed:
+    """Pay an organization's open checkout with Stripe's test card, and credit it.
+
+    It is the same credit that the payment's webhook posts, under the same key: whichever is first.
+    The session is closed, so that nobody pays it again. Raises NotFoundError where no checkout is
+    open, StripeFailedError. The caller has made sure that the key is a test key.
+    """
+    async with pool.acquire() as connection:
+        purchase = await store.open_purchase_of(connection, organization.id, session_id)
+    if purchase is None:
+        raise NotFoundError("There is no open checkout of this organization.")
+    paid = await pay_with_test_card(
+        pool,
+        client,
+        organization,
+        OpenPurchase(
+            purchase["id"],
+            purchase["checkout_session_id"],
+            purchase["amount_minor"],
+            purchase["currency"],
+        ),
+    )
+    payment = rules.captured(paid)
+    async with pool.acquire() as connection, connection.transaction():
+        credited = (await effects.credit(connection, [payment], [], terms))[payment]
+    if isinstance(credited, EventError):
+        raise StripeFailedError(credited.detail)
+    return _completed(purchase, payment, credited)
+
+
+def _completed(purchase: Any, payment: PaymentCaptured, result: PostingResult) -> Completed:
+    return Completed(
+        purchase["id"], purchase["checkout_session_id"], payment.payment_intent_id, result
+    )

@@ -1,0 +1,129 @@
+"""Filters of a list of transactions, as conditions with parameters: nothing asked is ever SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+Value = UUID | Decimal | datetime | str | bool
+
+
+class Operator(StrEnum):
+    """How a field is compared. The names are those that clients send; equality is the empty one."""
+
+    EQUAL = ""
+    IEXACT = "iexact"
+    LT = "lt"
+    LTE = "lte"
+    GT = "gt"
+    GTE = "gte"
+    CONTAINS = "contains"
+    ICONTAINS = "icontains"
+    STARTSWITH = "startswith"
+    ENDSWITH = "endswith"
+    IN = "in"
+    ISNULL = "isnull"
+    NOT = "not"
+
+
+class Kind(StrEnum):
+    """What a field holds: the PostgreSQL type that it is compared as."""
+
+    ID = "uuid"
+    NUMBER = "numeric"
+    MOMENT = "timestamptz"
+    TEXT = "text"
+
+
+_ANY = frozenset({Operator.EQUAL, Operator.IN, Operator.NOT})
+_ORDER = frozenset({Operator.LT, Operator.LTE, Operator.GT, Operator.GTE})
+_WORDS = frozenset({
+    Operator.IEXACT,
+    Operator.CONTAINS,
+    Operator.ICONTAINS,
+    Operator.STARTSWITH,
+    Operator.ENDSWITH,
+})  # fmt: skip
+OPERATORS = {
+    Kind.ID: _ANY | {Operator.ISNULL},
+    Kind.NUMBER: _ANY | _ORDER | {Operator.ISNULL},
+    Kind.MOMENT: _ANY | _ORDER | {Operator.ISNULL},
+    Kind.TEXT: _ANY | _WORDS | {Operator.ISNULL},
+}
+
+# Field words of a list, where they stand in its statements (t, o and g), and what they hold.
+COLUMNS = {
+    "id": ("t.id", Kind.ID),
+    "organization_number": ("o.number", Kind.NUMBER),
+    "organization_id": ("t.organization_id", Kind.ID),
+    "amount": ("t.amount", Kind.NUMBER),
+    "type": ("t.type", Kind.TEXT),
+    "created_at": ("t.created_at", Kind.MOMENT),
+    "expires_at": ("g.expires_at", Kind.MOMENT),
+    "description": ("t.description", Kind.TEXT),
+    "payment_intent_id": ("t.payment_intent_id", Kind.TEXT),
+}
+
+_FORMS = {
+    Operator.EQUAL: "{field} = any({value}::{kind} [])",
+    Operator.IN: "{field} = any({value}::{kind} [])",
+    Operator.NOT: "({field} = any({value}::{kind} [])) IS NOT TRUE",
+    Operator.LT: "{field} < {value}::{kind}",
+    Operator.LTE: "{field} <= {value}::{kind}",
+    Operator.GT: "{field} > {value}::{kind}",
+    Operator.GTE: "{field} >= {value}::{kind}",
+    Operator.ISNULL: "({field} IS NULL) = {value}::boolean",
+    Operator.IEXACT: "lower({field}) = lower({value}::text)",
+    Operator.CONTAINS: "strpos({field}, {value}::text) > 0",
+    Operator.ICONTAINS: "strpos(lower({field}), lower({value}::text)) > 0",
+    Operator.STARTSWITH: "starts_with({field}, {value}::text)",
+    Operator.ENDSWITH: "right({field}, length({value}::text)) = {value}::text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A field, how it is compared, and with what.
+
+    `field` is one of COLUMNS, or None for the metadata called `name`. Equality, `in` and `not` take
+    any number of values, the others one. All values are of the kind.
+    """
+
+    field: str | None
+    operator: Operator
+    values: Sequence[Value]
+    kind: Kind
+    name: str | None = None
+
+
+def conditions(filters: Sequence[Filter], *, parameters_before: int) -> tuple[str, list[object]]:
+    """Return what to put in a WHERE, and its parameters, numbered after those that are there."""
+    found: list[str] = []
+    parameters: list[object] = []
+
+    def parameter(value: object) -> str:
+        parameters.append(value)
+        return f"${parameters_before + len(parameters)}"
+
+    for asked in filters:
+        field = COLUMNS[asked.field][0] if asked.field is not None else ""
+        if asked.field is None:
+            field = _METADATA[asked.kind].format(name=parameter(asked.name))
+        several = asked.operator in _ANY
+        value = parameter(list(asked.values) if several else asked.values[0])
+        found.append(_FORMS[asked.operator].format(field=field, value=value, kind=asked.kind))
+    return " AND ".join(found) or "TRUE", parameters
+
+
+# A number among the metadata is compared as one; what is no number there is not compared at all.
+_METADATA = {
+    Kind.TEXT: "(t.metadata ->> {name}::text)",
+    Kind.NUMBER: (
+        "(CASE WHEN jsonb_typeof(t.metadata -> {name}::text) = 'number'"
+        " THEN (t.metadata ->> {name}::text)::numeric END)"
+    ),
+}
