@@ -50,6 +50,8 @@ DecimillicentsOrNull = Annotated[
 
 # What a person writes. PostgreSQL takes no text with NUL.
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH_MAX, pattern=r"^[^\x00]*$")]
+# The name of a person or an account.
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class Request(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):

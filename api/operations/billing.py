@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from api import fields
-from api.fields import Decimillicents, DecimillicentsOrNull, Request, Shown
+from api.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Shown
 from api.operation import Call, Operation, Reply, Retry
 from shared.access import service as audit
 from shared.access.model import Scope
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 PATH = "/v1/organizations/{organizationId}/billing"
-CONSENT_LENGTH_MAX = 200
 SUBSCRIBED = frozenset({"active", "trialing", "past_due"})
 
 # What the settings call the parts of a rule.
@@ -83,9 +82,7 @@ class BillingChange(Request):
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | UnsetType | None
     ) = UNSET
     overdraft_limit_decimillicents: Decimillicents | UnsetType = UNSET
-    consented_by: (
-        Annotated[str, msgspec.Meta(min_length=1, max_length=CONSENT_LENGTH_MAX)] | None
-    ) = None
+    consented_by: Name | None = None
 
 
 async def retrieve(call: Call) -> Reply:

@@ -1,0 +1,212 @@
+"""Buying credits over HTTP: checkout, portal, top-up, and what waits for the customer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from shared.organizations.model import Organization
+from tests.fixtures.api import ApiClient, serve_api
+from tests.fixtures.product import Answer, environment
+from tests.fixtures.recharging import Shop
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+SETTINGS = "/v1/organizations/acme/billing"
+BILLING = "/v1/billing/acme"
+URLS = {"successUrl": "https://app.example.com/ok", "cancelUrl": "https://app.example.com/no"}
+RULE = {
+    "autoRechargeEnabled": True,
+    "autoRechargeThresholdDecimillicents": 100_000_000,
+    "autoRechargeAmountDecimillicents": 250_000_000,
+}
+
+
+async def test_a_checkout_is_opened_at_the_price_of_the_server_once_for_a_key(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    asked = {"organizationId": "acme", "amount": 25, **URLS}
+    path = "/v1/billing/checkout"
+    opened = await paying_client.post(path, asked, idempotency_key="buy-1")
+    assert opened.status == 200, opened.json
+    again = await paying_client.post(path, asked, idempotency_key="buy-1")
+    assert again.json == opened.json
+    session = await shop.client.v1.checkout.sessions.retrieve_async(opened.json["id"])
+    assert (session.amount_total, session.currency) == (2500, "usd")
+    assert session.client_reference_id == str(shop.owner.id)
+    purchases = await shop.pool.fetch("SELECT state, amount_minor FROM purchases")
+    assert [tuple(row) for row in purchases] == [("open", 2500)]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"amount": -5}, "amount"), ({"amount": 0}, "amount"), ({"amount": 0.99}, "amount"),
+        ({"amount": 10_001}, "amount"), ({"amount": 25.001}, "amount"),
+        ({"amount": "25"}, "amount"),
+        ({"successUrl": "javascript:alert(1)"}, "successUrl"), ({"cancelUrl": "/x"}, "cancelUrl"),
+        ({"cancelUrl": "https://"}, "cancelUrl"), ({"cancelUrl": "https://x:y/"}, "cancelUrl"),
+        ({"successUrl": "https://x/" + "a" * 2001}, "successUrl"), ({"price": 1}, "price"),
+        ({"organizationId": None}, "organizationId"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_purchase_is_named(
+    api_client: ApiClient, organization: Organization, change: dict[str, Any], field: str
+) -> None:
+    asked = {"organizationId": "acme", "amount": 25, **URLS} | change
+    answer = await api_client.post("/v1/billing/checkout", asked)
+    assert (answer.status, answer.json["errors"][0]["loc"]) == (422, ["body", field])
+    if field == "amount":
+        top_up = await api_client.post(f"{BILLING}/top-up", {"amount": asked["amount"]})
+        assert (top_up.status, top_up.json["errors"][0]["loc"]) == (422, ["body", "amount"])
+
+
+async def test_a_stripe_that_is_away_is_a_502_and_the_same_key_tries_again(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    asked = {"organizationId": "acme", "amount": 25, **URLS}
+    await shop.sim("faults", method="POST", path="/v1/checkout/sessions", fault="error_500")
+    failed = await paying_client.post("/v1/billing/checkout", asked, idempotency_key="buy-1")
+    assert (failed.status, failed.json["type"]) == (502, "stripe_error")
+    opened = await paying_client.post("/v1/billing/checkout", asked, idempotency_key="buy-1")
+    assert opened.status == 200, opened.json
+    assert await shop.pool.fetchval("SELECT count(*) FROM purchases") == 1
+
+
+async def test_the_portal_and_a_card_setup_are_opened_for_a_customer_of_ones_own(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    portal = {"organizationId": "acme", "returnUrl": "https://app.example.com/back"}
+    opened = await paying_client.post("/v1/billing/portal", portal)
+    assert opened.json["url"].startswith(paying_client.api.settings.stripe_api_base)
+    customer = (await paying_client.get(SETTINGS)).json["stripeCustomerId"]
+    assert customer.startswith("cus_")
+    page = await paying_client.post(f"{BILLING}/payment-methods/setup", URLS)
+    session = await shop.client.v1.checkout.sessions.retrieve_async(page.json["id"])
+    assert (session.mode, session.customer) == ("setup", customer)
+    assert len((await shop.client.v1.customers.list_async({"limit": 100})).data) >= 1
+
+
+async def test_an_open_checkout_is_paid_without_a_browser_once(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    path = f"{BILLING}/dev/complete-local"
+    none = await paying_client.post(path)
+    assert (none.status, none.json["type"]) == (404, "not_found_error")
+    opened = await paying_client.post(
+        "/v1/billing/checkout", {"organizationId": "acme", "amount": 25, **URLS}
+    )
+    done = await paying_client.post(path, {"checkoutId": opened.json["id"]})
+    assert done.status == 200, done.json
+    assert (done.json["amount"], done.json["balanceAfter"]) == (25, 25)
+    assert (await paying_client.post(path)).status == 404
+    session = await shop.client.v1.checkout.sessions.retrieve_async(opened.json["id"])
+    assert session.status == "expired"
+    assert await shop.captures() == [2500]
+    assert (await paying_client.get(SETTINGS)).json["stripeCustomerId"].startswith("cus_")
+
+
+async def test_the_way_without_a_browser_is_shut_on_a_live_key(
+    database_url: str,
+    redis_url: str,
+    pool: Pool,
+    client: aiohttp.ClientSession,
+    organization: Organization,
+) -> None:
+    live = environment(database_url, redis_url) | {
+        "STRIPE_API_KEY": "sk_live_x",
+        "STRIPE_WEBHOOK_SECRETS": "whsec_x",
+    }
+    async with serve_api(live, pool, client) as served:
+        answer = await served.post(f"{BILLING}/dev/complete-local")
+    assert (answer.status, answer.json["type"]) == (403, "permission_error")
+
+
+async def top_up(client: ApiClient, amount: float = 20, key: str | None = None) -> Answer:
+    headers = {} if key is None else {"idempotency_key": key}
+    return await client.post(f"{BILLING}/top-up", {"amount": amount}, **headers)
+
+
+async def test_a_top_up_charges_the_card_once_and_is_a_purchase(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.save_card()
+    first = await top_up(paying_client, key="t")
+    assert first.status == 200, first.json
+    assert (first.json["state"], first.json["trigger"], first.json["amount"]) == (
+        "succeeded", "top_up", 20,
+    )  # fmt: skip
+    again = await top_up(paying_client, key="t")
+    assert (again.json, again.headers["Idempotent-Replayed"]) == (first.json, "true")
+    assert await shop.captures() == [2000]
+    (row,) = (await paying_client.get(f"{BILLING}/credits/history")).json["data"]
+    assert (row["entryType"], row["reason"], row["amount"]) == ("purchase", "Top-up", 20)
+    (listed,) = (await paying_client.get(f"{BILLING}/auto-recharge/attempts")).json["data"]
+    assert listed == first.json
+
+
+async def test_without_a_card_the_customer_is_told_to_add_one(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    answer = await top_up(paying_client)
+    assert (answer.status, answer.json["type"]) == (402, "payment_required_error")
+    assert answer.json["nextAction"] == {"type": "add_payment_method", "url": None}
+    await shop.save_card()
+    assert (await top_up(paying_client)).status == 200
+
+
+async def test_a_declined_top_up_says_so_and_stops_no_rule(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.save_card("pm_card_chargeCustomerFail")
+    await paying_client.call("PATCH", SETTINGS, RULE)
+    answer = await top_up(paying_client, key="d")
+    assert (answer.status, answer.json["nextAction"]["type"]) == (402, "update_payment_method")
+    assert answer.json["attempt"]["state"] == "failed"
+    again = await top_up(paying_client, key="d")
+    assert (again.status, again.json) == (402, answer.json)
+    settings = await shop.settings()
+    assert (settings.state, settings.declines_in_row) == ("active", 0)
+    assert await shop.captures() == []
+
+
+async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once_paid(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.save_card("pm_card_authenticationRequired")
+    answer = await top_up(paying_client)
+    assert (answer.status, answer.json["nextAction"]["type"]) == (402, "authenticate")
+    url = answer.json["nextAction"]["url"]
+    assert url.startswith("https://credits.test/pay/")
+    second = await top_up(paying_client)
+    assert (second.status, second.json["type"]) == (409, "conflict_error")
+    page = url.removeprefix("https://credits.test")
+    assert (await paying_client.get(page)).status == 200
+    (waits,) = (await paying_client.get(f"{BILLING}/auto-recharge/requires-action")).json["data"]
+    assert waits["id"] == answer.json["attempt"]["id"]
+    assert waits["clientSecret"].startswith(waits["paymentIntentId"])
+    intent = waits["paymentIntentId"]
+    await shop.sim(f"payment_intents/{intent}/authenticate", passed=True)
+    assert (await paying_client.get(f"{page}/done")).status == 200
+    await shop.charger.work()
+    assert (await shop.attempt())["state"] == "succeeded"
+    assert (await paying_client.get(f"{BILLING}/credits")).json["balance"] == 20
+    assert (await paying_client.get(f"{BILLING}/auto-recharge/requires-action")).json["data"] == []
+
+
+@pytest.mark.parametrize("fault", ["answer_lost", "cut_mid_body", "error_500"])
+async def test_a_top_up_whose_answer_is_lost_is_settled_later_and_charged_once(
+    paying_client: ApiClient, shop: Shop, fault: str
+) -> None:
+    await shop.save_card()
+    confirm = "/v1/payment_intents/*/confirm"
+    await shop.sim("faults", method="POST", path=confirm, fault=fault)
+    answer = await top_up(paying_client, key="t")
+    assert (answer.status, answer.json["state"]) == (200, "unknown"), answer.json
+    await shop.work_until_settled()
+    assert (await shop.attempt())["state"] == "succeeded"
+    assert await shop.captures() == [2000]
+    assert (await paying_client.get(f"{BILLING}/credits")).json["balance"] == 20
