@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from api import edge, openapi
+from api import docs_page, edge, openapi
 from api.context import Api
 from api.keys import Keys
 from api.limits import Limiter
@@ -55,7 +55,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
 
 
 def routes(api: Api) -> list[web.RouteDef]:
-    """Return the routes of every operation, and of the document that describes them."""
+    """Return the routes of every operation, and of what describes them: document and page."""
     document = encode(openapi.document(OPERATIONS, server=api.settings.public_url))
 
     async def openapi_json(_request: web.Request) -> web.Response:
@@ -64,6 +64,7 @@ def routes(api: Api) -> list[web.RouteDef]:
     return [
         *(web.route(o.method, o.path, edge.handler(api, o)) for o in OPERATIONS),
         web.get(DOCUMENT_PATH, openapi_json),
+        *docs_page.routes(),
         *PayPage(
             api.pool, api.charger.charges, api.settings.public_url, api.settings.stripe_api_base
         ).routes(),

@@ -1,0 +1,62 @@
+"""GET /docs: the API to browse and to try, drawn by Swagger UI from the document at /openapi.json.
+
+The wheel `offapi` carries Swagger UI's released files. They are found without importing it, since
+its import builds pages of its own, 9 MB of text that would stay in memory.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+PATH = "/docs"
+ASSET_SECONDS_MAX = 24 * 60 * 60
+
+# What Swagger UI may do in a browser: run and fetch what this process serves, and show the icons
+# that its style sheet holds as data:. Its inline styles are set by script, property by property,
+# which needs no 'unsafe-inline'. No page may frame this one, since a key is typed in here.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": _POLICY,
+    "Content-Type": "text/html; charset=utf-8",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_SCRIPT = "text/javascript; charset=utf-8"
+_STYLE = "text/css; charset=utf-8"
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes of the page and of each file that it names; no other file is reachable."""
+    ours = Path(__file__).parent
+    swagger_ui = Path(str(metadata.distribution("offapi").locate_file("offapi")))
+    return [
+        web.get(PATH, _file(ours / "docs_page.html", _PAGE_HEADERS)),
+        _asset("docs_page.js", ours / "docs_page.js", _SCRIPT),
+        _asset("swagger-ui-bundle.js", swagger_ui / "swagger_bundle.js", _SCRIPT),
+        _asset("swagger-ui.css", swagger_ui / "swagger_style.css", _STYLE),
+    ]
+
+
+def _asset(name: str, file: Path, content_type: str) -> web.RouteDef:
+    headers = {
+        "Cache-Control": f"public, max-age={ASSET_SECONDS_MAX}",
+        "Content-Type": content_type,
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.get(f"{PATH}/{name}", _file(file, headers))
+
+
+def _file(file: Path, headers: dict[str, str]) -> Handler:
+    async def serve(_request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(file, headers=headers)
+
+    return serve
