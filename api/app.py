@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from api import docs_page, edge, openapi
+from api import edge, openapi
 from api.context import Api
+from api.docs import page as docs
 from api.keys import Keys
 from api.limits import Limiter
 from api.operations import OPERATIONS
@@ -64,7 +65,7 @@ def routes(api: Api) -> list[web.RouteDef]:
     return [
         *(web.route(o.method, o.path, edge.handler(api, o)) for o in OPERATIONS),
         web.get(DOCUMENT_PATH, openapi_json),
-        *docs_page.routes(),
+        *docs.routes(),
         *PayPage(
             api.pool, api.charger.charges, api.settings.public_url, api.settings.stripe_api_base
         ).routes(),

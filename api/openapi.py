@@ -16,6 +16,7 @@ from shared import errors
 from shared.errors import PrepaidError
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
+_ONE_KEY = "An API key, `ppk_…`. Send it here or there: one is enough."
 _REF = "#/components/schemas/{name}"
 
 # What any operation may answer, whatever it does.
@@ -85,8 +86,13 @@ def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
         "components": {
             "schemas": components,
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "bearer": {"type": "http", "scheme": "bearer", "description": _ONE_KEY},
+                "apiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": _ONE_KEY,
+                },
             },
         },
     }
@@ -113,7 +119,7 @@ def _operation(
     found: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [operation.tag],
-        "summary": summary.rstrip("."),
+        "summary": summary.rstrip(".").replace("`", ""),
         "description": f"{description}\n\nNeeds a key of scope `{operation.scope}`.".strip(),
         "parameters": [*_parameters(operation, components)],
         "responses": {

@@ -127,6 +127,7 @@ def _addresses(variables: dict[str, str], key: str) -> list[str]:
     return [
         "",
         f"Prepaid            {_url(variables)}  (health /readyz, metrics /metrics)",
+        f"API to browse      {_url(variables)}/docs",
         f"webhook endpoint   {_url(variables)}{PATH}",
         f"Stripe simulator   {variables['STRIPE_API_BASE']}  (a stand-in: no real money)",
         f"PostgreSQL         {variables['DATABASE_URL']}",

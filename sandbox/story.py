@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -28,11 +27,8 @@ from shared.ledger.service import explain
 from shared.money import in_words, json_number, plain
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
-from shared.payments.checkout import open_checkout
-from shared.payments.client import stripe_client
 from shared.recharge import service as recharge
 from shared.recharge import store as recharge_store
-from shared.recharge.model import Rule
 from shared.recharge.recovery import new_link
 
 if TYPE_CHECKING:
@@ -42,6 +38,9 @@ STEP_SECONDS_MAX = 20
 LOOK_SECONDS = 0.02
 CARD = "4242424242424242"
 CARD_3DS = "4000002760003184"
+THRESHOLD = "autoRechargeThresholdDecimillicents"
+AMOUNT = "autoRechargeAmountDecimillicents"
+TARGET = "autoRechargeTargetDecimillicents"
 
 
 class StoryError(PrepaidError):
@@ -93,21 +92,18 @@ async def _purchase(
     stage: _Stage, organization: Organization, *, card: str, amount_minor: int
 ) -> None:
     before = await _balance(stage, organization)
-    settings = stage.settings
-    async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
-        checkout = await open_checkout(
-            stage.pool,
-            client,
-            organization,
-            purchase_id=new_id(),
-            amount_minor=amount_minor,
-            success_url="http://127.0.0.1/thanks",
-            cancel_url="http://127.0.0.1/",
-        )
-    stage.tell(f"Checkout for {in_words(amount_minor, organization.currency)}: {checkout.url}")
+    asked = {
+        "organizationId": organization.slug,
+        "amount": json_number(Decimal(amount_minor) / 100),
+        "successUrl": f"{stage.url}/docs",
+        "cancelUrl": f"{stage.url}/docs",
+    }
+    checkout = await _call(stage, "POST", "/v1/billing/checkout", asked)
+    price = in_words(amount_minor, organization.currency)
+    stage.tell(f"POST /v1/billing/checkout for {price}: {checkout['url']}")
     started = time.monotonic()
     paid = {"card": card} | ({"authenticate": True} if card == CARD_3DS else {})
-    await _simulate(stage, f"checkout/{checkout.id}/pay", paid)
+    await _simulate(stage, f"checkout/{checkout['id']}/pay", paid)
     stage.tell(f"paid with {card[:4]} … {card[-4:]}; Stripe sends its events")
     row = await _until(lambda: _transaction_after(stage, organization, before[1]), "the ledger row")
     milliseconds = (time.monotonic() - started) * 1000
@@ -134,7 +130,7 @@ async def _use(stage: _Stage, acme: Organization) -> None:
 
 
 async def _recharge(stage: _Stage, acme: Organization) -> None:
-    await _agree(stage, acme, Rule(threshold=Decimal(10), target=Decimal(30), pause_seconds_min=0))
+    await _agree(stage, acme, {THRESHOLD: 10, TARGET: 30})
     stage.tell("acme agrees: below 10 credits, refill up to 30 with the card on file")
     balance, _ = await _balance(stage, acme)
     used = await _spend(stage, acme, balance - Decimal("9.5"))
@@ -152,8 +148,7 @@ async def _recharge(stage: _Stage, acme: Organization) -> None:
 
 async def _authenticate(stage: _Stage, umbrella: Organization) -> None:
     await _purchase(stage, umbrella, card=CARD_3DS, amount_minor=1000)
-    rule = Rule(threshold=Decimal(5), amount=Decimal(10), pause_seconds_min=0)
-    await _agree(stage, umbrella, rule)
+    await _agree(stage, umbrella, {THRESHOLD: 5, AMOUNT: 10})
     balance, _ = await _balance(stage, umbrella)
     used = await _spend(stage, umbrella, balance - 4)
     attempt = await _until(lambda: _waiting(stage, umbrella), "the bank's wish")
@@ -176,35 +171,38 @@ async def _authenticate(stage: _Stage, umbrella: Organization) -> None:
 
 
 async def _spend(stage: _Stage, organization: Organization, amount: Decimal) -> dict[str, Any]:
-    body = {
+    used = {
         "organizationId": organization.slug,
         "amount": json_number(-amount),
         "transactionId": f"story-{new_id()}",
         "category": "inference",
     }
-    async with stage.http.post(
-        f"{stage.url}/api/credit-transactions",
+    return await _call(stage, "POST", "/api/credit-transactions", used)
+
+
+async def _agree(stage: _Stage, organization: Organization, rule: dict[str, int]) -> None:
+    asked = {name: credits_ * 10**7 for name, credits_ in rule.items()}
+    agreed = {
+        "autoRechargeEnabled": True,
+        "autoRechargePauseSeconds": 0,  # the story does not wait, nor does its second telling
+        "consentedBy": "the story",
+    }
+    path = f"/v1/organizations/{organization.slug}/billing"
+    await _call(stage, "PATCH", path, asked | agreed)
+
+
+async def _call(stage: _Stage, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Call the billing API, as the customer's app would."""
+    async with stage.http.request(
+        method,
+        stage.url + path,
         data=encode(body),
         headers=stage.headers | {"Content-Type": "application/json"},
     ) as response:
         answer: dict[str, Any] = await response.json()
         if not response.ok:
-            raise StoryError(f"the usage was refused: {answer}")
+            raise StoryError(f"{method} {path} was refused: {answer}")
     return answer
-
-
-async def _agree(stage: _Stage, organization: Organization, rule: Rule) -> None:
-    async with stage.pool.acquire() as connection, connection.transaction():
-        await recharge.configure(
-            connection,
-            organization.id,
-            rule,
-            currency=organization.currency,
-            credits_per_unit=stage.settings.credits_per_unit,
-            consented_by="the story",
-            actor="story",
-            now=datetime.now(UTC),
-        )
 
 
 async def _waiting(stage: _Stage, organization: Organization) -> str | None:

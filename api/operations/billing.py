@@ -34,6 +34,7 @@ NAMES = {
     "target": "autoRechargeTargetDecimillicents",
     "monthly_cap": "autoRechargeMonthlyCapDecimillicents",
     "monthly_count_cap": "autoRechargeMonthlyCountCap",
+    "pause_seconds_min": "autoRechargePauseSeconds",
 }
 _OVERDRAFT = "overdraftLimitDecimillicents"
 
@@ -57,6 +58,7 @@ class BillingShown(Shown):
     auto_recharge_target_decimillicents: DecimillicentsOrNull
     auto_recharge_monthly_cap_decimillicents: DecimillicentsOrNull
     auto_recharge_monthly_count_cap: int | None
+    auto_recharge_pause_seconds: int
     is_subscribed: bool
     subscription_status: str | None
     subscription_plan: str | None
@@ -68,7 +70,8 @@ class BillingShown(Shown):
 class BillingChange(Request):
     """What is absent stays; null takes a value away.
 
-    An amount replaces a target, and a target an amount. `consentedBy`: who agreed to be charged
+    An amount replaces a target, and a target an amount. `autoRechargePauseSeconds` is the least
+    time between two charges. `consentedBy`: who agreed to be charged
     while away, for the audit log; by default the API key's name.
     """
 
@@ -81,6 +84,7 @@ class BillingChange(Request):
     auto_recharge_monthly_count_cap: (
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | UnsetType | None
     ) = UNSET
+    auto_recharge_pause_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | UnsetType = UNSET
     overdraft_limit_decimillicents: Decimillicents | UnsetType = UNSET
     consented_by: Name | None = None
 
@@ -135,6 +139,7 @@ async def shown(call: Call) -> BillingShown:
         auto_recharge_target_decimillicents=fields.decimillicents_or_null(row["target"]),
         auto_recharge_monthly_cap_decimillicents=fields.decimillicents_or_null(row["monthly_cap"]),
         auto_recharge_monthly_count_cap=row["monthly_count_cap"],
+        auto_recharge_pause_seconds=row["pause_seconds_min"],
         is_subscribed=row["subscription_status"] in SUBSCRIBED,
         subscription_status=row["subscription_status"],
         subscription_plan=row["subscription_plan"],
@@ -207,9 +212,11 @@ def _asked(body: BillingChange) -> dict[str, Any]:
         for name, raw in given.items()
         if raw is not UNSET
     }
-    if body.auto_recharge_monthly_count_cap is not UNSET:
-        asked["monthly_count_cap"] = body.auto_recharge_monthly_count_cap
-    return asked
+    plain = {
+        "monthly_count_cap": body.auto_recharge_monthly_count_cap,
+        "pause_seconds_min": body.auto_recharge_pause_seconds,
+    }
+    return asked | {name: value for name, value in plain.items() if value is not UNSET}
 
 
 def _changed(rule: Rule, asked: dict[str, Any]) -> Rule:

@@ -500,6 +500,7 @@ SELECT
     s.target,
     s.monthly_cap,
     s.monthly_count_cap,
+    coalesce(s.pause_seconds_min, 60) AS pause_seconds_min,
     s.reminder_dismissed_at
 FROM organizations AS o
 LEFT JOIN auto_recharges AS s ON o.id = s.organization_id

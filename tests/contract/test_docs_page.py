@@ -60,7 +60,7 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(api_client: ApiClie
 
 
 @pytest.mark.parametrize(
-    "name", ["", "nothing.js", "scalar.js", "docs_page.html", "docs_page.py", "..%2Fapp.py"]
+    "name", ["", "nothing.js", "scalar.js", "page.html", "page.py", "..%2Fapp.py"]
 )
 async def test_any_other_file_is_not_found(api_client: ApiClient, name: str) -> None:
     answer = await api_client.with_key(None).get(f"{PAGE}/{name}")

@@ -39,8 +39,8 @@ def routes() -> list[web.RouteDef]:
     ours = Path(__file__).parent
     swagger_ui = Path(str(metadata.distribution("offapi").locate_file("offapi")))
     return [
-        web.get(PATH, _file(ours / "docs_page.html", _PAGE_HEADERS)),
-        _asset("docs_page.js", ours / "docs_page.js", _SCRIPT),
+        web.get(PATH, _file(ours / "page.html", _PAGE_HEADERS)),
+        _asset("page.js", ours / "page.js", _SCRIPT),
         _asset("swagger-ui-bundle.js", swagger_ui / "swagger_bundle.js", _SCRIPT),
         _asset("swagger-ui.css", swagger_ui / "swagger_style.css", _STYLE),
     ]
