@@ -57,8 +57,8 @@ class OrganizationReference(msgspec.Struct, frozen=True, kw_only=True, rename="c
 class TransactionRequest(Request):
     """A credit that is added (positive) or used (negative).
 
-    `id`, `uuid`, `changeSequence`, `createdOn` and `updatedOn` are the server's to say; they are
-    taken, so that an answer can be sent back, and not looked at.
+    `id`, `uuid`, `changeSequence`, `createdOn` and `updatedOn` are the server's to say; a client
+    of this shape may send them, and they are not looked at.
     """
 
     amount: Number

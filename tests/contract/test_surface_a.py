@@ -16,6 +16,67 @@ def asked(**fields: Any) -> dict[str, Any]:
     return {"organizationId": "acme", "amount": 10, "transactionId": "t1"} | fields
 
 
+# What a client of this shape sends: everything that the shape has, the server's own fields too.
+DOCUMENTED = {
+    "amount": 123,
+    "changeSequence": 123,
+    "createdOn": "2023-11-07T05:31:56Z",
+    "id": "x",
+    "modelCosts": ["aSDinaTvuI8gbWludGxpZnk="],
+    "note": "x",
+    "organization": {
+        "authGroupLink": {"authGroup": "x"},
+        "changeSequence": 123,
+        "enterpriseOrganization": True,
+        "features": {},
+        "memory": {"orderedDashboards": ["x"]},
+        "name": "x",
+        "slug": "acme",
+        "supportAccessExpiresAt": "2023-11-07T05:31:56Z",
+    },
+    "organizationId": "acme",
+    "transactionId": "x",
+    "updatedOn": "2023-11-07T05:31:56Z",
+    "user": "aSDinaTvuI8gbWludGxpZnk=",
+    "userId": "x",
+    "uuid": "x",
+}
+KINDS = {
+    "amount": int | float,
+    "changeSequence": int,
+    "createdOn": str,
+    "id": str,
+    "modelCosts": list,
+    "note": str | None,
+    "organization": dict,
+    "organizationId": str,
+    "transactionId": str,
+    "updatedOn": str,
+    "user": str | None,
+    "userId": str | None,
+    "uuid": str,
+}
+
+
+async def test_the_documented_request_gets_the_documented_shape(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    by_header = {"x-api-key": str(api_client.key)}
+    answer = await api_client.with_key(None).call("POST", PATH, DOCUMENTED, headers=by_header)
+    assert answer.status == 200, answer.json
+    made = answer.json
+    assert all(isinstance(made[name], kind) for name, kind in KINDS.items()), made
+    kept = ("amount", "modelCosts", "note", "transactionId", "user", "userId")
+    assert {name: made[name] for name in kept} == {name: DOCUMENTED[name] for name in kept}
+    assert made["changeSequence"] == 1
+    owner = made["organization"]
+    assert owner["id"] == made["organizationId"] == str(organization.id)
+    assert {"name", "slug", "stripeCustomerId", "createdOn", "updatedOn"} <= set(owner)
+    # What the shape has of the answer can be sent back: it is the same request.
+    again = await api_client.post(PATH, {name: made[name] for name in KINDS})
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
 async def test_credits_are_added_and_used(
     api_client: ApiClient, organization: Organization
 ) -> None:
