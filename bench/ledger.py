@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ from bench.setting import create_organization
 from sandbox.binaries import postgres_binaries
 from shared.db.pool import connect
 from shared.ids import new_id
-from shared.ledger import service, store
+from shared.ledger import listing, service, store
+from shared.ledger.filters import Filter, Kind, Operator
 from shared.ledger.model import Posting, SystemAccount, TransactionType
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ SECONDS = 5
 ORGANIZATIONS = 10_000
 OWNED = Decimal(10) ** 12
 SMALL_ROWS, LARGE_ROWS = 50_000, 5_000_000
+PAGE, LONG_PAGE, LAST_PAGE = 100, 1_000, 1_000
 
 # Row-per-commit debit of one hot row, as everybody begins: pgbench's own client and one statement.
 _PGBENCH_SCRIPT = """
@@ -116,9 +119,10 @@ async def measure_growth(environment: Mapping[str, str], _folder: Path) -> list[
         small = await _times(connection, owner)
         await _fill(connection, owner, LARGE_ROWS)
         large = await _times(connection, owner)
+        pages = await _pages(connection, owner)
     finally:
         await connection.close()
-    return [
+    return pages + [
         Ratio(
             f"{name}, at 5,000,000 rows / at 50,000",
             f"{large[name] * 1e3:.2f} ms",
@@ -242,7 +246,69 @@ async def _times(connection: Connection, owner: UUID) -> dict[str, float]:
         "history page": lambda: store.history(connection, owner, before=newest, limit=100),
         "usage total": lambda: store.usage_total(connection, owner, "tokens", start=start, end=end),
     }
-    return {name: min([await _seconds(job) for _ in range(200)]) for name, job in work.items()}
+    return {name: await _best(job) for name, job in work.items()}
+
+
+async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
+    """Compare pages of 5,000,000 rows by how deep they are: by cursor, and by number."""
+    found = await store.balance(connection, owner)
+    assert found is not None
+    depths = {"first": found.last_seq + 1, "middle": found.last_seq // 2, "last": PAGE + 1}
+    by_cursor = {
+        depth: await _best(partial(store.history, connection, owner, before=before, limit=PAGE))
+        for depth, before in depths.items()
+    }
+    deepest = max(by_cursor["middle"], by_cursor["last"])
+    by_number = {
+        (of, page): await _best(
+            partial(
+                listing.list_page,
+                connection,
+                of,
+                (),
+                offset=(page - 1) * LONG_PAGE,
+                limit=LONG_PAGE,
+            ),
+            tries=10,
+        )
+        for of in (owner, None)
+        for page in (1, LAST_PAGE)
+    }
+    cheap = Filter("amount", Operator.GT, [Decimal(0)], Kind.NUMBER)
+    filtered = await _best(
+        lambda: listing.list_page(connection, owner, [cheap], offset=0, limit=LONG_PAGE), tries=3
+    )
+    return [
+        _costs("deepest history page by cursor / the first", deepest, by_cursor["first"], 1.3),
+        *(
+            _costs(
+                f"page {LAST_PAGE:,} of {LONG_PAGE:,} rows, {name} / page 1",
+                by_number[of, LAST_PAGE],
+                by_number[of, 1],
+                most,
+            )
+            for of, name, most in (
+                (owner, "one organization", 1.3),
+                (None, "all organizations", 20),
+            )
+        ),
+        _costs("a filter that looks at all rows / page 1", filtered, by_number[owner, 1], 1000),
+    ]
+
+
+async def _best(job: Callable[[], Awaitable[object]], *, tries: int = 200) -> float:
+    return min([await _seconds(job) for _ in range(tries)])
+
+
+def _costs(name: str, measured: float, baseline: float, most: float) -> Ratio:
+    return Ratio(
+        f"{name}, at 5,000,000 rows",
+        f"{measured * 1e3:.2f} ms",
+        f"{baseline * 1e3:.2f} ms",
+        measured / baseline,
+        most,
+        at_most=True,
+    )
 
 
 async def _seconds(job: Callable[[], Awaitable[object]]) -> float:
