@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.errors import ValidationError
-from shared.notifications import service as notifications
 from shared.payments.charges import Answer, Charge, Charges, Unknown
 from shared.recharge import service
 from shared.recharge.model import RechargeState, Rule, Schedule
@@ -301,19 +300,13 @@ async def test_a_worker_that_lost_its_lease_commits_nothing(shop: Shop) -> None:
             await shop.work()  # another worker takes over meanwhile, and settles
             return answer
 
-    await be_told(shop)
+    await shop.be_told()
     slow: Any = Slow(shop.charger.charges, ())
     await replace(shop.charger, charges=slow).work()
     assert (await shop.attempt())["state"] == "succeeded"
     assert await shop.captures() == [2000]
     assert await balance(shop.pool) == 27
     assert (await shop.messages()).count("recharge.succeeded") == 1
-
-
-async def be_told(shop: Shop) -> None:
-    async with shop.pool.acquire() as connection:
-        url = "https://app.example.com/hooks"
-        await notifications.add_endpoint(connection, url=url, allow_private=False)
 
 
 async def test_a_decline_of_which_two_workers_learn_counts_once(shop: Shop) -> None:
@@ -323,7 +316,7 @@ async def test_a_decline_of_which_two_workers_learn_counts_once(shop: Shop) -> N
             await shop.work()  # another worker takes over meanwhile, and settles
             return answer
 
-    await be_told(shop)
+    await shop.be_told()
     await shop.open("pm_card_chargeCustomerFail")
     slow: Any = Slow(shop.charger.charges, ())
     await replace(shop.charger, charges=slow).work()
