@@ -10,12 +10,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from shared.access import service as audit
 from shared.access.model import Caller, Scope
 from shared.errors import NotFoundError, PrepaidError
 from shared.organizations.model import Organization
 
 if TYPE_CHECKING:
     from api.context import Api
+    from shared.db.pool import Connection
 
 
 class Retry(StrEnum):
@@ -53,6 +55,30 @@ class Call:
     async def organization_named(self, reference: str) -> Organization:
         """Find an organization by id or slug, as far as this key may know of it."""
         return await self.api.organizations.find(reference, self.caller)
+
+    async def record(
+        self,
+        connection: Connection,
+        action: str,
+        *,
+        subject: UUID | None = None,
+        reason: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        """Write into the audit log what this key did, in the transaction of what it did.
+
+        Without a `subject` it is about the organization that the path names.
+        """
+        owner = self.organization
+        await audit.record(
+            connection,
+            actor=self.caller.actor,
+            action=action,
+            subject=str(subject or self.owner.id),
+            organization_id=owner.id if owner else None,
+            reason=reason,
+            details=details,
+        )
 
     def may_see(self, organization_id: UUID) -> bool:
         """Whether this key may know of an organization's things."""

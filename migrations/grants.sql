@@ -26,4 +26,4 @@ TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON event_breakers, idempotent_requests TO {role};
 
-GRANT SELECT ON alembic_version, schema_functions, system_accounts, trial_balance TO {role};
+GRANT SELECT ON alembic_version, charged_methods, schema_functions, system_accounts, trial_balance TO {role};

@@ -11,7 +11,6 @@ from api.fields import NumberOrNull, PageQuery, Request, Shown, Text
 from api.operation import Call, Operation, Reply, Retry
 from api.operations import billing
 from api.operations.billing import BillingShown
-from shared.access import service as audit
 from shared.access.model import Scope
 from shared.errors import ConflictError, StripeFailedError
 from shared.payments.charges import Intent
@@ -95,7 +94,7 @@ async def dismiss(call: Call) -> Reply:
     """Remind nobody any more. A second time changes nothing."""
     async with call.api.pool.acquire() as connection, connection.transaction():
         if await store.dismiss_reminder(connection, call.owner.id, call.now):
-            await _record(call, connection, "recharge.reminder_dismissed", None)
+            await call.record(connection, "recharge.reminder_dismissed")
     return Reply(await _reminder(call))
 
 
@@ -199,17 +198,6 @@ def _fields(row: asyncpg.Record) -> dict[str, Any]:
         "created_at": row["created_at"],
         "settled_at": row["settled_at"],
     }
-
-
-async def _record(call: Call, connection: Any, action: str, reason: str | None) -> None:
-    await audit.record(
-        connection,
-        actor=call.caller.actor,
-        action=action,
-        subject=str(call.owner.id),
-        organization_id=call.owner.id,
-        reason=reason,
-    )
 
 
 _TAG = "Auto-recharge (C)"

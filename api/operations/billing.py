@@ -14,7 +14,6 @@ from msgspec import UNSET, UnsetType
 from api import fields
 from api.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Shown
 from api.operation import Call, Operation, Reply, Retry
-from shared.access import service as audit
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, ValidationError
 from shared.organizations import service as organizations
@@ -110,7 +109,7 @@ async def change(call: Call) -> Reply:
         await _change_rule(call, connection, body)
         if limit is not None:
             await store.limit_overdraft(connection, call.owner.id, limit)
-            await _record(call, connection, "billing.overdraft", {_OVERDRAFT: str(limit)})
+            await call.record(connection, "billing.overdraft", details={_OVERDRAFT: str(limit)})
     call.api.organizations.forget(call.owner)
     return Reply(await shown(call))
 
@@ -165,7 +164,7 @@ async def _change_email(call: Call, connection: Connection, email: str | None) -
         await organizations.change(connection, call.owner, email=email, clear_email=email is None)
     except ValidationError as error:
         raise _renamed(error, {"email": "billingEmail"}) from None
-    await _record(call, connection, "billing.email", {"billingEmail": email})
+    await call.record(connection, "billing.email", details={"billingEmail": email})
 
 
 async def _change_rule(call: Call, connection: Connection, body: BillingChange) -> None:
@@ -235,17 +234,6 @@ def _renamed(error: ValidationError, names: dict[str, str]) -> ValidationError:
         field["loc"] = [names.get(str(part), part) for part in field["loc"]]
     told = "; ".join(f"{field['loc'][-1]}: {field['msg']}" for field in found)
     return ValidationError(told or error.detail, errors=found)
-
-
-async def _record(call: Call, connection: Connection, action: str, details: dict[str, Any]) -> None:
-    await audit.record(
-        connection,
-        actor=call.caller.actor,
-        action=action,
-        subject=str(call.owner.id),
-        organization_id=call.owner.id,
-        details=details,
-    )
 
 
 _TAG = "Billing settings (C)"

@@ -130,14 +130,7 @@ async def change(call: Call) -> Reply:
             email=body.email if body.email is not msgspec.UNSET else None,
             clear_email=body.email is None,
         )
-        await audit.record(
-            connection,
-            actor=call.caller.actor,
-            action="organizations.change",
-            subject=str(changed.id),
-            organization_id=changed.id,
-            details=msgspec.to_builtins(body),
-        )
+        await call.record(connection, "organizations.change", details=msgspec.to_builtins(body))
     call.api.organizations.forget(changed)
     return Reply(_shown(changed))
 

@@ -10,7 +10,6 @@ import msgspec
 
 from api.fields import Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
-from shared.access import service as audit
 from shared.access.model import Scope
 from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.ids import parse_id
@@ -78,11 +77,10 @@ async def put(call: Call) -> Reply:
             description=body.description,
             allow_private=call.api.settings.webhooks_allow_private,
         )
-        await audit.record(
+        await call.record(
             connection,
-            actor=call.caller.actor,
-            action="endpoints.put",
-            subject=str(endpoint.id),
+            "endpoints.put",
+            subject=endpoint.id,
             details={"url": body.url, "types": list(endpoint.types)},
         )
     return Reply(_shown(endpoint, secret))
@@ -96,12 +94,8 @@ async def remove(call: Call) -> Reply:
         raise no_such("endpoint", call.path["id"])
     async with call.api.pool.acquire() as connection, connection.transaction():
         discarded = await service.remove_endpoint(connection, endpoint_id)
-        await audit.record(
-            connection,
-            actor=call.caller.actor,
-            action="endpoints.remove",
-            subject=str(endpoint_id),
-            details={"discarded": discarded},
+        await call.record(
+            connection, "endpoints.remove", subject=endpoint_id, details={"discarded": discarded}
         )
     return Reply(RemovedShown(id=endpoint_id, discarded=discarded))
 

@@ -123,10 +123,8 @@ INNER JOIN organizations AS o ON a.organization_id = o.id
 INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
 LEFT JOIN LATERAL (
     SELECT c.*
-    FROM payment_methods AS c
-    WHERE c.organization_id = a.organization_id AND c.detached_at IS NULL AND c.mandate_active
-    ORDER BY c.is_default DESC, c.as_of DESC, c.id
-    LIMIT 1
+    FROM charged_methods AS c
+    WHERE c.organization_id = a.organization_id
 ) AS p ON TRUE
 CROSS JOIN LATERAL (
     SELECT
@@ -506,10 +504,8 @@ FROM organizations AS o
 LEFT JOIN auto_recharges AS s ON o.id = s.organization_id
 LEFT JOIN LATERAL (
     SELECT c.id
-    FROM payment_methods AS c
-    WHERE c.organization_id = o.id AND c.detached_at IS NULL AND c.mandate_active
-    ORDER BY c.is_default DESC, c.as_of DESC, c.id
-    LIMIT 1
+    FROM charged_methods AS c
+    WHERE c.organization_id = o.id
 ) AS p ON TRUE
 LEFT JOIN LATERAL (
     SELECT u.*
@@ -591,19 +587,14 @@ SELECT
     now() + $8::interval,
     $7,
     1
-FROM payment_methods AS c
-WHERE c.organization_id = $1 AND c.detached_at IS NULL AND c.mandate_active
-ORDER BY c.is_default DESC, c.as_of DESC, c.id
-LIMIT 1
+FROM charged_methods AS c
+WHERE c.organization_id = $1
 ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: has_method
 -- Whether there is a payment method that could be charged.
-SELECT EXISTS (
-    SELECT FROM payment_methods
-    WHERE organization_id = $1 AND detached_at IS NULL AND mandate_active
-);
+SELECT EXISTS (SELECT FROM charged_methods WHERE organization_id = $1);
 
 -- name: renew_link
 -- Give the page of an attempt a new address; the one before ends.

@@ -98,3 +98,16 @@ async def test_the_role_of_the_processes_can_announce_and_deliver(
             await notifications.remove_endpoint(connection, made.endpoint.id)
         await notifications.measure_backlog(own)
     assert len(receiver.received) == 1
+
+
+async def test_the_role_of_the_processes_can_read_everything_there_is(
+    pool: Pool, restricted: str
+) -> None:
+    """A table or a view that was forgotten would fail in production alone."""
+    rows = await pool.fetch(
+        "SELECT oid::regclass::text AS name FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
+        " AND NOT has_table_privilege($1, oid, 'SELECT')",
+        restricted,
+    )
+    assert [row["name"] for row in rows] == []

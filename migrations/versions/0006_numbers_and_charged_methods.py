@@ -1,4 +1,4 @@
-"""A number for each organization, and an index for pages of recharge attempts."""
+"""A number for each organization, what its charges are made with, pages of recharge attempts."""
 
 from migrations.script import run_sql
 
@@ -9,7 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run_sql("0006_organization_numbers.sql")
+    run_sql("0006_numbers_and_charged_methods.sql")
 
 
 def downgrade() -> None:
