@@ -53,10 +53,12 @@ def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable
 
 
 def _check_version(request: web.Request) -> None:
-    named = request.headers.get(VERSION_HEADER)
-    if named is not None and named != API_VERSION:
+    named = request.headers.getall(VERSION_HEADER, [])
+    if len(named) > 1:
+        raise InvalidRequestError(f"{VERSION_HEADER}: one, or none.")
+    if named and named[0] != API_VERSION:
         raise UpgradeRequiredError(
-            f"{VERSION_HEADER} {named[:40]!r} is not served here; {API_VERSION} is."
+            f"{VERSION_HEADER} {named[0][:40]!r} is not served here; {API_VERSION} is."
         )
 
 
