@@ -178,10 +178,10 @@ async def create_batch(call: Call) -> Reply:
     async with call.api.pool.acquire() as connection:
         results = iter(await ledger.post(connection, valid, now=call.now) if valid else ())
     shown = [
-        _shown_of_batch(posting, next(results), call.owner)
+        _shown_of_batch(posting, next(results), call.owner, place)
         if isinstance(posting, Posting)
         else _refused_of_batch(PostingStatus.INVALID, posting)
-        for posting in postings
+        for place, posting in enumerate(postings)
     ]
     return Reply(BatchShown(results=shown))
 
@@ -209,10 +209,14 @@ def _reference(call: Call) -> str:
     return named or str(own)
 
 
+def _in_batch(place: int) -> tuple[str | int, ...]:
+    return ("body", "transactions", place)
+
+
 def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
-    where = ("body", "transactions", place)
+    where = _in_batch(place)
     try:
-        item = parsing.body(bytes(raw), TransactionRequest)
+        item = parsing.body(bytes(raw), TransactionRequest, where)
         if item.organization_id not in (None, str(call.owner.id), call.owner.slug):
             raise fields.refused((*where, "organizationId"), "is another one than the path's")
         # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
@@ -262,9 +266,10 @@ def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[s
 
 
 def _shown_of_batch(
-    posting: Posting, result: PostingResult, organization: Organization
+    posting: Posting, result: PostingResult, organization: Organization, place: int
 ) -> BatchResult:
-    if error := refusals.refusal(result.status, error=result.error, met=result):
+    error = refusals.refusal(result.status, error=result.error, met=result, where=_in_batch(place))
+    if error is not None:
         return _refused_of_batch(result.status, error)
     return BatchResult(
         status=result.status,
