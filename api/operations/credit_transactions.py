@@ -26,8 +26,8 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
+from shared.ledger import rules, store
 from shared.ledger import service as ledger
-from shared.ledger import store
 from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
 from shared.organizations.model import Organization
 
@@ -261,6 +261,10 @@ def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[s
     given = asked.metadata or {}
     if any(name.startswith(_OWN) for name in given):
         raise fields.refused((*where, "metadata"), f"no name may begin with {_OWN}")
+    own = [("user", asked.user or ""), *(("modelCosts", cost) for cost in asked.model_costs or ())]
+    for name, text in own:
+        if error := rules.text_refusal(name, text, rules.TEXT_LENGTH_MAX):
+            raise refusals.invalid(error, where)
     kept = {_USER: asked.user, _MODEL_COSTS: asked.model_costs}
     return (given | {k: v for k, v in kept.items() if v is not None}) or None
 

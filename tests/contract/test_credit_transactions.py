@@ -51,6 +51,9 @@ async def test_the_same_request_is_answered_again(
         ({"type": "expiration"}, ["body", "type"]),
         ({"transactionId": "stripe:pi_1"}, ["body", "transactionId"]),
         ({"note": "a\0b"}, ["body", "note"]),
+        ({"user": "a\0b"}, ["body", "user"]),
+        ({"user": "x" * 2001}, ["body", "user"]),
+        ({"modelCosts": ["a\0b"]}, ["body", "modelCosts"]),
         ({"effectiveOn": "2026-01-01T00:00:00"}, ["body", "effectiveOn"]),
     ],
 )
