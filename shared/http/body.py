@@ -26,5 +26,5 @@ async def read_body(request: web.Request) -> bytes:
             return await request.read()  # bounded by the application's client_max_size
     except TimeoutError:
         raise RequestTimeoutError from None
-    except web.RequestPayloadError as error:
-        raise InvalidRequestError(f"The body cannot be read: {error}") from None
+    except (web.RequestPayloadError, ConnectionError):  # the client's connection: no server's
+        raise InvalidRequestError("The body cannot be read to its end.") from None
