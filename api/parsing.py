@@ -28,8 +28,6 @@ def check_content_type(headers: Mapping[str, str]) -> None:
         raise UnsupportedMediaTypeError("Send the body as application/json.")
     if "charset" in parameters and "utf-8" not in parameters:
         raise UnsupportedMediaTypeError("Send the body in UTF-8.")
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaTypeError("Send the body without a Content-Encoding.")
 
 
 def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:

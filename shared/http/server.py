@@ -42,6 +42,7 @@ class Runner(web.AppRunner):
             access_log=None,
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+            auto_decompress=False,  # a megabyte can unpack to a gigabyte, of which nobody reads one
         )
 
     async def _make_server(self) -> web.Server:

@@ -33,7 +33,6 @@ async def test_a_version_that_is_named_twice_is_400(api_client: ApiClient) -> No
         (PATH, b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
         (PATH, b"Transfer-Encoding: chunked\r\n\r\nzz"),
         (PATH, b"Host: twice\r\n"),
-        (PATH, b"Content-Length: 2\r\nContent-Encoding: br\r\n\r\n{}"),
         (PATH, b"Expect: something\r\n"),
         ("/no/such/path", b"Expect: something\r\n"),
         ("/%s" % ("x" * 10_000), b""),
