@@ -21,6 +21,14 @@ async def test_a_version_that_is_named_twice_is_400(api_client: ApiClient) -> No
         check_refused(await api_client.call("GET", PATH, headers=twice), InvalidRequestError)
 
 
+async def test_a_content_type_that_stands_twice_is_400(api_client: ApiClient) -> None:
+    body = {"slug": "initech", "name": "Initech"}
+    for other in ("text/plain", "application/json"):
+        twice = [("Content-Type", "application/json"), ("Content-Type", other)]
+        answer = await api_client.call("POST", PATH, body, headers=twice)
+        check_refused(answer, InvalidRequestError)
+
+
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
