@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from api.context import Api
 from api.docs import page as docs
 from api.keys import Keys
 from api.limits import Limiter
+from api.operation import Operation
 from api.operations import OPERATIONS
 from api.organization_names import OrganizationNames
 from api.pay.page import PayPage
@@ -55,15 +56,15 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             await api.limiter.close()
 
 
-def routes(api: Api) -> list[web.RouteDef]:
+def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.RouteDef]:
     """Return the routes of every operation, and of what describes them: document and page."""
-    document = encode(openapi.document(OPERATIONS, server=api.settings.public_url))
+    document = encode(openapi.document(operations, server=api.settings.public_url))
 
     async def openapi_json(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
 
     return [
-        *(web.route(o.method, o.path, edge.handler(api, o)) for o in OPERATIONS),
+        *(web.route(o.method, o.path, edge.handler(api, o)) for o in operations),
         web.get(DOCUMENT_PATH, openapi_json),
         *docs.routes(),
         *PayPage(

@@ -53,10 +53,12 @@ def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable
 
 
 def _check_version(request: web.Request) -> None:
-    named = request.headers.get(VERSION_HEADER)
-    if named is not None and named != API_VERSION:
+    named = request.headers.getall(VERSION_HEADER, [])
+    if len(named) > 1:
+        raise InvalidRequestError(f"{VERSION_HEADER}: one, or none.")
+    if named and named[0] != API_VERSION:
         raise UpgradeRequiredError(
-            f"{VERSION_HEADER} {named[:40]!r} is not served here; {API_VERSION} is."
+            f"{VERSION_HEADER} {named[0][:40]!r} is not served here; {API_VERSION} is."
         )
 
 
@@ -74,8 +76,10 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
     query = parsing.query(request.query, operation.query)
     body = None
     if operation.body is not None:
-        parsing.check_content_type(request.headers)
-        body = parsing.body(await read_body(request) or b"{}", operation.body)
+        raw = await read_body(request)
+        if raw:  # what is empty is of no type; some clients name one all the same
+            parsing.check_content_type(request.headers)
+        body = parsing.body(raw or b"{}", operation.body)
     return Call(
         api=api,
         caller=caller,

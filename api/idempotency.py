@@ -8,23 +8,30 @@ the next try goes on under it: whatever it had created by then is found again by
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 
 from api.operation import Call, Operation, Reply
+from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, IdempotencyError, PrepaidError
 from shared.http.envelope import encode
 from shared.idempotency import store
 from shared.idempotency.store import Seen
 
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
 # Longer than any operation may take, so that two tries never run at once.
 LEASE = timedelta(seconds=90)
+END_SECONDS_MAX = 2
 OF_ALL_ORGANIZATIONS = UUID(int=0)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -44,16 +51,26 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
         return _again(found)
     try:
         reply = await operation.handle(replace(call, id=found.id))
-    except PrepaidError as error:
-        end = store.forget if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else store.leave
+        status = int(reply.status or operation.status)
+        answer = encode(reply.body)
         async with call.api.pool.acquire() as connection:
-            await end(connection, tenant, key)
+            await store.keep(connection, tenant, key, status=status, answer=answer)
+    except BaseException as error:  # the deadline too: nobody works on the request any more
+        await _end(call.api.pool, tenant, key, refused=_is_refusal(error))
         raise
-    status = int(reply.status or operation.status)
-    answer = encode(reply.body)
-    async with call.api.pool.acquire() as connection:
-        await store.keep(connection, tenant, key, status=status, answer=answer)
     return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return isinstance(error, PrepaidError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+async def _end(pool: Pool, tenant: UUID, key: str, *, refused: bool) -> None:
+    """Let the next try in at once; where that cannot be written, it waits for the lease to end."""
+    end = store.forget if refused else store.leave
+    with contextlib.suppress(*UNAVAILABLE):
+        async with asyncio.timeout(END_SECONDS_MAX), pool.acquire() as connection:
+            await end(connection, tenant, key)
 
 
 def _again(seen: Seen) -> Reply:

@@ -13,9 +13,10 @@ import msgspec
 from api.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
 from api.operation import Operation, Retry
 from shared import errors
+from shared.access.model import Scope
 from shared.errors import PrepaidError
 
-_PARAMETER = re.compile(r"\{(\w+)\}")
+PARAMETER = re.compile(r"\{(\w+)\}")
 _ONE_KEY = "An API key, `ppk_…`. Send it here or there: one is enough."
 _REF = "#/components/schemas/{name}"
 
@@ -23,18 +24,17 @@ _REF = "#/components/schemas/{name}"
 EVERYWHERE: tuple[type[PrepaidError], ...] = (
     errors.InvalidRequestError,
     errors.AuthenticationError,
-    errors.PermissionDeniedError,
     errors.UpgradeRequiredError,
     errors.RateLimitError,
     PrepaidError,
     errors.UnavailableError,
     errors.DeadlineError,
+    errors.ValidationError,  # an unknown parameter
 )
 WITH_A_BODY: tuple[type[PrepaidError], ...] = (
     errors.RequestTimeoutError,
     errors.PayloadTooLargeError,
     errors.UnsupportedMediaTypeError,
-    errors.ValidationError,
 )
 
 
@@ -99,17 +99,17 @@ def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
 
 
 def refusals(operation: Operation) -> set[type[PrepaidError]]:
-    """Return every error that an operation may answer."""
+    """Return every error that an operation may answer, and none that it cannot."""
     found = {*EVERYWHERE, *operation.refusals}
+    if operation.scope is not Scope.READ:  # every key may read
+        found.add(errors.PermissionDeniedError)
     if operation.body is not None:
         found |= {*WITH_A_BODY}
-    if operation.query is not None:
-        found.add(errors.ValidationError)
     if operation.organization_parameter:
         found.add(errors.NotFoundError)
-    if operation.retry is not Retry.READ:
+    if operation.retry is Retry.STORED or operation.keyed_by is not None:
         found |= {errors.ConflictError, errors.IdempotencyError}
-    return found | {errors.ValidationError}  # an unknown parameter
+    return found
 
 
 def _operation(
@@ -138,7 +138,7 @@ def _operation(
 
 
 def _parameters(operation: Operation, components: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    for name in _PARAMETER.findall(operation.path):
+    for name in PARAMETER.findall(operation.path):
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     if operation.query is not None:
         schema = components[operation.query.__name__]

@@ -14,6 +14,7 @@ from multidict import MultiMapping
 
 from shared.errors import InvalidRequestError, UnsupportedMediaTypeError, ValidationError
 
+Location = tuple[str | int, ...]
 _AT = re.compile(r" - at `\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]|\[\]")
 _NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
@@ -27,16 +28,14 @@ def check_content_type(headers: Mapping[str, str]) -> None:
         raise UnsupportedMediaTypeError("Send the body as application/json.")
     if "charset" in parameters and "utf-8" not in parameters:
         raise UnsupportedMediaTypeError("Send the body in UTF-8.")
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaTypeError("Send the body without a Content-Encoding.")
 
 
-def body(raw: bytes, kind: type) -> Any:
+def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
     """Read a body; raise InvalidRequestError where it is no JSON, ValidationError by field."""
     try:
         return _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error), "body") from None
+        raise _refusal(str(error), where) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"The body is not JSON: {error}") from None
 
@@ -62,7 +61,7 @@ def query(given: MultiMapping[str], kind: type | None) -> Any:
     try:
         return msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error), "query") from None
+        raise _refusal(str(error), ("query",)) from None
 
 
 @cache
@@ -87,18 +86,18 @@ def _is_list(hint: Any) -> bool:
     return typing.get_origin(hint) is list
 
 
-def _refusal(said: str, where: str) -> ValidationError:
+def _refusal(said: str, where: Location) -> ValidationError:
     """Translate msgspec's sentence into a field and a message."""
     path = _AT.search(said)
     message = _AT.sub("", said)
-    location: list[str | int] = [where]
+    location = [*where]
     for name, index in _STEP.findall(path.group(1)) if path else ():
         location.append(name or (int(index) if index.isdigit() else "…"))
     kind = "type_error"
     if named := _NAMED.search(message):
         location.append(named.group(1))
         kind = "extra_forbidden" if "unknown" in message else "missing"
-    told = ".".join(str(part) for part in location[1:]) or where
+    told = ".".join(str(part) for part in location[1:]) or where[0]
     return ValidationError(
         f"{told}: {message}", errors=[{"loc": location, "msg": message, "type": kind}]
     )

@@ -43,13 +43,20 @@ _REFUSALS: dict[PostingStatus, Callable[[], PrepaidError]] = {
 
 
 def refusal(
-    status: PostingStatus, *, error: str | None = None, met: PostingResult | None = None
+    status: PostingStatus,
+    *,
+    error: str | None = None,
+    met: PostingResult | None = None,
+    where: tuple[str | int, ...] = ("body",),
 ) -> PrepaidError | None:
-    """Return the error that a refused posting or hold is answered with; None where it was done."""
+    """Return the error that a refused posting or hold is answered with; None where it was done.
+
+    `where` in the request stand the fields of what was refused.
+    """
     if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
         return None
     if status is PostingStatus.INVALID:
-        return invalid(error or "the request is not valid")
+        return invalid(error or "the request is not valid", where)
     if status is PostingStatus.INSUFFICIENT:
         balance = met.balance_after if met is not None else None
         return InsufficientCreditsError(
@@ -58,9 +65,9 @@ def refusal(
     return _REFUSALS[status]()
 
 
-def invalid(error: str) -> ValidationError:
+def invalid(error: str, where: tuple[str | int, ...] = ("body",)) -> ValidationError:
     """Return the ledger's sentence (`field: what is wrong`) as a ValidationError of that field."""
     name, _, message = error.partition(": ")
     field = _FIELD_NAMES.get(name, name)
-    where: FieldError = {"loc": ["body", field], "msg": message, "type": "value_error"}
-    return ValidationError(f"{field}: {message}", errors=[where])
+    found: FieldError = {"loc": [*where, field], "msg": message, "type": "value_error"}
+    return ValidationError(f"{field}: {message}", errors=[found])

@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.product",
     "tests.fixtures.api",
+    "tests.fixtures.operations",
     "tests.fixtures.receiver",
     "tests.fixtures.recharging",
     "tests.fixtures.stripe_answers",

@@ -28,8 +28,8 @@ class StripeWebhook:
     """The endpoint that Stripe delivers to.
 
     200 means that the event is committed to PostgreSQL (or was before: `duplicate`). A body that
-    is not a signed Stripe event is 400, one over 1 MiB 413, one that never ends 408. While
-    PostgreSQL is away the answer is 503, and Stripe sends again.
+    is not a signed Stripe event is 400, one over 1 MiB 413, a packed one 415, one that never ends
+    408. While PostgreSQL is away the answer is 503, and Stripe sends again.
     Source: https://docs.stripe.com/webhooks#best-practices
     """
 

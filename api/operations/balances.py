@@ -193,6 +193,8 @@ def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     start = month if query.period_start is None else _moment(query.period_start, "periodStart")
     end = now if query.period_end is None else _moment(query.period_end, "periodEnd")
     if end < start:
+        if query.period_end is None:
+            raise fields.refused(("query", "periodStart"), "must not be in the future")
         raise fields.refused(("query", "periodEnd"), "must not be before periodStart")
     hour = timedelta(hours=1)
     whole = end.replace(minute=0, second=0, microsecond=0)

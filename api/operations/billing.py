@@ -206,6 +206,9 @@ def _asked(body: BillingChange) -> dict[str, Any]:
         "target": body.auto_recharge_target_decimillicents,
         "monthly_cap": body.auto_recharge_monthly_cap_decimillicents,
     }
+    both = [raw for raw in (given["amount"], given["target"]) if raw not in (UNSET, fields.NULL)]
+    if len(both) > 1:
+        raise fields.refused(("body", NAMES["target"]), "an amount, or a target, but not both")
     asked: dict[str, Any] = {
         name: fields.credits_of_or_none(raw, "body", NAMES[name])
         for name, raw in given.items()

@@ -26,8 +26,8 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
+from shared.ledger import rules, store
 from shared.ledger import service as ledger
-from shared.ledger import store
 from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
 from shared.organizations.model import Organization
 
@@ -177,10 +177,10 @@ async def create_batch(call: Call) -> Reply:
     async with call.api.pool.acquire() as connection:
         results = iter(await ledger.post(connection, valid, now=call.now) if valid else ())
     shown = [
-        _shown_of_batch(posting, next(results), call.owner)
+        _shown_of_batch(posting, next(results), call.owner, place)
         if isinstance(posting, Posting)
         else _refused_of_batch(PostingStatus.INVALID, posting)
-        for posting in postings
+        for place, posting in enumerate(postings)
     ]
     return Reply(BatchShown(results=shown))
 
@@ -208,10 +208,14 @@ def _reference(call: Call) -> str:
     return named or str(own)
 
 
+def _in_batch(place: int) -> tuple[str | int, ...]:
+    return ("body", "transactions", place)
+
+
 def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
-    where = ("body", "transactions", place)
+    where = _in_batch(place)
     try:
-        item = parsing.body(bytes(raw), TransactionRequest)
+        item = parsing.body(bytes(raw), TransactionRequest, where)
         if item.organization_id not in (None, str(call.owner.id), call.owner.slug):
             raise fields.refused((*where, "organizationId"), "is another one than the path's")
         # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
@@ -256,14 +260,19 @@ def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[s
     given = asked.metadata or {}
     if any(name.startswith(metadata.OWN) for name in given):
         raise fields.refused((*where, "metadata"), f"no name may begin with {metadata.OWN}")
+    own = [("user", asked.user or ""), *(("modelCosts", cost) for cost in asked.model_costs or ())]
+    for name, text in own:
+        if error := rules.text_refusal(name, text, rules.TEXT_LENGTH_MAX):
+            raise refusals.invalid(error, where)
     kept = {_USER: asked.user, _MODEL_COSTS: asked.model_costs}
     return (given | {k: v for k, v in kept.items() if v is not None}) or None
 
 
 def _shown_of_batch(
-    posting: Posting, result: PostingResult, organization: Organization
+    posting: Posting, result: PostingResult, organization: Organization, place: int
 ) -> BatchResult:
-    if error := refusals.refusal(result.status, error=result.error, met=result):
+    error = refusals.refusal(result.status, error=result.error, met=result, where=_in_batch(place))
+    if error is not None:
         return _refused_of_batch(result.status, error)
     return BatchResult(
         status=result.status,

@@ -15,7 +15,6 @@ from shared.access import service as audit
 from shared.access.model import Scope
 from shared.errors import (
     AlreadyExistsError,
-    NotFoundError,
     PermissionDeniedError,
     ValidationError,
 )
@@ -171,7 +170,6 @@ OPERATIONS = (
         query=PageQuery,
         answer=OrganizationPage,
         scope=Scope.READ,
-        refusals=(NotFoundError,),
     ),
     Operation(
         name="getOrganization",

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from api import fields
-from api.fields import Number, Request, Shown
+from api.fields import Name, Number, Request, Shown
 from api.operation import Call, Operation, Reply, Retry
 from api.operations import auto_recharge
 from api.operations.auto_recharge import AttemptShown
@@ -78,7 +78,7 @@ class TopUpRequest(Request):
 class CompleteRequest(Request):
     """Which checkout; the newest open one unless said."""
 
-    checkout_id: str | None = None
+    checkout_id: Name | None = None
 
 
 class PageShown(Shown):

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 
 import structlog
 from aiohttp import web
 
+from shared.errors import InvalidRequestError, PrepaidError
 from shared.http.body import BODY_BYTES_MAX
-from shared.http.middleware import request_edge
+from shared.http.envelope import error_response, from_http_exception
+from shared.http.middleware import REQUEST_ID, request_edge
+from shared.ids import new_request_id
 
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS_MAX = 10
 KEEPALIVE_SECONDS = 75
 BACKLOG = 1024
+NOT_HTTP = "The request cannot be read: its line, a header or the framing of its body is malformed."
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def create_app(routes: Sequence[web.RouteDef]) -> web.Application:
@@ -27,17 +33,82 @@ def create_app(routes: Sequence[web.RouteDef]) -> web.Application:
     return app
 
 
-async def start(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
+class Runner(web.AppRunner):
+    """Runs an application whose every answer is in the envelope, of broken requests too."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+            auto_decompress=False,  # a megabyte can unpack to a gigabyte, of which nobody reads one
+        )
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            _in_envelope(made.request_handler),
+            request_factory=made.request_factory,
+            loop=asyncio.get_running_loop(),
+            **self._kwargs,
+        )
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    """Answers for itself where no middleware is reached: what came is not HTTP, say."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it speaks of the parser, not of the request
+    ) -> web.StreamResponse:
+        """Return the answer to what could not be read, or went wrong outside of any handler."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("The answer has begun; another cannot be sent.")
+        if status == HTTPStatus.BAD_REQUEST:
+            log.info("http.malformed", error=type(exc).__name__)  # its text may hold a secret
+            response = _refusal(InvalidRequestError(NOT_HTTP))
+        else:
+            log.error("http.failed", exc_info=exc)
+            response = _refusal(PrepaidError())
+        response.force_close()
+        return response
+
+
+def _in_envelope(handler: _Handler) -> _Handler:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:  # before any middleware: an Expect that is not known
+            if error.status < HTTPStatus.BAD_REQUEST:
+                raise
+            return _refusal(from_http_exception(error))
+
+    return handle
+
+
+def _refusal(error: PrepaidError) -> web.Response:
+    response = error_response(error)
+    response.headers[REQUEST_ID] = new_request_id()
+    return response
+
+
+async def start(app: web.Application, host: str, port: int) -> tuple[Runner, int]:
     """Listen; return the runner (its `cleanup` stops it) and the port, which may have been 0."""
     # What is loaded by now lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=SHUTDOWN_SECONDS_MAX,
-    )
+    runner = Runner(app)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     bound_port: int = runner.addresses[0][1]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from shared.config import load
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import Answer, environment
@@ -120,7 +121,8 @@ async def test_the_way_without_a_browser_is_shut_on_a_live_key(
         "STRIPE_API_KEY": "sk_live_x",
         "STRIPE_WEBHOOK_SECRETS": "whsec_x",
     }
-    async with serve_api(live, pool, client) as served:
+    async with serve_api(load(live), pool, client) as bare:
+        served = await bare.make_key()
         answer = await served.post(f"{BILLING}/dev/complete-local")
     assert (answer.status, answer.json["type"]) == (403, "permission_error")
 

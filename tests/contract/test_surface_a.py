@@ -112,6 +112,9 @@ async def test_the_same_request_is_answered_again(
         ({"type": "expiration"}, ["body", "type"]),
         ({"transactionId": "stripe:pi_1"}, ["body", "transactionId"]),
         ({"note": "a\0b"}, ["body", "note"]),
+        ({"user": "a\0b"}, ["body", "user"]),
+        ({"user": "x" * 2001}, ["body", "user"]),
+        ({"modelCosts": ["a\0b"]}, ["body", "modelCosts"]),
         ({"effectiveOn": "2026-01-01T00:00:00"}, ["body", "effectiveOn"]),
     ],
 )
@@ -163,6 +166,28 @@ async def test_a_batch_has_a_result_for_each(
         "posted", "posted", "invalid", "insufficient", "replayed",
     ]  # fmt: skip
     assert results[2]["error"]["errors"][0]["loc"] == ["body", "transactions", 2, "amount"]
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ({"amount": "x"}, "amount"),
+        ({"amount": 0}, "amount"),
+        ({"amount": 1, "colour": "red"}, "colour"),
+        ({"amount": 1, "note": "a\0b"}, "note"),
+        ({"amount": 1, "transactionId": "stripe:pi_1"}, "transactionId"),
+        ({"amount": 1, "organizationId": "other"}, "organizationId"),
+        ({}, "amount"),
+    ],
+)
+async def test_a_wrong_field_of_a_batch_is_named_with_its_place(
+    api_client: ApiClient, organization: Organization, item: dict[str, Any], field: str
+) -> None:
+    asked = {"transactions": [{"amount": 1}, item]}
+    answer = await api_client.post("/v1/billing/acme/transactions/batch", asked)
+    posted, refused = answer.json["results"]
+    assert posted["status"] == "posted"
+    assert refused["error"]["errors"][0]["loc"] == ["body", "transactions", 1, field]
 
 
 async def test_an_idempotency_key_gets_one_answer(

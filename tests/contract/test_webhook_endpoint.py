@@ -471,12 +471,13 @@ async def test_a_chunk_that_is_not_one_is_400(endpoint: Endpoint, pool: Pool) ->
     assert await stored(pool) == 0
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_a_body_that_is_not_in_its_content_encoding_is_400(
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+async def test_a_body_that_says_it_is_packed_is_415(
     endpoint: Endpoint, pool: Pool, encoding: str
 ) -> None:
     headers = {"Stripe-Signature": signature(BODY, SECRET_NEW), "Content-Encoding": encoding}
-    assert (await endpoint.post(BODY, headers)).status == 400
+    answer = await endpoint.post(BODY, headers)
+    assert_envelope(answer, 415, "invalid_request_error")
     assert await stored(pool) == 0
 
 

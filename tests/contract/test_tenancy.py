@@ -1,0 +1,268 @@
+"""Every operation with every kind of key: nobody is told of, or changes, what is another's."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from uuid import UUID, uuid4
+
+import pytest
+
+from api.operation import Operation, Retry
+from api.operations import OPERATIONS
+from shared.access import service as access
+from shared.access.model import Scope
+from shared.errors import AuthenticationError, NotFoundError, PermissionDeniedError
+from tests.fixtures.api import ApiClient
+from tests.fixtures.operations import (
+    Request,
+    Tenant,
+    Whose,
+    World,
+    check_refused,
+    name,
+    needs,
+    send,
+    whose,
+)
+from tests.fixtures.product import Answer
+
+ABOVE_READ = [o for o in OPERATIONS if o.scope is not Scope.READ]
+OF_AN_ORGANIZATION = [o for o in OPERATIONS if whose(o) in (Whose.PATH, Whose.BODY, Whose.THING)]
+OF_A_THING = [o for o in OPERATIONS if o.organization_parameter and o.path.count("{") > 1]
+READS = [o for o in OPERATIONS if o.retry is Retry.READ]
+OF_THE_INSTALLATION = [o for o in OPERATIONS if whose(o) is Whose.INSTALLATION]
+WRITES = [o for o in OPERATIONS if o.retry is not Retry.READ and o not in OF_THE_INSTALLATION]
+
+
+def scopes(operation: Operation, *, cover: bool) -> list[Scope]:
+    """Return the scopes that are large enough for an operation, or those that are not."""
+    return [scope for scope in Scope if scope.covers(operation.scope) is cover]
+
+
+async def revoked(world: World) -> str:
+    """Return a key that was revoked before anybody used it."""
+    async with world.pool.acquire() as connection:
+        made = await access.create_key(
+            connection, name="old", scope="admin", organization_id=world.a.organization.id
+        )
+        await access.revoke_key(connection, UUID(made["id"]))
+    return made["key"]
+
+
+@asynccontextmanager
+async def nothing_changes(world: World) -> AsyncIterator[None]:
+    """Fail where a row of any table is another one afterwards, or is new, or is gone."""
+    before = await world.everything()
+    yield
+    after = await world.everything()
+    assert [table for table in before if before[table] != after[table]] == []
+
+
+def same(answers: Iterable[tuple[Request, Answer]]) -> bool:
+    """Whether answers are the same but for what each request said itself."""
+    seen = set()
+    for request, answer in answers:
+        text = answer.body.decode()
+        for said in request.said:
+            text = text.replace(said, "…")
+        seen.add((answer.status, text, *sorted(set(answer.headers) - {"Date"})))
+    return len(seen) == 1
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
+async def test_who_has_no_key_that_works_is_told_nothing(
+    world: World, operation: Operation
+) -> None:
+    requests = [await world.request(operation, world.a), await world.missing(operation)]
+    garbage = ["x", "ppk_short", "ppk_" + secrets.token_urlsafe(32), await revoked(world)]
+    async with nothing_changes(world):
+        for key in (None, *garbage):
+            client = world.client.with_key(key)
+            asked = [(request, await send(client, request)) for request in requests]
+            assert same(asked)
+            for request, answer in asked:
+                check_refused(answer, AuthenticationError)
+                assert world.a.told_by(answer, request) == []
+
+
+@pytest.mark.parametrize("operation", ABOVE_READ, ids=name)
+async def test_a_scope_that_is_too_small_is_403_whether_or_not_the_thing_exists(
+    world: World, operation: Operation
+) -> None:
+    requests = [
+        await world.request(operation, world.a),
+        await world.request(operation, world.a, named=str(world.a.organization.id)),
+        await world.missing(operation),
+    ]
+    keys = [
+        await world.client.make_key(scope, organization)
+        for scope in scopes(operation, cover=False)
+        for organization in (None, world.a.organization, world.b.organization)
+    ]
+    async with nothing_changes(world):
+        for client in keys:
+            asked = [(request, await send(client, request)) for request in requests]
+            assert same(asked)
+            for request, answer in asked:
+                check_refused(answer, PermissionDeniedError)
+                assert world.a.told_by(answer, request) == []
+
+
+@pytest.mark.parametrize("operation", OF_AN_ORGANIZATION, ids=name)
+async def test_another_organizations_thing_is_404_in_the_words_of_one_that_does_not_exist(
+    world: World, operation: Operation
+) -> None:
+    requests = [
+        await world.request(operation, world.a),
+        await world.request(operation, world.a, named=str(world.a.organization.id)),
+        await world.missing(operation),
+    ]
+    keys = [await bound(world, world.b, scope) for scope in scopes(operation, cover=True)]
+    async with nothing_changes(world):
+        for client, headers in itertools.product(keys, ({}, {"idempotency_key": "k"})):
+            asked = [(r, await send(client, r, **headers)) for r in requests]
+            assert same(asked)
+            for request, answer in asked:
+                check_refused(answer, NotFoundError)
+                assert world.a.told_by(answer, request) == []
+
+
+@pytest.mark.parametrize("operation", OF_A_THING, ids=name)
+async def test_another_organizations_thing_is_not_found_below_ones_own_path(
+    world: World, operation: Operation
+) -> None:
+    theirs = await world.request(operation, world.a)
+    own_path = theirs.path.replace(world.a.slug, world.b.slug)
+    request = Request(theirs.method, own_path, theirs.body)
+    missing = {parameter: str(uuid4()) for parameter in needs(operation).things}
+    no_such = await world.request(operation, world.b, things=missing)
+    keys = [await bound(world, world.b, Scope.ADMIN), world.client]
+    async with nothing_changes(world):
+        for client in keys:
+            asked = [(r, await send(client, r)) for r in (request, no_such)]
+            assert same(asked)
+            for asked_for, answer in asked:
+                check_refused(answer, NotFoundError)
+                assert world.a.told_by(answer, asked_for) == []
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
+async def test_a_scope_that_is_large_enough_is_let_in_by_its_own_organization(
+    world: World, operation: Operation
+) -> None:
+    refused = operation in OF_THE_INSTALLATION
+    for scope in scopes(operation, cover=True):
+        every = await world.client.make_key(scope)
+        answer = await send(every, await world.request(operation, world.a))
+        assert answer.status == operation.status, answer.body
+        request = await world.request(operation, world.a)
+        answer = await send(await bound(world, world.a, scope), request)
+        if refused:
+            check_refused(answer, PermissionDeniedError)
+        else:
+            assert answer.status == operation.status, answer.body
+        assert world.b.told_by(answer, request) == []
+
+
+@pytest.mark.parametrize("operation", OF_THE_INSTALLATION, ids=name)
+async def test_what_is_of_the_whole_installation_is_403_for_a_key_of_one_organization(
+    world: World, operation: Operation
+) -> None:
+    requests = [await world.request(operation, world.a), await world.missing(operation)]
+    keys = [await bound(world, tenant, Scope.ADMIN) for tenant in (world.a, world.b)]
+    async with nothing_changes(world):
+        for client in keys:
+            asked = [(request, await send(client, request)) for request in requests]
+            assert same(asked)
+            for request, answer in asked:
+                check_refused(answer, PermissionDeniedError)
+                assert world.a.told_by(answer, request) == []
+
+
+@pytest.mark.parametrize("operation", READS, ids=name)
+async def test_a_list_shows_a_key_its_own_organization_alone_whatever_it_is_asked(
+    world: World, operation: Operation
+) -> None:
+    client = await bound(world, world.b, Scope.ADMIN)
+    own = await world.request(operation, world.b)
+    for query in ({}, *queries(world, operation, await cursor_of_another(world, operation))):
+        request = Request(own.method, own.path, own.body, query)
+        answer = await send(client, request)
+        assert answer.status in (200, 403, 404, 422), answer.body
+        assert world.a.told_by(answer, request) == [], query
+
+
+@pytest.mark.parametrize("operation", WRITES, ids=name)
+async def test_the_same_idempotency_key_of_another_organization_is_another_key(
+    world: World, operation: Operation
+) -> None:
+    theirs = await bound(world, world.a, Scope.ADMIN)
+    first = await send(theirs, await world.request(operation, world.a), idempotency_key="k")
+    assert first.status == operation.status
+    await world.learn(world.a)
+    before = await world.rows_of(world.a)
+    own = await bound(world, world.b, Scope.ADMIN)
+    request = await world.request(operation, world.b)
+    answer = await send(own, request, idempotency_key="k")
+    assert (answer.status, "Idempotent-Replayed" in answer.headers) == (operation.status, False)
+    assert world.a.told_by(answer, request) == []
+    assert await world.rows_of(world.a) == before
+
+
+async def test_a_transaction_id_of_another_organization_is_free(world: World) -> None:
+    for tenant in (world.a, world.b):
+        client = await bound(world, tenant, Scope.WRITE)
+        asked = {"amount": 5, "transactionId": f"{world.a.word}-500", "note": tenant.word}
+        answer = await client.post("/api/credit-transactions", asked)
+        assert answer.status == (409 if tenant is world.a else 200)
+    assert answer.json["changeSequence"] > 1
+
+
+async def test_the_secrets_looked_for_are_there_to_be_told(world: World) -> None:
+    client = await bound(world, world.a, Scope.ADMIN)
+    told: set[str] = set()
+    for operation in OPERATIONS:
+        request = await world.request(operation, world.a)
+        answer = await send(client, request)
+        told.update(world.a.told_by(answer, Request("GET", "/")))
+    word, owner = world.a.word, str(world.a.organization.id)
+    customer = str(world.a.organization.stripe_customer_id).lower()
+    shown = {owner, f"{word} laboratories", f"jo@{word}.example", customer, f"pi_{word}"}
+    assert shown - told == set()
+    assert all(
+        any(word in text for text in tenant.secrets)
+        for tenant, word in ((world.a, "quokka"), (world.b, "wombat"))
+    )
+
+
+async def bound(world: World, tenant: Tenant, scope: Scope) -> ApiClient:
+    """Return a client whose key is of one organization."""
+    return await world.client.make_key(scope, tenant.organization)
+
+
+def queries(world: World, operation: Operation, cursor: str | None) -> list[dict[str, str]]:
+    """Return queries that ask for the first organization's things in every parameter."""
+    if operation.query is None:
+        return []
+    owner = world.a.organization
+    customer = str(owner.stripe_customer_id)
+    asked = [owner.slug, str(owner.id), owner.name, f"{world.a.word}-user", customer]
+    fields = operation.query.__struct_encode_fields__  # type: ignore[attr-defined]
+    found = [{field: value} for field in fields for value in asked]
+    return found + ([{"cursor": cursor}] if cursor else [])
+
+
+async def cursor_of_another(world: World, operation: Operation) -> str | None:
+    """Return the cursor of the first organization's second page, where there are pages."""
+    if operation.query is None or "limit" not in operation.query.__struct_fields__:  # type: ignore[attr-defined]
+        return None
+    for _ in range(2):
+        for thing in ("hold", "grant", "transaction"):
+            await world.make(thing, world.a)
+    page = await world.client.get((await world.request(operation, world.a)).path, limit="1")
+    assert page.status == HTTPStatus.OK
+    return None if isinstance(page.json, list) else page.json.get("nextCursor")
