@@ -35,11 +35,11 @@ app.add_typer(messages.app, name="messages")
 
 @app.command()
 def serve(
-    houses: Annotated[list[str] | None, typer.Argument(help="webhooks (default: all).")] = None,
+    houses: Annotated[list[str] | None, typer.Argument(help="webhooks, api (or both).")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
 ) -> None:
-    """Run a web process: the webhook endpoint, health and metrics."""
+    """Run a web process: the webhook endpoint, the billing API, health and metrics."""
     from ops import serve as server  # noqa: PLC0415 - other commands do without aiohttp
 
     wrong = set(houses or ()) - set(server.HOUSES)

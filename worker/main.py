@@ -22,6 +22,7 @@ from shared.payments.reversals import Reversals
 from shared.recharge.charger import Charger
 from worker.drainer import Drainer
 from worker.expirer import Expirer
+from worker.forgetter import Forgetter
 from worker.listener import Listener
 from worker.messenger import Messenger
 from worker.recharger import Recharger
@@ -73,6 +74,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
+            loops.create_task(Forgetter(pool).run(stop))
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
             await stop.wait()

@@ -35,6 +35,23 @@ DELETE FROM idempotent_requests
 WHERE tenant_id = $1 AND key = $2 AND answer IS NULL;
 
 -- name: purge
--- Forget what nobody tries again any more.
-DELETE FROM idempotent_requests
-WHERE created_at < now() - $1::interval;
+-- Forget what nobody tries again any more, the oldest first; say how much that was.
+WITH old AS (
+    SELECT
+        tenant_id,
+        key
+    FROM idempotent_requests
+    WHERE created_at < now() - $1::interval
+    ORDER BY created_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+),
+
+forgotten AS (
+    DELETE FROM idempotent_requests AS r
+    USING old AS o
+    WHERE r.tenant_id = o.tenant_id AND r.key = o.key
+    RETURNING r.key
+)
+
+SELECT count(*) FROM forgotten;

@@ -67,6 +67,7 @@ async def forget(connection: Connection, tenant_id: UUID, key: str) -> None:
     await connection.execute(QUERIES.forget, tenant_id, key)
 
 
-async def purge(connection: Connection, kept: timedelta) -> None:
-    """Forget what is older."""
-    await connection.execute(QUERIES.purge, kept)
+async def purge(connection: Connection, kept: timedelta, *, rows_max: int) -> int:
+    """Forget what is older, the oldest first; return how much that was."""
+    count: int = await connection.fetchval(QUERIES.purge, kept, rows_max)
+    return count

@@ -15,6 +15,7 @@ from api.operation import Call, Reply
 from api.operations import OPERATIONS
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import settings
+from worker.forgetter import Forgetter
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -61,3 +62,17 @@ async def test_after_a_5xx_the_next_try_goes_on_at_once_under_the_same_id(
         third = await admin.post(PATH, asked, idempotency_key="k")
         assert third.json == second.json
     assert ids == [ids[0]] * 2
+
+
+async def test_an_answer_is_forgotten_after_a_week_and_no_sooner(
+    api_client: ApiClient, pool: Pool
+) -> None:
+    for number in range(3):
+        asked = {"slug": f"org-{number}", "name": "x"}
+        await api_client.post("/v1/organizations", asked, idempotency_key=f"k{number}")
+    await pool.execute(
+        "UPDATE idempotent_requests SET created_at = now() - interval '7 days 1 minute'"
+        " WHERE key <> 'k0'"
+    )
+    assert await Forgetter(pool).forget() == 2
+    assert await pool.fetchval("SELECT array_agg(key) FROM idempotent_requests") == ["k0"]

@@ -1,0 +1,54 @@
+"""Forgets the answers that no client asks for again, on a clock."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared.db.pool import UNAVAILABLE
+from shared.idempotency import store
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+log = structlog.get_logger()
+
+INTERVAL_SECONDS = 600.0
+KEPT = timedelta(days=7)
+BATCH_ROWS_MAX = 1_000
+
+
+class Forgetter:
+    """Deletes the answers of Idempotency-Keys that are older than a week.
+
+    Transactions, holds and grants do not depend on them: their ids stand on the ledger for ever.
+    """
+
+    def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Forget until `stop` is set. PostgreSQL being away is waited out."""
+        while not stop.is_set():
+            try:
+                await self.forget()
+            except UNAVAILABLE as error:
+                log.warning("forgetter.database_unavailable", error=repr(error))
+            try:
+                await asyncio.wait_for(stop.wait(), self._interval_seconds)
+            except TimeoutError:
+                continue
+
+    async def forget(self) -> int:
+        """Forget everything that is old by now; return how many answers that were."""
+        forgotten = 0
+        while True:
+            async with self._pool.acquire() as connection:
+                count = await store.purge(connection, KEPT, rows_max=BATCH_ROWS_MAX)
+            forgotten += count
+            if count < BATCH_ROWS_MAX:
+                return forgotten
