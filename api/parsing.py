@@ -36,8 +36,12 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
         return _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
         raise _refusal(str(error), where) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise InvalidRequestError(f"The body is not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequestError("The body is not in UTF-8.") from None
+    except RecursionError:
+        raise InvalidRequestError("The body is nested too deeply.") from None
 
 
 def query(given: MultiMapping[str], kind: type | None) -> Any:
