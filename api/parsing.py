@@ -36,13 +36,17 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
         return _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
         raise _refusal(str(error), where) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise InvalidRequestError(f"The body is not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequestError("The body is not in UTF-8.") from None
+    except RecursionError:
+        raise InvalidRequestError("The body is nested too deeply.") from None
 
 
 def query(given: MultiMapping[str], kind: type | None) -> Any:
     """Read a query string; a name that is repeated or not known is refused by name."""
-    known = _lists(kind)
+    known = _parameters(kind)
     found: dict[str, Any] = {}
     for name in dict.fromkeys(given):
         values = given.getall(name)
@@ -50,7 +54,10 @@ def query(given: MultiMapping[str], kind: type | None) -> Any:
             raise _refused("query", name, "unknown parameter", "extra_forbidden")
         if any("\0" in value for value in values):
             raise _refused("query", name, "must not hold NUL", "value_error")
-        if known[name]:
+        if not known[name].is_text and any(value.lower() == "null" for value in values):
+            # It would be read as if it were absent.
+            raise _refused("query", name, "must not be null", "type_error")
+        if known[name].is_list:
             found[name] = values
         elif len(values) == 1:
             found[name] = values[0]
@@ -69,21 +76,28 @@ def _decoder(kind: type) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
+class _Parameter(typing.NamedTuple):
+    """Whether a query parameter may be repeated, and whether it is any text."""
+
+    is_list: bool
+    is_text: bool
+
+
 @cache
-def _lists(kind: type | None) -> Mapping[str, bool]:
-    """Return the names that a query may hold, and whether each may be repeated."""
+def _parameters(kind: type | None) -> Mapping[str, _Parameter]:
+    """Return what a query may hold by its names."""
     if kind is None:
         return {}
     hints = typing.get_type_hints(kind)
     return {
-        field.encode_name: _is_list(hints[field.name]) for field in msgspec.structs.fields(kind)
+        field.encode_name: _parameter(hints[field.name]) for field in msgspec.structs.fields(kind)
     }
 
 
-def _is_list(hint: Any) -> bool:
-    if isinstance(hint, types.UnionType):
-        return any(_is_list(part) for part in typing.get_args(hint))
-    return typing.get_origin(hint) is list
+def _parameter(hint: Any) -> _Parameter:
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    is_list = any(typing.get_origin(part) is list for part in parts)
+    return _Parameter(is_list, is_text=str in parts)
 
 
 def _refusal(said: str, where: Location) -> ValidationError:

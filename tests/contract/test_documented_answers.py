@@ -124,7 +124,7 @@ async def another_request(world: World, operation: Operation) -> Answer:
 
 async def unknown_parameter(world: World, operation: Operation) -> Answer:
     request = await world.request(operation, world.a)
-    answer = await send(world.client, replace(request, query={"colour": "red"}))
+    answer = await send(world.client, replace(request, query={**request.query, "colour": "red"}))
     assert answer.json["errors"][0]["loc"] == ["query", "colour"]
     return answer
 

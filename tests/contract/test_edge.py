@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api import edge
-from shared.errors import InvalidRequestError
+from shared.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError
 from tests.fixtures.api import ApiClient
 from tests.fixtures.operations import check_refused
 from tests.fixtures.product import send_raw
@@ -19,6 +19,32 @@ async def test_a_version_that_is_named_twice_is_400(api_client: ApiClient) -> No
     for other in (edge.API_VERSION, "2020-01-01"):
         twice = [named, (edge.VERSION_HEADER, other)]
         check_refused(await api_client.call("GET", PATH, headers=twice), InvalidRequestError)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"note": "\xff"}', "The body is not in UTF-8."),
+        (b'{"metadata": {"a": %s' % (b"[" * 100_000), "The body is nested too deeply."),
+        (b"{'note': 1}", "The body is not JSON: JSON is malformed: object keys must be strings"),
+    ],
+    ids=["no UTF-8", "deep", "no JSON"],
+)
+async def test_a_body_that_cannot_be_read_is_400_and_says_why(
+    api_client: ApiClient, body: bytes, detail: str
+) -> None:
+    answer = await api_client.call("POST", "/api/credit-transactions", body)
+    check_refused(answer, InvalidRequestError)
+    assert answer.json["detail"].startswith(detail)
+
+
+async def test_another_method_is_405_and_names_those_that_are_allowed(
+    api_client: ApiClient,
+) -> None:
+    answer = await api_client.call("DELETE", PATH)
+    check_refused(answer, MethodNotAllowedError)
+    assert answer.headers["Allow"] == "GET,HEAD,POST"
+    check_refused(await api_client.call("GET", "/v1/nothing"), NotFoundError)
 
 
 async def test_a_content_type_that_stands_twice_is_400(api_client: ApiClient) -> None:
