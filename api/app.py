@@ -17,6 +17,7 @@ from api.organization_names import OrganizationNames
 from api.pay.page import PayPage
 from shared.config import Settings
 from shared.http.envelope import encode
+from shared.ledger.balances import Balances
 from shared.ledger.service import Ledger
 from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
@@ -38,6 +39,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             settings=settings,
             pool=pool,
             ledger=Ledger(pool),
+            balances=Balances(pool),
             stripe=stripe,
             charger=Charger(pool, Charges(stripe), settings.credits_per_unit, settings.public_url),
             keys=Keys(pool),
@@ -48,6 +50,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             yield api
         finally:
             await api.ledger.close()
+            await api.balances.close()
             await api.limiter.close()
 
 

@@ -13,6 +13,7 @@ from api.limits import Limiter
 from api.organization_names import OrganizationNames
 from shared.config import Settings
 from shared.ids import new_id
+from shared.ledger.balances import Balances
 from shared.ledger.service import Ledger
 from shared.payments.client import Stripe
 
@@ -28,6 +29,7 @@ class Api:
     settings: Settings
     pool: Pool
     ledger: Ledger
+    balances: Balances
     stripe: Stripe
     charger: Charger
     keys: Keys

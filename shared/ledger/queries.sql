@@ -30,10 +30,11 @@ SELECT
     (r.hold).*
 FROM ledger_release($1, $2) AS r;
 
--- name: balance
--- What an organization owns, what of it is on hold, and how far it may go below zero. What is due by
--- now counts as expired, whether or not a posting has come by to say so.
+-- name: balances
+-- What organizations own, what of it is on hold, and how far they may go below zero. What is due by now
+-- counts as expired, whether or not a posting has come by to say so.
 SELECT
+    a.organization_id,
     a.balance - due.expired AS balance,
     a.held - due.released AS held,
     a.overdraft_limit,
@@ -66,7 +67,7 @@ CROSS JOIN LATERAL (
             ELSE 0
         END AS released
 ) AS due
-WHERE a.organization_id = $1;
+WHERE a.organization_id = any($1::uuid []);
 
 -- name: balance_at
 -- What an organization owned at a moment.

@@ -87,8 +87,21 @@ async def release(connection: Connection, organization_id: UUID, hold_id: UUID) 
 
 async def balance(connection: Connection, organization_id: UUID) -> Balance | None:
     """Return what an organization owns as of now; None where there is no such organization."""
-    row = await connection.fetchrow(QUERIES.balance, organization_id)
-    return Balance(**row) if row else None
+    return (await balances(connection, [organization_id])).get(organization_id)
+
+
+async def balances(connection: Connection, organization_ids: Sequence[UUID]) -> dict[UUID, Balance]:
+    """Return what organizations own as of now; one that does not exist is left out."""
+    rows = await connection.fetch(QUERIES.balances, organization_ids)
+    return {
+        row["organization_id"]: Balance(
+            balance=row["balance"],
+            held=row["held"],
+            overdraft_limit=row["overdraft_limit"],
+            last_seq=row["last_seq"],
+        )
+        for row in rows
+    }
 
 
 async def balance_at(connection: Connection, organization_id: UUID, moment: datetime) -> Decimal:
