@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +12,6 @@ from api.context import Api
 from api.operation import Call, Operation, Reply, Retry
 from shared.access.model import Caller
 from shared.errors import (
-    DeadlineError,
     InvalidRequestError,
     PermissionDeniedError,
     UpgradeRequiredError,
@@ -36,14 +34,9 @@ def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable
         caller = await api.keys.authenticate(request)
         api.limiter.take(caller.key_id)
         _check_scope(caller, operation)
-        try:
-            async with asyncio.timeout(operation.seconds_max) as deadline:
-                call = await _read(api, operation, caller, request)
-                reply = await _answer(operation, call)
-        except TimeoutError:
-            if deadline.expired():
-                raise DeadlineError from None
-            raise
+        reply = await api.deadlines.within(
+            operation.seconds_max, _carry_out(api, operation, caller, request)
+        )
         response = json_response(reply.body, reply.status or operation.status)
         if reply.replayed:
             response.headers[REPLAYED_HEADER] = "true"
@@ -65,6 +58,10 @@ def _check_scope(caller: Caller, operation: Operation) -> None:
         raise PermissionDeniedError(
             f"This needs a key of scope {operation.scope}; this one is of scope {caller.scope}."
         )
+
+
+async def _carry_out(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Reply:
+    return await _answer(operation, await _read(api, operation, caller, request))
 
 
 async def _read(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Call:
