@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ API_VERSION = "2026-11-01"
 VERSION_HEADER = "Prepaid-Version"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
+_OF_A_READ = UUID(int=0)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 
@@ -73,15 +75,16 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
     if operation.body is not None:
         parsing.check_content_type(request.headers)
         body = parsing.body(await read_body(request) or b"{}", operation.body)
+    reads = operation.retry is Retry.READ
     return Call(
         api=api,
         caller=caller,
-        id=api.make_id(),
+        id=_OF_A_READ if reads else api.make_id(),
         now=api.now(),
         path=path,
         query=query,
         body=body,
-        idempotency_key=_idempotency_key(request) if operation.retry is not Retry.READ else None,
+        idempotency_key=None if reads else _idempotency_key(request),
         organization=organization,
     )
 

@@ -9,13 +9,13 @@ the next try goes on under it: whatever it had created by then is found again by
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from api.operation import Call, Operation, Reply
 from shared.errors import ConflictError, IdempotencyError, PrepaidError
