@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -12,6 +12,7 @@ from api.keys import Keys
 from api.limits import Limiter
 from api.organization_names import OrganizationNames
 from shared.config import Settings
+from shared.http.deadlines import Deadlines
 from shared.ids import new_id
 from shared.ledger.balances import Balances
 from shared.ledger.service import Ledger
@@ -35,5 +36,6 @@ class Api:
     keys: Keys
     organizations: OrganizationNames
     limiter: Limiter
+    deadlines: Deadlines = field(default_factory=Deadlines)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     make_id: Callable[[], UUID] = new_id

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 from aiohttp import web
 
@@ -13,7 +13,6 @@ from api.context import Api
 from api.operation import Call, Operation, Reply, Retry
 from shared.access.model import Caller
 from shared.errors import (
-    DeadlineError,
     InvalidRequestError,
     PermissionDeniedError,
     UpgradeRequiredError,
@@ -25,6 +24,7 @@ API_VERSION = "2026-11-01"
 VERSION_HEADER = "Prepaid-Version"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
+_OF_A_READ = UUID(int=0)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 
@@ -36,14 +36,9 @@ def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable
         caller = await api.keys.authenticate(request)
         api.limiter.take(caller.key_id)
         _check_scope(caller, operation)
-        try:
-            async with asyncio.timeout(operation.seconds_max) as deadline:
-                call = await _read(api, operation, caller, request)
-                reply = await _answer(operation, call)
-        except TimeoutError:
-            if deadline.expired():
-                raise DeadlineError from None
-            raise
+        reply = await api.deadlines.within(
+            operation.seconds_max, _carry_out(api, operation, caller, request)
+        )
         response = json_response(reply.body, reply.status or operation.status)
         if reply.replayed:
             response.headers[REPLAYED_HEADER] = "true"
@@ -69,6 +64,10 @@ def _check_scope(caller: Caller, operation: Operation) -> None:
         )
 
 
+async def _carry_out(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Reply:
+    return await _answer(operation, await _read(api, operation, caller, request))
+
+
 async def _read(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Call:
     path = request.match_info
     named = operation.organization_parameter
@@ -80,15 +79,16 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
         if raw:  # what is empty is of no type; some clients name one all the same
             parsing.check_content_type(request.headers)
         body = parsing.body(raw or b"{}", operation.body)
+    reads = operation.retry is Retry.READ
     return Call(
         api=api,
         caller=caller,
-        id=api.make_id(),
+        id=_OF_A_READ if reads else api.make_id(),
         now=api.now(),
         path=path,
         query=query,
         body=body,
-        idempotency_key=_idempotency_key(request) if operation.retry is not Retry.READ else None,
+        idempotency_key=None if reads else _idempotency_key(request),
         organization=organization,
     )
 

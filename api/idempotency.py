@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from api.operation import Call, Operation, Reply
 from shared.db.pool import UNAVAILABLE

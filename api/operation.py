@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+import msgspec
 
 from shared.access import service as audit
 from shared.access.model import Caller, Scope
@@ -28,12 +31,12 @@ class Retry(StrEnum):
     LEDGER = "ledger"  # the ledger's own key does it: nothing more is stored
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A request that has been let in and read: what a handler is given.
 
     `id` is the same again for a retry under the same Idempotency-Key; whatever a write creates
-    takes it as its id. `organization` is the one that the path names, if the path names one.
+    takes it as its id; a read has none. `organization` is the one that the path names, if it names
+    one.
     """
 
     api: Api
@@ -97,7 +100,7 @@ class Reply:
 Handler = Callable[[Call], Awaitable[Reply]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Operation:
     """An endpoint. The handler's docstring is its documentation: first a summary, then the rest.
 
@@ -124,7 +127,7 @@ class Operation:
     seconds_max: float = 30.0
     example: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def organization_parameter(self) -> str | None:
         """The name of the path parameter that names an organization, if there is one."""
         return next((n for n in ("organizationId", "slug") if f"{{{n}}}" in self.path), None)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import events, ingest, ledger, recharge, wrk
+from bench import api, events, ingest, ledger, recharge, wrk
 from bench.results import Ratio, table
 from migrations.runner import migrate
 from sandbox.servers import EmbeddedServers
@@ -28,6 +28,7 @@ PARTS: dict[str, Part] = {
     "ledger": ledger.measure,
     "growth": ledger.measure_growth,
     "recharge": recharge.measure,
+    "api": api.measure,
 }
 
 

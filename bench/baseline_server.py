@@ -1,7 +1,7 @@
-"""The servers that ingest is compared with: the same application, with less done in the handler.
+"""The servers that ours is compared with: the same application, with less done in the handler.
 
-`noop` reads the body and answers. `single` does what the endpoint does, but with one INSERT and one
-commit for each request.
+`noop` reads the body, if there is one, and answers. `single` does what the webhook endpoint does,
+but with one INSERT and one commit for each request.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from shared.payments.signature import verify
 from webhooks.app import PATH
 
 SINGLE_CONNECTIONS = 8
+DEBIT_PATH = "/api/credit-transactions"
+BALANCE_PATH = "/v1/billing/{organizationId}/credits"
 
 
 async def _run(kind: str) -> None:
@@ -51,9 +53,16 @@ async def _run(kind: str) -> None:
                 await store.receive(connection, [delivery])
             return json_response({"received": True})
 
-        handler = {"noop": noop, "single": single}[kind]
+        routes = {
+            "noop": [
+                web.post(PATH, noop),
+                web.post(DEBIT_PATH, noop),
+                web.get(BALANCE_PATH, noop),
+            ],
+            "single": [web.post(PATH, single)],
+        }
         stop = server.stop_signal()
-        app = server.create_app([web.post(PATH, handler)])
+        app = server.create_app(routes[kind])
         runner, port = await server.start(app, "127.0.0.1", 0)
         sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}"}) + "\n")
         sys.stdout.flush()

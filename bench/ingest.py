@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from bench import wrk
-from bench.results import Ratio
-from bench.setting import create_organization
+from bench.results import Ratio, rates
+from bench.setting import baseline_server, create_organization
 from sandbox.product import WebProcess
+from sandbox.signed_events import payment_intent_succeeded, signature
 from webhooks.app import PATH
 
 SECONDS = 6
@@ -29,12 +24,13 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     loads: dict[str, wrk.Load] = {}
     for name in ("noop", "single"):
         wrk.write_requests(
-            requests, name=name, count=REQUESTS // 2, organization=organization, secret=secret
+            requests,
+            _deliveries(REQUESTS // 2, name=name, organization=organization, secret=secret),
         )
-        async with _baseline(name, environment, folder) as url:
+        async with baseline_server(name, environment, folder) as url:
             loads[name] = await wrk.run(url + PATH, requests, seconds=SECONDS)
     wrk.write_requests(
-        requests, name="durable", count=REQUESTS, organization=organization, secret=secret
+        requests, _deliveries(REQUESTS, name="durable", organization=organization, secret=secret)
     )
     web = WebProcess(environment, folder / "web.log")
     await web.start()
@@ -45,8 +41,10 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     requests.unlink()
     durable, noop, single = loads["durable"], loads["noop"], loads["single"]
     return [
-        _rates("durable ingest / no-op", durable, noop, 0.45),
-        _rates("durable ingest / one INSERT per request", durable, single, 2.2),
+        rates("durable ingest / no-op", durable.per_second, noop.per_second, 0.45),
+        rates(
+            "durable ingest / one INSERT per request", durable.per_second, single.per_second, 2.2
+        ),
         Ratio(
             "durable ingest p99 / no-op p99",
             f"{durable.p99_seconds * 1e3:.1f} ms",
@@ -58,28 +56,12 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     ]
 
 
-def _rates(name: str, measured: wrk.Load, baseline: wrk.Load, target: float) -> Ratio:
-    return Ratio(
-        name,
-        f"{measured.requests_per_second:,.0f}/s",
-        f"{baseline.requests_per_second:,.0f}/s",
-        measured.requests_per_second / baseline.requests_per_second,
-        target,
-    )
-
-
-@asynccontextmanager
-async def _baseline(kind: str, environment: Mapping[str, str], folder: Path) -> AsyncIterator[str]:
-    with (folder / f"{kind}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.baseline_server", kind,
-            env={**os.environ, **environment},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-        )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield msgspec.json.decode(await process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        await process.wait()
+def _deliveries(count: int, *, name: str, organization: str, secret: str) -> Iterator[bytes]:
+    """Return so many signed deliveries, each of an event of its own."""
+    for index in range(count):
+        body = payment_intent_succeeded(f"{name}{index}", organization=organization, padded=True)
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "Stripe-Signature": signature(body, secret),
+        }
+        yield wrk.request("POST", PATH, headers, body)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from bench.results import Ratio
+from bench.results import Ratio, rates
 from bench.setting import create_organization
 from sandbox.binaries import postgres_binaries
 from shared.db.pool import connect
@@ -101,10 +101,10 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
         for lane in lanes:
             await lane.close()
     return [
-        _rates("hot organization, batches of 200 / pgbench hot row, 16 clients", ours, sixteen, 8),
-        _rates("hot organization / bare INSERT + UPDATE", ours, bare, 0.5),
-        _rates("10,000 organizations / hot organization", spread, ours, 0.5),
-        _rates("one at a time / pgbench, 1 client", single, alone, 0.4),
+        rates("hot organization, batches of 200 / pgbench hot row, 16 clients", ours, sixteen, 8),
+        rates("hot organization / bare INSERT + UPDATE", ours, bare, 0.5),
+        rates("10,000 organizations / hot organization", spread, ours, 0.5),
+        rates("one at a time / pgbench, 1 client", single, alone, 0.4),
     ]
 
 
@@ -333,7 +333,3 @@ async def _pgbench(url: str, folder: Path, *, clients: int) -> float:
     if process.returncode or found is None:
         raise RuntimeError(f"pgbench failed:\n{output}")
     return float(found[1])
-
-
-def _rates(name: str, measured: float, baseline: float, target: float) -> Ratio:
-    return Ratio(name, f"{measured:,.0f}/s", f"{baseline:,.0f}/s", measured / baseline, target)

@@ -23,6 +23,11 @@ class Ratio:
         return self.value <= self.target if self.at_most else self.value >= self.target
 
 
+def rates(name: str, measured: float, baseline: float, target: float) -> Ratio:
+    """Return how much of a baseline's rate was reached."""
+    return Ratio(name, f"{measured:,.0f}/s", f"{baseline:,.0f}/s", measured / baseline, target)
+
+
 def table(ratios: Sequence[Ratio]) -> str:
     """Return the benchmark table."""
     rows = [("", "measured", "baseline", "ratio", "target", "")]

@@ -7,17 +7,18 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-from sandbox.signed_events import payment_intent_succeeded, signature
 
 CONNECTIONS = 64
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _PERCENTILE = re.compile(r"99%\s+([\d.]+)(us|ms|s)")
 _RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
+_ANSWERS = re.compile(r"(\d+) requests in")
 
-# Each request is read from a file of ready-made ones, so that every event is new and signed.
+# Each request is read from a file of ready-made ones, so that every one is new. After the last
+# comes the first again.
 _SCRIPT = """
 local file = io.open(os.getenv("BENCH_REQUESTS"), "rb")
 request = function()
@@ -27,6 +28,18 @@ request = function()
         length = file:read(8)
     end
     return file:read(tonumber(length))
+end
+local per_second = tonumber(os.getenv("BENCH_PER_SECOND"))
+if per_second then
+    local ffi = require("ffi")
+    ffi.cdef("typedef struct { long s, us; } moment; int gettimeofday(moment *, void *);")
+    local clock, due = ffi.new("moment"), nil
+    delay = function()
+        ffi.C.gettimeofday(clock, nil)
+        local now = tonumber(clock.s) + tonumber(clock.us) * 1e-6
+        due = (due or now) - math.log(1 - math.random()) / per_second
+        return math.max(0, due - now) * 1000
+    end
 end
 done = function(summary)
     io.write(string.format("errors: %d\\n", summary.errors.status + summary.errors.timeout
@@ -39,8 +52,9 @@ end
 class Load:
     """What a run of wrk saw."""
 
-    requests_per_second: float
+    per_second: float
     p99_seconds: float
+    answers: int
 
 
 def ensure_installed() -> None:
@@ -54,33 +68,46 @@ def ensure_installed() -> None:
     raise SystemExit("The benchmarks need wrk: apt-get install wrk")
 
 
-def write_requests(file: Path, *, name: str, count: int, organization: str, secret: str) -> None:
-    """Write so many signed deliveries, each of an event of its own, as raw HTTP requests."""
+def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """Return a raw HTTP request."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def write_requests(file: Path, requests: Iterable[bytes]) -> None:
+    """Write raw HTTP requests for `run` to send, one after the other."""
     with file.open("wb") as out:
-        for index in range(count):
-            body = payment_intent_succeeded(
-                f"{name}{index}", organization=organization, padded=True
-            )
-            head = (
-                f"POST /v1/webhooks/stripe HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                f"Content-Type: application/json; charset=utf-8\r\n"
-                f"Stripe-Signature: {signature(body, secret)}\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n"
-            ).encode()
-            out.write(b"%08d" % (len(head) + len(body)) + head + body)
+        for raw in requests:
+            out.write(b"%08d" % len(raw) + raw)
 
 
-async def run(url: str, requests: Path, *, seconds: int, connections: int = CONNECTIONS) -> Load:
-    """Send the requests as fast as they are answered; fail where any answer is not 200."""
+async def run(
+    url: str,
+    requests: Path,
+    *,
+    seconds: int,
+    connections: int = CONNECTIONS,
+    per_second: float | None = None,
+) -> Load:
+    """Send the requests as fast as they are answered; fail where any answer is not 200.
+
+    With `per_second` they are sent at that rate, as by many clients who know nothing of each other:
+    all connections share one timetable of random gaps (a Poisson process), and whichever is free
+    takes its next entry. So none is in step with another, and a slow answer slows nobody else down.
+    """
     script = requests.with_suffix(".lua")
     script.write_text(_SCRIPT, encoding="utf-8")
+    paced = {} if per_second is None else {"BENCH_PER_SECOND": str(per_second)}
     process = await asyncio.create_subprocess_exec(
         "wrk", "--latency", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url,
-        env={**os.environ, "BENCH_REQUESTS": str(requests)},
+        env={**os.environ, "BENCH_REQUESTS": str(requests)} | paced,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output = (await process.communicate())[0].decode()
-    rate, p99 = _RATE.search(output), _PERCENTILE.search(output)
-    if process.returncode or rate is None or p99 is None or "errors: 0\n" not in output:
+    rate, p99, answers = (found.search(output) for found in (_RATE, _PERCENTILE, _ANSWERS))
+    if process.returncode or not (rate and p99 and answers) or "errors: 0\n" not in output:
         raise RuntimeError(f"wrk failed:\n{output}")
-    return Load(float(rate[1]), float(p99[1]) * _SECONDS[p99[2]])
+    return Load(float(rate[1]), float(p99[1]) * _SECONDS[p99[2]], int(answers[1]))

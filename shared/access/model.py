@@ -16,8 +16,10 @@ class Scope(StrEnum):
 
     def covers(self, needed: Scope) -> bool:
         """Whether a key of this scope may do what needs the other."""
-        order = list(Scope)
-        return order.index(self) >= order.index(needed)
+        return _RANKS[self] >= _RANKS[needed]
+
+
+_RANKS = {scope: rank for rank, scope in enumerate(Scope)}
 
 
 @dataclass(frozen=True, slots=True)

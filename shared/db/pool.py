@@ -51,6 +51,15 @@ async def _prepare_connection(connection: Connection) -> None:
     )
 
 
+async def _keep_session(_connection: Connection) -> None:
+    """Leave a session as it is when its connection comes back.
+
+    asyncpg would send RESET ALL, UNLISTEN and the like: a round trip, before those who share a
+    commit have their answers. No statement of ours changes a session, which
+    tests/architecture/test_sql.py checks; a transaction that was left open is rolled back first.
+    """
+
+
 async def connect(
     database_url: str,
     *,
@@ -84,5 +93,6 @@ def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
         command_timeout=STATEMENT_SECONDS_MAX + 5,
         max_inactive_connection_lifetime=300,
         init=_prepare_connection,
+        reset=_keep_session,
         server_settings={**_SERVER_SETTINGS, "application_name": application_name},
     )

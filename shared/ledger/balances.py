@@ -1,4 +1,4 @@
-"""Balances for many readers at once: those that come together share one round trip."""
+"""Reading balances: callers that come together share one round trip."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 READS_AT_ONCE_MAX = 2
-BATCH_ROWS_MAX = 500
 
 
 class Balances:
-    """Reads balances. A reader sees every posting that was answered before it asked."""
+    """The way to a balance for callers that ask for one at a time.
+
+    An idle caller is answered at once; under load one SELECT reads for all that came while the last
+    was under way. It begins after they asked: whatever was answered before is in what they see.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._reads = GroupCommit[UUID, Balance | None](
-            self._flush, flushes_at_once_max=READS_AT_ONCE_MAX, batch_rows_max=BATCH_ROWS_MAX
+            self._read, flushes_at_once_max=READS_AT_ONCE_MAX
         )
 
     async def read(self, organization_id: UUID) -> Balance | None:
-        """Return what an organization owns now; None where there is no such organization."""
+        """Return what an organization owns; None where there is no such organization."""
         return await self._reads.submit(organization_id)
 
     async def close(self) -> None:
         """Wait for the reads that are under way."""
         await self._reads.drain()
 
-    async def _flush(self, asked: Sequence[UUID]) -> list[Balance | Exception | None]:
+    async def _read(self, organization_ids: Sequence[UUID]) -> list[Balance | Exception | None]:
         async with self._pool.acquire() as connection:
-            found = await store.balances(connection, list(set(asked)))
-        return [found.get(organization_id) for organization_id in asked]
+            found = await store.balances(connection, sorted(set(organization_ids)))
+        return [found.get(organization_id) for organization_id in organization_ids]

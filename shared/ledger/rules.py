@@ -6,6 +6,7 @@ import hashlib
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -43,16 +44,19 @@ _REQUEST = (
 )  # fmt: skip
 # An even number of backslashes before it are backslashes themselves.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_asked = attrgetter(*_REQUEST)
 _digest_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(posting: Posting) -> str:
     """Return the SHA-256 that stands for what a posting asks; its ids do not count."""
-    return request_digest(*(_one_form(getattr(posting, name)) for name in _REQUEST))
+    return request_digest(*map(_one_form, _asked(posting)))
 
 
 def _one_form(value: Any) -> Any:
     """Write the same number and the same instant the same way, however they came."""
+    if value is None:
+        return None
     if isinstance(value, Decimal) and value.is_finite():
         return plain(value)
     if isinstance(value, datetime) and value.tzinfo is not None:

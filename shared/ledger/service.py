@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -60,9 +61,14 @@ async def post(
             )
     answers = iter(await store.post(connection, valid) if valid else ())
     found = [next(answers) if result is None else result for result in results]
-    for posting, result in zip(postings, found, strict=True):
-        metrics.LEDGER_POSTINGS.labels(str(posting.type), result.status).inc()
+    _count(postings, found)
     return found
+
+
+def _count(postings: Sequence[Posting], results: Sequence[PostingResult]) -> None:
+    pairs = zip(postings, results, strict=True)
+    for (kind, status), count in Counter((p.type, r.status) for p, r in pairs).items():
+        metrics.LEDGER_POSTINGS.labels(str(kind), status).inc(count)
 
 
 def _with_digest(posting: Posting) -> Posting:

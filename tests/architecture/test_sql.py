@@ -28,6 +28,13 @@ _LEDGER_CHANGE = re.compile(
     r"\b(update|delete\s+from|truncate(\s+table)?|merge\s+into)\s+(only\s+)?credit_transactions\b",
     re.IGNORECASE,
 )
+# What would outlive its transaction: the next user of the connection would have it too.
+_SESSION_CHANGE = re.compile(
+    r"\A\s*(set\s+(?!local\b)|reset\b|listen\b|prepare\b|declare\b)"
+    r"|\bpg_(try_)?advisory_lock|\bset_config\s*\([^()]*,\s*false\s*\)"
+    r"|\bwith\s+hold\b|\bcreate\s+(local\s+|global\s+)?temp",
+    re.IGNORECASE,
+)
 
 
 def relative(file: Path) -> str:
@@ -97,6 +104,46 @@ def test_no_sql_changes_or_deletes_a_row_of_the_ledger(file: Path) -> None:
 )
 def test_the_rule_about_the_ledger_sees_what_it_forbids(statement: str) -> None:
     assert _LEDGER_CHANGE.search(statement)
+
+
+@pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
+def test_no_statement_leaves_anything_in_its_session(file: Path, name: str, statement: str) -> None:
+    assert not _SESSION_CHANGE.search(_COMMENT.sub("", statement)), f"{relative(file)}, {name}"
+
+
+@pytest.mark.parametrize(
+    "sql", [file.read_text(encoding="utf-8") for file in SQL_FILES if file not in QUERY_FILES]
+)
+def test_no_function_leaves_anything_in_its_session(sql: str) -> None:
+    assert not _SESSION_CHANGE.search(_COMMENT.sub("", sql))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET search_path = other",
+        "set session time zone 'CET'",
+        "LISTEN rings",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT set_config('synchronous_commit', 'off', FALSE)",
+        "CREATE TEMPORARY TABLE seen (id uuid)",
+    ],
+)
+def test_the_rule_about_sessions_sees_what_it_forbids(statement: str) -> None:
+    assert _SESSION_CHANGE.search(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET LOCAL lock_timeout = '1s'",
+        "SELECT pg_advisory_xact_lock(1)",
+        "SELECT set_config('synchronous_commit', 'off', TRUE)",
+        "UPDATE accounts SET balance = 0",
+    ],
+)
+def test_the_rule_about_sessions_lets_the_rest_be(statement: str) -> None:
+    assert not _SESSION_CHANGE.search(statement)
 
 
 def test_sql_is_spoken_in_sql_files_and_stores_alone() -> None:

@@ -160,7 +160,8 @@ async def handler_that_does_not_end(world: World, operation: Operation) -> Answe
     request = await world.request(operation, world.a)
     slow = replace(operation, handle=endless, seconds_max=0.05)
     async with served(world, world.settings, slow) as client:
-        return await send(client, request)
+        with mock.patch.object(client.api.deadlines, "_tick_seconds", 0.02):
+            return await send(client, request)
 
 
 async def no_database(world: World, operation: Operation) -> Answer:

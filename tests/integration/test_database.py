@@ -64,6 +64,24 @@ async def test_a_session_that_ends_under_a_statement_is_an_outage_and_the_pool_r
     assert await pool.fetchval("SELECT 1") == 1
 
 
+async def test_a_connection_that_comes_back_to_the_pool_costs_no_statement(pool: Pool) -> None:
+    seen: list[str] = []
+    async with pool.acquire() as connection:
+        connection.add_query_logger(lambda told: seen.append(told.query))
+        await connection.fetchval("SELECT 1")
+    await asyncio.sleep(0)
+    assert seen == ["SELECT 1"]
+
+
+async def test_a_transaction_that_was_left_open_ends_when_its_connection_comes_back(
+    database_url: str,
+) -> None:
+    async with create_pool(database_url, size=1, application_name="tests") as pool:
+        async with pool.acquire() as connection:
+            await connection.execute("BEGIN; CREATE TABLE left_open ()")
+        assert await pool.fetchval("SELECT to_regclass('left_open')") is None
+
+
 async def test_a_connection_has_the_limits_that_keep_one_stuck_client_from_stopping_all(
     connection: Connection,
 ) -> None:
