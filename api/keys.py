@@ -31,15 +31,14 @@ class Keys:
     async def authenticate(self, request: web.Request) -> Caller:
         """Return whose key a request carries; raise AuthenticationError."""
         key = _key_of(request)
-        digest = access.digest(key)
-        caller = self._recent.get(digest)
+        caller = await self._recent.find(access.digest(key), self._look_up)
         if caller is None:
-            async with self._pool.acquire() as connection:
-                caller = await access.find_caller(connection, digest)
-            if caller is None:
-                raise AuthenticationError("This API key does not exist, or was revoked.")
-            self._recent.put(digest, caller)
+            raise AuthenticationError("This API key does not exist, or was revoked.")
         return caller
+
+    async def _look_up(self, digest: bytes) -> Caller | None:
+        async with self._pool.acquire() as connection:
+            return await access.find_caller(connection, digest)
 
 
 def _key_of(request: web.Request) -> str:

@@ -26,11 +26,7 @@ class OrganizationNames:
 
     async def find(self, reference: str, caller: Caller) -> Organization:
         """Return the organization; NotFoundError, the same one whether it is another's or none."""
-        found = self._recent.get(reference)
-        if found is None:
-            found = await self._look_up(reference)
-            if found is not None:
-                self._recent.put(reference, found)
+        found = await self._recent.find(reference, self._look_up)
         if found is None or caller.organization_id not in (None, found.id):
             raise NotFoundError(f"There is no organization {reference[:100]!r}.")
         return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -11,7 +12,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """Remembers values for some seconds; what is older is looked up again.
+    """Remembers values for some seconds; what is older is looked up again, once for all who ask.
 
     The oldest are forgotten first where there are too many.
     """
@@ -27,6 +28,22 @@ class Recent(Generic[K, V]):
         self._entries_max = entries_max
         self._clock = clock
         self._entries: dict[K, tuple[float, V]] = {}
+        self._under_way: dict[K, asyncio.Task[V | None]] = {}
+
+    async def find(self, key: K, look_up: Callable[[K], Awaitable[V | None]]) -> V | None:
+        """Return what is remembered, else look it up; what is not there is not remembered.
+
+        Those who ask for the same key meanwhile share the look-up, and what it raises. A caller
+        that goes away does not end it for the others.
+        """
+        found = self.get(key)
+        if found is not None:
+            return found
+        under_way = self._under_way.get(key)
+        if under_way is None:
+            under_way = asyncio.create_task(self._look_up(key, look_up))
+            self._under_way[key] = under_way
+        return await asyncio.shield(under_way)
 
     def get(self, key: K) -> V | None:
         """Return what is remembered, if it is recent."""
@@ -41,5 +58,17 @@ class Recent(Generic[K, V]):
         self._entries[key] = (self._clock() + self._seconds, value)
 
     def forget(self, key: K) -> None:
-        """Look it up again next time."""
+        """Look it up again next time; a look-up under way may have read what was before."""
         self._entries.pop(key, None)
+        self._under_way.pop(key, None)
+
+    async def _look_up(self, key: K, look_up: Callable[[K], Awaitable[V | None]]) -> V | None:
+        this = asyncio.current_task()
+        try:
+            value = await look_up(key)
+            if value is not None and self._under_way.get(key) is this:
+                self.put(key, value)
+            return value
+        finally:
+            if self._under_way.get(key) is this:
+                del self._under_way[key]
