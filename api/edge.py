@@ -94,9 +94,8 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
 
 
 async def _answer(operation: Operation, call: Call) -> Reply:
-    by_ledger = operation.retry is Retry.LEDGER and (
-        operation.keyed_by is None or getattr(call.body, operation.keyed_by) is None
-    )
+    keyed_by = operation.keyed_by
+    by_ledger = keyed_by is not None and getattr(call.body, keyed_by) is None
     if call.idempotency_key is None or by_ledger:
         return await operation.handle(call)
     return await idempotency.once(operation, call, call.idempotency_key)

@@ -2,8 +2,9 @@
 
 A key stands for its organization's requests (for a key of all organizations: for all of theirs), so
 that an app may change its API key between two tries. What was refused is not kept: it changed
-nothing, and the same key may try again. A request that died on the way leaves its id behind, and
-the next try goes on under it: whatever it had created by then is found again by that id.
+nothing, and the same key may try again. What needs nobody but PostgreSQL is done and answered in
+one transaction. A request that asks Stripe and dies on the way leaves its id behind, and the next
+try goes on under it: whatever it had created by then is found again by that id.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from api.operation import Call, Operation, Reply
+from api.operation import Call, Operation, Reply, Retry
 from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, IdempotencyError, PrepaidError
 from shared.http.envelope import encode
 from shared.idempotency import store
-from shared.idempotency.store import Seen
+from shared.idempotency.store import Claimed, Seen
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -42,22 +43,46 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
     Raises IdempotencyError where the key came with another request, ConflictError while the first
     one is under way.
     """
-    tenant = call.caller.organization_id or OF_ALL_ORGANIZATIONS
     async with call.api.pool.acquire() as connection:
         found = await store.claim(
-            connection, tenant, key, digest=_digest(operation, call), new_id=call.id, lease=LEASE
+            connection,
+            call.caller.organization_id or OF_ALL_ORGANIZATIONS,
+            key,
+            digest=_digest(operation, call),
+            new_id=call.id,
+            token=call.api.make_id(),
+            lease=LEASE,
         )
     if isinstance(found, Seen):
         return _again(found)
     try:
-        reply = await operation.handle(replace(call, id=found.id))
-        status = int(reply.status or operation.status)
-        answer = encode(reply.body)
-        async with call.api.pool.acquire() as connection:
-            await store.keep(connection, tenant, key, status=status, answer=answer)
+        if operation.retry is Retry.STORED:
+            return await _together(operation, call, found)
+        return await _one_after_the_other(operation, call, found)
     except BaseException as error:  # the deadline too: nobody works on the request any more
-        await _end(call.api.pool, tenant, key, refused=_is_refusal(error))
+        await _end(call.api.pool, found, refused=_is_refusal(error))
         raise
+
+
+async def _together(operation: Operation, call: Call, claimed: Claimed) -> Reply:
+    """Do it and keep its answer in one transaction: whoever has the one has the other."""
+    async with call.api.pool.acquire() as connection, connection.transaction():
+        reply = await operation.handle(replace(call, id=claimed.id, connection=connection))
+        status, answer = int(reply.status or operation.status), encode(reply.body)
+        if not await store.keep(connection, claimed, status=status, answer=answer):
+            raise ConflictError("Another try of this request went on meanwhile; ask again.")
+    return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
+
+
+async def _one_after_the_other(operation: Operation, call: Call, claimed: Claimed) -> Reply:
+    """Do it, then keep its answer; what a try leaves undone, the next one finds by its id."""
+    reply = await operation.handle(replace(call, id=claimed.id))
+    status, answer = int(reply.status or operation.status), encode(reply.body)
+    async with call.api.pool.acquire() as connection:
+        if reply.final:
+            await store.keep(connection, claimed, status=status, answer=answer)
+        else:
+            await store.leave(connection, claimed)
     return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
 
 
@@ -65,12 +90,12 @@ def _is_refusal(error: BaseException) -> bool:
     return isinstance(error, PrepaidError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-async def _end(pool: Pool, tenant: UUID, key: str, *, refused: bool) -> None:
+async def _end(pool: Pool, claimed: Claimed, *, refused: bool) -> None:
     """Let the next try in at once; where that cannot be written, it waits for the lease to end."""
     end = store.forget if refused else store.leave
     with contextlib.suppress(*UNAVAILABLE):
         async with asyncio.timeout(END_SECONDS_MAX), pool.acquire() as connection:
-            await end(connection, tenant, key)
+            await end(connection, claimed)
 
 
 def _again(seen: Seen) -> Reply:

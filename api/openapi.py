@@ -107,7 +107,7 @@ def refusals(operation: Operation) -> set[type[PrepaidError]]:
         found |= {*WITH_A_BODY}
     if operation.organization_parameter:
         found.add(errors.NotFoundError)
-    if operation.retry is Retry.STORED or operation.keyed_by is not None:
+    if operation.retry is not Retry.READ:
         found |= {errors.ConflictError, errors.IdempotencyError}
     return found
 

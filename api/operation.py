@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -27,8 +28,9 @@ class Retry(StrEnum):
     """What makes a second request with the same Idempotency-Key harmless."""
 
     READ = "read"  # it changes nothing: the header is of no use
-    STORED = "stored"  # the first answer is kept, and given again
-    LEDGER = "ledger"  # the ledger's own key does it: nothing more is stored
+    STORED = "stored"  # the answer is kept in the transaction of what it did, and given again
+    CARRIED = "carried"  # Stripe is asked in between: the next try goes on under the same id
+    LEDGER = "ledger"  # the ledger's own key does it; what has another key is kept besides
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,25 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body: Any
     idempotency_key: str | None
     organization: Organization | None
+    connection: Connection | None = None
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Give a connection for one statement, which is a transaction of its own.
+
+        Under an Idempotency-Key it is a part of the transaction in which the answer is kept.
+        """
+        if self.connection is not None:
+            yield self.connection
+            return
+        async with self.api.pool.acquire() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Give a connection in a transaction: the one in which the answer is kept, if it is."""
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
 
     @property
     def owner(self) -> Organization:
@@ -65,19 +86,22 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         action: str,
         *,
         subject: UUID | None = None,
+        organization: Organization | None = None,
         reason: str | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
         """Write into the audit log what this key did, in the transaction of what it did.
 
-        Without a `subject` it is about the organization that the path names.
+        Without a `subject` it is about the organization: that of the path, or the one given.
         """
-        owner = self.organization
+        owner = organization or self.organization
+        about = subject or (owner.id if owner else None)
+        assert about is not None  # noqa: S101 - it is about something
         await audit.record(
             connection,
             actor=self.caller.actor,
             action=action,
-            subject=str(subject or self.owner.id),
+            subject=str(about),
             organization_id=owner.id if owner else None,
             reason=reason,
             details=details,
@@ -90,11 +114,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A handler's answer. `replayed`: it is the one of an earlier request with the same key."""
+    """A handler's answer. `replayed`: it is the one of an earlier request with the same key.
+
+    `final`: it stands. One that does not is not kept: the same key is told how things stand then.
+    """
 
     body: Any
     status: int | None = None
     replayed: bool = False
+    final: bool = True
 
 
 Handler = Callable[[Call], Awaitable[Reply]]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from api import fields
 from api.operation import Call
-
-# A caller who took one of these could keep a payment, an expiry or a capture from its own row.
-RESERVED = ("stripe:", "expiration:", "idempotency-key:", "request:", "hold:", "grant:")
+from shared.ledger import keys
 
 
 def posting_key(
@@ -14,9 +12,9 @@ def posting_key(
 ) -> str:
     """Return the caller's own id, else the Idempotency-Key, else one that no retry can find."""
     if transaction_id is not None:
-        if transaction_id.startswith(RESERVED):
+        if transaction_id.startswith(keys.RESERVED):
             raise fields.refused((*where, "transactionId"), "begins with a word of Prepaid's own")
         return transaction_id
     if call.idempotency_key is not None:
-        return f"idempotency-key:{call.idempotency_key}"
-    return f"request:{call.id}"
+        return f"{keys.HEADER}{call.idempotency_key}"
+    return f"{keys.REQUEST}{call.id}"

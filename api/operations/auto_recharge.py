@@ -20,6 +20,8 @@ from shared.recharge.model import AttemptState, RechargeState, Trigger
 if TYPE_CHECKING:
     import asyncpg
 
+    from shared.db.pool import Connection
+
 CURSOR = "attempts"
 BASE = "/v1/billing/{organizationId}"
 STRIPE_SECONDS_MAX = 20.0
@@ -87,22 +89,25 @@ def shown(row: asyncpg.Record) -> AttemptShown:
 
 async def reminder(call: Call) -> Reply:
     """Say whether to remind somebody that auto-recharge has no monthly cap."""
-    return Reply(await _reminder(call))
+    async with call.acquire() as connection:
+        return Reply(await _reminder(call, connection))
 
 
 async def dismiss(call: Call) -> Reply:
     """Remind nobody any more. A second time changes nothing."""
-    async with call.api.pool.acquire() as connection, connection.transaction():
+    async with call.transaction() as connection:
         if await store.dismiss_reminder(connection, call.owner.id, call.now):
             await call.record(connection, "recharge.reminder_dismissed")
-    return Reply(await _reminder(call))
+        return Reply(await _reminder(call, connection))
 
 
 async def requires_action(call: Call) -> Reply:
     """List the payments that wait for their customer, with a fresh client secret of each.
 
-    What has been authenticated meanwhile, or has ended, is not listed.
+    What has been authenticated meanwhile, or has ended, is not listed. A key of scope `read` is
+    shown no secret: whoever has one can act on the payment.
     """
+    may_pay = call.caller.scope.covers(Scope.WRITE)
     async with call.api.pool.acquire() as connection:
         rows = await store.waiting_attempts(connection, call.owner.id, call.now)
     found = []
@@ -114,7 +119,7 @@ async def requires_action(call: Call) -> Reply:
             found.append(
                 ActionShown(
                     **_fields(row),
-                    client_secret=answer.client_secret,
+                    client_secret=answer.client_secret if may_pay else None,
                     expires_at=row["link_expires_at"],
                 )
             )
@@ -143,18 +148,17 @@ async def resume(call: Call) -> Reply:
     409 where it is not suspended.
     """
     body: ResumeRequest = call.body
-    async with call.api.pool.acquire() as connection, connection.transaction():
+    async with call.transaction() as connection:
         resumed = await service.resume(
             connection, call.owner.id, actor=call.caller.actor, reason=body.reason
         )
         if not resumed:
             raise ConflictError("Auto-recharge is not suspended.")
-    return Reply(await billing.shown(call))
+        return Reply(await billing.shown(call, connection))
 
 
-async def _reminder(call: Call) -> ReminderShown:
-    async with call.api.pool.acquire() as connection:
-        row = await store.billing(connection, call.owner.id)
+async def _reminder(call: Call, connection: Connection) -> ReminderShown:
+    row = await store.billing(connection, call.owner.id)
     capped = row["monthly_cap"] is not None or row["monthly_count_cap"] is not None
     on = RechargeState(row["state"]) is not RechargeState.OFF
     return ReminderShown(

@@ -16,6 +16,7 @@ from api.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Show
 from api.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, ValidationError
+from shared.ledger import store as ledger
 from shared.organizations import service as organizations
 from shared.recharge import service, store
 from shared.recharge.model import RechargeState, Rule, SuspensionReason
@@ -90,7 +91,8 @@ class BillingChange(Request):
 
 async def retrieve(call: Call) -> Reply:
     """Return an organization's billing settings."""
-    return Reply(await shown(call))
+    async with call.acquire() as connection:
+        return Reply(await shown(call, connection))
 
 
 async def change(call: Call) -> Reply:
@@ -102,7 +104,7 @@ async def change(call: Call) -> Reply:
     """
     body: BillingChange = call.body
     limit = _overdraft(call, body)
-    async with call.api.pool.acquire() as connection, connection.transaction():
+    async with call.transaction() as connection:
         await store.lock(connection, call.owner.id)
         if body.billing_email is not UNSET:
             await _change_email(call, connection, body.billing_email)
@@ -110,16 +112,15 @@ async def change(call: Call) -> Reply:
         if limit is not None:
             await store.limit_overdraft(connection, call.owner.id, limit)
             await call.record(connection, "billing.overdraft", details={_OVERDRAFT: str(limit)})
-    call.api.organizations.forget(call.owner)
-    return Reply(await shown(call))
+        call.api.organizations.forget(call.owner)
+        return Reply(await shown(call, connection))
 
 
-async def shown(call: Call) -> BillingShown:
-    """Read the settings as they are now."""
-    balance = await call.api.balances.read(call.owner.id)
+async def shown(call: Call, connection: Connection) -> BillingShown:
+    """Read the settings as they are now, in the transaction that may have changed them."""
+    balance = await ledger.balance(connection, call.owner.id)
     assert balance is not None  # noqa: S101 - every organization has an account
-    async with call.api.pool.acquire() as connection:
-        row = await store.billing(connection, call.owner.id)
+    row = await store.billing(connection, call.owner.id)
     state = RechargeState(row["state"])
     return BillingShown(
         organization_id=call.owner.id,

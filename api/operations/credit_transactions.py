@@ -34,6 +34,8 @@ from shared.organizations.model import Organization
 if TYPE_CHECKING:
     import asyncpg
 
+    from shared.db.pool import Connection
+
 BATCH_TRANSACTIONS_MAX = 1_000
 # Fields of this surface alone are kept among the metadata, under names that no caller can take.
 _USER, _MODEL_COSTS = f"{metadata.OWN}user", f"{metadata.OWN}modelCosts"
@@ -126,13 +128,16 @@ async def create(call: Call) -> Reply:
     is a 409. Without one, the `Idempotency-Key` header stands in its place. 402 where the balance
     does not cover it; with `onInsufficient: "overdraft"` it is posted all the same.
     """
-    organization = await call.organization_named(_reference(call))
+    organization = await _organization(call)
     key = posting_key(call, call.body.transaction_id)
     posting = _posting(call.body, organization, transaction_id=call.id, key=key)
     result = await call.api.ledger.post(posting)
     if error := refusals.refusal(result.status, error=result.error, met=result):
         raise error
     replayed = result.status is PostingStatus.REPLAYED
+    if not replayed and posting.type is not TransactionType.USAGE:
+        async with call.acquire() as connection:
+            await _record(call, connection, organization, [result])
     return Reply(_shown_result(posting, result, organization), replayed=replayed)
 
 
@@ -174,8 +179,16 @@ async def create_batch(call: Call) -> Reply:
         raise fields.refused(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
     postings = [_posting_of_batch(call, raw, place) for place, raw in enumerate(asked)]
     valid = [posting for posting in postings if isinstance(posting, Posting)]
-    async with call.api.pool.acquire() as connection:
-        results = iter(await ledger.post(connection, valid, now=call.now) if valid else ())
+    async with call.acquire() as connection:
+        posted = await ledger.post(connection, valid, now=call.now) if valid else []
+        credited = [
+            result
+            for posting, result in zip(valid, posted, strict=True)
+            if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
+        ]
+        if credited:
+            await _record(call, connection, call.owner, credited)
+    results = iter(posted)
     shown = [
         _shown_of_batch(posting, next(results), call.owner, place)
         if isinstance(posting, Posting)
@@ -183,6 +196,19 @@ async def create_batch(call: Call) -> Reply:
         for place, posting in enumerate(postings)
     ]
     return Reply(BatchShown(results=shown))
+
+
+async def _record(
+    call: Call,
+    connection: Connection,
+    organization: Organization,
+    posted: Sequence[PostingResult],
+) -> None:
+    """Write down who gave credits, or took them by hand. Usage is on the ledger alone."""
+    names = [transaction_public_id(result.id) for result in posted if result.id is not None]
+    await call.record(
+        connection, "transactions.post", organization=organization, details={"transactions": names}
+    )
 
 
 async def find(call: Call, reference: str) -> asyncpg.Record:
@@ -197,15 +223,30 @@ async def find(call: Call, reference: str) -> asyncpg.Record:
     return row
 
 
-def _reference(call: Call) -> str:
-    """Say which organization a body names: by itself, or through a key that is one's own."""
-    body: TransactionRequest = call.body
-    inside = body.organization
-    named = body.organization_id or (inside and (inside.id or inside.uuid or inside.slug))
-    own = call.caller.organization_id
+def _references(asked: TransactionRequest) -> list[tuple[str, str]]:
+    """Return every way in which a body names its organization, each with its field."""
+    found = [("organizationId", asked.organization_id)]
+    if inside := asked.organization:
+        found += [("organization", name) for name in (inside.id, inside.uuid, inside.slug)]
+    return [(field, name) for field, name in found if name]
+
+
+async def _organization(call: Call) -> Organization:
+    """Return the organization that a body names, or that of a key that is of one."""
+    named, own = _references(call.body), call.caller.organization_id
     if not named and own is None:
         raise fields.refused(("body", "organizationId"), "is missing")
-    return named or str(own)
+    organization = await call.organization_named(named[0][1] if named else str(own))
+    _check_named(call.body, organization, ("body",))
+    return organization
+
+
+def _check_named(
+    asked: TransactionRequest, organization: Organization, where: tuple[str | int, ...]
+) -> None:
+    for field, name in _references(asked):
+        if name != organization.slug and parse_id(name) != organization.id:
+            raise fields.refused((*where, field), "names another organization")
 
 
 def _in_batch(place: int) -> tuple[str | int, ...]:
@@ -216,8 +257,7 @@ def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | Pre
     where = _in_batch(place)
     try:
         item = parsing.body(bytes(raw), TransactionRequest, where)
-        if item.organization_id not in (None, str(call.owner.id), call.owner.slug):
-            raise fields.refused((*where, "organizationId"), "is another one than the path's")
+        _check_named(item, call.owner, where)
         # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
         own = replace(call, id=call.api.make_id(), idempotency_key=None)
         key = posting_key(own, item.transaction_id, where)

@@ -16,8 +16,14 @@ from api.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import ConflictError, IdempotencyError, NotFoundError, ValidationError
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import rules, store
-from shared.ledger.model import Posting, PostingStatus, SystemAccount, TransactionType
+from shared.ledger import keys, rules, store
+from shared.ledger.model import (
+    Posting,
+    PostingResult,
+    PostingStatus,
+    SystemAccount,
+    TransactionType,
+)
 
 CURSOR = "grants"
 PATH = "/v1/billing/{organizationId}/grants"
@@ -97,8 +103,7 @@ async def create(call: Call) -> Reply:
     if error := refusals.refusal(result.status, error=result.error, met=result):
         raise error
     assert result.id is not None  # noqa: S101 - posted
-    shown = _shown(await _find(call, result.id))
-    return Reply(shown, replayed=result.status is PostingStatus.REPLAYED)
+    return await _reply(call, result, result.id, "grants.create")
 
 
 async def list_(call: Call) -> Reply:
@@ -132,15 +137,23 @@ async def void(call: Call) -> Reply:
             id=call.id,
             type=TransactionType.VOID,
             counterparty=SystemAccount.PROMOTIONS,
-            key=f"grant:{grant_id}:void",
+            key=f"{keys.GRANT}{grant_id}:void",
             grant_id=grant_id,
             description=body.note,
         )
     )
     if error := refusals.refusal(result.status, error=result.error):
         raise error
-    shown = _shown(await _find(call, grant_id))
-    return Reply(shown, replayed=result.status is PostingStatus.REPLAYED)
+    return await _reply(call, result, grant_id, "grants.void")
+
+
+async def _reply(call: Call, result: PostingResult, grant_id: UUID, action: str) -> Reply:
+    """Show the grant; write down who gave it or took it back."""
+    replayed = result.status is PostingStatus.REPLAYED
+    if not replayed:
+        async with call.acquire() as connection:
+            await call.record(connection, action, subject=grant_id)
+    return Reply(_shown(await _find(call, grant_id)), replayed=replayed)
 
 
 def _grant_id(call: Call) -> UUID:

@@ -21,7 +21,7 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import service, store
+from shared.ledger import keys, service, store
 from shared.ledger.model import (
     HoldResult,
     Posting,
@@ -155,7 +155,7 @@ async def capture(call: Call) -> Reply:
             id=call.id,
             type=TransactionType.HOLD_CAPTURE,
             counterparty=SystemAccount.REVENUE,
-            key=f"hold:{hold_id}:capture",
+            key=f"{keys.HOLD}{hold_id}:capture",
             amount=-amount,
             hold_id=hold_id,
             category=body.category,

@@ -17,7 +17,7 @@ from api.transaction_types import NAMES, USAGE_CATEGORIES, USAGE_TYPES, name_on_
 from shared.access.model import Scope
 from shared.errors import NotFoundError, StripeFailedError
 from shared.ids import parse_id
-from shared.ledger import store
+from shared.ledger import keys, store
 from shared.ledger.model import TransactionType
 from shared.payments import receipts
 from shared.payments import store as payments
@@ -147,8 +147,8 @@ async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
 
 def _invoice_of(row: asyncpg.Record) -> str | None:
     key: str = row["idempotency_key"]
-    of_stripe = row["counterparty"] == "stripe" and key.startswith(receipts.INVOICE_KEY)
-    return key.removeprefix(receipts.INVOICE_KEY) if of_stripe else None
+    of_stripe = row["counterparty"] == "stripe" and key.startswith(keys.INVOICE)
+    return key.removeprefix(keys.INVOICE) if of_stripe else None
 
 
 def _shown(row: asyncpg.Record) -> TransactionB:

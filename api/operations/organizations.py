@@ -74,7 +74,7 @@ async def create(call: Call) -> Reply:
     wanted = None if body.id is None else parse_id(body.id)
     if body.id is not None and wanted is None:
         raise fields.refused(("body", "id"), "a UUID")
-    async with call.api.pool.acquire() as connection, connection.transaction():
+    async with call.transaction() as connection:
         made = await service.create(
             connection,
             slug=body.slug,
@@ -121,7 +121,7 @@ async def retrieve(call: Call) -> Reply:
 async def change(call: Call) -> Reply:
     """Change an organization's name or email."""
     body: OrganizationChange = call.body
-    async with call.api.pool.acquire() as connection, connection.transaction():
+    async with call.transaction() as connection:
         changed = await service.change(
             connection,
             call.owner,

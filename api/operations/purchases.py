@@ -32,7 +32,7 @@ from shared.organizations.model import Organization
 from shared.payments.checkout import Page, open_checkout, open_setup
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
-from shared.recharge.model import AttemptState
+from shared.recharge.model import REFUSED, SETTLED, AttemptState
 from shared.recharge.rules import Go
 from shared.recharge.top_up import ToppedUp, top_up
 
@@ -163,23 +163,29 @@ async def setup(call: Call) -> Reply:
 async def topped_up(call: Call) -> Reply:
     """Buy credits now with the card on file, while the customer is here.
 
-    The answer is the attempt: `succeeded`, or `processing` for a slow method, or `unknown` where
-    Stripe has not answered yet, which a worker settles. 402 says in `nextAction` what the customer
-    can do: add a card, use another, or authenticate at `url`. 409 while another charge is under
-    way. An answer under an `Idempotency-Key` stands, a decline too: try again with another key.
+    The answer is the attempt: `succeeded`, or how far it has come: `processing` for a slow method,
+    `charging` or `unknown` where Stripe has not answered yet, which a worker settles. 402 says in
+    `nextAction` what the customer can do: add a card, use another, or authenticate at `url`. 409
+    while another charge is under way. The same `Idempotency-Key` never charges again: it is told
+    how the attempt stands, until that is final. After a decline, try again with another key.
     """
     body: TopUpRequest = call.body
     price = _price(call, call.owner, body.amount)
     try:
-        done = await top_up(call.api.charger, call.owner, price, attempt_id=call.id)
+        done = await top_up(
+            call.api.charger, call.owner, price, attempt_id=call.id, actor=call.caller.actor
+        )
     except NoPaymentMethodError as error:
         raise PaymentRequiredError(
             error.detail, more={"nextAction": {"type": NextStep.ADD_PAYMENT_METHOD, "url": None}}
         ) from None
+    state = AttemptState(done.attempt["state"])
+    if state is AttemptState.FAILED and done.attempt["reason"] == REFUSED:
+        raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
     refused = _refusal(done)
     if refused is not None:  # it is an answer like any other: the attempt was made, and stays
-        return Reply(envelope(refused), refused.status)
-    return Reply(auto_recharge.shown(done.attempt))
+        return Reply(envelope(refused), refused.status, final=state in SETTLED)
+    return Reply(auto_recharge.shown(done.attempt), final=state in SETTLED)
 
 
 def _refusal(done: ToppedUp) -> PaymentRequiredError | None:
@@ -200,6 +206,7 @@ def _refusal(done: ToppedUp) -> PaymentRequiredError | None:
 async def complete_local(call: Call) -> Reply:
     """Pay an open checkout with Stripe's test card, without a browser. Test keys alone.
 
+    The newest one, unless `checkoutId` names another: name it where a second try must be the same.
     What the payment's webhook would post is posted now, once whichever is first. 403 on a live key.
     """
     if call.api.settings.livemode:
@@ -277,7 +284,7 @@ OPERATIONS = (
         body=CheckoutRequest,
         answer=PageShown,
         scope=Scope.WRITE,
-        retry=Retry.STORED,
+        retry=Retry.CARRIED,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={
@@ -296,7 +303,7 @@ OPERATIONS = (
         body=PortalRequest,
         answer=PageShown,
         scope=Scope.WRITE,
-        retry=Retry.STORED,
+        retry=Retry.CARRIED,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={"organizationId": "acme", "returnUrl": "https://app.example.com/credits"},
@@ -310,7 +317,7 @@ OPERATIONS = (
         body=SetupRequest,
         answer=PageShown,
         scope=Scope.WRITE,
-        retry=Retry.STORED,
+        retry=Retry.CARRIED,
         refusals=(ValidationError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={
@@ -327,8 +334,8 @@ OPERATIONS = (
         body=TopUpRequest,
         answer=AttemptShown,
         scope=Scope.WRITE,
-        retry=Retry.STORED,
-        refusals=(ValidationError, PaymentRequiredError, ConflictError),
+        retry=Retry.CARRIED,
+        refusals=(ValidationError, PaymentRequiredError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={"amount": 25},
     ),
@@ -341,7 +348,7 @@ OPERATIONS = (
         body=CompleteRequest,
         answer=CompletedShown,
         scope=Scope.WRITE,
-        retry=Retry.STORED,
+        retry=Retry.CARRIED,
         refusals=(NotFoundError, PermissionDeniedError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={},

@@ -69,7 +69,7 @@ async def put(call: Call) -> Reply:
     """
     _refuse_bound(call)
     body: EndpointRequest = call.body
-    async with call.api.pool.acquire() as connection, connection.transaction():
+    async with call.transaction() as connection:
         endpoint, secret = await service.put_endpoint(
             connection,
             url=body.url,
@@ -92,7 +92,7 @@ async def remove(call: Call) -> Reply:
     endpoint_id = parse_id(call.path["id"])
     if endpoint_id is None:
         raise no_such("endpoint", call.path["id"])
-    async with call.api.pool.acquire() as connection, connection.transaction():
+    async with call.transaction() as connection:
         discarded = await service.remove_endpoint(connection, endpoint_id)
         await call.record(
             connection, "endpoints.remove", subject=endpoint_id, details={"discarded": discarded}

@@ -1,6 +1,9 @@
 -- Some clients know an organization's subscription by a number.
 ALTER TABLE organizations ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY;
 
+-- Who has an Idempotency-Key now: a try that comes back late ends nobody else's.
+ALTER TABLE idempotent_requests ADD COLUMN token uuid;
+
 -- What an organization's charges are made with: the default on file, else the one that was heard of last.
 CREATE VIEW charged_methods AS
 SELECT DISTINCT ON (organization_id) *

@@ -41,6 +41,7 @@ from shared.events.model import (
 )
 from shared.ids import parse_id
 from shared.inbox.model import ClaimedEvent
+from shared.ledger import keys
 from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.ledger.rules import request_digest
 from shared.money import credits_from_minor_units
@@ -294,7 +295,7 @@ def credit_invoice(paid: InvoicePaid, organization_id: UUID, transaction_id: UUI
         type=TransactionType.PURCHASE,
         amount=paid.credits,
         counterparty=SystemAccount.STRIPE,
-        key=f"stripe-invoice:{paid.invoice_id}",
+        key=f"{keys.INVOICE}{paid.invoice_id}",
         description="Subscription",
     )
 
@@ -406,7 +407,7 @@ def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) 
             f"{payment.payment_intent_id} was {bound.amount_minor} {bound.currency}, "
             f"this event says {payment.amount_minor} {payment.currency}."
         )
-    key = f"stripe:{payment.payment_intent_id}"
+    key = f"{keys.PAYMENT}{payment.payment_intent_id}"
     automatic = payment.recharge and not payment.top_up
     return Posting(
         organization_id=bound.organization_id,

@@ -17,8 +17,11 @@ QUERIES = beside(__file__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The key is this request's: carry it out under this id."""
+    """The key is this try's, until its lease ends: carry the request out under this id."""
 
+    tenant_id: UUID
+    key: str
+    token: UUID
     id: UUID
 
 
@@ -38,33 +41,35 @@ async def claim(
     *,
     digest: bytes,
     new_id: UUID,
+    token: UUID,
     lease: timedelta,
 ) -> Claimed | Seen:
     """Take a key, or say what became of the request that has it."""
-    claimed = await connection.fetchval(QUERIES.claim, tenant_id, key, digest, new_id, lease)
+    claimed = await connection.fetchval(QUERIES.claim, tenant_id, key, digest, new_id, lease, token)
     if claimed is not None:
-        return Claimed(claimed)
+        return Claimed(tenant_id, key, token, claimed)
     row = await connection.fetchrow(QUERIES.find, tenant_id, key)
     if row is None:  # it was freed between the two
         return Seen(same_request=True, status=None, answer=None)
     return Seen(row["digest"] == digest, row["status"], row["answer"])
 
 
-async def keep(
-    connection: Connection, tenant_id: UUID, key: str, *, status: int, answer: bytes
-) -> None:
-    """Keep the answer, to be given again."""
-    await connection.execute(QUERIES.keep, tenant_id, key, status, answer)
+async def keep(connection: Connection, claimed: Claimed, *, status: int, answer: bytes) -> bool:
+    """Keep the answer, to be given again; False: another try has the key by now."""
+    kept = await connection.fetchval(
+        QUERIES.keep, claimed.tenant_id, claimed.key, claimed.token, status, answer
+    )
+    return kept is not None
 
 
-async def leave(connection: Connection, tenant_id: UUID, key: str) -> None:
+async def leave(connection: Connection, claimed: Claimed) -> None:
     """Let the next try in at once, under the same id."""
-    await connection.execute(QUERIES.leave, tenant_id, key)
+    await connection.execute(QUERIES.leave, claimed.tenant_id, claimed.key, claimed.token)
 
 
-async def forget(connection: Connection, tenant_id: UUID, key: str) -> None:
+async def forget(connection: Connection, claimed: Claimed) -> None:
     """Free a key whose request changed nothing."""
-    await connection.execute(QUERIES.forget, tenant_id, key)
+    await connection.execute(QUERIES.forget, claimed.tenant_id, claimed.key, claimed.token)
 
 
 async def purge(connection: Connection, kept: timedelta, *, rows_max: int) -> int:

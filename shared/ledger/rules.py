@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from shared.ledger import keys
 from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.money import CREDIT_DECIMALS_MAX, plain
 
@@ -22,7 +23,7 @@ CATEGORY_LENGTH_MAX = 100
 METADATA_BYTES_MAX = 16 * 1024
 PRIORITY_MAX = 100
 HOLD_SECONDS_MAX = 30 * 24 * 3600
-RESERVED_KEY = "expiration:"
+RESERVED_KEY = keys.EXPIRATION
 MOMENT_MIN = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENT_MAX = datetime(9000, 1, 1, tzinfo=UTC)
 EFFECTIVE_AHEAD_MAX = timedelta(hours=1)
@@ -232,7 +233,7 @@ def reversal(
         id=transaction_id,
         type=taking if difference > 0 else TransactionType.DISPUTE_REVERSAL,
         counterparty=SystemAccount.STRIPE,
-        key=f"stripe:{payment_intent_id}:reversal:{number}",
+        key=f"{keys.PAYMENT}{payment_intent_id}:reversal:{number}",
         amount=-difference,
         payment_intent_id=payment_intent_id,
     )

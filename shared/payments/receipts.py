@@ -8,8 +8,6 @@ import stripe
 
 from shared.payments.asking import ask
 
-INVOICE_KEY = "stripe-invoice:"
-
 
 async def receipt_url(client: stripe.StripeClient, payment_intent_id: str) -> str | None:
     """Return the hosted receipt of a payment; None where Stripe has none. Raises StripeFailedError.

@@ -29,7 +29,7 @@ from shared.notifications.model import Message, MessageType
 from shared.payments.charges import Answer, Charge, Charges, Intent, NotNow, Refused, Unknown
 from shared.payments.messages import purchase_completed
 from shared.recharge import rules, service, store
-from shared.recharge.model import Attempt, AttemptState, SuspensionReason, Trigger
+from shared.recharge.model import REFUSED, Attempt, AttemptState, SuspensionReason, Trigger
 from shared.recharge.recovery import link_digest, new_link
 
 if TYPE_CHECKING:
@@ -445,7 +445,7 @@ class Charger:
                     token,
                     AttemptState.FAILED,
                     now=now,
-                    reason=code or "refused",
+                    reason=code or REFUSED,
                     detail=detail,
                 )
             )
@@ -453,7 +453,7 @@ class Charger:
                 connection,
                 attempt,
                 MessageType.RECHARGE_FAILED,
-                {"reason": code or "refused", "detail": detail},
+                {"reason": code or REFUSED, "detail": detail},
             )
             if attempt.trigger is Trigger.TOP_UP:
                 await store.unpause(connection, attempt.organization_id)

@@ -45,6 +45,11 @@ class AttemptState(StrEnum):
     CANCELED = "canceled"
 
 
+SETTLED = frozenset({AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED})
+# Why an attempt failed that Stripe refuses to make, without a code: a key, a permission, a setting.
+REFUSED = "refused"
+
+
 class Trigger(StrEnum):
     """What armed an attempt."""
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from uuid import UUID
 
+from shared.ledger import keys
 from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.ledger.rules import request_digest
 from shared.money import credits_from_minor_units, plain
@@ -320,7 +321,7 @@ def posting(
     posting_id: UUID,
 ) -> Posting:
     """Return what credits a captured recharge, the same whoever posts it first."""
-    key = f"stripe:{payment_intent_id}"
+    key = f"{keys.PAYMENT}{payment_intent_id}"
     by_hand = trigger is Trigger.TOP_UP
     return Posting(
         organization_id=organization_id,

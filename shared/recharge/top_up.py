@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from shared.errors import ConflictError, NoPaymentMethodError
+from shared.access import service as audit
+from shared.errors import ConflictError, NoPaymentMethodError, NotFoundError
 from shared.organizations.model import Organization
-from shared.recharge import store
+from shared.recharge import service, store
 from shared.recharge.charger import Charger
 from shared.recharge.recovery import new_link
 from shared.recharge.rules import Go
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from shared.db.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,18 @@ async def top_up(
     price: Go,
     *,
     attempt_id: UUID,
+    actor: str,
 ) -> ToppedUp:
     """Charge the card on file this price, and return how far that came.
 
     An attempt like those of auto-recharge, with the same guarantees: it is written down before
     Stripe hears of it, captures at most once, and is carried on by a worker where this process
-    dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands. Raises
+    dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands, with a
+    fresh link where it waits for its customer. `actor` is who asks, for the audit log. Raises
     NoPaymentMethodError, or ConflictError while another attempt lives.
     """
     link, token = new_link(), uuid4()
-    async with charger.pool.acquire() as connection:
+    async with charger.pool.acquire() as connection, connection.transaction():
         known = await store.find_attempt(connection, organization.id, attempt_id)
         begun = known or await store.begin_top_up(
             connection,
@@ -54,13 +59,40 @@ async def top_up(
         )
         if begun is None and not await store.has_method(connection, organization.id):
             raise NoPaymentMethodError
+        if known is None and begun is not None:
+            await _record(connection, organization, attempt_id, actor)
     if begun is None:
         raise ConflictError("A charge of this organization is under way; wait until it has ended.")
     if known is not None:
-        return ToppedUp(known, None)
+        return ToppedUp(known, await _fresh_link(charger, known, actor))
     await charger.with_customer(link).carry(store.attempt(begun), token)
     async with charger.pool.acquire() as connection:
         found = await store.find_attempt(connection, organization.id, attempt_id)
     assert found is not None  # noqa: S101 - it was written above, and none is ever deleted
     waits = found["state"] == "requires_action"
     return ToppedUp(found, f"{charger.public_url}/pay/{link}" if waits else None)
+
+
+async def _fresh_link(charger: Charger, attempt: asyncpg.Record, actor: str) -> str | None:
+    """Return a new way to the page of an attempt that waits for its customer; the old one ends."""
+    if attempt["state"] != "requires_action":
+        return None
+    link = new_link()
+    try:
+        async with charger.pool.acquire() as connection, connection.transaction():
+            await service.fresh_link(connection, attempt["organization_id"], link, actor=actor)
+    except NotFoundError:  # it has gone on meanwhile
+        return None
+    return f"{charger.public_url}/pay/{link}"
+
+
+async def _record(
+    connection: Connection, organization: Organization, attempt_id: UUID, actor: str
+) -> None:
+    await audit.record(
+        connection,
+        actor=actor,
+        action="recharge.top_up",
+        subject=str(attempt_id),
+        organization_id=organization.id,
+    )

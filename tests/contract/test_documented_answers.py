@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from api import edge, openapi
-from api.operation import Call, Operation, Reply, Retry
+from api.operation import Call, Operation, Reply
 from api.operations import OPERATIONS
 from shared import errors
 from shared.access.model import Scope
@@ -217,7 +217,7 @@ WAYS: Mapping[type[PrepaidError], Provoke] = {
 def way(operation: Operation, kind: type[PrepaidError]) -> Provoke | None:
     """Return how an operation can be had to answer with an error: its own way, or everybody's."""
     own = needs(operation).refused.get(kind)
-    if own is None and kind is errors.ConflictError and operation.retry is not Retry.STORED:
+    if own is None and kind is errors.ConflictError and operation.keyed_by is not None:
         return None  # nothing is stored of its requests: no other can be seen under way
     return own or WAYS.get(kind)
 

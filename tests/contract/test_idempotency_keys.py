@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
+from unittest import mock
+from unittest.mock import AsyncMock
 from uuid import UUID
 
 import aiohttp
 import pytest
 
-from api.operation import Call, Reply
+from api.operation import Call, Operation, Reply, Retry
 from api.operations import OPERATIONS
+from shared.idempotency import store
+from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient, serve_api
+from tests.fixtures.operations import World, name, needs, send
 from tests.fixtures.product import settings
 from worker.forgetter import Forgetter
 
@@ -62,6 +69,73 @@ async def test_after_a_5xx_the_next_try_goes_on_at_once_under_the_same_id(
         third = await admin.post(PATH, asked, idempotency_key="k")
         assert third.json == second.json
     assert ids == [ids[0]] * 2
+
+
+# Without a checkout it takes the newest, so that a second try takes the next: for test keys alone.
+WRITES = [o for o in OPERATIONS if o.retry is not Retry.READ and o.name != "completeLocal"]
+
+
+@pytest.mark.parametrize("operation", WRITES, ids=name)
+async def test_a_request_whose_answer_was_lost_is_done_once(
+    world: World, operation: Operation
+) -> None:
+    """The database goes away just before the answer is kept; the client asks again."""
+    clean = await world.request(operation, world.a)
+    lost = await world.request(operation, world.a)
+    before = await counted(world)
+    first = await send(world.client, clean, idempotency_key="clean")
+    assert first.status == operation.status
+    once = await counted(world) - before
+    if needs(operation).before is not None:
+        await needs(operation).before(world, world.a)  # type: ignore[misc]
+    before = await counted(world)
+    with mock.patch.object(store, "keep", AsyncMock(side_effect=ConnectionResetError)) as keep:
+        unanswered = await send(world.client, lost, idempotency_key="lost")
+    if keep.await_count == 0:  # the ledger's own key: there is nothing to be kept
+        assert operation.keyed_by is not None
+    else:
+        assert unanswered.status == 503
+    again = await send(world.client, lost, idempotency_key="lost")
+    assert again.status == operation.status, again.json
+    assert await counted(world) - before == once
+
+
+async def counted(world: World) -> Counter[str]:
+    """Count the rows of every table, but for the messages, which tell of balances."""
+    everything = await world.everything()
+    return Counter({table: len(rows) for table, rows in everything.items()})
+
+
+async def test_a_try_that_comes_back_late_ends_and_answers_nobody_elses(pool: Pool) -> None:
+    async def claim(number: int) -> store.Claimed | store.Seen:
+        async with pool.acquire() as connection:
+            return await store.claim(
+                connection, UUID(int=0), "k", digest=b"d", new_id=UUID(int=number),
+                token=UUID(int=number), lease=timedelta(seconds=0),
+            )  # fmt: skip
+
+    late, second = await claim(1), await claim(2)
+    assert isinstance(late, store.Claimed)
+    assert isinstance(second, store.Claimed)
+    assert (late.id, second.id) == (UUID(int=1), UUID(int=1))
+    async with pool.acquire() as connection:
+        await store.forget(connection, late)
+        await store.leave(connection, late)
+        assert await store.keep(connection, late, status=200, answer=b"late") is False
+        assert await store.keep(connection, second, status=200, answer=b"second") is True
+        assert await store.keep(connection, second, status=200, answer=b"other") is False
+    assert await claim(3) == store.Seen(same_request=True, status=200, answer=b"second")
+
+
+async def test_one_key_captures_one_hold(api_client: ApiClient, organization: Organization) -> None:
+    await api_client.post("/v1/billing/acme/grants", {"amount": 10})
+    path = "/v1/billing/acme/holds"
+    holds = [(await api_client.post(path, {"amount": 2})).json["id"] for _ in range(2)]
+    first = await api_client.post(f"{path}/{holds[0]}/capture", {"amount": 1}, idempotency_key="k")
+    again = await api_client.post(f"{path}/{holds[0]}/capture", {"amount": 1}, idempotency_key="k")
+    other = await api_client.post(f"{path}/{holds[1]}/capture", {"amount": 1}, idempotency_key="k")
+    assert (first.status, again.json) == (200, first.json)
+    assert (other.status, other.json["type"]) == (409, "idempotency_error")
 
 
 async def test_an_answer_is_forgotten_after_a_week_and_no_sooner(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import aiohttp
 import pytest
 
 from shared.config import load
 from shared.organizations.model import Organization
+from shared.payments.charges import Refused
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import Answer, environment
 from tests.fixtures.recharging import Shop
@@ -179,10 +181,14 @@ async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once
     paying_client: ApiClient, shop: Shop
 ) -> None:
     await shop.save_card("pm_card_authenticationRequired")
-    answer = await top_up(paying_client)
-    assert (answer.status, answer.json["nextAction"]["type"]) == (402, "authenticate")
+    first = await top_up(paying_client, key="a")
+    assert (first.status, first.json["nextAction"]["type"]) == (402, "authenticate")
+    answer = await top_up(paying_client, key="a")  # asked again: the same attempt, a fresh link
+    assert answer.json["attempt"] == first.json["attempt"]
     url = answer.json["nextAction"]["url"]
     assert url.startswith("https://credits.test/pay/")
+    old = first.json["nextAction"]["url"].removeprefix("https://credits.test")
+    assert (await paying_client.get(old)).status == 404
     second = await top_up(paying_client)
     assert (second.status, second.json["type"]) == (409, "conflict_error")
     page = url.removeprefix("https://credits.test")
@@ -190,6 +196,9 @@ async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once
     (waits,) = (await paying_client.get(f"{BILLING}/auto-recharge/requires-action")).json["data"]
     assert waits["id"] == answer.json["attempt"]["id"]
     assert waits["clientSecret"].startswith(waits["paymentIntentId"])
+    read = await paying_client.make_key("read")
+    (shown,) = (await read.get(f"{BILLING}/auto-recharge/requires-action")).json["data"]
+    assert shown == waits | {"clientSecret": None}
     intent = waits["paymentIntentId"]
     await shop.sim(f"payment_intents/{intent}/authenticate", passed=True)
     assert (await paying_client.get(f"{page}/done")).status == 200
@@ -197,6 +206,9 @@ async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once
     assert (await shop.attempt())["state"] == "succeeded"
     assert (await paying_client.get(f"{BILLING}/credits")).json["balance"] == 20
     assert (await paying_client.get(f"{BILLING}/auto-recharge/requires-action")).json["data"] == []
+    paid = await top_up(paying_client, key="a")
+    assert (paid.status, paid.json["state"]) == (200, "succeeded")
+    assert await shop.captures() == [2000]
 
 
 @pytest.mark.parametrize("fault", ["answer_lost", "cut_mid_body", "error_500"])
@@ -209,6 +221,31 @@ async def test_a_top_up_whose_answer_is_lost_is_settled_later_and_charged_once(
     answer = await top_up(paying_client, key="t")
     assert (answer.status, answer.json["state"]) == (200, "unknown"), answer.json
     await shop.work_until_settled()
-    assert (await shop.attempt())["state"] == "succeeded"
+    again = await top_up(paying_client, key="t")
+    assert (again.status, again.json["state"]) == (200, "succeeded")
+    assert (await top_up(paying_client, key="t")).headers["Idempotent-Replayed"] == "true"
     assert await shop.captures() == [2000]
     assert (await paying_client.get(f"{BILLING}/credits")).json["balance"] == 20
+
+
+async def test_a_charge_that_stripe_refuses_for_want_of_a_permission_is_no_bad_card(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.save_card()
+    charges = paying_client.api.charger.charges
+
+    async def refuse(*_asked: Any, **_named: Any) -> Refused:
+        return Refused("This key may not create PaymentIntents.", None)
+
+    with mock.patch.object(type(charges), "create", refuse):
+        answer = await top_up(paying_client)
+    assert (answer.status, answer.json["type"]) == (502, "stripe_error")
+    assert "may not create" in answer.json["detail"]
+
+
+async def test_who_tops_up_is_written_down(paying_client: ApiClient, shop: Shop) -> None:
+    await shop.save_card()
+    bought = await top_up(paying_client)
+    row = await shop.pool.fetchrow("SELECT * FROM audit_log WHERE action = 'recharge.top_up'")
+    assert row is not None
+    assert (row["actor"], row["subject"]) == ("key:admin key", bought.json["id"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.ledger import keys
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
 
@@ -110,7 +111,15 @@ async def test_the_same_request_is_answered_again(
         ({"amount": 0.1234567891}, ["body", "amount"]),
         ({"colour": "red"}, ["body", "colour"]),
         ({"type": "expiration"}, ["body", "type"]),
-        ({"transactionId": "stripe:pi_1"}, ["body", "transactionId"]),
+        *(
+            ({"transactionId": f"{beginning}x"}, ["body", "transactionId"])
+            for beginning in keys.RESERVED
+        ),
+        ({"organization": {"slug": "other"}}, ["body", "organization"]),
+        (
+            {"organizationId": None, "organization": {"id": "acme", "slug": "other"}},
+            ["body", "organization"],
+        ),
         ({"note": "a\0b"}, ["body", "note"]),
         ({"user": "a\0b"}, ["body", "user"]),
         ({"user": "x" * 2001}, ["body", "user"]),
@@ -188,6 +197,39 @@ async def test_a_wrong_field_of_a_batch_is_named_with_its_place(
     posted, refused = answer.json["results"]
     assert posted["status"] == "posted"
     assert refused["error"]["errors"][0]["loc"] == ["body", "transactions", 1, field]
+
+
+async def test_a_batch_takes_no_other_organization_than_that_of_its_path(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    items: list[dict[str, Any]] = [
+        {"amount": 1, "organizationId": str(organization.id).upper()},
+        {"amount": 1, "organization": {"slug": "acme"}},
+        {"amount": 1, "organization": {"slug": "other"}},
+        {"amount": 1, "organizationId": "other"},
+    ]
+    answer = await api_client.post("/v1/billing/acme/transactions/batch", {"transactions": items})
+    results = answer.json["results"]
+    assert [r["status"] for r in results] == ["posted", "posted", "invalid", "invalid"]
+    assert results[2]["error"]["errors"][0]["loc"] == ["body", "transactions", 2, "organization"]
+
+
+async def test_who_gives_credits_is_written_down_and_who_uses_them_is_not(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    given = await api_client.post(PATH, asked())
+    await api_client.post(PATH, asked())
+    await api_client.post(PATH, asked(amount=-1, transactionId="t2"))
+    items = [{"amount": -1}, {"amount": 2}]
+    await api_client.post("/v1/billing/acme/transactions/batch", {"transactions": items})
+    grant = await api_client.post("/v1/billing/acme/grants", {"amount": 3})
+    await api_client.post(f"/v1/billing/acme/grants/{grant.json['id']}/void")
+    rows = await api_client.api.pool.fetch("SELECT * FROM audit_log ORDER BY at, id")
+    assert [row["action"] for row in rows] == [
+        "transactions.post", "transactions.post", "grants.create", "grants.void",
+    ]  # fmt: skip
+    assert rows[0]["details"] == {"transactions": [given.json["id"]]}
+    assert {row["organization_id"] for row in rows} == {organization.id}
 
 
 async def test_an_idempotency_key_gets_one_answer(

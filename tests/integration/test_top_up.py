@@ -30,7 +30,9 @@ CREATE: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents"}
 
 
 async def buy(shop: Shop, attempt_id: UUID | None = None) -> ToppedUp:
-    return await top_up(shop.charger, shop.owner, PRICE, attempt_id=attempt_id or new_id())
+    return await top_up(
+        shop.charger, shop.owner, PRICE, attempt_id=attempt_id or new_id(), actor="test"
+    )
 
 
 async def is_bought_once(shop: Shop) -> None:
