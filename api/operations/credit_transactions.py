@@ -223,12 +223,13 @@ async def find(call: Call, reference: str) -> asyncpg.Record:
     return row
 
 
-def _references(asked: TransactionRequest) -> list[tuple[str, str]]:
-    """Return every way in which a body names its organization, each with its field."""
-    found = [("organizationId", asked.organization_id)]
+def _references(asked: TransactionRequest) -> list[tuple[tuple[str, ...], str]]:
+    """Return every way in which a body names its organization, each with where it stands."""
+    found: list[tuple[tuple[str, ...], str | None]] = [(("organizationId",), asked.organization_id)]
     if inside := asked.organization:
-        found += [("organization", name) for name in (inside.id, inside.uuid, inside.slug)]
-    return [(field, name) for field, name in found if name]
+        parts = {"id": inside.id, "uuid": inside.uuid, "slug": inside.slug}
+        found += [(("organization", part), name) for part, name in parts.items()]
+    return [(place, name) for place, name in found if name]
 
 
 async def _organization(call: Call) -> Organization:
@@ -244,9 +245,9 @@ async def _organization(call: Call) -> Organization:
 def _check_named(
     asked: TransactionRequest, organization: Organization, where: tuple[str | int, ...]
 ) -> None:
-    for field, name in _references(asked):
+    for place, name in _references(asked):
         if name != organization.slug and parse_id(name) != organization.id:
-            raise fields.refused((*where, field), "names another organization")
+            raise fields.refused((*where, *place), "names another organization")
 
 
 def _in_batch(place: int) -> tuple[str | int, ...]:

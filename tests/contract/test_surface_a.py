@@ -115,10 +115,10 @@ async def test_the_same_request_is_answered_again(
             ({"transactionId": f"{beginning}x"}, ["body", "transactionId"])
             for beginning in keys.RESERVED
         ),
-        ({"organization": {"slug": "other"}}, ["body", "organization"]),
+        ({"organization": {"slug": "other"}}, ["body", "organization", "slug"]),
         (
             {"organizationId": None, "organization": {"id": "acme", "slug": "other"}},
-            ["body", "organization"],
+            ["body", "organization", "slug"],
         ),
         ({"note": "a\0b"}, ["body", "note"]),
         ({"user": "a\0b"}, ["body", "user"]),
@@ -211,7 +211,13 @@ async def test_a_batch_takes_no_other_organization_than_that_of_its_path(
     answer = await api_client.post("/v1/billing/acme/transactions/batch", {"transactions": items})
     results = answer.json["results"]
     assert [r["status"] for r in results] == ["posted", "posted", "invalid", "invalid"]
-    assert results[2]["error"]["errors"][0]["loc"] == ["body", "transactions", 2, "organization"]
+    assert results[2]["error"]["errors"][0]["loc"] == [
+        "body",
+        "transactions",
+        2,
+        "organization",
+        "slug",
+    ]
 
 
 async def test_who_gives_credits_is_written_down_and_who_uses_them_is_not(
