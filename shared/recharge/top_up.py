@@ -40,7 +40,8 @@ async def top_up(
     NoPaymentMethodError, or ConflictError while another attempt lives.
     """
     link, token = new_link(), uuid4()
-    async with charger.pool.acquire() as connection:
+    async with charger.pool.acquire() as connection, connection.transaction():
+        await store.lock_account(connection, organization.id)
         known = await store.find_attempt(connection, organization.id, attempt_id)
         begun = known or await store.begin_top_up(
             connection,
