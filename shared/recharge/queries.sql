@@ -600,6 +600,33 @@ SELECT *
 FROM recharge_attempts
 WHERE organization_id = $1 AND id = $2;
 
+-- name: give_way
+-- End an attempt that is only armed and that nobody carries: Stripe was asked nothing. A threshold that is still
+-- crossed arms another later; a schedule is due again.
+WITH given_way AS (
+    UPDATE recharge_attempts
+    SET
+        state = 'canceled',
+        reason = 'canceled',
+        detail = 'the customer tops up by hand',
+        settled_at = $2
+    WHERE organization_id = $1 AND state = 'armed' AND lease_token IS NULL
+    RETURNING
+        organization_id,
+        id,
+        trigger
+),
+
+due_again AS (
+    UPDATE auto_recharges AS s
+    SET next_run_at = $2
+    FROM given_way AS g
+    WHERE s.organization_id = g.organization_id AND g.trigger = 'schedule' AND s.schedule IS NOT NULL
+)
+
+SELECT id
+FROM given_way;
+
 -- name: begin_top_up
 -- Write down a charge that the customer asks for now, under the lease of whoever carries it. The card is the
 -- one that a recharge would take. Nothing comes back where there is no card, or another attempt lives.

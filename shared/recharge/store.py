@@ -357,6 +357,12 @@ async def find_attempt(
     return await connection.fetchrow(QUERIES.find_attempt, organization_id, attempt_id)
 
 
+async def give_way(connection: Connection, organization_id: UUID, now: datetime) -> UUID | None:
+    """End an attempt of which Stripe was asked nothing and that nobody carries; return its id."""
+    attempt_id: UUID | None = await connection.fetchval(QUERIES.give_way, organization_id, now)
+    return attempt_id
+
+
 async def begin_top_up(
     connection: Connection,
     organization_id: UUID,

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import structlog
+
+from shared import metrics
 from shared.errors import ConflictError, NoPaymentMethodError
 from shared.organizations.model import Organization
 from shared.recharge import store
@@ -15,6 +18,10 @@ from shared.recharge.rules import Go
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from shared.db.pool import Connection
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +43,18 @@ async def top_up(
 
     An attempt like those of auto-recharge, with the same guarantees: it is written down before
     Stripe hears of it, captures at most once, and is carried on by a worker where this process
-    dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands. Raises
-    NoPaymentMethodError, or ConflictError while another attempt lives.
+    dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands. One of
+    auto-recharge that is only armed, and in nobody's hands, gives way: it may wait for hours after
+    a decline. Raises NoPaymentMethodError, or ConflictError while any other lives; then nothing has
+    changed.
     """
     link, token = new_link(), uuid4()
     async with charger.pool.acquire() as connection, connection.transaction():
         await store.lock_account(connection, organization.id)
         known = await store.find_attempt(connection, organization.id, attempt_id)
-        begun = known or await store.begin_top_up(
-            connection,
-            organization.id,
-            attempt_id,
-            price,
-            currency=organization.currency,
-            now=charger.now(),
-            token=token,
-            lease=charger.lease,
+        begun = known or await _begin(
+            connection, charger, organization, price, attempt_id=attempt_id, token=token
         )
-        if begun is None and not await store.has_method(connection, organization.id):
-            raise NoPaymentMethodError
     if begun is None:
         raise ConflictError("A charge of this organization is under way; wait until it has ended.")
     if known is not None:
@@ -65,3 +65,33 @@ async def top_up(
     assert found is not None  # noqa: S101 - it was written above, and none is ever deleted
     waits = found["state"] == "requires_action"
     return ToppedUp(found, f"{charger.public_url}/pay/{link}" if waits else None)
+
+
+async def _begin(
+    connection: Connection,
+    charger: Charger,
+    organization: Organization,
+    price: Go,
+    *,
+    attempt_id: UUID,
+    token: UUID,
+) -> asyncpg.Record | None:
+    """Write the attempt down; None while another lives."""
+    now = charger.now()
+    gave_way = await store.give_way(connection, organization.id, now)
+    begun = await store.begin_top_up(
+        connection,
+        organization.id,
+        attempt_id,
+        price,
+        currency=organization.currency,
+        now=now,
+        token=token,
+        lease=charger.lease,
+    )
+    if begun is None and not await store.has_method(connection, organization.id):
+        raise NoPaymentMethodError
+    if gave_way is not None:
+        metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()
+        log.info("recharge.gave_way", attempt_id=str(gave_way), top_up=str(attempt_id))
+    return begun

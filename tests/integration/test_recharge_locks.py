@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.db.pool import create_pool
-from shared.errors import ConflictError
 from shared.events.service import Applier
 from shared.ids import new_id
 from shared.ledger import service as ledger
@@ -124,8 +122,7 @@ async def tick(shop: Shop) -> None:
 
 
 async def buy(shop: Shop) -> None:
-    with contextlib.suppress(ConflictError):  # the debit has armed an attempt
-        await top_up(shop.charger, shop.owner, Go(2000, Decimal(20)), attempt_id=new_id())
+    await top_up(shop.charger, shop.owner, Go(2000, Decimal(20)), attempt_id=new_id())
 
 
 @pytest.mark.parametrize(
