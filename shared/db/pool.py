@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS_MAX = 5
 STATEMENT_SECONDS_MAX = 30
 
-# What asyncpg raises when PostgreSQL is away, restarting, full or too slow: try again later.
+# What asyncpg raises when PostgreSQL is away, restarting, full or too slow: try again later. A
+# deadlock, and a lock that does not come in time, too: nothing of that transaction was committed,
+# and nothing is wrong with what was asked, so that whoever asked may ask again.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -30,6 +32,8 @@ UNAVAILABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
 )
 

@@ -53,13 +53,17 @@ async def _told(connection: Connection, card: CardTold) -> Done | Nothing:
     if card.details is None:
         seen = (card.payment_method_id, owner, card.customer_id, card.type, card.mandate_id)
         await store.keep_seen_cards(connection, [seen])
-    elif await store.keep_card(connection, owner, card, card.details):
-        await recharge.card_kept(connection, owner)
+    else:
+        # A payment that leaves its card has the account when it notes the card, so here too.
+        await recharge.lock_account(connection, owner)
+        if await store.keep_card(connection, owner, card, card.details):
+            await recharge.card_kept(connection, owner)
     return Done(owner)
 
 
 async def _detached(connection: Connection, card: CardDetached, terms: Terms) -> Done:
     owner = await _owner(connection, card)
+    await recharge.lock_account(connection, owner)
     detached = await store.detach_card(connection, owner, card)
     if detached and not await store.has_card(connection, owner):
         await recharge.suspend(
@@ -99,6 +103,7 @@ async def _deleted(connection: Connection, deleted: CustomerDeleted, terms: Term
     owner = await store.lock_customer_owner(connection, deleted.customer_id)
     if owner is None:
         raise rules.unclaimed(deleted.customer_id, None)
+    await recharge.lock_account(connection, owner)
     await store.delete_customer(connection, owner, deleted)
     await recharge.suspend(
         connection,

@@ -68,6 +68,12 @@ async def carry_out(
     anything else that goes wrong is raised, and the transaction is the caller's to roll back.
     """
     meanings = [_attempt(rules.interpret, event.type, event.payload) for event in events]
+    # These take the organization, and so come before the payments, which take its account.
+    named = {
+        meaning: await _name(connection, meaning)
+        for meaning in meanings
+        if isinstance(meaning, CustomerNamed)
+    }
     credited = await credit(
         connection,
         [meaning for meaning in meanings if isinstance(meaning, PaymentCaptured)],
@@ -79,7 +85,7 @@ async def carry_out(
         if isinstance(meaning, PaymentCaptured):
             came_to.append(credited[meaning])
         elif isinstance(meaning, CustomerNamed):
-            came_to.append(await _name(connection, meaning))
+            came_to.append(named[meaning])
         elif isinstance(meaning, Nothing | CheckoutClosed | EventError):
             came_to.append(meaning)
         else:
@@ -264,6 +270,8 @@ async def _credit(
     if not payments:
         return {}
     owners = await store.owners(connection, payments)
+    if any(payment.customer_id is not None for payment in payments):
+        await organizations.lock_nameless(connection, {owner.id for owner in owners if owner})
     bound = {
         payment: _attempt(rules.bind, payment, owner, credits_per_unit)
         for payment, owner in zip(payments, owners, strict=True)

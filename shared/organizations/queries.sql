@@ -50,6 +50,15 @@ SET
 WHERE id = $1
 RETURNING *;
 
+-- name: lock_nameless
+-- Take those of these organizations whose Stripe customer is not known, before their accounts are taken: what
+-- is kept of a customer is kept under this lock, by events that take the account after it.
+SELECT id
+FROM organizations
+WHERE id = any($1::uuid []) AND stripe_customer_id IS NULL
+ORDER BY id
+FOR NO KEY UPDATE;
+
 -- name: keep_customers
 -- Remember the Stripe customer of organizations that have none yet.
 UPDATE organizations AS o

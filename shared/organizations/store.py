@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -66,6 +67,11 @@ async def list_page(
 ) -> list[asyncpg.Record]:
     """Return a page of organizations with their balances, oldest first."""
     return await connection.fetch(QUERIES.list_page, after, limit)
+
+
+async def lock_nameless(connection: Connection, organizations: Collection[UUID]) -> None:
+    """Take those of these organizations whose Stripe customer is not known."""
+    await connection.execute(QUERIES.lock_nameless, list(organizations))
 
 
 async def keep_customers(connection: Connection, customers: dict[UUID, str]) -> None:

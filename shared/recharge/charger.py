@@ -117,6 +117,13 @@ class Charger:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
 
+    @asynccontextmanager
+    async def _locked(self, attempt: Attempt) -> AsyncIterator[Connection]:
+        """Give a transaction that has the organization's account: its first lock, always."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            await store.lock_account(connection, attempt.organization_id)
+            yield connection
+
     async def _advance(self, attempt: Attempt, token: UUID) -> None:
         if attempt.state is AttemptState.ARMED:
             begun = await self._begin(attempt, token)
@@ -129,7 +136,7 @@ class Charger:
     async def _begin(self, attempt: Attempt, token: UUID) -> Attempt | None:
         """Decide as things are now, and write it down; None: there is nothing to charge."""
         now = self.now()
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self._locked(attempt) as connection:
             found = await store.circumstances(
                 connection, attempt.organization_id, month_start=rules.month_start(now)
             )
@@ -270,6 +277,7 @@ class Charger:
         assert attempt.amount is not None  # noqa: S101 - the schema has it from `charging` on
         now = self.now()
         async with self.pool.acquire() as connection, connection.transaction():
+            # The payment, then the account (the posting takes it), as the payment's event does.
             await store.bind_payment(connection, attempt, intent.id, intent.charge_id)
             posting = rules.posting(
                 attempt.organization_id,
@@ -306,7 +314,7 @@ class Charger:
             await self._expire(attempt, token, intent.id)
             return
         link = self.make_link()
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self._locked(attempt) as connection:
             _fence(
                 await store.require_action(
                     connection,
@@ -341,7 +349,7 @@ class Charger:
             await self._ended_elsewhere(attempt, token, "nobody authenticated it in time")
             return
         now = self.now()
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self._locked(attempt) as connection:
             await self._cancel(connection, attempt, token, "nobody authenticated it in time")
             await service.suspend(
                 connection,
@@ -383,7 +391,7 @@ class Charger:
         self, attempt: Attempt, token: UUID, detail: str | None, became: rules.Became
     ) -> None:
         now = self.now()
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self._locked(attempt) as connection:
             _fence(
                 await store.settle(
                     connection,
@@ -437,7 +445,7 @@ class Charger:
         if intent_id is not None and not await self._canceled_at_stripe(attempt, token, intent_id):
             return  # nobody knows what it may still do: it is looked at, not given up
         now = self.now()
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self._locked(attempt) as connection:
             _fence(
                 await store.settle(
                     connection,
@@ -490,7 +498,7 @@ class Charger:
             await self._ended_elsewhere(attempt, token, became.reason)
 
     async def _ended_elsewhere(self, attempt: Attempt, token: UUID, reason: str | None) -> None:
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self._locked(attempt) as connection:
             await self._cancel(connection, attempt, token, reason or "canceled")
             await store.unpause(connection, attempt.organization_id)
 

@@ -1,3 +1,58 @@
+-- name: lock_account
+-- Take an organization's account before anything else of its auto-recharge.
+--
+-- One order of locks for all: the organization, a payment, the account, and only then cards, attempts and the
+-- auto-recharge. A debit has the account when it arms an attempt, and waits there for whoever has just
+-- written the one that lives; whoever that is must not want the account afterwards. So a transaction that
+-- changes two of these, or inserts an attempt (its foreign key wants the account too), takes the account
+-- first. One statement that changes an attempt alone needs nothing.
+SELECT organization_id
+FROM accounts
+WHERE organization_id = $1
+FOR NO KEY UPDATE;
+
+-- name: lock_due
+-- Take the accounts for which the clock has something to do: a suspension that is over, a schedule that is
+-- due, an attempt that should have been armed (a debit before the rule was saved, a wait that is over, a charge
+-- that did not reach the threshold). In the order in which postings take many.
+SELECT a.organization_id
+FROM accounts AS a
+WHERE a.organization_id IN (
+    (
+        SELECT s.organization_id
+        FROM auto_recharges AS s
+        WHERE s.state = 'suspended' AND s.suspended_until <= $1
+        LIMIT $2
+    )
+    UNION ALL
+    (
+        SELECT s.organization_id
+        FROM auto_recharges AS s
+        WHERE s.state = 'active' AND s.next_run_at <= $1
+        ORDER BY s.next_run_at
+        LIMIT $2
+    )
+    UNION ALL
+    (
+        SELECT s.organization_id
+        FROM auto_recharges AS s
+        INNER JOIN accounts AS b ON s.organization_id = b.organization_id
+        WHERE
+            s.state = 'active'
+            AND b.balance < b.recharge_below
+            AND (s.not_before IS NULL OR s.not_before <= now())
+            AND NOT EXISTS (
+                SELECT FROM recharge_attempts AS r
+                WHERE
+                    r.organization_id = s.organization_id
+                    AND r.state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+            )
+        LIMIT $2
+    )
+)
+ORDER BY a.organization_id
+FOR NO KEY UPDATE;
+
 -- name: suspend
 -- Suspend an auto-recharge that may charge, or refine why it may not. Nothing arms it any more.
 WITH suspended AS (
@@ -105,7 +160,7 @@ WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
 -- name: circumstances
--- All that a decision looks at, as it is now. The row of the auto-recharge is locked: two decisions of
+-- All that a decision looks at, as it is now. The caller has the account (see lock_account): two decisions of
 -- one organization, or a decision and a change of settings, come one after the other.
 SELECT
     s.*,
@@ -137,8 +192,7 @@ CROSS JOIN LATERAL (
         AND r.trigger <> 'top_up'
         AND r.state NOT IN ('failed', 'canceled')
 ) AS m
-WHERE a.organization_id = $1
-FOR UPDATE OF s;
+WHERE a.organization_id = $1;
 
 -- name: begin
 -- Write down what an armed attempt is about to charge, before Stripe hears of it.
@@ -288,8 +342,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (payment_intent_id) DO NOTHING;
 
 -- name: arm_low
--- Arm what should have been armed: a debit before the rule was saved, a wait that is over, a charge that
--- did not reach the threshold.
+-- Arm for those of these organizations whose balance is low, and for which nothing is to be waited for.
 INSERT INTO recharge_attempts (organization_id, id, created_at)
 SELECT
     a.organization_id,
@@ -298,26 +351,23 @@ SELECT
 FROM accounts AS a
 INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
 WHERE
-    s.state = 'active'
+    a.organization_id = any($1::uuid [])
+    AND s.state = 'active'
     AND a.balance < a.recharge_below
     AND (s.not_before IS NULL OR s.not_before <= now())
-ORDER BY a.organization_id
-LIMIT $1
 ON CONFLICT (organization_id)
 WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
 DO NOTHING;
 
 -- name: scheduled
--- Take the schedules that are due. Two workers at once: the second finds none.
+-- The schedules of these organizations that are due. Two workers at once: the second finds none.
 SELECT
     organization_id,
     schedule,
     schedule_day
 FROM auto_recharges
-WHERE state = 'active' AND next_run_at <= $1
-ORDER BY next_run_at
-LIMIT $2
-FOR UPDATE SKIP LOCKED;
+WHERE organization_id = any($2::uuid []) AND state = 'active' AND next_run_at <= $1
+ORDER BY next_run_at;
 
 -- name: arm_scheduled
 -- Arm a scheduled attempt; while another lives, the schedule waits and is looked at again.
@@ -337,7 +387,7 @@ LEFT JOIN armed AS a ON o.id = a.organization_id
 WHERE s.organization_id = o.id;
 
 -- name: end_suspensions
--- End the suspensions whose time is over: a new month.
+-- End the suspensions of these organizations whose time is over: a new month.
 WITH resumed AS (
     UPDATE auto_recharges
     SET
@@ -346,7 +396,7 @@ WITH resumed AS (
         detail = NULL,
         suspended_until = NULL,
         updated_at = now()
-    WHERE state = 'suspended' AND suspended_until <= $1
+    WHERE organization_id = any($2::uuid []) AND state = 'suspended' AND suspended_until <= $1
     RETURNING
         organization_id,
         threshold
@@ -355,8 +405,7 @@ WITH resumed AS (
 UPDATE accounts AS a
 SET recharge_below = r.threshold
 FROM resumed AS r
-WHERE a.organization_id = r.organization_id
-RETURNING a.organization_id;
+WHERE a.organization_id = r.organization_id;
 
 -- name: lock
 -- Take an organization for a change of its settings; the change of another waits.
@@ -550,6 +599,33 @@ ORDER BY created_at DESC;
 SELECT *
 FROM recharge_attempts
 WHERE organization_id = $1 AND id = $2;
+
+-- name: give_way
+-- End an attempt that is only armed and that nobody carries: Stripe was asked nothing. A threshold that is still
+-- crossed arms another later; a schedule is due again.
+WITH given_way AS (
+    UPDATE recharge_attempts
+    SET
+        state = 'canceled',
+        reason = 'canceled',
+        detail = 'the customer tops up by hand',
+        settled_at = $2
+    WHERE organization_id = $1 AND state = 'armed' AND lease_token IS NULL
+    RETURNING
+        organization_id,
+        id,
+        trigger
+),
+
+due_again AS (
+    UPDATE auto_recharges AS s
+    SET next_run_at = $2
+    FROM given_way AS g
+    WHERE s.organization_id = g.organization_id AND g.trigger = 'schedule' AND s.schedule IS NOT NULL
+)
+
+SELECT id
+FROM given_way;
 
 -- name: begin_top_up
 -- Write down a charge that the customer asks for now, under the lease of whoever carries it. The card is the

@@ -32,6 +32,11 @@ _ENDED_BY_A_CARD = frozenset({
 })  # fmt: skip
 
 
+async def lock_account(connection: Connection, organization_id: UUID) -> None:
+    """Take an organization's account, which comes before its cards and its auto-recharge."""
+    await store.lock_account(connection, organization_id)
+
+
 async def suspend(
     connection: Connection,
     organization_id: UUID,
@@ -48,6 +53,7 @@ async def suspend(
     A live attempt is settled all the same; nothing new is armed. `fingerprint` is the card that
     was declined: another one ends the suspension.
     """
+    await store.lock_account(connection, organization_id)
     suspended = await store.suspend(
         connection, organization_id, reason, detail, until=until, fingerprint=fingerprint
     )
@@ -68,6 +74,7 @@ async def card_kept(connection: Connection, organization_id: UUID) -> bool:
 
     Call it when a card is on file that the organization did not have before.
     """
+    await store.lock_account(connection, organization_id)
     return await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
 
 
@@ -95,6 +102,7 @@ async def configure(
         raise ValidationError(
             error, errors=[{"loc": ["body", name], "msg": message, "type": "value_error"}]
         )
+    await store.lock_account(connection, organization_id)
     first_run = None
     if rule.schedule is not None and rule.schedule_day is not None:
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
@@ -136,6 +144,7 @@ async def turn_off(
     connection: Connection, organization_id: UUID, *, actor: str, reason: str | None
 ) -> bool:
     """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same."""
+    await store.lock_account(connection, organization_id)
     changed = await store.turn_off(connection, organization_id)
     await store.follow(connection, organization_id, None, None)
     await _record(connection, "recharge.off", organization_id, actor, reason)
@@ -158,6 +167,7 @@ async def resume(
 
     The cap is no matter of suspension alone: what is above it suspends again.
     """
+    await store.lock_account(connection, organization_id)
     changed = await store.resume(connection, organization_id, list(SuspensionReason))
     await _record(connection, "recharge.resume", organization_id, actor, reason)
     return changed
@@ -193,16 +203,17 @@ async def tick(
 ) -> None:
     """Do what is due by the clock: end caps with their month, arm schedules, arm what was missed.
 
-    Safe on two workers at once, and late: every row is taken under a lock, and a schedule that was
-    missed runs once. In the caller's transaction.
+    Safe on two workers at once, and late: every account is taken under a lock, and a schedule that
+    was missed runs once. In the caller's transaction.
     """
-    await store.end_suspensions(connection, now)
-    for organization_id, schedule, day in await store.scheduled(
-        connection, now, rows_max=ROWS_AT_ONCE_MAX
-    ):
+    due = await store.lock_due(connection, now, rows_max=ROWS_AT_ONCE_MAX)
+    if not due:
+        return
+    await store.end_suspensions(connection, due, now)
+    for organization_id, schedule, day in await store.scheduled(connection, due, now):
         after = rules.next_run(schedule, day, now)
         await store.arm_scheduled(connection, organization_id, make_id(), now, after)
-    await store.arm_low(connection, rows_max=ROWS_AT_ONCE_MAX)
+    await store.arm_low(connection, due)
 
 
 async def _record(

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 QUERIES = beside(__file__)
 
 
+async def lock_account(connection: Connection, organization_id: UUID) -> None:
+    """Take an organization's account, the first lock of all; the query says why."""
+    await connection.execute(QUERIES.lock_account, organization_id)
+
+
 async def suspend(
     connection: Connection,
     organization_id: UUID,
@@ -89,7 +94,7 @@ class Circumstances:
 async def circumstances(
     connection: Connection, organization_id: UUID, *, month_start: datetime
 ) -> Circumstances | None:
-    """Read them and lock the auto-recharge; None where there is none."""
+    """Read them under the account's lock; None where there is no auto-recharge."""
     row = await connection.fetchrow(QUERIES.circumstances, organization_id, month_start)
     if row is None:
         return None
@@ -230,16 +235,22 @@ async def bind_payment(
     )  # fmt: skip
 
 
-async def arm_low(connection: Connection, *, rows_max: int) -> None:
+async def lock_due(connection: Connection, now: datetime, *, rows_max: int) -> list[UUID]:
+    """Take the accounts for which the clock has something to do, so many of each kind at most."""
+    rows = await connection.fetch(QUERIES.lock_due, now, rows_max)
+    return [row["organization_id"] for row in rows]
+
+
+async def arm_low(connection: Connection, organizations: Sequence[UUID]) -> None:
     """Arm what should have been armed before."""
-    await connection.execute(QUERIES.arm_low, rows_max)
+    await connection.execute(QUERIES.arm_low, organizations)
 
 
 async def scheduled(
-    connection: Connection, now: datetime, *, rows_max: int
+    connection: Connection, organizations: Sequence[UUID], now: datetime
 ) -> list[tuple[UUID, Schedule, int]]:
-    """Take the schedules that are due, locked."""
-    rows = await connection.fetch(QUERIES.scheduled, now, rows_max)
+    """Return the schedules that are due."""
+    rows = await connection.fetch(QUERIES.scheduled, now, organizations)
     return [
         (row["organization_id"], Schedule(row["schedule"]), row["schedule_day"]) for row in rows
     ]
@@ -252,10 +263,11 @@ async def arm_scheduled(
     await connection.execute(QUERIES.arm_scheduled, organization_id, attempt_id, now, after)
 
 
-async def end_suspensions(connection: Connection, now: datetime) -> list[UUID]:
+async def end_suspensions(
+    connection: Connection, organizations: Sequence[UUID], now: datetime
+) -> None:
     """End the suspensions whose time is over."""
-    rows = await connection.fetch(QUERIES.end_suspensions, now)
-    return [row["organization_id"] for row in rows]
+    await connection.execute(QUERIES.end_suspensions, now, organizations)
 
 
 async def save(
@@ -343,6 +355,12 @@ async def find_attempt(
 ) -> asyncpg.Record | None:
     """Read an attempt."""
     return await connection.fetchrow(QUERIES.find_attempt, organization_id, attempt_id)
+
+
+async def give_way(connection: Connection, organization_id: UUID, now: datetime) -> UUID | None:
+    """End an attempt of which Stripe was asked nothing and that nobody carries; return its id."""
+    attempt_id: UUID | None = await connection.fetchval(QUERIES.give_way, organization_id, now)
+    return attempt_id
 
 
 async def begin_top_up(

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import structlog
+
+from shared import metrics
 from shared.access import service as audit
 from shared.errors import ConflictError, NoPaymentMethodError, NotFoundError
 from shared.organizations.model import Organization
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     import asyncpg
 
     from shared.db.pool import Connection
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +46,18 @@ async def top_up(
     An attempt like those of auto-recharge, with the same guarantees: it is written down before
     Stripe hears of it, captures at most once, and is carried on by a worker where this process
     dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands, with a
-    fresh link where it waits for its customer. `actor` is who asks, for the audit log. Raises
-    NoPaymentMethodError, or ConflictError while another attempt lives.
+    fresh link where it waits for its customer. One of auto-recharge that is only armed, and in
+    nobody's hands, gives way: it may wait for hours after a decline. `actor` is who asks, for the
+    audit log. Raises NoPaymentMethodError, or ConflictError while any other lives; then nothing has
+    changed.
     """
     link, token = new_link(), uuid4()
     async with charger.pool.acquire() as connection, connection.transaction():
+        await store.lock_account(connection, organization.id)
         known = await store.find_attempt(connection, organization.id, attempt_id)
-        begun = known or await store.begin_top_up(
-            connection,
-            organization.id,
-            attempt_id,
-            price,
-            currency=organization.currency,
-            now=charger.now(),
-            token=token,
-            lease=charger.lease,
+        begun = known or await _begin(
+            connection, charger, organization, price, attempt_id=attempt_id, token=token
         )
-        if begun is None and not await store.has_method(connection, organization.id):
-            raise NoPaymentMethodError
         if known is None and begun is not None:
             await _record(connection, organization, attempt_id, actor)
     if begun is None:
@@ -71,6 +70,36 @@ async def top_up(
     assert found is not None  # noqa: S101 - it was written above, and none is ever deleted
     waits = found["state"] == "requires_action"
     return ToppedUp(found, f"{charger.public_url}/pay/{link}" if waits else None)
+
+
+async def _begin(
+    connection: Connection,
+    charger: Charger,
+    organization: Organization,
+    price: Go,
+    *,
+    attempt_id: UUID,
+    token: UUID,
+) -> asyncpg.Record | None:
+    """Write the attempt down; None while another lives."""
+    now = charger.now()
+    gave_way = await store.give_way(connection, organization.id, now)
+    begun = await store.begin_top_up(
+        connection,
+        organization.id,
+        attempt_id,
+        price,
+        currency=organization.currency,
+        now=now,
+        token=token,
+        lease=charger.lease,
+    )
+    if begun is None and not await store.has_method(connection, organization.id):
+        raise NoPaymentMethodError
+    if gave_way is not None:
+        metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()
+        log.info("recharge.gave_way", attempt_id=str(gave_way), top_up=str(attempt_id))
+    return begun
 
 
 async def _fresh_link(charger: Charger, attempt: asyncpg.Record, actor: str) -> str | None:

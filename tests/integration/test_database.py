@@ -64,6 +64,24 @@ async def test_a_session_that_ends_under_a_statement_is_an_outage_and_the_pool_r
     assert await pool.fetchval("SELECT 1") == 1
 
 
+async def test_a_deadlock_and_a_lock_that_does_not_come_are_outages_to_try_again(
+    pool: Pool,
+) -> None:
+    async with pool.acquire() as one, pool.acquire() as other:
+        await one.execute("CREATE TABLE first (); CREATE TABLE second ()")
+        async with one.transaction():
+            await one.execute("LOCK TABLE first")
+            with pytest.raises(UNAVAILABLE):
+                await other.execute("BEGIN; SET LOCAL lock_timeout = '1ms'; LOCK TABLE first")
+            await other.execute("ROLLBACK; BEGIN; LOCK TABLE second")
+            crossed = one.execute("LOCK TABLE second"), other.execute("LOCK TABLE first")
+            done = await asyncio.gather(*crossed, return_exceptions=True)
+            (refused,) = [found for found in done if isinstance(found, Exception)]
+            assert isinstance(refused, asyncpg.DeadlockDetectedError)
+            assert isinstance(refused, UNAVAILABLE)
+            await other.execute("ROLLBACK")
+
+
 async def test_a_connection_that_comes_back_to_the_pool_costs_no_statement(pool: Pool) -> None:
     seen: list[str] = []
     async with pool.acquire() as connection:

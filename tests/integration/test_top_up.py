@@ -18,8 +18,12 @@ from sandbox.stripe.process import SimulatorProcess
 from shared.access import service as access
 from shared.errors import ConflictError, NoPaymentMethodError
 from shared.ids import new_id
+from shared.recharge import service, store
+from shared.recharge.charger import LEASE
+from shared.recharge.model import Rule, Schedule
 from shared.recharge.rules import LINK_LIFETIME, Go
 from shared.recharge.top_up import ToppedUp, top_up
+from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import Serve, balance, environment, transactions, until
 from tests.fixtures.recharging import TOP, Shop
 from worker.drainer import Drainer
@@ -86,14 +90,88 @@ async def test_two_at_once_charge_one_of_them(shop: Shop) -> None:
     await is_bought_once(shop)
 
 
-async def test_it_waits_for_no_recharge_and_none_for_it(shop: Shop) -> None:
+async def live(shop: Shop) -> list[tuple[str, str]]:
+    rows = await shop.attempts()
+    return [(row["trigger"], row["state"]) for row in rows if row["settled_at"] is None]
+
+
+async def test_an_attempt_that_a_worker_carries_is_a_conflict_and_is_left_alone(
+    shop: Shop,
+) -> None:
     await shop.open()
+    async with shop.pool.acquire() as connection:
+        (taken,) = await store.claim(connection, rows_max=1, token=new_id(), lease=LEASE)
+    assert taken.state == "armed"
     with pytest.raises(ConflictError):
         await buy(shop)
+    assert await live(shop) == [("threshold", "armed")]
+
+
+@pytest.mark.parametrize("step", [CREATE, CONFIRM])
+async def test_an_attempt_of_which_stripe_was_asked_is_a_conflict_and_is_left_alone(
+    shop: Shop, step: dict[str, Any]
+) -> None:
+    await shop.open()
+    await shop.sim("faults", **step, fault="answer_lost")
     await shop.work()
-    assert [row["trigger"] for row in await shop.attempts()] == ["threshold"]
+    with pytest.raises(ConflictError):
+        await buy(shop)
+    assert await live(shop) == [("threshold", "unknown")]
+    await shop.work()
     assert (await buy(shop)).attempt["state"] == "succeeded"
     assert await shop.captures() == [2000, 2000]
+
+
+async def test_an_attempt_that_waits_after_a_decline_gives_way(shop: Shop) -> None:
+    await shop.open("pm_card_chargeCustomerFail")
+    await shop.work()
+    await post(shop.pool, usage(shop.owner, 1))
+    await shop.work()
+    assert await live(shop) == [("threshold", "armed")]
+    await shop.pool.execute("UPDATE payment_methods SET detached_at = now()")
+    await shop.save_card()
+    assert (await buy(shop)).attempt["state"] == "succeeded"
+    (gave_way,) = [row for row in await shop.attempts() if row["state"] == "canceled"]
+    assert gave_way["detail"] == "the customer tops up by hand"
+    assert await shop.captures() == [2000]
+
+
+async def test_what_gave_way_and_is_still_needed_is_armed_again(shop: Shop) -> None:
+    await shop.open(rule=replace(TOP, threshold=Decimal(50)))
+    await buy(shop)
+    assert await live(shop) == []
+    async with shop.pool.acquire() as connection, connection.transaction():
+        await service.tick(connection, now=shop.clock())
+    assert await live(shop) == [("threshold", "armed")]
+
+
+async def test_a_schedule_that_gave_way_runs_once_afterwards(shop: Shop) -> None:
+    await shop.save_card()
+    await shop.agree(Rule(schedule=Schedule.WEEKLY, schedule_day=1, schedule_amount=Decimal(30)))
+    shop.clock.now += timedelta(days=8)
+
+    async def tick() -> None:
+        async with shop.pool.acquire() as connection, connection.transaction():
+            await service.tick(connection, now=shop.clock())
+
+    await tick()
+    assert await live(shop) == [("schedule", "armed")]
+    await buy(shop)
+    assert await live(shop) == []
+    await shop.pool.execute("UPDATE auto_recharges SET not_before = NULL")
+    await tick()
+    await shop.work()
+    await tick()
+    assert await live(shop) == []
+    assert sorted(await shop.captures()) == [2000, 3000]
+
+
+async def test_a_top_up_without_a_card_ends_no_attempt_that_waits(shop: Shop) -> None:
+    await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12), usage(shop.owner, 5))
+    with pytest.raises(NoPaymentMethodError):
+        await buy(shop)
+    assert await live(shop) == [("threshold", "armed")]
 
 
 async def test_without_a_card_nothing_is_written_down(shop: Shop) -> None:
