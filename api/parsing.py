@@ -33,6 +33,7 @@ def check_content_type(headers: Mapping[str, str]) -> None:
 def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
     """Read a body; raise InvalidRequestError where it is no JSON, ValidationError by field."""
     try:
+        raw.decode()  # what a type only skips would not be looked at
         return _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
         raise _refusal(str(error), where) from None
