@@ -115,7 +115,7 @@ def _value(raw: msgspec.Raw, kind: Kind, where: tuple[str | int, ...]) -> Value:
 
 
 def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
-    value = _decoded(raw, str | bool)
+    value: str | bool | None = _decoded(raw, str | bool)
     if isinstance(value, bool):  # among metadata: as PostgreSQL writes it
         return "true" if value else "false"
     if value is None:
@@ -126,7 +126,7 @@ def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
 
 
 def _moment(raw: msgspec.Raw, where: tuple[str | int, ...]) -> datetime:
-    found = _decoded(raw, datetime)
+    found: datetime | None = _decoded(raw, datetime)
     if found is None or found.tzinfo is None or not rules.MOMENT_MIN <= found <= rules.MOMENT_MAX:
         raise fields.refused(where, "a moment such as 2031-01-31T09:30:00Z is expected")
     return found
