@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 DOCUMENT_PATH = "/openapi.json"
+SEARCHES_AT_ONCE_MAX = 2
 
 
 @asynccontextmanager
@@ -47,12 +49,14 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             keys=Keys(pool),
             organizations=OrganizationNames(pool),
             limiter=Limiter(redis, settings.requests_per_minute),
+            searches=asyncio.Semaphore(min(SEARCHES_AT_ONCE_MAX, settings.database_pool_size - 1)),
         )
         try:
             yield api
         finally:
             await api.ledger.close()
             await api.balances.close()
+            await api.keys.close()
             await api.limiter.close()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from shared.ledger.service import Ledger
 from shared.payments.client import Stripe
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connection, Pool
     from shared.recharge.charger import Charger
 
 
@@ -36,6 +38,17 @@ class Api:
     keys: Keys
     organizations: OrganizationNames
     limiter: Limiter
+    searches: asyncio.Semaphore
     deadlines: Deadlines = field(default_factory=Deadlines)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     make_id: Callable[[], UUID] = new_id
+
+    @asynccontextmanager
+    async def searching(self) -> AsyncIterator[Connection]:
+        """Give a connection for a read that may look through a whole ledger, when it is its turn.
+
+        A few such reads run at once, so that the other connections are left for debits and
+        webhooks. The rest wait, for as long as their deadlines let them.
+        """
+        async with self.searches, self.pool.acquire() as connection:
+            yield connection

@@ -33,11 +33,8 @@ def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable
 
     async def handle(request: web.Request) -> web.Response:
         _check_version(request)
-        caller = await api.keys.authenticate(request)
-        api.limiter.take(caller.key_id)
-        _check_scope(caller, operation)
         reply = await api.deadlines.within(
-            operation.seconds_max, _carry_out(api, operation, caller, request)
+            operation.seconds_max, _carry_out(api, operation, request)
         )
         response = json_response(reply.body, reply.status or operation.status)
         if reply.replayed:
@@ -64,7 +61,10 @@ def _check_scope(caller: Caller, operation: Operation) -> None:
         )
 
 
-async def _carry_out(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Reply:
+async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Reply:
+    caller = await api.keys.authenticate(request)
+    api.limiter.take(caller.key_id)
+    _check_scope(caller, operation)
     return await _answer(operation, await _read(api, operation, caller, request))
 
 

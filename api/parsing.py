@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 from multidict import MultiMapping
 
+from api import fields
 from shared.errors import InvalidRequestError, UnsupportedMediaTypeError, ValidationError
+from shared.ledger.rules import nesting_refusal
 
 Location = tuple[str | int, ...]
 _AT = re.compile(r" - at `\$(.*)`$")
@@ -31,9 +33,14 @@ def check_content_type(headers: Mapping[str, str]) -> None:
 
 
 def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
-    """Read a body; raise InvalidRequestError where it is no JSON, ValidationError by field."""
+    """Read a body; raise InvalidRequestError where it is no JSON, ValidationError by field.
+
+    Free JSON in it is nested no deeper than the ledger takes: whoever is given the body can write
+    it again.
+    """
     try:
-        return _decoder(kind).decode(raw)
+        raw.decode()  # what a type only skips would not be looked at
+        found = _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
         raise _refusal(str(error), where) from None
     except msgspec.DecodeError as error:
@@ -42,6 +49,11 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
         raise InvalidRequestError("The body is not in UTF-8.") from None
     except RecursionError:
         raise InvalidRequestError("The body is nested too deeply.") from None
+    for attribute, name in _free_json(kind):
+        value = getattr(found, attribute)
+        if value and (fault := nesting_refusal(name, value)):
+            raise fields.refused((*where, name), fault.partition(": ")[2])
+    return found
 
 
 def query(given: MultiMapping[str], kind: type | None) -> Any:
@@ -76,6 +88,17 @@ def _decoder(kind: type) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
+@cache
+def _free_json(kind: type) -> Sequence[tuple[str, str]]:
+    """Return the fields of a type that may hold any JSON: what they are called here and there."""
+    hints = typing.get_type_hints(kind)
+    return [
+        (field.name, field.encode_name)
+        for field in msgspec.structs.fields(kind)
+        if dict[str, Any] in _parts(hints[field.name])
+    ]
+
+
 class _Parameter(typing.NamedTuple):
     """Whether a query parameter may be repeated, and whether it is any text."""
 
@@ -95,9 +118,13 @@ def _parameters(kind: type | None) -> Mapping[str, _Parameter]:
 
 
 def _parameter(hint: Any) -> _Parameter:
-    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    parts = _parts(hint)
     is_list = any(typing.get_origin(part) is list for part in parts)
     return _Parameter(is_list, is_text=str in parts)
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def _refusal(said: str, where: Location) -> ValidationError:

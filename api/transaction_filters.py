@@ -115,10 +115,10 @@ def _value(raw: msgspec.Raw, kind: Kind, where: tuple[str | int, ...]) -> Value:
 
 
 def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
-    value: Any = msgspec.json.decode(raw)
+    value: str | bool | None = _decoded(raw, str | bool)
     if isinstance(value, bool):  # among metadata: as PostgreSQL writes it
         return "true" if value else "false"
-    if not isinstance(value, str):
+    if value is None:
         raise fields.refused(tuple(where), "a text is expected")
     if rules.text_refusal("value", value, TEXT_LENGTH_MAX):
         raise fields.refused(tuple(where), f"at most {TEXT_LENGTH_MAX} characters, without NUL")
@@ -126,20 +126,28 @@ def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
 
 
 def _moment(raw: msgspec.Raw, where: tuple[str | int, ...]) -> datetime:
-    try:
-        found = msgspec.json.decode(raw, type=datetime)
-    except msgspec.MsgspecError:
-        found = None
+    found: datetime | None = _decoded(raw, datetime)
     if found is None or found.tzinfo is None or not rules.MOMENT_MIN <= found <= rules.MOMENT_MAX:
         raise fields.refused(where, "a moment such as 2031-01-31T09:30:00Z is expected")
     return found
 
 
 def _boolean(raw: msgspec.Raw, where: tuple[str, ...]) -> bool:
-    value: Any = msgspec.json.decode(raw)
-    if not isinstance(value, bool):
+    value: bool | None = _decoded(raw, bool)
+    if value is None:
         raise fields.refused((*where, "value", 0), "true or false is expected")
     return value
+
+
+def _decoded(raw: msgspec.Raw, kind: Any) -> Any:
+    """Read what has only been skipped until now; None where it is nothing of this kind.
+
+    Nothing is read beyond the kind: a list in place of a text is refused at its first bracket.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _is_number(raw: msgspec.Raw) -> bool:

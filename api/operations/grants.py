@@ -128,9 +128,18 @@ async def retrieve(call: Call) -> Reply:
 
 
 async def void(call: Call) -> Reply:
-    """Take back what is left of a grant. A second time is answered again."""
+    """Take back what is left of a grant. A second time is answered again.
+
+    409 for credits that were paid for: refund the payment at Stripe, which takes them back.
+    """
     body: VoidRequest = call.body
     grant_id = _grant_id(call)
+    # A grant's payment never changes, so that reading it first decides. The ledger itself would
+    # void it, and a refund would then take the same credits once more.
+    if (await _find(call, grant_id))["payment_intent_id"] is not None:
+        raise ConflictError(
+            "This grant was paid for: refund it at Stripe, which takes its credits back."
+        )
     result = await call.api.ledger.post(
         Posting(
             organization_id=call.owner.id,

@@ -83,7 +83,8 @@ async def list_(call: Call) -> Reply:
     """
     query: TransactionsQuery = call.query
     wanted = query.transaction_type
-    async with call.api.pool.acquire() as connection:
+    acquire = call.api.pool.acquire if wanted is None else call.api.searching
+    async with acquire() as connection:
         if wanted is None:
             rows = await store.history(
                 connection, call.owner.id, before=cursors.SEQ_BEYOND, limit=query.limit

@@ -118,7 +118,9 @@ def _one_organization(filters: Sequence[Filter]) -> tuple[UUID | None, Sequence[
 async def _page(call: Call, organization_id: UUID | None, filters: Sequence[Filter]) -> Reply:
     query: ListQuery = call.query
     offset = (query.page - 1) * query.page_size
-    async with call.api.pool.acquire() as connection:
+    may_be_long = bool(filters) or organization_id is None
+    acquire = call.api.searching if may_be_long else call.api.pool.acquire
+    async with acquire() as connection:
         found = await listing.list_page(
             connection, organization_id, filters, offset=offset, limit=query.page_size
         )

@@ -3,15 +3,16 @@
 INSERT INTO api_keys (id, name, scope, organization_id, key_sha256, key_hint)
 VALUES ($1, $2, $3, $4, $5, $6);
 
--- name: find_caller
--- The key of a digest, if it works.
+-- name: find_callers
+-- The keys of these digests, those that work.
 SELECT
+    key_sha256,
     id,
     name,
     scope,
     organization_id
 FROM api_keys
-WHERE key_sha256 = $1 AND revoked_at IS NULL;
+WHERE key_sha256 = any($1::bytea []) AND revoked_at IS NULL;
 
 -- name: list_keys
 -- Every key, newest first; of the key itself only its last characters are known.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
@@ -58,12 +59,15 @@ async def create_key(
     )
 
 
-async def find_caller(connection: Connection, key_sha256: bytes) -> Caller | None:
-    """Return who calls with the key of this digest; None where there is none that works."""
-    row = await connection.fetchrow(QUERIES.find_caller, key_sha256)
-    return (
-        Caller(row["id"], Scope(row["scope"]), row["organization_id"], row["name"]) if row else None
-    )
+async def find_callers(connection: Connection, keys_sha256: Sequence[bytes]) -> dict[bytes, Caller]:
+    """Return who calls with the keys of these digests; what is no key that works is left out."""
+    rows = await connection.fetch(QUERIES.find_callers, keys_sha256)
+    return {
+        row["key_sha256"]: Caller(
+            row["id"], Scope(row["scope"]), row["organization_id"], row["name"]
+        )
+        for row in rows
+    }
 
 
 async def list_keys(connection: Connection) -> list[asyncpg.Record]:

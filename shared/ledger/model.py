@@ -66,8 +66,10 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     A credit opens a grant with `priority` (0 to 100, lower burns first), `promotional` and
     `expires_at`. A capture names its `hold_id`, a void its `grant_id`, a refund or dispute the
-    `payment_intent_id` whose grants it takes from first. `may_overdraw`: the usage has happened
-    already, post it whatever the balance (for a capture: it may exceed its hold, if covered).
+    `payment_intent_id` whose grants it takes from first. Whoever voids a grant that was paid for
+    must know that a refund of the payment takes its credits all the same. `may_overdraw`: the usage
+    has happened already, post it whatever the balance (for a capture: it may exceed its hold, if
+    covered).
     """
 
     organization_id: UUID

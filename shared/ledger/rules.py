@@ -21,6 +21,8 @@ KEY_LENGTH_MAX = 255
 TEXT_LENGTH_MAX = 2_000
 CATEGORY_LENGTH_MAX = 100
 METADATA_BYTES_MAX = 16 * 1024
+# Far from where a reader of JSON, ours or a client's, gives up: what was taken must be readable.
+METADATA_LEVELS_MAX = 32
 PRIORITY_MAX = 100
 HOLD_SECONDS_MAX = 30 * 24 * 3600
 RESERVED_KEY = keys.EXPIRATION
@@ -159,7 +161,18 @@ def _metadata_refusal(metadata: dict[str, Any] | None) -> str | None:
         return f"metadata: at most {METADATA_BYTES_MAX} bytes of JSON"
     if _ESCAPED_NUL.search(encoded):
         return "metadata: must not hold NUL"
-    return None
+    return nesting_refusal("metadata", metadata)
+
+
+def nesting_refusal(name: str, value: Any) -> str | None:
+    """Say why free JSON is nested too deeply, however deep it is; the value is the first level."""
+    level = [value]
+    for _ in range(METADATA_LEVELS_MAX):
+        inside = [v.values() if isinstance(v, dict) else v for v in level]
+        level = [v for values in inside for v in values if isinstance(v, dict | list | tuple)]
+        if not level:
+            return None
+    return f"{name}: at most {METADATA_LEVELS_MAX} levels of lists and objects"
 
 
 def _grant_refusal(posting: Posting, now: datetime) -> str | None:

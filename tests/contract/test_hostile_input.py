@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from http import HTTPStatus
@@ -30,6 +30,7 @@ from shared.errors import (
     ValidationError,
 )
 from shared.http.body import BODY_BYTES_MAX
+from shared.ledger.rules import METADATA_LEVELS_MAX
 from tests.fixtures.api import check_documented, document
 from tests.fixtures.operations import Request, World, check_refused, name, needs, send
 from tests.fixtures.product import Answer, send_raw
@@ -248,24 +249,44 @@ async def test_a_body_however_deep_is_answered(world: World, operation: Operatio
                 check_answer(operation, answer)
 
 
-async def test_metadata_that_was_taken_however_deep_can_be_read_again(world: World) -> None:
-    path = "/api/credit-transactions"
-    taken = 0
-    for depth in (100, *range(900, 1010)):
-        nested = "[" * depth + "]" * depth
-        metadata = f'{{"a":{nested}}}'
+async def test_metadata_is_taken_up_to_a_depth_and_whatever_was_taken_can_be_read(
+    world: World,
+) -> None:
+    transactions, owner = "/api/credit-transactions", f"/v1/billing/{world.a.slug}"
+    grants, batch = f"{owner}/grants", f"{owner}/transactions/batch"
+    for levels in (2, 31, 32, 33, 100, *range(900, 1010, 3), 10_000):
+        # Metadata itself is the first level.
+        metadata = f'{{"a":{"[" * (levels - 1)}{"]" * (levels - 1)}}}'
         body = with_field({"organizationId": world.a.slug, "amount": 1}, ("metadata",), metadata)
-        made = await unchecked(world, "POST", path, body)
-        if made.status == HTTPStatus.OK:
-            taken += 1
-            made_id = made.body.partition(b'"id":"')[2].partition(b'"')[0].decode()
-            assert (await unchecked(world, "GET", f"{path}/{made_id}")).body == made.body
-    assert taken > 0
+        grant = with_field({"amount": 1, "transactionId": f"g-{levels}"}, ("metadata",), metadata)
+        header = {edge.IDEMPOTENCY_HEADER: f"k-{levels}"}
+        for answer in (
+            await unchecked(world, "POST", transactions, body),
+            await unchecked(world, "POST", grants, grant, header),
+        ):
+            if levels <= METADATA_LEVELS_MAX:
+                assert answer.status == HTTPStatus.OK, answer.body
+                continue
+            check_refused(answer, ValidationError, InvalidRequestError)
+            for error in answer.json.get("errors", []):
+                assert error["loc"] == ["body", "metadata"]
+        item = body.replace(b'"organizationId": "%s", ' % world.a.slug.encode(), b"")
+        posted = await unchecked(world, "POST", batch, b'{"transactions":[%s]}' % item)
+        taken = posted.status == HTTPStatus.OK and b'"posted"' in posted.body
+        assert taken == (levels <= METADATA_LEVELS_MAX), posted.body
+    for path in (f"{owner}/credits/history", "/api/credit-transactions/list/"):
+        assert (await unchecked(world, "GET", path)).status == HTTPStatus.OK
 
 
-async def unchecked(world: World, method: str, path: str, body: bytes | None = None) -> Answer:
-    """Send a request whose answer is deeper than Python's own reader of JSON takes."""
-    headers = {"Authorization": f"Bearer {world.client.key}", "Content-Type": JSON}
+async def unchecked(
+    world: World,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send a request whose answer may be deeper than Python's own reader of JSON takes."""
+    headers = {"Authorization": f"Bearer {world.client.key}", "Content-Type": JSON, **(more or {})}
     url = world.client.url + path
     async with world.client.session.request(method, url, data=body, headers=headers) as response:
         return Answer(response.status, response.headers, await response.read())

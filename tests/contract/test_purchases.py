@@ -112,6 +112,22 @@ async def test_an_open_checkout_is_paid_without_a_browser_once(
     assert (await paying_client.get(SETTINGS)).json["stripeCustomerId"].startswith("cus_")
 
 
+async def test_a_grant_that_was_paid_for_is_not_voided_so_that_a_refund_takes_it_once(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    asked = {"organizationId": "acme", "amount": 25, **URLS}
+    await paying_client.post("/v1/billing/checkout", asked)
+    await paying_client.post(f"{BILLING}/dev/complete-local")
+    await paying_client.post(f"{BILLING}/grants", {"amount": 10})
+    given, bought = (await paying_client.get(f"{BILLING}/grants")).json["data"]
+    refused = await paying_client.post(f"{BILLING}/grants/{bought['id']}/void")
+    assert (refused.status, refused.json["type"]) == (409, "conflict_error")
+    assert "refund it at Stripe" in refused.json["detail"]
+    assert (await paying_client.get(f"{BILLING}/grants/{bought['id']}")).json == bought
+    assert (await paying_client.post(f"{BILLING}/grants/{given['id']}/void")).status == 200
+    assert (await paying_client.get(f"{BILLING}/credits")).json["balance"] == 25
+
+
 async def test_the_way_without_a_browser_is_shut_on_a_live_key(
     database_url: str,
     redis_url: str,

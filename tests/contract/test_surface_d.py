@@ -7,11 +7,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from shared.errors import InvalidRequestError, ValidationError
 from shared.ledger.filters import OPERATORS
 from shared.ledger.model import TransactionType
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
+from tests.fixtures.operations import check_refused
 from tests.fixtures.product import Answer
 
 PATH = "/api/credit-transactions/list/"
@@ -220,6 +222,29 @@ async def test_a_wrong_filter_is_named(
     answer = await search(api_client, filters)
     assert (answer.status, answer.json["type"]) == (422, "validation_error"), answer.json
     assert answer.json["errors"][0]["loc"][: len(location)] == location
+
+
+DEEP = "[" * 967 + "]" * 967
+UNREADABLE = {
+    "description": ("startswith", [b'"\xff"', b'"\xed\xa0\x80"', rb'"\ud800"', DEEP.encode()]),
+    "id": ("", [b'"\xff"', DEEP.encode()]),
+    "created_at": ("lt", [b'"\xff"', DEEP.encode()]),
+    "amount": ("isnull", [b'"\xff"', DEEP.encode()]),
+    "metadata__n": ("isnull", [b'"\xff"', DEEP.encode()]),
+    "metadata__m": ("in", [b'"\xff"', DEEP.encode()]),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_a_value_that_cannot_be_read_is_refused(api_client: ApiClient, name: str) -> None:
+    operator, values = UNREADABLE[name]
+    for value in values:
+        condition = b'{"operator":"%s","value":[%s]}' % (operator.encode(), value)
+        body = b'{"filters":{"%s":%s}}' % (name.encode(), condition)
+        answer = await api_client.call("POST", PATH, body)
+        check_refused(answer, InvalidRequestError, ValidationError)
+        for error in answer.json.get("errors", []):
+            assert error["loc"][:3] == ["body", "filters", name]
 
 
 @pytest.mark.parametrize(

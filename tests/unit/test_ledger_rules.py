@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -149,6 +150,16 @@ def test_what_the_ledger_can_take_is_not_refused(asked: Posting) -> None:
 )
 def test_what_it_cannot_take_is_refused_by_name(asked: Posting, problem: str) -> None:
     assert (refusal(asked) or "").startswith(problem)
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_metadata_is_nested_to_a_limit(wrap: Callable[[Any], Any]) -> None:
+    nested: Any = {}
+    for _ in range(rules.METADATA_LEVELS_MAX - 2):  # inside of metadata itself, around one more
+        nested = wrap(nested)
+    assert refusal(posting(metadata={"x": nested, "y": [1] * 100})) is None
+    deeper = refusal(posting(metadata={"x": wrap(nested)}))
+    assert deeper == "metadata: at most 32 levels of lists and objects"
 
 
 def test_metadata_that_holds_itself_is_refused() -> None:
