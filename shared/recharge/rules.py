@@ -98,9 +98,8 @@ def decide(
 
 def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> Go:
     """Return the least charge that buys these credits, within what Stripe takes at once."""
-    exact = prices.exact_minor(wanted, currency, credits_per_unit)
-    minor = int(exact.to_integral_value(ROUND_CEILING))
-    minor = min(max(minor, prices.minor_min(currency)), prices.MINOR_MAX)
+    minor = prices.least_minor(wanted, currency, credits_per_unit)
+    minor = min(max(minor, prices.minor_min(currency)), prices.minor_max(currency))
     return Go(minor, credits_from_minor_units(minor, currency, credits_per_unit))
 
 

@@ -32,7 +32,8 @@ from shared.recharge.model import (
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 CARD = Card(id="pm_1", customer_id="cus_1", type="card", fingerprint="f")
 MONTHS = 10_000
-CURRENCIES = ["usd", "eur", "jpy", "kwd", "huf", "gbp"]
+CURRENCIES = ["usd", "eur", "jpy", "kwd", "huf", "gbp", "isk"]
+STEPS = {"bhd": 10, "jod": 10, "kwd": 10, "omr": 10, "tnd": 10, "isk": 100, "ugx": 100}
 RATES = [Decimal(1), Decimal(100), Decimal("0.5"), Decimal(3), Decimal("0.01"), Decimal(1000)]
 
 amounts = st.decimals(min_value="0.01", max_value=2_000_000, places=2)
@@ -99,7 +100,8 @@ def test_one_charge_ends_above_the_threshold_or_is_the_most_that_stripe_takes(
     decision = decide(replace(rule, monthly_cap=None), balance, currency=currency, rate=rate)
     assert isinstance(decision, rules.Go)
     ends_above = balance + decision.credits > rule.threshold
-    assert ends_above or decision.amount_minor == prices.MINOR_MAX
+    assert ends_above or decision.amount_minor == prices.minor_max(currency)
+    assert decision.amount_minor % STEPS.get(currency, 1) == 0
     least = prices.MINOR_MIN.get(currency, prices.MINOR_MIN_DEFAULT)
     assert least <= decision.amount_minor <= prices.MINOR_MAX
 
@@ -137,6 +139,36 @@ def test_stripe_s_least_and_most_are_told_when_a_rule_is_saved(currency: str) ->
             Rule(schedule=Schedule.WEEKLY, schedule_day=1, schedule_amount=amount),
         ):
             assert (rules.refusal(rule, currency, Decimal(1)) is not None) == bool(refused)
+
+
+@pytest.mark.parametrize(("currency", "step"), STEPS.items())
+def test_an_amount_that_stripe_would_refuse_for_its_last_digits_is_refused_by_name(
+    currency: str, step: int
+) -> None:
+    exponent = minor_unit_exponent(currency)
+    for minor, refused in ((5000, False), (5000 + step, False), (5000 + step // 2, True)):
+        amount = Decimal(minor).scaleb(-exponent)
+        for name, rule in (
+            ("amount", Rule(threshold=Decimal(0), amount=amount)),
+            (
+                "schedule_amount",
+                Rule(schedule=Schedule.WEEKLY, schedule_day=1, schedule_amount=amount),
+            ),
+        ):
+            found = rules.refusal(rule, currency, Decimal(1))
+            assert (found is not None) == refused
+            assert found is None or found.startswith(f"{name}: is not a multiple of ")
+
+
+@pytest.mark.parametrize(("currency", "step"), STEPS.items())
+def test_what_closes_a_gap_is_rounded_up_to_what_stripe_takes(currency: str, step: int) -> None:
+    exponent = minor_unit_exponent(currency)
+    rule = Rule(threshold=Decimal(0), target=Decimal(50))
+    balance = Decimal(-1).scaleb(-exponent)
+    decision = decide(rule, balance, currency=currency)
+    assert isinstance(decision, rules.Go)
+    assert decision.amount_minor == 50 * 10**exponent + step
+    assert decision.credits == Decimal(decision.amount_minor).scaleb(-exponent)
 
 
 def test_caps_of_money_and_count_hold_in_ten_thousand_random_months() -> None:
