@@ -119,7 +119,8 @@ def set_(  # noqa: PLR0913, PLR0917 - one option for each part of a rule
             monthly_count_cap=monthly_count_cap,
             pause_seconds_min=pause,
         )
-        per_unit = config.credits_per_unit(environment())
+        env = environment()
+        per_unit, units_max = config.credits_per_unit(env), config.purchase_max(env)
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             await service.configure(
@@ -128,6 +129,7 @@ def set_(  # noqa: PLR0913, PLR0917 - one option for each part of a rule
                 rule,
                 currency=owner.currency,
                 credits_per_unit=per_unit,
+                units_max=units_max,
                 consented_by=consented_by,
                 actor=current_actor(),
                 now=datetime.now(UTC),

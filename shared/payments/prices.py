@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal
 
 from shared.errors import FieldError, ValidationError
-from shared.money import THREE_DECIMAL_CURRENCIES, minor_unit_exponent, plain
+from shared.money import THREE_DECIMAL_CURRENCIES, in_words, minor_unit_exponent, plain
 
 # The least that Stripe charges, in minor units.
 # Source: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
@@ -33,9 +33,11 @@ def minor_min(currency: str) -> int:
     return least + -least % minor_step(currency)
 
 
-def minor_max(currency: str) -> int:
-    """Return the most that Stripe charges at once in this currency."""
-    return MINOR_MAX - MINOR_MAX % minor_step(currency)
+def minor_max(currency: str, units_max: Decimal) -> int:
+    """Return the most that is charged at once: the operator's `units_max`, or Stripe's own."""
+    operators = int(units_max.scaleb(minor_unit_exponent(currency)))
+    most = min(operators, MINOR_MAX)
+    return most - most % minor_step(currency)
 
 
 def least_minor(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> int:
@@ -68,6 +70,15 @@ def least_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) -
     """Say that Stripe takes no charge as small as this; None where it does."""
     below = exact_minor(credits_, currency, credits_per_unit) < minor_min(currency)
     return f"charges less than Stripe takes in {currency}" if below else None
+
+
+def most_refusal(
+    credits_: Decimal, currency: str, credits_per_unit: Decimal, units_max: Decimal
+) -> str | None:
+    """Say that no charge may be as large as this one; None where it may."""
+    most = minor_max(currency, units_max)
+    above = least_minor(credits_, currency, credits_per_unit) > most
+    return f"costs more than {in_words(most, currency)}, the most of one charge" if above else None
 
 
 def purchase_price(

@@ -78,13 +78,14 @@ async def card_kept(connection: Connection, organization_id: UUID) -> bool:
     return await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
 
 
-async def configure(
+async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     connection: Connection,
     organization_id: UUID,
     rule: Rule,
     *,
     currency: str,
     credits_per_unit: Decimal,
+    units_max: Decimal,
     consented_by: str | None,
     actor: str,
     now: datetime,
@@ -94,10 +95,10 @@ async def configure(
     Opt-in only: `consented_by` names who agreed to be charged while away, and with what is written
     into the audit log. None: nobody did, so that the rule is kept and auto-recharge is off. A
     suspension stays until what caused it ends. Raises ValidationError, which tells Stripe's limits
-    now and not when the rule fires.
+    and the operator's (`units_max`: the most of one charge) now and not when the rule fires.
     """
     on = consented_by is not None
-    if error := rules.refusal(rule, currency, credits_per_unit, on=on):
+    if error := rules.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
         name, _, message = error.partition(": ")
         raise ValidationError(
             error, errors=[{"loc": ["body", name], "msg": message, "type": "value_error"}]

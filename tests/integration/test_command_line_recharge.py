@@ -71,6 +71,7 @@ async def test_a_new_link_ends_the_one_before(prepaid: Command, shop: Shop, pool
     [
         (("set", "nobody", *RULE), "nobody"),
         (("set", "acme", *RULE, "--target", "50"), "target"),
+        (("set", "acme", *RULE[:2], "--target", "10001", *RULE[4:]), "10000.00 USD"),
         (("set", "acme", *RULE[2:], "--threshold", "abc"), "--threshold"),
         (("set", "acme", "--threshold", "nan", *RULE[2:]), "--threshold"),
         (("set", "acme", "--threshold", "10", "--amount", "0.1", *RULE[4:]), "amount"),

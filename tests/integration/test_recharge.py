@@ -209,6 +209,18 @@ async def test_a_rule_that_could_never_charge_is_refused_when_it_is_saved(
     assert refused.value.errors[0]["loc"] == ["body", field_name]
 
 
+async def test_a_rule_that_is_older_than_the_operators_most_charges_no_more_than_that(
+    shop: Shop,
+) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await shop.pool.execute("UPDATE auto_recharges SET amount = NULL, target = 1e18")
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await replace(shop.charger, units_max=Decimal(50)).work()
+    assert await shop.captures() == [5000]
+
+
 class Losing:
     """Stripe whose answers to some requests are lost after the act."""
 
