@@ -98,7 +98,8 @@ async def change(call: Call) -> Reply:
 
     `autoRechargeEnabled: true` is the consent to charge the card on file while the customer is
     away, and needs a threshold with an amount or a target. The rule is checked against Stripe's
-    limits and the installation's now. Only an admin key may change the overdraft limit.
+    limits and the installation's now. A suspension that only a person ends is there again when it
+    is turned on. Only an admin key may change the overdraft limit.
     """
     body: BillingChange = call.body
     limit = _overdraft(call, body)

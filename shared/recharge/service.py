@@ -94,7 +94,8 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
 
     Opt-in only: `consented_by` names who agreed to be charged while away, and with what is written
     into the audit log. None: nobody did, so that the rule is kept and auto-recharge is off. A
-    suspension stays until what caused it ends. Raises ValidationError, which tells Stripe's limits
+    suspension stays until what caused it ends; turned on again, it is back where only a person ends
+    it. Raises ValidationError, which tells Stripe's limits
     and the operator's (`units_max`: the most of one charge) now and not when the rule fires.
     """
     on = consented_by is not None
@@ -144,7 +145,10 @@ def _told(value: object) -> object:
 async def turn_off(
     connection: Connection, organization_id: UUID, *, actor: str, reason: str | None
 ) -> bool:
-    """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same."""
+    """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same.
+
+    A suspension that only a person ends is there again when it is turned on.
+    """
     await store.lock_account(connection, organization_id)
     changed = await store.turn_off(connection, organization_id)
     await store.follow(connection, organization_id, None, None)
@@ -166,6 +170,7 @@ async def resume(
 ) -> bool:
     """End a suspension, whatever its reason, and forget the declines; return whether there was one.
 
+    One that is off stays off, and will not be suspended when it is turned on.
     The cap is no matter of suspension alone: what is above it suspends again.
     """
     await store.lock_account(connection, organization_id)

@@ -123,6 +123,26 @@ async def test_a_rule_that_charges_more_than_a_purchase_may_cost_is_refused_by_n
     assert "10000.00 USD, the most of one charge" in answer.json["detail"]
 
 
+@pytest.mark.parametrize("besides", [{}, {CAP: 500 * CREDIT}])
+async def test_off_and_on_again_does_not_end_what_only_a_person_ends(
+    api_client: ApiClient, organization: Organization, pool: Pool, besides: dict[str, int]
+) -> None:
+    await api_client.call("PATCH", SETTINGS, RULE)
+    await pool.execute("UPDATE auto_recharges SET state = 'suspended', reason = 'fraud_warning'")
+    off = await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": False} | besides)
+    assert (off.json["autoRechargeState"], off.json["autoRechargeStateReason"]) == ("off", None)
+    on = (await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": True})).json
+    assert (on["autoRechargeState"], on["autoRechargeStateReason"]) == (
+        "suspended", "fraud_warning",
+    )  # fmt: skip
+    await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": False})
+    resumed = await api_client.post(f"{BILLING}/auto-recharge/resume", {"reason": "looked at it"})
+    assert (resumed.status, resumed.json["autoRechargeState"]) == (200, "off")
+    assert (await audit(pool))[-1] == "recharge.resume"
+    on = (await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": True})).json
+    assert on["autoRechargeState"] == "active"
+
+
 async def test_a_rule_can_be_kept_before_anybody_agrees(
     api_client: ApiClient, organization: Organization, pool: Pool
 ) -> None:
