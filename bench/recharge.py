@@ -95,6 +95,7 @@ async def _shopper(
             RULE,
             currency="usd",
             credits_per_unit=Decimal(1),
+            units_max=Decimal(10_000),
             consented_by="bench",
             actor="bench",
             now=datetime.now(UTC),

@@ -77,7 +77,7 @@ def load(env: Mapping[str, str]) -> Settings:
         public_url=public_url(env),
         requests_per_minute=_read(env, "PREPAID_REQUESTS_PER_MINUTE", "60000", _not_negative),
         purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
-        purchase_max=_read(env, "PREPAID_PURCHASE_MAX", "10000", _positive_decimal),
+        purchase_max=purchase_max(env),
     )
     _refuse_mixed_modes(settings)
     return settings
@@ -95,6 +95,11 @@ def database_url(env: Mapping[str, str]) -> str:
 def credits_per_unit(env: Mapping[str, str]) -> Decimal:
     """Read alone how many credits a unit of currency buys."""
     return _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
+
+
+def purchase_max(env: Mapping[str, str]) -> Decimal:
+    """Read alone what one charge may cost at most, in whole units of the currency."""
+    return _read(env, "PREPAID_PURCHASE_MAX", "10000", _positive_decimal)
 
 
 def public_url(env: Mapping[str, str]) -> str:

@@ -53,6 +53,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             pool,
             Charges(stripe),
             settings.credits_per_unit,
+            settings.purchase_max,
             settings.public_url,
         )
         messenger = Messenger(pool, sender, make_token=uuid4)

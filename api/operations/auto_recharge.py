@@ -145,7 +145,8 @@ async def attempts(call: Call) -> Reply:
 async def resume(call: Call) -> Reply:
     """End a suspension of auto-recharge, whatever its reason, and forget the declines.
 
-    409 where it is not suspended.
+    A suspension that only a person ends outlasts turning off, and is ended here while off too. 409
+    where there is none.
     """
     body: ResumeRequest = call.body
     async with call.transaction() as connection:

@@ -100,7 +100,8 @@ async def change(call: Call) -> Reply:
 
     `autoRechargeEnabled: true` is the consent to charge the card on file while the customer is
     away, and needs a threshold with an amount or a target. The rule is checked against Stripe's
-    limits now. Only an admin key may change the overdraft limit.
+    limits and the installation's now. A suspension that only a person ends is there again when it
+    is turned on. Only an admin key may change the overdraft limit.
     """
     body: BillingChange = call.body
     limit = _overdraft(call, body)
@@ -187,6 +188,7 @@ async def _change_rule(call: Call, connection: Connection, body: BillingChange) 
                 rule,
                 currency=call.owner.currency,
                 credits_per_unit=call.api.settings.credits_per_unit,
+                units_max=call.api.settings.purchase_max,
                 consented_by=consent,
                 actor=call.caller.actor,
                 now=call.now,

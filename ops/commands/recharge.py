@@ -119,7 +119,8 @@ def set_(  # noqa: PLR0913, PLR0917 - one option for each part of a rule
             monthly_count_cap=monthly_count_cap,
             pause_seconds_min=pause,
         )
-        per_unit = config.credits_per_unit(environment())
+        env = environment()
+        per_unit, units_max = config.credits_per_unit(env), config.purchase_max(env)
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             await service.configure(
@@ -128,6 +129,7 @@ def set_(  # noqa: PLR0913, PLR0917 - one option for each part of a rule
                 rule,
                 currency=owner.currency,
                 credits_per_unit=per_unit,
+                units_max=units_max,
                 consented_by=consented_by,
                 actor=current_actor(),
                 now=datetime.now(UTC),
@@ -238,7 +240,9 @@ def _public(row: asyncpg.Record) -> dict[str, Any]:
         "state": row["state"],
         "reason": row["reason"],
         "detail": row["detail"],
-        "endsWith": ENDS.get(row["reason"]),
+        "endsWith": ENDS.get(row["reason"] or row["held_reason"]),
+        "heldReason": row["held_reason"],
+        "heldDetail": row["held_detail"],
         "suspendedUntil": row["suspended_until"],
         "balance": row["balance"],
         "currency": row["currency"],
@@ -288,11 +292,25 @@ def _state_human(found: dict[str, Any]) -> str:
     line = f"{found['slug']}: {found['state']}"
     if found["reason"]:
         line += f" ({found['reason']}: {found['detail']}). Ends with {found['endsWith']}."
+    elif found["heldReason"]:
+        line += (
+            f"; suspended when it is turned on ({found['heldReason']}: {found['heldDetail']})."
+            f" Ends with {found['endsWith']}."
+        )
     return line
 
 
 def _show_human(found: dict[str, Any]) -> str:
-    hidden = {"attempts", "slug", "state", "reason", "detail", "endsWith"}
+    hidden = {
+        "attempts",
+        "slug",
+        "state",
+        "reason",
+        "detail",
+        "endsWith",
+        "heldReason",
+        "heldDetail",
+    }
     facts = [f"  {name}: {cell(value)}" for name, value in found.items() if name not in hidden]
     attempts = table(
         ATTEMPT_LISTED,

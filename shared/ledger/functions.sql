@@ -233,6 +233,21 @@ LANGUAGE sql STABLE AS $$
     )
 $$;
 
+-- An id like those that processes make (UUID version 7, RFC 9562): the milliseconds of a moment, a place among
+-- those of the same moment, and the random end of the UUID that is passed in. Lists go by id, newest first.
+CREATE OR REPLACE FUNCTION ledger_id_at(
+    p_moment timestamptz,
+    p_place integer,
+    p_random uuid
+) RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT encode(
+        substring(int8send(floor(extract(EPOCH FROM p_moment) * 1000)::bigint) FROM 3)
+        || substring(int4send(28672 + least(p_place, 4095)) FROM 3)  -- version 7, then 12 bits
+        || substring(uuid_send(p_random) FROM 9),
+        'hex'
+    )::uuid
+$$;
+
 -- What has expired in an organization, as postings: each takes what is left of its grant.
 CREATE OR REPLACE FUNCTION ledger_expirations(
     p_organization_id uuid,
@@ -251,7 +266,7 @@ BEGIN
         WHERE g.organization_id = p_organization_id AND NOT g.spent AND g.expires_at <= p_now
         ORDER BY g.expires_at, g.seq
     LOOP
-        v_posting.id := gen_random_uuid();
+        v_posting.id := ledger_id_at(p_now, cardinality(v_postings), gen_random_uuid());
         v_posting.type := 'expiration';
         v_posting.counterparty := 'breakage';
         v_posting.key := 'expiration:' || v_grant.id;

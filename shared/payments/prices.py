@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from shared.errors import FieldError, ValidationError
-from shared.money import minor_unit_exponent, plain
+from shared.money import THREE_DECIMAL_CURRENCIES, in_words, minor_unit_exponent, plain
 
 # The least that Stripe charges, in minor units.
 # Source: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
@@ -17,10 +17,33 @@ MINOR_MIN = {
 MINOR_MIN_DEFAULT = 50
 MINOR_MAX = 99_999_999
 
+# Amounts in these end in zeros: of three decimals the last is 0; ISK and UGX have none any more.
+# Source: https://docs.stripe.com/currencies#special-cases
+MINOR_STEP = dict.fromkeys(THREE_DECIMAL_CURRENCIES, 10) | {"isk": 100, "ugx": 100}
+
+
+def minor_step(currency: str) -> int:
+    """Return what Stripe's amounts in this currency are multiples of."""
+    return MINOR_STEP.get(currency, 1)
+
 
 def minor_min(currency: str) -> int:
     """Return the least that Stripe charges in this currency."""
-    return MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)
+    least = MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)
+    return least + -least % minor_step(currency)
+
+
+def minor_max(currency: str, units_max: Decimal) -> int:
+    """Return the most that is charged at once: the operator's `units_max`, or Stripe's own."""
+    operators = int(units_max.scaleb(minor_unit_exponent(currency)))
+    most = min(operators, MINOR_MAX)
+    return most - most % minor_step(currency)
+
+
+def least_minor(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> int:
+    """Return the least amount that Stripe can be asked for and that buys these credits."""
+    steps = exact_minor(credits_, currency, credits_per_unit) / minor_step(currency)
+    return int(steps.to_integral_value(ROUND_CEILING)) * minor_step(currency)
 
 
 def exact_minor(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> Decimal:
@@ -35,6 +58,9 @@ def charge_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) 
     minor = exact_minor(credits_, currency, credits_per_unit)
     if minor != minor.to_integral_value():
         return f"is not a whole number of the smallest unit of {currency}"
+    if minor % minor_step(currency):
+        step = Decimal(minor_step(currency)).scaleb(-minor_unit_exponent(currency))
+        return f"is not a multiple of {plain(step)} {currency.upper()}, as Stripe asks"
     if minor > MINOR_MAX:
         return "is above the most that Stripe charges at once"
     return least_refusal(credits_, currency, credits_per_unit)
@@ -44,6 +70,15 @@ def least_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) -
     """Say that Stripe takes no charge as small as this; None where it does."""
     below = exact_minor(credits_, currency, credits_per_unit) < minor_min(currency)
     return f"charges less than Stripe takes in {currency}" if below else None
+
+
+def most_refusal(
+    credits_: Decimal, currency: str, credits_per_unit: Decimal, units_max: Decimal
+) -> str | None:
+    """Say that no charge may be as large as this one; None where it may."""
+    most = minor_max(currency, units_max)
+    above = least_minor(credits_, currency, credits_per_unit) > most
+    return f"costs more than {in_words(most, currency)}, the most of one charge" if above else None
 
 
 def purchase_price(

@@ -56,12 +56,14 @@ class Charger:
 
     Guarantees: an attempt confirms one PaymentIntent alone, the one whose id it keeps; credits are
     posted under that PaymentIntent's key, whichever of answer and webhook is first; no transaction
-    is open while Stripe is asked; a worker that lost its lease commits nothing.
+    is open while Stripe is asked; a worker that lost its lease commits nothing. What a rule asks
+    for is charged up to `units_max`, in units of the currency.
     """
 
     pool: Pool
     charges: Charges
     credits_per_unit: Decimal
+    units_max: Decimal
     public_url: str
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: Callable[[], float] = random_module.random
@@ -149,6 +151,7 @@ class Charger:
                 balance=found.balance,
                 currency=found.currency,
                 credits_per_unit=self.credits_per_unit,
+                units_max=self.units_max,
                 card=found.card,
                 spent=found.spent,
                 now=now,

@@ -32,6 +32,16 @@ class SuspensionReason(StrEnum):
     OPERATOR = "operator"
 
 
+# Only a person ends these: neither time nor another card does, and turning it off and on does not.
+ENDED_BY_A_PERSON = frozenset({
+    SuspensionReason.DISPUTE,
+    SuspensionReason.FRAUD_WARNING,
+    SuspensionReason.CHARGE_REFUSED,
+    SuspensionReason.CUSTOMER_DELETED,
+    SuspensionReason.OPERATOR,
+})  # fmt: skip
+
+
 class AttemptState(StrEnum):
     """Where an attempt stands. All but the last three are live."""
 

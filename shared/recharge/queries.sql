@@ -75,26 +75,35 @@ WHERE a.organization_id = s.organization_id
 RETURNING a.organization_id;
 
 -- name: resume
--- Let a suspended auto-recharge charge again, if it is suspended for one of these reasons.
+-- Let a suspended auto-recharge charge again, if it is suspended for one of these reasons; one that is off is
+-- not suspended for them any more when it is turned on.
 WITH resumed AS (
     UPDATE auto_recharges
     SET
-        state = 'active',
+        state = CASE state WHEN 'suspended' THEN 'active' ELSE state END,
         reason = NULL,
         detail = NULL,
         suspended_until = NULL,
         declines_in_row = 0,
         not_before = NULL,
         declined_fingerprint = NULL,
+        held_reason = NULL,
+        held_detail = NULL,
         updated_at = now()
-    WHERE organization_id = $1 AND state = 'suspended' AND reason = any($2::text [])
+    WHERE
+        organization_id = $1
+        AND (
+            (state = 'suspended' AND reason = any($2::text []))
+            OR (state = 'off' AND held_reason = any($2::text []))
+        )
     RETURNING
         organization_id,
+        state,
         threshold
 )
 
 UPDATE accounts AS a
-SET recharge_below = r.threshold
+SET recharge_below = CASE r.state WHEN 'active' THEN r.threshold END
 FROM resumed AS r
 WHERE a.organization_id = r.organization_id
 RETURNING a.organization_id;
@@ -422,7 +431,8 @@ WHERE organization_id = $1
 RETURNING organization_id;
 
 -- name: save
--- Save what an organization agreed to, on or off. A suspension stays: saving settings is no new card.
+-- Save what an organization agreed to, on or off. A suspension stays: saving settings is no new card. One for
+-- the last reasons outlasts off too.
 INSERT INTO auto_recharges AS s (
     organization_id,
     state,
@@ -448,12 +458,23 @@ ON CONFLICT (organization_id) DO UPDATE
 SET
     state = CASE
         WHEN NOT $14 THEN 'off'
-        WHEN s.state = 'off' THEN 'active'
-        ELSE s.state
+        WHEN s.state <> 'off' THEN s.state
+        WHEN s.held_reason IS NOT NULL THEN 'suspended'
+        ELSE 'active'
     END,
-    reason = CASE WHEN $14 THEN s.reason END,
-    detail = CASE WHEN $14 THEN s.detail END,
+    reason = CASE WHEN $14 THEN coalesce(s.reason, CASE s.state WHEN 'off' THEN s.held_reason END) END,
+    detail = CASE WHEN $14 THEN coalesce(s.detail, CASE s.state WHEN 'off' THEN s.held_detail END) END,
     suspended_until = CASE WHEN $14 THEN s.suspended_until END,
+    held_reason = CASE
+        WHEN $14 THEN NULL
+        WHEN s.reason = any($15::text []) THEN s.reason
+        ELSE s.held_reason
+    END,
+    held_detail = CASE
+        WHEN $14 THEN NULL
+        WHEN s.reason = any($15::text []) THEN s.detail
+        ELSE s.held_detail
+    END,
     threshold = excluded.threshold,
     amount = excluded.amount,
     target = excluded.target,
@@ -470,9 +491,17 @@ SET
 RETURNING state;
 
 -- name: turn_off
--- Turn auto-recharge off. A live attempt is settled all the same.
+-- Turn auto-recharge off. A live attempt is settled all the same. A suspension for one of these reasons is
+-- kept for when it is turned on again.
 UPDATE auto_recharges
-SET state = 'off', reason = NULL, detail = NULL, suspended_until = NULL, updated_at = now()
+SET
+    state = 'off',
+    held_reason = CASE WHEN reason = any($2::text []) THEN reason ELSE held_reason END,
+    held_detail = CASE WHEN reason = any($2::text []) THEN detail ELSE held_detail END,
+    reason = NULL,
+    detail = NULL,
+    suspended_until = NULL,
+    updated_at = now()
 WHERE organization_id = $1 AND state <> 'off'
 RETURNING organization_id;
 

@@ -69,18 +69,23 @@ class Stop:
 Decision = Go | Wait | Stop
 
 
-def decide(
+def decide(  # noqa: PLR0913 - all that a decision looks at
     trigger: Trigger,
     auto: AutoRecharge,
     *,
     balance: Decimal,
     currency: str,
     credits_per_unit: Decimal,
+    units_max: Decimal,
     card: Card | None,
     spent: Spent,
     now: datetime,
 ) -> Decision:
-    """Decide about an armed attempt, as things are now and not as they were when it was armed."""
+    """Decide about an armed attempt, as things are now and not as they were when it was armed.
+
+    `units_max` is the most that the operator lets one charge cost, in units of the currency: a rule
+    may be older than it.
+    """
     rule = auto.rule
     if auto.state is not RechargeState.ACTIVE:
         return Stop(f"auto-recharge is {auto.state}")
@@ -93,15 +98,17 @@ def decide(
     wanted = _wanted(trigger, rule, balance)
     if wanted is None:
         return Stop("there is no rule for this any more")
-    go = chargeable(wanted, currency, credits_per_unit)
+    go = chargeable(wanted, currency, credits_per_unit, units_max)
     return _capped(go, rule, spent, now)
 
 
-def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal) -> Go:
-    """Return the least charge that buys these credits, within what Stripe takes at once."""
-    exact = prices.exact_minor(wanted, currency, credits_per_unit)
-    minor = int(exact.to_integral_value(ROUND_CEILING))
-    minor = min(max(minor, prices.minor_min(currency)), prices.MINOR_MAX)
+def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal, units_max: Decimal) -> Go:
+    """Return the least charge that buys these credits, within Stripe's and the operator's limits.
+
+    The operator's most holds, whatever else does.
+    """
+    minor = prices.least_minor(wanted, currency, credits_per_unit)
+    minor = min(max(minor, prices.minor_min(currency)), prices.minor_max(currency, units_max))
     return Go(minor, credits_from_minor_units(minor, currency, credits_per_unit))
 
 
@@ -158,10 +165,18 @@ def _on_day(moment: datetime, day: int) -> datetime:
     return moment.replace(day=min(day, last))
 
 
-def refusal(rule: Rule, currency: str, credits_per_unit: Decimal, *, on: bool = True) -> str | None:
+def refusal(
+    rule: Rule,
+    currency: str,
+    credits_per_unit: Decimal,
+    *,
+    units_max: Decimal,
+    on: bool = True,
+) -> str | None:
     """Say why a rule cannot be saved; None when it can. Limits are told now, not when it fires.
 
-    One that is off may be without anything that fires.
+    `units_max` is the most that the operator lets one charge cost, in units of the currency. A rule
+    that is off may be without anything that fires.
     """
     return (
         (_nothing_fires(rule) if on else None)
@@ -169,6 +184,7 @@ def refusal(rule: Rule, currency: str, credits_per_unit: Decimal, *, on: bool = 
         or _schedule_refusal(rule)
         or _caps_refusal(rule)
         or _stripe_refusal(rule, currency, credits_per_unit)
+        or _most_refusal(rule, currency, credits_per_unit, units_max)
     )
 
 
@@ -231,6 +247,27 @@ def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str
             return f"{name}: {found}"
         if rule.monthly_cap is not None and wanted > rule.monthly_cap:
             return f"{name}: {_ABOVE_THE_CAP}"
+    return None
+
+
+def _most_refusal(
+    rule: Rule, currency: str, credits_per_unit: Decimal, units_max: Decimal
+) -> str | None:
+    """Hold the most that a rule charges, from a balance of nothing, against what one charge may."""
+    reached = None
+    if rule.threshold is not None and rule.amount is not None:
+        reached = rule.threshold + rule.amount
+    for name, wanted in (
+        ("amount", rule.amount),
+        ("target", rule.target),
+        ("schedule_amount", rule.schedule_amount),
+        ("threshold: with the amount, it", reached),
+    ):
+        if wanted is None:
+            continue
+        found = prices.most_refusal(wanted, currency, credits_per_unit, units_max)
+        if found:
+            return f"{name} {found}" if ":" in name else f"{name}: {found}"
     return None
 
 

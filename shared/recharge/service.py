@@ -78,13 +78,14 @@ async def card_kept(connection: Connection, organization_id: UUID) -> bool:
     return await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
 
 
-async def configure(
+async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     connection: Connection,
     organization_id: UUID,
     rule: Rule,
     *,
     currency: str,
     credits_per_unit: Decimal,
+    units_max: Decimal,
     consented_by: str | None,
     actor: str,
     now: datetime,
@@ -93,11 +94,12 @@ async def configure(
 
     Opt-in only: `consented_by` names who agreed to be charged while away, and with what is written
     into the audit log. None: nobody did, so that the rule is kept and auto-recharge is off. A
-    suspension stays until what caused it ends. Raises ValidationError, which tells Stripe's limits
-    now and not when the rule fires.
+    suspension stays until what caused it ends; turned on again, it is back where only a person ends
+    it. Raises ValidationError, which tells Stripe's limits
+    and the operator's (`units_max`: the most of one charge) now and not when the rule fires.
     """
     on = consented_by is not None
-    if error := rules.refusal(rule, currency, credits_per_unit, on=on):
+    if error := rules.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
         name, _, message = error.partition(": ")
         raise ValidationError(
             error, errors=[{"loc": ["body", name], "msg": message, "type": "value_error"}]
@@ -143,7 +145,10 @@ def _told(value: object) -> object:
 async def turn_off(
     connection: Connection, organization_id: UUID, *, actor: str, reason: str | None
 ) -> bool:
-    """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same."""
+    """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same.
+
+    A suspension that only a person ends is there again when it is turned on.
+    """
     await store.lock_account(connection, organization_id)
     changed = await store.turn_off(connection, organization_id)
     await store.follow(connection, organization_id, None, None)
@@ -165,6 +170,7 @@ async def resume(
 ) -> bool:
     """End a suspension, whatever its reason, and forget the declines; return whether there was one.
 
+    One that is off stays off, and will not be suspended when it is turned on.
     The cap is no matter of suspension alone: what is above it suspends again.
     """
     await store.lock_account(connection, organization_id)

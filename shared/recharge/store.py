@@ -12,6 +12,7 @@ from uuid import UUID
 
 from shared.db.queries import beside
 from shared.recharge.model import (
+    ENDED_BY_A_PERSON,
     Attempt,
     AttemptState,
     AutoRecharge,
@@ -286,13 +287,15 @@ async def save(
             QUERIES.save, organization_id, rule.threshold, rule.amount, rule.target, rule.schedule,
             rule.schedule_day, rule.schedule_amount, next_run_at, rule.monthly_cap,
             rule.monthly_count_cap, rule.pause_seconds_min, consented_at, consented_by, on,
+            list(ENDED_BY_A_PERSON),
         )
     )  # fmt: skip
 
 
 async def turn_off(connection: Connection, organization_id: UUID) -> bool:
-    """Turn auto-recharge off."""
-    return await connection.fetchrow(QUERIES.turn_off, organization_id) is not None
+    """Turn auto-recharge off; a suspension that only a person ends is kept."""
+    row = await connection.fetchrow(QUERIES.turn_off, organization_id, list(ENDED_BY_A_PERSON))
+    return row is not None
 
 
 async def follow(

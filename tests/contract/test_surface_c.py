@@ -104,6 +104,45 @@ async def test_auto_recharge_is_turned_on_changed_and_off_with_each_step_in_the_
     assert (await audit(pool))[-1] == "recharge.off"
 
 
+@pytest.mark.parametrize(
+    ("field", "rule"),
+    [
+        (TARGET, {THRESHOLD: 10 * CREDIT, TARGET: 10**18 * CREDIT}),
+        (TARGET, {THRESHOLD: 10 * CREDIT, TARGET: 10_001 * CREDIT}),
+        (AMOUNT, {THRESHOLD: 10 * CREDIT, AMOUNT: 10_001 * CREDIT}),
+        (THRESHOLD, {THRESHOLD: 10**18 * CREDIT, AMOUNT: 25 * CREDIT}),
+        (THRESHOLD, {THRESHOLD: 9_980 * CREDIT, AMOUNT: 25 * CREDIT}),
+    ],
+)
+async def test_a_rule_that_charges_more_than_a_purchase_may_cost_is_refused_by_name(
+    api_client: ApiClient, organization: Organization, field: str, rule: dict[str, int]
+) -> None:
+    answer = await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": True} | rule)
+    assert answer.status == 422
+    assert [error["loc"] for error in answer.json["errors"]] == [["body", field]]
+    assert "10000.00 USD, the most of one charge" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("besides", [{}, {CAP: 500 * CREDIT}])
+async def test_off_and_on_again_does_not_end_what_only_a_person_ends(
+    api_client: ApiClient, organization: Organization, pool: Pool, besides: dict[str, int]
+) -> None:
+    await api_client.call("PATCH", SETTINGS, RULE)
+    await pool.execute("UPDATE auto_recharges SET state = 'suspended', reason = 'fraud_warning'")
+    off = await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": False} | besides)
+    assert (off.json["autoRechargeState"], off.json["autoRechargeStateReason"]) == ("off", None)
+    on = (await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": True})).json
+    assert (on["autoRechargeState"], on["autoRechargeStateReason"]) == (
+        "suspended", "fraud_warning",
+    )  # fmt: skip
+    await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": False})
+    resumed = await api_client.post(f"{BILLING}/auto-recharge/resume", {"reason": "looked at it"})
+    assert (resumed.status, resumed.json["autoRechargeState"]) == (200, "off")
+    assert (await audit(pool))[-1] == "recharge.resume"
+    on = (await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": True})).json
+    assert on["autoRechargeState"] == "active"
+
+
 async def test_a_rule_can_be_kept_before_anybody_agrees(
     api_client: ApiClient, organization: Organization, pool: Pool
 ) -> None:

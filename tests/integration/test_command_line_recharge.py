@@ -55,6 +55,20 @@ async def test_a_suspension_says_why_and_what_ends_it(
     ]
 
 
+async def test_a_suspension_that_outlasts_off_is_shown_and_is_ended_while_off(
+    prepaid: Command, organization: Organization
+) -> None:
+    await prepaid("recharge", "set", "acme", *RULE)
+    await prepaid("recharge", "suspend", "acme", "--reason", "odd usage")
+    off = await prepaid("recharge", "off", "acme", "--reason", "asked to")
+    assert "suspended when it is turned on (operator: odd usage)" in off.stdout
+    again = (await prepaid("recharge", "set", "acme", *RULE, "--json")).json
+    assert (again["state"], again["reason"]) == ("suspended", "operator")
+    await prepaid("recharge", "off", "acme", "--reason", "asked to")
+    resumed = (await prepaid("recharge", "resume", "acme", "--json")).json
+    assert (resumed["state"], resumed["heldReason"]) == ("off", None)
+
+
 async def test_a_new_link_ends_the_one_before(prepaid: Command, shop: Shop, pool: Pool) -> None:
     await shop.open("pm_card_authenticationRequired")
     await shop.work()
@@ -71,6 +85,7 @@ async def test_a_new_link_ends_the_one_before(prepaid: Command, shop: Shop, pool
     [
         (("set", "nobody", *RULE), "nobody"),
         (("set", "acme", *RULE, "--target", "50"), "target"),
+        (("set", "acme", *RULE[:2], "--target", "10001", *RULE[4:]), "10000.00 USD"),
         (("set", "acme", *RULE[2:], "--threshold", "abc"), "--threshold"),
         (("set", "acme", "--threshold", "nan", *RULE[2:]), "--threshold"),
         (("set", "acme", "--threshold", "10", "--amount", "0.1", *RULE[4:]), "amount"),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
 
 from shared.ids import new_id
-from shared.ledger import service, store
+from shared.ledger import listing, service, store
 from shared.ledger.model import TransactionType as Kind
 from tests.fixtures.ledger import (
     balances,
@@ -102,6 +103,26 @@ async def test_what_has_expired_leaves_exactly_its_remainder_at_its_moment(
     assert row["effective_at"] < row["created_at"]
     assert row["counterparty"] == "breakage"
     assert await balances(pool, organization) == (5, 0)
+
+
+async def test_an_expiration_stands_in_lists_where_it_happened_and_not_on_top_for_ever(
+    pool: Pool, organization: Organization
+) -> None:
+    made = await post(pool, *(grant(organization, 1, expires_at=SOON) for _ in range(9)))
+    before = time.time_ns() // 1_000_000
+    await expire(pool, *(result.id for result in made))
+    await Expirer(pool).settle()
+    after = time.time_ns() // 1_000_000
+    await post(pool, grant(organization, 5, id=new_id(after + 1000)))
+    async with pool.acquire() as connection:
+        listed = (await listing.list_page(connection, None, [], offset=0, limit=99)).rows
+    seqs = [row["seq"] for row in listed]
+    assert seqs[:10] == list(range(19, 9, -1)), "newest first, those of one moment in their order"
+    for row in listed[1:10]:
+        assert row["type"] == "expiration"
+        assert (row["id"].version, row["id"].variant) == (7, RFC_4122)
+        assert before <= row["id"].int >> 80 <= after
+    assert len({row["id"].int & (1 << 62) - 1 for row in listed[1:10]}) == 9
 
 
 async def test_a_posting_finds_what_is_due_expired_before_it(

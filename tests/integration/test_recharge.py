@@ -14,7 +14,13 @@ import pytest
 from shared.errors import ValidationError
 from shared.payments.charges import Answer, Charge, Charges, Unknown
 from shared.recharge import service
-from shared.recharge.model import RechargeState, Rule, Schedule
+from shared.recharge.model import (
+    ENDED_BY_A_PERSON,
+    RechargeState,
+    Rule,
+    Schedule,
+    SuspensionReason,
+)
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import balance, create_organization, transactions, until
 from tests.fixtures.recharging import TOP, Shop
@@ -207,6 +213,83 @@ async def test_a_rule_that_could_never_charge_is_refused_when_it_is_saved(
         await shop.agree(rule)
     assert refused.value.errors
     assert refused.value.errors[0]["loc"] == ["body", field_name]
+
+
+async def test_a_rule_that_is_older_than_the_operators_most_charges_no_more_than_that(
+    shop: Shop,
+) -> None:
+    await shop.save_card()
+    await shop.agree()
+    await shop.pool.execute("UPDATE auto_recharges SET amount = NULL, target = 1e18")
+    await post(shop.pool, grant(shop.owner, 12))
+    await post(shop.pool, usage(shop.owner, 5))
+    await replace(shop.charger, units_max=Decimal(50)).work()
+    assert await shop.captures() == [5000]
+
+
+async def suspend(shop: Shop, reason: SuspensionReason) -> None:
+    async with shop.pool.acquire() as connection, connection.transaction():
+        assert await service.suspend(connection, shop.owner.id, reason, "why", now=shop.clock())
+
+
+async def turn_off(shop: Shop) -> None:
+    async with shop.pool.acquire() as connection, connection.transaction():
+        assert await service.turn_off(connection, shop.owner.id, actor="test", reason=None)
+
+
+async def resume(shop: Shop) -> bool:
+    async with shop.pool.acquire() as connection, connection.transaction():
+        return await service.resume(connection, shop.owner.id, actor="test", reason=None)
+
+
+async def standing(shop: Shop) -> tuple[Any, ...]:
+    found = await shop.settings()
+    below = await shop.pool.fetchval("SELECT recharge_below FROM accounts")
+    return found.state, found.reason, found.detail, below
+
+
+@pytest.mark.parametrize("reason", SuspensionReason)
+async def test_off_and_on_again_ends_no_suspension_that_only_a_person_ends(
+    shop: Shop, reason: SuspensionReason
+) -> None:
+    await shop.agree()
+    await suspend(shop, reason)
+    for _ in range(2):
+        await turn_off(shop)
+        assert await standing(shop) == ("off", None, None, None)
+        await shop.agree()
+        if reason in ENDED_BY_A_PERSON:
+            assert await standing(shop) == ("suspended", reason, "why", None)
+        else:
+            assert await standing(shop) == ("active", None, None, 10)
+
+
+async def test_a_suspension_that_outlasts_off_is_ended_by_a_person_while_it_is_off(
+    shop: Shop,
+) -> None:
+    await shop.agree()
+    await suspend(shop, SuspensionReason.FRAUD_WARNING)
+    await turn_off(shop)
+    async with shop.pool.acquire() as connection, connection.transaction():
+        assert not await service.card_kept(connection, shop.owner.id)
+    assert await resume(shop)
+    assert await standing(shop) == ("off", None, None, None)
+    assert not await resume(shop)
+    await shop.agree()
+    assert await standing(shop) == ("active", None, None, 10)
+
+
+async def test_a_suspension_that_a_person_has_ended_does_not_come_back_with_off_and_on(
+    shop: Shop,
+) -> None:
+    await shop.agree()
+    await suspend(shop, SuspensionReason.OPERATOR)
+    await turn_off(shop)
+    await shop.agree()
+    assert await resume(shop)
+    await turn_off(shop)
+    await shop.agree()
+    assert await standing(shop) == ("active", None, None, 10)
 
 
 class Losing:

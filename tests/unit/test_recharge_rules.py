@@ -32,10 +32,12 @@ from shared.recharge.model import (
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 CARD = Card(id="pm_1", customer_id="cus_1", type="card", fingerprint="f")
 MONTHS = 10_000
-CURRENCIES = ["usd", "eur", "jpy", "kwd", "huf", "gbp"]
+UNITS_MAX = Decimal(10) ** 12  # Stripe's own limit is what binds
+CURRENCIES = ["usd", "eur", "jpy", "kwd", "huf", "gbp", "isk"]
+STEPS = {"bhd": 10, "jod": 10, "kwd": 10, "omr": 10, "tnd": 10, "isk": 100, "ugx": 100}
 RATES = [Decimal(1), Decimal(100), Decimal("0.5"), Decimal(3), Decimal("0.01"), Decimal(1000)]
 
-amounts = st.decimals(min_value="0.01", max_value=2_000_000, places=2)
+amounts = st.decimals(min_value="0.01", max_value=200_000, places=2)
 moments = st.datetimes(
     min_value=datetime(1999, 1, 1),  # noqa: DTZ001 - the zone is the strategy's
     max_value=datetime(2101, 1, 1),  # noqa: DTZ001
@@ -48,7 +50,7 @@ def threshold_rules(draw: st.DrawFn) -> Rule:
     """Make a rule with a threshold, sane or not."""
     by_amount = draw(st.booleans())
     return Rule(
-        threshold=draw(st.decimals(min_value=0, max_value=500_000, places=2)),
+        threshold=draw(st.decimals(min_value=0, max_value=50_000, places=2)),
         amount=draw(amounts) if by_amount else None,
         target=None if by_amount else draw(amounts),
         monthly_cap=draw(st.none() | amounts),
@@ -61,12 +63,19 @@ def auto(rule: Rule, **changes: object) -> AutoRecharge:
     return AutoRecharge(organization_id=UUID(int=1), **fields)  # type: ignore[arg-type] # of a dict
 
 
+def refusal(
+    rule: Rule, currency: str = "usd", rate: Decimal = Decimal(1), most: Decimal = UNITS_MAX
+) -> str | None:
+    return rules.refusal(rule, currency, rate, units_max=most)
+
+
 def decide(
     rule: Rule,
     balance: Decimal,
     *,
     currency: str = "usd",
     rate: Decimal = Decimal(1),
+    most: Decimal = UNITS_MAX,
     spent: Spent = Spent(Decimal(0), 0),  # noqa: B008 - frozen
     now: datetime = NOW,
     **changes: object,
@@ -77,6 +86,7 @@ def decide(
         balance=balance,
         currency=currency,
         credits_per_unit=rate,
+        units_max=most,
         card=CARD,
         spent=spent,
         now=now,
@@ -93,13 +103,14 @@ def decide(
 def test_one_charge_ends_above_the_threshold_or_is_the_most_that_stripe_takes(
     rule: Rule, below: Decimal, currency: str, rate: Decimal
 ) -> None:
-    assume(rules.refusal(rule, currency, rate) is None)
+    assume(refusal(rule, currency, rate) is None)
     assert rule.threshold is not None
     balance = rule.threshold - below
     decision = decide(replace(rule, monthly_cap=None), balance, currency=currency, rate=rate)
     assert isinstance(decision, rules.Go)
     ends_above = balance + decision.credits > rule.threshold
-    assert ends_above or decision.amount_minor == prices.MINOR_MAX
+    assert ends_above or decision.amount_minor == prices.minor_max(currency, UNITS_MAX)
+    assert decision.amount_minor % STEPS.get(currency, 1) == 0
     least = prices.MINOR_MIN.get(currency, prices.MINOR_MIN_DEFAULT)
     assert least <= decision.amount_minor <= prices.MINOR_MAX
 
@@ -110,7 +121,7 @@ def test_a_rule_that_is_saved_charges_as_soon_as_its_threshold_is_crossed(
     rule: Rule, currency: str, rate: Decimal
 ) -> None:
     """What could never fire is refused when it is saved, so that no refill silently fails."""
-    assume(rules.refusal(rule, currency, rate) is None)
+    assume(refusal(rule, currency, rate) is None)
     assert rule.threshold is not None
     one_minor = rate / 1000
     just_below = rule.threshold - min(one_minor, Decimal("0.0001"))
@@ -136,7 +147,87 @@ def test_stripe_s_least_and_most_are_told_when_a_rule_is_saved(currency: str) ->
             Rule(threshold=Decimal(0), amount=amount),
             Rule(schedule=Schedule.WEEKLY, schedule_day=1, schedule_amount=amount),
         ):
-            assert (rules.refusal(rule, currency, Decimal(1)) is not None) == bool(refused)
+            assert (refusal(rule, currency) is not None) == bool(refused)
+
+
+WEEKLY = Rule(schedule=Schedule.WEEKLY, schedule_day=1)
+HUGE = Decimal(10) ** 18
+
+
+@pytest.mark.parametrize("most", [Decimal(100), UNITS_MAX])
+@pytest.mark.parametrize(
+    ("field", "rule"),
+    [
+        ("target", Rule(threshold=Decimal(10), target=HUGE)),
+        ("target", Rule(threshold=HUGE, target=HUGE + 20)),
+        ("amount", Rule(threshold=Decimal(10), amount=HUGE)),
+        ("threshold", Rule(threshold=HUGE, amount=Decimal(20))),
+        ("schedule_amount", replace(WEEKLY, schedule_amount=HUGE)),
+    ],
+)
+def test_what_would_charge_more_than_may_be_charged_at_once_is_refused_when_it_is_saved(
+    field: str, rule: Rule, most: Decimal
+) -> None:
+    found = refusal(rule, most=most)
+    assert found is not None
+    assert found.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("currency", ["usd", "jpy", "kwd", "isk"])
+def test_the_operators_most_is_the_last_that_can_be_saved(currency: str) -> None:
+    most = Decimal(1000)
+    for beyond in (0, 1):
+        for rule in (
+            Rule(threshold=Decimal(10), target=most + beyond),
+            Rule(threshold=Decimal(10), amount=most - 10 + beyond),
+            replace(WEEKLY, schedule_amount=most + beyond),
+        ):
+            assert (refusal(rule, currency, most=most) is not None) == bool(beyond)
+
+
+@given(
+    st.decimals(min_value="0.01", max_value=1_500_000, places=2),
+    st.sampled_from(CURRENCIES),
+    st.sampled_from(RATES),
+)
+def test_no_charge_is_above_the_operators_most_however_old_the_rule(
+    below: Decimal, currency: str, rate: Decimal
+) -> None:
+    """The rule was saved while the operator allowed more, or the balance is deep in debt."""
+    rule = Rule(threshold=HUGE, target=2 * HUGE)
+    decision = decide(rule, -below, currency=currency, rate=rate, most=Decimal(250))
+    assert isinstance(decision, rules.Go)
+    assert decision.amount_minor == 250 * 10 ** minor_unit_exponent(currency)
+
+
+@pytest.mark.parametrize(("currency", "step"), STEPS.items())
+def test_an_amount_that_stripe_would_refuse_for_its_last_digits_is_refused_by_name(
+    currency: str, step: int
+) -> None:
+    exponent = minor_unit_exponent(currency)
+    for minor, refused in ((5000, False), (5000 + step, False), (5000 + step // 2, True)):
+        amount = Decimal(minor).scaleb(-exponent)
+        for name, rule in (
+            ("amount", Rule(threshold=Decimal(0), amount=amount)),
+            (
+                "schedule_amount",
+                Rule(schedule=Schedule.WEEKLY, schedule_day=1, schedule_amount=amount),
+            ),
+        ):
+            found = refusal(rule, currency)
+            assert (found is not None) == refused
+            assert found is None or found.startswith(f"{name}: is not a multiple of ")
+
+
+@pytest.mark.parametrize(("currency", "step"), STEPS.items())
+def test_what_closes_a_gap_is_rounded_up_to_what_stripe_takes(currency: str, step: int) -> None:
+    exponent = minor_unit_exponent(currency)
+    rule = Rule(threshold=Decimal(0), target=Decimal(50))
+    balance = Decimal(-1).scaleb(-exponent)
+    decision = decide(rule, balance, currency=currency)
+    assert isinstance(decision, rules.Go)
+    assert decision.amount_minor == 50 * 10**exponent + step
+    assert decision.credits == Decimal(decision.amount_minor).scaleb(-exponent)
 
 
 def test_caps_of_money_and_count_hold_in_ten_thousand_random_months() -> None:
