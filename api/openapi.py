@@ -12,6 +12,7 @@ import msgspec
 
 from api.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
 from api.operation import Operation, Retry
+from api.operations.auto_recharge import AttemptShown
 from shared import errors
 from shared.access.model import Scope
 from shared.errors import PrepaidError
@@ -54,13 +55,14 @@ class NextAction(msgspec.Struct):
 
 
 class ErrorShown(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """The one error envelope. `errors` names rejected fields; `nextAction` is of a 402."""
+    """The one error envelope: `errors` of a 422; `nextAction`, and perhaps `attempt`, of a 402."""
 
     code: int
     type: str
     detail: str
     errors: list[FieldErrorShown] = []
     next_action: NextAction | msgspec.UnsetType = msgspec.UNSET
+    attempt: AttemptShown | msgspec.UnsetType = msgspec.UNSET
 
 
 def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:

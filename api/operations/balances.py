@@ -128,15 +128,16 @@ async def _balance_at(call: Call, at: datetime) -> Reply:
 async def history(call: Call) -> Reply:
     """List an organization's transactions, newest first.
 
-    Any page costs the same, however far back it is.
+    Any page costs the same, however far back it is. The page that `prevCursor` leads to ends right
+    before the one that it is of, and is shorter where fewer are newer.
     """
     query: PageQuery = call.query
-    before = _before(query)
     async with call.api.pool.acquire() as connection:
         account = await store.balance(connection, call.owner.id)
-        rows = await store.history(connection, call.owner.id, before=before, limit=query.limit)
-    assert account is not None  # noqa: S101 - every organization has an account
-    newest, oldest = (rows[0]["seq"], rows[-1]["seq"]) if rows else (account.last_seq, 1)
+        assert account is not None  # noqa: S101 - every organization has an account
+        before, limit = _range(query, account.last_seq)
+        rows = await store.history(connection, call.owner.id, before=before, limit=limit)
+    newest, oldest = (rows[0]["seq"], rows[-1]["seq"]) if rows else (before - 1, before)
     return Reply(
         HistoryPage(
             data=[_row(row) for row in rows],
@@ -173,12 +174,17 @@ async def usage(call: Call) -> Reply:
     )
 
 
-def _before(query: PageQuery) -> int:
-    """Return the row that a page ends before: numbers have no gaps, so that newer ones do too."""
-    if query.cursor is not None and query.cursor.startswith(_NEWER):
-        after = cursors.decode_seq(CURSOR, query.cursor.removeprefix(_NEWER))
-        return after + query.limit + 1
-    return cursors.decode_seq(CURSOR, query.cursor)
+def _range(query: PageQuery, last_seq: int) -> tuple[int, int]:
+    """Return the row that a page ends before, counted down from, and how many rows it has at most.
+
+    Numbers have no gaps, so that those of newer rows can be told without looking.
+    """
+    if query.cursor is None or not query.cursor.startswith(_NEWER):
+        before = min(cursors.decode_seq(CURSOR, query.cursor), last_seq + 1)
+        return max(before, 1), query.limit
+    after = min(cursors.decode_seq(CURSOR, query.cursor.removeprefix(_NEWER)), last_seq)
+    newer = min(query.limit, last_seq - after)
+    return after + newer + 1, newer
 
 
 _NEWER = "-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -148,10 +148,22 @@ async def retrieve(call: Call) -> Reply:
     return Reply(_shown_row(row, organization))
 
 
+# Read one by one, so that one that is wrong harms no other.
+ItemOfBatch = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        extra_json_schema={"$ref": f"#/components/schemas/{TransactionRequest.__name__}"},
+    ),
+]
+
+
 class BatchRequest(Request):
     """Up to 1,000 transactions of one organization."""
 
-    transactions: list[msgspec.Raw]
+    transactions: Annotated[
+        list[ItemOfBatch],
+        msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": BATCH_TRANSACTIONS_MAX}),
+    ]
 
 
 class BatchResult(Shown):

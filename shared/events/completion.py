@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+SUCCEEDED = "succeeded"
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -45,7 +47,8 @@ async def complete_purchase(
 
     It is the same credit that the payment's webhook posts, under the same key: whichever is first.
     The session is closed, so that nobody pays it again. Raises NotFoundError where no checkout is
-    open, StripeFailedError. The caller has made sure that the key is a test key.
+    open, StripeFailedError, also where the payment has not succeeded by Stripe's answer: if it does
+    later, its webhook credits it. The caller has made sure that the key is a test key.
     """
     async with pool.acquire() as connection:
         purchase = await store.open_purchase_of(connection, organization.id, session_id)
@@ -62,6 +65,8 @@ async def complete_purchase(
             purchase["currency"],
         ),
     )
+    if paid.status != SUCCEEDED:
+        raise StripeFailedError(f"The payment {paid.id} has not succeeded: it is {paid.status}.")
     payment = rules.captured(paid)
     async with pool.acquire() as connection, connection.transaction():
         credited = (await effects.credit(connection, [payment], [], terms))[payment]

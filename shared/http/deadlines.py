@@ -36,9 +36,9 @@ class Deadlines:
                 if self._clock is None:
                     self._clock = loop.call_later(self._tick_seconds, self._tick, loop)
                 return await work
-        except TimeoutError:
+        except TimeoutError as error:
             if limit.expired():
-                raise DeadlineError from None
+                raise DeadlineError from error  # its trace says where the work was
             raise
         finally:
             self._ends.pop(limit, None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from shared.db.pool import UNAVAILABLE
-from shared.errors import PrepaidError, UnavailableError
+from shared.errors import PrepaidError, StripeFailedError, UnavailableError
 from shared.http.envelope import error_response, from_http_exception
 from shared.ids import new_request_id
 
@@ -42,12 +43,17 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
         response.headers.extend({k: v for k, v in error.headers.items() if k == "Allow"})
     except PrepaidError as error:
         response = error_response(error)
-        _log_refusal(request, error)
+        _log(request, error)
     except UNAVAILABLE as error:
         log.warning("http.database_unavailable", request_id=request_id, error=repr(error))
         response = error_response(UnavailableError())
     except Exception:
-        log.exception("http.failed", request_id=request_id, path=_shown_path(request))
+        log.exception(
+            "http.failed",
+            request_id=request_id,
+            method=request.method,
+            path=_shown_path(request),
+        )
         response = error_response(PrepaidError())
     if response.status == UnavailableError.status:
         response.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS)
@@ -59,13 +65,19 @@ def _shown_path(request: web.Request) -> str:
     return f"{CAPABILITY_PATH}…" if request.path.startswith(CAPABILITY_PATH) else request.path
 
 
-def _log_refusal(request: web.Request, error: PrepaidError) -> None:
-    log.info(
-        "http.refused",
-        request_id=request[REQUEST_ID_KEY],
-        method=request.method,
-        path=_shown_path(request),
-        status=int(error.status),
-        type=error.type,
-        detail=error.detail,
-    )
+def _log(request: web.Request, error: PrepaidError) -> None:
+    """Write down what is answered: where it is a failure of ours, with its trace."""
+    told = {
+        "request_id": request[REQUEST_ID_KEY],
+        "method": request.method,
+        "path": _shown_path(request),
+        "status": int(error.status),
+        "type": error.type,
+        "detail": error.detail,
+    }
+    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.info("http.refused", **told)
+    elif isinstance(error, UnavailableError | StripeFailedError):  # another server's failure
+        log.warning("http.refused", **told)
+    else:
+        log.error("http.failed", exc_info=error, **told)

@@ -10,6 +10,17 @@ SELECT
     created_at
 FROM ledger_post($1::text::jsonb);
 
+-- name: are_known
+-- Which of these keys have been posted, in the order asked: a look-up for each, not a join.
+SELECT
+    (
+        SELECT t.seq
+        FROM credit_transactions AS t
+        WHERE t.organization_id = k.organization_id AND t.idempotency_key = k.key
+    ) AS seq
+FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key, place)
+ORDER BY k.place;
+
 -- name: settle_due
 -- Post what has expired in these organizations, and nothing else. They come sorted, as they are locked.
 SELECT count(r.id)

@@ -76,7 +76,10 @@ def request_digest(*asked: Any) -> str:
 
 
 def refusal(posting: Posting, *, now: datetime) -> str | None:
-    """Say what is wrong with a posting, in a sentence; None when the ledger can take it."""
+    """Say what is wrong with a posting, in a sentence; None when the ledger can take it.
+
+    Except for `expiry_refusal`, what is taken once is taken whenever it is asked for again.
+    """
     if posting.type not in _TYPES or posting.type is TransactionType.EXPIRATION:
         return f"type: {posting.type!r} cannot be posted"  # what expires, the ledger posts itself
     if posting.key.startswith(RESERVED_KEY):
@@ -87,7 +90,7 @@ def refusal(posting: Posting, *, now: datetime) -> str | None:
         or _text_refusal(posting)
         or _clock_refusal("effective_at", posting.effective_at)
         or _clock_refusal("expires_at", posting.expires_at)
-        or _grant_refusal(posting, now)
+        or _grant_refusal(posting)
         or _moment_refusal(posting, now)
     )
 
@@ -175,9 +178,14 @@ def nesting_refusal(name: str, value: Any) -> str | None:
     return f"{name}: at most {METADATA_LEVELS_MAX} levels of lists and objects"
 
 
-def _grant_refusal(posting: Posting, now: datetime) -> str | None:
+def expiry_refusal(posting: Posting, *, now: datetime) -> str | None:
+    """Say that a grant would have expired before it began; one that is on the ledger may have."""
     if posting.expires_at is not None and posting.expires_at <= now:
         return "expires_at: lies in the past"
+    return None
+
+
+def _grant_refusal(posting: Posting) -> str | None:
     if posting.priority is not None and not 0 <= posting.priority <= PRIORITY_MAX:
         return f"priority: 0 to {PRIORITY_MAX}"
     if posting.type is TransactionType.HOLD_CAPTURE and posting.hold_id is None:

@@ -40,13 +40,13 @@ async def post(
 
     Guarantees: a key posts once within its organization, for ever; `seq` has no gaps; a posting
     that is refused changes nothing and harms no other. Runs inside the caller's transaction and
-    commits nothing itself: roll back, and nothing was posted. One round trip.
+    commits nothing itself: roll back, and nothing was posted. One round trip; one more where a
+    grant's expiry has passed.
     """
-    moment = now or datetime.now(UTC)
+    errors = await _refusals(connection, postings, now or datetime.now(UTC))
     results: list[PostingResult | None] = []
     valid: list[Posting] = []
-    for posting in postings:
-        error = rules.refusal(posting, now=moment)
+    for posting, error in zip(postings, errors, strict=True):
         if error is None:
             valid.append(_with_digest(posting))
             results.append(None)
@@ -63,6 +63,23 @@ async def post(
     found = [next(answers) if result is None else result for result in results]
     _count(postings, found)
     return found
+
+
+async def _refusals(
+    connection: Connection, postings: Sequence[Posting], now: datetime
+) -> list[str | None]:
+    """Say what is wrong with each. A grant that has expired may be one that was posted in time."""
+    errors = [rules.refusal(posting, now=now) for posting in postings]
+    late = {
+        place: error
+        for place, posting in enumerate(postings)
+        if errors[place] is None and (error := rules.expiry_refusal(posting, now=now))
+    }
+    if late:
+        known = await store.are_known(connection, [postings[place] for place in late])
+        for (place, error), is_known in zip(late.items(), known, strict=True):
+            errors[place] = None if is_known else error
+    return errors
 
 
 def _count(postings: Sequence[Posting], results: Sequence[PostingResult]) -> None:

@@ -62,6 +62,14 @@ def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:
     return asked
 
 
+async def are_known(connection: Connection, postings: Sequence[Posting]) -> list[bool]:
+    """Say of each posting whether its key has been posted before; once it has, it stays so."""
+    rows = await connection.fetch(
+        QUERIES.are_known, [p.organization_id for p in postings], [p.key for p in postings]
+    )
+    return [row["seq"] is not None for row in rows]
+
+
 async def hold(
     connection: Connection,
     organization_id: UUID,

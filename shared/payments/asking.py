@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import aiohttp
@@ -31,6 +32,17 @@ async def ask(method: str, request: Awaitable[T]) -> T:
         raise StripeFailedError(f"Stripe did not answer {method}: {_words(error)}") from error
     metrics.STRIPE_REQUESTS.labels(method, "ok").inc()
     return answer
+
+
+def hourly(key: str, now: datetime | None = None) -> str:
+    """Return an idempotency key that is another one every hour.
+
+    Stripe gives the first answer to a key again for a day, be it a 500: under a key that stayed the
+    same, nothing could be created for as long. For what harms nobody where it exists twice, since
+    an answer that was lost in one hour is not found again in the next.
+    Source: https://docs.stripe.com/api/idempotent_requests
+    """
+    return f"{key}:{now or datetime.now(UTC):%Y-%m-%dT%H}"
 
 
 def _words(error: Exception) -> str:

@@ -12,7 +12,7 @@ import structlog
 from shared.errors import StripeFailedError
 from shared.organizations.model import Organization
 from shared.payments import store
-from shared.payments.asking import ask
+from shared.payments.asking import ask, hourly
 from shared.payments.customers import ensure_customer
 from shared.payments.objects import (
     ORGANIZATION_METADATA,
@@ -49,8 +49,10 @@ async def open_checkout(
 ) -> Page:
     """Open a Checkout Session for an amount in the organization's currency, in minor units.
 
-    The purchase is recorded before Stripe is asked, and its id is the idempotency key: asked again
-    after a lost answer, Stripe gives the same session. Raises StripeFailedError.
+    The purchase is recorded before Stripe is asked, and its id is the idempotency key, for an hour:
+    asked again after a lost answer, Stripe gives the same session, and later another one. Nobody
+    has the address of the lost one; when it expires, the purchase may say so until the other is
+    paid. Raises StripeFailedError.
     Source: https://docs.stripe.com/api/checkout/sessions/create
     """
     async with pool.acquire() as connection:
@@ -104,7 +106,7 @@ async def _open(
     asked: Any = params | {"success_url": success_url, "cancel_url": cancel_url}
     session = await ask(
         "checkout.sessions.create",
-        client.v1.checkout.sessions.create_async(asked, {"idempotency_key": key}),
+        client.v1.checkout.sessions.create_async(asked, {"idempotency_key": hourly(key)}),
     )
     return Page(session.id, session.url or "")
 
@@ -173,6 +175,7 @@ async def pay_with_test_card(
         "description": "Credits, paid with a test card",
         "metadata": _metadata(organization, payment.purchase_id),
     }
+    # Not an hourly key: it would pay twice. After a 500 this one is stuck for a day, in test mode.
     paid = await ask(
         "payment_intents.create",
         client.v1.payment_intents.create_async(

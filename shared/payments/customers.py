@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import stripe
@@ -9,7 +10,7 @@ import stripe
 from shared.organizations import service as organizations
 from shared.organizations import store
 from shared.organizations.model import Organization
-from shared.payments.asking import ask
+from shared.payments.asking import ask, hourly
 from shared.payments.objects import ORGANIZATION_METADATA
 
 if TYPE_CHECKING:
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 
 
 async def ensure_customer(
-    pool: Pool, client: stripe.StripeClient, organization: Organization
+    pool: Pool,
+    client: stripe.StripeClient,
+    organization: Organization,
+    *,
+    now: datetime | None = None,
 ) -> str:
     """Return the organization's Stripe customer, created now where it has none.
 
-    Two that ask at once get the same one: the idempotency key is the organization's. Raises
-    StripeFailedError. Source: https://docs.stripe.com/api/customers/create
+    Two that ask at once get the same one: the idempotency key is the organization's, for an hour.
+    Where an answer is lost and asked for again later, Stripe has a second customer, who has paid
+    for nothing; the first that is kept here stays. Raises StripeFailedError. Source: https://docs.stripe.com/api/customers/create
     """
     if organization.stripe_customer_id is not None:
         return organization.stripe_customer_id
@@ -35,7 +41,7 @@ async def ensure_customer(
     key = f"customer:{organization.id}:{organization.updated_at.isoformat()}"
     customer = await ask(
         "customers.create",
-        client.v1.customers.create_async(params, {"idempotency_key": key}),
+        client.v1.customers.create_async(params, {"idempotency_key": hourly(key, now)}),
     )
     async with pool.acquire() as connection, connection.transaction():
         await store.keep_customers(connection, {organization.id: customer.id})

@@ -275,3 +275,12 @@ def test_an_operation_is_covered_by_the_table_of_what_operations_need(
 
 def test_the_table_has_no_operation_that_there_is_not() -> None:
     assert set(NEEDS) - {operation.name for operation in OPERATIONS} == set()
+
+
+def test_what_a_client_is_generated_from_names_the_items_of_a_batch_and_a_refused_attempt() -> None:
+    schemas = document()["components"]["schemas"]
+    items = schemas["BatchRequest"]["properties"]["transactions"]["items"]
+    assert items == {"$ref": "#/components/schemas/TransactionRequest"}
+    refused = schemas["ErrorShown"]
+    assert refused["properties"]["attempt"] == {"$ref": "#/components/schemas/AttemptShown"}
+    assert set(refused["required"]) == {"code", "type", "detail"}

@@ -10,6 +10,7 @@ import pytest
 
 from shared.config import load
 from shared.organizations.model import Organization
+from shared.payments import checkout
 from shared.payments.charges import Refused
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import Answer, environment
@@ -110,6 +111,19 @@ async def test_an_open_checkout_is_paid_without_a_browser_once(
     assert session.status == "expired"
     assert await shop.captures() == [2500]
     assert (await paying_client.get(SETTINGS)).json["stripeCustomerId"].startswith("cus_")
+
+
+async def test_a_checkout_whose_payment_has_not_succeeded_is_a_502_and_credits_nothing(
+    paying_client: ApiClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paying_client.post(
+        "/v1/billing/checkout", {"organizationId": "acme", "amount": 25, **URLS}
+    )
+    monkeypatch.setattr(checkout, "TEST_CARD", "pm_card_authenticationRequired")
+    failed = await paying_client.post(f"{BILLING}/dev/complete-local")
+    assert (failed.status, failed.json["type"]) == (502, "stripe_error")
+    assert "requires_action" in failed.json["detail"]
+    assert (await paying_client.get(f"{BILLING}/credits")).json["balance"] == 0
 
 
 async def test_a_grant_that_was_paid_for_is_not_voided_so_that_a_refund_takes_it_once(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api import cursors
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
 
@@ -253,6 +254,42 @@ async def test_history_leads_forth_and_back_and_misses_nothing(
     for wrong in ("x", "-x", "-", "", "ä", "a" * 300, str(grants["nextCursor"])):
         answer = await api_client.get(path, cursor=wrong)
         assert (answer.status, answer.json["errors"][0]["loc"]) == (422, ["query", "cursor"])
+
+
+async def test_a_page_of_newer_rows_never_repeats_what_was_seen(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    for amount in (1, 2, 3, 4, 5):
+        await use(api_client, amount)
+    path = f"{BILLING}/credits/history"
+    first = (await api_client.get(path, limit="1")).json
+    second = (await api_client.get(path, limit="3", cursor=first["nextCursor"])).json
+    assert [row["amount"] for row in second["data"]] == [4, 3, 2]
+    back = (await api_client.get(path, limit="3", cursor=second["prevCursor"])).json
+    assert back == first
+    for amount in (6, 7, 8):
+        await use(api_client, amount)
+    newer = (await api_client.get(path, limit="3", cursor=second["prevCursor"])).json
+    assert [row["amount"] for row in newer["data"]] == [7, 6, 5]
+    newest = (await api_client.get(path, limit="3", cursor=newer["prevCursor"])).json
+    assert ([row["amount"] for row in newest["data"]], newest["prevCursor"]) == ([8], None)
+    again = (await api_client.get(path, limit="3", cursor=newest["nextCursor"])).json
+    assert again["data"] == newer["data"]
+
+
+async def test_a_cursor_beyond_either_end_leads_back(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    await use(api_client, 1)
+    path = f"{BILLING}/credits/history"
+    beyond = "-" + cursors.encode("history", 7)
+    found = (await api_client.get(path, cursor=beyond)).json
+    assert (found["data"], found["prevCursor"]) == ([], None)
+    (row,) = (await api_client.get(path, cursor=found["nextCursor"])).json["data"]
+    assert row["amount"] == 1
+    before_all = (await api_client.get(path, cursor=cursors.encode("history", 0))).json
+    assert (before_all["data"], before_all["nextCursor"]) == ([], None)
+    assert (await api_client.get(path, cursor=before_all["prevCursor"])).json["data"] == [row]
 
 
 async def test_an_empty_history_is_a_page(

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import RFC_4122, UUID
 
+import msgspec
 import pytest
 
 from shared.ids import new_id
@@ -350,3 +351,19 @@ async def test_grants_are_listed_newest_first_page_by_page(
         seen += [row["id"] for row in page]
         before = page[-1]["seq"]
     assert seen == [result.id for result in reversed(made)]
+
+
+async def test_a_grant_that_was_posted_in_time_is_replayed_after_it_has_expired(
+    pool: Pool, organization: Organization
+) -> None:
+    now = datetime.now(UTC)
+    given = grant(organization, 5, expires_at=now - timedelta(hours=1))
+    async with pool.acquire() as connection, connection.transaction():
+        (first,) = await service.post(connection, [given], now=now - timedelta(hours=2))
+    other = msgspec.structs.replace(given, amount=Decimal(6))
+    late = msgspec.structs.replace(given, key="late")
+    found = await post(pool, late, given, other, late)
+    assert [result.status for result in found] == ["invalid", "replayed", "conflict", "invalid"]
+    assert (found[1].id, found[1].seq, found[0].error) == (
+        first.id, first.seq, "expires_at: lies in the past",
+    )  # fmt: skip

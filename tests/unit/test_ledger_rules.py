@@ -130,8 +130,6 @@ def test_what_the_ledger_can_take_is_not_refused(asked: Posting) -> None:
             posting(metadata={"x": "y" * rules.METADATA_BYTES_MAX}),
             "metadata: at most 16384 bytes of JSON",
         ),
-        (posting(expires_at=NOW), "expires_at: lies in the past"),
-        (posting(expires_at=NOW - HOUR), "expires_at: lies in the past"),
         (posting(priority=-1), "priority: 0 to 100"),
         (posting(priority=101), "priority: 0 to 100"),
         (named(Kind.HOLD_CAPTURE, -1, hold_id=None), "hold_id: a capture names its hold"),
@@ -160,6 +158,12 @@ def test_metadata_is_nested_to_a_limit(wrap: Callable[[Any], Any]) -> None:
     assert refusal(posting(metadata={"x": nested, "y": [1] * 100})) is None
     deeper = refusal(posting(metadata={"x": wrap(nested)}))
     assert deeper == "metadata: at most 32 levels of lists and objects"
+
+
+def test_a_grant_expires_in_the_future() -> None:
+    for moment, refused in ((NOW - HOUR, True), (NOW, True), (NOW + HOUR, False), (None, False)):
+        error = "expires_at: lies in the past" if refused else None
+        assert rules.expiry_refusal(posting(expires_at=moment), now=NOW) == error
 
 
 def test_metadata_that_holds_itself_is_refused() -> None:
