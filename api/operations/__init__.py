@@ -14,12 +14,14 @@ from api.operations import (
     org_transactions,
     organizations,
     purchases,
+    transaction_batches,
     transaction_list,
     webhook_endpoints,
 )
 
 OPERATIONS: tuple[Operation, ...] = (
     *credit_transactions.OPERATIONS,
+    *transaction_batches.OPERATIONS,
     *org_transactions.OPERATIONS,
     *transaction_list.OPERATIONS,
     *billing.OPERATIONS,

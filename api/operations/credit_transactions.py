@@ -1,17 +1,16 @@
-"""Surface A: POST /api/credit-transactions, and the same fields in batches."""
+"""Surface A: POST /api/credit-transactions."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
-from msgspec.structs import replace
 
-from api import fields, metadata, parsing, refusals
+from api import fields, metadata, refusals
 from api.fields import Number, NumberOrNull, Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
 from api.posting_keys import posting_key
@@ -22,12 +21,10 @@ from shared.errors import (
     IdempotencyError,
     InsufficientCreditsError,
     NotFoundError,
-    PrepaidError,
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import rules, store
-from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
 from shared.organizations.model import Organization
 
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
 
     from shared.db.pool import Connection
 
-BATCH_TRANSACTIONS_MAX = 1_000
 # Fields of this surface alone are kept among the metadata, under names that no caller can take.
 _USER, _MODEL_COSTS = f"{metadata.OWN}user", f"{metadata.OWN}modelCosts"
 
@@ -130,15 +126,15 @@ async def create(call: Call) -> Reply:
     """
     organization = await _organization(call)
     key = posting_key(call, call.body.transaction_id)
-    posting = _posting(call.body, organization, transaction_id=call.id, key=key)
+    posting = posting_of(call.body, organization, transaction_id=call.id, key=key)
     result = await call.api.ledger.post(posting)
     if error := refusals.refusal(result.status, error=result.error, met=result):
         raise error
     replayed = result.status is PostingStatus.REPLAYED
     if not replayed and posting.type is not TransactionType.USAGE:
         async with call.acquire() as connection:
-            await _record(call, connection, organization, [result])
-    return Reply(_shown_result(posting, result, organization), replayed=replayed)
+            await record(call, connection, organization, [result])
+    return Reply(shown_result(posting, result, organization), replayed=replayed)
 
 
 async def retrieve(call: Call) -> Reply:
@@ -148,69 +144,7 @@ async def retrieve(call: Call) -> Reply:
     return Reply(_shown_row(row, organization))
 
 
-# Read one by one, so that one that is wrong harms no other.
-ItemOfBatch = Annotated[
-    msgspec.Raw,
-    msgspec.Meta(
-        extra_json_schema={"$ref": f"#/components/schemas/{TransactionRequest.__name__}"},
-    ),
-]
-
-
-class BatchRequest(Request):
-    """Up to 1,000 transactions of one organization."""
-
-    transactions: Annotated[
-        list[ItemOfBatch],
-        msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": BATCH_TRANSACTIONS_MAX}),
-    ]
-
-
-class BatchResult(Shown):
-    """What became of one transaction of a batch."""
-
-    status: PostingStatus
-    transaction: TransactionShown | None
-    error: dict[str, Any] | None
-
-
-class BatchShown(Shown):
-    """A result for each transaction, in the order asked."""
-
-    results: list[BatchResult]
-
-
-async def create_batch(call: Call) -> Reply:
-    """Post up to 1,000 transactions of one organization at once.
-
-    Each stands for itself: one that is refused harms no other, and the answer is 200 with a result
-    for each, in the order asked.
-    """
-    asked: Sequence[msgspec.Raw] = call.body.transactions
-    if not 1 <= len(asked) <= BATCH_TRANSACTIONS_MAX:
-        raise fields.refused(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
-    postings = [_posting_of_batch(call, raw, place) for place, raw in enumerate(asked)]
-    valid = [posting for posting in postings if isinstance(posting, Posting)]
-    async with call.acquire() as connection:
-        posted = await ledger.post(connection, valid, now=call.now) if valid else []
-        credited = [
-            result
-            for posting, result in zip(valid, posted, strict=True)
-            if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
-        ]
-        if credited:
-            await _record(call, connection, call.owner, credited)
-    results = iter(posted)
-    shown = [
-        _shown_of_batch(posting, next(results), call.owner, place)
-        if isinstance(posting, Posting)
-        else _refused_of_batch(PostingStatus.INVALID, posting)
-        for place, posting in enumerate(postings)
-    ]
-    return Reply(BatchShown(results=shown))
-
-
-async def _record(
+async def record(
     call: Call,
     connection: Connection,
     organization: Organization,
@@ -250,36 +184,20 @@ async def _organization(call: Call) -> Organization:
     if not named and own is None:
         raise fields.refused(("body", "organizationId"), "is missing")
     organization = await call.organization_named(named[0][1] if named else str(own))
-    _check_named(call.body, organization, ("body",))
+    check_named(call.body, organization, ("body",))
     return organization
 
 
-def _check_named(
+def check_named(
     asked: TransactionRequest, organization: Organization, where: tuple[str | int, ...]
 ) -> None:
+    """Refuse a transaction that names another organization in any of its fields."""
     for place, name in _references(asked):
         if name != organization.slug and parse_id(name) != organization.id:
             raise fields.refused((*where, *place), "names another organization")
 
 
-def _in_batch(place: int) -> tuple[str | int, ...]:
-    return ("body", "transactions", place)
-
-
-def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
-    where = _in_batch(place)
-    try:
-        item = parsing.body(bytes(raw), TransactionRequest, where)
-        _check_named(item, call.owner, where)
-        # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
-        own = replace(call, id=call.api.make_id(), idempotency_key=None)
-        key = posting_key(own, item.transaction_id, where)
-        return _posting(item, call.owner, transaction_id=own.id, key=key, where=where)
-    except PrepaidError as error:
-        return error
-
-
-def _posting(
+def posting_of(
     asked: TransactionRequest,
     organization: Organization,
     *,
@@ -287,6 +205,7 @@ def _posting(
     key: str,
     where: tuple[str | int, ...] = ("body",),
 ) -> Posting:
+    """Return what a transaction asks of the ledger; `where` in the request it stands."""
     amount = fields.number(asked.amount, *where, "amount")
     kind = asked.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
     if kind not in POSTABLE:
@@ -321,29 +240,7 @@ def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[s
     return (given | {k: v for k, v in kept.items() if v is not None}) or None
 
 
-def _shown_of_batch(
-    posting: Posting, result: PostingResult, organization: Organization, place: int
-) -> BatchResult:
-    error = refusals.refusal(result.status, error=result.error, met=result, where=_in_batch(place))
-    if error is not None:
-        return _refused_of_batch(result.status, error)
-    return BatchResult(
-        status=result.status,
-        transaction=_shown_result(posting, result, organization),
-        error=None,
-    )
-
-
-def _refused_of_batch(status: PostingStatus, error: PrepaidError) -> BatchResult:
-    told = {"code": int(error.status), "type": error.type, "detail": error.detail}
-    return BatchResult(
-        status=status,
-        transaction=None,
-        error=told | ({"errors": error.errors} if error.errors else {}),
-    )
-
-
-def _shown_result(
+def shown_result(
     posting: Posting, result: PostingResult, organization: Organization
 ) -> TransactionShown:
     """Show what was posted; a replay has the same digest, so that its fields are the same."""
@@ -444,18 +341,5 @@ OPERATIONS = (
         answer=TransactionShown,
         scope=Scope.READ,
         refusals=(NotFoundError,),
-    ),
-    Operation(
-        name="createCreditTransactions",
-        tag="Transactions (A)",
-        method="POST",
-        path="/v1/billing/{organizationId}/transactions/batch",
-        handle=create_batch,
-        body=BatchRequest,
-        answer=BatchShown,
-        scope=Scope.WRITE,
-        retry=Retry.STORED,
-        refusals=(ValidationError, NotFoundError, ConflictError, IdempotencyError),
-        example={"transactions": [{"amount": -0.001, "transactionId": "call-1"}]},
     ),
 )

@@ -1,0 +1,144 @@
+"""The fields of surface A in batches: up to 1,000 transactions of one organization at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from api import fields, parsing, refusals
+from api.fields import Request, Shown
+from api.operation import Call, Operation, Reply, Retry
+from api.operations import credit_transactions
+from api.operations.credit_transactions import TransactionRequest, TransactionShown
+from api.posting_keys import posting_key
+from shared.access.model import Scope
+from shared.errors import (
+    ConflictError,
+    IdempotencyError,
+    NotFoundError,
+    PrepaidError,
+    ValidationError,
+)
+from shared.http.envelope import envelope
+from shared.ledger import service as ledger
+from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.organizations.model import Organization
+
+BATCH_TRANSACTIONS_MAX = 1_000
+
+# Read one by one, so that one that is wrong harms no other.
+ItemOfBatch = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        extra_json_schema={"$ref": f"#/components/schemas/{TransactionRequest.__name__}"},
+    ),
+]
+
+
+class BatchRequest(Request):
+    """Up to 1,000 transactions of one organization."""
+
+    transactions: Annotated[
+        list[ItemOfBatch],
+        msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": BATCH_TRANSACTIONS_MAX}),
+    ]
+
+
+class BatchResult(Shown):
+    """What became of one transaction of a batch."""
+
+    status: PostingStatus
+    transaction: TransactionShown | None
+    error: dict[str, Any] | None
+
+
+class BatchShown(Shown):
+    """A result for each transaction, in the order asked."""
+
+    results: list[BatchResult]
+
+
+async def create_batch(call: Call) -> Reply:
+    """Post up to 1,000 transactions of one organization at once.
+
+    Each stands for itself: one that is refused harms no other, and the answer is 200 with a result
+    for each, in the order asked.
+    """
+    asked: Sequence[msgspec.Raw] = call.body.transactions
+    if not 1 <= len(asked) <= BATCH_TRANSACTIONS_MAX:
+        raise fields.refused(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
+    postings = [_posting_of_batch(call, raw, place) for place, raw in enumerate(asked)]
+    valid = [posting for posting in postings if isinstance(posting, Posting)]
+    async with call.acquire() as connection:
+        posted = await ledger.post(connection, valid, now=call.now) if valid else []
+        credited = [
+            result
+            for posting, result in zip(valid, posted, strict=True)
+            if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
+        ]
+        if credited:
+            await credit_transactions.record(call, connection, call.owner, credited)
+    results = iter(posted)
+    shown = [
+        _shown_of_batch(posting, next(results), call.owner, place)
+        if isinstance(posting, Posting)
+        else _refused_of_batch(PostingStatus.INVALID, posting)
+        for place, posting in enumerate(postings)
+    ]
+    return Reply(BatchShown(results=shown))
+
+
+def _in_batch(place: int) -> tuple[str | int, ...]:
+    return ("body", "transactions", place)
+
+
+def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
+    where = _in_batch(place)
+    try:
+        item = parsing.body(bytes(raw), TransactionRequest, where)
+        credit_transactions.check_named(item, call.owner, where)
+        # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
+        own = replace(call, id=call.api.make_id(), idempotency_key=None)
+        key = posting_key(own, item.transaction_id, where)
+        return credit_transactions.posting_of(
+            item, call.owner, transaction_id=own.id, key=key, where=where
+        )
+    except PrepaidError as error:
+        return error
+
+
+def _shown_of_batch(
+    posting: Posting, result: PostingResult, organization: Organization, place: int
+) -> BatchResult:
+    error = refusals.refusal(result.status, error=result.error, met=result, where=_in_batch(place))
+    if error is not None:
+        return _refused_of_batch(result.status, error)
+    return BatchResult(
+        status=result.status,
+        transaction=credit_transactions.shown_result(posting, result, organization),
+        error=None,
+    )
+
+
+def _refused_of_batch(status: PostingStatus, error: PrepaidError) -> BatchResult:
+    return BatchResult(status=status, transaction=None, error=envelope(error))
+
+
+OPERATIONS = (
+    Operation(
+        name="createCreditTransactions",
+        tag="Transactions (A)",
+        method="POST",
+        path="/v1/billing/{organizationId}/transactions/batch",
+        handle=create_batch,
+        body=BatchRequest,
+        answer=BatchShown,
+        scope=Scope.WRITE,
+        retry=Retry.STORED,
+        refusals=(ValidationError, NotFoundError, ConflictError, IdempotencyError),
+        example={"transactions": [{"amount": -0.001, "transactionId": "call-1"}]},
+    ),
+)
