@@ -80,6 +80,10 @@ def load(env: Mapping[str, str]) -> Settings:
         purchase_max=purchase_max(env),
     )
     _refuse_mixed_modes(settings)
+    if settings.purchase_max < settings.purchase_min:
+        raise ConfigError(
+            "PREPAID_PURCHASE_MAX", "is below PREPAID_PURCHASE_MIN, so that nothing could be bought"
+        )
     return settings
 
 

@@ -56,13 +56,13 @@ def charge_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) 
     if credits_ <= 0:
         return "must be positive"
     minor = exact_minor(credits_, currency, credits_per_unit)
+    if minor > MINOR_MAX:  # first: what has hundreds of digits cannot be divided
+        return "is above the most that Stripe charges at once"
     if minor != minor.to_integral_value():
         return f"is not a whole number of the smallest unit of {currency}"
     if minor % minor_step(currency):
         step = Decimal(minor_step(currency)).scaleb(-minor_unit_exponent(currency))
         return f"is not a multiple of {plain(step)} {currency.upper()}, as Stripe asks"
-    if minor > MINOR_MAX:
-        return "is above the most that Stripe charges at once"
     return least_refusal(credits_, currency, credits_per_unit)
 
 

@@ -73,6 +73,10 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_DATABASE_POOL_SIZE", "x"),
         ("PREPAID_WORKER_PORT", "65536"),
         ("PREPAID_WEBHOOKS_ALLOW_PRIVATE", "yes"),
+        ("PREPAID_REQUESTS_PER_MINUTE", "-1"),
+        ("PREPAID_PURCHASE_MIN", "0"),
+        ("PREPAID_PURCHASE_MAX", "x"),
+        ("PREPAID_PURCHASE_MAX", "0.5"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
