@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 # Longer than any operation may take, so that two tries never run at once.
-LEASE = timedelta(seconds=90)
+LEASE = timedelta(seconds=40)
 END_SECONDS_MAX = 2
 OF_ALL_ORGANIZATIONS = UUID(int=0)
 _encoder = msgspec.json.Encoder(order="deterministic")

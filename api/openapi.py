@@ -18,6 +18,13 @@ from shared.access.model import Scope
 from shared.errors import PrepaidError
 
 PARAMETER = re.compile(r"\{(\w+)\}")
+# The four client shapes. docs/api.md shows each by examples.
+_SHAPES = {
+    "(A)": "Shape A: a transaction in camelCase, one by one and in batches.",
+    "(B)": "Shape B: an organization's recent transactions by slug, and their receipts.",
+    "(C)": "Shape C: billing by organization, amounts as integers of 1e-7 credits.",
+    "(D)": "Shape D: lists by page number, in snake_case, with filters.",
+}
 _ONE_KEY = "An API key, `ppk_…`. Send it here or there: one is enough."
 _REF = "#/components/schemas/{name}"
 
@@ -84,6 +91,10 @@ def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
         },
         "servers": [{"url": server}],
         "security": [{"bearer": []}, {"apiKey": []}],
+        "tags": [
+            {"name": tag, "description": _SHAPES.get(tag[-3:], "")}
+            for tag in dict.fromkeys(operation.tag for operation in operations)
+        ],
         "paths": paths,
         "components": {
             "schemas": components,

@@ -110,6 +110,10 @@ class NoPaymentMethodError(PaymentRequiredError):
     """There is no payment method on file that could be charged."""
 
 
+class MethodDeclinedError(PaymentRequiredError):
+    """The payment method on file was declined too often of late; use another."""
+
+
 class AlreadyExistsError(PrepaidError):
     """That name is taken."""
 
@@ -170,6 +174,10 @@ class StripeFailedError(PrepaidError):
 
     status = HTTPStatus.BAD_GATEWAY
     type = "stripe_error"
+
+
+class StripeMissingError(StripeFailedError):
+    """Stripe knows no such thing."""
 
 
 class ConfigError(PrepaidError):

@@ -15,7 +15,7 @@ from api.fields import LIMIT_DEFAULT, Limit, Number, NumberOrNull
 from api.operation import Call, Operation, Reply, no_such
 from api.transaction_types import NAMES, USAGE_CATEGORIES, USAGE_TYPES, name_on_b
 from shared.access.model import Scope
-from shared.errors import NotFoundError, StripeFailedError
+from shared.errors import NotFoundError, StripeFailedError, StripeMissingError
 from shared.ids import parse_id
 from shared.ledger import keys, store
 from shared.ledger.model import TransactionType
@@ -122,7 +122,10 @@ async def receipt(call: Call) -> Reply:
             row = await store.find(connection, transaction_id)
     if row is None or row["organization_id"] != call.owner.id:
         raise no_such("transaction", call.path["id"])
-    url = await _receipt_url(call, row)
+    try:
+        url = await _receipt_url(call, row)
+    except StripeMissingError:  # it was another Stripe account's, or nobody's
+        url = None
     if url is None:
         raise NotFoundError("This transaction has no receipt.")
     return Reply(ReceiptShown(url=url))

@@ -17,6 +17,7 @@ from api.operations.auto_recharge import AttemptShown
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
+    MethodDeclinedError,
     NoPaymentMethodError,
     NotFoundError,
     PaymentRequiredError,
@@ -167,7 +168,8 @@ async def topped_up(call: Call) -> Reply:
     `charging` or `unknown` where Stripe has not answered yet, which a worker settles. 402 says in
     `nextAction` what the customer can do: add a card, use another, or authenticate at `url`. 409
     while another charge is under way. The same `Idempotency-Key` never charges again: it is told
-    how the attempt stands, until that is final. After a decline, try again with another key.
+    how the attempt stands, until that is final. After a decline, try again with another key; a
+    method that was declined five times within an hour is not charged again for as long.
     """
     body: TopUpRequest = call.body
     price = _price(call, call.owner, body.amount)
@@ -176,9 +178,9 @@ async def topped_up(call: Call) -> Reply:
             call.api.charger, call.owner, price, attempt_id=call.id, actor=call.caller.actor
         )
     except NoPaymentMethodError as error:
-        raise PaymentRequiredError(
-            error.detail, more={"nextAction": {"type": NextStep.ADD_PAYMENT_METHOD, "url": None}}
-        ) from None
+        raise _to_do(error, NextStep.ADD_PAYMENT_METHOD) from None
+    except MethodDeclinedError as error:
+        raise _to_do(error, NextStep.UPDATE_PAYMENT_METHOD) from None
     state = AttemptState(done.attempt["state"])
     if state is AttemptState.FAILED and done.attempt["reason"] == REFUSED:
         raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
@@ -186,6 +188,10 @@ async def topped_up(call: Call) -> Reply:
     if refused is not None:  # it is an answer like any other: the attempt was made, and stays
         return Reply(envelope(refused), refused.status, final=state in SETTLED)
     return Reply(auto_recharge.shown(done.attempt), final=state in SETTLED)
+
+
+def _to_do(error: PaymentRequiredError, step: NextStep) -> PaymentRequiredError:
+    return PaymentRequiredError(error.detail, more={"nextAction": {"type": step, "url": None}})
 
 
 def _refusal(done: ToppedUp) -> PaymentRequiredError | None:

@@ -62,7 +62,9 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def _shown_path(request: web.Request) -> str:
-    return f"{CAPABILITY_PATH}…" if request.path.startswith(CAPABILITY_PATH) else request.path
+    # As it was sent: unquoted, it could write control characters into a terminal.
+    hidden = request.path.startswith(CAPABILITY_PATH)
+    return f"{CAPABILITY_PATH}…" if hidden else request.rel_url.raw_path
 
 
 def _log(request: web.Request, error: PrepaidError) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TypeVar
 
 import aiohttp
 import stripe
 
 from shared import metrics
-from shared.errors import StripeFailedError
+from shared.errors import StripeFailedError, StripeMissingError
 
 T = TypeVar("T")
 
@@ -22,6 +23,8 @@ WORDS_MAX = 500
 async def ask(method: str, request: Awaitable[T]) -> T:
     """Return Stripe's answer; raise StripeFailedError where it refused, or did not answer.
 
+    StripeMissingError: it knows nothing of that id.
+
     `method` names the request in the metrics, such as `checkout.sessions.create`. What fails may
     have happened all the same: ask again with the same idempotency key.
     """
@@ -29,7 +32,7 @@ async def ask(method: str, request: Awaitable[T]) -> T:
         answer = await request
     except AWAY as error:
         metrics.STRIPE_REQUESTS.labels(method, type(error).__name__).inc()
-        raise StripeFailedError(f"Stripe did not answer {method}: {_words(error)}") from error
+        raise _failure(method, error) from error
     metrics.STRIPE_REQUESTS.labels(method, "ok").inc()
     return answer
 
@@ -43,6 +46,15 @@ def hourly(key: str, now: datetime | None = None) -> str:
     Source: https://docs.stripe.com/api/idempotent_requests
     """
     return f"{key}:{now or datetime.now(UTC):%Y-%m-%dT%H}"
+
+
+def _failure(method: str, error: Exception) -> StripeFailedError:
+    status = error.http_status if isinstance(error, stripe.StripeError) else None
+    if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return StripeFailedError(f"Stripe did not answer {method}: {_words(error)}")
+    missing = isinstance(error, stripe.StripeError) and error.code == "resource_missing"
+    kind = StripeMissingError if missing else StripeFailedError
+    return kind(f"Stripe refused {method}: {_words(error)}")
 
 
 def _words(error: Exception) -> str:

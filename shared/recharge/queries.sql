@@ -629,6 +629,19 @@ SELECT *
 FROM recharge_attempts
 WHERE organization_id = $1 AND id = $2;
 
+-- name: recent_declines
+-- How often the method that would be charged has been declined in top-ups since a moment.
+SELECT count(*)
+FROM charged_methods AS c
+INNER JOIN recharge_attempts AS r
+    ON c.organization_id = r.organization_id AND c.id = r.payment_method_id
+WHERE
+    c.organization_id = $1
+    AND r.trigger = 'top_up'
+    AND r.state = 'failed'
+    AND r.reason <> 'refused'
+    AND r.settled_at > $2;
+
 -- name: give_way
 -- End an attempt that is only armed and that nobody carries: Stripe was asked nothing. A threshold that is still
 -- crossed arms another later; a schedule is due again.

@@ -27,6 +27,9 @@ from shared.recharge.model import (
 
 DECLINES_MAX = 3
 BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
+# A customer who is here sees a decline, and may try again; a client in a loop may not.
+TOP_UP_DECLINES_MAX = 5
+TOP_UP_DECLINES_WITHIN = timedelta(hours=1)
 LINK_LIFETIME = timedelta(hours=23)
 PROCESSING_LOOK = timedelta(hours=1)
 

@@ -360,6 +360,12 @@ async def find_attempt(
     return await connection.fetchrow(QUERIES.find_attempt, organization_id, attempt_id)
 
 
+async def recent_declines(connection: Connection, organization_id: UUID, since: datetime) -> int:
+    """Count how often top-ups were declined that charged what would be charged now."""
+    count: int = await connection.fetchval(QUERIES.recent_declines, organization_id, since)
+    return count
+
+
 async def give_way(connection: Connection, organization_id: UUID, now: datetime) -> UUID | None:
     """End an attempt of which Stripe was asked nothing and that nobody carries; return its id."""
     attempt_id: UUID | None = await connection.fetchval(QUERIES.give_way, organization_id, now)

@@ -10,12 +10,17 @@ import structlog
 
 from shared import metrics
 from shared.access import service as audit
-from shared.errors import ConflictError, NoPaymentMethodError, NotFoundError
+from shared.errors import (
+    ConflictError,
+    MethodDeclinedError,
+    NoPaymentMethodError,
+    NotFoundError,
+)
 from shared.organizations.model import Organization
 from shared.recharge import service, store
 from shared.recharge.charger import Charger
 from shared.recharge.recovery import new_link
-from shared.recharge.rules import Go
+from shared.recharge.rules import TOP_UP_DECLINES_MAX, TOP_UP_DECLINES_WITHIN, Go
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 log = structlog.get_logger()
+
+RETRY_AFTER_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,8 @@ async def top_up(
     dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands, with a
     fresh link where it waits for its customer. One of auto-recharge that is only armed, and in
     nobody's hands, gives way: it may wait for hours after a decline. `actor` is who asks, for the
-    audit log. Raises NoPaymentMethodError, or ConflictError while any other lives; then nothing has
-    changed.
+    audit log. Raises NoPaymentMethodError, MethodDeclinedError where what is on file was declined
+    too often of late, or ConflictError while any other lives; then nothing has changed.
     """
     link, token = new_link(), uuid4()
     async with charger.pool.acquire() as connection, connection.transaction():
@@ -60,8 +67,8 @@ async def top_up(
         )
         if known is None and begun is not None:
             await _record(connection, organization, attempt_id, actor)
-    if begun is None:
-        raise ConflictError("A charge of this organization is under way; wait until it has ended.")
+        if begun is None:
+            raise await _under_way(connection, organization)
     if known is not None:
         return ToppedUp(known, await _fresh_link(charger, known, actor))
     await charger.with_customer(link).carry(store.attempt(begun), token)
@@ -83,6 +90,9 @@ async def _begin(
 ) -> asyncpg.Record | None:
     """Write the attempt down; None while another lives."""
     now = charger.now()
+    since = now - TOP_UP_DECLINES_WITHIN
+    if await store.recent_declines(connection, organization.id, since) >= TOP_UP_DECLINES_MAX:
+        raise MethodDeclinedError
     gave_way = await store.give_way(connection, organization.id, now)
     begun = await store.begin_top_up(
         connection,
@@ -100,6 +110,19 @@ async def _begin(
         metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()
         log.info("recharge.gave_way", attempt_id=str(gave_way), top_up=str(attempt_id))
     return begun
+
+
+async def _under_way(connection: Connection, organization: Organization) -> ConflictError:
+    """Say what another top-up has to wait for."""
+    if await store.waiting(connection, organization.id) is None:
+        return ConflictError(
+            "A charge of this organization is under way; ask again when it has ended.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+    return ConflictError(
+        "A charge waits for its customer's bank: see auto-recharge/requires-action. Another can be "
+        "made when that one has ended."
+    )
 
 
 async def _fresh_link(charger: Charger, attempt: asyncpg.Record, actor: str) -> str | None:

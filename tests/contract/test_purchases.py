@@ -12,6 +12,7 @@ from shared.config import load
 from shared.organizations.model import Organization
 from shared.payments import checkout
 from shared.payments.charges import Refused
+from shared.recharge.rules import TOP_UP_DECLINES_MAX
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import Answer, environment
 from tests.fixtures.recharging import Shop
@@ -207,6 +208,24 @@ async def test_a_declined_top_up_says_so_and_stops_no_rule(
     assert await shop.captures() == []
 
 
+async def test_a_card_that_is_declined_again_and_again_is_left_alone_until_there_is_another(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.save_card("pm_card_chargeCustomerFail")
+    for _ in range(TOP_UP_DECLINES_MAX):
+        assert (await top_up(paying_client)).json["attempt"]["state"] == "failed"
+    answer = await top_up(paying_client)
+    assert (answer.status, answer.json["nextAction"]["type"]) == (402, "update_payment_method")
+    assert "attempt" not in answer.json
+    assert len(await shop.attempts()) == TOP_UP_DECLINES_MAX
+    await shop.save_card()
+    await shop.pool.execute(
+        "UPDATE payment_methods SET detached_at = now() WHERE id = $1",
+        (await shop.attempt())["payment_method_id"],
+    )
+    assert (await top_up(paying_client)).status == 200
+
+
 async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once_paid(
     paying_client: ApiClient, shop: Shop
 ) -> None:
@@ -221,6 +240,7 @@ async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once
     assert (await paying_client.get(old)).status == 404
     second = await top_up(paying_client)
     assert (second.status, second.json["type"]) == (409, "conflict_error")
+    assert "requires-action" in second.json["detail"]
     page = url.removeprefix("https://credits.test")
     assert (await paying_client.get(page)).status == 200
     (waits,) = (await paying_client.get(f"{BILLING}/auto-recharge/requires-action")).json["data"]

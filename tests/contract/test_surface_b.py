@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from api.operations.org_transactions import TransactionTypeB
 from api.transaction_types import NAMES, USAGE_CATEGORIES
+from shared.events.service import Applier
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
+from tests.fixtures.product import payment, receive
 from tests.fixtures.recharging import Shop
+from worker.drainer import Drainer
 
 PATH = "/api/v1/org/acme/credits/transactions"
 FIELDS = {
@@ -139,3 +144,14 @@ async def test_what_was_given_has_no_receipt(
     assert (answer.status, answer.json["type"]) == (404, "not_found_error")
     missing = await api_client.get(f"{PATH}/{organization.id}/receipt")
     assert missing.status == 404
+
+
+async def test_a_payment_that_stripe_does_not_know_has_no_receipt(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await receive(shop.pool, payment("stranger", organization="acme"))
+    applier = Applier(shop.pool, Decimal(1))
+    assert await Drainer(shop.pool, applier, make_token=uuid4).drain() == 1
+    (row,) = (await paying_client.get(PATH)).json
+    answer = await paying_client.get(f"{PATH}/{row['id']}/receipt")
+    assert (answer.status, answer.json["type"]) == (404, "not_found_error")
