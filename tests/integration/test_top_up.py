@@ -18,6 +18,7 @@ from sandbox.stripe.process import SimulatorProcess
 from shared.access import service as access
 from shared.errors import ConflictError, NoPaymentMethodError
 from shared.ids import new_id
+from shared.payments.charges import Answer, Charge, Charges
 from shared.recharge import service, store
 from shared.recharge.charger import LEASE
 from shared.recharge.model import Rule, Schedule
@@ -83,10 +84,23 @@ async def test_asked_again_under_the_same_id_it_charges_nothing(shop: Shop) -> N
 
 
 async def test_two_at_once_charge_one_of_them(shop: Shop) -> None:
+    asked, other_is_over = asyncio.Event(), asyncio.Event()
+
+    class Held(Charges):
+        async def create(self, charge: Charge, *, key: str) -> Answer:
+            asked.set()
+            await other_is_over.wait()
+            return await super().create(charge, key=key)
+
     await shop.be_told()
     await shop.save_card()
-    done = await asyncio.gather(buy(shop), buy(shop), return_exceptions=True)
-    assert sorted(type(one).__name__ for one in done) == ["ConflictError", "ToppedUp"]
+    held = replace(shop.charger, charges=Held(shop.client))
+    first = asyncio.create_task(top_up(held, shop.owner, PRICE, attempt_id=new_id(), actor="test"))
+    await asked.wait()
+    with pytest.raises(ConflictError):
+        await buy(shop)
+    other_is_over.set()
+    assert (await first).attempt["state"] == "succeeded"
     await is_bought_once(shop)
 
 
