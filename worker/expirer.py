@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared.db.pool import UNAVAILABLE
 from shared.ledger import service as ledger
+from worker.clock import repeat
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -33,16 +33,18 @@ class Expirer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Settle until `stop` is set. PostgreSQL being away is waited out."""
-        while not stop.is_set():
-            try:
-                await self.settle()
-                await self.tell()
-            except UNAVAILABLE as error:
-                log.warning("expirer.database_unavailable", error=repr(error))
-            try:
-                await asyncio.wait_for(stop.wait(), self._interval_seconds)
-            except TimeoutError:
-                continue
+        await repeat(
+            self.look,
+            stop,
+            interval_seconds=self._interval_seconds,
+            unavailable="expirer.database_unavailable",
+            failed="expirer.failed",
+        )
+
+    async def look(self) -> None:
+        """Settle what is due, and tell of what will be."""
+        await self.settle()
+        await self.tell()
 
     async def settle(self) -> int:
         """Settle everything that is due now; return how many organizations that were."""

@@ -6,15 +6,11 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import structlog
-
-from shared.db.pool import UNAVAILABLE
 from shared.idempotency import store
+from worker.clock import repeat
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
-
-log = structlog.get_logger()
 
 INTERVAL_SECONDS = 600.0
 KEPT = timedelta(days=7)
@@ -33,15 +29,13 @@ class Forgetter:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forget until `stop` is set. PostgreSQL being away is waited out."""
-        while not stop.is_set():
-            try:
-                await self.forget()
-            except UNAVAILABLE as error:
-                log.warning("forgetter.database_unavailable", error=repr(error))
-            try:
-                await asyncio.wait_for(stop.wait(), self._interval_seconds)
-            except TimeoutError:
-                continue
+        await repeat(
+            self.forget,
+            stop,
+            interval_seconds=self._interval_seconds,
+            unavailable="forgetter.database_unavailable",
+            failed="forgetter.failed",
+        )
 
     async def forget(self) -> int:
         """Forget everything that is old by now; return how many answers that were."""

@@ -17,6 +17,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.notifications import rules, service, store
 from shared.notifications.model import Answer, ClaimedMessage, MessageState, Settlement
 from shared.notifications.sender import Sender
+from worker.clock import repeat
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -63,17 +64,13 @@ class Messenger:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set. PostgreSQL being away is waited out."""
-        while not stop.is_set():
-            try:
-                await self.deliver()
-            except UNAVAILABLE as error:
-                log.warning("messenger.database_unavailable", error=repr(error))
-            except Exception:  # one bad round must not end the loop
-                log.exception("messenger.failed")
-            try:
-                await asyncio.wait_for(stop.wait(), self._interval_seconds)
-            except TimeoutError:
-                continue
+        await repeat(
+            self.deliver,
+            stop,
+            interval_seconds=self._interval_seconds,
+            unavailable="messenger.database_unavailable",
+            failed="messenger.failed",
+        )
         if self._under_way:
             await asyncio.wait(self._under_way)
 

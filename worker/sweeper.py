@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
-from shared.db.pool import UNAVAILABLE
+from worker.clock import repeat
 from worker.drainer import Drainer
-
-log = structlog.get_logger()
 
 SWEEP_SECONDS = 2.0
 
@@ -23,14 +19,10 @@ class Sweeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set. PostgreSQL being away is waited out."""
-        while not stop.is_set():
-            try:
-                await self._drainer.drain()
-            except UNAVAILABLE as error:
-                log.warning("sweeper.database_unavailable", error=repr(error))
-            except Exception:  # this loop is what everything else relies on: it goes on
-                log.exception("sweeper.failed")
-            try:
-                await asyncio.wait_for(stop.wait(), self._interval_seconds)
-            except TimeoutError:
-                continue
+        await repeat(
+            self._drainer.drain,
+            stop,
+            interval_seconds=self._interval_seconds,
+            unavailable="sweeper.database_unavailable",
+            failed="sweeper.failed",
+        )
