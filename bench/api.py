@@ -17,7 +17,7 @@ import msgspec
 from bench import wrk
 from bench.baseline_server import BALANCE_PATH, DEBIT_PATH
 from bench.results import Ratio, rates
-from bench.setting import baseline_server, create_organization
+from bench.setting import baseline_server, create_organization, reuse_wal
 from sandbox.product import WebProcess
 from shared.access import service as access
 from shared.db.pool import connect
@@ -43,6 +43,7 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     """Measure the web process and a server that does nothing by turns, under the same requests."""
     environment = {**environment, "PREPAID_REQUESTS_PER_MINUTE": "0"}
     customer = await _customer(environment["DATABASE_URL"])
+    await reuse_wal(customer.database_url)
     web = WebProcess(environment, folder / "web-api.log")
     await web.start()
     try:
