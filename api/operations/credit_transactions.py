@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 
-from api import fields, metadata, refusals
+from api import by_hand, fields, metadata, refusals
 from api.fields import Number, NumberOrNull, Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
 from api.posting_keys import posting_key
@@ -31,9 +30,10 @@ from shared.organizations.model import Organization
 if TYPE_CHECKING:
     import asyncpg
 
-    from shared.db.pool import Connection
 
 # Fields of this surface alone are kept among the metadata, under names that no caller can take.
+# What the audit log calls a posting that is no usage.
+ACTION = "transactions.post"
 _USER, _MODEL_COSTS = f"{metadata.OWN}user", f"{metadata.OWN}modelCosts"
 
 
@@ -127,13 +127,13 @@ async def create(call: Call) -> Reply:
     organization = await _organization(call)
     key = posting_key(call, call.body.transaction_id)
     posting = posting_of(call.body, organization, transaction_id=call.id, key=key)
-    result = await call.api.ledger.post(posting)
+    if posting.type is TransactionType.USAGE:
+        result = await call.api.ledger.post(posting)
+    else:
+        result = await by_hand.post(call, posting, ACTION, organization=organization)
     if error := refusals.refusal(result.status, error=result.error, met=result):
         raise error
     replayed = result.status is PostingStatus.REPLAYED
-    if not replayed and posting.type is not TransactionType.USAGE:
-        async with call.acquire() as connection:
-            await record(call, connection, organization, [result])
     return Reply(shown_result(posting, result, organization), replayed=replayed)
 
 
@@ -142,19 +142,6 @@ async def retrieve(call: Call) -> Reply:
     row = await find(call, call.path["id"])
     organization = await call.organization_named(str(row["organization_id"]))
     return Reply(_shown_row(row, organization))
-
-
-async def record(
-    call: Call,
-    connection: Connection,
-    organization: Organization,
-    posted: Sequence[PostingResult],
-) -> None:
-    """Write down who gave credits, or took them by hand. Usage is on the ledger alone."""
-    names = [transaction_public_id(result.id) for result in posted if result.id is not None]
-    await call.record(
-        connection, "transactions.post", organization=organization, details={"transactions": names}
-    )
 
 
 async def find(call: Call, reference: str) -> asyncpg.Record:

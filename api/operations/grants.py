@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from api import cursors, fields, refusals
+from api import by_hand, cursors, fields, refusals
 from api.fields import Number, PageQuery, Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
 from api.posting_keys import posting_key
@@ -85,25 +85,26 @@ async def create(call: Call) -> Reply:
     again. What is owed is paid from it first.
     """
     body: GrantRequest = call.body
-    result = await call.api.ledger.post(
-        Posting(
-            organization_id=call.owner.id,
-            id=call.id,
-            type=TransactionType.GRANT,
-            counterparty=SystemAccount.PROMOTIONS,
-            key=posting_key(call, body.transaction_id),
-            amount=fields.number(body.amount, "body", "amount"),
-            description=body.note,
-            priority=body.priority,
-            promotional=body.promotional,
-            expires_at=body.expires_at,
-            metadata=body.metadata,
-        )
+    posting = Posting(
+        organization_id=call.owner.id,
+        id=call.id,
+        type=TransactionType.GRANT,
+        counterparty=SystemAccount.PROMOTIONS,
+        key=posting_key(call, body.transaction_id),
+        amount=fields.number(body.amount, "body", "amount"),
+        description=body.note,
+        priority=body.priority,
+        promotional=body.promotional,
+        expires_at=body.expires_at,
+        metadata=body.metadata,
+    )
+    result = await by_hand.post(
+        call, posting, "grants.create", organization=call.owner, subject=posting.id
     )
     if error := refusals.refusal(result.status, error=result.error, met=result):
         raise error
     assert result.id is not None  # noqa: S101 - posted
-    return await _reply(call, result, result.id, "grants.create")
+    return await _reply(call, result, result.id)
 
 
 async def list_(call: Call) -> Reply:
@@ -140,28 +141,25 @@ async def void(call: Call) -> Reply:
         raise ConflictError(
             "This grant was paid for: refund it at Stripe, which takes its credits back."
         )
-    result = await call.api.ledger.post(
-        Posting(
-            organization_id=call.owner.id,
-            id=call.id,
-            type=TransactionType.VOID,
-            counterparty=SystemAccount.PROMOTIONS,
-            key=f"{keys.GRANT}{grant_id}:void",
-            grant_id=grant_id,
-            description=body.note,
-        )
+    posting = Posting(
+        organization_id=call.owner.id,
+        id=call.id,
+        type=TransactionType.VOID,
+        counterparty=SystemAccount.PROMOTIONS,
+        key=f"{keys.GRANT}{grant_id}:void",
+        grant_id=grant_id,
+        description=body.note,
+    )
+    result = await by_hand.post(
+        call, posting, "grants.void", organization=call.owner, subject=grant_id
     )
     if error := refusals.refusal(result.status, error=result.error):
         raise error
-    return await _reply(call, result, grant_id, "grants.void")
+    return await _reply(call, result, grant_id)
 
 
-async def _reply(call: Call, result: PostingResult, grant_id: UUID, action: str) -> Reply:
-    """Show the grant; write down who gave it or took it back."""
+async def _reply(call: Call, result: PostingResult, grant_id: UUID) -> Reply:
     replayed = result.status is PostingStatus.REPLAYED
-    if not replayed:
-        async with call.acquire() as connection:
-            await call.record(connection, action, subject=grant_id)
     return Reply(_shown(await _find(call, grant_id)), replayed=replayed)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec.structs import replace
 
-from api import fields, parsing, refusals
+from api import by_hand, fields, parsing, refusals
 from api.fields import Request, Shown
 from api.operation import Call, Operation, Reply, Retry
 from api.operations import credit_transactions
@@ -72,7 +72,8 @@ async def create_batch(call: Call) -> Reply:
         raise fields.refused(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
     postings = [_posting_of_batch(call, raw, place) for place, raw in enumerate(asked)]
     valid = [posting for posting in postings if isinstance(posting, Posting)]
-    async with call.acquire() as connection:
+    all_usage = all(posting.type is TransactionType.USAGE for posting in valid)
+    async with call.acquire() if all_usage else call.transaction() as connection:
         posted = await ledger.post(connection, valid, now=call.now) if valid else []
         credited = [
             result
@@ -80,7 +81,13 @@ async def create_batch(call: Call) -> Reply:
             if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
         ]
         if credited:
-            await credit_transactions.record(call, connection, call.owner, credited)
+            await by_hand.record(
+                call,
+                connection,
+                credit_transactions.ACTION,
+                credited,
+                organization=call.owner,
+            )
     results = iter(posted)
     shown = [
         _shown_of_batch(posting, next(results), call.owner, place)

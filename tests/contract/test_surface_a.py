@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
+from unittest.mock import AsyncMock
 
 import pytest
 
+from shared.access import service as access
 from shared.ledger import keys
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
@@ -236,6 +239,24 @@ async def test_who_gives_credits_is_written_down_and_who_uses_them_is_not(
     ]  # fmt: skip
     assert rows[0]["details"] == {"transactions": [given.json["id"]]}
     assert {row["organization_id"] for row in rows} == {organization.id}
+
+
+async def test_credits_are_not_given_where_it_cannot_be_written_down_who_gives_them(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    batch = "/v1/billing/acme/transactions/batch"
+    requests: list[tuple[str, dict[str, Any]]] = [
+        (PATH, {"organizationId": "acme", "amount": 5}),
+        ("/v1/billing/acme/grants", {"amount": 5}),
+        (batch, {"transactions": [{"amount": 5}]}),
+    ]
+    for path, body in requests:
+        with mock.patch.object(access, "record", AsyncMock(side_effect=ConnectionResetError)):
+            assert (await api_client.post(path, body)).status == 503
+    assert (await api_client.get("/v1/billing/acme/credits/history")).json["total"] == 0
+    for path, body in requests:
+        assert (await api_client.post(path, body)).status == 200
+    assert (await api_client.get("/v1/billing/acme/credits")).json["balance"] == 15
 
 
 async def test_an_idempotency_key_gets_one_answer(
