@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import structlog
-
 from shared.errors import EventError, NotFoundError, StripeFailedError
 from shared.events import effects, rules
 from shared.events.model import PaymentCaptured, Terms
@@ -19,8 +17,6 @@ from shared.payments.checkout import OpenPurchase, pay_with_test_card
 if TYPE_CHECKING:
     from shared.db.pool import Pool
     from shared.payments.client import Stripe
-
-log = structlog.get_logger()
 
 SUCCEEDED = "succeeded"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 from unittest.mock import AsyncMock
@@ -15,8 +17,11 @@ from uuid import UUID
 import aiohttp
 import pytest
 
+from api import idempotency
 from api.operation import Call, Operation, Reply, Retry
 from api.operations import OPERATIONS
+from shared.errors import StripeFailedError
+from shared.http.deadlines import TICK_SECONDS
 from shared.idempotency import store
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient, serve_api
@@ -125,6 +130,26 @@ async def test_a_try_that_comes_back_late_ends_and_answers_nobody_elses(pool: Po
         assert await store.keep(connection, second, status=200, answer=b"second") is True
         assert await store.keep(connection, second, status=200, answer=b"other") is False
     assert await claim(3) == store.Seen(same_request=True, status=200, answer=b"second")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
+def test_a_try_has_ended_before_the_next_one_may_have_its_key(operation: Operation) -> None:
+    ends_after = operation.seconds_max + TICK_SECONDS + idempotency.END_SECONDS_MAX
+    assert timedelta(seconds=ends_after) < idempotency.LEASE
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
+def test_nobody_asks_stripe_in_the_transaction_of_an_answer(operation: Operation) -> None:
+    if operation.retry is Retry.STORED:
+        assert StripeFailedError not in operation.refusals
+        source = inspect.getsource(operation.handle)
+        assert "api.stripe" not in source
+        assert "api.charger" not in source
+
+
+def test_the_page_says_how_long_the_key_of_a_dead_process_waits() -> None:
+    page = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
+    assert f"a 409 for up to {idempotency.LEASE.seconds} seconds" in page
 
 
 async def test_one_key_captures_one_hold(api_client: ApiClient, organization: Organization) -> None:
