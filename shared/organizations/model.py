@@ -11,7 +11,8 @@ import msgspec
 class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """A customer. `currency` is ISO 4217 in lower case; its payments must be in it.
 
-    `number` counts organizations, for clients that know them by one.
+    `number` counts organizations, for clients that know them by one. `stripe_account` is the
+    connected account that its Stripe customer belongs to; empty: the account of our key.
     """
 
     id: UUID
@@ -23,3 +24,4 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     stripe_customer_id: str | None
     created_at: datetime
     updated_at: datetime
+    stripe_account: str = ""
