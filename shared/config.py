@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from shared.durations import Duration
 from shared.errors import ConfigError
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class Settings:
     requests_per_minute: int = 60_000
     purchase_min: Decimal = Decimal(1)
     purchase_max: Decimal = Decimal(10_000)
+    credit_customer_payments: bool = False
+    purchase_expires: Duration | None = None
 
     @property
     def livemode(self) -> bool:
@@ -78,6 +81,8 @@ def load(env: Mapping[str, str]) -> Settings:
         requests_per_minute=_read(env, "PREPAID_REQUESTS_PER_MINUTE", "60000", _not_negative),
         purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
         purchase_max=purchase_max(env),
+        credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
+        purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
     )
     _refuse_mixed_modes(settings)
     if settings.purchase_max < settings.purchase_min:
@@ -254,6 +259,11 @@ def _switch(text: str) -> bool:
     if text not in {"0", "1"}:
         raise ValueError
     return text == "1"
+
+
+def _optional_duration(text: str) -> Duration | None:
+    """Set it to an ISO 8601 duration, such as P1Y or P90D, or leave it empty for none."""
+    return Duration.parse(text) if text else None
 
 
 def _pool_size(text: str) -> int:

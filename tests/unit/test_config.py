@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from shared.config import LogFormat, load
+from shared.durations import Duration
 from shared.errors import ConfigError
 from tests.fixtures.product import environment
 
@@ -27,6 +28,7 @@ def test_the_required_variables_are_enough() -> None:
     assert found.stripe_webhook_secrets == ("whsec_test_new", "whsec_test_old")
     assert found.livemode is False
     assert found.worker_port is None
+    assert (found.credit_customer_payments, found.purchase_expires) == (False, None)
 
 
 @pytest.mark.parametrize("blank", [None, "", "  "])
@@ -77,6 +79,9 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_PURCHASE_MIN", "0"),
         ("PREPAID_PURCHASE_MAX", "x"),
         ("PREPAID_PURCHASE_MAX", "0.5"),
+        ("PREPAID_CREDIT_CUSTOMER_PAYMENTS", "true"),
+        ("PREPAID_PURCHASE_EXPIRES", "1 year"),
+        ("PREPAID_PURCHASE_EXPIRES", "P0D"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
@@ -132,12 +137,16 @@ def test_values_are_read_without_the_spaces_around_them() -> None:
             "PORT": " 80 ",
             "STRIPE_API_BASE": "http://localhost:12111/",
             "PREPAID_CREDITS_PER_UNIT": "0.01",
+            "PREPAID_CREDIT_CUSTOMER_PAYMENTS": " 1 ",
+            "PREPAID_PURCHASE_EXPIRES": " P1Y ",
         }
     )
     assert found.stripe_webhook_secrets == ("whsec_a", "whsec_b")
     assert found.stripe_accounts == {"acct_1", "acct_2"}
     assert (found.port, found.stripe_api_base) == (80, "http://localhost:12111")
     assert found.credits_per_unit == Decimal("0.01")
+    assert found.credit_customer_payments is True
+    assert found.purchase_expires == Duration(months=12)
 
 
 @pytest.mark.parametrize(
