@@ -27,6 +27,7 @@ from shared.ledger.service import explain
 from shared.money import in_words, json_number, plain
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
+from shared.payments.model import SaleTerms
 from shared.recharge import service as recharge
 from shared.recharge import store as recharge_store
 from shared.recharge.recovery import new_link
@@ -233,7 +234,7 @@ async def _dead_letter(stage: _Stage) -> None:
     dead = await _until(lambda: _dead(stage, event["id"]), "the dead letter")
     stage.tell(f"{event['id']} is dead: {dead['reason']}")
     globex = await _organization(stage, slug, "Globex")
-    applier = Applier(stage.pool, stage.settings.credits_per_unit)
+    applier = Applier(stage.pool, SaleTerms.of(stage.settings))
     report = await Replayer(stage.pool, applier, uuid4, Mode.of(stage.settings)).replay(
         [event["id"]], actor="story", reason="the organization exists now"
     )

@@ -192,11 +192,8 @@ class EventError(PrepaidError):
     """A Stripe event cannot be applied as it is.
 
     Deterministic: applying the event again gives the same answer until a person acts (creates the
-    organization, say), so such an event goes to the dead letters at once instead of being retried,
-    unless what it waits for may come without anybody.
+    organization, say), so such an event goes to the dead letters at once instead of being retried.
     """
-
-    may_resolve_itself: ClassVar[bool] = False
 
 
 class MalformedEventError(EventError):
@@ -207,16 +204,16 @@ class UnknownOrganizationError(EventError):
     """The event names no organization that exists here."""
 
 
-class UnclaimedPaymentError(EventError):
-    """The payment does not say whose it is; another event of it may."""
-
-    may_resolve_itself = True
+class TwoOrganizationsError(EventError):
+    """The payment's metadata names two organizations."""
 
 
-class UnclaimedCustomerError(EventError):
-    """No organization has this Stripe customer; another event may say whose it is."""
+class UnclaimedError(EventError):
+    """Nobody owns what the event is about, yet. `waits_for` is the Stripe id that would tell."""
 
-    may_resolve_itself = True
+    def __init__(self, detail: str, *, waits_for: str) -> None:
+        self.waits_for = waits_for
+        super().__init__(detail)
 
 
 class CurrencyMismatchError(EventError):

@@ -18,7 +18,8 @@ from shared.notifications import service as notifications
 from shared.notifications.sender import Sender
 from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
-from shared.payments.reversals import Reversals
+from shared.payments.lookup import StripeLookup
+from shared.payments.model import SaleTerms
 from shared.recharge.charger import Charger
 from worker.drainer import Drainer
 from worker.expirer import Expirer
@@ -45,7 +46,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
     ):
         drainer = Drainer(
             pool,
-            Applier(pool, settings.credits_per_unit, reversals=Reversals(stripe)),
+            Applier(pool, SaleTerms.of(settings), lookup=StripeLookup(stripe)),
             make_token=uuid4,
             lease=timedelta(seconds=settings.lease_seconds),
         )

@@ -26,11 +26,12 @@ from shared.errors import (
     ValidationError,
 )
 from shared.events.completion import complete_purchase
-from shared.events.model import Terms
+from shared.events.model import ApplyContext
 from shared.http.envelope import envelope
 from shared.ids import transaction_public_id
 from shared.organizations.model import Organization
 from shared.payments.checkout import Page, open_checkout, open_setup
+from shared.payments.model import SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
 from shared.recharge.model import REFUSED, SETTLED, AttemptState
@@ -223,7 +224,7 @@ async def complete_local(call: Call) -> Reply:
         call.api.stripe,
         call.owner,
         session_id=body.checkout_id,
-        terms=Terms(call.api.settings.credits_per_unit, call.api.make_id, call.now),
+        context=ApplyContext(SaleTerms.of(call.api.settings), call.api.make_id, call.now),
     )
     call.api.organizations.forget(call.owner)
     result = done.result

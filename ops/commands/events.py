@@ -24,7 +24,8 @@ from shared.inbox import store
 from shared.inbox.model import EventState
 from shared.logging import MASK
 from shared.payments.client import stripe_client
-from shared.payments.reversals import Reversals
+from shared.payments.lookup import StripeLookup
+from shared.payments.model import SaleTerms
 
 app = typer.Typer(no_args_is_help=True, help="Stripe events: the inbox and its dead letters.")
 COLUMNS = ("id", "type", "state", "attempts", "receivedAt", "error")
@@ -182,7 +183,7 @@ def replay(
                     raise NotFoundError(f"There is no event {missing[0]!r}.")
             found = settings()
             async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
-                applier = Applier(pool, found.credits_per_unit, reversals=Reversals(client))
+                applier = Applier(pool, SaleTerms.of(found), lookup=StripeLookup(client))
                 return await Replayer(pool, applier, uuid4, Mode.of(found)).replay(
                     selected, actor=current_actor(), reason=reason
                 )

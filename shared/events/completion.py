@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from shared.errors import EventError, NotFoundError, StripeFailedError
-from shared.events import effects, rules
-from shared.events.model import PaymentCaptured, Terms
+from shared.errors import NotFoundError, StripeFailedError
+from shared.events import payments
+from shared.events.model import ApplyContext
 from shared.ledger.model import PostingResult
 from shared.organizations.model import Organization
-from shared.payments import store
+from shared.payments import sales, store
 from shared.payments.checkout import OpenPurchase, pay_with_test_card
+from shared.payments.model import PaymentCaptured
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -37,7 +38,7 @@ async def complete_purchase(
     organization: Organization,
     *,
     session_id: str | None,
-    terms: Terms,
+    context: ApplyContext,
 ) -> Completed:
     """Pay an organization's open checkout with Stripe's test card, and credit it.
 
@@ -63,11 +64,11 @@ async def complete_purchase(
     )
     if paid.status != SUCCEEDED:
         raise StripeFailedError(f"The payment {paid.id} has not succeeded: it is {paid.status}.")
-    payment = rules.captured(paid)
+    payment = sales.from_intent(paid)
     async with pool.acquire() as connection, connection.transaction():
-        credited = (await effects.credit(connection, [payment], [], terms))[payment]
-    if isinstance(credited, EventError):
-        raise StripeFailedError(credited.detail)
+        credited = (await payments.credit(connection, [payment], context))[payment]
+    if not isinstance(credited, PostingResult):
+        raise StripeFailedError(f"The payment {paid.id} could not be credited: {credited}.")
     return _completed(purchase, payment, credited)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.events import rules, store
-from shared.events.model import PaymentLevel, Terms
+from shared.events.model import ApplyContext
 from shared.notifications import service as notifications
 from shared.notifications.model import MessageType
-from shared.payments.model import Facts
+from shared.payments.model import PaymentFacts, PaymentLevel
 from shared.payments.rules import is_closed
 from shared.recharge import service as recharge
 from shared.recharge.model import SuspensionReason
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 
-async def tell(connection: Connection, payment: PaymentLevel, facts: Facts, terms: Terms) -> None:
+async def tell(
+    connection: Connection, payment: PaymentLevel, facts: PaymentFacts, context: ApplyContext
+) -> None:
     """Store a locked payment's disputes; tell once of each that opened and of each that closed.
 
     A dispute that is new stops auto-recharge, unless it has been closed without a loss already.
@@ -33,7 +35,7 @@ async def tell(connection: Connection, payment: PaymentLevel, facts: Facts, term
         currency=payment.currency,
     )
     told = [
-        rules.dispute_message(dispute, payment_intent_id, payment, message_type, terms.now)
+        rules.dispute_message(dispute, payment_intent_id, payment, message_type, context.now)
         for dispute in facts.disputes
         for ids, message_type in (
             (opened, MessageType.DISPUTE_OPENED),
@@ -49,6 +51,6 @@ async def tell(connection: Connection, payment: PaymentLevel, facts: Facts, term
                 payment.organization_id,
                 SuspensionReason.DISPUTE,
                 f"{payment_intent_id} is disputed: {dispute.reason or 'no reason given'}.",
-                now=terms.now,
-                make_id=terms.make_id,
+                now=context.now,
+                make_id=context.make_id,
             )

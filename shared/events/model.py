@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,46 +10,35 @@ from uuid import UUID
 
 from shared.inbox.model import Settlement
 from shared.ledger.model import PostingResult
-from shared.payments.model import Facts, PaymentKey
+from shared.payments.lookup import Answers, Question
+from shared.payments.model import PaymentCaptured, SaleTerms
 from shared.payments.objects import MethodDetails
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """The event changes nothing here, for the reason given."""
+class Ignored:
+    """The event changes nothing here, for the reason given.
 
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentCaptured:
-    """Money of a PaymentIntent has been captured: it is to be credited once.
-
-    `amount_minor` is Stripe's integer in the currency's smallest unit. `recharge`: it is of a
-    recharge attempt; `top_up`: which the customer asked for, so that it is a purchase. The rest
-    says whose it may be.
+    `waits_for` is the Stripe id that somebody must own before it can: then it is applied again.
     """
 
-    payment_intent_id: str
-    amount_minor: int
-    currency: str
-    customer_id: str | None
-    charge_id: str | None = None
-    checkout_session_id: str | None = None
-    purchase_id: UUID | None = None
-    named_organization: str | None = None
-    recharge: bool = False
-    top_up: bool = False
-    kept_method: str | None = None
-    kept_method_type: str = "unknown"
+    reason: str
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CheckoutClosed:
-    """A Checkout Session ended without money: `failed` or `expired`."""
+    """A Checkout Session ended without money: `failed`, `expired`, or `free` (nothing to pay)."""
 
     checkout_session_id: str
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutPending:
+    """A Checkout Session is completed, and its payment takes days: a bank decides."""
+
+    checkout_session_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +126,7 @@ class CustomerDeleted:
 
 
 # What works on a whole batch at once, and what has a transaction of its own.
-Together = Nothing | PaymentCaptured | CheckoutClosed | CustomerNamed
+Together = Ignored | PaymentCaptured | CheckoutClosed | CheckoutPending | CustomerNamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,53 +161,31 @@ Meaning = Together | Alone
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Applied:
     """The event is applied, and had nothing to post."""
 
     organization_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """The organization that a payment belongs to."""
+class Unanswered:
+    """The event cannot be applied before Stripe has answered this question."""
 
-    id: UUID
-    currency: str
-
-
-@dataclass(frozen=True, slots=True)
-class BoundPayment:
-    """A payment as the first event that told of it bound it."""
-
-    organization_id: UUID
-    amount_minor: int
-    currency: str
-    credits: Decimal
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentLevel:
-    """A bound payment, and when Stripe was last asked what is taken back of it."""
+class ApplyContext:
+    """Context for applying effects: terms of sale, id factory, clock and Stripe's answers.
 
-    organization_id: UUID
-    amount_minor: int
-    currency: str
-    credits: Decimal
-    reversal_as_of: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What effects are carried out with: passed in, so that they decide nothing of it themselves.
-
-    `facts` is what Stripe answered for the payments that the events may have changed, asked not
-    before `as_of`, which is PostgreSQL's clock. None: there is nobody to ask.
+    The answers were asked for not before `as_of`, which is PostgreSQL's clock. `answers` is None
+    where there is nobody to ask: a payment is then decided by what its event says.
     """
 
-    credits_per_unit: Decimal
+    terms: SaleTerms
     make_id: Callable[[], UUID]
     now: datetime
-    facts: Mapping[PaymentKey, Facts | Exception] | None = None
+    answers: Answers | None = None
     as_of: datetime | None = None
 
 

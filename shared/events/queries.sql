@@ -1,104 +1,6 @@
--- name: owners
--- For each payment, the organization it belongs to: the one its money was already bound to, else the
--- purchase that was opened here, else the one it names, else the owner of its Stripe customer. A
--- payment that names an organization which does not exist has none: nobody else is paid with it.
-SELECT
-    r.ordinal::integer AS ordinal,
-    o.id,
-    o.currency
-FROM unnest(
-    $1::text [], $2::text [], $3::uuid [], $4::uuid [], $5::text [], $6::text []
-) WITH ORDINALITY AS r (
-    payment_intent_id,
-    checkout_session_id,
-    purchase_id,
-    named_id,
-    named_slug,
-    customer_id,
-    ordinal
-)
-LEFT JOIN stripe_payments AS bound ON r.payment_intent_id = bound.payment_intent_id
-LEFT JOIN purchases AS opened ON r.checkout_session_id = opened.checkout_session_id
-LEFT JOIN purchases AS told ON r.purchase_id = told.id
-LEFT JOIN organizations AS named ON r.named_id = named.id
-LEFT JOIN organizations AS slugged ON r.named_slug = slugged.slug
-LEFT JOIN organizations AS owner
-    ON r.customer_id = owner.stripe_customer_id AND r.named_slug IS NULL
-INNER JOIN organizations AS o
-    ON
-        coalesce(
-            bound.organization_id,
-            opened.organization_id,
-            told.organization_id,
-            named.id,
-            slugged.id,
-            owner.id
-        ) = o.id;
-
--- name: bind_payments
--- Bind payments to organizations, unless an earlier event has: a payment is bound once. The order of
--- the rows is the order in which two workers meet, so they must not come unsorted.
-INSERT INTO stripe_payments (
-    payment_intent_id,
-    organization_id,
-    amount_minor,
-    currency,
-    credits,
-    customer_id,
-    charge_id
-)
-SELECT *
-FROM unnest(
-    $1::text [], $2::uuid [], $3::bigint [], $4::text [], $5::numeric [], $6::text [], $7::text []
-)
-ON CONFLICT (payment_intent_id) DO NOTHING;
-
--- name: bound_payments
--- Read the bindings back: ours, or those of the events that came first.
-SELECT
-    payment_intent_id,
-    organization_id,
-    amount_minor,
-    currency,
-    credits
-FROM stripe_payments
-WHERE payment_intent_id = any($1::text []);
-
--- name: close_purchases
--- Settle the purchases that these events are about. Paid stays paid.
-UPDATE purchases AS p
-SET
-    state = c.state,
-    payment_intent_id = coalesce(c.payment_intent_id, p.payment_intent_id),
-    settled_at = now()
-FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text []) AS c (
-    checkout_session_id, purchase_id, payment_intent_id, state
-)
-WHERE
-    (p.checkout_session_id = c.checkout_session_id OR p.id = c.purchase_id)
-    AND p.state <> 'paid';
-
 -- name: clock
 -- PostgreSQL's clock, before Stripe is asked: the one clock that all workers share.
 SELECT clock_timestamp();
-
--- name: lock_payment
--- Take a payment for a change of its level; with it, when Stripe was last asked.
-SELECT
-    organization_id,
-    amount_minor,
-    currency,
-    credits,
-    reversal_as_of
-FROM stripe_payments
-WHERE payment_intent_id = $1
-FOR UPDATE;
-
--- name: record_level
--- Remember when Stripe was asked for the level that is applied now.
-UPDATE stripe_payments
-SET reversal_as_of = $2, charge_id = coalesce(charge_id, $3)
-WHERE payment_intent_id = $1;
 
 -- name: keep_disputes
 -- Store disputes as Stripe has them; say which were not known, and which were not closed before. The
@@ -215,16 +117,19 @@ FOR NO KEY UPDATE;
 
 -- name: keep_seen_cards
 -- Note payment methods of which nothing is known but that they are on file. Any description is newer.
-INSERT INTO payment_methods AS m (id, organization_id, customer_id, type, mandate_id, as_of)
+INSERT INTO payment_methods AS m (
+    id, organization_id, customer_id, type, mandate_id, stripe_account, as_of
+)
 SELECT
     s.id,
     s.organization_id,
     s.customer_id,
     s.type,
     s.mandate_id,
+    s.stripe_account,
     to_timestamp(0)
-FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text [], $5::text []) AS s (
-    id, organization_id, customer_id, type, mandate_id
+FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text [], $5::text [], $6::text []) AS s (
+    id, organization_id, customer_id, type, mandate_id, stripe_account
 )
 ORDER BY s.id
 ON CONFLICT (id) DO UPDATE

@@ -1,59 +1,42 @@
-"""What each type of Stripe event means, and how a captured payment becomes a posting. Pure."""
+"""What each type of Stripe event means. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from shared.errors import (
-    CurrencyMismatchError,
-    EventError,
-    InvalidAmountError,
-    MalformedEventError,
-    PaymentMismatchError,
-    UnclaimedCustomerError,
-    UnclaimedPaymentError,
-    UnknownOrganizationError,
-)
+from shared.errors import EventError, InvalidAmountError, MalformedEventError, UnclaimedError
 from shared.events.model import (
     AttemptMoved,
-    BoundPayment,
     CardDetached,
     CardTold,
     CheckoutClosed,
+    CheckoutPending,
     CustomerDeleted,
     CustomerNamed,
     DefaultTold,
     FraudWarned,
+    Ignored,
     InvoicePaid,
     MandateTold,
     Meaning,
-    Nothing,
-    Owner,
-    PaymentCaptured,
-    PaymentLevel,
     ReversalChanged,
     SubscriptionTold,
 )
 from shared.ids import parse_id
-from shared.inbox.model import ClaimedEvent
 from shared.ledger import keys
 from shared.ledger.model import Posting, SystemAccount, TransactionType
-from shared.ledger.rules import request_digest
-from shared.money import credits_from_minor_units
 from shared.notifications.model import Message, MessageType
-from shared.payments.model import PaymentKey
+from shared.payments import sales
+from shared.payments.model import PaymentLevel, Sale
 from shared.payments.objects import (
     ATTEMPT_METADATA,
     CREDITS_METADATA,
-    ORGANIZATION_METADATA,
-    PURCHASE_METADATA,
-    TOP_UP,
-    TRIGGER_METADATA,
     CheckoutSession,
     Customer,
     Dispute,
@@ -79,7 +62,7 @@ _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 def interpret(event_type: str, payload: str) -> Meaning:
     """Say what an event means; raise an EventError where it must not be applied."""
     reader = _READERS.get(event_type)
-    return reader(payload) if reader else Nothing("Prepaid does not act on this type")
+    return reader(payload) if reader else Ignored("Prepaid does not act on this type")
 
 
 def is_alone(event_type: str) -> bool:
@@ -87,77 +70,30 @@ def is_alone(event_type: str) -> bool:
     return event_type in _ALONE
 
 
-def asks_stripe(event_type: str) -> bool:
-    """Whether Stripe is asked before events of this type are applied."""
-    return event_type in _ASKING
-
-
-def question(event: ClaimedEvent) -> PaymentKey | None:
-    """Return the payment that Stripe is to be asked about; None where the event names none."""
-    try:
-        meaning = interpret(event.type, event.payload)
-    except EventError:
-        return None
-    if isinstance(meaning, ReversalChanged):
-        return PaymentKey(event.key.account, meaning.payment_intent_id)
-    return None
-
-
 def _checkout_paid(payload: str) -> Meaning:
     session = read(payload, CheckoutSession)
-    customer_id, name = reference_id(session.customer), _session_name(session)
-    if session.mode == "setup" and customer_id is not None and name is not None:
-        return CustomerNamed(customer_id, name)
+    if session.mode == "setup":
+        return _card_set_up(session)
     if session.mode != "payment":
-        return Nothing(f"a session in mode {session.mode} buys no credits")
+        return Ignored(f"a session in mode {session.mode} buys no credits; its invoices may")
+    if session.payment_status == "no_payment_required":
+        return CheckoutClosed(session.id, "free")
     if session.payment_status != "paid":
         # An asynchronous payment method: checkout.session.async_payment_succeeded will tell.
-        return Nothing(f"the session's payment status is {session.payment_status}")
-    payment_intent_id = reference_id(session.payment_intent)
-    if payment_intent_id is None or session.amount_total is None or session.currency is None:
-        raise MalformedEventError("A paid session names no payment intent, amount or currency.")
-    return PaymentCaptured(
-        payment_intent_id=payment_intent_id,
-        amount_minor=_positive(session.amount_total),
-        currency=session.currency,
-        customer_id=customer_id,
-        checkout_session_id=session.id,
-        purchase_id=_purchase(session.metadata),
-        named_organization=name,
-    )
+        return CheckoutPending(session.id)
+    return replace(sales.from_session(session), created=told_at(payload))
 
 
-def _session_name(session: CheckoutSession) -> str | None:
-    return _named(session.metadata) or _name(session.client_reference_id)
+def _card_set_up(session: CheckoutSession) -> Meaning:
+    customer_id, name = reference_id(session.customer), sales.organization_in(session.metadata)
+    if customer_id is None or name is None:
+        # A buyer can choose `client_reference_id` in a link: it binds no customer.
+        return Ignored(f"the metadata of {session.id} names no organization for its customer")
+    return CustomerNamed(customer_id, name)
 
 
 def _payment_succeeded(payload: str) -> Meaning:
-    intent = read(payload, PaymentIntent)
-    if intent.invoice is not None:
-        return Nothing("it pays an invoice, and invoice.paid says what that buys")
-    return captured(intent)
-
-
-def captured(intent: PaymentIntent) -> PaymentCaptured:
-    """Read a PaymentIntent that has succeeded, of an event or an answer, as money to credit."""
-    return PaymentCaptured(
-        payment_intent_id=intent.id,
-        amount_minor=_positive(intent.amount_received),
-        currency=intent.currency,
-        customer_id=reference_id(intent.customer),
-        charge_id=reference_id(intent.latest_charge),
-        purchase_id=_purchase(intent.metadata),
-        named_organization=_named(intent.metadata),
-        recharge=bool((intent.metadata or {}).get(ATTEMPT_METADATA)),
-        top_up=(intent.metadata or {}).get(TRIGGER_METADATA) == TOP_UP,
-        kept_method=reference_id(intent.payment_method) if intent.setup_future_usage else None,
-        kept_method_type=_type(intent.payment_method_types),
-    )
-
-
-def _type(types: Sequence[str] | None) -> str:
-    """Return the type of a payment method where an event names the types that it may have."""
-    return types[0] if types and len(types) == 1 else "unknown"
+    return replace(sales.from_intent(read(payload, PaymentIntent)), created=told_at(payload))
 
 
 def _attempt_moved(payload: str) -> Meaning:
@@ -172,7 +108,7 @@ def _card_told(payload: str) -> Meaning:
         payment_method_id=method.id,
         type=method.type,
         customer_id=reference_id(method.customer),
-        named_organization=_named(method.metadata),
+        named_organization=sales.organization_in(method.metadata),
         as_of=told_at(payload),
         details=method.details,
     )
@@ -185,7 +121,7 @@ def _card_detached(payload: str) -> Meaning:
         payment_method_id=method.id,
         type=method.type,
         customer_id=reference_id(method.customer or (before.customer if before else None)),
-        named_organization=_named(method.metadata),
+        named_organization=sales.organization_in(method.metadata),
         as_of=told_at(payload),
     )
 
@@ -194,12 +130,12 @@ def _set_up(payload: str) -> Meaning:
     intent = read(payload, SetupIntent)
     payment_method_id = reference_id(intent.payment_method)
     if payment_method_id is None:
-        return Nothing(f"{intent.id} has set up nothing that can be charged")
+        return Ignored(f"{intent.id} has set up nothing that can be charged")
     return CardTold(
         payment_method_id=payment_method_id,
-        type=_type(intent.payment_method_types),
+        type=sales.only_type(intent.payment_method_types),
         customer_id=reference_id(intent.customer),
-        named_organization=_named(intent.metadata),
+        named_organization=sales.organization_in(intent.metadata),
         as_of=told_at(payload),
         mandate_id=reference_id(intent.mandate),
     )
@@ -220,7 +156,7 @@ def _mandate_updated(payload: str) -> Meaning:
     mandate = read(payload, Mandate)
     payment_method_id = reference_id(mandate.payment_method)
     if payment_method_id is None:
-        return Nothing(f"{mandate.id} is of no payment method")
+        return Ignored(f"{mandate.id} is of no payment method")
     return MandateTold(mandate.id, payment_method_id, active=mandate.status != "inactive")
 
 
@@ -230,7 +166,7 @@ def _subscription(payload: str) -> Meaning:
     return SubscriptionTold(
         subscription_id=told.id,
         customer_id=reference_id(told.customer),
-        named_organization=_named(told.metadata),
+        named_organization=sales.organization_in(told.metadata),
         status=told.status,
         plan=item.price.id if item.price else None,
         started_at=_moment(told.start_date),
@@ -247,16 +183,16 @@ def _moment(seconds: int | None) -> datetime | None:
 def _invoice_paid(payload: str) -> Meaning:
     invoice = read(payload, Invoice)
     if reference_id(invoice.details.subscription) is None:
-        return Nothing(f"{invoice.id} is of no subscription")
+        return Ignored(f"{invoice.id} is of no subscription")
     if invoice.amount_paid <= 0:
-        return Nothing(f"no money was paid for {invoice.id}")
+        return Ignored(f"no money was paid for {invoice.id}")
     credited = _invoice_credits(invoice)
     if credited is None:
-        return Nothing(f"neither {invoice.id} nor its prices have {CREDITS_METADATA}")
+        return Ignored(f"neither {invoice.id} nor its prices have {CREDITS_METADATA}")
     return InvoicePaid(
         invoice.id,
         reference_id(invoice.customer),
-        _named(invoice.metadata) or _named(invoice.details.metadata),
+        sales.organization_in(invoice.metadata) or sales.organization_in(invoice.details.metadata),
         credited,
     )
 
@@ -300,8 +236,8 @@ def credit_invoice(paid: InvoicePaid, organization_id: UUID, transaction_id: UUI
     )
 
 
-def _nothing(reason: str) -> Callable[[str], Meaning]:
-    return lambda _: Nothing(reason)
+def _ignored(reason: str) -> Callable[[str], Meaning]:
+    return lambda _: Ignored(reason)
 
 
 def _reversal(*, of_dispute: bool) -> Callable[[str], Meaning]:
@@ -309,7 +245,7 @@ def _reversal(*, of_dispute: bool) -> Callable[[str], Meaning]:
         of = read(payload, OfPayment)
         payment_intent_id = reference_id(of.payment_intent)
         if payment_intent_id is None:
-            return Nothing(f"{of.id} is of no payment intent")
+            return Ignored(f"{of.id} is of no payment intent")
         return ReversalChanged(payment_intent_id, of_dispute)
 
     return reader
@@ -367,75 +303,20 @@ _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.async_payment_failed": _checkout_closed("failed"),
     "checkout.session.expired": _checkout_closed("expired"),
     "payment_intent.succeeded": _payment_succeeded,
-    "setup_intent.setup_failed": _nothing("no card was set up; the customer was told why"),
-    "invoice.payment_failed": _nothing("Stripe goes on trying; only invoice.paid brings credits"),
-    "invoice.payment_action_required": _nothing("the customer must act; only invoice.paid counts"),
-    "invoice.voided": _nothing("nothing was paid, so nothing was credited"),
+    "setup_intent.setup_failed": _ignored("no card was set up; the customer was told why"),
+    "invoice.payment_failed": _ignored("Stripe goes on trying; only invoice.paid brings credits"),
+    "invoice.payment_action_required": _ignored("the customer must act; only invoice.paid counts"),
+    "invoice.voided": _ignored("nothing was paid, so nothing was credited"),
     **_ALONE,
 }
 
 
-def bind(payment: PaymentCaptured, owner: Owner | None, credits_per_unit: Decimal) -> BoundPayment:
-    """Decide who a payment is credited to and with what, as if it were heard of for the first time.
-
-    Raises UnknownOrganizationError, UnclaimedPaymentError, CurrencyMismatchError or
-    InvalidAmountError.
-    """
-    if owner is None:
-        raise _no_owner(payment)
-    if owner.currency != payment.currency:
-        raise CurrencyMismatchError(
-            f"{payment.payment_intent_id} is in {payment.currency}, "
-            f"organization {owner.id} takes {owner.currency}."
-        )
-    try:
-        credited = credits_from_minor_units(
-            payment.amount_minor, payment.currency, credits_per_unit
-        )
-    except ValueError as error:
-        raise InvalidAmountError(str(error)) from None
-    return BoundPayment(owner.id, payment.amount_minor, payment.currency, credited)
-
-
-def credit(payment: PaymentCaptured, bound: BoundPayment, transaction_id: UUID) -> Posting:
-    """Return the posting that credits a payment, the same whichever of its events comes first.
-
-    Raises PaymentMismatchError when this event tells another amount than the first one did.
-    """
-    if (bound.amount_minor, bound.currency) != (payment.amount_minor, payment.currency):
-        raise PaymentMismatchError(
-            f"{payment.payment_intent_id} was {bound.amount_minor} {bound.currency}, "
-            f"this event says {payment.amount_minor} {payment.currency}."
-        )
-    key = f"{keys.PAYMENT}{payment.payment_intent_id}"
-    automatic = payment.recharge and not payment.top_up
-    return Posting(
-        organization_id=bound.organization_id,
-        id=transaction_id,
-        type=TransactionType.RECHARGE if automatic else TransactionType.PURCHASE,
-        amount=bound.credits,
-        counterparty=SystemAccount.STRIPE,
-        key=key,
-        digest=request_digest(key, bound.amount_minor, bound.currency),
-        description=_DESCRIPTIONS[payment.recharge, payment.top_up],
-        payment_intent_id=payment.payment_intent_id,
-    )
-
-
-_DESCRIPTIONS = {
-    (False, False): "Credit purchase",
-    (False, True): "Credit purchase",
-    (True, False): "Auto-recharge",
-    (True, True): "Top-up",
-}
-
-
-def paid_with(payment: PaymentCaptured) -> dict[str, Any]:
+def paid_with(sale: Sale) -> dict[str, Any]:
     """Return what the message of a purchase says of the payment behind it."""
     return {
-        "paymentIntentId": payment.payment_intent_id,
-        "amountMinor": payment.amount_minor,
-        "currency": payment.currency,
+        "paymentIntentId": sale.payment_intent_id,
+        "amountMinor": sale.gross_minor,
+        "currency": sale.currency,
     }
 
 
@@ -463,51 +344,12 @@ def dispute_message(
     )
 
 
-def _positive(amount_minor: int) -> int:
-    if amount_minor <= 0:
-        raise InvalidAmountError(f"A payment of {amount_minor} cannot be credited.")
-    return amount_minor
-
-
-def _purchase(metadata: dict[str, Any] | None) -> UUID | None:
-    value = (metadata or {}).get(PURCHASE_METADATA)
-    return parse_id(value) if isinstance(value, str) else None
-
-
-def _named(metadata: dict[str, Any] | None) -> str | None:
-    value = (metadata or {}).get(ORGANIZATION_METADATA)
-    return _name(value) if isinstance(value, str) else None
-
-
-def _name(value: str | None) -> str | None:
-    if value and not value.isprintable():
-        raise MalformedEventError(f"{value[:100]!r} cannot be an organization's id or slug.")
-    return value or None
-
-
-def unclaimed(
-    customer_id: str | None, named_organization: str | None
-) -> UnknownOrganizationError | UnclaimedCustomerError:
+def unclaimed(customer_id: str | None, named_organization: str | None) -> EventError:
     """Say that nobody owns what is on file with a customer."""
     if named_organization is not None:
-        return UnknownOrganizationError(
-            f"No organization has the id or slug {named_organization[:100]!r}. "
-            "Create it, then replay this event."
-        )
-    return UnclaimedCustomerError(f"No organization has the Stripe customer {customer_id}.")
-
-
-def _no_owner(payment: PaymentCaptured) -> UnknownOrganizationError | UnclaimedPaymentError:
-    if payment.named_organization is not None:
-        return UnknownOrganizationError(
-            f"No organization has the id or slug {payment.named_organization[:100]!r}. "
-            "Create it, then replay this event."
-        )
-    if payment.customer_id is not None:
-        return UnclaimedPaymentError(
-            f"{payment.payment_intent_id} names no organization, and none has the Stripe customer "
-            f"{payment.customer_id}."
-        )
-    return UnclaimedPaymentError(
-        f"{payment.payment_intent_id} names no organization and has no customer."
+        return sales.unknown_organization(named_organization)
+    if customer_id is None:
+        return MalformedEventError("The event names no customer and no organization.")
+    return UnclaimedError(
+        f"No organization has the Stripe customer {customer_id}.", waits_for=customer_id
     )

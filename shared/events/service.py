@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random as random_module
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -16,20 +15,24 @@ import structlog
 from shared.db.pool import UNAVAILABLE
 from shared.errors import EventError, PrepaidError
 from shared.events import rules, store
-from shared.events.effects import CameTo, carry_out
-from shared.events.model import Done, Nothing, Outcome, Terms
+from shared.events.effects import EventResult, apply_batch
+from shared.events.model import Applied, ApplyContext, Ignored, Outcome, Unanswered
 from shared.events.report import report
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent, EventState, Settlement
 from shared.ledger.model import PostingResult
-from shared.payments.model import Facts, PaymentKey
+from shared.payments.lookup import Answers, Question
+from shared.payments.model import SaleTerms
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
 
 log = structlog.get_logger()
+
+# An answer may lead to another question, such as from an invoice to its prices.
+QUESTIONS_IN_ROW_MAX = 3
 
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
@@ -43,13 +46,11 @@ class LeaseLostError(PrepaidError):
 _NOT_THE_EVENT = (*UNAVAILABLE, LeaseLostError)
 
 
-class Asks(Protocol):
-    """Says what Stripe has of payments, or why it did not; `shared.payments.reversals` does."""
+class Lookup(Protocol):
+    """Says what Stripe has of an object, or why it did not; `StripeLookup` does."""
 
-    async def facts(
-        self, payments: Collection[PaymentKey]
-    ) -> Mapping[PaymentKey, Facts | Exception]:
-        """Return an answer for each payment, or the error that stands in its place."""
+    async def answers(self, questions: Collection[Question]) -> Answers:
+        """Return an answer to each question, or the error that stands in its place."""
         ...
 
 
@@ -58,16 +59,17 @@ class Applier:
     """Applies leased events. Time, randomness and ids are passed in.
 
     Guarantee: an event's effects, its outcome and the fence commit in one transaction. An event
-    that fails unexpectedly is tried alone and takes no other event with it. `reversals` asks Stripe
-    what refunds and disputes have come to; without it their events fail, and are tried again.
+    that fails unexpectedly is tried alone and takes no other event with it. `lookup` asks Stripe
+    what an event does not say, while no transaction is open; without it a payment is decided by its
+    event alone, and events of refunds and disputes fail.
     """
 
     pool: Pool
-    credits_per_unit: Decimal
+    terms: SaleTerms
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: Callable[[], float] = random_module.random
     make_id: Callable[[], UUID] = new_id
-    reversals: Asks | None = None
+    lookup: Lookup | None = None
 
     async def apply(self, token: UUID, events: Sequence[ClaimedEvent]) -> list[Outcome]:
         """Apply events held under one lease; return what each came to, in no particular order.
@@ -78,76 +80,87 @@ class Applier:
         # What has failed before, or took its worker down with it, is tried alone from the start.
         fresh = [e for e in events if e.attempts == 1 and not rules.is_alone(e.type)]
         alone = [e for e in events if e.attempts != 1 or rules.is_alone(e.type)]
-        outcomes: list[Outcome] = []
+        done = _Progress()
         if fresh:
             try:
-                outcomes = await self._commit(token, fresh, self._terms())
+                done = await self._commit(token, fresh, self._context())
             except _NOT_THE_EVENT:
                 raise
             except Exception as error:  # noqa: BLE001 - each is tried alone and the culprit recorded
                 log.warning("events.batch_failed", events=len(fresh), error=repr(error))
                 alone = [*fresh, *alone]
+        done += await self._apply_each(token, alone, self._context())
         # Whoever waits for Stripe keeps nobody waiting: the others are committed by now.
-        asked = [event for event in alone if rules.asks_stripe(event.type)]
-        others = [event for event in alone if not rules.asks_stripe(event.type)]
-        outcomes += await self._apply_each(token, others, self._terms())
-        if asked:
-            outcomes += await self._apply_each(token, asked, await self._ask(asked))
-        return outcomes
+        for _ in range(QUESTIONS_IN_ROW_MAX):
+            if not done.unanswered:
+                break
+            context = await self._ask(done.unanswered)
+            asking = [event for event, _ in done.unanswered]
+            done = _Progress(done.outcomes) + await self._apply_each(token, asking, context)
+        return done.outcomes
 
-    def _terms(self) -> Terms:
-        return Terms(self.credits_per_unit, self.make_id, self.now())
+    def _context(self) -> ApplyContext:
+        answers: Answers | None = None if self.lookup is None else {}
+        return ApplyContext(self.terms, self.make_id, self.now(), answers)
 
-    async def _ask(self, events: Sequence[ClaimedEvent]) -> Terms:
-        """Ask Stripe once for each payment that these events may have changed."""
-        if self.reversals is None:
-            return self._terms()
-        keys = [key for event in events if (key := rules.question(event)) is not None]
+    async def _ask(self, unanswered: Sequence[tuple[ClaimedEvent, Question]]) -> ApplyContext:
+        """Ask Stripe once for each thing that these events need to know."""
+        assert self.lookup is not None  # noqa: S101 - without it, no effect asks
         async with self.pool.acquire() as connection:
             as_of = await store.clock(connection)
-        facts = await self.reversals.facts(keys)
-        return replace(self._terms(), facts=facts, as_of=as_of)
+        answers = await self.lookup.answers([question for _, question in unanswered])
+        return replace(self._context(), answers=answers, as_of=as_of)
 
     async def _apply_each(
-        self, token: UUID, events: Sequence[ClaimedEvent], terms: Terms
-    ) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+        self, token: UUID, events: Sequence[ClaimedEvent], context: ApplyContext
+    ) -> _Progress:
+        done = _Progress()
         paused: set[str] = set()
         for index, event in enumerate(events):
             if event.type in paused:
                 continue
             try:
-                outcomes += await self._commit(token, [event], terms)
+                done += await self._commit(token, [event], context)
             except _NOT_THE_EVENT:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
-                outcomes.append(await self._record_failure(token, event, error))
+                done.outcomes.append(await self._record_failure(token, event, error))
+                if inbox_rules.is_unanswered(error):
+                    continue  # Stripe's silence says nothing about the handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
-        return outcomes
+        return done
 
     async def _commit(
-        self, token: UUID, events: Sequence[ClaimedEvent], terms: Terms
-    ) -> list[Outcome]:
+        self, token: UUID, events: Sequence[ClaimedEvent], context: ApplyContext
+    ) -> _Progress:
+        """Commit what the events come to; those that need Stripe's answer are left as they were."""
         async with self.pool.acquire() as connection, connection.transaction():
-            came_to = await carry_out(connection, events, terms)
-            outcomes = list(map(self._outcome, events, came_to))
-            await _settle(connection, token, events, outcomes)
-        report(events, outcomes, now=self.now())
-        return outcomes
+            results = await apply_batch(connection, events, context)
+            found = list(zip(events, results, strict=True))
+            settled = [(e, self._outcome(e, r)) for e, r in found if not isinstance(r, Unanswered)]
+            outcomes = [outcome for _, outcome in settled]
+            await _settle(connection, token, [event for event, _ in settled], outcomes)
+        report([event for event, _ in settled], outcomes, now=self.now())
+        return _Progress(outcomes, [(e, r.question) for e, r in found if isinstance(r, Unanswered)])
 
-    def _outcome(self, event: ClaimedEvent, came_to: CameTo) -> Outcome:
-        if isinstance(came_to, EventError):
-            return Outcome(self._failure(event, came_to))
-        if isinstance(came_to, Nothing):
-            return Outcome(Settlement(event.key, EventState.IGNORED, reason=came_to.reason))
-        settlement = Settlement(event.key, EventState.APPLIED)
-        if isinstance(came_to, PostingResult):
-            settlement = replace(settlement, organization_id=came_to.organization_id)
-            return Outcome(settlement, came_to)
-        if isinstance(came_to, Done):
-            settlement = replace(settlement, organization_id=came_to.organization_id)
-        return Outcome(settlement)
+    def _outcome(self, event: ClaimedEvent, result: EventResult) -> Outcome:
+        match result:
+            case EventError():
+                return Outcome(self._failure(event, result))
+            case Ignored(reason, waits_for):
+                return Outcome(
+                    Settlement(event.key, EventState.IGNORED, reason=reason, waits_for=waits_for)
+                )
+            case PostingResult() | Applied():
+                organization_id = result.organization_id
+                settlement = Settlement(
+                    event.key, EventState.APPLIED, organization_id=organization_id
+                )
+                posting = result if isinstance(result, PostingResult) else None
+                return Outcome(settlement, posting)
+            case _:
+                return Outcome(Settlement(event.key, EventState.APPLIED))
 
     def _failure(self, event: ClaimedEvent, error: Exception) -> Settlement:
         trace = "".join(traceback.format_exception(error))
@@ -177,12 +190,25 @@ class Applier:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """What events came to so far, and what is to be asked for the others."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    unanswered: list[tuple[ClaimedEvent, Question]] = field(default_factory=list)
+
+    def __add__(self, other: _Progress) -> _Progress:
+        return _Progress(self.outcomes + other.outcomes, self.unanswered + other.unanswered)
+
+
 async def _settle(
     connection: Connection,
     token: UUID,
     events: Sequence[ClaimedEvent],
     outcomes: Sequence[Outcome],
 ) -> None:
+    if not outcomes:
+        return
     settled = await inbox.settle(
         connection,
         token,

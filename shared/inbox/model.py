@@ -85,7 +85,10 @@ class ClaimedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an attempt came to. `available_at` is set for `retrying` alone."""
+    """What an attempt came to. `available_at` is set for `retrying` alone.
+
+    `waits_for` is the Stripe id whose owner an ignored event waits for.
+    """
 
     key: EventKey
     state: EventState
@@ -94,3 +97,4 @@ class Settlement:
     error_trace: str | None = None
     available_at: datetime | None = None
     organization_id: UUID | None = None
+    waits_for: str | None = None

@@ -136,7 +136,8 @@ SET
     reason = s.reason,
     error_class = s.error_class,
     error_trace = s.error_trace,
-    organization_id = coalesce(s.organization_id, e.organization_id)
+    organization_id = coalesce(s.organization_id, e.organization_id),
+    waits_for = s.waits_for
 FROM unnest(
     $2::text [],
     $3::boolean [],
@@ -146,7 +147,8 @@ FROM unnest(
     $7::text [],
     $8::text [],
     $9::timestamptz [],
-    $10::uuid []
+    $10::uuid [],
+    $12::text []
 ) AS s (
     account,
     livemode,
@@ -156,7 +158,8 @@ FROM unnest(
     error_class,
     error_trace,
     available_at,
-    organization_id
+    organization_id,
+    waits_for
 )
 WHERE
     e.account = s.account
@@ -276,3 +279,29 @@ RETURNING id;
 SELECT count(*)
 FROM stripe_events
 WHERE state IN ('received', 'retrying');
+
+-- name: lock_waiting
+-- Take one of Stripe's ids until the end of the transaction, before an event is ignored for want of whoever
+-- owns it. Whoever comes to own it takes the same lock (see below): one of the two sees the other.
+SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
+
+-- name: lock_owned
+-- Take Stripe's ids that have an owner now, before the events that wait for them are looked for.
+SELECT pg_advisory_xact_lock(hashtextextended(i.id, 0))
+FROM (
+    SELECT DISTINCT u.id
+    FROM unnest($1::text []) AS u (id)
+    ORDER BY u.id
+) AS i;
+
+-- name: reopen_waiting
+-- Let the events be applied that were ignored because nobody owned one of these ids.
+UPDATE stripe_events
+SET
+    state = 'received',
+    reason = NULL,
+    settled_at = NULL,
+    waits_for = NULL,
+    attempts = 0,
+    available_at = now()
+WHERE state = 'ignored' AND waits_for = any($1::text []);

@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.errors import EventError, InvalidRequestError
+from shared.errors import (
+    EventError,
+    InvalidRequestError,
+    StripeFailedError,
+    StripeMissingError,
+)
 from shared.inbox.model import ClaimedEvent, EventHeader, EventState, Settlement
 
 EVENT_ID_LENGTH_MAX = 255
@@ -15,6 +20,7 @@ ATTEMPTS_MAX = 12
 BACKOFF_SECONDS_FIRST = 1
 BACKOFF_SECONDS_MAX = 15 * 60
 JITTER = 0.2
+UNANSWERED_ATTEMPTS_MAX = 300  # some three days
 TRACE_LENGTH_MAX = 8_000
 
 # A type that fails this often in a row, unexpectedly, is paused: it is the handler, not the event.
@@ -67,7 +73,7 @@ def backoff(attempts: int, *, random: float) -> timedelta:
 
     `random` is a number from 0 to 1; the spread keeps events that failed together apart.
     """
-    seconds = min(BACKOFF_SECONDS_FIRST * 2 ** (attempts - 1), BACKOFF_SECONDS_MAX)
+    seconds = min(BACKOFF_SECONDS_FIRST * 2 ** min(attempts - 1, 16), BACKOFF_SECONDS_MAX)
     return timedelta(seconds=seconds * (1 + JITTER * (2 * random - 1)))
 
 
@@ -83,14 +89,24 @@ def breaker_pause(failures_in_row: int) -> timedelta | None:
 
 def is_deterministic(error: BaseException) -> bool:
     """Whether trying again cannot help until a person has acted."""
-    return isinstance(error, EventError) and not error.may_resolve_itself
+    return isinstance(error, EventError)
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether Stripe was asked and did not say: an outage, or a key or permission of ours."""
+    return isinstance(error, StripeFailedError) and not isinstance(error, StripeMissingError)
 
 
 def after_failure(
     event: ClaimedEvent, error: BaseException, trace: str, *, now: datetime, random: float
 ) -> Settlement:
-    """Decide between another attempt and the dead letters."""
-    gives_up = is_deterministic(error) or event.attempts >= ATTEMPTS_MAX
+    """Decide between another attempt and the dead letters.
+
+    An event that waits for Stripe's answer has failed at nothing: it is tried for days, as Stripe's
+    own deliveries are.
+    """
+    attempts_max = UNANSWERED_ATTEMPTS_MAX if is_unanswered(error) else ATTEMPTS_MAX
+    gives_up = is_deterministic(error) or event.attempts >= attempts_max
     return Settlement(
         key=event.key,
         state=EventState.DEAD if gives_up else EventState.RETRYING,

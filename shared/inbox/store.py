@@ -82,8 +82,24 @@ async def settle(
         [settlement.available_at for settlement in settlements],
         [settlement.organization_id for settlement in settlements],
         list(types_recovered),
+        [settlement.waits_for for settlement in settlements],
     )
     return len(rows)
+
+
+async def lock_waiting(connection: Connection, stripe_id: str) -> None:
+    """Take an id that an event is about to wait for, before it is ignored for want of its owner."""
+    await connection.execute(QUERIES.lock_waiting, stripe_id)
+
+
+async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> None:
+    """Let the events be applied that were ignored because nobody owned one of these ids.
+
+    In the transaction that gives them an owner: an event that is ignored at the same moment is
+    either seen here, or sees the owner (`lock_waiting`).
+    """
+    await connection.execute(QUERIES.lock_owned, stripe_ids)
+    await connection.execute(QUERIES.reopen_waiting, stripe_ids)
 
 
 async def release(

@@ -62,7 +62,7 @@ FOR NO KEY UPDATE;
 -- name: keep_customers
 -- Remember the Stripe customer of organizations that have none yet.
 UPDATE organizations AS o
-SET stripe_customer_id = k.customer_id, updated_at = now()
+SET stripe_customer_id = k.customer_id, stripe_account = $3, updated_at = now()
 FROM unnest($1::uuid [], $2::text []) AS k (organization_id, customer_id)
 WHERE
     o.id = k.organization_id

@@ -74,6 +74,10 @@ async def lock_nameless(connection: Connection, organizations: Collection[UUID])
     await connection.execute(QUERIES.lock_nameless, list(organizations))
 
 
-async def keep_customers(connection: Connection, customers: dict[UUID, str]) -> None:
-    """Remember the Stripe customer of organizations that have none yet."""
-    await connection.execute(QUERIES.keep_customers, list(customers), list(customers.values()))
+async def keep_customers(
+    connection: Connection, customers: dict[UUID, str], *, account: str = ""
+) -> None:
+    """Remember the Stripe customer of organizations that have none yet, and its account."""
+    await connection.execute(
+        QUERIES.keep_customers, list(customers), list(customers.values()), account
+    )

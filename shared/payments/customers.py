@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import stripe
 
+from shared.inbox import store as inbox
 from shared.organizations import service as organizations
 from shared.organizations import store
 from shared.organizations.model import Organization
@@ -14,7 +17,19 @@ from shared.payments.asking import ask, hourly
 from shared.payments.objects import ORGANIZATION_METADATA
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connection, Pool
+
+
+async def bind_customers(
+    connection: Connection, customers: Mapping[UUID, str], *, account: str = ""
+) -> None:
+    """Remember the Stripe customer of organizations that have none yet.
+
+    `account` is the Stripe account that the customers belong to; empty: the account of our key.
+    Events that were ignored because nobody had these customers are applied again.
+    """
+    await store.keep_customers(connection, dict(customers), account=account)
+    await inbox.reopen_waiting(connection, list(customers.values()))
 
 
 async def ensure_customer(
@@ -44,6 +59,6 @@ async def ensure_customer(
         client.v1.customers.create_async(params, {"idempotency_key": hourly(key, now)}),
     )
     async with pool.acquire() as connection, connection.transaction():
-        await store.keep_customers(connection, {organization.id: customer.id})
+        await bind_customers(connection, {organization.id: customer.id})
         kept = await organizations.find(connection, str(organization.id))
     return kept.stripe_customer_id or customer.id

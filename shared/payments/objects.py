@@ -8,7 +8,7 @@ a MalformedEventError that names it.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -41,18 +41,58 @@ class Expanded(msgspec.Struct, frozen=True):
 
 
 Reference = StripeId | Expanded | None
-S = TypeVar("S", bound=msgspec.Struct)
 
 
-class PaymentIntent(msgspec.Struct, frozen=True):
-    """A PaymentIntent. Source: https://docs.stripe.com/api/payment_intents/object."""
+class StripeObject(msgspec.Struct, frozen=True):
+    """An object of an event or an answer. `OBJECTS` are the names that Stripe gives its kind."""
+
+    OBJECTS: ClassVar[frozenset[str]] = frozenset()
 
     id: StripeId
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+K = TypeVar("K", bound=StripeObject)
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """A charge that stands where its id can: what was taken back of it at a glance."""
+
+    id: StripeId
+    amount_refunded: Amount | None = None
+    disputed: bool | None = None
+
+
+class TaxAmount(msgspec.Struct, frozen=True):
+    """The tax in a PaymentIntent's amount."""
+
+    total_tax_amount: Amount | None = None
+
+
+class ShippingAmount(msgspec.Struct, frozen=True):
+    """The shipping in a PaymentIntent's amount."""
+
+    amount: Amount | None = None
+
+
+class AmountDetails(msgspec.Struct, frozen=True):
+    """What a PaymentIntent's amount is made of, where whoever opened it said so."""
+
+    tax: TaxAmount | None = None
+    shipping: ShippingAmount | None = None
+
+
+class PaymentIntent(StripeObject, frozen=True):
+    """A PaymentIntent. Source: https://docs.stripe.com/api/payment_intents/object."""
+
+    OBJECTS: ClassVar = frozenset({"payment_intent"})
+
     currency: Currency
     status: str
     amount_received: Amount
     customer: Reference = None
-    latest_charge: Reference = None
+    latest_charge: StripeId | Charge | None = None
+    amount_details: AmountDetails | None = None
     metadata: dict[str, Any] | None = None
     payment_method: Reference = None
     payment_method_types: list[str] | None = None
@@ -60,20 +100,39 @@ class PaymentIntent(msgspec.Struct, frozen=True):
     invoice: Reference = None  # since 2025-03-31 the invoice knows its payments instead
 
 
-class PaymentReference(msgspec.Struct, frozen=True):
+class PaymentReference(StripeObject, frozen=True):
     """A PaymentIntent of an attempt: which it is, whatever became of it."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"payment_intent"})
+
     metadata: dict[str, Any] | None = None
 
 
-class CheckoutSession(msgspec.Struct, frozen=True):
+class TotalDetails(msgspec.Struct, frozen=True):
+    """What a session's total is made of, besides its items."""
+
+    amount_tax: Amount = 0
+    amount_shipping: Amount | None = 0
+
+
+class ShippingCost(msgspec.Struct, frozen=True):
+    """What shipping costs, and its tax: `amount_total` is with the tax, wherever that stands."""
+
+    amount_subtotal: Amount = 0
+    amount_tax: Amount = 0
+    amount_total: Amount = 0
+
+
+class CheckoutSession(StripeObject, frozen=True):
     """A Checkout Session. Source: https://docs.stripe.com/api/checkout/sessions/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"checkout.session"})
+
     mode: str
     payment_status: str
     amount_total: Amount | None = None
+    total_details: TotalDetails | None = None
+    shipping_cost: ShippingCost | None = None
     currency: Currency | None = None
     payment_intent: Reference = None
     customer: Reference = None
@@ -81,10 +140,11 @@ class CheckoutSession(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
-class Refund(msgspec.Struct, frozen=True):
+class Refund(StripeObject, frozen=True):
     """A refund. Source: https://docs.stripe.com/api/refunds/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"refund"})
+
     amount: Amount = 0
     status: str | None = None
     payment_intent: Reference = None
@@ -98,10 +158,11 @@ class BalanceTransaction(msgspec.Struct, frozen=True):
     currency: Currency | None = None
 
 
-class Dispute(msgspec.Struct, frozen=True):
+class Dispute(StripeObject, frozen=True):
     """A dispute. Source: https://docs.stripe.com/api/disputes/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"dispute"})
+
     amount: Amount = 0
     currency: Currency | None = None
     status: str = "needs_response"
@@ -112,17 +173,19 @@ class Dispute(msgspec.Struct, frozen=True):
     balance_transactions: list[BalanceTransaction] | None = None
 
 
-class OfPayment(msgspec.Struct, frozen=True):
+class OfPayment(StripeObject, frozen=True):
     """A charge, refund or dispute, of which nothing is read but its payment."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"charge", "refund", "dispute"})
+
     payment_intent: Reference = None
 
 
-class EarlyFraudWarning(msgspec.Struct, frozen=True):
+class EarlyFraudWarning(StripeObject, frozen=True):
     """A warning. Source: https://docs.stripe.com/api/radar/early_fraud_warnings/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"radar.early_fraud_warning"})
+
     payment_intent: Reference = None
     charge: Reference = None
     fraud_type: str | None = None
@@ -139,10 +202,11 @@ class MethodDetails(msgspec.Struct, frozen=True):
     fingerprint: str | None = None
 
 
-class PaymentMethod(msgspec.Struct, frozen=True):
+class PaymentMethod(StripeObject, frozen=True):
     """A PaymentMethod. Source: https://docs.stripe.com/api/payment_methods/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"payment_method"})
+
     type: str = "unknown"
     customer: Reference = None
     metadata: dict[str, Any] | None = None
@@ -162,10 +226,11 @@ class PreviousOwner(msgspec.Struct, frozen=True):
     customer: Reference = None
 
 
-class SetupIntent(msgspec.Struct, frozen=True):
+class SetupIntent(StripeObject, frozen=True):
     """A SetupIntent. Source: https://docs.stripe.com/api/setup_intents/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"setup_intent"})
+
     customer: Reference = None
     payment_method: Reference = None
     payment_method_types: list[str] | None = None
@@ -173,10 +238,11 @@ class SetupIntent(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
-class Mandate(msgspec.Struct, frozen=True):
+class Mandate(StripeObject, frozen=True):
     """A mandate. Source: https://docs.stripe.com/api/mandates/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"mandate"})
+
     status: str
     payment_method: Reference = None
 
@@ -187,17 +253,19 @@ class InvoiceSettings(msgspec.Struct, frozen=True):
     default_payment_method: Reference = None
 
 
-class Customer(msgspec.Struct, frozen=True):
+class Customer(StripeObject, frozen=True):
     """A customer. Source: https://docs.stripe.com/api/customers/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"customer"})
+
     invoice_settings: InvoiceSettings | None = None
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(StripeObject, frozen=True):
     """A price: what is sold, for how much."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"price"})
+
     metadata: dict[str, Any] | None = None
 
 
@@ -214,10 +282,11 @@ class SubscriptionItems(msgspec.Struct, frozen=True):
     data: list[SubscriptionItem] = []
 
 
-class Subscription(msgspec.Struct, frozen=True):
+class Subscription(StripeObject, frozen=True):
     """A subscription. Source: https://docs.stripe.com/api/subscriptions/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"subscription"})
+
     status: str
     customer: Reference = None
     metadata: dict[str, Any] | None = None
@@ -261,10 +330,11 @@ class InvoiceParent(msgspec.Struct, frozen=True):
     subscription_details: SubscriptionDetails | None = None
 
 
-class Invoice(msgspec.Struct, frozen=True):
+class Invoice(StripeObject, frozen=True):
     """An invoice. Source: https://docs.stripe.com/api/invoices/object."""
 
-    id: StripeId
+    OBJECTS: ClassVar = frozenset({"invoice"})
+
     amount_paid: Amount = 0
     currency: Currency | None = None
     customer: Reference = None
@@ -280,6 +350,13 @@ class Invoice(msgspec.Struct, frozen=True):
         return found or SubscriptionDetails(self.subscription)
 
 
+class InvoicePayment(msgspec.Struct, frozen=True):
+    """A payment of an invoice. Source: https://docs.stripe.com/api/invoice-payment/object."""
+
+    id: StripeId
+    invoice: Reference = None
+
+
 class _Data(msgspec.Struct, frozen=True):
     object: msgspec.Raw
     previous_attributes: msgspec.Raw = msgspec.Raw(b"null")
@@ -290,10 +367,22 @@ class _Envelope(msgspec.Struct, frozen=True):
     created: Seconds = 0
 
 
-def read(payload: str, kind: type[S]) -> S:
-    """Return the event's object as the given kind; raise MalformedEventError, naming the field."""
+class _Named(msgspec.Struct, frozen=True):
+    object: str | None = None
+
+
+def read(payload: str, kind: type[K]) -> K:
+    """Return the event's object as the given kind.
+
+    Raises MalformedEventError, which names the field, also for an object of another kind.
+    """
     try:
         envelope = msgspec.json.decode(payload, type=_Envelope)
+        name = msgspec.json.decode(envelope.data.object, type=_Named).object
+        if name is not None and name not in kind.OBJECTS:
+            raise MalformedEventError(
+                f"The event's object is a {name[:100]!r}, and not a {kind.__name__}."
+            )
         return msgspec.json.decode(envelope.data.object, type=kind)
     except msgspec.MsgspecError as error:
         raise MalformedEventError(f"Cannot read the event's {kind.__name__}: {error}") from None
@@ -324,6 +413,6 @@ def from_answer(answer: Any, kind: type[S]) -> S:
         raise MalformedEventError(f"Cannot read Stripe's {kind.__name__}: {error}") from None
 
 
-def reference_id(reference: Reference) -> str | None:
+def reference_id(reference: Reference | Charge) -> str | None:
     """Return the id, whether or not the object was expanded."""
-    return reference.id if isinstance(reference, Expanded) else reference
+    return reference.id if isinstance(reference, Expanded | Charge) else reference

@@ -36,3 +36,135 @@ WHERE payment_intent_id = $1 AND organization_id = $2;
 UPDATE stripe_payments
 SET receipt_url = $2
 WHERE payment_intent_id = $1;
+
+-- name: claims
+-- What is stored here of payments: how each is bound, and which purchase or recharge attempt it was opened for.
+-- An attempt is found by the organization and the attempt that its metadata name, or by its PaymentIntent.
+SELECT
+    r.ordinal::integer AS ordinal,
+    b.organization_id AS bound_organization_id,
+    b.amount_minor AS bound_minor,
+    b.currency AS bound_currency,
+    b.credits AS bound_credits,
+    b.invoice_id AS bound_invoice_id,
+    coalesce(s.organization_id, p.organization_id) AS purchase_organization_id,
+    coalesce(s.amount_minor, p.amount_minor) AS purchase_minor,
+    coalesce(s.currency, p.currency) AS purchase_currency,
+    coalesce(s.credits, p.credits) AS purchase_credits,
+    a.organization_id AS attempt_organization_id,
+    a.amount_minor AS attempt_minor,
+    a.currency AS attempt_currency,
+    a.amount AS attempt_credits,
+    a.trigger AS attempt_trigger
+FROM unnest(
+    $1::text [], $2::text [], $3::uuid [], $4::uuid [], $5::uuid []
+) WITH ORDINALITY AS r (
+    payment_intent_id, checkout_session_id, purchase_id, attempt_id, organization_id, ordinal
+)
+LEFT JOIN stripe_payments AS b ON r.payment_intent_id = b.payment_intent_id
+LEFT JOIN purchases AS s ON r.checkout_session_id = s.checkout_session_id
+LEFT JOIN purchases AS p ON r.purchase_id = p.id
+LEFT JOIN LATERAL (
+    SELECT f.*
+    FROM (
+        SELECT m.*
+        FROM recharge_attempts AS m
+        WHERE m.organization_id = r.organization_id AND m.id = r.attempt_id
+        UNION ALL
+        SELECT m.*
+        FROM recharge_attempts AS m
+        WHERE m.payment_intent_id = r.payment_intent_id
+    ) AS f
+    WHERE f.amount_minor IS NOT NULL
+    LIMIT 1
+) AS a ON TRUE;
+
+-- name: owners
+-- The organizations that are named by an id or a slug, or that have one of these Stripe customers.
+SELECT
+    id,
+    slug,
+    currency,
+    stripe_customer_id
+FROM organizations
+WHERE id = any($1::uuid []) OR slug = any($2::text []) OR stripe_customer_id = any($3::text []);
+
+-- name: bind_payments
+-- Bind payments to organizations, unless they have been: a payment is bound once. The order of the rows is
+-- the order in which two workers meet, so they must not come unsorted.
+INSERT INTO stripe_payments (
+    payment_intent_id,
+    organization_id,
+    amount_minor,
+    net_minor,
+    currency,
+    credits,
+    customer_id,
+    charge_id,
+    invoice_id,
+    stripe_account
+)
+SELECT *
+FROM unnest(
+    $1::text [],
+    $2::uuid [],
+    $3::bigint [],
+    $4::bigint [],
+    $5::text [],
+    $6::numeric [],
+    $7::text [],
+    $8::text [],
+    $9::text [],
+    $10::text []
+)
+ON CONFLICT (payment_intent_id) DO NOTHING;
+
+-- name: bound_payments
+-- Read the bindings back: ours, or those that came first.
+SELECT
+    payment_intent_id,
+    organization_id,
+    amount_minor,
+    currency,
+    credits,
+    invoice_id
+FROM stripe_payments
+WHERE payment_intent_id = any($1::text []);
+
+-- name: close_purchases
+-- Settle the purchases that these payments and sessions are about. Paid stays paid.
+UPDATE purchases AS p
+SET
+    state = c.state,
+    payment_intent_id = coalesce(c.payment_intent_id, p.payment_intent_id),
+    settled_at = now()
+FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text []) AS c (
+    checkout_session_id, purchase_id, payment_intent_id, state
+)
+WHERE
+    (p.checkout_session_id = c.checkout_session_id OR p.id = c.purchase_id)
+    AND p.state <> 'paid';
+
+-- name: extend_purchase
+-- Give an open purchase until a moment: its buyer is done, and the bank is not.
+UPDATE purchases
+SET closes_at = greatest(closes_at, $2)
+WHERE checkout_session_id = $1 AND state = 'open';
+
+-- name: lock_payment
+-- Take a payment for a change of its level; with it, when Stripe was last asked.
+SELECT
+    organization_id,
+    amount_minor,
+    currency,
+    credits,
+    reversal_as_of
+FROM stripe_payments
+WHERE payment_intent_id = $1
+FOR UPDATE;
+
+-- name: record_level
+-- Remember when Stripe was asked for the level that is applied now.
+UPDATE stripe_payments
+SET reversal_as_of = $2, charge_id = coalesce(charge_id, $3)
+WHERE payment_intent_id = $1;

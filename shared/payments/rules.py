@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_FLOOR, Decimal
 
 from shared.money import CREDIT_QUANTUM
-from shared.payments.model import Facts
-from shared.payments.objects import Dispute, PaymentIntent, Refund
+from shared.payments.model import PaymentFacts
+from shared.payments.objects import CheckoutSession, Dispute, PaymentIntent, Refund
 
 # A refund that failed or was canceled has given nothing back.
 # Source: https://docs.stripe.com/api/refunds/object#refund_object-status
@@ -17,14 +17,21 @@ _CLOSED = frozenset({"won", "lost", "warning_closed", "prevented"})
 
 
 def facts(
-    payment_intent: PaymentIntent, refunds: Iterable[Refund], disputes: Sequence[Dispute]
-) -> Facts:
+    payment_intent: PaymentIntent,
+    refunds: Iterable[Refund],
+    disputes: Sequence[Dispute],
+    *,
+    session: CheckoutSession | None = None,
+    invoice_id: str | None = None,
+) -> PaymentFacts:
     """Add up what Stripe has answered."""
-    return Facts(
+    return PaymentFacts(
         payment_intent,
         refunded_minor=sum(refund.amount for refund in refunds if refund.status in _GIVES_BACK),
         withdrawn_minor=sum(map(withdrawn_minor, disputes)),
         disputes=tuple(disputes),
+        session=session,
+        invoice_id=invoice_id,
     )
 
 
@@ -39,6 +46,14 @@ def withdrawn_minor(dispute: Dispute) -> int:
         return -sum(movement.amount for movement in moved)
     steps = sum((movement.amount < 0) - (movement.amount > 0) for movement in moved)
     return dispute.amount if steps > 0 else 0
+
+
+def is_inquiry(dispute: Dispute) -> bool:
+    """Whether a dispute is a mere inquiry, open or closed: no money is withdrawn for it.
+
+    Source: https://docs.stripe.com/disputes/how-disputes-work#inquiries
+    """
+    return dispute.status.startswith("warning_")
 
 
 def is_closed(dispute: Dispute) -> bool:

@@ -1,11 +1,25 @@
-"""The purchases' SQL."""
+"""The SQL of purchases and payments."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.ids import parse_id
+from shared.payments import sales
+from shared.payments.model import (
+    BoundPayment,
+    Claim,
+    Offer,
+    Owner,
+    PaymentCaptured,
+    PaymentLevel,
+    Sale,
+)
+from shared.payments.objects import TOP_UP
 
 if TYPE_CHECKING:
     import asyncpg
@@ -52,3 +66,140 @@ async def receipt(
 async def keep_receipt(connection: Connection, payment_intent_id: str, url: str) -> None:
     """Remember the address of a payment's receipt."""
     await connection.execute(QUERIES.keep_receipt, payment_intent_id, url)
+
+
+async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) -> list[Claim]:
+    """Return who may own each payment, by what is stored here, in order."""
+    named = [parse_id(payment.named_organization or "") for payment in payments]
+    rows = await connection.fetch(
+        QUERIES.claims,
+        [payment.payment_intent_id for payment in payments],
+        [payment.checkout_session_id for payment in payments],
+        [payment.purchase_id for payment in payments],
+        [payment.attempt_id for payment in payments],
+        named,
+    )
+    by_name, by_customer = await _owners(connection, payments)
+    found = {row["ordinal"]: row for row in rows}
+    return [
+        Claim(
+            bound=_bound(found[place]),
+            offer=_offer(found[place]),
+            organizations={name: by_name[name] for name in payment.names if name in by_name},
+            customer_owner=by_customer.get(payment.customer_id or ""),
+        )
+        for place, payment in enumerate(payments, start=1)
+    ]
+
+
+async def _owners(
+    connection: Connection, payments: Sequence[PaymentCaptured]
+) -> tuple[dict[str, Owner], dict[str, Owner]]:
+    """Return the organizations of these payments by each of their names, and by their customers."""
+    names = {name for payment in payments for name in payment.names}
+    ids = {name: parse_id(name) for name in names}
+    rows = await connection.fetch(
+        QUERIES.owners,
+        [found for found in ids.values() if found is not None],
+        list(names),
+        [payment.customer_id for payment in payments if payment.customer_id is not None],
+    )
+    owners = {row["id"]: Owner(row["id"], row["currency"]) for row in rows}
+    slugs = {row["slug"]: row["id"] for row in rows}
+    named = {name: owners.get(ids[name] or slugs.get(name)) for name in names}
+    return (
+        {name: owner for name, owner in named.items() if owner is not None},
+        {row["stripe_customer_id"]: owners[row["id"]] for row in rows},
+    )
+
+
+def _bound(row: asyncpg.Record) -> BoundPayment | None:
+    if row["bound_organization_id"] is None:
+        return None
+    return BoundPayment(
+        row["bound_organization_id"],
+        row["bound_minor"],
+        row["bound_currency"],
+        row["bound_credits"],
+        row["bound_invoice_id"],
+    )
+
+
+def _offer(row: asyncpg.Record) -> Offer | None:
+    if row["purchase_organization_id"] is not None:
+        return sales.offer_of_purchase(
+            organization_id=row["purchase_organization_id"],
+            currency=row["purchase_currency"],
+            amount_minor=row["purchase_minor"],
+            credits_=row["purchase_credits"],
+        )
+    if row["attempt_organization_id"] is not None:
+        return sales.offer_of_attempt(
+            organization_id=row["attempt_organization_id"],
+            currency=row["attempt_currency"],
+            amount_minor=row["attempt_minor"],
+            credits_=row["attempt_credits"],
+            top_up=row["attempt_trigger"] == TOP_UP,
+        )
+    return None
+
+
+async def bind_payments(connection: Connection, sold: Sequence[Sale]) -> None:
+    """Bind payments to organizations, those that are not bound yet."""
+    ordered = sorted(sold, key=lambda sale: sale.payment_intent_id)
+    await connection.execute(
+        QUERIES.bind_payments,
+        [sale.payment_intent_id for sale in ordered],
+        [sale.organization_id for sale in ordered],
+        [sale.gross_minor for sale in ordered],
+        [sale.net_minor for sale in ordered],
+        [sale.currency for sale in ordered],
+        [sale.credits for sale in ordered],
+        [sale.customer_id for sale in ordered],
+        [sale.charge_id for sale in ordered],
+        [sale.invoice_id for sale in ordered],
+        [sale.account for sale in ordered],
+    )
+
+
+async def bound_payments(
+    connection: Connection, payment_intent_ids: Sequence[str]
+) -> dict[str, BoundPayment]:
+    """Return the bindings of payments by PaymentIntent, as the first to come made them."""
+    rows = await connection.fetch(QUERIES.bound_payments, payment_intent_ids)
+    return {
+        row["payment_intent_id"]: BoundPayment(
+            row["organization_id"],
+            row["amount_minor"],
+            row["currency"],
+            row["credits"],
+            row["invoice_id"],
+        )
+        for row in rows
+    }
+
+
+async def close_purchases(
+    connection: Connection,
+    closed: Collection[tuple[str | None, UUID | None, str | None, str]],
+) -> None:
+    """Settle purchases: each is (session, purchase, PaymentIntent, state). Paid stays paid."""
+    await connection.execute(QUERIES.close_purchases, *map(list, zip(*closed, strict=True)))
+
+
+async def extend_purchase(connection: Connection, session_id: str, until: datetime) -> None:
+    """Keep an open purchase from expiring before a moment."""
+    await connection.execute(QUERIES.extend_purchase, session_id, until)
+
+
+async def lock_payment(connection: Connection, payment_intent_id: str) -> PaymentLevel | None:
+    """Lock a bound payment; None where it is not bound."""
+    row = await connection.fetchrow(QUERIES.lock_payment, payment_intent_id)
+    return PaymentLevel(**row) if row else None
+
+
+async def record_level(
+    connection: Connection, payment_intent_id: str, as_of: datetime, charge_id: str | None
+) -> None:
+    """Remember when Stripe was asked, and the charge where it was not known."""
+    await connection.execute(QUERIES.record_level, payment_intent_id, as_of, charge_id)

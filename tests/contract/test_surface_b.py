@@ -12,6 +12,7 @@ from api.operations.org_transactions import TransactionTypeB
 from api.transaction_types import NAMES, USAGE_CATEGORIES
 from shared.events.service import Applier
 from shared.organizations.model import Organization
+from shared.payments.model import SaleTerms
 from tests.fixtures.api import ApiClient
 from tests.fixtures.product import payment, receive
 from tests.fixtures.recharging import Shop
@@ -150,7 +151,7 @@ async def test_a_payment_that_stripe_does_not_know_has_no_receipt(
     paying_client: ApiClient, shop: Shop
 ) -> None:
     await receive(shop.pool, payment("stranger", organization="acme"))
-    applier = Applier(shop.pool, Decimal(1))
+    applier = Applier(shop.pool, SaleTerms(Decimal(1)))
     assert await Drainer(shop.pool, applier, make_token=uuid4).drain() == 1
     (row,) = (await paying_client.get(PATH)).json
     answer = await paying_client.get(f"{PATH}/{row['id']}/receipt")

@@ -18,6 +18,7 @@ from shared.events.service import Applier
 from shared.notifications import service as notifications
 from shared.notifications.model import Message, MessageType
 from shared.notifications.sender import Sender
+from shared.payments.model import SaleTerms
 from tests.fixtures.product import create_organization, event_states, payment, receive, transactions
 from tests.fixtures.receiver import Receiver
 from worker.drainer import Drainer
@@ -71,7 +72,7 @@ async def test_the_role_of_the_processes_can_do_their_work(
     url = f"{database_url}?options=-c%20role%3D{restricted}"
     async with create_pool(url, size=2, application_name="prepaid-tests") as own:
         assert await own.fetchval("SELECT current_user") == restricted
-        await Drainer(own, Applier(own, Decimal(1)), make_token=uuid4).drain()
+        await Drainer(own, Applier(own, SaleTerms(Decimal(1))), make_token=uuid4).drain()
         await Expirer(own).settle()
     assert await event_states(pool) == {"evt_1": "applied"}
     assert len(await transactions(pool)) == 1

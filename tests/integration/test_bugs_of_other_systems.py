@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.errors import ValidationError
-from shared.events.effects import carry_out
-from shared.events.model import Terms
+from shared.events.effects import apply_batch
+from shared.events.model import ApplyContext
 from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.ids import new_id
@@ -22,7 +22,8 @@ from shared.inbox import store
 from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingStatus, SystemAccount, TransactionType
 from shared.notifications import service as notifications
-from shared.payments.reversals import Reversals
+from shared.payments.lookup import StripeLookup
+from shared.payments.model import SaleTerms
 from shared.recharge import service
 from shared.recharge.model import RechargeState, Rule
 from tests.fixtures.ledger import grant, post, usage
@@ -57,7 +58,9 @@ async def test_an_event_is_not_marked_processed_before_its_effect_commits(
         transaction = dying.transaction()
         await transaction.start()
         claimed = await store.claim(dying, rows_max=1, token=UUID(int=1), lease=timedelta(0))
-        await carry_out(dying, claimed, Terms(Decimal(1), new_id, datetime.now(UTC)))
+        await apply_batch(
+            dying, claimed, ApplyContext(SaleTerms(Decimal(1)), new_id, datetime.now(UTC))
+        )
         await transaction.rollback()
     assert await event_states(pool) == {"evt_1": "received"}
     assert await balance(pool) == 0
@@ -309,8 +312,8 @@ async def test_a_recharge_that_is_refunded_later_is_taken_back_and_not_credited_
     shop: Shop,
 ) -> None:
     """Its success, delivered again after the refund, is a success that was counted."""
-    reversals = Reversals(shop.client)
-    drainer = Drainer(shop.pool, Applier(shop.pool, Decimal(1), reversals=reversals), uuid4)
+    lookup = StripeLookup(shop.client)
+    drainer = Drainer(shop.pool, Applier(shop.pool, SaleTerms(Decimal(1)), lookup=lookup), uuid4)
     await shop.open()
     await shop.work()
     assert await balance(shop.pool) == 27

@@ -14,8 +14,8 @@ import pytest
 from sandbox.signed_events import event
 from shared.errors import PrepaidError
 from shared.events.service import Applier
-from shared.ids import new_id
 from shared.inbox import rules, store
+from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
     LEASE,
     Endpoint,
@@ -30,7 +30,7 @@ from tests.fixtures.product import (
     receive,
     transactions,
 )
-from tests.integration.events import session
+from tests.integration.events import open_purchase, session
 from worker.drainer import Drainer
 
 if TYPE_CHECKING:
@@ -38,23 +38,6 @@ if TYPE_CHECKING:
     from shared.organizations.model import Organization
 
 CUSTOMER = "cus_1"
-
-
-async def open_purchase(
-    pool: Pool, organization: Organization, name: str, *, state: str = "open"
-) -> UUID:
-    """Store a purchase as the checkout would have."""
-    purchase_id = new_id()
-    await pool.execute(
-        "INSERT INTO purchases (id, organization_id, amount_minor, currency, checkout_session_id,"
-        " state, settled_at) VALUES ($1, $2, 1000, 'usd', $3, $4,"
-        " CASE WHEN $4 = 'open' THEN NULL ELSE now() END)",
-        purchase_id,
-        organization.id,
-        f"cs_{name}",
-        state,
-    )
-    return purchase_id
 
 
 async def purchase_state(pool: Pool, purchase_id: UUID) -> str:
@@ -220,13 +203,57 @@ async def test_metadata_counts_before_the_client_reference_id(
     assert await balance(pool) == 10
 
 
-async def test_a_payment_that_names_nobody_belongs_to_its_customers_organization(
+async def test_a_payment_that_its_customer_alone_is_known_by_is_ignored_and_says_why(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     await apply(pool, drainer, payment("1", customer=CUSTOMER))
     await apply(pool, drainer, payment("2", customer=CUSTOMER, metadata={}))
     await apply(pool, drainer, payment("3", customer={"id": CUSTOMER}, metadata=None))
-    assert await balance(pool) == 30
+    assert await balance(pool) == 10
+    row = await event_row(pool, "evt_2")
+    assert row["state"] == "ignored"
+    assert "PREPAID_CREDIT_CUSTOMER_PAYMENTS" in row["reason"]
+
+
+async def test_an_installation_may_credit_payments_by_their_customer(
+    pool: Pool, organization: Organization
+) -> None:
+    terms = SaleTerms(Decimal(1), credit_customer_payments=True)
+    drainer = Drainer(pool, Applier(pool, terms), make_token=uuid4)
+    await apply(pool, drainer, payment("1", customer=CUSTOMER))
+    await apply(pool, drainer, payment("2", customer=CUSTOMER, metadata={}))
+    assert await balance(pool) == 20
+
+
+async def test_a_payment_of_a_customer_whom_nobody_has_is_credited_once_somebody_does(
+    pool: Pool, organization: Organization
+) -> None:
+    terms = SaleTerms(Decimal(1), credit_customer_payments=True)
+    drainer = Drainer(pool, Applier(pool, terms), make_token=uuid4)
+    await apply(pool, drainer, payment("1", customer=CUSTOMER, metadata={}))
+    assert (await event_row(pool, "evt_1"))["waits_for"] == CUSTOMER
+    await apply(pool, drainer, payment("2", customer=CUSTOMER))
+    await drainer.drain()
+    assert await balance(pool) == 20
+    assert set((await event_states(pool)).values()) == {"applied"}
+
+
+async def test_a_client_reference_id_pays_for_its_organization_and_binds_no_customer(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    body = session("1", metadata={}, client_reference_id="acme", customer=CUSTOMER)
+    await apply(pool, drainer, body)
+    assert await balance(pool) == 10
+    assert await pool.fetchval("SELECT stripe_customer_id FROM organizations") is None
+
+
+async def test_a_client_reference_id_of_something_else_is_no_dead_letter(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    await apply(pool, drainer, session("1", metadata={}, client_reference_id="order-7"))
+    row = await event_row(pool, "evt_cs_1_completed")
+    assert row["state"] == "ignored"
+    assert "order-7" in row["reason"]
 
 
 async def test_a_payment_that_names_an_unknown_organization_is_not_its_customers(
@@ -290,14 +317,17 @@ async def test_a_name_with_a_nul_is_nobodys(
     assert await event_states(pool) == {"evt_1": "dead"}
 
 
-async def test_an_event_that_names_nobody_beside_the_one_that_does_comes_to_the_same_as_after_it(
-    pool: Pool, organization: Organization, drainer: Drainer
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_session_credits_a_payment_that_names_nobody_itself(
+    pool: Pool, organization: Organization, drainer: Drainer, *, together: bool
 ) -> None:
     """A session's metadata is not on its PaymentIntent unless whoever opened it put it there."""
     await receive(pool, session("1"))
+    if not together:
+        await drainer.drain()
     await apply(pool, drainer, payment("1", metadata={}))
     assert await balance(pool) == 10
-    assert await event_states(pool) == {"evt_1": "applied", "evt_cs_1_completed": "applied"}
+    assert (await event_states(pool))["evt_cs_1_completed"] == "applied"
 
 
 # What must not be credited
@@ -345,16 +375,12 @@ async def test_a_payment_that_cannot_be_credited_is_dead_at_once_and_says_why(
 
 
 @pytest.mark.parametrize("customer", [None, "cus_9"])
-async def test_a_payment_that_names_nobody_waits_for_the_event_that_does(
+async def test_a_payment_that_names_nobody_is_ignored_and_its_session_credits_it(
     pool: Pool, organization: Organization, drainer: Drainer, customer: str | None
 ) -> None:
     await apply(pool, drainer, payment("1", metadata={}, customer=customer))
-    row = await event_row(pool, "evt_1")
-    assert (row["state"], row["error_class"]) == ("retrying", "UnclaimedPaymentError")
+    assert (await event_row(pool, "evt_1"))["state"] == "ignored"
     await apply(pool, drainer, session("1", payment_intent="pi_1", amount_total=1000))
-    await make_due(pool)
-    await drainer.drain()
-    assert set((await event_states(pool)).values()) == {"applied"}
     assert len(await transactions(pool)) == 1
 
 
@@ -372,7 +398,7 @@ async def test_a_paid_session_without_what_a_credit_needs_is_dead(
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"mode": "setup"}, "setup"), ({"payment_status": "unpaid"}, "unpaid")],
+    [({"mode": "subscription"}, "subscription"), ({"payment_status": "unpaid"}, "not paid")],
 )
 async def test_a_session_that_paid_for_no_credits_is_ignored_and_says_why(
     pool: Pool, organization: Organization, drainer: Drainer, changes: dict[str, Any], word: str
@@ -443,7 +469,7 @@ async def test_an_amount_is_read_with_its_currencys_own_exponent(
 async def test_an_amount_that_is_no_whole_number_of_billionths_is_dead_not_rounded(
     pool: Pool, organization: Organization
 ) -> None:
-    applier = Applier(pool, Decimal("0.00000001"))
+    applier = Applier(pool, SaleTerms(Decimal("0.00000001")))
     await apply(pool, Drainer(pool, applier, make_token=uuid4), payment("1", amount=1))
     row = await event_row(pool, "evt_1")
     assert (row["state"], row["error_class"]) == ("dead", "InvalidAmountError")
@@ -605,7 +631,7 @@ async def test_whatever_an_error_says_it_is_recorded_and_the_drain_goes_on(
     def fail() -> UUID:
         raise RuntimeError(text)
 
-    broken = Drainer(pool, Applier(pool, Decimal(1), make_id=fail), make_token=uuid4)
+    broken = Drainer(pool, Applier(pool, SaleTerms(Decimal(1)), make_id=fail), make_token=uuid4)
     await apply(pool, broken, payment("1"), event("2", "customer.created", {}))
     assert await event_states(pool) == {"evt_1": "retrying", "evt_2": "ignored"}
 

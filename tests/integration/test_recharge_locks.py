@@ -17,6 +17,7 @@ from shared.events.service import Applier
 from shared.ids import new_id
 from shared.ledger import service as ledger
 from shared.payments.charges import Answer, Charges
+from shared.payments.model import SaleTerms
 from shared.recharge import service
 from shared.recharge.model import SuspensionReason
 from shared.recharge.rules import Go
@@ -263,7 +264,7 @@ async def test_a_capture_and_a_change_of_auto_recharge_never_wait_for_each_other
 
 def drain(pool: Pool) -> asyncio.Task[Any]:
     """Apply what has been received, on a worker of its own."""
-    drainer = Drainer(pool, Applier(pool, Decimal(1)), make_token=new_id, lease=LEASE)
+    drainer = Drainer(pool, Applier(pool, SaleTerms(Decimal(1))), make_token=new_id, lease=LEASE)
     return asyncio.create_task(drainer.drain())
 
 

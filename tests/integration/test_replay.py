@@ -11,6 +11,7 @@ from uuid import UUID
 from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.inbox import store
+from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
     LEASE,
     balance,
@@ -218,6 +219,6 @@ async def test_every_event_that_was_named_is_counted_even_if_its_type_pauses_on_
 async def test_a_replay_pays_in_the_installations_own_credits(pool: Pool, drainer: Drainer) -> None:
     ids = await dead_letters(pool, drainer, "1")
     await create_organization(pool)
-    replayer = Replayer(pool, Applier(pool, Decimal(100)), lambda: UUID(int=1))
+    replayer = Replayer(pool, Applier(pool, SaleTerms(Decimal(100))), lambda: UUID(int=1))
     report = await replayer.replay(ids, actor=WHO, reason=None)
     assert report["diff"][0]["after"] == 1000

@@ -1,0 +1,226 @@
+"""What captured payments and ended checkouts bring: credits, and what comes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from shared.errors import EventError, StripeMissingError
+from shared.events import rules, store
+from shared.events.levels import apply_level
+from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswered
+from shared.inbox import store as inbox
+from shared.ledger.model import PostingResult, PostingStatus, TransactionType
+from shared.notifications import service as notifications
+from shared.organizations import store as organizations
+from shared.payments import crediting, sales
+from shared.payments import store as payments_store
+from shared.payments.customers import bind_customers
+from shared.payments.messages import purchase_completed
+from shared.payments.model import (
+    Claim,
+    NotSold,
+    PaymentCaptured,
+    PaymentFacts,
+    PaymentQuestion,
+    Sale,
+)
+from shared.recharge import store as recharge_store
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+# Bank debits and transfers may take up to 14 days: https://docs.stripe.com/payments/bank-debits
+BANK_DAYS_MAX = timedelta(days=14)
+
+PaymentResult = PostingResult | Ignored | Unanswered | EventError
+
+
+async def credit(
+    connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
+) -> Mapping[PaymentCaptured, PaymentResult]:
+    """Credit the payments that are sales, each once; return what became of each.
+
+    With a sale go its purchase, the Stripe customer and the saved card, and the message; where
+    Stripe was asked, also what its refunds and disputes have taken back already.
+    """
+    if not payments:
+        return {}
+    results: dict[PaymentCaptured, PaymentResult] = {}
+    sold: dict[PaymentCaptured, tuple[PaymentCaptured, Sale]] = {}
+    complete = {payment: _with_answer(payment, context) for payment in payments}
+    known = {p: c for p, c in complete.items() if isinstance(c, PaymentCaptured)}
+    claims = await _claims(connection, list(known.values()), context)
+    for payment, whole in complete.items():
+        if isinstance(whole, EventError):
+            results[payment] = whole
+            continue
+        verdict = _decide(whole, claims[whole], context)
+        match verdict:
+            case Sale():
+                sold[payment] = (whole, verdict)
+            case NotSold(reason, waits_for):
+                results[payment] = Ignored(reason, waits_for)
+            case PaymentQuestion():
+                results[payment] = Unanswered(verdict)
+            case EventError():
+                results[payment] = verdict
+    return {**results, **await _post(connection, sold, context)}
+
+
+def _with_answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentCaptured | EventError:
+    """Complete a payment with what Stripe says of it; one that it does not know stays as it is."""
+    found = _answer(payment, context)
+    if isinstance(found, PaymentFacts):
+        try:
+            return sales.with_facts(payment, found)
+        except EventError as error:
+            return error
+    if found is None or isinstance(found, StripeMissingError):
+        return payment
+    if isinstance(found, EventError):
+        return found
+    raise found
+
+
+def _answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentFacts | Exception | None:
+    """Return what Stripe has answered about a payment; None where it was not asked."""
+    answers = context.answers or {}
+    question = PaymentQuestion(payment.account, payment.payment_intent_id)
+    return answers.get(question) or answers.get(question._replace(reversals=True))
+
+
+async def _claims(
+    connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
+) -> dict[PaymentCaptured, Claim]:
+    """Read who may own each payment; a payment that is about to wait is read under its lock."""
+    found = dict(zip(payments, await payments_store.claims(connection, payments), strict=True))
+    waiting = sorted(
+        {
+            verdict.waits_for
+            for payment, claim in found.items()
+            if isinstance(verdict := _decide(payment, claim, context), NotSold)
+            and verdict.waits_for
+        }
+    )
+    if not waiting:
+        return found
+    for customer_id in waiting:
+        await inbox.lock_waiting(connection, customer_id)
+    return dict(zip(payments, await payments_store.claims(connection, payments), strict=True))
+
+
+def _decide(
+    payment: PaymentCaptured, claim: Claim, context: ApplyContext
+) -> sales.Verdict | EventError:
+    asked = context.answers is None or _answer(payment, context) is not None
+    try:
+        return sales.decide(payment, claim, context.terms, now=context.now, asked=asked)
+    except EventError as error:
+        return error
+
+
+async def _post(
+    connection: Connection,
+    sold: Mapping[PaymentCaptured, tuple[PaymentCaptured, Sale]],
+    context: ApplyContext,
+) -> dict[PaymentCaptured, PaymentResult]:
+    whole_sales = [sale for _, sale in sold.values()]
+    if any(sale.binds_customer and sale.customer_id for sale in whole_sales):
+        await organizations.lock_nameless(
+            connection, {sale.organization_id for sale in whole_sales}
+        )
+    credited = await crediting.credit(connection, whole_sales, context.make_id)
+    results: dict[PaymentCaptured, PaymentResult] = dict(zip(sold, credited, strict=True))
+    posted = [
+        (whole, sale, result)
+        for (whole, sale), result in zip(sold.values(), credited, strict=True)
+        if isinstance(result, PostingResult)
+    ]
+    if not posted:
+        return results
+    await _settle_purchases(connection, posted)
+    await _keep_customers(connection, posted)
+    await _announce(connection, posted, context)
+    recharged = sorted(
+        whole.payment_intent_id for whole, _, _ in posted if whole.attempt_id is not None
+    )
+    if recharged:
+        await recharge_store.ring(connection, recharged)
+    for payment, _, _ in posted:
+        facts = _answer(payment, context)
+        if isinstance(facts, PaymentFacts) and (facts.refunded_minor or facts.disputes):
+            await apply_level(connection, facts, context, of_dispute=False)
+    return results
+
+
+Posted = Sequence[tuple[PaymentCaptured, Sale, PostingResult]]
+
+
+async def _settle_purchases(connection: Connection, posted: Posted) -> None:
+    paid = [
+        (payment.checkout_session_id, payment.purchase_id, payment.payment_intent_id, "paid")
+        for payment, _, _ in posted
+        if payment.checkout_session_id or payment.purchase_id
+    ]
+    if paid:
+        await payments_store.close_purchases(connection, paid)
+
+
+async def _keep_customers(connection: Connection, posted: Posted) -> None:
+    """Bind the Stripe customers and the saved cards of payments that named their organization."""
+    binding = [
+        (payment, sale, result)
+        for payment, sale, result in posted
+        if sale.binds_customer and sale.customer_id is not None
+    ]
+    for account in sorted({sale.account for _, sale, _ in binding}):
+        customers = {
+            result.organization_id: sale.customer_id
+            for _, sale, result in binding
+            if sale.account == account
+            and sale.customer_id is not None
+            and result.status is PostingStatus.POSTED
+        }
+        if customers:
+            await bind_customers(connection, customers, account=account)
+    saved = {
+        payment.saved_method: (
+            payment.saved_method,
+            result.organization_id,
+            sale.customer_id,
+            payment.saved_method_type,
+            None,
+            sale.account,
+        )
+        for payment, sale, result in binding
+        if payment.saved_method is not None and sale.customer_id is not None
+    }
+    if saved:
+        await store.keep_seen_cards(connection, list(saved.values()))
+
+
+async def _announce(connection: Connection, posted: Posted, context: ApplyContext) -> None:
+    await notifications.announce(
+        connection,
+        [
+            purchase_completed(result, rules.paid_with(sale), context.now)
+            for _, sale, result in posted
+            if result.status is PostingStatus.POSTED and sale.type is TransactionType.PURCHASE
+        ],
+    )
+
+
+async def close_checkouts(connection: Connection, closed: Sequence[CheckoutClosed]) -> None:
+    """End the purchases of sessions that ended without money. Paid stays paid."""
+    if closed:
+        await payments_store.close_purchases(
+            connection, [(each.checkout_session_id, None, None, each.state) for each in closed]
+        )
+
+
+async def await_bank(connection: Connection, session_id: str, now: datetime) -> Ignored:
+    """Keep the purchase of a completed session open while a bank decides about its payment."""
+    await payments_store.extend_purchase(connection, session_id, now + BANK_DAYS_MAX)
+    return Ignored(f"{session_id} is completed and not paid yet; another event says when it is")

@@ -1,0 +1,66 @@
+"""What refunds and disputes take back of a payment: brought to the level that Stripe tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from shared.errors import EventError
+from shared.events import payments
+from shared.events.levels import apply_level
+from shared.events.model import Applied, ApplyContext, Ignored, ReversalChanged
+from shared.events.questions import answer
+from shared.ledger.model import PostingResult
+from shared.payments import sales
+from shared.payments import store as payments_store
+from shared.payments.model import PaymentFacts, PaymentQuestion
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+
+async def reverse(
+    connection: Connection, account: str, changed: ReversalChanged, context: ApplyContext
+) -> Applied | Ignored | PostingResult:
+    """Bring a payment to the level that Stripe tells, crediting it first if it is a sale.
+
+    A reversal never adds: a payment that is no sale is left alone. When it becomes one, it is
+    credited at the level that Stripe tells then.
+    """
+    name = changed.payment_intent_id
+    bound = await payments_store.lock_payment(connection, name) is not None
+    question = PaymentQuestion(account, name, reversals=True, origin=not bound)
+    facts = answer(question, context)
+    if facts.payment_intent.status != "succeeded":
+        return Ignored(f"{name} is {facts.payment_intent.status}: nothing of it was credited")
+    if not bound:
+        refused = await _credit_first(connection, account, facts, context)
+        if refused is not None:
+            return refused
+    result = await apply_level(connection, facts, context, of_dispute=changed.of_dispute)
+    if result is not None:
+        return result
+    level = await payments_store.lock_payment(connection, name)
+    return Applied(level.organization_id if level else None)
+
+
+async def _credit_first(
+    connection: Connection, account: str, facts: PaymentFacts, context: ApplyContext
+) -> Ignored | None:
+    """Credit a payment whose own event has not come; return why it is no sale, if it is none."""
+    name = facts.payment_intent.id
+    try:
+        captured = sales.from_intent(facts.payment_intent)
+    except EventError as error:
+        return Ignored(f"nothing of {name} was credited: {error.detail}")
+    payment = replace(captured, account=account)
+    credited = (await payments.credit(connection, [payment], context))[payment]
+    match credited:
+        case PostingResult():
+            return None
+        case Ignored(reason, waits_for):
+            return Ignored(f"nothing of {name} was credited: {reason}", waits_for)
+        case EventError():
+            return Ignored(f"nothing of {name} was credited: {credited.detail}")
+        case _:
+            raise AssertionError(credited)

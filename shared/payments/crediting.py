@@ -1,0 +1,85 @@
+"""The one place where a payment becomes credits: bound to its organization, then posted.
+
+A payment is bound once, by whoever comes first: its Checkout Session's event, its own event, the
+answer to a charge, or a refund that came before all of them. Its ledger key is made from the
+PaymentIntent, so that it is posted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.errors import EventError, PaymentMismatchError
+from shared.inbox import store as inbox
+from shared.ledger import keys
+from shared.ledger import service as ledger
+from shared.ledger.model import Posting, PostingResult, PostingStatus, SystemAccount
+from shared.ledger.rules import request_digest
+from shared.payments import store
+from shared.payments.model import BoundPayment, Sale
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+_ON_THE_LEDGER = frozenset({PostingStatus.POSTED, PostingStatus.REPLAYED})
+
+
+class PostingRefusedError(EventError):
+    """The ledger refused the posting."""
+
+
+async def credit(
+    connection: Connection, sales: Sequence[Sale], make_id: Callable[[], UUID]
+) -> list[PostingResult | EventError]:
+    """Credit each payment once, in the caller's transaction; return what became of each, in order.
+
+    A payment that was bound before is credited as it was bound then. Its result is `replayed` where
+    the ledger has it already, and PaymentMismatchError where this sale tells another amount.
+    """
+    if not sales:
+        return []
+    await store.bind_payments(connection, sales)
+    # Read back for all: an earlier event, or another of this batch, may have bound it.
+    bindings = await store.bound_payments(connection, [sale.payment_intent_id for sale in sales])
+    found = [_posting(sale, bindings[sale.payment_intent_id], make_id()) for sale in sales]
+    accepted = [posting for posting in found if isinstance(posting, Posting)]
+    results = iter(await ledger.post(connection, accepted))
+    # What is about one of these payments, and came too early, can be applied now.
+    await inbox.reopen_waiting(connection, list(bindings))
+    return [
+        on_the_ledger(next(results)) if isinstance(posting, Posting) else posting
+        for posting in found
+    ]
+
+
+def on_the_ledger(result: PostingResult) -> PostingResult | EventError:
+    """Return a result that is on the ledger, or the error that says why it is not."""
+    if result.status in _ON_THE_LEDGER:
+        return result
+    return PostingRefusedError(
+        f"The ledger of organization {result.organization_id} refused: {result.status}."
+    )
+
+
+def _posting(sale: Sale, bound: BoundPayment, transaction_id: UUID) -> Posting | EventError:
+    """Return the posting of a payment, the same whichever of its events comes first."""
+    if (bound.amount_minor, bound.currency) != (sale.gross_minor, sale.currency):
+        return PaymentMismatchError(
+            f"{sale.payment_intent_id} was {bound.amount_minor} {bound.currency}, "
+            f"this event says {sale.gross_minor} {sale.currency}."
+        )
+    key = f"{keys.PAYMENT}{sale.payment_intent_id}"
+    return Posting(
+        organization_id=bound.organization_id,
+        id=transaction_id,
+        type=sale.type,
+        amount=bound.credits,
+        counterparty=SystemAccount.STRIPE,
+        key=key,
+        digest=request_digest(key, bound.amount_minor, bound.currency),
+        description=sale.description,
+        payment_intent_id=sale.payment_intent_id,
+        expires_at=sale.expires_at,
+    )

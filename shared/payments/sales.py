@@ -1,0 +1,369 @@
+"""Which payments are sales, whose they are, and what they bring. Pure.
+
+A payment becomes credits only where somebody said so: a purchase or recharge attempt of ours, the
+metadata of the PaymentIntent or of its Checkout Session, or the session's `client_reference_id`
+where that names an organization. One that its Stripe customer alone is known by brings none unless
+the installation says so, and one that pays an invoice never does: its invoice says what it brings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from shared.errors import (
+    CurrencyMismatchError,
+    InvalidAmountError,
+    MalformedEventError,
+    PaymentMismatchError,
+    TwoOrganizationsError,
+    UnknownOrganizationError,
+)
+from shared.ids import parse_id
+from shared.ledger.model import TransactionType
+from shared.money import credits_from_minor_units, in_words
+from shared.payments.model import (
+    BoundPayment,
+    Claim,
+    NotSold,
+    Offer,
+    Owner,
+    PaymentCaptured,
+    PaymentFacts,
+    PaymentQuestion,
+    Sale,
+    SaleTerms,
+)
+from shared.payments.objects import (
+    ATTEMPT_METADATA,
+    ORGANIZATION_METADATA,
+    PURCHASE_METADATA,
+    CheckoutSession,
+    PaymentIntent,
+    reference_id,
+)
+
+# An event this old may come after a refund: Stripe is asked what is left of the payment.
+LATE_AFTER = timedelta(minutes=10)
+
+Verdict = Sale | NotSold | PaymentQuestion
+
+
+def from_intent(intent: PaymentIntent) -> PaymentCaptured:
+    """Read a PaymentIntent that has succeeded. Raises InvalidAmountError, MalformedEventError."""
+    metadata = intent.metadata or {}
+    return PaymentCaptured(
+        payment_intent_id=intent.id,
+        gross_minor=_positive(intent.amount_received),
+        net_minor=_intent_net_minor(intent),
+        currency=intent.currency,
+        customer_id=reference_id(intent.customer),
+        charge_id=reference_id(intent.latest_charge),
+        purchase_id=_id(metadata, PURCHASE_METADATA),
+        attempt_id=_id(metadata, ATTEMPT_METADATA),
+        named_organization=organization_in(intent.metadata),
+        invoice_id=reference_id(intent.invoice),
+        saved_method=reference_id(intent.payment_method) if intent.setup_future_usage else None,
+        saved_method_type=only_type(intent.payment_method_types),
+    )
+
+
+def from_session(session: CheckoutSession) -> PaymentCaptured:
+    """Read a paid Checkout Session. Raises InvalidAmountError, MalformedEventError."""
+    payment_intent_id = reference_id(session.payment_intent)
+    if payment_intent_id is None or session.amount_total is None or session.currency is None:
+        raise MalformedEventError("A paid session names no payment intent, amount or currency.")
+    return PaymentCaptured(
+        payment_intent_id=payment_intent_id,
+        gross_minor=_positive(session.amount_total),
+        net_minor=session_net_minor(session),
+        currency=session.currency,
+        customer_id=reference_id(session.customer),
+        checkout_session_id=session.id,
+        purchase_id=_id(session.metadata or {}, PURCHASE_METADATA),
+        session_organization=organization_in(session.metadata),
+        reference_organization=_reference(session.client_reference_id),
+    )
+
+
+def with_facts(payment: PaymentCaptured, facts: PaymentFacts) -> PaymentCaptured:
+    """Return a payment with what Stripe says of it besides its event.
+
+    The PaymentIntent says what was captured; where there is a session, that says the net price.
+    """
+    intent = from_intent(facts.payment_intent)
+    complete = replace(intent, account=payment.account, created=payment.created)
+    session = facts.session
+    if session is not None and session.mode == "payment" and session.payment_status == "paid":
+        sold = from_session(session)
+        return replace(
+            complete,
+            net_minor=sold.net_minor,
+            checkout_session_id=sold.checkout_session_id,
+            purchase_id=complete.purchase_id or sold.purchase_id,
+            session_organization=sold.session_organization,
+            reference_organization=sold.reference_organization,
+            invoice_id=None,
+        )
+    return replace(complete, invoice_id=complete.invoice_id or facts.invoice_id)
+
+
+def decide(
+    payment: PaymentCaptured,
+    claim: Claim,
+    terms: SaleTerms,
+    *,
+    now: datetime,
+    asked: bool,
+) -> Verdict:
+    """Say whether a payment is a sale; ask Stripe where its event does not tell.
+
+    `asked`: Stripe has been asked already, or cannot be. Raises UnknownOrganizationError,
+    TwoOrganizationsError, CurrencyMismatchError, InvalidAmountError or PaymentMismatchError where
+    it was meant as a sale and cannot be one.
+    """
+    if claim.bound is not None:
+        return _bound_sale(payment, claim.bound)
+    late = payment.created is not None and now - payment.created > LATE_AFTER
+    if not asked and (claim.offer is None or late):
+        return PaymentQuestion(payment.account, payment.payment_intent_id)
+    if claim.offer is not None:
+        return _offered_sale(payment, claim.offer, terms, now)
+    if payment.invoice_id is not None:
+        return NotSold(
+            f"{payment.payment_intent_id} pays {payment.invoice_id}; the invoice says what it "
+            "brings."
+        )
+    return _claimed_sale(payment, claim, terms, now)
+
+
+def _bound_sale(payment: PaymentCaptured, bound: BoundPayment) -> Sale | NotSold:
+    if bound.invoice_id is not None:
+        return NotSold(
+            f"{payment.payment_intent_id} pays {bound.invoice_id}, which was credited as a whole."
+        )
+    return _sale(
+        payment,
+        bound.organization_id,
+        bound.credits,
+        net_minor=None,
+        binds_customer=payment.named_organization is not None,
+    )
+
+
+def _offered_sale(payment: PaymentCaptured, offer: Offer, terms: SaleTerms, now: datetime) -> Sale:
+    """Sell what was offered, whatever the rate is by now; tax may come on top of its price."""
+    if payment.currency != offer.currency or payment.gross_minor < offer.net_minor:
+        raise PaymentMismatchError(
+            f"{payment.payment_intent_id} paid {in_words(payment.gross_minor, payment.currency)} "
+            f"for an offer of {in_words(offer.net_minor, offer.currency)}."
+        )
+    credits_ = offer.credits or _buy(offer.net_minor, offer.currency, terms)
+    sale = _sale(
+        payment, offer.organization_id, credits_, net_minor=offer.net_minor, binds_customer=True
+    )
+    return replace(
+        sale, type=offer.type, description=offer.description, expires_at=expiry(terms, now)
+    )
+
+
+def _claimed_sale(
+    payment: PaymentCaptured, claim: Claim, terms: SaleTerms, now: datetime
+) -> Sale | NotSold:
+    owner, binds_customer = _named_owner(payment, claim)
+    if owner is None:
+        found = _customer_owner(payment, claim, terms)
+        if isinstance(found, NotSold):
+            return found
+        owner = found
+    if owner.currency != payment.currency:
+        raise CurrencyMismatchError(
+            f"{payment.payment_intent_id} is in {payment.currency}, "
+            f"organization {owner.id} takes {owner.currency}."
+        )
+    net_minor = payment.gross_minor if payment.net_minor is None else payment.net_minor
+    credits_ = _buy(net_minor, payment.currency, terms)
+    sale = _sale(payment, owner.id, credits_, net_minor=net_minor, binds_customer=binds_customer)
+    return replace(sale, expires_at=expiry(terms, now))
+
+
+def _named_owner(payment: PaymentCaptured, claim: Claim) -> tuple[Owner | None, bool]:
+    """Return the organization that is named, and whether by whoever opened the payment.
+
+    Raises TwoOrganizationsError or UnknownOrganizationError.
+    """
+    names = [n for n in (payment.named_organization, payment.session_organization) if n is not None]
+    owners = {claim.organizations.get(name) or name for name in names}
+    if len(owners) > 1:
+        raise TwoOrganizationsError(
+            f"{payment.payment_intent_id} names the organization {names[0][:100]!r} in its own "
+            f"metadata and {names[1][:100]!r} in that of its Checkout Session."
+        )
+    if names:
+        owner = claim.organizations.get(names[0])
+        if owner is None:
+            raise unknown_organization(names[0])
+        return owner, True
+    reference = payment.reference_organization
+    return (claim.organizations.get(reference) if reference else None), False
+
+
+def _customer_owner(payment: PaymentCaptured, claim: Claim, terms: SaleTerms) -> Owner | NotSold:
+    reference = payment.reference_organization
+    unknown = f", and its client_reference_id {reference[:100]!r} is none here" if reference else ""
+    unnamed = f"{payment.payment_intent_id} names no organization{unknown}"
+    if payment.customer_id is None:
+        return NotSold(f"{unnamed}; it has no customer either.")
+    if not terms.credit_customer_payments:
+        return NotSold(
+            f"{unnamed}. A payment that is known by its customer alone brings no credits "
+            "(PREPAID_CREDIT_CUSTOMER_PAYMENTS)."
+        )
+    if claim.customer_owner is None:
+        return NotSold(
+            f"{unnamed}, and none has the Stripe customer {payment.customer_id}.",
+            waits_for=payment.customer_id,
+        )
+    return claim.customer_owner
+
+
+def _sale(
+    payment: PaymentCaptured,
+    organization_id: UUID,
+    credits_: Decimal,
+    *,
+    net_minor: int | None,
+    binds_customer: bool,
+) -> Sale:
+    return Sale(
+        payment_intent_id=payment.payment_intent_id,
+        organization_id=organization_id,
+        gross_minor=payment.gross_minor,
+        net_minor=net_minor,
+        currency=payment.currency,
+        credits=credits_,
+        account=payment.account,
+        customer_id=payment.customer_id,
+        charge_id=payment.charge_id,
+        binds_customer=binds_customer,
+    )
+
+
+def _buy(net_minor: int, currency: str, terms: SaleTerms) -> Decimal:
+    try:
+        return credits_from_minor_units(net_minor, currency, terms.credits_per_unit)
+    except ValueError as error:
+        raise InvalidAmountError(str(error)) from None
+
+
+def expiry(terms: SaleTerms, now: datetime) -> datetime | None:
+    """Return when credits that are sold now expire."""
+    return terms.purchase_expires.after(now) if terms.purchase_expires else None
+
+
+def session_net_minor(session: CheckoutSession) -> int:
+    """Return the net price that was paid on a session: after discounts, without tax and shipping.
+
+    `amount_tax` covers exclusive tax, which the total adds, and inclusive tax, which its prices
+    contain; where shipping contains its tax, that is not taken off twice. Raises
+    InvalidAmountError where nothing is left.
+    Source: https://docs.stripe.com/api/checkout/sessions/object#checkout_session_object-total_details
+    """
+    total = session.amount_total or 0
+    details = session.total_details
+    if details is None:
+        return _positive(total)
+    shipping = session.shipping_cost
+    inclusive = shipping is not None and shipping.amount_total == shipping.amount_subtotal
+    shipping_tax = shipping.amount_tax if shipping is not None and inclusive else 0
+    net = total - details.amount_tax - (details.amount_shipping or 0) + shipping_tax
+    if not 0 < net <= total:
+        raise InvalidAmountError(
+            f"{session.id} has a total of {total}, of which {details.amount_tax} is tax and "
+            f"{details.amount_shipping or 0} shipping: no price is left to credit."
+        )
+    return net
+
+
+def _intent_net_minor(intent: PaymentIntent) -> int:
+    details = intent.amount_details
+    tax = (details.tax.total_tax_amount or 0) if details and details.tax else 0
+    shipping = (details.shipping.amount or 0) if details and details.shipping else 0
+    net = intent.amount_received - tax - shipping
+    if not 0 < net <= intent.amount_received:
+        raise InvalidAmountError(
+            f"{intent.id} received {intent.amount_received}, of which {tax} is tax and {shipping} "
+            "shipping: no price is left to credit."
+        )
+    return net
+
+
+def organization_in(metadata: dict[str, Any] | None) -> str | None:
+    """Return the organization that metadata names. Raises MalformedEventError."""
+    value = (metadata or {}).get(ORGANIZATION_METADATA)
+    return _printable(value) if isinstance(value, str) else None
+
+
+def unknown_organization(name: str) -> UnknownOrganizationError:
+    """Say that an organization which is named does not exist."""
+    return UnknownOrganizationError(
+        f"No organization has the id or slug {name[:100]!r}. Create it, then replay this event."
+    )
+
+
+def only_type(types: list[str] | None) -> str:
+    """Return the type of a payment method where an event names the types that it may have."""
+    return types[0] if types and len(types) == 1 else "unknown"
+
+
+def _printable(name: str | None) -> str | None:
+    if name and not name.isprintable():
+        raise MalformedEventError(f"{name[:100]!r} cannot be an organization's id or slug.")
+    return name or None
+
+
+def _reference(value: str | None) -> str | None:
+    """Return a `client_reference_id`, unless it cannot be a name: a buyer may write anything."""
+    return value if value and value.isprintable() else None
+
+
+def _id(metadata: dict[str, Any], name: str) -> UUID | None:
+    value = metadata.get(name)
+    return parse_id(value) if isinstance(value, str) else None
+
+
+def _positive(amount_minor: int) -> int:
+    if amount_minor <= 0:
+        raise InvalidAmountError(f"A payment of {amount_minor} cannot be credited.")
+    return amount_minor
+
+
+def offer_of_attempt(
+    *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal, top_up: bool
+) -> Offer:
+    """Return what a recharge attempt sells: a top-up is a purchase that the customer asks for."""
+    return Offer(
+        organization_id=organization_id,
+        currency=currency,
+        net_minor=amount_minor,
+        credits=credits_,
+        type=TransactionType.PURCHASE if top_up else TransactionType.RECHARGE,
+        description="Top-up" if top_up else "Auto-recharge",
+    )
+
+
+def offer_of_purchase(
+    *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal | None
+) -> Offer:
+    """Return what a checkout of ours sells."""
+    return Offer(
+        organization_id=organization_id,
+        currency=currency,
+        net_minor=amount_minor,
+        credits=credits_,
+        type=TransactionType.PURCHASE,
+        description="Credit purchase",
+    )
