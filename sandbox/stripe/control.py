@@ -4,7 +4,8 @@ GET  /_sim/health                          -> {"ok": true, "now": seconds, "acco
 POST /_sim/events                          {"type", "object"?, "created"?, "livemode"?, "account"?,
                                            "id"?, "previous_attributes"?} -> the event. `object` is
                                            laid over Stripe's example of its kind, or is the id of
-                                           an object that exists.
+                                           an object that exists. The API has the object afterwards,
+                                           unless it had one of that id or `account` is another's.
 POST /_sim/checkout/{cs_id}/pay            {"card"?: "4242…", "email"?, "authenticate"?: true|false}
                                            -> the session. A decline is 402 with Stripe's error
                                            body. A 3-D Secure card leaves the session open unless
@@ -75,6 +76,7 @@ from sandbox.stripe import (
     errors,
     events,
     faults,
+    injected,
     objects,
     payment_methods,
     refunds,
@@ -157,6 +159,8 @@ class Control:
             subject = _filled(event_type, subject)
         with self._simulator.committed():
             call = self._simulator.call()
+            if given.get("account", call.account) == call.account:
+                injected.keep(call, subject)
             data: Json = {"object": subject}
             if "previous_attributes" in given:
                 data["previous_attributes"] = given["previous_attributes"]
