@@ -147,7 +147,18 @@ RESTING: Final[dict[str, Json]] = {
         "package_dimensions": None,
         "type": "service",
     },
+    "coupon": {"currency": None, "duration_in_months": None, "redeem_by": None},
+    "discount": {"customer": None, "end": None},
     "item": {"adjustable_quantity": None},
+    "promotion_code": {"expires_at": None},
+    "tax_rate": {
+        "country": None,
+        "description": None,
+        "flat_amount": None,
+        "jurisdiction": None,
+        "rate_type": "percentage",
+        "tax_type": None,
+    },
     "invoice": {
         "amount_overpaid": 0,
         "customer_shipping": None,
