@@ -141,12 +141,18 @@ def create(call: Call, params: Params) -> Json:
     )
     hidden = {
         "discounts": [],
+        "invoice_metadata": _invoice_metadata(params),
         "line_items": items,
         "payment_intent_data": params.get("payment_intent_data", {}),
         "tax_rates": build_rates(call, params.get("line_items", [])),
     }
     call.store.add(session, hidden)
     return _priced(call, session, params) if pays else session
+
+
+def _invoice_metadata(params: Params) -> dict[str, str]:
+    data = params.get("invoice_creation", {}).get("invoice_data", {})
+    return merge_metadata({}, data.get("metadata"))
 
 
 def _priced(call: Call, session: Json, params: Params) -> Json:

@@ -10,6 +10,7 @@ from sandbox.stripe import (
     cards,
     challenges,
     checkout,
+    checkout_invoice,
     checkout_setup,
     checkout_totals,
     customers,
@@ -17,7 +18,6 @@ from sandbox.stripe import (
     discounts,
     errors,
     events,
-    invoices,
     payment_intents,
     payment_methods,
     tax_rates,
@@ -159,7 +159,8 @@ def _intent(call: Call, session: Json, email: str | None) -> Json:
         return call.store.save(intent | {"amount": session["amount_total"]})
     data = call.store.hidden(session["id"])["payment_intent_data"]
     customer = session["customer"]
-    if customer is None and session["customer_creation"] == "always":
+    needed = session["customer_creation"] == "always" or session["invoice_creation"]["enabled"]
+    if customer is None and needed:
         customer = customers.build(call, {"email": email})["id"]
     copied = (
         "capture_method",
@@ -194,7 +195,7 @@ def _complete(call: Call, session: Json, intent: Json, method: Json) -> Json:
     }
     _redeem(call, session)
     if session["invoice_creation"]["enabled"] and session["payment_status"] == "paid":
-        session["invoice"] = invoices.paid(call, session)["id"]
+        session["invoice"] = checkout_invoice.build(call, session, intent)["id"]
     call.store.save(session)
     events.emit(call, "checkout.session.completed", session)
     attempts.finish(call, intent)

@@ -30,7 +30,7 @@ def apply(call: Call, session: Json, *, tax_percent: str | None = None) -> None:
             "amount_tax": line.tax,
             "amount_total": line.total,
         }
-    call.store.hide(session["id"], line_items=items)
+    call.store.hide(session["id"], line_items=items, used_rates=[line.rates for line in lines])
     shipping = _shipping(call, session, tax_percent)
     session |= {
         "amount_subtotal": sum(line.amount for line in lines),

@@ -164,7 +164,7 @@ class Control:
         with self._simulator.committed():
             call = self._simulator.call()
             if given.get("account", call.account) == call.account:
-                injected.keep(call, subject)
+                subject = injected.keep(call, subject)
             data: Json = {"object": subject}
             if "previous_attributes" in given:
                 data["previous_attributes"] = given["previous_attributes"]
