@@ -5,7 +5,15 @@ https://docs.stripe.com/payments/paymentintents/lifecycle
 
 from dataclasses import dataclass
 
-from sandbox.stripe import aftermath, challenges, charges, errors, events, payment_methods
+from sandbox.stripe import (
+    aftermath,
+    challenges,
+    charges,
+    errors,
+    events,
+    invoice_payments,
+    payment_methods,
+)
 from sandbox.stripe.call import Call
 from sandbox.stripe.declines import AUTHENTICATION_NOT_HANDLED, Decline
 from sandbox.stripe.store import Json
@@ -49,9 +57,10 @@ def attempt(call: Call, intent: Json, method: Json, circumstances: Circumstances
 
 
 def finish(call: Call, intent: Json) -> None:
-    """Let a captured charge settle, then let the card's aftermath happen."""
+    """Let what a captured payment pays for be paid, its charge settle, its aftermath happen."""
     if intent["status"] != "succeeded":
         return
+    invoice_payments.follow(call, intent)
     charge = charges.settle(call, intent["latest_charge"])
     method = call.load("payment_method", intent["payment_method"])
     aftermath.follow(call, charge, payment_methods.card_of(call, method))
@@ -150,5 +159,6 @@ def _record_failure(
     }
     call.store.save(intent)
     events.emit(call, "payment_intent.payment_failed", intent)
+    invoice_payments.fail(call, intent)
     error.extra["payment_intent"] = intent
     return error

@@ -3,9 +3,20 @@
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sandbox.stripe import currencies, customers, errors, events, lists, objects, setup_intents
+from sandbox.stripe import (
+    checkout_totals,
+    customers,
+    discounts,
+    errors,
+    events,
+    lists,
+    objects,
+    setup_intents,
+    shipping,
+)
 from sandbox.stripe.call import Call
-from sandbox.stripe.line_items import LINE_ITEM, build_items
+from sandbox.stripe.discounts import DISCOUNTS
+from sandbox.stripe.line_items import LINE_ITEM, build_items, build_rates
 from sandbox.stripe.params import Choice, Kind, Params, Shape, merge_metadata
 from sandbox.stripe.store import Json, Store
 
@@ -14,7 +25,7 @@ CREATE: Final[Shape] = {
     "after_expiration": Kind.FREE,
     "allow_promotion_codes": Kind.BOOLEAN,
     "allowed_payment_method_types": Kind.TEXTS,
-    "automatic_tax": Kind.FREE,
+    "automatic_tax": {"enabled": Kind.BOOLEAN, "liability": Kind.FREE},
     "billing_address_collection": Kind.TEXT,
     "branding_settings": Kind.FREE,
     "cancel_url": Kind.TEXT,
@@ -27,7 +38,7 @@ CREATE: Final[Shape] = {
     "customer_creation": Choice(("always", "if_required")),
     "customer_email": Kind.TEXT,
     "customer_update": Kind.FREE,
-    "discounts": Kind.FREE,
+    "discounts": DISCOUNTS,
     "excluded_payment_method_types": Kind.TEXTS,
     "expand": Kind.TEXTS,
     "expires_at": Kind.INTEGER,
@@ -67,7 +78,7 @@ CREATE: Final[Shape] = {
         "on_behalf_of": Kind.TEXT,
     },
     "shipping_address_collection": Kind.FREE,
-    "shipping_options": Kind.FREE,
+    "shipping_options": shipping.OPTIONS,
     "submit_type": Choice(("auto", "book", "donate", "pay", "subscribe")),
     "success_url": Kind.TEXT,
     "tax_id_collection": Kind.FREE,
@@ -81,11 +92,13 @@ LIST: Final[Shape] = {
     "customer": Kind.TEXT,
     "payment_intent": Kind.TEXT,
     "status": Choice(("complete", "expired", "open")),
+    "subscription": Kind.TEXT,
 }
 LIST_ITEMS: Final = lists.CURSORS
 EXPIRES_MIN_SECONDS: Final = 30 * 60
 EXPIRES_MAX_SECONDS: Final = 24 * 3600
 _COPIED: Final = (
+    "allow_promotion_codes",
     "billing_address_collection",
     "cancel_url",
     "client_reference_id",
@@ -105,14 +118,11 @@ def create(call: Call, params: Params) -> Json:
     pays = params["mode"] == "payment"
     items = build_items(call, params["line_items"]) if pays else []
     currency = items[0]["currency"] if pays else params.get("currency")
-    total = _total(items) if pays else None
     session_id = call.ids.new("cs_test_a1")
     session = objects.new(
         "checkout.session",
         {
             "id": session_id,
-            "amount_subtotal": total,
-            "amount_total": total,
             "created": call.now,
             "currency": currency,
             "customer_creation": _customer_creation(params),
@@ -129,21 +139,44 @@ def create(call: Call, params: Params) -> Json:
     session["invoice_creation"]["enabled"] = params.get("invoice_creation", {}).get(
         "enabled", False
     )
-    hidden = {"line_items": items, "payment_intent_data": params.get("payment_intent_data", {})}
-    return call.store.add(session, hidden)
+    hidden = {
+        "discounts": [],
+        "invoice_metadata": _invoice_metadata(params),
+        "line_items": items,
+        "payment_intent_data": params.get("payment_intent_data", {}),
+        "tax_rates": build_rates(call, params.get("line_items", [])),
+    }
+    call.store.add(session, hidden)
+    return _priced(call, session, params) if pays else session
 
 
-def _total(items: list[Json]) -> int:
-    currency: str = items[0]["currency"]
-    total: int = sum(item["amount_total"] for item in items)
-    minimum = currencies.MINIMUM.get(currency, currencies.MINIMUM_DEFAULT)
-    if total < minimum:
-        least = currencies.shown(minimum, currency)
-        raise errors.invalid(
-            f"The Checkout Session's total amount due must add up to at least {least} {currency}",
-            code="amount_too_small",
-        )
-    return total
+def _invoice_metadata(params: Params) -> dict[str, str]:
+    data = params.get("invoice_creation", {}).get("invoice_data", {})
+    return merge_metadata({}, data.get("metadata"))
+
+
+def _priced(call: Call, session: Json, params: Params) -> Json:
+    """Add discounts, automatic tax and shipping, and compute what it all comes to."""
+    session["automatic_tax"]["enabled"] = params.get("automatic_tax", {}).get("enabled", False)
+    if params.get("discounts"):
+        values = {"checkout_session": session["id"], "customer": session["customer"]}
+        add_discounts(call, session, discounts.build_all(call, params["discounts"], values=values))
+    if params.get("shipping_options"):
+        session["shipping_options"] = shipping.options(call, params["shipping_options"])
+        chosen = session["shipping_options"][0]["shipping_rate"]
+        session["shipping_cost"] = {"shipping_rate": chosen}
+    checkout_totals.apply(call, session)
+    checkout_totals.check_minimum(session)
+    return call.store.save(session)
+
+
+def add_discounts(call: Call, session: Json, given: list[Json]) -> None:
+    """Let discounts count for a session; the caller computes its amounts again."""
+    session["discounts"] = [
+        {"coupon": discount["source"]["coupon"], "promotion_code": discount["promotion_code"]}
+        for discount in given
+    ]
+    call.store.hide(session["id"], discounts=[discount["id"] for discount in given])
 
 
 def _setup_intent(call: Call, session_id: str, params: Params) -> str:
@@ -202,14 +235,14 @@ def due(store: Store, now: int) -> list[str]:
 
 def list_all(call: Call, params: Params) -> Json:
     """GET /v1/checkout/sessions."""
-    equal = lists.filters(params, "customer", "payment_intent", "status")
+    equal = lists.filters(params, "customer", "payment_intent", "status", "subscription")
     return lists.page(call, params, "checkout.session", "/v1/checkout/sessions", equal=equal)
 
 
 def list_line_items(call: Call, params: Params, session_id: str) -> Json:
     """GET /v1/checkout/sessions/{id}/line_items; all of them are on the first page."""
     load(call, session_id)
-    items = call.store.hidden(session_id)["line_items"]
+    items = call.store.hidden(session_id).get("line_items", [])
     limit = params.get("limit", lists.LIMIT_DEFAULT)
     url = f"/v1/checkout/sessions/{session_id}/line_items"
     return objects.listed(items[:limit], url, has_more=len(items) > limit)
@@ -235,9 +268,17 @@ def _check(call: Call, params: Params) -> None:
             param="line_items",
             code="parameter_missing",
         )
+    _check_exclusive(call, params)
     for name in ("success_url", "cancel_url"):
         if name in params and urlsplit(params[name]).scheme not in {"http", "https"}:
             raise errors.invalid("Not a valid URL", param=name, code="url_invalid")
+
+
+def _check_exclusive(call: Call, params: Params) -> None:
+    if params.get("discounts") and params.get("allow_promotion_codes"):
+        raise errors.invalid(
+            "You may only specify one of these parameters: allow_promotion_codes, discounts."
+        )
     if "customer" in params:
         customers.load(call, params["customer"])
         for other in ("customer_email", "customer_creation"):

@@ -3,19 +3,24 @@
 https://docs.stripe.com/payments/checkout/how-checkout-works
 """
 
+from dataclasses import dataclass
+
 from sandbox.stripe import (
     attempts,
     cards,
     challenges,
     checkout,
+    checkout_invoice,
     checkout_setup,
+    checkout_totals,
     customers,
     declines,
+    discounts,
     errors,
     events,
-    invoices,
     payment_intents,
     payment_methods,
+    tax_rates,
 )
 from sandbox.stripe.call import Call
 from sandbox.stripe.store import Json
@@ -23,22 +28,38 @@ from sandbox.stripe.store import Json
 SESSION_ID = "{CHECKOUT_SESSION_ID}"
 
 
-def pay(call: Call, session_id: str, number: str, email: str | None = None) -> Json:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a buyer enters on the page; `tax_percent` stands for an address and its tax."""
+
+    card: str
+    email: str | None = None
+    promotion_code: str | None = None
+    shipping_rate: str | None = None
+    tax_percent: str = tax_rates.AUTOMATIC_PERCENT
+
+
+def pay(call: Call, session_id: str, form: Form) -> Json:
     """Pay an open session with a card number; returns the session.
 
     A declined card raises `ApiError` 402 and leaves the session open. A card that wants 3-D Secure
-    leaves it open too, with a PaymentIntent in `requires_action`.
+    leaves it open too, with a PaymentIntent in `requires_action`. A session that costs nothing is
+    complete without a PaymentIntent.
     """
     session = checkout.load(call, session_id)
     if session["status"] != "open":
         raise errors.invalid(f"This Checkout Session is {session['status']}; it cannot be paid.")
-    card = cards.BY_NUMBER.get("".join(number.split()))
+    if session["mode"] != "setup":
+        _price(call, session, form)
+    card = cards.BY_NUMBER.get("".join(form.card.split()))
     if card is None:
         raise errors.card_error(declines.INCORRECT_NUMBER)
-    details = {"email": email or _email(session), "name": None}
+    details = {"email": form.email or _email(session), "name": None}
     method = payment_methods.build(call, card, {"billing_details": details})
     if session["mode"] == "setup":
         return checkout_setup.save(call, session, method)
+    if session["amount_total"] == 0:
+        return _complete_free(call, session, details["email"])
     intent = _intent(call, session, details["email"])
     intent = attempts.attempt(call, intent, method, attempts.Circumstances())
     return _complete(call, session, intent, method)
@@ -90,13 +111,56 @@ def _email(session: Json) -> str | None:
     return email
 
 
+def _price(call: Call, session: Json, form: Form) -> None:
+    """Compute the total with what the buyer entered: a promotion code, shipping, an address."""
+    if form.promotion_code:
+        if not session["allow_promotion_codes"]:
+            raise errors.invalid("This Checkout Session takes no promotion codes.")
+        values = {"checkout_session": session["id"], "customer": session["customer"]}
+        entered = discounts.enter(call, form.promotion_code, values)
+        checkout.add_discounts(call, session, [entered])
+    if form.shipping_rate:
+        offered = [option["shipping_rate"] for option in session["shipping_options"]]
+        if form.shipping_rate not in offered:
+            raise errors.invalid("This Checkout Session does not offer that shipping rate.")
+        session["shipping_cost"] = {"shipping_rate": form.shipping_rate}
+    checkout_totals.apply(call, session, tax_percent=form.tax_percent)
+    checkout_totals.check_minimum(session)
+    call.store.save(session)
+
+
+def _complete_free(call: Call, session: Json, email: str | None) -> Json:
+    """Complete a session that costs nothing: https://docs.stripe.com/payments/checkout/no-cost-orders."""
+    customer = session["customer"]
+    if customer is None and session["customer_creation"] == "always":
+        customer = customers.build(call, {"email": email})["id"]
+    session |= {
+        "customer": customer,
+        "customer_details": checkout.customer_details(email),
+        "payment_status": "no_payment_required",
+        "status": "complete",
+        "url": None,
+    }
+    _redeem(call, session)
+    call.store.save(session)
+    events.emit(call, "checkout.session.completed", session)
+    return session
+
+
+def _redeem(call: Call, session: Json) -> None:
+    for discount_id in call.store.hidden(session["id"])["discounts"]:
+        discounts.redeem(call, call.load("discount", discount_id))
+
+
 def _intent(call: Call, session: Json, email: str | None) -> Json:
     """Reuse the PaymentIntent of a declined try, or make it now that somebody pays."""
     if session["payment_intent"] is not None:
-        return call.load("payment_intent", session["payment_intent"])
+        intent = call.load("payment_intent", session["payment_intent"])
+        return call.store.save(intent | {"amount": session["amount_total"]})
     data = call.store.hidden(session["id"])["payment_intent_data"]
     customer = session["customer"]
-    if customer is None and session["customer_creation"] == "always":
+    needed = session["customer_creation"] == "always" or session["invoice_creation"]["enabled"]
+    if customer is None and needed:
         customer = customers.build(call, {"email": email})["id"]
     copied = (
         "capture_method",
@@ -129,8 +193,9 @@ def _complete(call: Call, session: Json, intent: Json, method: Json) -> Json:
         "status": "complete",
         "url": None,
     }
+    _redeem(call, session)
     if session["invoice_creation"]["enabled"] and session["payment_status"] == "paid":
-        session["invoice"] = invoices.paid(call, session)["id"]
+        session["invoice"] = checkout_invoice.build(call, session, intent)["id"]
     call.store.save(session)
     events.emit(call, "checkout.session.completed", session)
     attempts.finish(call, intent)

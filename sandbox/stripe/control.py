@@ -4,11 +4,14 @@ GET  /_sim/health                          -> {"ok": true, "now": seconds, "acco
 POST /_sim/events                          {"type", "object"?, "created"?, "livemode"?, "account"?,
                                            "id"?, "previous_attributes"?} -> the event. `object` is
                                            laid over Stripe's example of its kind, or is the id of
-                                           an object that exists.
-POST /_sim/checkout/{cs_id}/pay            {"card"?: "4242…", "email"?, "authenticate"?: true|false}
+                                           an object that exists. The API has the object afterwards,
+                                           unless it had one of that id or `account` is another's.
+POST /_sim/checkout/{cs_id}/pay            {"card"?: "4242…", "email"?, "authenticate"?: true|false,
+                                           "promotion_code"?, "shipping_rate"?, "tax_percent"?}
                                            -> the session. A decline is 402 with Stripe's error
                                            body. A 3-D Secure card leaves the session open unless
-                                           `authenticate` answers the challenge.
+                                           `authenticate` answers the challenge. Automatic tax is
+                                           20 percent unless `tax_percent` says otherwise.
 POST /_sim/payment_intents/{pi}/authenticate {"passed"?: true} -> the PaymentIntent, or the error
 POST /_sim/setup_intents/{seti}/authenticate {"passed"?: true} -> the SetupIntent, or the error
 POST /_sim/payment_intents/{pi}/settle     {"succeeded"?: true|false} -> the PaymentIntent: ends one
@@ -71,14 +74,17 @@ from aiohttp import web
 
 from sandbox.stripe import (
     aftermath,
+    checkout_payment,
     disputes,
     errors,
     events,
     faults,
+    injected,
     objects,
     payment_methods,
     refunds,
     settlement,
+    tax_rates,
     webhooks,
 )
 from sandbox.stripe.pages import Pages, intent_of
@@ -157,6 +163,8 @@ class Control:
             subject = _filled(event_type, subject)
         with self._simulator.committed():
             call = self._simulator.call()
+            if given.get("account", call.account) == call.account:
+                subject = injected.keep(call, subject)
             data: Json = {"object": subject}
             if "previous_attributes" in given:
                 data["previous_attributes"] = given["previous_attributes"]
@@ -176,8 +184,14 @@ class Control:
     async def pay(self, given: Json, request: web.Request) -> Json:
         """Pay a session as its page would."""
         session_id = request.match_info["id"]
-        card = given.get("card", CARD_DEFAULT)
-        session = self._pages.pay(session_id, card, given.get("email"))
+        form = checkout_payment.Form(
+            card=given.get("card", CARD_DEFAULT),
+            email=given.get("email"),
+            promotion_code=given.get("promotion_code"),
+            shipping_rate=given.get("shipping_rate"),
+            tax_percent=str(given.get("tax_percent", tax_rates.AUTOMATIC_PERCENT)),
+        )
+        session = self._pages.pay(session_id, form)
         if session["status"] == "open" and "authenticate" in given:
             self._pages.authenticate(intent_of(session), passed=given["authenticate"])
             session = self._existing(session_id)

@@ -7,6 +7,20 @@ from sandbox.stripe.call import Call
 from sandbox.stripe.store import Json
 
 DEPTH_MAX: Final = 4
+REFERENCES: Final = frozenset(
+    (
+        "charge",
+        "customer",
+        "invoice",
+        "latest_charge",
+        "latest_invoice",
+        "payment_intent",
+        "payment_method",
+        "price",
+        "product",
+        "subscription",
+    )
+)
 
 
 def expanded(call: Call, value: Json, paths: list[str]) -> Json:
@@ -41,9 +55,10 @@ def _child(call: Call, node: Json, name: str, path: str) -> Any:
     value = node[name]
     if isinstance(value, str):
         found = call.store.get(value)
-        if found is None:
+        if found is None and name not in REFERENCES:
             raise _cannot(path)
-        return found
+        # An injected object may name another that the simulator does not have: its id stays.
+        return found or value
     if value is None or isinstance(value, dict):
         return value
     raise _cannot(path)
@@ -55,6 +70,9 @@ def _included_list(call: Call, node: Json, name: str) -> Json | None:
         case ("checkout.session", "line_items"):
             items = call.store.hidden(node["id"]).get("line_items", [])
             return objects.listed(items, f"/v1/checkout/sessions/{node['id']}/line_items")
+        case ("invoice", "payments"):
+            found = call.store.find("invoice_payment", 10, equal={"invoice": node["id"]})
+            return objects.listed(found, f"/v1/invoice_payments?invoice={node['id']}")
         case ("charge", "refunds"):
             found = call.store.find("refund", 11, equal={"charge": node["id"]})
             url = f"/v1/charges/{node['id']}/refunds"

@@ -44,9 +44,13 @@ class Pages:
         """POST /c/pay/{id} with `card` and `email`: pay, challenge, or show why not."""
         form = await request.post()
         session_id = request.match_info["id"]
-        number, email = str(form.get("card", "")), str(form.get("email", "")) or None
+        entered = checkout_payment.Form(
+            card=str(form.get("card", "")),
+            email=str(form.get("email", "")) or None,
+            promotion_code=str(form.get("promotion_code", "")) or None,
+        )
         try:
-            session = self.pay(session_id, number, email)
+            session = self.pay(session_id, entered)
         except errors.ApiError as error:
             unpaid = self._load("checkout.session", session_id)
             if unpaid is None:
@@ -56,10 +60,10 @@ class Pages:
             raise web.HTTPSeeOther(checkout_payment.success_address(session))
         raise web.HTTPSeeOther(f"/authenticate/{intent_of(session)}")
 
-    def pay(self, session_id: str, number: str, email: str | None) -> Json:
+    def pay(self, session_id: str, form: checkout_payment.Form) -> Json:
         """Pay in one transaction; a declined card leaves its trace before `ApiError` is raised."""
         with self._simulator.committed():
-            return checkout_payment.pay(self._simulator.call(), session_id, number, email)
+            return checkout_payment.pay(self._simulator.call(), session_id, form)
 
     async def show_challenge(self, request: web.Request) -> web.Response:
         """GET /authenticate/{id}: the issuer's 3-D Secure page."""
@@ -127,13 +131,22 @@ class Pages:
         if session["mode"] == "payment":
             total = escape(shown(session["amount_total"], session["currency"]))
             act = f"Pay {total}"
-        items = self._simulator.store.hidden(session["id"])["line_items"]
+        items = self._simulator.store.hidden(session["id"]).get("line_items", [])
         rows = [
             (
                 f"{item['description']} x {item['quantity']}",
-                shown(item["amount_total"], item["currency"]),
+                shown(item["amount_subtotal"], item["currency"]),
             )
             for item in items
+        ]
+        rows += [
+            (name, shown(session["total_details"][field], session["currency"]))
+            for name, field in (
+                ("Discount", "amount_discount"),
+                ("Shipping", "amount_shipping"),
+                ("Tax", "amount_tax"),
+            )
+            if session["total_details"][field]
         ]
         email = escape((session["customer_details"] or {}).get("email") or "", quote=True)
         cancel = session["cancel_url"]
@@ -144,7 +157,12 @@ class Pages:
             + '<form method="post">'
             '<label>Email<input name="email" type="email" autocomplete="off" '
             f'value="{email}"></label>'
-            '<label>Test card<input name="card" list="cards" inputmode="numeric" required '
+            + (
+                '<label>Promotion code<input name="promotion_code" autocomplete="off"></label>'
+                if session["allow_promotion_codes"]
+                else ""
+            )
+            + '<label>Test card<input name="card" list="cards" inputmode="numeric" required '
             'value="4242424242424242" autocomplete="off"></label>'
             f"{layout.test_cards()}<button>{act}</button></form>"
             + (

@@ -28,6 +28,7 @@ CREATE INDEX IF NOT EXISTS objects_newest ON objects (object, created, seq);
 CREATE INDEX IF NOT EXISTS objects_customer ON objects (object, json_extract(body, '$.customer'));
 CREATE INDEX IF NOT EXISTS objects_payment_intent
     ON objects (object, json_extract(body, '$.payment_intent'));
+CREATE INDEX IF NOT EXISTS objects_invoice ON objects (object, json_extract(body, '$.invoice'));
 CREATE INDEX IF NOT EXISTS objects_type ON objects (object, json_extract(body, '$.type'));
 CREATE INDEX IF NOT EXISTS objects_expiring ON objects (json_extract(body, '$.expires_at'))
     WHERE object = 'checkout.session' AND json_extract(body, '$.status') = 'open';
