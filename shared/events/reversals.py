@@ -29,7 +29,9 @@ async def reverse(
     """
     name = changed.payment_intent_id
     bound = await payments_store.lock_payment(connection, name) is not None
-    question = PaymentQuestion(account, name, reversals=True, origin=not bound)
+    question = PaymentQuestion(account, name, reversals=True)
+    if bound and question not in (context.answers or {}):
+        question = question._replace(origin=False)
     facts = answer(question, context)
     if facts.payment_intent.status != "succeeded":
         return Ignored(f"{name} is {facts.payment_intent.status}: nothing of it was credited")
