@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fixtures.operations",
     "tests.fixtures.receiver",
     "tests.fixtures.recharging",
+    "tests.fixtures.storefront",
     "tests.fixtures.stripe_answers",
 ]
 

@@ -66,7 +66,12 @@ async def credit(
                 results[payment] = Unanswered(verdict)
             case EventError():
                 results[payment] = verdict
-    return {**results, **await _post(connection, sold, context)}
+    results |= await _post(connection, sold, context)
+    for payment in known:
+        facts = _answer(payment, context)
+        if isinstance(facts, PaymentFacts):
+            await apply_level(connection, facts, context, of_dispute=False)
+    return results
 
 
 def _with_answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentCaptured | EventError:
@@ -88,7 +93,8 @@ def _answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentFacts | E
     """Return what Stripe has answered about a payment; None where it was not asked."""
     answers = context.answers or {}
     question = PaymentQuestion(payment.account, payment.payment_intent_id)
-    return answers.get(question) or answers.get(question._replace(reversals=True))
+    others = (question._replace(reversals=True), question._replace(origin=False))
+    return next((answers[each] for each in (question, *others) if each in answers), None)
 
 
 async def _claims(
@@ -148,10 +154,6 @@ async def _post(
     )
     if recharged:
         await recharge_store.ring(connection, recharged)
-    for payment, _, _ in posted:
-        facts = _answer(payment, context)
-        if isinstance(facts, PaymentFacts) and (facts.refunded_minor or facts.disputes):
-            await apply_level(connection, facts, context, of_dispute=False)
     return results
 
 

@@ -125,11 +125,14 @@ def decide(
     TwoOrganizationsError, CurrencyMismatchError, InvalidAmountError or PaymentMismatchError where
     it was meant as a sale and cannot be one.
     """
+    late = payment.created is not None and now - payment.created > LATE_AFTER
+    known = claim.bound is not None or claim.offer is not None
+    if not asked and (late or not known):
+        return PaymentQuestion(
+            payment.account, payment.payment_intent_id, origin=claim.bound is None
+        )
     if claim.bound is not None:
         return _bound_sale(payment, claim.bound)
-    late = payment.created is not None and now - payment.created > LATE_AFTER
-    if not asked and (claim.offer is None or late):
-        return PaymentQuestion(payment.account, payment.payment_intent_id)
     if claim.offer is not None:
         return _offered_sale(payment, claim.offer, terms, now)
     if payment.invoice_id is not None:

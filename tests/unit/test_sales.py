@@ -192,11 +192,14 @@ def test_an_offer_of_ours_needs_no_answer_unless_its_event_is_late() -> None:
     assert isinstance(decide(late, claim, asked=False), PaymentQuestion)
 
 
-def test_what_is_bound_needs_no_answer() -> None:
+def test_what_is_bound_needs_no_answer_unless_its_event_is_late() -> None:
     bound = Claim(bound=BoundPayment(ACME.id, 1000, "usd", Decimal(7)))
     verdict = decide(captured(), bound, asked=False)
     assert isinstance(verdict, Sale)
     assert verdict.credits == 7
+    late = captured(created=NOW - sales.LATE_AFTER - timedelta(seconds=1))
+    asked = decide(late, bound, asked=False)
+    assert asked == PaymentQuestion("", "pi_1", origin=False)
 
 
 def test_what_an_invoice_sold_is_not_sold_again() -> None:
