@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from api import fields
 from api.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
 from api.operation import Operation, Retry
 from api.operations.auto_recharge import AttemptShown
@@ -62,12 +63,22 @@ class NextAction(msgspec.Struct):
 
 
 class ErrorShown(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """The one error envelope: `errors` of a 422; `nextAction`, and perhaps `attempt`, of a 402."""
+    """The one error envelope: `errors` of a 422; of a 402 what helps with it.
+
+    Where credits are wanting: `required` is what was asked for, `available` what a debit may take
+    now (balance, less held, plus the overdraft limit). `rechargeInProgress`: ask again after
+    `Retry-After`. Where a payment did not go through: `nextAction`, and perhaps `attempt`.
+    """
 
     code: int
     type: str
     detail: str
     errors: list[FieldErrorShown] = []
+    required: fields.Number | msgspec.UnsetType = msgspec.UNSET
+    available: fields.Number | msgspec.UnsetType = msgspec.UNSET
+    balance: fields.Number | msgspec.UnsetType = msgspec.UNSET
+    held: fields.Number | msgspec.UnsetType = msgspec.UNSET
+    recharge_in_progress: bool | msgspec.UnsetType = msgspec.UNSET
     next_action: NextAction | msgspec.UnsetType = msgspec.UNSET
     attempt: AttemptShown | msgspec.UnsetType = msgspec.UNSET
 

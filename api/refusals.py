@@ -13,8 +13,11 @@ from shared.errors import (
     PrepaidError,
     ValidationError,
 )
-from shared.ledger.model import PostingResult, PostingStatus
-from shared.money import plain
+from shared.ledger.model import HoldResult, PostingResult, PostingStatus, Shortfall
+from shared.money import json_number, plain
+
+# How soon a client may ask again while a recharge is under way: most are captured by then.
+RECHARGE_SECONDS_MIN = 5
 
 # The ledger's words for what the surfaces call otherwise.
 _FIELD_NAMES = {
@@ -46,7 +49,7 @@ def refusal(
     status: PostingStatus,
     *,
     error: str | None = None,
-    met: PostingResult | None = None,
+    met: PostingResult | HoldResult | None = None,
     where: tuple[str | int, ...] = ("body",),
 ) -> PrepaidError | None:
     """Return the error that a refused posting or hold is answered with; None where it was done.
@@ -58,11 +61,24 @@ def refusal(
     if status is PostingStatus.INVALID:
         return invalid(error or "the request is not valid", where)
     if status is PostingStatus.INSUFFICIENT:
-        balance = met.balance_after if met is not None else None
-        return InsufficientCreditsError(
-            None if balance is None else f"The balance of {plain(balance)} does not cover this."
-        )
+        return _insufficient(met.shortfall if met is not None else None)
     return _REFUSALS[status]()
+
+
+def _insufficient(shortfall: Shortfall | None) -> InsufficientCreditsError:
+    if shortfall is None:
+        return InsufficientCreditsError()
+    amounts = {
+        name: json_number(getattr(shortfall, name))
+        for name in ("required", "available", "balance", "held")
+    }
+    waits = shortfall.recharge_seconds
+    return InsufficientCreditsError(
+        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
+        f" available (balance {plain(shortfall.balance)}, held {plain(shortfall.held)}).",
+        retry_after_seconds=None if waits is None else max(waits, RECHARGE_SECONDS_MIN),
+        more=amounts if waits is None else {**amounts, "rechargeInProgress": True},
+    )
 
 
 def invalid(error: str, where: tuple[str | int, ...] = ("body",)) -> ValidationError:

@@ -93,7 +93,7 @@ class UnsupportedMediaTypeError(InvalidRequestError):
 
 
 class InsufficientCreditsError(PrepaidError):
-    """The balance does not cover this."""
+    """The credits that are available do not cover this."""
 
     status = HTTPStatus.PAYMENT_REQUIRED
     type = "insufficient_credits_error"

@@ -17,6 +17,7 @@ from api.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, ValidationError
 from shared.ledger import store as ledger
+from shared.money import plain
 from shared.organizations import service as organizations
 from shared.recharge import service, store
 from shared.recharge.model import RechargeState, Rule, SuspensionReason
@@ -37,6 +38,7 @@ NAMES = {
     "pause_seconds_min": "autoRechargePauseSeconds",
 }
 _OVERDRAFT = "overdraftLimitDecimillicents"
+_LOW_BALANCE = "lowBalanceThresholdDecimillicents"
 
 
 class BillingShown(Shown):
@@ -50,6 +52,7 @@ class BillingShown(Shown):
     credits_balance_decimillicents: Decimillicents
     reserved_credits_decimillicents: Decimillicents
     overdraft_limit_decimillicents: Decimillicents
+    low_balance_threshold_decimillicents: DecimillicentsOrNull
     auto_recharge_enabled: bool
     auto_recharge_state: RechargeState
     auto_recharge_state_reason: SuspensionReason | None
@@ -71,8 +74,10 @@ class BillingChange(Request):
     """What is absent stays; null takes a value away.
 
     An amount replaces a target, and a target an amount. `autoRechargePauseSeconds` is the least
-    time between two charges. `consentedBy`: who agreed to be charged
-    while away, for the audit log; by default the API key's name.
+    time between two charges. `lowBalanceThresholdDecimillicents` is the balance below which
+    `credits.low` is sent; without it, that is the threshold of auto-recharge while it is on.
+    `consentedBy`: who agreed to be charged while away, for the audit log; by default the API key's
+    name.
     """
 
     billing_email: str | UnsetType | None = UNSET
@@ -86,6 +91,7 @@ class BillingChange(Request):
     ) = UNSET
     auto_recharge_pause_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | UnsetType = UNSET
     overdraft_limit_decimillicents: Decimillicents | UnsetType = UNSET
+    low_balance_threshold_decimillicents: DecimillicentsOrNull | UnsetType = UNSET
     consented_by: Name | None = None
 
 
@@ -113,6 +119,9 @@ async def change(call: Call) -> Reply:
         if limit is not None:
             await store.limit_overdraft(connection, call.owner.id, limit)
             await call.record(connection, "billing.overdraft", details={_OVERDRAFT: str(limit)})
+        if body.low_balance_threshold_decimillicents is not UNSET:
+            raw = body.low_balance_threshold_decimillicents
+            await _change_low_balance(call, connection, raw)
         call.api.organizations.forget(call.owner)
         return Reply(await shown(call, connection))
 
@@ -132,6 +141,9 @@ async def shown(call: Call, connection: Connection) -> BillingShown:
         credits_balance_decimillicents=fields.decimillicents(balance.balance),
         reserved_credits_decimillicents=fields.decimillicents(balance.held),
         overdraft_limit_decimillicents=fields.decimillicents(balance.overdraft_limit),
+        low_balance_threshold_decimillicents=fields.decimillicents_or_null(
+            row["low_balance_threshold"]
+        ),
         auto_recharge_enabled=state is not RechargeState.OFF,
         auto_recharge_state=state,
         auto_recharge_state_reason=SuspensionReason(row["reason"]) if row["reason"] else None,
@@ -159,6 +171,15 @@ def _overdraft(call: Call, body: BillingChange) -> Decimal | None:
     if limit < 0:
         raise fields.refused(("body", _OVERDRAFT), "must not be negative")
     return limit
+
+
+async def _change_low_balance(call: Call, connection: Connection, raw: msgspec.Raw) -> None:
+    threshold = fields.credits_of_or_none(raw, "body", _LOW_BALANCE)
+    if threshold is not None and threshold < 0:
+        raise fields.refused(("body", _LOW_BALANCE), "must not be negative")
+    await store.set_low_balance_threshold(connection, call.owner.id, threshold)
+    told = None if threshold is None else plain(threshold)
+    await call.record(connection, "billing.low_balance", details={_LOW_BALANCE: told})
 
 
 async def _change_email(call: Call, connection: Connection, email: str | None) -> None:

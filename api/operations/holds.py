@@ -98,7 +98,7 @@ class HoldPage(Shown):
 async def create(call: Call) -> Reply:
     """Reserve credits, so that nobody else spends them.
 
-    402 where what is spendable does not cover it. The same `transactionId` (or `Idempotency-Key`)
+    402 where what is available does not cover it. The same `transactionId` (or `Idempotency-Key`)
     with the same request gives the same hold again. A hold that is neither captured nor released
     expires.
     """
@@ -181,7 +181,7 @@ async def release(call: Call) -> Reply:
 
 
 def _reply(result: HoldResult) -> Reply:
-    if error := refusals.refusal(result.status, error=result.error):
+    if error := refusals.refusal(result.status, error=result.error, met=result):
         raise error
     assert result.hold is not None  # noqa: S101 - it was done
     row = {name: getattr(result.hold, name) for name in result.hold.__struct_fields__}

@@ -286,7 +286,11 @@ $$;
 -- request: the first row is the answer); `conflict` (this key was posted before with another request);
 -- `insufficient` (what is spendable does not cover it); `unknown_organization`; `closed`;
 -- `unknown_grant`, `nothing_left` (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A
--- refused posting leaves the rest of its batch unharmed.
+-- refused posting leaves the rest of its batch unharmed. `held` and `available` are set where it is
+-- `insufficient`: what was on hold then, and what a debit could take.
+--
+-- Usage and captures that leave less than the threshold arm a recharge; usage that is refused arms one too
+-- (see ledger_arm). What takes credits back arms none, and makes auto-recharge wait for the next usage.
 CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_organization_id uuid,
     p_postings ledger_posting []
@@ -296,7 +300,9 @@ CREATE OR REPLACE FUNCTION ledger_post_organization(
     seq bigint,
     amount numeric,
     balance_after numeric,
-    created_at timestamptz
+    created_at timestamptz,
+    held numeric,
+    available numeric
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -319,6 +325,11 @@ DECLARE
     v_lot_changed boolean := FALSE;
     v_lot_can_be_read boolean := FALSE;
     v_due_changed boolean := FALSE;
+    -- The usage that arms a recharge, and the most that was refused: what takes credits back clears both.
+    v_arms_id uuid;
+    v_needed numeric;
+    v_spendable numeric;
+    v_waited boolean;
 BEGIN
     -- The lock comes first: every statement after it sees what the holders before us committed.
     SELECT a.* INTO v_account
@@ -328,6 +339,7 @@ BEGIN
 
     -- Along a ledger, created_at never goes back: a moment is found in it by bisection.
     v_now := greatest(clock_timestamp(), v_account.updated_at);
+    v_waited := v_account.recharge_waits;
     v_due := coalesce(v_account.next_due_at <= v_now, FALSE);
     IF v_due THEN
         v_account.held := v_account.held - ledger_expire_holds(p_organization_id, v_now);
@@ -355,6 +367,8 @@ BEGIN
         id := NULL;
         seq := NULL;
         created_at := NULL;
+        held := NULL;
+        available := NULL;
         status := CASE
             WHEN v_account.organization_id IS NULL THEN 'unknown_organization'
             WHEN v_account.closed_at IS NOT NULL AND v_posting.type <> 'expiration' THEN 'closed'
@@ -451,6 +465,19 @@ BEGIN
                 v_due_changed := TRUE;
             ELSE NULL;
         END CASE;
+        IF status = 'insufficient' THEN
+            held := v_account.held;
+            available := ledger_available(v_account);
+            IF v_posting.type <> 'adjustment' THEN
+                v_account.recharge_waits := FALSE;
+                v_needed := greatest(
+                    v_needed,
+                    CASE v_posting.type
+                        WHEN 'hold_capture' THEN v_burn - v_hold.amount ELSE v_burn
+                    END
+                );
+            END IF;
+        END IF;
         IF status IS NOT NULL THEN
             RETURN NEXT;
             CONTINUE;
@@ -511,6 +538,25 @@ BEGIN
         END IF;
 
         v_account.balance := v_account.balance + amount;
+        v_spendable := v_account.balance - v_account.held;
+        CASE
+            WHEN v_posting.type IN ('usage', 'hold_capture') THEN
+                v_account.recharge_waits := FALSE;
+                v_arms_id := CASE WHEN v_spendable < v_account.recharge_below THEN v_row.id END;
+            WHEN
+                v_posting.type IN ('refund', 'dispute', 'void', 'expiration')
+                -- An adjustment that alone crosses the threshold.
+                OR (
+                    amount < 0
+                    AND v_spendable < v_account.recharge_below
+                    AND v_spendable - amount >= v_account.recharge_below
+                )
+                THEN
+                v_account.recharge_waits := TRUE;
+                v_arms_id := NULL;
+                v_needed := NULL;
+            ELSE NULL;
+        END CASE;
         v_account.last_seq := v_row.seq;
         v_row.balance_after := v_account.balance;
         v_row.consumed_after := v_account.consumed;
@@ -533,23 +579,93 @@ BEGIN
     END IF;
     IF cardinality(v_rows) > 0 OR v_due THEN
         PERFORM ledger_write(v_account, v_rows, v_now, v_due OR v_due_changed);
+    ELSIF v_account.recharge_waits IS DISTINCT FROM v_waited THEN
+        PERFORM ledger_end_wait(p_organization_id);
+    END IF;
+    IF v_arms_id IS NOT NULL OR v_needed IS NOT NULL THEN
+        PERFORM ledger_arm(v_account, v_arms_id, v_needed, v_now);
     END IF;
 END
 $$;
 
--- Tells the customer's app that a balance has fallen below what counts as low, or to nothing: once for each
--- time it does.
-CREATE OR REPLACE FUNCTION ledger_tell_balance(
+-- What a debit may take now.
+CREATE OR REPLACE FUNCTION ledger_available(
+    p_account accounts
+) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT greatest(p_account.balance - p_account.held + p_account.overdraft_limit, 0)
+$$;
+
+-- Lets the clock arm a recharge again: usage or a hold was asked for since credits were taken back.
+CREATE OR REPLACE FUNCTION ledger_end_wait(
+    p_organization_id uuid
+) RETURNS void LANGUAGE sql AS $$
+    UPDATE accounts AS a
+    SET recharge_waits = FALSE
+    WHERE a.organization_id = p_organization_id
+$$;
+
+-- Arms a recharge where what is spendable (balance less held) is below the threshold, or where `p_needed` was
+-- refused and a recharge raises what is spendable: it is below what the rule charges up to. While an attempt
+-- is live there is no second one; one that is only armed takes a larger `needed` over.
+--
+-- `p_id` is the transaction or hold that armed it. A refusal has none: its caller may ask for it again.
+CREATE OR REPLACE FUNCTION ledger_arm(
+    p_account accounts,
+    p_id uuid,
+    p_needed numeric,
+    p_now timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_spendable numeric := p_account.balance - p_account.held;
+    v_arms boolean := v_spendable < p_account.recharge_below;
+    v_id uuid := coalesce(p_id, ledger_id_at(p_now, 0, gen_random_uuid()));
+BEGIN
+    IF NOT v_arms AND p_needed IS NOT NULL THEN
+        SELECT v_spendable < coalesce(s.target, s.threshold + s.amount) INTO v_arms
+        FROM auto_recharges AS s
+        WHERE s.organization_id = p_account.organization_id AND s.state = 'active';
+    END IF;
+    IF v_arms IS NOT TRUE THEN
+        RETURN;
+    END IF;
+
+    INSERT INTO recharge_attempts (organization_id, id, needed, created_at)
+    VALUES (p_account.organization_id, v_id, p_needed, p_now)
+    ON CONFLICT (organization_id)
+    WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+    DO NOTHING;
+    IF NOT FOUND AND p_needed IS NOT NULL THEN
+        UPDATE recharge_attempts AS r
+        SET needed = p_needed
+        WHERE
+            r.organization_id = p_account.organization_id
+            AND r.state = 'armed'
+            AND (r.needed < p_needed) IS NOT FALSE;
+    END IF;
+END
+$$;
+
+-- Announces that a balance has fallen below what counts as low, or to nothing, and that it has risen to that
+-- again: each once. Returns whether the last of these that was announced is that it is low.
+CREATE OR REPLACE FUNCTION ledger_announce_balance(
     p_account accounts,
     p_before numeric,
     p_cause uuid,
     p_now timestamptz
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_type text := CASE
         WHEN p_account.balance <= 0 AND p_before > 0 THEN 'credits.depleted'
-        WHEN p_account.balance < p_account.low_below AND p_before >= p_account.low_below
+        WHEN
+            p_account.balance < p_account.low_below
+            AND p_account.balance < p_before
+            AND (p_before >= p_account.low_below OR NOT p_account.low_announced)
             THEN 'credits.low'
+        WHEN
+            p_account.balance >= p_account.low_below
+            AND p_account.balance > p_before
+            AND p_account.low_announced
+            THEN 'credits.recovered'
     END;
 BEGIN
     IF v_type IS NOT NULL THEN
@@ -560,7 +676,10 @@ BEGIN
             jsonb_build_object('balance', p_account.balance, 'threshold', p_account.low_below),
             p_now
         );
+        RETURN v_type <> 'credits.recovered';
     END IF;
+    -- Without a threshold, any credit ends it.
+    RETURN p_account.low_announced AND (p_account.low_below IS NOT NULL OR p_account.balance <= 0);
 END
 $$;
 
@@ -608,8 +727,8 @@ CREATE OR REPLACE FUNCTION ledger_tell_expiring(
     )
 $$;
 
--- Writes what a run of postings came to: the rows, the usage totals, the account, and the recharge that
--- these debits armed, under the id of the last of them.
+-- Writes what a run of postings came to: the rows, the usage totals, the account, and what is announced of
+-- its balance.
 CREATE OR REPLACE FUNCTION ledger_write(
     p_account accounts,
     p_rows credit_transactions [],
@@ -618,6 +737,7 @@ CREATE OR REPLACE FUNCTION ledger_write(
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_next_due_at timestamptz := p_account.next_due_at;
+    v_low_announced boolean := p_account.low_announced;
 BEGIN
     INSERT INTO credit_transactions SELECT r.* FROM unnest(p_rows) AS r;
 
@@ -641,6 +761,14 @@ BEGIN
     IF p_due_changed THEN
         v_next_due_at := ledger_next_due(p_account.organization_id);
     END IF;
+    IF cardinality(p_rows) > 0 THEN
+        v_low_announced := ledger_announce_balance(
+            p_account,
+            p_rows[1].balance_after - p_rows[1].amount,
+            p_rows[cardinality(p_rows)].id,
+            p_now
+        );
+    END IF;
     UPDATE accounts AS a
     SET
         balance = p_account.balance,
@@ -650,25 +778,10 @@ BEGIN
         next_due_at = v_next_due_at,
         last_seq = p_account.last_seq,
         last_hash = p_account.last_hash,
+        low_announced = v_low_announced,
+        recharge_waits = p_account.recharge_waits,
         updated_at = p_now
     WHERE a.organization_id = p_account.organization_id;
-
-    IF cardinality(p_rows) > 0 THEN
-        PERFORM ledger_tell_balance(
-            p_account,
-            p_rows[1].balance_after - p_rows[1].amount,
-            p_rows[cardinality(p_rows)].id,
-            p_now
-        );
-    END IF;
-
-    IF p_account.balance < p_account.recharge_below AND cardinality(p_rows) > 0 THEN
-        INSERT INTO recharge_attempts (organization_id, id, created_at)
-        VALUES (p_account.organization_id, p_rows[cardinality(p_rows)].id, p_now)
-        ON CONFLICT (organization_id)
-        WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
-        DO NOTHING;
-    END IF;
 END
 $$;
 
@@ -711,9 +824,13 @@ BEGIN
         AND a.burning_grant_id = lot.id
         AND s.burn < lot.remaining
         AND a.balance - a.held - s.burn >= -a.overdraft_limit
-        -- What arms a recharge or is to be told goes the other way.
-        AND (a.balance - s.burn < a.recharge_below) IS NOT TRUE
-        AND (a.balance - s.burn < a.low_below AND a.balance >= a.low_below) IS NOT TRUE
+        -- What arms a recharge, ends its wait or is to be announced goes the other way.
+        AND NOT a.recharge_waits
+        AND (a.balance - a.held - s.burn < a.recharge_below) IS NOT TRUE
+        AND (
+            a.balance - s.burn < a.low_below
+            AND (a.balance >= a.low_below OR NOT a.low_announced)
+        ) IS NOT TRUE
         AND a.balance > s.burn;
     RETURN v_plain;
 END
@@ -905,7 +1022,9 @@ CREATE OR REPLACE FUNCTION ledger_post(p_postings jsonb) RETURNS TABLE (
     seq bigint,
     amount numeric,
     balance_after numeric,
-    created_at timestamptz
+    created_at timestamptz,
+    held numeric,
+    available numeric
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_postings ledger_posting [];
@@ -930,7 +1049,12 @@ BEGIN
     v_plain := ledger_plain_organizations(v_postings, v_now);
     IF cardinality(v_plain) > 0 THEN
         BEGIN
-            RETURN QUERY SELECT r.* FROM ledger_post_plain(v_postings, v_plain, v_now) AS r;
+            RETURN QUERY
+            SELECT
+                r.*,
+                NULL::numeric,
+                NULL::numeric
+            FROM ledger_post_plain(v_postings, v_plain, v_now) AS r;
             GET DIAGNOSTICS v_posted = ROW_COUNT;
             IF v_posted = cardinality(v_postings) THEN
                 RETURN;
@@ -965,7 +1089,9 @@ BEGIN
             r.seq,
             r.amount,
             r.balance_after,
-            r.created_at
+            r.created_at,
+            r.held,
+            r.available
         FROM ledger_post_organization(
             v_organization.organization_id, v_organization.postings
         ) WITH ORDINALITY AS r;
@@ -974,7 +1100,8 @@ END
 $$;
 
 -- Reserves an amount for a time. A result as of a posting: `posted`, `replayed`, `conflict`,
--- `insufficient`, `unknown_organization`, `closed`.
+-- `insufficient`, `unknown_organization`, `closed`; with the balance, what is on hold and what is available as
+-- they are then. It arms a recharge as usage does.
 CREATE OR REPLACE FUNCTION ledger_hold(
     p_organization_id uuid,
     p_id uuid,
@@ -983,7 +1110,14 @@ CREATE OR REPLACE FUNCTION ledger_hold(
     p_key text,
     p_digest bytea,
     p_description text
-) RETURNS TABLE (status text, hold holds) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (
+    status text,
+    hold holds,
+    balance numeric,
+    held numeric,
+    available numeric
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     v_account accounts;
     v_now timestamptz;
@@ -1028,13 +1162,24 @@ BEGIN
             p_description
         )
         RETURNING h.* INTO hold;
+        v_account.held := v_account.held + p_amount;
         UPDATE accounts AS a
         SET
-            held = v_account.held + p_amount,
+            held = v_account.held,
             next_due_at = least(v_account.next_due_at, p_expires_at),
+            recharge_waits = FALSE,
             updated_at = v_now
         WHERE a.organization_id = p_organization_id;
+        PERFORM ledger_arm(v_account, p_id, NULL, v_now);
+    ELSIF status = 'insufficient' THEN
+        IF v_account.recharge_waits THEN
+            PERFORM ledger_end_wait(p_organization_id);
+        END IF;
+        PERFORM ledger_arm(v_account, NULL, p_amount, v_now);
     END IF;
+    balance := v_account.balance;
+    held := v_account.held;
+    available := ledger_available(v_account);
     RETURN NEXT;
 END
 $$;

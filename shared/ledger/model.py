@@ -95,11 +95,25 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     repeated: bool = False  # set by the store
 
 
+class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a refused debit or hold asked for, and what it met, in credits.
+
+    `available` is what a debit could take: balance, less held, plus the overdraft limit, not below
+    zero. `recharge_seconds`: a recharge is under way, and is looked at next after so many seconds.
+    """
+
+    required: Decimal
+    available: Decimal
+    balance: Decimal
+    held: Decimal
+    recharge_seconds: int | None = None
+
+
 class PostingResult(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one posting; `seq` and `id` are those of the row that carries the key.
 
     `balance_after` is the row's, or for a refused posting the balance that it met. `error` says in
-    a sentence what is wrong with an invalid one.
+    a sentence what is wrong with an invalid one, `shortfall` what an insufficient one met.
     """
 
     organization_id: UUID
@@ -110,6 +124,7 @@ class PostingResult(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None = None
     created_at: datetime | None = None
     error: str | None = None
+    shortfall: Shortfall | None = None
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +147,7 @@ class HoldResult(msgspec.Struct, frozen=True, kw_only=True):
     status: PostingStatus
     hold: Hold | None = None
     error: str | None = None
+    shortfall: Shortfall | None = None
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

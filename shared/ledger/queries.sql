@@ -7,7 +7,9 @@ SELECT
     seq,
     amount,
     balance_after,
-    created_at
+    created_at,
+    held,
+    available
 FROM ledger_post($1::text::jsonb);
 
 -- name: are_known
@@ -31,7 +33,10 @@ CROSS JOIN LATERAL ledger_post_organization(o.organization_id, '{}') AS r;
 -- Reserve an amount for a time.
 SELECT
     r.status AS result,
-    (r.hold).*
+    (r.hold).*,
+    r.balance AS balance_met,
+    r.held AS held_met,
+    r.available AS available_met
 FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7) AS r;
 
 -- name: release
@@ -79,6 +84,22 @@ CROSS JOIN LATERAL (
         END AS released
 ) AS due
 WHERE a.organization_id = any($1::uuid []);
+
+-- name: recharges_in_progress
+-- For each of these organizations whose live attempt may still bring credits without anybody's doing: the
+-- seconds until it is looked at next. One that waits for its customer may not, nor one that is armed for a
+-- rule that does not run any more.
+SELECT
+    r.organization_id,
+    greatest(ceil(extract(EPOCH FROM r.due_at - now())), 0)::integer AS seconds
+FROM recharge_attempts AS r
+LEFT JOIN auto_recharges AS s ON r.organization_id = s.organization_id
+WHERE
+    r.organization_id = any($1::uuid [])
+    AND (
+        r.state IN ('charging', 'processing', 'unknown')
+        OR (r.state = 'armed' AND s.state = 'active')
+    );
 
 -- name: balance_at
 -- What an organization owned at a moment.

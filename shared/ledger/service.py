@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import msgspec
+from msgspec.structs import replace
 
 from shared import metrics
 from shared.db.group_commit import GroupCommit
@@ -20,6 +20,7 @@ from shared.ledger.model import (
     Posting,
     PostingResult,
     PostingStatus,
+    Shortfall,
     Source,
 )
 
@@ -41,7 +42,7 @@ async def post(
     Guarantees: a key posts once within its organization, for ever; `seq` has no gaps; a posting
     that is refused changes nothing and harms no other. Runs inside the caller's transaction and
     commits nothing itself: roll back, and nothing was posted. One round trip; one more where a
-    grant's expiry has passed.
+    grant's expiry has passed, and one more where credits are wanting.
     """
     errors = await _refusals(connection, postings, now or datetime.now(UTC))
     results: list[PostingResult | None] = []
@@ -59,10 +60,27 @@ async def post(
                     error=error,
                 )
             )
-    answers = iter(await store.post(connection, valid) if valid else ())
+    answers = iter(await _post(connection, valid) if valid else ())
     found = [next(answers) if result is None else result for result in results]
     _count(postings, found)
     return found
+
+
+async def _post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
+    """Post; what was refused for want of credits says whether a recharge is under way."""
+    results = await store.post(connection, postings)
+    short = {result.organization_id for result in results if result.shortfall is not None}
+    if not short:
+        return results
+    seconds = await store.recharges_in_progress(connection, sorted(short))
+    return [
+        replace(result, shortfall=_awaiting(result.shortfall, seconds.get(result.organization_id)))
+        for result in results
+    ]
+
+
+def _awaiting(shortfall: Shortfall | None, seconds: int | None) -> Shortfall | None:
+    return None if shortfall is None else replace(shortfall, recharge_seconds=seconds)
 
 
 async def _refusals(
@@ -91,7 +109,7 @@ def _count(postings: Sequence[Posting], results: Sequence[PostingResult]) -> Non
 def _with_digest(posting: Posting) -> Posting:
     if posting.digest is not None:
         return posting
-    return msgspec.structs.replace(posting, digest=rules.digest(posting))
+    return replace(posting, digest=rules.digest(posting))
 
 
 class Ledger:
@@ -157,7 +175,7 @@ async def hold(
         return HoldResult(status=PostingStatus.INVALID, error=error)
     if description and (error := rules.text_refusal("note", description, rules.TEXT_LENGTH_MAX)):
         return HoldResult(status=PostingStatus.INVALID, error=error)
-    return await store.hold(
+    result = await store.hold(
         connection,
         organization_id,
         hold_id or new_id(),
@@ -167,6 +185,10 @@ async def hold(
         digest=rules.request_digest(amount.normalize(), seconds, description),
         description=description,
     )
+    if result.shortfall is None:
+        return result
+    found = await store.recharges_in_progress(connection, [organization_id])
+    return replace(result, shortfall=_awaiting(result.shortfall, found.get(organization_id)))
 
 
 async def reverse_payment(

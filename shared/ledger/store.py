@@ -19,6 +19,7 @@ from shared.ledger.model import (
     Posting,
     PostingResult,
     PostingStatus,
+    Shortfall,
     Source,
     Use,
 )
@@ -46,9 +47,21 @@ async def post(connection: Connection, postings: Sequence[Posting]) -> list[Post
             id=row["id"],
             seq=row["seq"],
             created_at=row["created_at"],
+            shortfall=_shortfall(row),
         )
         for posting, row in zip(postings, rows, strict=True)
     ]
+
+
+def _shortfall(row: asyncpg.Record) -> Shortfall | None:
+    if row["status"] != PostingStatus.INSUFFICIENT:
+        return None
+    return Shortfall(
+        required=-row["amount"],
+        available=row["available"],
+        balance=row["balance_after"],
+        held=row["held"],
+    )
 
 
 def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:
@@ -85,12 +98,29 @@ async def hold(
     row = await connection.fetchrow(
         QUERIES.hold, organization_id, hold_id, amount, expires_at, key, digest, description
     )
-    return _hold_result(row)
+    result = _hold_result(row)
+    if row is None or result.status is not PostingStatus.INSUFFICIENT:
+        return result
+    shortfall = Shortfall(
+        required=amount,
+        available=row["available_met"],
+        balance=row["balance_met"],
+        held=row["held_met"],
+    )
+    return HoldResult(status=result.status, shortfall=shortfall)
 
 
 async def release(connection: Connection, organization_id: UUID, hold_id: UUID) -> HoldResult:
     """Give a reservation up under the account's lock."""
     return _hold_result(await connection.fetchrow(QUERIES.release, organization_id, hold_id))
+
+
+async def recharges_in_progress(
+    connection: Connection, organization_ids: Sequence[UUID]
+) -> dict[UUID, int]:
+    """Return the seconds until the live recharge of each is looked at next; none: left out."""
+    rows = await connection.fetch(QUERIES.recharges_in_progress, organization_ids)
+    return {row["organization_id"]: row["seconds"] for row in rows}
 
 
 async def balance(connection: Connection, organization_id: UUID) -> Balance | None:

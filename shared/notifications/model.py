@@ -16,6 +16,7 @@ class MessageType(enum.StrEnum):
     """What a message tells of. Client apps match on these."""
 
     CREDITS_LOW = "credits.low"
+    CREDITS_RECOVERED = "credits.recovered"
     CREDITS_DEPLETED = "credits.depleted"
     CREDITS_EXPIRING = "credits.expiring"
     PURCHASE_COMPLETED = "purchase.completed"

@@ -506,9 +506,20 @@ WHERE organization_id = $1 AND state <> 'off'
 RETURNING organization_id;
 
 -- name: follow
--- Have the debits of an organization arm attempts, or not. NULL: they do not.
+-- Have the account of an organization follow its auto-recharge as it is saved: below which balance usage arms
+-- an attempt (NULL: none), and below which it is low. A threshold of its own for `credits.low` comes first.
+UPDATE accounts AS a
+SET
+    recharge_below = CASE s.state WHEN 'active' THEN s.threshold END,
+    low_below = coalesce(a.low_balance_threshold, CASE WHEN s.state <> 'off' THEN s.threshold END)
+FROM (SELECT $1::uuid AS id) AS o
+LEFT JOIN auto_recharges AS s ON o.id = s.organization_id
+WHERE a.organization_id = o.id;
+
+-- name: set_low_balance_threshold
+-- Set below which balance `credits.low` is announced; NULL: the threshold of auto-recharge.
 UPDATE accounts
-SET recharge_below = $2, low_below = coalesce(low_below, $3)
+SET low_balance_threshold = $2
 WHERE organization_id = $1;
 
 -- name: settings
@@ -577,8 +588,10 @@ SELECT
     s.monthly_cap,
     s.monthly_count_cap,
     coalesce(s.pause_seconds_min, 60) AS pause_seconds_min,
-    s.reminder_dismissed_at
+    s.reminder_dismissed_at,
+    a.low_balance_threshold
 FROM organizations AS o
+INNER JOIN accounts AS a ON o.id = a.organization_id
 LEFT JOIN auto_recharges AS s ON o.id = s.organization_id
 LEFT JOIN LATERAL (
     SELECT c.id

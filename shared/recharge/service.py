@@ -117,10 +117,7 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
         consented_at=now if on else None,
         consented_by=consented_by,
     )
-    active = state is RechargeState.ACTIVE
-    await store.follow(
-        connection, organization_id, rule.threshold if active else None, rule.threshold
-    )
+    await store.follow(connection, organization_id)
     await audit.record(
         connection,
         actor=actor,
@@ -151,7 +148,7 @@ async def turn_off(
     """
     await store.lock_account(connection, organization_id)
     changed = await store.turn_off(connection, organization_id)
-    await store.follow(connection, organization_id, None, None)
+    await store.follow(connection, organization_id)
     await _record(connection, "recharge.off", organization_id, actor, reason)
     return changed
 

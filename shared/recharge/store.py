@@ -298,11 +298,17 @@ async def turn_off(connection: Connection, organization_id: UUID) -> bool:
     return row is not None
 
 
-async def follow(
-    connection: Connection, organization_id: UUID, below: Decimal | None, low: Decimal | None
+async def follow(connection: Connection, organization_id: UUID) -> None:
+    """Have the account follow the rule that is saved: what arms an attempt, and what is low."""
+    await connection.execute(QUERIES.follow, organization_id)
+
+
+async def set_low_balance_threshold(
+    connection: Connection, organization_id: UUID, threshold: Decimal | None
 ) -> None:
-    """Have debits arm attempts below a balance, or not."""
-    await connection.execute(QUERIES.follow, organization_id, below, low)
+    """Set the balance below which `credits.low` is announced; None: the rule's threshold."""
+    await connection.execute(QUERIES.set_low_balance_threshold, organization_id, threshold)
+    await follow(connection, organization_id)
 
 
 async def settings(

@@ -80,7 +80,8 @@ def test_every_metric_is_one_that_was_promised_with_its_labels() -> None:
         (
             MessageType,
             (
-                "credits.low credits.depleted credits.expiring purchase.completed"
+                "credits.low credits.recovered credits.depleted credits.expiring"
+                " purchase.completed"
                 " recharge.succeeded recharge.failed recharge.requires_action recharge.suspended"
                 " dispute.opened dispute.closed"
             ),

@@ -21,6 +21,7 @@ THRESHOLD = "autoRechargeThresholdDecimillicents"
 AMOUNT = "autoRechargeAmountDecimillicents"
 TARGET = "autoRechargeTargetDecimillicents"
 CAP = "autoRechargeMonthlyCapDecimillicents"
+LOW = "lowBalanceThresholdDecimillicents"
 URLS = {"successUrl": "https://app.example.com/ok", "cancelUrl": "https://app.example.com/no"}
 RULE = {
     "autoRechargeEnabled": True,
@@ -33,7 +34,7 @@ SETTINGS_FIELDS = {
     "autoRechargeEnabled", THRESHOLD,
     AMOUNT, "isSubscribed", "subscriptionStatus", "subscriptionPlan",
     "subscriptionStartedAt", "subscriptionEndsAt", "subscriptionCurrentPeriodEnd",
-    TARGET, CAP,
+    TARGET, CAP, LOW,
     "autoRechargeMonthlyCountCap", "autoRechargeState", "overdraftLimitDecimillicents",
 }  # fmt: skip
 
@@ -173,6 +174,10 @@ async def test_a_rule_can_be_kept_before_anybody_agrees(
         (RULE | {"autoRechargeMonthlyCountCap": 0}, "autoRechargeMonthlyCountCap"),
         ({"billingEmail": "nobody"}, "billingEmail"),
         ({"overdraftLimitDecimillicents": -1}, "overdraftLimitDecimillicents"),
+        (RULE | {LOW: -1}, LOW),
+        ({LOW: 1.5}, LOW),
+        ({LOW: "1"}, LOW),
+        ({LOW: 10**30}, LOW),
         ({"creditsBalanceDecimillicents": 1}, "creditsBalanceDecimillicents"),
         ({"autoRechargeEnabled": None}, "autoRechargeEnabled"),
         (RULE | {"consentedBy": ""}, "consentedBy"),
@@ -186,6 +191,40 @@ async def test_a_wrong_setting_is_named_and_changes_nothing(
     answer = await api_client.call("PATCH", SETTINGS, change)
     assert (answer.status, answer.json["errors"][0]["loc"]) == (422, ["body", field])
     assert (await api_client.get(SETTINGS)).json == before
+
+
+async def test_a_low_balance_threshold_is_set_with_or_without_a_rule(
+    api_client: ApiClient, organization: Organization, pool: Pool
+) -> None:
+    async def low_below() -> Any:
+        return await pool.fetchval("SELECT low_below FROM accounts")
+
+    write = await api_client.make_key("write")
+    assert (await api_client.get(SETTINGS)).json[LOW] is None
+    changed = (await write.call("PATCH", SETTINGS, {LOW: 30 * CREDIT})).json
+    assert (changed[LOW], changed["autoRechargeState"]) == (30 * CREDIT, "off")
+    assert await low_below() == 30
+    await api_client.call("PATCH", SETTINGS, RULE)
+    assert await low_below() == 30
+    assert (await write.call("PATCH", SETTINGS, {LOW: None})).json[LOW] is None
+    assert await low_below() == 10
+    await api_client.call("PATCH", SETTINGS, {"autoRechargeEnabled": False})
+    assert await low_below() is None
+    assert (await audit(pool)).count("billing.low_balance") == 2
+
+
+async def test_m13_low_follows_the_rule_that_was_saved_last(
+    api_client: ApiClient, organization: Organization, pool: Pool
+) -> None:
+    """M13: rule saved with threshold 10, then 50."""
+    for threshold in (10, 50):
+        await api_client.call("PATCH", SETTINGS, RULE | {THRESHOLD: threshold * CREDIT})
+    assert await pool.fetchval("SELECT low_below FROM accounts") == 50
+    await pool.execute("UPDATE auto_recharges SET state = 'suspended', reason = 'operator'")
+    await api_client.call("PATCH", SETTINGS, {THRESHOLD: 20 * CREDIT})
+    row = await pool.fetchrow("SELECT low_below, recharge_below FROM accounts")
+    assert row is not None
+    assert (row["low_below"], row["recharge_below"]) == (20, None)
 
 
 async def test_only_an_admin_may_say_how_far_below_zero_one_may_go(
