@@ -120,7 +120,7 @@ async def checkout(call: Call) -> Reply:
         _url("successUrl", body.success_url),
         _url("cancelUrl", body.cancel_url),
     )
-    organization = await _named(call, body.organization_id)
+    organization = call.owner
     page = await open_checkout(
         call.api.pool,
         call.api.stripe,
@@ -140,9 +140,8 @@ async def portal(call: Call) -> Reply:
     """
     body: PortalRequest = call.body
     return_url = _url("returnUrl", body.return_url)
-    organization = await _named(call, body.organization_id)
-    page = await open_portal(call.api.pool, call.api.stripe, organization, return_url=return_url)
-    call.api.organizations.forget(organization)
+    page = await open_portal(call.api.pool, call.api.stripe, call.owner, return_url=return_url)
+    call.api.organizations.forget(call.owner)
     return _shown(page)
 
 
@@ -241,8 +240,9 @@ async def complete_local(call: Call) -> Reply:
     )
 
 
-async def _named(call: Call, reference: str | None) -> Organization:
+async def _organization(call: Call) -> Organization:
     """Return the organization of the body, or that of a key that is of one."""
+    reference: str | None = call.body.organization_id
     own = call.caller.organization_id
     if reference is None and own is None:
         raise fields.refused(("body", "organizationId"), "is missing")
@@ -291,6 +291,7 @@ OPERATIONS = (
         answer=PageShown,
         scope=Scope.WRITE,
         retry=Retry.CARRIED,
+        organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={
@@ -310,6 +311,7 @@ OPERATIONS = (
         answer=PageShown,
         scope=Scope.WRITE,
         retry=Retry.CARRIED,
+        organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={"organizationId": "acme", "returnUrl": "https://app.example.com/credits"},
