@@ -20,6 +20,7 @@ from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
 from shared.payments.reversals import Reversals
 from shared.recharge.charger import Charger
+from worker.closer import Closer
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.forgetter import Forgetter
@@ -68,7 +69,9 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                     ),
                 )
             )
-            metrics_runner, _ = await server.start(app, settings.host, settings.worker_port)
+            metrics_runner, _ = await server.start(
+                app, settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
+            )
         log.info("worker.ready")
         on_ready()
         async with asyncio.TaskGroup() as loops:
@@ -76,6 +79,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
             loops.create_task(Forgetter(pool).run(stop))
+            loops.create_task(Closer(pool).run(stop))
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
             await stop.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 from shared.payments.objects import Dispute, PaymentIntent
@@ -13,6 +14,16 @@ class PaymentKey(NamedTuple):
 
     account: str
     payment_intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What is sold: the net price in the currency's smallest unit, and the credits it buys."""
+
+    amount_minor: int
+    currency: str
+    credits: Decimal
+    credits_per_unit: Decimal
 
 
 @dataclass(frozen=True, slots=True)
