@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from api import idempotency, parsing
 from api.context import Api
@@ -94,6 +95,8 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
 
 
 async def _answer(operation: Operation, call: Call) -> Reply:
+    if operation.organization_of is not None:
+        call = replace(call, organization=await operation.organization_of(call))
     keyed_by = operation.keyed_by
     by_ledger = keyed_by is not None and getattr(call.body, keyed_by) is None
     if call.idempotency_key is None or by_ledger:

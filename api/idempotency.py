@@ -1,10 +1,11 @@
 """One answer for one Idempotency-Key: the first is kept, and given again.
 
-A key stands for its organization's requests (for a key of all organizations: for all of theirs), so
-that an app may change its API key between two tries. What was refused is not kept: it changed
-nothing, and the same key may try again. What needs nobody but PostgreSQL is done and answered in
-one transaction. A request that asks Stripe and dies on the way leaves its id behind, and the next
-try goes on under it: whatever it had created by then is found again by that id.
+A key belongs to the organization that the request is about, whatever operation or API key sent it,
+so that an app may change its API key between two tries. A request about no organization, such as
+creating one, has a key of the API key's tenant. What was refused is not kept: it changed nothing,
+and the same key may try again. What needs nobody but PostgreSQL is done and answered in one
+transaction. A request that asks Stripe and dies on the way leaves its id behind, and the next try
+goes on under it: whatever it had created by then is found again by that id.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
     async with call.api.pool.acquire() as connection:
         found = await store.claim(
             connection,
-            call.caller.organization_id or OF_ALL_ORGANIZATIONS,
+            _tenant(call),
             key,
             digest=_digest(operation, call),
             new_id=call.id,
@@ -84,6 +85,13 @@ async def _one_after_the_other(operation: Operation, call: Call, claimed: Claime
         else:
             await store.leave(connection, claimed)
     return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
+
+
+def _tenant(call: Call) -> UUID:
+    """Return whose key it is: that of the organization which the request is about."""
+    if call.organization is not None:
+        return call.organization.id
+    return call.caller.organization_id or OF_ALL_ORGANIZATIONS
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -37,8 +37,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A request that has been let in and read: what a handler is given.
 
     `id` is the same again for a retry under the same Idempotency-Key; whatever a write creates
-    takes it as its id; a read has none. `organization` is the one that the path names, if it names
-    one.
+    takes it as its id; a read has none. `organization` is the one that the path or the body names,
+    if one of them does.
     """
 
     api: Api
@@ -72,7 +72,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> Organization:
-        """The organization that the path names."""
+        """The organization that the path or the body names."""
         assert self.organization is not None  # noqa: S101 - the edge has found it
         return self.organization
 
@@ -92,7 +92,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     ) -> None:
         """Write into the audit log what this key did, in the transaction of what it did.
 
-        Without a `subject` it is about the organization: that of the path, or the one given.
+        Without a `subject` it is about the organization: that of the request, or the one given.
         """
         owner = organization or self.organization
         about = subject or (owner.id if owner else None)
@@ -149,6 +149,8 @@ class Operation:
     body: type | None = None
     status: int = HTTPStatus.OK
     retry: Retry = Retry.READ
+    # Whose request it is, where the body says so; the call has it as if the path had named it.
+    organization_of: Callable[[Call], Awaitable[Organization]] | None = None
     # Where the ledger's own key may stand in the body; a request without one takes the header's.
     keyed_by: str | None = None
     refusals: tuple[type[PrepaidError], ...] = ()

@@ -24,6 +24,7 @@ SHARED = HERE.parent / "shared"
 FUNCTION_FILES = (
     SHARED / "notifications" / "functions.sql",
     SHARED / "ledger" / "functions.sql",
+    SHARED / "idempotency" / "functions.sql",
 )
 
 GRANTS_FILE = HERE / "grants.sql"

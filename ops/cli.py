@@ -99,7 +99,10 @@ def _announce(host: str) -> Any:
 def _run_forever(process: Coroutine[Any, Any, None]) -> None:
     import uvloop  # noqa: PLC0415 - only long-running processes gain from it
 
-    uvloop.run(process)
+    try:
+        uvloop.run(process)
+    except ConfigError as error:  # a setting that is wrong on this machine alone
+        refuse(error.detail)
 
 
 def main() -> None:

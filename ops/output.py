@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 EXIT_REFUSED = 1
+EXIT_USAGE = 2
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
@@ -38,10 +39,10 @@ def run(command: Coroutine[Any, Any, T]) -> T:
         refuse(f"DATABASE_URL: PostgreSQL refused ({error}).")
 
 
-def refuse(detail: str) -> NoReturn:
-    """Say why not, on stderr, and leave with exit code 1."""
+def refuse(detail: str, *, code: int = EXIT_REFUSED) -> NoReturn:
+    """Say why not, in one line on stderr, and leave with an exit code."""
     print(f"prepaid: {mask(detail)}", file=sys.stderr)
-    raise typer.Exit(EXIT_REFUSED)
+    raise typer.Exit(code)
 
 
 def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:

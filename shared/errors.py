@@ -176,7 +176,11 @@ class StripeFailedError(PrepaidError):
     type = "stripe_error"
 
 
-class StripeMissingError(StripeFailedError):
+class StripeRefusedError(StripeFailedError):
+    """Stripe refused the request, and did nothing."""
+
+
+class StripeMissingError(StripeRefusedError):
     """Stripe knows no such thing."""
 
 

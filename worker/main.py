@@ -21,6 +21,7 @@ from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.recharge.charger import Charger
+from worker.closer import Closer
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.forgetter import Forgetter
@@ -69,7 +70,9 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                     ),
                 )
             )
-            metrics_runner, _ = await server.start(app, settings.host, settings.worker_port)
+            metrics_runner, _ = await server.start(
+                app, settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
+            )
         log.info("worker.ready")
         on_ready()
         async with asyncio.TaskGroup() as loops:
@@ -77,6 +80,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
             loops.create_task(Forgetter(pool).run(stop))
+            loops.create_task(Closer(pool).run(stop))
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
             await stop.wait()

@@ -124,7 +124,7 @@ async def create(call: Call) -> Reply:
     is a 409. Without one, the `Idempotency-Key` header stands in its place. 402 where the balance
     does not cover it; with `onInsufficient: "overdraft"` it is posted all the same.
     """
-    organization = await _organization(call)
+    organization = call.owner
     key = posting_key(call, call.body.transaction_id)
     posting = posting_of(call.body, organization, transaction_id=call.id, key=key)
     if posting.type is TransactionType.USAGE:
@@ -315,6 +315,7 @@ OPERATIONS = (
         answer=TransactionShown,
         scope=Scope.WRITE,
         retry=Retry.LEDGER,
+        organization_of=_organization,
         keyed_by="transaction_id",
         refusals=_REFUSALS,
         example={"organizationId": "acme", "amount": -4.25, "transactionId": "job-1"},

@@ -230,7 +230,6 @@ OPERATIONS = (
         answer=HoldShown,
         scope=Scope.WRITE,
         retry=Retry.LEDGER,
-        keyed_by="transaction_id",
         refusals=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
         example={"amount": 5, "expiresInSeconds": 600, "transactionId": "job-7"},
     ),

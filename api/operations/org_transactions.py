@@ -134,15 +134,18 @@ async def receipt(call: Call) -> Reply:
 async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
     invoice_id = _invoice_of(row)
     if invoice_id is not None:
-        return await receipts.invoice_url(call.api.stripe, invoice_id)
+        return await receipts.invoice_url(
+            call.api.stripe, invoice_id, account=call.owner.stripe_account
+        )
     name: str | None = row["payment_intent_id"]
     if name is None:
         return None
     async with call.api.pool.acquire() as connection:
         known = await payments.receipt(connection, name, call.owner.id)
-    if known is not None:
-        return known
-    url = await receipts.receipt_url(call.api.stripe, name)
+    if known is not None and known["receipt_url"] is not None:
+        return str(known["receipt_url"])
+    account = known["stripe_account"] if known is not None else call.owner.stripe_account
+    url = await receipts.receipt_url(call.api.stripe, name, account=account)
     if url is not None:
         async with call.api.pool.acquire() as connection:
             await payments.keep_receipt(connection, name, url)

@@ -31,7 +31,8 @@ from shared.http.envelope import envelope
 from shared.ids import transaction_public_id
 from shared.organizations.model import Organization
 from shared.payments.checkout import Page, open_checkout, open_setup
-from shared.payments.model import SaleTerms
+from shared.payments.customers import forget_if_gone
+from shared.payments.model import Price, SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
 from shared.recharge.model import REFUSED, SETTLED, AttemptState
@@ -40,6 +41,8 @@ from shared.recharge.top_up import ToppedUp, top_up
 
 URL_LENGTH_MAX = 2_000
 STRIPE_SECONDS_MAX = 35.0
+# The reason of an attempt whose customer or payment method Stripe does not have.
+MISSING = "resource_missing"
 Url = Annotated[
     str,
     msgspec.Meta(
@@ -121,16 +124,22 @@ async def checkout(call: Call) -> Reply:
         _url("successUrl", body.success_url),
         _url("cancelUrl", body.cancel_url),
     )
-    organization = await _named(call, body.organization_id)
+    price = _price(call, call.owner, body.amount)
     page = await open_checkout(
         call.api.pool,
         call.api.stripe,
-        organization,
+        call.owner,
         purchase_id=call.id,
-        amount_minor=_price(call, organization, body.amount).amount_minor,
+        price=Price(
+            price.amount_minor,
+            call.owner.currency,
+            price.credits,
+            call.api.settings.credits_per_unit,
+        ),
         success_url=success_url,
         cancel_url=cancel_url,
     )
+    call.api.organizations.forget(call.owner)
     return _shown(page)
 
 
@@ -141,9 +150,8 @@ async def portal(call: Call) -> Reply:
     """
     body: PortalRequest = call.body
     return_url = _url("returnUrl", body.return_url)
-    organization = await _named(call, body.organization_id)
-    page = await open_portal(call.api.pool, call.api.stripe, organization, return_url=return_url)
-    call.api.organizations.forget(organization)
+    page = await open_portal(call.api.pool, call.api.stripe, call.owner, return_url=return_url)
+    call.api.organizations.forget(call.owner)
     return _shown(page)
 
 
@@ -183,12 +191,25 @@ async def topped_up(call: Call) -> Reply:
     except MethodDeclinedError as error:
         raise _to_do(error, NextStep.UPDATE_PAYMENT_METHOD) from None
     state = AttemptState(done.attempt["state"])
+    if await _customer_is_gone(call, done):
+        raise _to_do(NoPaymentMethodError(), NextStep.ADD_PAYMENT_METHOD)
     if state is AttemptState.FAILED and done.attempt["reason"] == REFUSED:
         raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
     refused = _refusal(done)
     if refused is not None:  # it is an answer like any other: the attempt was made, and stays
         return Reply(envelope(refused), refused.status, final=state in SETTLED)
     return Reply(auto_recharge.shown(done.attempt), final=state in SETTLED)
+
+
+async def _customer_is_gone(call: Call, done: ToppedUp) -> bool:
+    """Forget the customer whose card was to be charged, where Stripe has it no more."""
+    customer_id: str | None = done.attempt["customer_id"]
+    if done.attempt["reason"] != MISSING or customer_id is None:
+        return False
+    gone = await forget_if_gone(call.api.pool, call.api.stripe, call.owner, customer_id)
+    if gone:
+        call.api.organizations.forget(call.owner)
+    return gone
 
 
 def _to_do(error: PaymentRequiredError, step: NextStep) -> PaymentRequiredError:
@@ -242,8 +263,9 @@ async def complete_local(call: Call) -> Reply:
     )
 
 
-async def _named(call: Call, reference: str | None) -> Organization:
+async def _organization(call: Call) -> Organization:
     """Return the organization of the body, or that of a key that is of one."""
+    reference: str | None = call.body.organization_id
     own = call.caller.organization_id
     if reference is None and own is None:
         raise fields.refused(("body", "organizationId"), "is missing")
@@ -292,6 +314,7 @@ OPERATIONS = (
         answer=PageShown,
         scope=Scope.WRITE,
         retry=Retry.CARRIED,
+        organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={
@@ -311,6 +334,7 @@ OPERATIONS = (
         answer=PageShown,
         scope=Scope.WRITE,
         retry=Retry.CARRIED,
+        organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         example={"organizationId": "acme", "returnUrl": "https://app.example.com/credits"},

@@ -9,7 +9,7 @@ import typer
 
 from ops.actor import current_actor
 from ops.database import transaction
-from ops.output import AsJson, emit, run, table
+from ops.output import EXIT_USAGE, AsJson, emit, refuse, run, table
 from shared.access import service
 from shared.organizations import service as organizations
 
@@ -27,6 +27,8 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create a key. It is shown once."""
+    if scope not in service.SCOPES:
+        refuse(f"--scope: one of {', '.join(service.SCOPES)}", code=EXIT_USAGE)
 
     async def work() -> service.CreatedKey:
         async with transaction() as connection:

@@ -46,6 +46,7 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
             "path": request.path,
             "status": answer.status,
             "idempotency_key": key,
+            "stripe_account": request.headers.get("Stripe-Account"),
             "replayed": replayed,
             "fault": injector.noted(request),
             "created": simulator.clock.now(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +12,7 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 
-from shared.errors import InvalidRequestError, PrepaidError
+from shared.errors import ConfigError, InvalidRequestError, PrepaidError
 from shared.http.body import BODY_BYTES_MAX
 from shared.http.envelope import error_response, from_http_exception
 from shared.http.middleware import REQUEST_ID, request_edge
@@ -103,17 +104,41 @@ def _refusal(error: PrepaidError) -> web.Response:
     return response
 
 
-async def start(app: web.Application, host: str, port: int) -> tuple[Runner, int]:
-    """Listen; return the runner (its `cleanup` stops it) and the port, which may have been 0."""
+async def start(
+    app: web.Application, host: str, port: int, *, port_variable: str = "PORT"
+) -> tuple[Runner, int]:
+    """Listen; return the runner (its `cleanup` stops it) and the port, which may have been 0.
+
+    Raises ConfigError where the address cannot be listened on: it names the setting.
+    """
     # What is loaded by now lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     runner = Runner(app)
     await runner.setup()
-    await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    try:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise _cannot_listen(error, host, port, port_variable) from error
     bound_port: int = runner.addresses[0][1]
     log.info("http.listening", host=host, port=bound_port)
     return runner, bound_port
+
+
+def _cannot_listen(error: OSError, host: str, port: int, port_variable: str) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            port_variable,
+            f"{port} is in use on {host}. Stop what listens there, or set another port.",
+        )
+    if error.errno == errno.EACCES:
+        return ConfigError(
+            port_variable, f"this user may not listen on {port}. Set another port, above 1023."
+        )
+    return ConfigError(
+        "HOST", f"cannot listen on {host}. Set it to an address of this machine, such as 0.0.0.0."
+    )
 
 
 def stop_signal() -> asyncio.Event:

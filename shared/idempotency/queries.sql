@@ -1,21 +1,11 @@
 -- name: claim
--- Take a key for a request: a new one, or one whose last try has ended without an answer. The row says
--- who has it: the id is the one given where the key was new.
-INSERT INTO idempotent_requests AS r (tenant_id, key, digest, id, locked_until, token)
-VALUES ($1, $2, $3, $4, now() + $5::interval, $6)
-ON CONFLICT (tenant_id, key) DO UPDATE
-    SET locked_until = excluded.locked_until, token = excluded.token
-    WHERE r.answer IS NULL AND r.locked_until <= now() AND r.digest = excluded.digest
-RETURNING id;
-
--- name: find
--- What a key stands for.
+-- Take a key for a request, or find what it stands for.
 SELECT
+    claimed,
     digest,
     status,
     answer
-FROM idempotent_requests
-WHERE tenant_id = $1 AND key = $2;
+FROM claim_request($1, $2, $3, $4, $5, $6);
 
 -- name: keep
 -- Keep the answer of a request, unless another try has its key by now.

@@ -45,12 +45,11 @@ async def claim(
     lease: timedelta,
 ) -> Claimed | Seen:
     """Take a key, or say what became of the request that has it."""
-    claimed = await connection.fetchval(QUERIES.claim, tenant_id, key, digest, new_id, lease, token)
-    if claimed is not None:
-        return Claimed(tenant_id, key, token, claimed)
-    row = await connection.fetchrow(QUERIES.find, tenant_id, key)
-    if row is None:  # it was freed between the two
+    row = await connection.fetchrow(QUERIES.claim, tenant_id, key, digest, new_id, lease, token)
+    if row is None:  # it was freed meanwhile
         return Seen(same_request=True, status=None, answer=None)
+    if row["claimed"] is not None:
+        return Claimed(tenant_id, key, token, row["claimed"])
     return Seen(row["digest"] == digest, row["status"], row["answer"])
 
 

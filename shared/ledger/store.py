@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from operator import itemgetter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
 from shared.db.queries import beside
+from shared.ledger import keys
 from shared.ledger.model import (
     Balance,
     Hold,
@@ -34,23 +34,36 @@ _HOLD_FIELDS = Hold.__struct_fields__
 
 
 async def post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
-    """Run the posting function; the results come back in the order of the postings."""
-    asked = _mark_repeated(postings)
-    rows = await connection.fetch(QUERIES.post, msgspec.json.encode(asked).decode())
-    rows.sort(key=itemgetter("place"))
+    """Run the posting function; the results come back in the order of the postings.
+
+    A posting under an `Idempotency-Key` that another request has is a conflict.
+    """
+    asked = msgspec.json.encode(_mark_repeated(postings)).decode()
+    keyed = any(posting.key.startswith(keys.HEADER) for posting in postings)
+    rows = await connection.fetch(QUERIES.post_unclaimed if keyed else QUERIES.post, asked)
+    by_place = {row["place"]: row for row in rows}
     return [
-        PostingResult(
-            organization_id=posting.organization_id,
-            status=PostingStatus(row["status"]),
-            amount=row["amount"],
-            balance_after=row["balance_after"],
-            id=row["id"],
-            seq=row["seq"],
-            created_at=row["created_at"],
-            shortfall=_shortfall(row),
-        )
-        for posting, row in zip(postings, rows, strict=True)
+        _result(posting, by_place.get(place)) for place, posting in enumerate(postings, start=1)
     ]
+
+
+def _result(posting: Posting, row: asyncpg.Record | None) -> PostingResult:
+    if row is None:
+        return PostingResult(
+            organization_id=posting.organization_id,
+            status=PostingStatus.CONFLICT,
+            amount=posting.amount,
+        )
+    return PostingResult(
+        organization_id=posting.organization_id,
+        status=PostingStatus(row["status"]),
+        amount=row["amount"],
+        balance_after=row["balance_after"],
+        id=row["id"],
+        seq=row["seq"],
+        created_at=row["created_at"],
+        shortfall=_shortfall(row),
+    )
 
 
 def _shortfall(row: asyncpg.Record) -> Shortfall | None:

@@ -11,7 +11,7 @@ import aiohttp
 import stripe
 
 from shared import metrics
-from shared.errors import StripeFailedError, StripeMissingError
+from shared.errors import StripeFailedError, StripeMissingError, StripeRefusedError
 
 T = TypeVar("T")
 
@@ -21,12 +21,12 @@ WORDS_MAX = 500
 
 
 async def ask(method: str, request: Awaitable[T]) -> T:
-    """Return Stripe's answer; raise StripeFailedError where it refused, or did not answer.
+    """Return Stripe's answer; raise StripeFailedError where there was none, or it was no answer.
 
-    StripeMissingError: it knows nothing of that id.
+    StripeRefusedError: it did nothing. StripeMissingError: it knows nothing of that id. After any
+    other failure it may have happened all the same: ask again with the same idempotency key.
 
-    `method` names the request in the metrics, such as `checkout.sessions.create`. What fails may
-    have happened all the same: ask again with the same idempotency key.
+    `method` names the request in the metrics, such as `checkout.sessions.create`.
     """
     try:
         answer = await request
@@ -35,6 +35,19 @@ async def ask(method: str, request: Awaitable[T]) -> T:
         raise _failure(method, error) from error
     metrics.STRIPE_REQUESTS.labels(method, "ok").inc()
     return answer
+
+
+def options(account: str, *, key: str | None = None) -> stripe.RequestOptions:
+    """Return the options of a request: in a connected account, unless `account` is empty.
+
+    Source: https://docs.stripe.com/connect/authentication
+    """
+    asked: stripe.RequestOptions = {}
+    if account:
+        asked["stripe_account"] = account
+    if key is not None:
+        asked["idempotency_key"] = key
+    return asked
 
 
 def hourly(key: str, now: datetime | None = None) -> str:
@@ -52,8 +65,11 @@ def _failure(method: str, error: Exception) -> StripeFailedError:
     status = error.http_status if isinstance(error, stripe.StripeError) else None
     if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return StripeFailedError(f"Stripe did not answer {method}: {_words(error)}")
-    missing = isinstance(error, stripe.StripeError) and error.code == "resource_missing"
-    kind = StripeMissingError if missing else StripeFailedError
+    kind = StripeRefusedError
+    if isinstance(error, stripe.StripeError) and error.code == "resource_missing":
+        kind = StripeMissingError
+    if status == HTTPStatus.CONFLICT:  # the first request with this key is under way
+        return StripeFailedError(f"Stripe is busy with {method}: {_words(error)}")
     return kind(f"Stripe refused {method}: {_words(error)}")
 
 

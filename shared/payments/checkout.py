@@ -9,11 +9,12 @@ from uuid import UUID
 import stripe
 import structlog
 
-from shared.errors import StripeFailedError
+from shared.errors import ConflictError, StripeFailedError, StripeRefusedError
 from shared.organizations.model import Organization
 from shared.payments import store
-from shared.payments.asking import ask, hourly
-from shared.payments.customers import ensure_customer
+from shared.payments.asking import ask, hourly, options
+from shared.payments.customers import with_customer
+from shared.payments.model import Price
 from shared.payments.objects import (
     ORGANIZATION_METADATA,
     PURCHASE_METADATA,
@@ -43,28 +44,41 @@ async def open_checkout(
     organization: Organization,
     *,
     purchase_id: UUID,
-    amount_minor: int,
+    price: Price,
     success_url: str,
     cancel_url: str,
 ) -> Page:
-    """Open a Checkout Session for an amount in the organization's currency, in minor units.
+    """Open a Checkout Session at a price in the organization's currency.
 
-    The purchase is recorded before Stripe is asked, and its id is the idempotency key, for an hour:
-    asked again after a lost answer, Stripe gives the same session, and later another one. Nobody
-    has the address of the lost one; when it expires, the purchase may say so until the other is
-    paid. Raises StripeFailedError.
+    The purchase is recorded, with what it sells, before Stripe is asked, and its id is the
+    idempotency key, for an hour: after a lost answer, Stripe gives the same session again, and
+    later another one. Nobody has the address of the lost one; when it expires, the purchase may say
+    so until the other is paid. Where Stripe refuses, the purchase is closed. Raises
+    StripeFailedError, and ConflictError for a purchase that has been paid.
     Source: https://docs.stripe.com/api/checkout/sessions/create
     """
     async with pool.acquire() as connection:
-        await store.open_purchase(
-            connection,
-            purchase_id,
-            organization.id,
-            amount_minor=amount_minor,
-            currency=organization.currency,
+        opened = await store.open_purchase(connection, purchase_id, organization.id, price)
+    if opened is None:
+        raise ConflictError("This purchase has been paid.")
+    # A purchase that is opened again after a refusal has another key: Stripe repeats a refusal.
+    key = f"purchase:{purchase_id}:{opened['closes_at'].timestamp()}"
+
+    async def create(customer_id: str | None) -> Page:
+        params = _payment(organization, purchase_id, opened["amount_minor"], customer_id)
+        return await _open(
+            client, organization, params, success_url, cancel_url, key=f"{key}:{customer_id}"
         )
-    params = _payment(organization, purchase_id, amount_minor)
-    page = await _open(client, params, success_url, cancel_url, key=f"purchase:{purchase_id}")
+
+    try:
+        if organization.stripe_customer_id is None:
+            page = await create(None)
+        else:
+            page = await with_customer(pool, client, organization, create)
+    except StripeRefusedError:
+        async with pool.acquire() as connection:
+            await store.refuse_purchase(connection, purchase_id)
+        raise
     async with pool.acquire() as connection:
         await store.keep_session(connection, purchase_id, page.id)
     return page
@@ -84,19 +98,25 @@ async def open_setup(
     Raises StripeFailedError. Source: https://docs.stripe.com/payments/save-and-reuse
     """
     metadata = {ORGANIZATION_METADATA: str(organization.id)}
-    params: dict[str, Any] = {
-        "mode": "setup",
-        "currency": organization.currency,
-        "customer": await ensure_customer(pool, client, organization),
-        "client_reference_id": str(organization.id),
-        "metadata": metadata,
-        "setup_intent_data": {"metadata": metadata},
-    }
-    return await _open(client, params, success_url, cancel_url, key=f"setup:{setup_id}")
+
+    async def create(customer_id: str) -> Page:
+        params: dict[str, Any] = {
+            "mode": "setup",
+            "currency": organization.currency,
+            "customer": customer_id,
+            "client_reference_id": str(organization.id),
+            "metadata": metadata,
+            "setup_intent_data": {"metadata": metadata},
+        }
+        key = f"setup:{setup_id}:{customer_id}"
+        return await _open(client, organization, params, success_url, cancel_url, key=key)
+
+    return await with_customer(pool, client, organization, create)
 
 
 async def _open(
     client: stripe.StripeClient,
+    organization: Organization,
     params: dict[str, Any],
     success_url: str,
     cancel_url: str,
@@ -106,17 +126,19 @@ async def _open(
     asked: Any = params | {"success_url": success_url, "cancel_url": cancel_url}
     session = await ask(
         "checkout.sessions.create",
-        client.v1.checkout.sessions.create_async(asked, {"idempotency_key": hourly(key)}),
+        client.v1.checkout.sessions.create_async(
+            asked, options(organization.stripe_account, key=hourly(key))
+        ),
     )
     return Page(session.id, session.url or "")
 
 
-def _payment(organization: Organization, purchase_id: UUID, amount_minor: int) -> dict[str, Any]:
+def _payment(
+    organization: Organization, purchase_id: UUID, amount_minor: int, customer_id: str | None
+) -> dict[str, Any]:
     metadata = _metadata(organization, purchase_id)
     buyer: dict[str, Any] = (
-        {"customer": organization.stripe_customer_id}
-        if organization.stripe_customer_id
-        else {"customer_creation": "always"}
+        {"customer": customer_id} if customer_id else {"customer_creation": "always"}
     )
     return {
         "mode": "payment",
@@ -164,31 +186,41 @@ async def pay_with_test_card(
     Asked again, it is the same payment. Raises StripeFailedError.
     Source: https://docs.stripe.com/testing#cards
     """
-    params: Any = {
-        "amount": payment.amount_minor,
-        "currency": payment.currency,
-        "customer": await ensure_customer(pool, client, organization),
-        "payment_method": TEST_CARD,
-        "allowed_payment_method_types": ["card"],
-        "setup_future_usage": "off_session",
-        "confirm": True,
-        "description": "Credits, paid with a test card",
-        "metadata": _metadata(organization, payment.purchase_id),
-    }
-    # Not an hourly key: it would pay twice. After a 500 this one is stuck for a day, in test mode.
-    paid = await ask(
-        "payment_intents.create",
-        client.v1.payment_intents.create_async(
-            params, {"idempotency_key": f"complete-local:{payment.purchase_id}"}
-        ),
-    )
+
+    async def create(customer_id: str) -> stripe.PaymentIntent:
+        params: Any = {
+            "amount": payment.amount_minor,
+            "currency": payment.currency,
+            "customer": customer_id,
+            "payment_method": TEST_CARD,
+            "allowed_payment_method_types": ["card"],
+            "setup_future_usage": "off_session",
+            "confirm": True,
+            "description": "Credits, paid with a test card",
+            "metadata": _metadata(organization, payment.purchase_id),
+        }
+        # Not an hourly key: it would pay twice. After a 500 it is stuck for a day, in test mode.
+        key = f"complete-local:{payment.purchase_id}:{customer_id}"
+        return await ask(
+            "payment_intents.create",
+            client.v1.payment_intents.create_async(
+                params, options(organization.stripe_account, key=key)
+            ),
+        )
+
+    paid = await with_customer(pool, client, organization, create)
     if payment.session_id is not None:
-        await _close(client, payment.session_id)
+        await _close(client, organization, payment.session_id)
     return from_answer(paid.to_dict(), PaymentIntent)
 
 
-async def _close(client: stripe.StripeClient, session_id: str) -> None:
+async def _close(client: stripe.StripeClient, organization: Organization, session_id: str) -> None:
     try:
-        await ask("checkout.sessions.expire", client.v1.checkout.sessions.expire_async(session_id))
+        await ask(
+            "checkout.sessions.expire",
+            client.v1.checkout.sessions.expire_async(
+                session_id, options=options(organization.stripe_account)
+            ),
+        )
     except StripeFailedError as error:  # it has ended already: paid or expired meanwhile
         log.info("checkout.not_closed", session_id=session_id, detail=error.detail)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import stripe
+import structlog
 
+from shared.errors import StripeMissingError
 from shared.inbox import store as inbox
 from shared.organizations import service as organizations
 from shared.organizations import store
 from shared.organizations.model import Organization
-from shared.payments.asking import ask, hourly
+from shared.payments import store as payments
+from shared.payments.asking import ask, hourly, options
 from shared.payments.objects import ORGANIZATION_METADATA
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ async def bind_customers(
     await inbox.reopen_waiting(connection, list(customers.values()))
 
 
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
 async def ensure_customer(
     pool: Pool,
     client: stripe.StripeClient,
@@ -43,7 +50,8 @@ async def ensure_customer(
 
     Two that ask at once get the same one: the idempotency key is the organization's, for an hour.
     Where an answer is lost and asked for again later, Stripe has a second customer, who has paid
-    for nothing; the first that is kept here stays. Raises StripeFailedError. Source: https://docs.stripe.com/api/customers/create
+    for nothing; the first that is stored here stays. Raises StripeFailedError.
+    Source: https://docs.stripe.com/api/customers/create
     """
     if organization.stripe_customer_id is not None:
         return organization.stripe_customer_id
@@ -56,9 +64,62 @@ async def ensure_customer(
     key = f"customer:{organization.id}:{organization.updated_at.isoformat()}"
     customer = await ask(
         "customers.create",
-        client.v1.customers.create_async(params, {"idempotency_key": hourly(key, now)}),
+        client.v1.customers.create_async(
+            params, options(organization.stripe_account, key=hourly(key, now))
+        ),
     )
     async with pool.acquire() as connection, connection.transaction():
-        await bind_customers(connection, {organization.id: customer.id})
-        kept = await organizations.find(connection, str(organization.id))
-    return kept.stripe_customer_id or customer.id
+        await bind_customers(
+            connection, {organization.id: customer.id}, account=organization.stripe_account
+        )
+        current = await organizations.find(connection, str(organization.id))
+    return current.stripe_customer_id or customer.id
+
+
+async def with_customer(
+    pool: Pool,
+    client: stripe.StripeClient,
+    organization: Organization,
+    request: Callable[[str], Awaitable[T]],
+) -> T:
+    """Make a request about the organization's Stripe customer, created now where it has none.
+
+    A customer that Stripe has no more is forgotten, with its payment methods, and the request is
+    made once more about a new one. The idempotency key of the request must hold the customer's id.
+    Raises StripeFailedError.
+    """
+    customer_id = await ensure_customer(pool, client, organization)
+    try:
+        return await request(customer_id)
+    except StripeMissingError:
+        if not await forget_if_gone(pool, client, organization, customer_id):
+            raise
+    async with pool.acquire() as connection:
+        current = await organizations.find(connection, str(organization.id))
+    return await request(await ensure_customer(pool, client, current))
+
+
+async def forget_if_gone(
+    pool: Pool, client: stripe.StripeClient, organization: Organization, customer_id: str
+) -> bool:
+    """Forget a customer that Stripe has no more, or never had; return whether that is so.
+
+    Its payment methods are detached in the same transaction. Raises StripeFailedError.
+    Source: https://docs.stripe.com/api/customers/retrieve
+    """
+    try:
+        customer = await ask(
+            "customers.retrieve",
+            client.v1.customers.retrieve_async(
+                customer_id, options=options(organization.stripe_account)
+            ),
+        )
+    except StripeMissingError:
+        gone = True
+    else:
+        gone = bool(customer.to_dict().get("deleted"))
+    if gone:
+        async with pool.acquire() as connection, connection.transaction():
+            await payments.forget_customer(connection, organization.id, customer_id)
+        log.warning("customer.gone", organization_id=str(organization.id), customer_id=customer_id)
+    return gone

@@ -29,6 +29,16 @@ class PaymentQuestion(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What is sold: the net price in the currency's smallest unit, and the credits it buys."""
+
+    amount_minor: int
+    currency: str
+    credits: Decimal
+    credits_per_unit: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentFacts:
     """A payment as Stripe had it when it was asked.
 

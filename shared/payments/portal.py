@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import stripe
 
 from shared.organizations.model import Organization
-from shared.payments.asking import ask
+from shared.payments.asking import ask, options
 from shared.payments.checkout import Page
-from shared.payments.customers import ensure_customer
+from shared.payments.customers import with_customer
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -22,11 +22,15 @@ async def open_portal(
 
     Source: https://docs.stripe.com/api/customer_portal/sessions/create
     """
-    customer_id = await ensure_customer(pool, client, organization)
-    session = await ask(
-        "billing_portal.sessions.create",
-        client.v1.billing_portal.sessions.create_async(
-            {"customer": customer_id, "return_url": return_url}
-        ),
-    )
-    return Page(session.id, session.url)
+
+    async def create(customer_id: str) -> Page:
+        session = await ask(
+            "billing_portal.sessions.create",
+            client.v1.billing_portal.sessions.create_async(
+                {"customer": customer_id, "return_url": return_url},
+                options(organization.stripe_account),
+            ),
+        )
+        return Page(session.id, session.url)
+
+    return await with_customer(pool, client, organization, create)

@@ -113,8 +113,16 @@ async def under_way(world: World, operation: Operation) -> Answer:
 async def another_request(world: World, operation: Operation) -> Answer:
     """Send another request with the same key."""
     request = await world.request(operation, world.a)
-    only_named = operation.body is None and not needs(operation).things
-    other = await world.request(operation, world.b if only_named else world.a)
+    if operation.body is None and not needs(operation).things:  # another operation's it is, then
+        hold = await world.client.call(
+            "POST",
+            f"/v1/billing/{world.a.slug}/holds",
+            {"amount": 1},
+            headers={"Idempotency-Key": "k2"},
+        )
+        assert hold.status == 200, hold.body
+        return await send(world.client, request, idempotency_key="k2")
+    other = await world.request(operation, world.a)
     if another := needs(operation).another:
         other = replace(request, body={**request.body, **another})
     first = await send(world.client, request, idempotency_key="k2")

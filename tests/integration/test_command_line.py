@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -83,7 +84,6 @@ async def test_an_organization_is_created_shown_and_listed(prepaid_process: Comm
     [
         ("orgs", "create", "--slug", "Not a slug", "--name", "A", "--json"),
         ("orgs", "show", "nobody", "--json"),
-        ("keys", "create", "--name", "a", "--scope", "root", "--json"),
         ("keys", "create", "--name", "", "--scope", "read", "--json"),
         ("keys", "create", "--name", "a", "--scope", "read", "--organization", "nobody"),
         ("keys", "revoke", str(UUID(int=1)), "--json"),
@@ -118,6 +118,31 @@ async def test_what_cannot_be_done_is_refused_in_one_line(
 )
 async def test_wrong_usage_is_exit_code_2(prepaid: Command, arguments: tuple[str, ...]) -> None:
     assert_usage(await prepaid(*arguments))
+
+
+@pytest.mark.parametrize("scope", ["root", "", "READ", "read,write"])
+async def test_an_unknown_scope_is_wrong_usage_in_one_line(prepaid: Command, scope: str) -> None:
+    refused = await prepaid("keys", "create", "--name", "a", "--scope", scope, "--json")
+    assert_refused(refused, "--scope", "read, write, admin", code=2)
+
+
+@pytest.mark.parametrize(
+    ("process", "variable"), [("serve", "PORT"), ("worker", "PREPAID_WORKER_PORT")]
+)
+async def test_a_port_that_is_taken_is_one_line_that_names_it(
+    prepaid_process: Command, process: str, variable: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        async with asyncio.timeout(30):
+            finished = await prepaid_process(process, **{variable: port})
+    assert_refused(finished, f"{variable}: ", port, "another port")
+
+
+async def test_an_address_that_is_not_this_machines_is_one_line(prepaid_process: Command) -> None:
+    async with asyncio.timeout(30):
+        finished = await prepaid_process("serve", HOST="192.0.2.1", PORT="0")
+    assert_refused(finished, "HOST: ", "192.0.2.1")
 
 
 async def test_a_key_is_shown_once_then_only_its_end(prepaid: Command) -> None:

@@ -1,0 +1,121 @@
+-- Idempotency keys: one key of one organization is one request, whichever operation it was sent to.
+--
+-- A request remembers its key in `idempotent_requests`; a posting without an id of its own remembers it in the
+-- ledger, as `idempotency-key:…`. Whoever uses a key looks into the other table under the account's lock, which
+-- every posting takes first: of two requests at once, the second sees the first.
+
+-- Takes a key for a request: a new one, or one whose last try has ended without an answer. `claimed` is the id
+-- under which to carry the request out: the given one, where the key was new. Without it, `digest`, `status` and
+-- `answer` are those of the request that has the key; a posting has none of the three.
+CREATE OR REPLACE FUNCTION claim_request(
+    p_tenant_id uuid,
+    p_key text,
+    p_digest bytea,
+    p_id uuid,
+    p_lease interval,
+    p_token uuid
+) RETURNS TABLE (
+    claimed uuid,
+    digest bytea,
+    status smallint,
+    answer bytea
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM FROM accounts AS a
+    WHERE a.organization_id = p_tenant_id
+    FOR SHARE;
+
+    IF EXISTS (
+        SELECT
+        FROM credit_transactions AS t
+        WHERE t.organization_id = p_tenant_id AND t.idempotency_key = 'idempotency-key:' || p_key
+    ) THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    RETURN QUERY
+    INSERT INTO idempotent_requests AS r (tenant_id, key, digest, id, locked_until, token)
+    VALUES (p_tenant_id, p_key, p_digest, p_id, now() + p_lease, p_token)
+    ON CONFLICT (tenant_id, key) DO UPDATE
+        SET locked_until = excluded.locked_until, token = excluded.token
+        WHERE r.answer IS NULL AND r.locked_until <= now() AND r.digest = excluded.digest
+    RETURNING
+        r.id,
+        r.digest,
+        r.status,
+        r.answer;
+
+    IF NOT FOUND THEN
+        RETURN QUERY
+        SELECT
+            NULL::uuid,
+            r.digest,
+            r.status,
+            r.answer
+        FROM idempotent_requests AS r
+        WHERE r.tenant_id = p_tenant_id AND r.key = p_key;
+    END IF;
+END
+$$;
+
+-- The places of the postings, counted from 1, whose key another request has. The accounts are locked already.
+--
+-- Its plan is made once and goes by index, since it may be made while the table is still empty.
+CREATE OR REPLACE FUNCTION claimed_places(p_postings jsonb) RETURNS bigint [] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    v_places bigint [];
+BEGIN
+    SELECT array_agg(p.place) INTO v_places
+    FROM
+        ROWS FROM (
+            jsonb_to_recordset(p_postings) AS (organization_id uuid, key text)
+        ) WITH ORDINALITY AS p (organization_id, key, place)
+    WHERE
+        starts_with(p.key, 'idempotency-key:')
+        AND EXISTS (
+            SELECT
+            FROM idempotent_requests AS r
+            WHERE
+                r.tenant_id = p.organization_id
+                AND r.key = substring(p.key FROM length('idempotency-key:') + 1)
+        );
+    RETURN v_places;
+END
+$$;
+
+-- The postings whose key no other request has, and the place of each among all of them, counted from 1. Locks
+-- their accounts, in the order of their ids, as ledger_post does after it.
+CREATE OR REPLACE FUNCTION unclaimed_postings(
+    p_postings jsonb,
+    OUT postings jsonb,
+    OUT places integer []
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_claimed bigint [];
+BEGIN
+    PERFORM FROM accounts AS a
+    WHERE a.organization_id = any(
+        SELECT p.organization_id
+        FROM jsonb_to_recordset(p_postings) AS p (organization_id uuid)
+    )
+    ORDER BY a.organization_id
+    FOR UPDATE;
+
+    v_claimed := claimed_places(p_postings);
+    IF v_claimed IS NULL THEN
+        postings := p_postings;
+        SELECT array_agg(p.place ORDER BY p.place) INTO places
+        FROM generate_series(1, jsonb_array_length(p_postings)) AS p (place);
+    ELSE
+        SELECT
+            coalesce(jsonb_agg(p.posting ORDER BY p.place), '[]'),
+            coalesce(array_agg(p.place ORDER BY p.place), '{}')
+        INTO postings, places
+        FROM jsonb_array_elements(p_postings) WITH ORDINALITY AS p (posting, place)
+        WHERE p.place <> all(v_claimed);
+    END IF;
+END
+$$;
