@@ -307,6 +307,8 @@ def customer_details(email: str | None, name: str | None = None, address: Any = 
 def _customer_creation(params: Params) -> str | None:
     if "customer" in params:
         return None
+    if params["mode"] == "subscription":
+        return "always"
     default = "always" if _saves_card(params) else "if_required"
     given: str = params.get("customer_creation", default)
     return given

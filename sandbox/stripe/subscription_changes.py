@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
-from sandbox.stripe import errors, events, objects, subscription_items, subscriptions
+from sandbox.stripe import errors, events, lists, objects, subscription_items, subscriptions
 from sandbox.stripe import subscription_billing as billing
 from sandbox.stripe.call import Call
 from sandbox.stripe.params import Params, merge_metadata
@@ -81,6 +81,14 @@ def cancel(call: Call, params: Params, subscription_id: str) -> Json:
     if params.get("invoice_now"):
         _invoice_pending(call, subscription, "subscription_update", call.now)
     return _end(call, subscription_id)
+
+
+def end_all(call: Call, customer_id: str) -> None:
+    """End the subscriptions of a customer who is deleted."""
+    equal = {"customer": customer_id}
+    for found in call.store.find("subscription", lists.LIMIT_MAX, equal=equal):
+        if found["status"] not in subscriptions.ENDED:
+            _end(call, found["id"])
 
 
 def cycle(call: Call, subscription_id: str) -> Json:

@@ -13,6 +13,7 @@ from sandbox.stripe.store import Json
 
 ITEM: Final = "subscription_item"
 ITEMS_MAX: Final = 20
+QUANTITY_MAX: Final = 999_999
 PRORATION: Final = Choice(("always_invoice", "create_prorations", "none"))
 _FIELDS: Final[dict[str, Any]] = {
     "metadata": Kind.METADATA,
@@ -80,7 +81,7 @@ def build(
             "current_period_start": start,
             "metadata": merge_metadata({}, given.get("metadata")),
             "price": price,
-            "quantity": given.get("quantity", 1),
+            "quantity": _quantity(given),
             "subscription": subscription["id"],
             "tax_rates": tax_rates.load_all(call, given.get("tax_rates", []), "tax_rates"),
         },
@@ -118,10 +119,21 @@ def _change(call: Call, subscription: Json, given: Params, param: str) -> Change
     if "price" in given or "price_data" in given:
         after["price"] = price_of(call, given, param)
     if "quantity" in given:
-        after["quantity"] = given["quantity"]
+        after["quantity"] = _quantity(given)
     if "tax_rates" in given:
         after["tax_rates"] = tax_rates.load_all(call, given["tax_rates"], param)
     return Change(before, call.store.save(after))
+
+
+def _quantity(given: Params) -> int:
+    quantity: int = given.get("quantity", 1)
+    if not 0 <= quantity <= QUANTITY_MAX:
+        raise errors.malformed(
+            "This value must be greater than or equal to 0.",
+            param="quantity",
+            code="parameter_invalid_integer",
+        )
+    return quantity
 
 
 def price_of(call: Call, given: Params, param: str) -> Json:

@@ -378,3 +378,47 @@ async def test_subscriptions_have_no_field_that_the_library_does_not_know(
     made = subscribe(client, customer(client), small)
     assert set(made.to_dict()) <= set(stripe.Subscription.__annotations__)
     assert set(item_of(made).to_dict()) <= set(stripe.SubscriptionItem.__annotations__)
+
+
+async def test_a_deleted_customers_subscriptions_end(
+    client: stripe.StripeClient, small: str
+) -> None:
+    owner = customer(client)
+    made = subscribe(client, owner, small)
+    client.v1.customers.delete(owner)
+    assert client.v1.subscriptions.retrieve(made.id).status == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"items": []}, "items"),
+        ({"items": [{"price": "price_none"}]}, "items[0][price]"),
+        ({"items": [{"price_data": {"currency": "usd"}}]}, "items[0][price_data][unit_amount]"),
+        ({"customer": "cus_none"}, "customer"),
+        ({"payment_behavior": "hope"}, "payment_behavior"),
+    ],
+)
+async def test_wrong_subscriptions_are_refused(
+    client: stripe.StripeClient, small: str, given: dict[str, Any], param: str
+) -> None:
+    params: Any = {"customer": customer(client), "items": [{"price": small}], **given}
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        client.v1.subscriptions.create(params)
+    assert refused.value.param == param
+
+
+async def test_a_session_sells_recurring_prices_in_subscription_mode_alone(
+    client: stripe.StripeClient, small: str
+) -> None:
+    params: Any = {
+        "mode": "payment",
+        "success_url": "https://shop.example/ok",
+        "line_items": [{"price": small, "quantity": 1}],
+    }
+    with pytest.raises(stripe.InvalidRequestError, match="recurring price"):
+        client.v1.checkout.sessions.create(params)
+    once: Any = {"currency": "usd", "unit_amount": 100, "product_data": {"name": "once"}}
+    lines = [{"price_data": once, "quantity": 1}]
+    with pytest.raises(stripe.InvalidRequestError, match="at least one recurring price"):
+        client.v1.checkout.sessions.create(params | {"mode": "subscription", "line_items": lines})
