@@ -4,6 +4,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sandbox.stripe import (
+    checkout_subscription,
     checkout_totals,
     customers,
     discounts,
@@ -80,6 +81,7 @@ CREATE: Final[Shape] = {
     "shipping_address_collection": Kind.FREE,
     "shipping_options": shipping.OPTIONS,
     "submit_type": Choice(("auto", "book", "donate", "pay", "subscribe")),
+    "subscription_data": checkout_subscription.DATA,
     "success_url": Kind.TEXT,
     "tax_id_collection": Kind.FREE,
     "ui_mode": Choice(("elements", "embedded_page", "form", "hosted_page")),
@@ -115,8 +117,9 @@ _COPIED: Final = (
 def create(call: Call, params: Params) -> Json:
     """POST /v1/checkout/sessions; a PaymentIntent is born when somebody pays."""
     _check(call, params)
-    pays = params["mode"] == "payment"
+    pays = params["mode"] != "setup"
     items = build_items(call, params["line_items"]) if pays else []
+    checkout_subscription.check_items(params["mode"], items)
     currency = items[0]["currency"] if pays else params.get("currency")
     session_id = call.ids.new("cs_test_a1")
     session = objects.new(
@@ -144,6 +147,7 @@ def create(call: Call, params: Params) -> Json:
         "invoice_metadata": _invoice_metadata(params),
         "line_items": items,
         "payment_intent_data": params.get("payment_intent_data", {}),
+        "subscription_data": params.get("subscription_data", {}),
         "tax_rates": build_rates(call, params.get("line_items", [])),
     }
     call.store.add(session, hidden)
@@ -256,15 +260,13 @@ def _expire(call: Call, session: Json) -> Json:
 
 
 def _check(call: Call, params: Params) -> None:
-    if params["mode"] == "subscription":
-        raise errors.invalid("This simulator has no `mode: subscription`.", param="mode")
     if params.get("ui_mode", "hosted_page") != "hosted_page":
         raise errors.invalid("This simulator has `ui_mode: hosted_page` only.", param="ui_mode")
     if params["mode"] == "setup" and "line_items" in params:
         raise errors.invalid("You can not pass `line_items` in `setup` mode.", param="line_items")
-    if params["mode"] == "payment" and not params.get("line_items"):
+    if params["mode"] != "setup" and not params.get("line_items"):
         raise errors.invalid(
-            "The `line_items` parameter is required in payment mode.",
+            f"The `line_items` parameter is required in {params['mode']} mode.",
             param="line_items",
             code="parameter_missing",
         )
@@ -305,6 +307,8 @@ def customer_details(email: str | None, name: str | None = None, address: Any = 
 def _customer_creation(params: Params) -> str | None:
     if "customer" in params:
         return None
+    if params["mode"] == "subscription":
+        return "always"
     default = "always" if _saves_card(params) else "if_required"
     given: str = params.get("customer_creation", default)
     return given

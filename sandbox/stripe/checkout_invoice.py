@@ -62,7 +62,7 @@ def _pay(call: Call, invoice: Json, session: Json, intent: Json) -> None:
         "amount_shipping": shipping["amount_total"] if shipping else 0,
         "effective_at": call.now,
         "hosted_invoice_url": address,
-        "invoice_pdf": f"{address}/pdf",
+        "invoice_pdf": address,
         "shipping_cost": shipping,
         "status_transitions": {**invoice["status_transitions"], "finalized_at": call.now},
         "total": total,

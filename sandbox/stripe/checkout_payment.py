@@ -12,6 +12,7 @@ from sandbox.stripe import (
     checkout,
     checkout_invoice,
     checkout_setup,
+    checkout_subscription,
     checkout_totals,
     customers,
     declines,
@@ -58,6 +59,8 @@ def pay(call: Call, session_id: str, form: Form) -> Json:
     method = payment_methods.build(call, card, {"billing_details": details})
     if session["mode"] == "setup":
         return checkout_setup.save(call, session, method)
+    if session["mode"] == "subscription":
+        return _subscribe(call, session, method, details["email"])
     if session["amount_total"] == 0:
         return _complete_free(call, session, details["email"])
     intent = _intent(call, session, details["email"])
@@ -109,6 +112,31 @@ def success_address(session: Json) -> str:
 def _email(session: Json) -> str | None:
     email: str | None = (session["customer_details"] or {}).get("email")
     return email
+
+
+def _subscribe(call: Call, session: Json, method: Json, email: str | None) -> Json:
+    invoice = checkout_subscription.start(call, session, method, email)
+    if invoice["status"] != "paid":
+        return session
+    session |= call.store.hidden(session["id"])["started"] | {
+        "customer_details": checkout.customer_details(email),
+        "payment_status": "paid" if invoice["amount_due"] else "no_payment_required",
+        "status": "complete",
+        "url": None,
+    }
+    call.store.save(session)
+    events.emit(call, "checkout.session.completed", session)
+    return session
+
+
+def intent_of(call: Call, session: Json) -> str:
+    """Return the id of a session's PaymentIntent or SetupIntent; empty before it has one.
+
+    In subscription mode it is the first invoice's, which the session does not show.
+    """
+    shown = session["payment_intent"] or session["setup_intent"]
+    intent_id: str = shown or call.store.hidden(session["id"]).get("intent", "")
+    return intent_id
 
 
 def _price(call: Call, session: Json, form: Form) -> None:
@@ -193,7 +221,10 @@ def _complete(call: Call, session: Json, intent: Json, method: Json) -> Json:
         "status": "complete",
         "url": None,
     }
-    _redeem(call, session)
+    if session["mode"] == "subscription":
+        session |= call.store.hidden(session["id"])["started"]
+    else:
+        _redeem(call, session)
     if session["invoice_creation"]["enabled"] and session["payment_status"] == "paid":
         session["invoice"] = checkout_invoice.build(call, session, intent)["id"]
     call.store.save(session)

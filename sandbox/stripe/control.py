@@ -28,6 +28,8 @@ POST /_sim/disputes/{dp}/escalate          -> the dispute: an inquiry becomes a 
 POST /_sim/disputes/{dp}/close             {"outcome": "won"|"lost"} -> the dispute; a won one gets
                                            its money back, an inquiry ends as `warning_closed`.
 POST /_sim/charges/{ch}/early_fraud_warning {"fraud_type"?: "made_with_stolen_card"} -> the warning
+POST /_sim/subscriptions/{sub}/cycle       -> the invoice of the next period, charged at once; the
+                                           subscription instead if it ends with its period
 POST /_sim/refunds/{re}/fail               {"reason"?: "expired_or_canceled_card"} -> the refund
 POST /_sim/clock/advance                   {"seconds"} -> {"now"}
 GET  /_sim/deliveries                      -> {"data": [{event, type, endpoint, state, due,
@@ -85,10 +87,11 @@ from sandbox.stripe import (
     payment_methods,
     refunds,
     settlement,
+    subscription_changes,
     tax_rates,
     webhooks,
 )
-from sandbox.stripe.pages import Pages, intent_of
+from sandbox.stripe.pages import Pages
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
 
@@ -117,6 +120,7 @@ def add_control(app: web.Application, simulator: Simulator) -> None:
         ("POST", "/_sim/disputes/{id}/escalate", control.escalate),
         ("POST", "/_sim/disputes/{id}/close", control.close_dispute),
         ("POST", "/_sim/refunds/{id}/fail", control.fail_refund),
+        ("POST", "/_sim/subscriptions/{id}/cycle", control.cycle),
         ("POST", "/_sim/clock/advance", control.advance_clock),
         ("GET", "/_sim/deliveries", control.deliveries),
         ("POST", "/_sim/deliveries/flush", control.flush),
@@ -194,7 +198,7 @@ class Control:
         )
         session = self._pages.pay(session_id, form)
         if session["status"] == "open" and "authenticate" in given:
-            self._pages.authenticate(intent_of(session), passed=given["authenticate"])
+            self._pages.authenticate(self._pages.intent_of(session), passed=given["authenticate"])
             session = self._existing(session_id)
         return session
 
@@ -257,6 +261,11 @@ class Control:
         reason = given.get("reason", "expired_or_canceled_card")
         with self._simulator.committed():
             return refunds.fail(self._simulator.call(), request.match_info["id"], reason)
+
+    async def cycle(self, _given: Json, request: web.Request) -> Json:
+        """Let a subscription's period end and the next begin."""
+        with self._simulator.committed():
+            return subscription_changes.cycle(self._simulator.call(), request.match_info["id"])
 
     async def advance_clock(self, given: Json, _request: web.Request) -> Json:
         """Move the simulator's clock; what becomes due is delivered and expired."""

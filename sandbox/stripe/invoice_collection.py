@@ -40,7 +40,7 @@ def finalize(call: Call, invoice: Json) -> Json:
         "amount_remaining": due,
         "effective_at": call.now,
         "hosted_invoice_url": address,
-        "invoice_pdf": f"{address}/pdf",
+        "invoice_pdf": address,
         "number": _number(call, invoice["customer"]),
         "status": "open",
         "status_transitions": {**invoice["status_transitions"], "finalized_at": call.now},

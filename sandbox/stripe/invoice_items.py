@@ -197,7 +197,7 @@ def _draft(call: Call, given: Params, param: str, default_rates: list[Json] | No
     description = given.get("description")
     if description is None and price is not None:
         description = call.load("product", price["product"])["name"]
-    period = given.get("period", {"end": call.now, "start": call.now})
+    period = {"end": call.now, "start": call.now} | given.get("period", {})
     rates = tax_rates.load_all(call, given.get("tax_rates", []), f"{param}[tax_rates]")
     return Draft(
         amount=amount,

@@ -21,12 +21,6 @@ def add_pages(app: web.Application, simulator: Simulator) -> None:
     app.router.add_get("/invoices/{id}", pages.show_receipt)
 
 
-def intent_of(session: Json) -> str:
-    """Return the id of a session's PaymentIntent or SetupIntent; empty before it has one."""
-    intent_id: str = session["payment_intent"] or session["setup_intent"] or ""
-    return intent_id
-
-
 class Pages:
     """Handlers; each act of the cardholder is one transaction."""
 
@@ -58,12 +52,16 @@ class Pages:
             return self._session_page(unpaid, str(error), error.status)
         if session["status"] == "complete":
             raise web.HTTPSeeOther(checkout_payment.success_address(session))
-        raise web.HTTPSeeOther(f"/authenticate/{intent_of(session)}")
+        raise web.HTTPSeeOther(f"/authenticate/{self.intent_of(session)}")
 
     def pay(self, session_id: str, form: checkout_payment.Form) -> Json:
         """Pay in one transaction; a declined card leaves its trace before `ApiError` is raised."""
         with self._simulator.committed():
             return checkout_payment.pay(self._simulator.call(), session_id, form)
+
+    def intent_of(self, session: Json) -> str:
+        """Return the id of the session's PaymentIntent or SetupIntent; empty before it has one."""
+        return checkout_payment.intent_of(self._simulator.call(), session)
 
     async def show_challenge(self, request: web.Request) -> web.Response:
         """GET /authenticate/{id}: the issuer's 3-D Secure page."""
@@ -128,7 +126,7 @@ class Pages:
                 "Checkout", f"This Checkout Session is {session['status']}.", status
             )
         total, act = "Save your card", "Save card"
-        if session["mode"] == "payment":
+        if session["mode"] != "setup":
             total = escape(shown(session["amount_total"], session["currency"]))
             act = f"Pay {total}"
         items = self._simulator.store.hidden(session["id"]).get("line_items", [])
@@ -174,7 +172,7 @@ class Pages:
         )
 
     def _last_refusal(self, session: Json) -> str | None:
-        intent = self._intent(intent_of(session))
+        intent = self._intent(self.intent_of(session))
         error = intent.get("last_payment_error") or intent.get("last_setup_error") or {}
         message: str | None = error.get("message")
         return message

@@ -60,6 +60,7 @@ LIST: Final[Shape] = {
     "product": Kind.TEXT,
     "type": Choice(("one_time", "recurring")),
 }
+INTERVAL_COUNT_MAX: Final = 36
 
 
 def create(call: Call, params: Params) -> Json:
@@ -122,8 +123,8 @@ def from_data(call: Call, given: Params, param: str = "") -> Json:
     currency = currencies.check_currency(given["currency"])
     exact = _unit_amount(given, param)
     whole = exact == exact.to_integral_value()
+    recurring = _recurring(given, param)
     product = _product(call, given, param)
-    recurring = _recurring(given)
     price = objects.new(
         "price",
         {
@@ -151,10 +152,17 @@ def _within(param: str, name: str) -> str:
     return f"{param}[{name}]" if param else name
 
 
-def _recurring(given: Params) -> Json | None:
+def _recurring(given: Params, param: str) -> Json | None:
     recurring = given.get("recurring")
     if not recurring:
         return None
+    if "interval" not in recurring:
+        raise errors.missing_parameter(f"{_within(param, 'recurring')}[interval]")
+    if not 1 <= recurring.get("interval_count", 1) <= INTERVAL_COUNT_MAX:
+        raise errors.invalid(
+            "The maximum billing interval is three years.",
+            param=f"{_within(param, 'recurring')}[interval_count]",
+        )
     return {"interval_count": 1, "meter": None, "usage_type": "licensed", **recurring}
 
 

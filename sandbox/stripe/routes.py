@@ -25,6 +25,9 @@ from sandbox.stripe import (
     refunds,
     setup_intents,
     shipping,
+    subscription_changes,
+    subscription_items,
+    subscriptions,
     tax_rates,
     webhook_endpoints,
 )
@@ -32,6 +35,7 @@ from sandbox.stripe.params import Kind, Shape
 from sandbox.stripe.store import Json
 
 EXPAND: Final[Shape] = {"expand": Kind.TEXTS}
+NOTHING: Final[Shape] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ ROUTES: Final = (
     Route("GET", "/v1/products", products.list_all, products.LIST),
     Route("GET", "/v1/products/{id}", products.retrieve),
     Route("POST", "/v1/products/{id}", products.update, products.UPDATE),
-    Route("DELETE", "/v1/products/{id}", products.delete),
+    Route("DELETE", "/v1/products/{id}", products.delete, NOTHING),
     Route("POST", "/v1/prices", prices.create, prices.CREATE, ("currency",)),
     Route("GET", "/v1/prices", prices.list_all, prices.LIST),
     Route("GET", "/v1/prices/{id}", prices.retrieve),
@@ -148,7 +152,7 @@ ROUTES: Final = (
     Route("GET", "/v1/coupons", coupons.list_all, coupons.LIST),
     Route("GET", "/v1/coupons/{id}", coupons.retrieve),
     Route("POST", "/v1/coupons/{id}", coupons.update, coupons.UPDATE),
-    Route("DELETE", "/v1/coupons/{id}", coupons.delete),
+    Route("DELETE", "/v1/coupons/{id}", coupons.delete, NOTHING),
     Route("POST", "/v1/promotion_codes", coupons.create_code, coupons.CREATE_CODE, ("promotion",)),
     Route("GET", "/v1/promotion_codes", coupons.list_codes, coupons.LIST_CODES),
     Route("GET", "/v1/promotion_codes/{id}", coupons.retrieve_code),
@@ -174,11 +178,37 @@ ROUTES: Final = (
     ),
     Route("GET", "/v1/events", events.list_all, events.LIST),
     Route("GET", "/v1/events/{id}", events.retrieve),
+    Route("POST", "/v1/subscriptions", subscriptions.create, subscriptions.CREATE),
+    Route("GET", "/v1/subscriptions", subscriptions.list_all, subscriptions.LIST),
+    Route("GET", "/v1/subscriptions/{id}", subscriptions.retrieve),
+    Route("POST", "/v1/subscriptions/{id}", subscription_changes.update, subscriptions.UPDATE),
+    Route("DELETE", "/v1/subscriptions/{id}", subscription_changes.cancel, subscriptions.CANCEL),
+    Route(
+        "POST",
+        "/v1/subscription_items",
+        subscription_changes.create_item,
+        subscription_items.CREATE,
+        ("subscription",),
+    ),
+    Route("GET", "/v1/subscription_items", subscription_items.list_all, subscription_items.LIST),
+    Route("GET", "/v1/subscription_items/{id}", subscription_items.retrieve),
+    Route(
+        "POST",
+        "/v1/subscription_items/{id}",
+        subscription_changes.update_item,
+        subscription_items.UPDATE,
+    ),
+    Route(
+        "DELETE",
+        "/v1/subscription_items/{id}",
+        subscription_changes.delete_item,
+        subscription_items.DELETE,
+    ),
     Route("POST", "/v1/invoices", invoices.create, invoices.CREATE),
     Route("GET", "/v1/invoices", invoices.list_all, invoices.LIST),
     Route("GET", "/v1/invoices/{id}", invoices.retrieve),
     Route("POST", "/v1/invoices/{id}", invoices.update, invoices.UPDATE),
-    Route("DELETE", "/v1/invoices/{id}", invoices.delete),
+    Route("DELETE", "/v1/invoices/{id}", invoices.delete, NOTHING),
     Route(
         "POST", "/v1/invoices/{id}/add_lines", invoices.add_lines, invoices.ADD_LINES, ("lines",)
     ),
@@ -190,7 +220,7 @@ ROUTES: Final = (
     Route("POST", "/v1/invoiceitems", invoice_items.create, invoice_items.CREATE),
     Route("GET", "/v1/invoiceitems", invoice_items.list_all, invoice_items.LIST),
     Route("GET", "/v1/invoiceitems/{id}", invoice_items.retrieve),
-    Route("DELETE", "/v1/invoiceitems/{id}", invoice_items.delete),
+    Route("DELETE", "/v1/invoiceitems/{id}", invoice_items.delete, NOTHING),
     Route("GET", "/v1/invoice_payments", invoice_payments.list_all, invoice_payments.LIST),
     Route("GET", "/v1/invoice_payments/{id}", invoice_payments.retrieve),
     Route(

@@ -1,0 +1,424 @@
+"""Subscriptions: first invoice, cycles, prorations with their signs, the end."""
+
+from typing import Any
+
+import pytest
+import stripe
+
+from tests.integration.simulator.conftest import Http, Receiver
+from tests.integration.simulator.test_invoices import customer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DECLINED = "4000000000000002"
+
+
+@pytest.fixture(scope="module")
+def small(client: stripe.StripeClient) -> str:
+    return price(client, 1000, "Small", "250")
+
+
+@pytest.fixture(scope="module")
+def large(client: stripe.StripeClient) -> str:
+    return price(client, 3000, "Large", "1000")
+
+
+def price(
+    client: stripe.StripeClient, unit_amount: int, name: str, credits_: str, interval: str = "month"
+) -> str:
+    params: Any = {
+        "currency": "usd",
+        "unit_amount": unit_amount,
+        "product_data": {"name": name},
+        "recurring": {"interval": interval},
+        "metadata": {"prepaid_credits": credits_},
+    }
+    return client.v1.prices.create(params).id
+
+
+def subscribe(
+    client: stripe.StripeClient, owner: str, price_id: str, **more: Any
+) -> stripe.Subscription:
+    params: Any = {"customer": owner, "items": [{"price": price_id}], **more}
+    return client.v1.subscriptions.create(params)
+
+
+def item_of(subscription: stripe.Subscription) -> stripe.SubscriptionItem:
+    item: stripe.SubscriptionItem = subscription["items"].data[0]
+    return item
+
+
+def latest(client: stripe.StripeClient, subscription_id: str) -> stripe.Invoice:
+    found = client.v1.subscriptions.retrieve(subscription_id, {"expand": ["latest_invoice"]})
+    assert isinstance(found.latest_invoice, stripe.Invoice)
+    return found.latest_invoice
+
+
+def change(
+    client: stripe.StripeClient, subscription: stripe.Subscription, price_id: str, **more: Any
+) -> stripe.Subscription:
+    params: Any = {
+        "items": [{"id": item_of(subscription).id, "price": price_id}],
+        "proration_behavior": "always_invoice",
+        **more,
+    }
+    return client.v1.subscriptions.update(subscription.id, params)
+
+
+def middle(subscription: stripe.Subscription) -> int:
+    item = item_of(subscription)
+    return (item.current_period_start + item.current_period_end) // 2
+
+
+async def test_a_subscription_begins_with_a_paid_invoice(
+    client: stripe.StripeClient, http: Http, receiver: Receiver, small: str
+) -> None:
+    owner = customer(client)
+    made = subscribe(client, owner, small, metadata={"organization_id": "acme"})
+    assert made.status == "active"
+    assert item_of(made).current_period_end > item_of(made).current_period_start
+    invoice = latest(client, made.id)
+    assert (invoice.status, invoice.billing_reason) == ("paid", "subscription_create")
+    assert (invoice.amount_paid, invoice.total) == (1000, 1000)
+    assert invoice.parent is not None
+    details = invoice.parent.subscription_details
+    assert details is not None
+    assert details.subscription == made.id
+    assert details.metadata is not None
+    assert details.metadata["organization_id"] == "acme"
+    (line,) = invoice.lines.data
+    assert line.pricing is not None
+    assert line.pricing.price_details is not None
+    assert line.pricing.price_details.price == small
+    assert line.period.end == item_of(made).current_period_end
+    assert line.parent is not None
+    assert line.parent.subscription_item_details is not None
+    assert line.parent.subscription_item_details.proration is False
+    (payment,) = client.v1.invoice_payments.list({"invoice": invoice.id}).data
+    assert isinstance(payment.payment.payment_intent, str)
+    intent = client.v1.payment_intents.retrieve(payment.payment.payment_intent)
+    assert (intent.customer, intent.metadata.to_dict()) == (owner, {})
+    await http.sim("deliveries/flush")
+    about = [
+        event["type"]
+        for event in receiver.events
+        if (
+            event["type"].startswith(("invoice.", "invoice_payment", "customer.sub"))
+            and owner in str(event["data"]["object"])
+        )
+        or event["data"]["object"]["id"] == payment.id
+    ]
+    assert about == [
+        "customer.subscription.created",
+        "invoice.created",
+        "invoice.finalized",
+        "invoice_payment.paid",
+        "invoice.paid",
+        "invoice.payment_succeeded",
+        "customer.subscription.updated",
+    ]
+
+
+async def test_a_cycle_bills_the_next_period(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    made = subscribe(client, customer(client), small)
+    invoice = await http.sim(f"subscriptions/{made.id}/cycle")
+    assert (invoice["billing_reason"], invoice["amount_paid"]) == ("subscription_cycle", 1000)
+    after = client.v1.subscriptions.retrieve(made.id)
+    assert item_of(after).current_period_start == item_of(made).current_period_end
+    assert invoice["period_end"] == item_of(made).current_period_end
+    (line,) = invoice["lines"]["data"]
+    assert line["period"]["end"] == item_of(after).current_period_end
+    assert after.latest_invoice == invoice["id"]
+
+
+async def test_a_declined_renewal_is_past_due_until_it_is_paid(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    owner = customer(client)
+    made = subscribe(client, owner, small)
+    method = client.v1.customers.payment_methods.list(owner).data[0].id
+    await http.sim(f"payment_methods/{method}/card", {"card": DECLINED})
+    invoice = await http.sim(f"subscriptions/{made.id}/cycle")
+    assert (invoice["status"], invoice["amount_paid"]) == ("open", 0)
+    assert client.v1.subscriptions.retrieve(made.id).status == "past_due"
+    await http.sim(f"payment_methods/{method}/card", {"card": "4242424242424242"})
+    assert client.v1.invoices.pay(invoice["id"]).status == "paid"
+    assert client.v1.subscriptions.retrieve(made.id).status == "active"
+
+
+async def test_up_down_and_up_again_bills_and_credits_the_rest_of_the_period(
+    client: stripe.StripeClient, small: str, large: str
+) -> None:
+    owner = customer(client)
+    made = subscribe(client, owner, small)
+    at = middle(made)
+    change(client, made, large, proration_date=at)
+    up = latest(client, made.id)
+    assert (up.billing_reason, up.total, up.amount_paid) == ("subscription_update", 1000, 1000)
+    lines = {line.amount: line for line in up.lines.data}
+    assert set(lines) == {-500, 1500}
+    for amount, price_id in ((-500, small), (1500, large)):
+        line = lines[amount]
+        assert line.pricing is not None
+        assert line.pricing.price_details is not None
+        assert line.pricing.price_details.price == price_id
+        assert line.parent is not None
+        details = line.parent.subscription_item_details
+        assert details is not None
+        assert details.proration is True
+        assert (line.period.start, line.period.end) == (at, item_of(made).current_period_end)
+    change(client, made, small, proration_date=at)
+    down = latest(client, made.id)
+    assert (down.total, down.amount_due, down.amount_paid) == (-1000, 0, 0)
+    assert client.v1.customers.retrieve(owner).balance == -1000
+    assert sorted(line.amount for line in down.lines.data) == [-1500, 500]
+    change(client, made, large, proration_date=at)
+    again = latest(client, made.id)
+    assert (again.total, again.amount_due, again.amount_paid) == (1000, 0, 0)
+    assert client.v1.customers.retrieve(owner).balance == 0
+    paid = client.v1.invoices.list({"subscription": made.id}).data
+    assert [invoice.amount_paid for invoice in paid] == [0, 0, 1000, 1000]
+
+
+async def test_prorations_wait_for_the_next_cycle_unless_told_otherwise(
+    client: stripe.StripeClient, http: Http, small: str, large: str
+) -> None:
+    owner = customer(client)
+    made = subscribe(client, owner, small)
+    change(client, made, large, proration_behavior="create_prorations", proration_date=middle(made))
+    waiting = client.v1.invoice_items.list({"customer": owner}).data
+    assert sorted(item.amount for item in waiting) == [-500, 1500]
+    assert {item.proration for item in waiting} == {True}
+    invoice = await http.sim(f"subscriptions/{made.id}/cycle")
+    assert sorted(line["amount"] for line in invoice["lines"]["data"]) == [-500, 1500, 3000]
+    assert invoice["amount_paid"] == 4000
+
+
+async def test_a_change_without_prorations_bills_nothing(
+    client: stripe.StripeClient, small: str, large: str
+) -> None:
+    made = subscribe(client, customer(client), small)
+    changed = change(client, made, large, proration_behavior="none", proration_date=middle(made))
+    assert changed.latest_invoice == made.latest_invoice
+    assert item_of(changed).price.id == large
+
+
+async def test_a_credit_is_worth_what_was_paid_with_a_coupon(
+    client: stripe.StripeClient, small: str, large: str
+) -> None:
+    coupon = client.v1.coupons.create({"percent_off": 50, "duration": "once"}).id
+    made = subscribe(client, customer(client), small, discounts=[{"coupon": coupon}])
+    first = latest(client, made.id)
+    assert (first.subtotal, first.total, first.amount_paid) == (1000, 500, 500)
+    change(client, made, large, proration_date=middle(made))
+    up = latest(client, made.id)
+    assert sorted(line.amount for line in up.lines.data) == [-250, 1500]
+
+
+async def test_another_interval_begins_a_new_period_at_once(
+    client: stripe.StripeClient, small: str
+) -> None:
+    yearly = price(client, 10_000, "Year", "3000", interval="year")
+    made = subscribe(client, customer(client), small)
+    at = middle(made)
+    changed = change(
+        client, made, yearly, proration_date=at, proration_behavior="create_prorations"
+    )
+    assert item_of(changed).current_period_start == at
+    assert sorted(line.amount for line in latest(client, made.id).lines.data) == [-500, 10_000]
+
+
+async def test_a_quantity_and_a_second_item_are_prorated(
+    client: stripe.StripeClient, small: str, large: str
+) -> None:
+    made = subscribe(client, customer(client), small)
+    at = middle(made)
+    client.v1.subscription_items.update(
+        item_of(made).id,
+        {"quantity": 3, "proration_behavior": "always_invoice", "proration_date": at},
+    )
+    assert sorted(line.amount for line in latest(client, made.id).lines.data) == [-500, 1500]
+    added = client.v1.subscription_items.create(
+        {
+            "subscription": made.id,
+            "price": large,
+            "proration_behavior": "always_invoice",
+            "proration_date": at,
+        }
+    )
+    assert [line.amount for line in latest(client, made.id).lines.data] == [1500]
+    client.v1.subscription_items.delete(
+        added.id, {"proration_behavior": "always_invoice", "proration_date": at}
+    )
+    assert [line.amount for line in latest(client, made.id).lines.data] == [-1500]
+    items = client.v1.subscription_items.list({"subscription": made.id}).data
+    assert [item.quantity for item in items] == [3]
+
+
+async def test_a_trial_costs_nothing_until_its_first_cycle(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    made = subscribe(client, customer(client), small, trial_period_days=14)
+    assert made.status == "trialing"
+    first = latest(client, made.id)
+    assert (first.status, first.amount_due, first.lines.data[0].amount) == ("paid", 0, 0)
+    invoice = await http.sim(f"subscriptions/{made.id}/cycle")
+    assert invoice["amount_paid"] == 1000
+    assert client.v1.subscriptions.retrieve(made.id).status == "active"
+
+
+async def test_a_declined_first_payment_leaves_a_subscription_incomplete(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    owner = customer(client)
+    method = client.v1.customers.payment_methods.list(owner).data[0].id
+    await http.sim(f"payment_methods/{method}/card", {"card": DECLINED})
+    with pytest.raises(stripe.CardError):
+        subscribe(client, owner, small, payment_behavior="error_if_incomplete")
+    assert client.v1.subscriptions.list({"customer": owner}).data == []
+    made = subscribe(client, owner, small)
+    assert (made.status, latest(client, made.id).status) == ("incomplete", "open")
+    with pytest.raises(stripe.InvalidRequestError, match="no attached payment source"):
+        subscribe(client, customer(client, card=None), small)
+
+
+async def test_an_incomplete_subscription_is_active_once_its_payment_intent_succeeds(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    made = subscribe(client, customer(client), small, payment_behavior="default_incomplete")
+    assert made.status == "incomplete"
+    invoice = latest(client, made.id)
+    (payment,) = client.v1.invoice_payments.list({"invoice": invoice.id}).data
+    intent = payment.payment.payment_intent
+    assert isinstance(intent, str)
+    params: Any = {
+        "payment_method": "pm_card_authenticationRequired",
+        "return_url": "https://shop.example/back",
+    }
+    assert client.v1.payment_intents.confirm(intent, params).status == "requires_action"
+    await http.sim(f"payment_intents/{intent}/authenticate")
+    assert client.v1.subscriptions.retrieve(made.id).status == "active"
+    assert client.v1.invoices.retrieve(invoice.id).status == "paid"
+
+
+async def test_a_canceled_subscription_gives_the_rest_of_its_period_back(
+    client: stripe.StripeClient, http: Http, receiver: Receiver, small: str
+) -> None:
+    owner = customer(client)
+    made = subscribe(client, owner, small)
+    ended = client.v1.subscriptions.cancel(made.id, {"invoice_now": True, "prorate": True})
+    assert ended.status == "canceled"
+    back = latest(client, made.id)
+    assert (back.status, back.total) == ("paid", -1000)
+    assert client.v1.customers.retrieve(owner).balance == -1000
+    await http.sim("deliveries/flush")
+    assert "customer.subscription.deleted" in receiver.types(made.id)
+    assert client.v1.subscriptions.list({"customer": owner}).data == []
+    listed = client.v1.subscriptions.list({"customer": owner, "status": "canceled"}).data
+    assert [found.id for found in listed] == [made.id]
+
+
+async def test_a_subscription_may_end_with_its_period(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    made = subscribe(client, customer(client), small)
+    planned = client.v1.subscriptions.update(made.id, {"cancel_at_period_end": True})
+    assert (planned.status, planned.cancel_at) == ("active", item_of(made).current_period_end)
+    ended = await http.sim(f"subscriptions/{made.id}/cycle")
+    assert (ended["object"], ended["status"]) == ("subscription", "canceled")
+
+
+async def test_tax_is_on_the_invoice_and_on_its_prorations(
+    client: stripe.StripeClient, small: str, large: str
+) -> None:
+    rate = client.v1.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": False})
+    made = subscribe(client, customer(client), small, default_tax_rates=[rate.id])
+    first = latest(client, made.id)
+    assert (first.subtotal, first.total, first.amount_paid) == (1000, 1200, 1200)
+    change(client, made, large, proration_date=middle(made))
+    up = latest(client, made.id)
+    assert (up.subtotal, up.total, up.total_excluding_tax) == (1000, 1200, 1000)
+
+
+@pytest.mark.parametrize("card", ["4242424242424242", "4000002760003184"])
+async def test_checkout_starts_a_subscription(
+    client: stripe.StripeClient, http: Http, receiver: Receiver, small: str, card: str
+) -> None:
+    session = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "success_url": "https://shop.example/ok",
+            "line_items": [{"price": small, "quantity": 2}],
+            "subscription_data": {"metadata": {"organization_id": "acme"}},
+        }
+    )
+    assert session.amount_total == 2000
+    status, _, _ = await http.send(
+        "POST", f"/_sim/checkout/{session.id}/pay", key=None, json={"card": DECLINED}
+    )
+    assert status == 402
+    paid = await http.sim(
+        f"checkout/{session.id}/pay", {"card": card, "email": "x@y.zz", "authenticate": True}
+    )
+    assert (paid["status"], paid["payment_status"]) == ("complete", "paid")
+    assert paid["payment_intent"] is None
+    made = client.v1.subscriptions.retrieve(paid["subscription"])
+    assert (made.status, made.metadata["organization_id"]) == ("active", "acme")
+    invoice = client.v1.invoices.retrieve(paid["invoice"])
+    assert (invoice.amount_paid, invoice.customer) == (2000, paid["customer"])
+    await http.sim("deliveries/flush")
+    assert receiver.types(session.id) == ["checkout.session.completed"]
+
+
+async def test_subscriptions_have_no_field_that_the_library_does_not_know(
+    client: stripe.StripeClient, small: str
+) -> None:
+    made = subscribe(client, customer(client), small)
+    assert set(made.to_dict()) <= set(stripe.Subscription.__annotations__)
+    assert set(item_of(made).to_dict()) <= set(stripe.SubscriptionItem.__annotations__)
+
+
+async def test_a_deleted_customers_subscriptions_end(
+    client: stripe.StripeClient, small: str
+) -> None:
+    owner = customer(client)
+    made = subscribe(client, owner, small)
+    client.v1.customers.delete(owner)
+    assert client.v1.subscriptions.retrieve(made.id).status == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"items": []}, "items"),
+        ({"items": [{"price": "price_none"}]}, "items[0][price]"),
+        ({"items": [{"price_data": {"currency": "usd"}}]}, "items[0][price_data][unit_amount]"),
+        ({"customer": "cus_none"}, "customer"),
+        ({"payment_behavior": "hope"}, "payment_behavior"),
+    ],
+)
+async def test_wrong_subscriptions_are_refused(
+    client: stripe.StripeClient, small: str, given: dict[str, Any], param: str
+) -> None:
+    params: Any = {"customer": customer(client), "items": [{"price": small}], **given}
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        client.v1.subscriptions.create(params)
+    assert refused.value.param == param
+
+
+async def test_a_session_sells_recurring_prices_in_subscription_mode_alone(
+    client: stripe.StripeClient, small: str
+) -> None:
+    params: Any = {
+        "mode": "payment",
+        "success_url": "https://shop.example/ok",
+        "line_items": [{"price": small, "quantity": 1}],
+    }
+    with pytest.raises(stripe.InvalidRequestError, match="recurring price"):
+        client.v1.checkout.sessions.create(params)
+    once: Any = {"currency": "usd", "unit_amount": 100, "product_data": {"name": "once"}}
+    lines = [{"price_data": once, "quantity": 1}]
+    with pytest.raises(stripe.InvalidRequestError, match="at least one recurring price"):
+        client.v1.checkout.sessions.create(params | {"mode": "subscription", "line_items": lines})
