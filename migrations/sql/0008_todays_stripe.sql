@@ -63,13 +63,3 @@ ADD CONSTRAINT auto_recharges_reason_known CHECK (
         'authentication_expired', 'charge_refused', 'customer_deleted', 'operator', 'inquiry', 'refunded'
     )
 );
-
-ALTER TABLE outbound_messages
-DROP CONSTRAINT outbound_messages_type_known,
-ADD CONSTRAINT outbound_messages_type_known CHECK (
-    type IN (
-        'credits.low', 'credits.recovered', 'credits.depleted', 'credits.expiring', 'budget.reached',
-        'purchase.completed', 'recharge.succeeded', 'recharge.failed', 'recharge.requires_action',
-        'recharge.suspended', 'dispute.opened', 'dispute.closed'
-    )
-);
