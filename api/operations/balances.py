@@ -98,7 +98,7 @@ async def balance(call: Call) -> Reply:
             organization_id=call.owner.id,
             credits_balance_decimillicents=fields.decimillicents(found.balance),
             reserved_credits_decimillicents=fields.decimillicents(found.held),
-            available_credits_decimillicents=fields.decimillicents(found.spendable),
+            available_credits_decimillicents=fields.decimillicents(found.available),
             overdraft_limit_decimillicents=fields.decimillicents(found.overdraft_limit),
             balance=fields.shown(found.balance),
             at=call.now,

@@ -284,7 +284,7 @@ $$;
 --
 -- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same
 -- request: the first row is the answer); `conflict` (this key was posted before with another request);
--- `insufficient` (what is spendable does not cover it); `unknown_organization`; `closed`;
+-- `insufficient` (what is available does not cover it); `unknown_organization`; `closed`;
 -- `unknown_grant`, `nothing_left` (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A
 -- refused posting leaves the rest of its batch unharmed. `held` and `available` are set where it is
 -- `insufficient`: what was on hold then, and what a debit could take.

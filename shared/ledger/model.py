@@ -159,9 +159,9 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int
 
     @property
-    def spendable(self) -> Decimal:
+    def available(self) -> Decimal:
         """What a debit may take now."""
-        return self.balance - self.held + self.overdraft_limit
+        return max(self.balance - self.held + self.overdraft_limit, Decimal(0))
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

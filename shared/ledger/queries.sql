@@ -118,10 +118,8 @@ FROM recharge_attempts AS r
 LEFT JOIN auto_recharges AS s ON r.organization_id = s.organization_id
 WHERE
     r.organization_id = any($1::uuid [])
-    AND (
-        r.state IN ('charging', 'processing', 'unknown')
-        OR (r.state = 'armed' AND s.state = 'active')
-    );
+    AND r.state IN ('armed', 'charging', 'processing', 'unknown')
+    AND (r.state <> 'armed' OR s.state = 'active');
 
 -- name: balance_at
 -- What an organization owned at a moment.

@@ -45,6 +45,10 @@ async def refused_debit(client: ApiClient) -> Any:
     return (await client.post(PATH, debit(10))).json
 
 
+async def refused_under_a_key(client: ApiClient) -> Any:
+    return (await client.post(PATH, debit(10), idempotency_key="k")).json
+
+
 async def refused_adjustment(client: ApiClient) -> Any:
     return (await client.post(PATH, debit(10, type="adjustment"))).json
 
@@ -63,7 +67,13 @@ async def refused_item(client: ApiClient) -> Any:
 
 @pytest.mark.parametrize(
     ("refuse", "available"),
-    [(refused_debit, 2.5), (refused_adjustment, 2.5), (refused_hold, 2.5), (refused_item, 1.5)],
+    [
+        (refused_debit, 2.5),
+        (refused_under_a_key, 2.5),
+        (refused_adjustment, 2.5),
+        (refused_hold, 2.5),
+        (refused_item, 1.5),
+    ],
 )
 async def test_a_402_says_what_was_asked_for_and_what_is_there(
     rich: ApiClient, refuse: Any, available: float

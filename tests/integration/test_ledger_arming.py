@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -403,3 +404,16 @@ async def test_a_replayed_posting_arms_nothing(pool: Pool, organization: Organiz
     await agree(pool, organization)
     assert await statuses(pool, used) == ["replayed"]
     assert await attempt_count(pool) == 0
+
+
+async def test_m6_64_refusals_at_once_arm_one_attempt(
+    pool: Pool, organization: Organization
+) -> None:
+    """M6: debits and holds together; the attempt needs the most that was refused."""
+    await post(pool, grant(organization, 12))
+    await agree(pool, organization, TO_TARGET)
+    debits = [statuses(pool, usage(organization, 13 + n)) for n in range(32)]
+    holds = [try_hold(pool, organization, 13 + n) for n in range(32)]
+    await asyncio.gather(*debits, *holds)
+    (attempt,) = await attempts(pool, organization)
+    assert (attempt["state"], attempt["needed"]) == ("armed", 44)
