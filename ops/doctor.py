@@ -17,7 +17,10 @@ from shared.config import Settings
 from shared.db.pool import UNAVAILABLE, connect
 from shared.errors import PrepaidError
 from shared.logging import mask
-from shared.payments.client import check_key
+from shared.money import plain
+from shared.organizations.service import check_rate
+from shared.payments.client import check_key, stripe_client
+from shared.payments.permissions import PERMISSIONS, lacking
 from shared.queue.connection import connect as connect_redis
 
 POSTGRES_MAJOR_MIN = 15
@@ -55,7 +58,9 @@ async def _examine() -> list[Check]:
         await _check("postgres", _postgres, found),
         await _check("schema", _schema, found),
         await _check("redis", _redis, found),
+        await _check("currencies", _currencies, found),
         await _check("stripe", _stripe, found),
+        await _check("permissions", _permissions, found),
     ]
 
 
@@ -108,8 +113,30 @@ async def _stripe(found: Settings) -> str:
     return f"{found.stripe_api_base} takes the key"
 
 
+async def _currencies(found: Settings) -> str:
+    connection = await connect(found.database_url, application_name="prepaid-doctor")
+    try:
+        await check_rate(connection, found.credits_per_unit)
+    finally:
+        await connection.close()
+    return f"{plain(found.credits_per_unit)} credits a unit is exact in every currency in use"
+
+
+async def _permissions(found: Settings) -> str:
+    if not found.stripe_api_key.startswith("rk_"):
+        return "a secret key has all"
+    async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
+        missing = await lacking(client)
+    if missing:
+        raise DoctorError(
+            f"the restricted key lacks {', '.join(map(str, missing))}. Give it these permissions in"
+            " Stripe's Dashboard, under API keys."
+        )
+    return f"the restricted key has all {len(PERMISSIONS)}"
+
+
 def _human(document: dict[str, Any]) -> str:
     return "\n".join(
-        f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:10}{check['detail']}"
+        f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:12}{check['detail']}"
         for check in document["checks"]
     )

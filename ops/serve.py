@@ -12,6 +12,7 @@ from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.http import health, server
 from shared.inbox.service import Inbox, measure_backlog
+from shared.organizations.startup import check_settings
 from shared.queue.connection import connect
 from shared.queue.doorbell import Doorbell
 from webhooks import app as webhooks
@@ -38,6 +39,7 @@ async def run(
                 application_name="prepaid-web",
             )
         )
+        await check_settings(pool, settings.credits_per_unit)
         doorbell = Doorbell(redis)
         inbox = Inbox(pool, doorbell.ring)
         routes = health.routes(

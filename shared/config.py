@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 
 from shared.durations import Duration
 from shared.errors import ConfigError
+from shared.money import rate_refusal
 
 T = TypeVar("T")
 
+EXPONENT_MAX = 20
 STRIPE_API_BASE_DEFAULT = "https://api.stripe.com"
 
 
@@ -102,8 +104,16 @@ def database_url(env: Mapping[str, str]) -> str:
 
 
 def credits_per_unit(env: Mapping[str, str]) -> Decimal:
-    """Read alone how many credits a unit of currency buys."""
-    return _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
+    """Read alone how many credits a unit of currency buys.
+
+    Raises ConfigError where a cent would buy a part of the last decimal.
+    """
+    rate = _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
+    # US dollars stand for every currency of two decimals or none. A finer one is looked at where
+    # an organization has it.
+    if refusal := rate_refusal("usd", rate):
+        raise ConfigError("PREPAID_CREDITS_PER_UNIT", refusal)
+    return rate
 
 
 def purchase_max(env: Mapping[str, str]) -> Decimal:
@@ -233,7 +243,7 @@ def _log_level(text: str) -> str:
 def _positive_decimal(text: str) -> Decimal:
     """Set it to a number above 0, such as 1 or 0.01."""
     number = Decimal(text)
-    if not number.is_finite() or number <= 0:
+    if not number.is_finite() or number <= 0 or abs(number.adjusted()) > EXPONENT_MAX:
         raise ValueError
     return number
 

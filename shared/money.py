@@ -48,6 +48,22 @@ def credits_from_minor_units(amount: int, currency: str, credits_per_unit: Decim
     return value
 
 
+def rate_refusal(currency: str, credits_per_unit: Decimal) -> str | None:
+    """Say that a rate is too fine for a currency; None where every amount in it can be credited.
+
+    Its smallest unit must buy a whole number of 1e-9 credits.
+    """
+    exponent = minor_unit_exponent(currency)
+    step = CREDIT_QUANTUM.scaleb(exponent)
+    if not credits_per_unit % step:
+        return None
+    smallest = f"{Decimal(1).scaleb(-exponent):f} {currency.upper()}"
+    return (
+        f"is too fine: credits have {CREDIT_DECIMALS_MAX} decimals, and {smallest} would buy a part"
+        f" of the last. Set it to a multiple of {step:f}."
+    )
+
+
 def in_words(minor: int, currency: str) -> str:
     """Write a Stripe amount for a person, such as 20.00 USD."""
     return f"{Decimal(minor).scaleb(-minor_unit_exponent(currency)):f} {currency.upper()}"

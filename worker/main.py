@@ -16,6 +16,7 @@ from shared.http import health, server
 from shared.inbox.service import measure_backlog
 from shared.notifications import service as notifications
 from shared.notifications.sender import Sender
+from shared.organizations.startup import check_settings
 from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
@@ -45,6 +46,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         Sender(allow_private=settings.webhooks_allow_private) as sender,
         stripe_client(settings.stripe_api_key, settings.stripe_api_base) as stripe,
     ):
+        await check_settings(pool, settings.credits_per_unit)
         drainer = Drainer(
             pool,
             Applier(pool, SaleTerms.of(settings), lookup=StripeLookup(stripe)),

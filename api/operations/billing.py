@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 PATH = "/v1/organizations/{organizationId}/billing"
+NOT_SUBSCRIBED = "inactive"
 SUBSCRIBED = frozenset({"active", "trialing", "past_due"})
 
 # What the settings call the parts of a rule.
@@ -63,7 +64,7 @@ class BillingShown(Shown):
     auto_recharge_monthly_count_cap: int | None
     auto_recharge_pause_seconds: int
     is_subscribed: bool
-    subscription_status: str | None
+    subscription_status: str
     subscription_plan: str | None
     subscription_started_at: datetime | None
     subscription_ends_at: datetime | None
@@ -154,7 +155,7 @@ async def shown(call: Call, connection: Connection) -> BillingShown:
         auto_recharge_monthly_count_cap=row["monthly_count_cap"],
         auto_recharge_pause_seconds=row["pause_seconds_min"],
         is_subscribed=row["subscription_status"] in SUBSCRIBED,
-        subscription_status=row["subscription_status"],
+        subscription_status=row["subscription_status"] or NOT_SUBSCRIBED,
         subscription_plan=row["subscription_plan"],
         subscription_started_at=row["subscription_started_at"],
         subscription_ends_at=row["subscription_ends_at"],

@@ -82,6 +82,7 @@ async def create(call: Call) -> Reply:
             currency=body.currency,
             email=body.email,
             organization_id=wanted or call.id,
+            credits_per_unit=call.api.settings.credits_per_unit,
         )
         await audit.record(
             connection,

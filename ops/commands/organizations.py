@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from ops.database import transaction
+from ops.environment import environment
 from ops.output import AsJson, cell, emit, run, table
+from shared import config
 from shared.errors import NotFoundError
 from shared.ids import parse_id
 from shared.organizations import service, store
@@ -28,7 +30,13 @@ def create(
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
-            made = await service.create(connection, slug=slug, name=name, currency=currency)
+            made = await service.create(
+                connection,
+                slug=slug,
+                name=name,
+                currency=currency,
+                credits_per_unit=config.credits_per_unit(environment()),
+            )
         return {"id": str(made.id), "slug": made.slug, "name": made.name, "currency": made.currency}
 
     emit(run(work()), as_json=as_json, human=lambda made: f"created {made['slug']} {made['id']}")

@@ -12,6 +12,7 @@ from sandbox.stripe import errors, expand, injector, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.idempotency import Answer
 from sandbox.stripe.params import Params, check, decode
+from sandbox.stripe.restricted_keys import check_permission
 from sandbox.stripe.routes import Route
 from sandbox.stripe.simulator import Simulator
 
@@ -25,7 +26,7 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
     key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
     call = simulator.call(request_id, key)
     try:
-        authenticate(request.headers.get("Authorization"))
+        check_permission(simulator, authenticate(request.headers.get("Authorization")), request)
         if route is None:
             raise errors.unknown_route(request.method, request.path)
         injector.forbid(request)
@@ -55,8 +56,8 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
     return _response(request, answer, request_id, key, replayed=replayed)
 
 
-def authenticate(header: str | None) -> None:
-    """Accept any test mode key, as Bearer or as the user name of Basic; refuse others with 401."""
+def authenticate(header: str | None) -> str:
+    """Return any test mode key, from Bearer or the user name of Basic; refuse others with 401."""
     key = _api_key(header or "")
     if not key:
         raise errors.unauthorized(
@@ -69,6 +70,7 @@ def authenticate(header: str | None) -> None:
         raise errors.unauthorized("This simulator has test mode only; a live key is refused.")
     if not _TEST_KEY.fullmatch(key):
         raise errors.unauthorized(f"Invalid API Key provided: {key[:3]}{'*' * 8}{key[-4:]}")
+    return key
 
 
 def _api_key(header: str) -> str:

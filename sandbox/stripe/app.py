@@ -16,6 +16,7 @@ from sandbox.stripe.ids import Ids
 from sandbox.stripe.injector import injecting
 from sandbox.stripe.pages import add_pages
 from sandbox.stripe.portal_pages import add_portal
+from sandbox.stripe.restricted_keys import add_restricted_keys
 from sandbox.stripe.routes import ROUTES
 from sandbox.stripe.simulator import REQUESTS_REMEMBERED, Simulator
 from sandbox.stripe.store import Store
@@ -63,6 +64,7 @@ def build_app(simulator: Simulator) -> web.Application:
     add_pages(app, simulator)
     add_portal(app, simulator)
     add_control(app, simulator)
+    add_restricted_keys(app, simulator)
     app.router.add_route("*", "/{path:.*}", partial(api.serve, simulator, None))
     return app
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sandbox.stripe import errors
@@ -21,7 +21,8 @@ REQUESTS_REMEMBERED: Final = 1_000
 class Simulator:
     """What the API, the pages and the control API work on.
 
-    `origin` is the address it listens at; `requests` are the last API requests, oldest first.
+    `origin` is the address it listens at; `requests` are the last API requests, oldest first;
+    `restricted_keys` the permissions of keys that do not have all.
     """
 
     store: Store
@@ -32,6 +33,7 @@ class Simulator:
     account: str
     origin: str
     requests: deque[Json]
+    restricted_keys: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def call(self, request_id: str | None = None, key: str | None = None) -> Call:
         """Begin an act at this moment."""

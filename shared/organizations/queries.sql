@@ -29,6 +29,13 @@ WHERE $1::uuid IS NULL OR o.id > $1
 ORDER BY o.id
 LIMIT $2;
 
+-- name: currency_in_use
+-- One of these currencies that an organization has, if any.
+SELECT currency
+FROM organizations
+WHERE currency = any($1::text [])
+LIMIT 1;
+
 -- name: show
 -- An organization with what it owns.
 SELECT

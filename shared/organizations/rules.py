@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from shared.errors import FieldError, ValidationError
 from shared.ids import parse_id
+from shared.money import rate_refusal
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
 _CURRENCY = re.compile(r"[a-z]{3}")
@@ -13,7 +15,14 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 NAME_LENGTH_MAX = 200
 
 
-def check(*, slug: str, name: str, currency: str, email: str | None = None) -> None:
+def check(
+    *,
+    slug: str,
+    name: str,
+    currency: str,
+    email: str | None = None,
+    credits_per_unit: Decimal = Decimal(1),
+) -> None:
     """Raise ValidationError with every field that is wrong, and why."""
     found: list[FieldError] = []
     if not _SLUG.fullmatch(slug):
@@ -22,6 +31,8 @@ def check(*, slug: str, name: str, currency: str, email: str | None = None) -> N
         found.append(_wrong("slug", "must not look like an id"))
     if not _CURRENCY.fullmatch(currency):
         found.append(_wrong("currency", "an ISO 4217 code in lower case, such as usd"))
+    elif refusal := rate_refusal(currency, credits_per_unit):
+        found.append(_wrong("currency", f"the rate PREPAID_CREDITS_PER_UNIT {refusal}"))
     _refuse(found + _person_facing(name, email))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shared.errors import AlreadyExistsError, NotFoundError
+from shared.errors import AlreadyExistsError, ConfigError, NotFoundError
 from shared.ids import new_id, parse_id
+from shared.money import THREE_DECIMAL_CURRENCIES, rate_refusal
 from shared.organizations import rules, store
 from shared.organizations.model import Organization
 
@@ -22,12 +24,16 @@ async def create(
     currency: str = "usd",
     email: str | None = None,
     organization_id: UUID | None = None,
+    credits_per_unit: Decimal = Decimal(1),
 ) -> Organization:
     """Create an organization and its account, in the caller's transaction.
 
-    Raises ValidationError for a field that is wrong, AlreadyExistsError for a slug or id in use.
+    Raises ValidationError for a field that is wrong, also for a currency for which the rate is too
+    fine, and AlreadyExistsError for a slug or id in use.
     """
-    rules.check(slug=slug, name=name, currency=currency, email=email)
+    rules.check(
+        slug=slug, name=name, currency=currency, email=email, credits_per_unit=credits_per_unit
+    )
     organization = await store.create(
         connection,
         organization_id or new_id(),
@@ -39,6 +45,26 @@ async def create(
     if organization is None:
         raise AlreadyExistsError(f"An organization with the slug {slug!r} or that id exists.")
     return organization
+
+
+def too_fine_for(credits_per_unit: Decimal) -> dict[str, str]:
+    """Return the currencies of three decimals for which a rate is too fine, each with why."""
+    return {
+        currency: refusal
+        for currency in sorted(THREE_DECIMAL_CURRENCIES)
+        if (refusal := rate_refusal(currency, credits_per_unit))
+    }
+
+
+async def check_rate(connection: Connection, credits_per_unit: Decimal) -> None:
+    """Raise ConfigError where the rate is too fine for the currency of an organization.
+
+    What has two decimals or none was checked when the settings were read.
+    """
+    refused = too_fine_for(credits_per_unit)
+    found = await store.currency_in_use(connection, refused)
+    if found is not None:
+        raise ConfigError("PREPAID_CREDITS_PER_UNIT", refused[found])
 
 
 async def change(

@@ -55,6 +55,12 @@ async def change(
     return Organization(**row) if row else None
 
 
+async def currency_in_use(connection: Connection, currencies: Collection[str]) -> str | None:
+    """Return one of these currencies that an organization has, if any."""
+    found: str | None = await connection.fetchval(QUERIES.currency_in_use, list(currencies))
+    return found
+
+
 async def show(
     connection: Connection, organization_id: UUID | None, slug: str
 ) -> asyncpg.Record | None:

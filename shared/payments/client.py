@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import stripe
 
-from shared.errors import StripeFailedError
+from shared.errors import StripeFailedError, StripeRefusedError
 
 STRIPE_SECONDS_MAX = 30
 
@@ -38,9 +38,19 @@ async def stripe_client(
 
 
 async def check_key(api_key: str, api_base: str) -> None:
-    """Ask Stripe for one event; raise StripeFailedError where it is away or refuses the key."""
+    """Ask Stripe for one event; raise StripeFailedError where it is away or refuses the key.
+
+    A restricted key that may not list events is accepted all the same.
+    """
     async with stripe_client(api_key, api_base) as client:
         try:
             await client.v1.events.list_async({"limit": 1})
+        except stripe.PermissionError:
+            return
+        except stripe.AuthenticationError as error:
+            raise StripeRefusedError(
+                f"Stripe refuses STRIPE_API_KEY ({str(error).partition(chr(10))[0]}). Set it to a"
+                " key that works; until then nothing is charged, and no checkout opens."
+            ) from error
         except stripe.StripeError as error:
             raise StripeFailedError(str(error).partition("\n")[0]) from error

@@ -63,7 +63,7 @@ async def test_settings_have_the_documented_fields(
     assert found["creditsBalanceDecimillicents"] == 420_000_000
     assert found["reservedCreditsDecimillicents"] == 20_000_000
     assert (found["autoRechargeEnabled"], found["autoRechargeState"]) == (False, "off")
-    assert (found["isSubscribed"], found["subscriptionStatus"]) == (False, None)
+    assert (found["isSubscribed"], found["subscriptionStatus"]) == (False, "inactive")
 
 
 async def test_a_subscription_is_shown_as_stripe_last_told_of_it(

@@ -9,6 +9,7 @@ from shared.ids import new_id
 from shared.organizations.model import Organization
 from shared.payments import store
 from shared.payments.model import Price
+from tests.fixtures.product import payment, receive
 from worker import closer
 from worker.closer import Closer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from shared.db.pool import Pool
+    from worker.drainer import Drainer
 
 
 async def have_purchases(pool: Pool, owner: Organization, *, due: int, later: int = 0) -> None:
@@ -69,3 +71,16 @@ async def test_the_due_are_found_by_an_index(pool: Pool, organization: Organizat
         await connection.execute("SET LOCAL enable_seqscan = off")
         plan = await connection.fetch("EXPLAIN " + store.QUERIES.close_due.replace("$1", "200"))
     assert any("purchases_closing" in row[0] for row in plan)
+
+
+async def test_money_that_comes_after_the_time_makes_it_paid(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    await have_purchases(pool, organization, due=1)
+    assert await Closer(pool).close() == 1
+    purchase_id = await pool.fetchval("SELECT id FROM purchases")
+    named = {"organization_id": organization.slug, "purchase_id": str(purchase_id)}
+    await receive(pool, payment("1", metadata=named))
+    assert await drainer.drain() == 1
+    assert await states(pool) == {"paid": 1}
+    assert await pool.fetchval("SELECT balance FROM accounts") == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -10,9 +11,10 @@ import asyncpg
 import pytest
 
 from shared.access import service as access
-from shared.errors import AlreadyExistsError, NotFoundError, ValidationError
+from shared.errors import AlreadyExistsError, ConfigError, NotFoundError, ValidationError
 from shared.ids import new_id, transaction_public_id
 from shared.organizations import service, store
+from shared.organizations.startup import check_settings
 from tests.fixtures.product import create_organization
 
 if TYPE_CHECKING:
@@ -32,6 +34,24 @@ async def test_the_caller_may_choose_the_id(connection: Connection) -> None:
     chosen = new_id()
     made = await service.create(connection, slug="a", name="A", organization_id=chosen)
     assert made.id == chosen
+
+
+async def test_a_currency_for_which_the_rate_is_too_fine_is_refused(connection: Connection) -> None:
+    rate = Decimal("0.0000001")
+    await service.create(connection, slug="a", name="A", credits_per_unit=rate)
+    with pytest.raises(ValidationError, match=r"currency: .*too fine.*0\.001 KWD"):
+        await service.create(connection, slug="b", name="B", currency="kwd", credits_per_unit=rate)
+
+
+async def test_a_rate_that_is_too_fine_for_an_organization_stops_the_start(pool: Pool) -> None:
+    rate = Decimal("0.0000001")
+    async with pool.acquire() as connection:
+        await service.create(connection, slug="a", name="A", currency="usd")
+        await check_settings(pool, rate)
+        await service.create(connection, slug="b", name="B", currency="kwd")
+        await check_settings(pool, rate * 10)
+    with pytest.raises(ConfigError, match=r"PREPAID_CREDITS_PER_UNIT: .*0\.001 KWD"):
+        await check_settings(pool, rate)
 
 
 @pytest.mark.parametrize("same", ["slug", "id"])

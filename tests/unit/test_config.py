@@ -70,6 +70,11 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_CREDITS_PER_UNIT", "NaN"),
         ("PREPAID_CREDITS_PER_UNIT", "Infinity"),
         ("PREPAID_CREDITS_PER_UNIT", "many"),
+        ("PREPAID_CREDITS_PER_UNIT", "0.00000001"),
+        ("PREPAID_CREDITS_PER_UNIT", "0.3333333333"),
+        ("PREPAID_CREDITS_PER_UNIT", "1.00000001"),
+        ("PREPAID_CREDITS_PER_UNIT", "1e-400"),
+        ("PREPAID_CREDITS_PER_UNIT", "1e400"),
         ("PREPAID_DATABASE_POOL_SIZE", "1"),
         ("PREPAID_DATABASE_POOL_SIZE", "201"),
         ("PREPAID_DATABASE_POOL_SIZE", "x"),
@@ -163,3 +168,14 @@ def test_a_refusal_does_not_repeat_the_value(variable: str) -> None:
             load(ENV | {variable: value})
         except ConfigError as error:
             assert "topsecret" not in str(error)  # noqa: PT017 - a value may also be accepted
+
+
+@pytest.mark.parametrize("rate", ["0.0000001", "0.3333333", "100", "1e3"])
+def test_a_rate_at_which_a_cent_buys_whole_decimals_is_taken(rate: str) -> None:
+    assert load(ENV | {"PREPAID_CREDITS_PER_UNIT": rate}).credits_per_unit == Decimal(rate)
+
+
+def test_a_rate_that_is_too_fine_says_which_is_not() -> None:
+    detail = refusal(PREPAID_CREDITS_PER_UNIT="0.00000001").detail
+    assert "0.01 USD" in detail
+    assert "a multiple of 0.0000001." in detail

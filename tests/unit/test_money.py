@@ -13,6 +13,7 @@ from shared.money import (
     json_number,
     minor_unit_exponent,
     plain,
+    rate_refusal,
 )
 
 CURRENCIES = st.sampled_from(["usd", "eur", "isk", "ugx", "mga", "jpy", "krw", "kwd", "tnd"])
@@ -90,3 +91,14 @@ def test_an_amount_in_json_is_a_number_with_every_digit(amount: Decimal) -> None
 )
 def test_an_amount_is_written_plainly(amount: str, text: str) -> None:
     assert plain(Decimal(amount)) == text
+
+
+@given(CURRENCIES, st.decimals(min_value=Decimal("1e-12"), max_value=1000, places=12))
+def test_a_rate_is_taken_where_the_smallest_unit_can_be_credited(
+    currency: str, rate: Decimal
+) -> None:
+    if rate_refusal(currency, rate) is None:
+        assert credits_from_minor_units(1, currency, rate) > 0
+    else:
+        with pytest.raises(ValueError, match="1e-9"):
+            credits_from_minor_units(1, currency, rate)

@@ -1,0 +1,32 @@
+"""What the organizations say about the settings, at the start of a process."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from shared.db.pool import UNAVAILABLE
+from shared.organizations import service
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+log = structlog.get_logger()
+
+
+async def check_settings(pool: Pool, credits_per_unit: Decimal) -> None:
+    """Raise ConfigError where the rate is too fine for the currency of an organization.
+
+    A process starts while PostgreSQL is away, or has no schema yet: nothing is checked then. Most
+    rates are fine for every currency, and ask for no connection.
+    """
+    if not service.too_fine_for(credits_per_unit):
+        return
+    try:
+        async with pool.acquire() as connection:
+            await service.check_rate(connection, credits_per_unit)
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        log.warning("settings.not_checked", error=repr(error))

@@ -1,0 +1,165 @@
+"""The permissions that a restricted Stripe key needs, and how to find out whether it has them.
+
+Source: https://docs.stripe.com/keys/restricted-api-keys
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+import stripe
+
+from shared.errors import StripeFailedError, StripeRefusedError
+from shared.payments.asking import AWAY
+
+# An id that Stripe never gave: a request about it is refused before anything is done.
+NOBODY = "cus_prepaid_doctor"
+
+
+class Access(StrEnum):
+    """What the Dashboard lets a key do with a resource; Write includes Read."""
+
+    READ = "Read"
+    WRITE = "Write"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A request that changes nothing: a list of one, or a POST that Stripe refuses."""
+
+    method: str
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A permission by its name in the Dashboard. `id` is what Stripe's errors call it."""
+
+    name: str
+    access: Access
+    id: str
+    needed_for: str
+    probes: tuple[Probe, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.access}"
+
+
+def _list_of(*paths: str) -> tuple[Probe, ...]:
+    return tuple(Probe("get", path, {"limit": 1}) for path in paths)
+
+
+PERMISSIONS = (
+    Permission(
+        "Charges and Refunds",
+        Access.READ,
+        "rak_charge_read",
+        "receipts; what was refunded of a payment",
+        _list_of("/v1/refunds"),
+    ),
+    Permission(
+        "Checkout Sessions",
+        Access.WRITE,
+        "rak_checkout_session_write",
+        "checkout and card set-up",
+        (Probe("post", "/v1/checkout/sessions"),),
+    ),
+    Permission(
+        "Customer portal",
+        Access.WRITE,
+        "rak_customer_portal_write",
+        "the portal",
+        (Probe("post", "/v1/billing_portal/sessions"),),
+    ),
+    Permission(
+        "Customers",
+        Access.WRITE,
+        "rak_customer_write",
+        "an organization's customer",
+        (Probe("post", f"/v1/customers/{NOBODY}"),),
+    ),
+    Permission(
+        "Disputes",
+        Access.READ,
+        "rak_dispute_read",
+        "what a dispute took of a payment",
+        _list_of("/v1/disputes"),
+    ),
+    Permission(
+        "Events",
+        Access.READ,
+        "rak_event_read",
+        "`prepaid doctor`, and events that are asked for again",
+        _list_of("/v1/events"),
+    ),
+    Permission(
+        "Invoices",
+        Access.READ,
+        "rak_invoice_read",
+        "what an invoice sold, and the payments of it",
+        _list_of("/v1/invoices", "/v1/invoice_payments"),
+    ),
+    Permission(
+        "PaymentIntents",
+        Access.WRITE,
+        "rak_payment_intent_write",
+        "auto-recharge and top-ups",
+        (Probe("post", "/v1/payment_intents"),),
+    ),
+    Permission(
+        "PaymentMethods",
+        Access.READ,
+        "rak_payment_method_read",
+        "the cards on file",
+        _list_of("/v1/payment_methods"),
+    ),
+    Permission(
+        "Prices",
+        Access.READ,
+        "rak_plan_read",
+        "`prepaid_credits` of a price",
+        _list_of("/v1/prices"),
+    ),
+    Permission(
+        "Subscriptions",
+        Access.READ,
+        "rak_subscription_read",
+        "the state of a subscription",
+        _list_of("/v1/subscriptions"),
+    ),
+)
+
+
+async def lacking(client: stripe.StripeClient) -> list[Permission]:
+    """Return the permissions that the client's key lacks, in the order of the table.
+
+    Nothing is created or changed at Stripe. Raises StripeRefusedError where Stripe does not accept
+    the key, StripeFailedError where it does not answer.
+    """
+    return [
+        permission
+        for permission in PERMISSIONS
+        if not all([await _may(client, probe) for probe in permission.probes])
+    ]
+
+
+async def _may(client: stripe.StripeClient, probe: Probe) -> bool:
+    try:
+        await client.raw_request_async(probe.method, probe.path, **probe.params)
+    except stripe.PermissionError:
+        return False
+    except stripe.AuthenticationError as error:
+        raise StripeRefusedError(str(error).partition("\n")[0]) from error
+    except AWAY as error:
+        status = error.http_status if isinstance(error, stripe.StripeError) else None
+        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):  # it looked at the request
+            return True
+        raise StripeFailedError(
+            f"Stripe did not answer {probe.path}: {str(error).partition(chr(10))[0]}"
+        ) from error
+    return True
