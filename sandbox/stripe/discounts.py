@@ -50,9 +50,15 @@ def applies(call: Call, discount_id: str) -> bool:
 
 def _named(call: Call, given: Params, values: Json, param: str) -> Json:
     if "discount" in given:
-        return call.load("discount", given["discount"], param=f"{param}[discount]")
+        return call.load("discount", given["discount"], param=f"{param}[discount]", status=400)
     if "promotion_code" in given:
-        code = coupons.retrieve_code(call, {}, given["promotion_code"])
+        code = call.load(
+            coupons.CODE,
+            given["promotion_code"],
+            name="promotion code",
+            param=f"{param}[promotion_code]",
+            status=400,
+        )
         if not code["active"]:
             raise errors.invalid("This promotion code is inactive.", param=param)
         return _build(call, code["promotion"]["coupon"], code, values, param)
@@ -62,7 +68,7 @@ def _named(call: Call, given: Params, values: Json, param: str) -> Json:
 
 
 def _build(call: Call, coupon_id: str, code: Json | None, values: Json, param: str) -> Json:
-    coupon = call.load("coupon", coupon_id, param=param)
+    coupon = call.load("coupon", coupon_id, param=param, status=400)
     used_up = coupon["max_redemptions"] is not None and (
         coupon["times_redeemed"] >= coupon["max_redemptions"]
     )
