@@ -33,7 +33,10 @@ def coupons_of(call: Call, discount_ids: list[str]) -> list[Json]:
 
 
 def redeem(call: Call, discount: Json) -> None:
-    """Count one use of a coupon and of its promotion code."""
+    """Count one use of a coupon and of its promotion code, once for each discount."""
+    if call.store.hidden(discount["id"]).get("redeemed"):
+        return
+    call.store.hide(discount["id"], redeemed=True)
     for object_id in (discount["source"]["coupon"], discount["promotion_code"]):
         found = call.store.get(object_id) if object_id else None
         if found is not None:
