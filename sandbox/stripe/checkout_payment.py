@@ -50,7 +50,7 @@ def pay(call: Call, session_id: str, form: Form) -> Json:
     session = checkout.load(call, session_id)
     if session["status"] != "open":
         raise errors.invalid(f"This Checkout Session is {session['status']}; it cannot be paid.")
-    if session["mode"] != "setup":
+    if call.store.hidden(session_id)["line_items"]:
         _price(call, session, form)
     card = cards.BY_NUMBER.get("".join(form.card.split()))
     if card is None:

@@ -111,7 +111,7 @@ def create_code(call: Call, params: Params) -> Json:
     promotion = params["promotion"]
     if "coupon" not in promotion:
         raise errors.missing_parameter("promotion[coupon]")
-    coupon = call.load("coupon", promotion["coupon"], param="promotion[coupon]")
+    coupon = call.load("coupon", promotion["coupon"], param="promotion[coupon]", status=400)
     word = params.get("code") or call.ids.text(8).upper()
     if active_code(call, word) is not None:
         raise errors.invalid(f"An active promotion code with `code: {word}` already exists.")

@@ -110,15 +110,15 @@ def update(call: Call, params: Params, customer_id: str) -> Json:
 
 
 def delete(call: Call, _params: Params, customer_id: str) -> Json:
-    """DELETE /v1/customers/{id}: payment methods come loose, subscriptions end, charges stay."""
-    # Imported here because subscriptions look at their customer.
-    from sandbox.stripe import subscription_changes  # noqa: PLC0415
-
+    """DELETE /v1/customers/{id}; its payment methods come loose, its charges stay."""
     customer = load(call, customer_id, param="id")
     for method in call.store.find("payment_method", 100, equal={"customer": customer_id}):
         method["customer"] = None
         call.store.save(method)
         call.store.hide(method["id"], spent=True)
+    # Imported here because subscriptions look at their customer.
+    from sandbox.stripe import subscription_changes  # noqa: PLC0415
+
     subscription_changes.end_all(call, customer_id)
     events.emit(call, "customer.deleted", customer)
     return call.store.save(objects.new("deleted_customer", {"id": customer_id}))

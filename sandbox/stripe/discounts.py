@@ -33,7 +33,10 @@ def coupons_of(call: Call, discount_ids: list[str]) -> list[Json]:
 
 
 def redeem(call: Call, discount: Json) -> None:
-    """Count one use of a coupon and of its promotion code."""
+    """Count one use of a coupon and of its promotion code, once for each discount."""
+    if call.store.hidden(discount["id"]).get("redeemed"):
+        return
+    call.store.hide(discount["id"], redeemed=True)
     for object_id in (discount["source"]["coupon"], discount["promotion_code"]):
         found = call.store.get(object_id) if object_id else None
         if found is not None:
@@ -50,9 +53,15 @@ def applies(call: Call, discount_id: str) -> bool:
 
 def _named(call: Call, given: Params, values: Json, param: str) -> Json:
     if "discount" in given:
-        return call.load("discount", given["discount"], param=f"{param}[discount]")
+        return call.load("discount", given["discount"], param=f"{param}[discount]", status=400)
     if "promotion_code" in given:
-        code = coupons.retrieve_code(call, {}, given["promotion_code"])
+        code = call.load(
+            coupons.CODE,
+            given["promotion_code"],
+            name="promotion code",
+            param=f"{param}[promotion_code]",
+            status=400,
+        )
         if not code["active"]:
             raise errors.invalid("This promotion code is inactive.", param=param)
         return _build(call, code["promotion"]["coupon"], code, values, param)
@@ -62,7 +71,7 @@ def _named(call: Call, given: Params, values: Json, param: str) -> Json:
 
 
 def _build(call: Call, coupon_id: str, code: Json | None, values: Json, param: str) -> Json:
-    coupon = call.load("coupon", coupon_id, param=param)
+    coupon = call.load("coupon", coupon_id, param=param, status=400)
     used_up = coupon["max_redemptions"] is not None and (
         coupon["times_redeemed"] >= coupon["max_redemptions"]
     )

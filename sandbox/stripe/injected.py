@@ -32,7 +32,14 @@ def _hidden(subject: Json) -> dict[str, Any]:
             attached = subject.get("customer") is not None
             return {"number": CARD_NUMBER, "set_up": attached, "spent": not attached}
         case "checkout.session":
-            return {"discounts": [], "line_items": [], "payment_intent_data": {}, "tax_rates": []}
+            return {
+                "discounts": [],
+                "invoice_metadata": {},
+                "line_items": [],
+                "payment_intent_data": {},
+                "tax_rates": [],
+                "used_rates": [],
+            }
         case _:
             return {}
 

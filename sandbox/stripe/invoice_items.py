@@ -50,7 +50,9 @@ def create(call: Call, params: Params) -> Json:
     if "customer" not in params:
         raise errors.missing_parameter("customer")
     customers.load(call, params["customer"])
-    invoice = call.load("invoice", params["invoice"]) if "invoice" in params else None
+    invoice = None
+    if "invoice" in params:
+        invoice = call.load("invoice", params["invoice"], param="invoice", status=400)
     if invoice is not None and invoice["status"] != "draft":
         raise errors.invalid("This invoice is no longer editable.", code="invoice_not_editable")
     currency = invoice["currency"] if invoice is not None else params.get("currency", "usd")
@@ -87,7 +89,8 @@ def list_all(call: Call, params: Params) -> Json:
 def add_line(call: Call, invoice: Json, given: Params, param: str) -> None:
     """Put one new line on a draft; the caller sums it up."""
     if "invoice_item" in given:
-        take(call, invoice, retrieve(call, {}, given["invoice_item"]))
+        item_id = given["invoice_item"]
+        take(call, invoice, call.load(ITEM, item_id, param=f"{param}[invoice_item]", status=400))
         return
     draft = _draft(call, given, param, invoice["default_tax_rates"])
     take(call, invoice, _build(call, draft, invoice["customer"], invoice["currency"], None))

@@ -76,7 +76,9 @@ def create(call: Call, params: Params) -> Json:
     customer = customers.load(call, params["customer"])
     values = _changes(call, params) | {"metadata": merge_metadata({}, params.get("metadata"))}
     if "subscription" in params:
-        values["parent"] = subscription_parent(call.load("subscription", params["subscription"]))
+        subscription_id = params["subscription"]
+        subscription = call.load("subscription", subscription_id, param="subscription", status=400)
+        values["parent"] = subscription_parent(subscription)
     invoice = build(call, customer, params.get("currency", "usd"), values)
     if params.get("pending_invoice_items_behavior") == "include":
         invoice_items.take_pending(call, invoice, params.get("subscription"))

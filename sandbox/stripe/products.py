@@ -43,10 +43,11 @@ def create(call: Call, params: Params) -> Json:
 
 
 def load(call: Call, product_id: str, *, param: str = "id") -> Json:
-    """Read a product that was not deleted, or refuse with 404."""
-    product = call.load("product", product_id, param=param)
+    """Read a product that was not deleted, or refuse: with 404 for an id in the path."""
+    status = 404 if param == "id" else 400
+    product = call.load("product", product_id, param=param, status=status)
     if product.get("deleted"):
-        raise errors.no_such("product", product_id, param=param)
+        raise errors.no_such("product", product_id, param=param, status=status)
     return product
 
 

@@ -48,7 +48,9 @@ def options(call: Call, given: list[Params]) -> list[Json]:
 
 def _rate(call: Call, given: Params, param: str) -> Json:
     if "shipping_rate" in given:
-        return call.load("shipping_rate", given["shipping_rate"], param=f"{param}[shipping_rate]")
+        return call.load(
+            "shipping_rate", given["shipping_rate"], param=f"{param}[shipping_rate]", status=400
+        )
     if "shipping_rate_data" not in given:
         raise errors.missing_parameter(f"{param}[shipping_rate_data]")
     return _build(call, given["shipping_rate_data"], f"{param}[shipping_rate_data]")

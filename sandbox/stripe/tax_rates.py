@@ -53,7 +53,7 @@ def list_all(call: Call, params: Params) -> Json:
 def load_all(call: Call, ids: list[str], param: str) -> list[Json]:
     """Read the tax rates that a parameter names."""
     return [
-        call.load("tax_rate", rate_id, name="tax rate", param=f"{param}[{i}]")
+        call.load("tax_rate", rate_id, name="tax rate", param=f"{param}[{i}]", status=400)
         for i, rate_id in enumerate(ids)
     ]
 

@@ -217,3 +217,22 @@ async def test_new_objects_have_no_field_that_the_library_does_not_know(
     ):
         assert set(found.to_dict()) <= set(kind.__annotations__)
     assert (price.unit_amount, str(price.unit_amount_decimal)) == (None, "0.5")
+
+
+async def test_the_page_takes_a_promotion_code_and_shows_the_tax(
+    client: stripe.StripeClient, http: Http
+) -> None:
+    coupon = client.v1.coupons.create({"percent_off": 50}).id
+    client.v1.promotion_codes.create(
+        {"promotion": {"type": "coupon", "coupon": coupon}, "code": "HALF"}
+    )
+    rates = [rate(client, 20, inclusive=False)]
+    opened = open_session(client, item(tax_rates=rates), allow_promotion_codes=True)
+    _, page, _ = await http.send("GET", f"/c/pay/{opened.id}", key=None)
+    assert 'name="promotion_code"' in page
+    assert "Tax" in page
+    assert "$30.00" in page
+    form = {"card": "4242424242424242", "promotion_code": "HALF"}
+    status, _, _ = await http.send("POST", f"/c/pay/{opened.id}", key=None, data=form)
+    assert status == 303
+    assert amounts(client.v1.checkout.sessions.retrieve(opened.id)) == (2500, 1250, 0, 250, 1500)

@@ -206,7 +206,10 @@ async def test_an_injected_invoice_has_all_of_its_lines(
         {
             "amount": 100 + number,
             "quantity": 1,
-            "pricing": {"type": "price_details", "price_details": {"price": "price_elsewhere"}},
+            "pricing": {
+                "type": "price_details",
+                "price_details": {"price": "price_elsewhere", "product": "prod_elsewhere"},
+            },
         }
         for number in range(12)
     ]

@@ -212,6 +212,7 @@ async def test_a_credit_is_worth_what_was_paid_with_a_coupon(
     made = subscribe(client, customer(client), small, discounts=[{"coupon": coupon}])
     first = latest(client, made.id)
     assert (first.subtotal, first.total, first.amount_paid) == (1000, 500, 500)
+    assert client.v1.coupons.retrieve(coupon).times_redeemed == 1
     change(client, made, large, proration_date=middle(made))
     up = latest(client, made.id)
     assert sorted(line.amount for line in up.lines.data) == [-250, 1500]
