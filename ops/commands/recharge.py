@@ -36,8 +36,10 @@ ENDS = {
     "cap": "the next month, a higher cap, or prepaid recharge resume",
     "dispute": "prepaid recharge resume, once you trust this customer again",
     "fraud_warning": "prepaid recharge resume, once you have looked at the payment",
-    "no_payment_method": "a card on file",
+    "no_card": "a card on file",
     "authentication_expired": "another card, or prepaid recharge resume",
+    "inquiry": "the inquiry's end, or prepaid recharge resume",
+    "refunded": "the customer's next purchase, or prepaid recharge resume",
     "charge_refused": "mend what Stripe said, then prepaid recharge resume",
     "customer_deleted": "a new Stripe customer with a card, then prepaid recharge resume",
     "operator": "prepaid recharge resume",
@@ -155,16 +157,14 @@ def off(organization: Reference, reason: Reason, as_json: AsJson = False) -> Non
 
 @app.command()
 def suspend(organization: Reference, reason: Reason, as_json: AsJson = False) -> None:
-    """Charge nothing more until somebody resumes it."""
+    """Charge nothing more until somebody resumes it, whatever its state is now."""
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
-            before = await _one(connection, owner)
-            if not await service.suspend_by_hand(
+            await service.suspend_by_hand(
                 connection, owner.id, actor=current_actor(), reason=reason, now=datetime.now(UTC)
-            ):
-                raise ConflictError(f"Auto-recharge of {_state_human(before)}")
+            )
             return await _one(connection, owner)
 
     emit(run(work()), as_json=as_json, human=_state_human)

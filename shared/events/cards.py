@@ -69,7 +69,7 @@ async def _detached(connection: Connection, card: CardDetached, terms: Terms) ->
         await recharge.suspend(
             connection,
             owner,
-            SuspensionReason.NO_PAYMENT_METHOD,
+            SuspensionReason.NO_CARD,
             "The last payment method was removed.",
             now=terms.now,
             make_id=terms.make_id,

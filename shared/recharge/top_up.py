@@ -100,6 +100,7 @@ async def _begin(
         attempt_id,
         price,
         currency=organization.currency,
+        credits_per_unit=charger.credits_per_unit,
         now=now,
         token=token,
         lease=charger.lease,
