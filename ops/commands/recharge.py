@@ -1,21 +1,27 @@
-"""prepaid recharge: list, show, set, off, suspend, resume, link."""
+"""prepaid recharge: list, show, set, off, suspend, resume, cancel, link."""
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
 from ops.actor import current_actor
-from ops.database import transaction
-from ops.environment import environment
+from ops.database import database_url, transaction
+from ops.environment import environment, settings
 from ops.output import AsJson, cell, emit, run, table
 from shared import config
+from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, ValidationError
 from shared.organizations import service as organizations
-from shared.recharge import recovery, rules, service, store
+from shared.payments.charges import Charges
+from shared.payments.client import stripe_client
+from shared.recharge import cancellation, recovery, rules, service, store
+from shared.recharge.charger import Charger
 from shared.recharge.model import RechargeState, Rule, Schedule
 
 if TYPE_CHECKING:
@@ -187,6 +193,48 @@ def resume(
             return await _one(connection, owner)
 
     emit(run(work()), as_json=as_json, human=_state_human)
+
+
+@app.command()
+def cancel(
+    target: Annotated[
+        str, typer.Argument(metavar="ORGANIZATION|ATTEMPT", help="Its live attempt, or an id.")
+    ],
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel an attempt, where its payment can be. The rule waits for the next usage."""
+
+    async def work() -> dict[str, Any]:
+        found = settings()
+        async with (
+            create_pool(database_url(), size=2, application_name="prepaid-cli") as pool,
+            stripe_client(found.stripe_api_key, found.stripe_api_base) as client,
+        ):
+            async with pool.acquire() as connection:
+                owner_id, attempt_id = await _live_attempt(connection, target)
+            charger = Charger(
+                pool, Charges(client), found.credits_per_unit, found.purchase_max, found.public_url
+            )
+            row = await cancellation.cancel(
+                charger, owner_id, attempt_id, actor=current_actor(), reason=reason
+            )
+        return _public_attempt(row)
+
+    emit(run(work()), as_json=as_json, human=lambda found: f"{found['id']}: {found['state']}")
+
+
+async def _live_attempt(connection: Connection, target: str) -> tuple[UUID, UUID]:
+    """Return the organization and the id of an attempt, or of the one that lives."""
+    with contextlib.suppress(ValueError):
+        row = await store.attempt_by_id(connection, UUID(target))
+        if row is not None:
+            return row["organization_id"], row["id"]
+    owner = await organizations.find(connection, target)
+    live = await store.live(connection, owner.id)
+    if live is None:
+        raise NotFoundError(f"{owner.slug} has no attempt that lives.")
+    return owner.id, live.id
 
 
 @app.command()

@@ -90,7 +90,7 @@ class Charger:
             attempt_id=str(attempt.id), organization_id=str(attempt.organization_id)
         ):
             try:
-                async with self._leased(attempt, token):
+                async with self.leased(attempt, token):
                     await self._advance(attempt, token)
             except LeaseLostError:
                 log.warning("recharge.lease_lost")
@@ -100,7 +100,7 @@ class Charger:
                 log.exception("recharge.failed_unexpectedly", state=attempt.state)
 
     @asynccontextmanager
-    async def _leased(self, attempt: Attempt, token: UUID) -> AsyncIterator[None]:
+    async def leased(self, attempt: Attempt, token: UUID) -> AsyncIterator[None]:
         """Renew the lease while Stripe takes its time, so that it can be short."""
 
         async def renew() -> None:
@@ -118,7 +118,7 @@ class Charger:
             await asyncio.gather(renewing, return_exceptions=True)
 
     @asynccontextmanager
-    async def _ending(self, attempt: Attempt, token: UUID) -> AsyncIterator[Outcome]:
+    async def ending(self, attempt: Attempt, token: UUID) -> AsyncIterator[Outcome]:
         """Give a transaction that has the organization's account: its first lock, always."""
         async with self.pool.acquire() as connection, connection.transaction():
             await store.lock_account(connection, attempt.organization_id)
@@ -141,7 +141,7 @@ class Charger:
             attempt = begun
         if attempt.payment_intent_id is None and self._is_overdue(attempt):
             # A PaymentIntent whose id was never stored was never confirmed: nothing was charged.
-            async with self._ending(attempt, token) as outcome:
+            async with self.ending(attempt, token) as outcome:
                 await outcome.given_up("Stripe did not create the payment in time")
             return
         fresh = attempt.payment_intent_id is None
@@ -154,7 +154,7 @@ class Charger:
     async def _begin(self, attempt: Attempt, token: UUID) -> Attempt | None:
         """Decide as things are now, and write it down; None: there is nothing to charge."""
         now = self.now()
-        async with self._ending(attempt, token) as outcome:
+        async with self.ending(attempt, token) as outcome:
             connection = outcome.connection
             found = await store.circumstances(
                 connection, attempt.organization_id, month_start=rules.month_start(now)
@@ -291,7 +291,7 @@ class Charger:
             case OurFault():
                 await self._our_fault(attempt, token, answer, fresh=fresh)
             case Missing(detail, Subject.INTENT):
-                async with self._ending(attempt, token) as outcome:
+                async with self.ending(attempt, token) as outcome:
                     await outcome.given_up(detail)
             case Refused() | Missing():
                 await self._refused(attempt, token, answer)
@@ -326,7 +326,7 @@ class Charger:
         if self._is_overdue(attempt):
             detail = "its bank did not decide in time"
             answer = await self.charges.cancel(intent.id, stripe_account=attempt.stripe_account)
-            async with self._ending(attempt, token) as outcome:
+            async with self.ending(attempt, token) as outcome:
                 if isinstance(answer, Intent) and answer.status == "canceled":
                     await outcome.given_up(detail)
                 else:
@@ -345,11 +345,11 @@ class Charger:
         now = self.now()
         if attempt.link_expires_at is not None and attempt.link_expires_at <= now:
             if await self._canceled_at_stripe(attempt, token, intent.id):
-                async with self._ending(attempt, token) as outcome:
+                async with self.ending(attempt, token) as outcome:
                     await outcome.expired()
             return
         link, expires_at = self.make_link(), now + states.link_lifetime(attempt.trigger)
-        async with self._ending(attempt, token) as outcome:
+        async with self.ending(attempt, token) as outcome:
             connection = outcome.connection
             fence(
                 await store.require_action(
@@ -386,7 +386,7 @@ class Charger:
         async with self.pool.acquire() as connection:
             fence(await store.note_decline(connection, attempt, token))
         if await self._canceled_at_stripe(attempt, token, intent.id):
-            async with self._ending(attempt, token) as outcome:
+            async with self.ending(attempt, token) as outcome:
                 await outcome.declined(intent.error_message, became)
 
     async def _refused(self, attempt: Attempt, token: UUID, answer: Refused | Missing) -> None:
@@ -421,7 +421,7 @@ class Charger:
                 await self.charges.cancel(
                     attempt.payment_intent_id, stripe_account=attempt.stripe_account
                 )
-            async with self._ending(attempt, token) as outcome:
+            async with self.ending(attempt, token) as outcome:
                 await outcome.given_up(answer.detail, reason=STRIPE_ERROR)
             log.error("recharge.top_up_refused", cause=answer.cause, detail=answer.detail)
             return
@@ -465,7 +465,7 @@ class Charger:
     ) -> None:
         """Go on where the cancellation was ours and its answer did not come."""
         expires_at = attempt.link_expires_at
-        async with self._ending(attempt, token) as outcome:
+        async with self.ending(attempt, token) as outcome:
             if attempt.declined is not None:
                 declined = rules.declined(attempt.declined, attempt.network_advice)
                 await outcome.declined(intent.error_message, declined)

@@ -699,6 +699,14 @@ SELECT *
 FROM recharge_attempts
 WHERE organization_id = $1 AND id = $2;
 
+-- name: attempt_by_id
+-- An attempt, whosever it is.
+SELECT
+    organization_id,
+    id
+FROM recharge_attempts
+WHERE id = $1;
+
 -- name: recent_declines
 -- How often the method that would be charged has been declined in top-ups since a moment.
 SELECT count(*)

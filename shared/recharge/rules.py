@@ -87,8 +87,9 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     """Decide about an armed attempt, as things are now and not as they were when it was armed.
 
     `spendable` is the balance less what is on hold. `needed` is the spendable amount that a refused
-    debit or hold would have taken: while less is there, it is a reason to charge too. `units_max` is
-    the most that the operator lets one charge cost, in units of the currency: a rule may be older.
+    debit or hold would have taken: while less is there, it is a reason to charge too. `units_max`
+    is the most that the operator lets one charge cost, in units of the currency: a rule may be
+    older than it.
     """
     rule = auto.rule
     if auto.state is not RechargeState.ACTIVE:

@@ -417,6 +417,11 @@ async def find_attempt(
     return await connection.fetchrow(QUERIES.find_attempt, organization_id, attempt_id)
 
 
+async def attempt_by_id(connection: Connection, attempt_id: UUID) -> asyncpg.Record | None:
+    """Find an attempt of any organization."""
+    return await connection.fetchrow(QUERIES.attempt_by_id, attempt_id)
+
+
 async def recent_declines(connection: Connection, organization_id: UUID, since: datetime) -> int:
     """Count how often top-ups were declined that charged what would be charged now."""
     count: int = await connection.fetchval(QUERIES.recent_declines, organization_id, since)
