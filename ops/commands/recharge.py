@@ -329,6 +329,7 @@ def _public_attempt(row: asyncpg.Record) -> dict[str, Any]:
         "declineCode": row["decline_code"],
         "networkAdvice": row["network_advice"],
         "tries": row["tries"],
+        "blockedBy": row["blocked_by"],
         "dueAt": row["due_at"],
         "createdAt": row["created_at"],
         "chargedAt": row["charged_at"],

@@ -31,6 +31,7 @@ async def tick(shop: Shop) -> None:
 
 async def standing(shop: Shop) -> tuple[Any, ...]:
     row = await shop.pool.fetchrow("SELECT * FROM auto_recharges")
+    assert row is not None
     return row["state"], row["reason"], row["held_reason"]
 
 

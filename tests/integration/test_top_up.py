@@ -198,6 +198,7 @@ async def test_without_a_card_nothing_is_written_down(shop: Shop) -> None:
 async def test_what_nobody_authenticates_ends_and_stops_no_rule(shop: Shop) -> None:
     await shop.save_card("pm_card_authenticationRequired")
     await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
     done = await buy(shop)
     assert done.url is not None
     assert (await shop.settings()).state == "active"
