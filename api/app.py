@@ -24,6 +24,7 @@ from shared.ledger.balances import Balances
 from shared.ledger.service import Ledger
 from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
+from shared.payments.model import SaleTerms
 from shared.recharge.charger import Charger
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             charger=Charger(
                 pool,
                 Charges(stripe),
-                settings.credits_per_unit,
+                SaleTerms.of(settings),
                 settings.purchase_max,
                 settings.public_url,
             ),

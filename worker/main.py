@@ -56,7 +56,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         charger = Charger(
             pool,
             Charges(stripe),
-            settings.credits_per_unit,
+            SaleTerms.of(settings),
             settings.purchase_max,
             settings.public_url,
         )

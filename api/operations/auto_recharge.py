@@ -8,13 +8,14 @@ from uuid import UUID
 
 from api import cursors, fields
 from api.fields import NumberOrNull, PageQuery, Request, Shown, Text
-from api.operation import Call, Operation, Reply, Retry
+from api.operation import Call, Operation, Reply, Retry, no_such
 from api.operations import billing
 from api.operations.billing import BillingShown
 from shared.access.model import Scope
-from shared.errors import ConflictError, StripeFailedError
+from shared.errors import ConflictError, NotFoundError, StripeFailedError
+from shared.ids import parse_id
 from shared.payments.charges import Intent
-from shared.recharge import service, store
+from shared.recharge import cancellation, service, store
 from shared.recharge.model import AttemptState, RechargeState, Trigger
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class ActionList(Shown):
     data: list[ActionShown]
 
 
+class CancelRequest(Request):
+    """Why it is canceled, for the audit log."""
+
+    reason: Text | None = None
+
+
 class ResumeRequest(Request):
     """Why it is resumed, for the audit log."""
 
@@ -112,7 +119,9 @@ async def requires_action(call: Call) -> Reply:
         rows = await store.waiting_attempts(connection, call.owner.id, call.now)
     found = []
     for row in rows:
-        answer = await call.api.charger.charges.retrieve(row["payment_intent_id"])
+        answer = await call.api.charger.charges.retrieve(
+            row["payment_intent_id"], stripe_account=row["stripe_account"]
+        )
         if not isinstance(answer, Intent):
             raise StripeFailedError(f"Stripe did not say: {answer.detail}")
         if answer.status in _WAITING:
@@ -140,6 +149,27 @@ async def attempts(call: Call) -> Reply:
     page = rows[: query.limit]
     more = _cursor(page[-1]) if len(rows) > len(page) else None
     return Reply(AttemptPage(data=[shown(row) for row in page], next_cursor=more))
+
+
+async def cancel(call: Call) -> Reply:
+    """Cancel an attempt that has not ended: what was armed, or waits for its customer or its bank.
+
+    Nothing is charged then, and auto-recharge waits for the next usage. 409 where the attempt has
+    ended otherwise, or its payment cannot be canceled any more. One that is canceled already is
+    answered as it is.
+    """
+    body: CancelRequest = call.body
+    attempt_id = parse_id(call.path["attemptId"])
+    if attempt_id is None:
+        raise no_such("attempt", call.path["attemptId"])
+    row = await cancellation.cancel(
+        call.api.charger,
+        call.owner.id,
+        attempt_id,
+        actor=call.caller.actor,
+        reason=body.reason,
+    )
+    return Reply(shown(row))
 
 
 async def resume(call: Call) -> Reply:
@@ -246,6 +276,20 @@ OPERATIONS = (
         query=PageQuery,
         answer=AttemptPage,
         scope=Scope.READ,
+    ),
+    Operation(
+        name="cancelRechargeAttempt",
+        tag=_TAG,
+        method="POST",
+        path=f"{BASE}/auto-recharge/attempts/{{attemptId}}/cancel",
+        handle=cancel,
+        body=CancelRequest,
+        answer=AttemptShown,
+        scope=Scope.WRITE,
+        retry=Retry.CARRIED,
+        refusals=(NotFoundError, ConflictError, StripeFailedError),
+        seconds_max=STRIPE_SECONDS_MAX,
+        example={"reason": "the customer pays by invoice"},
     ),
     Operation(
         name="resumeAutoRecharge",

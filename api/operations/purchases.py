@@ -31,11 +31,10 @@ from shared.http.envelope import envelope
 from shared.ids import transaction_public_id
 from shared.organizations.model import Organization
 from shared.payments.checkout import Page, open_checkout, open_setup
-from shared.payments.customers import forget_if_gone
 from shared.payments.model import Price, SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
-from shared.recharge.model import REFUSED, SETTLED, AttemptState
+from shared.recharge.model import REFUSED, SETTLED, STRIPE_ERROR, AttemptState
 from shared.recharge.rules import Go
 from shared.recharge.top_up import ToppedUp, top_up
 
@@ -175,8 +174,9 @@ async def topped_up(call: Call) -> Reply:
 
     The answer is the attempt: `succeeded`, or how far it has come: `processing` for a slow method,
     `charging` or `unknown` where Stripe has not answered yet, which a worker settles. 402 says in
-    `nextAction` what the customer can do: add a card, use another, or authenticate at `url`. 409
-    while another charge is under way. The same `Idempotency-Key` never charges again: it is told
+    `nextAction` what the customer can do: add a card, use another, or authenticate at `url` within
+    30 minutes. Another top-up replaces one that waits for its customer; 409 while any other charge
+    is under way. The same `Idempotency-Key` never charges again: it is told
     how the attempt stands, until that is final. After a decline, try again with another key; a
     method that was declined five times within an hour is not charged again for as long.
     """
@@ -191,25 +191,15 @@ async def topped_up(call: Call) -> Reply:
     except MethodDeclinedError as error:
         raise _to_do(error, NextStep.UPDATE_PAYMENT_METHOD) from None
     state = AttemptState(done.attempt["state"])
-    if await _customer_is_gone(call, done):
+    if done.attempt["reason"] == MISSING:  # the customer or the card, and it is forgotten by now
+        call.api.organizations.forget(call.owner)
         raise _to_do(NoPaymentMethodError(), NextStep.ADD_PAYMENT_METHOD)
-    if state is AttemptState.FAILED and done.attempt["reason"] == REFUSED:
+    if done.attempt["reason"] in {REFUSED, STRIPE_ERROR}:
         raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
     refused = _refusal(done)
     if refused is not None:  # it is an answer like any other: the attempt was made, and stays
         return Reply(envelope(refused), refused.status, final=state in SETTLED)
     return Reply(auto_recharge.shown(done.attempt), final=state in SETTLED)
-
-
-async def _customer_is_gone(call: Call, done: ToppedUp) -> bool:
-    """Forget the customer whose card was to be charged, where Stripe has it no more."""
-    customer_id: str | None = done.attempt["customer_id"]
-    if done.attempt["reason"] != MISSING or customer_id is None:
-        return False
-    gone = await forget_if_gone(call.api.pool, call.api.stripe, call.owner, customer_id)
-    if gone:
-        call.api.organizations.forget(call.owner)
-    return gone
 
 
 def _to_do(error: PaymentRequiredError, step: NextStep) -> PaymentRequiredError:

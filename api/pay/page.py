@@ -73,10 +73,14 @@ class PayPage:
         if closed := self._closed(found):
             return closed
         done = f"{self.public_url}/pay/{request.match_info['token']}/done"
-        answer = await self.charges.retrieve(found.payment_intent_id)
+        account = found.stripe_account
+        answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
         if isinstance(answer, Intent) and answer.status in _TO_CONFIRM:
             answer = await self.charges.confirm_with_customer(
-                found.payment_intent_id, found.payment_method_id, return_url=done
+                found.payment_intent_id,
+                found.payment_method_id,
+                return_url=done,
+                stripe_account=account,
             )
         if not isinstance(answer, Intent):
             return _away(answer)
@@ -94,7 +98,8 @@ class PayPage:
                 return pages.paid(found)
             case Standing.ENDED:
                 return pages.ended(_ENDED[Standing.ENDED])
-        answer = await self.charges.retrieve(found.payment_intent_id)
+        account = found.stripe_account
+        answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
         async with self.pool.acquire() as connection:
             await store.ring(connection, [found.payment_intent_id])
         return _became(found, answer, request.match_info["token"])

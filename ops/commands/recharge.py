@@ -1,21 +1,28 @@
-"""prepaid recharge: list, show, set, off, suspend, resume, link."""
+"""prepaid recharge: list, show, set, off, suspend, resume, cancel, link."""
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
 from ops.actor import current_actor
-from ops.database import transaction
-from ops.environment import environment
+from ops.database import database_url, transaction
+from ops.environment import environment, settings
 from ops.output import AsJson, cell, emit, run, table
 from shared import config
+from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, ValidationError
 from shared.organizations import service as organizations
-from shared.recharge import recovery, rules, service, store
+from shared.payments.charges import Charges
+from shared.payments.client import stripe_client
+from shared.payments.model import SaleTerms
+from shared.recharge import cancellation, recovery, rules, service, store
+from shared.recharge.charger import Charger
 from shared.recharge.model import RechargeState, Rule, Schedule
 
 if TYPE_CHECKING:
@@ -36,8 +43,10 @@ ENDS = {
     "cap": "the next month, a higher cap, or prepaid recharge resume",
     "dispute": "prepaid recharge resume, once you trust this customer again",
     "fraud_warning": "prepaid recharge resume, once you have looked at the payment",
-    "no_payment_method": "a card on file",
+    "no_card": "a card on file",
     "authentication_expired": "another card, or prepaid recharge resume",
+    "inquiry": "the inquiry's end, or prepaid recharge resume",
+    "refunded": "the customer's next purchase, or prepaid recharge resume",
     "charge_refused": "mend what Stripe said, then prepaid recharge resume",
     "customer_deleted": "a new Stripe customer with a card, then prepaid recharge resume",
     "operator": "prepaid recharge resume",
@@ -155,16 +164,14 @@ def off(organization: Reference, reason: Reason, as_json: AsJson = False) -> Non
 
 @app.command()
 def suspend(organization: Reference, reason: Reason, as_json: AsJson = False) -> None:
-    """Charge nothing more until somebody resumes it."""
+    """Charge nothing more until somebody resumes it, whatever its state is now."""
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
-            before = await _one(connection, owner)
-            if not await service.suspend_by_hand(
+            await service.suspend_by_hand(
                 connection, owner.id, actor=current_actor(), reason=reason, now=datetime.now(UTC)
-            ):
-                raise ConflictError(f"Auto-recharge of {_state_human(before)}")
+            )
             return await _one(connection, owner)
 
     emit(run(work()), as_json=as_json, human=_state_human)
@@ -187,6 +194,52 @@ def resume(
             return await _one(connection, owner)
 
     emit(run(work()), as_json=as_json, human=_state_human)
+
+
+@app.command()
+def cancel(
+    target: Annotated[
+        str, typer.Argument(metavar="ORGANIZATION|ATTEMPT", help="Its live attempt, or an id.")
+    ],
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel an attempt, where its payment can be. The rule waits for the next usage."""
+
+    async def work() -> dict[str, Any]:
+        found = settings()
+        async with (
+            create_pool(database_url(), size=2, application_name="prepaid-cli") as pool,
+            stripe_client(found.stripe_api_key, found.stripe_api_base) as client,
+        ):
+            async with pool.acquire() as connection:
+                owner_id, attempt_id = await _live_attempt(connection, target)
+            charger = Charger(
+                pool,
+                Charges(client),
+                SaleTerms.of(found),
+                found.purchase_max,
+                found.public_url,
+            )
+            row = await cancellation.cancel(
+                charger, owner_id, attempt_id, actor=current_actor(), reason=reason
+            )
+        return _public_attempt(row)
+
+    emit(run(work()), as_json=as_json, human=lambda found: f"{found['id']}: {found['state']}")
+
+
+async def _live_attempt(connection: Connection, target: str) -> tuple[UUID, UUID]:
+    """Return the organization and the id of an attempt, or of the one that lives."""
+    with contextlib.suppress(ValueError):
+        row = await store.attempt_by_id(connection, UUID(target))
+        if row is not None:
+            return row["organization_id"], row["id"]
+    owner = await organizations.find(connection, target)
+    live = await store.live(connection, owner.id)
+    if live is None:
+        raise NotFoundError(f"{owner.slug} has no attempt that lives.")
+    return owner.id, live.id
 
 
 @app.command()
@@ -281,6 +334,7 @@ def _public_attempt(row: asyncpg.Record) -> dict[str, Any]:
         "declineCode": row["decline_code"],
         "networkAdvice": row["network_advice"],
         "tries": row["tries"],
+        "blockedBy": row["blocked_by"],
         "dueAt": row["due_at"],
         "createdAt": row["created_at"],
         "chargedAt": row["charged_at"],

@@ -18,13 +18,17 @@ from sandbox.stripe.store import Json, Store
 
 ON_ANSWERS: Final = (
     "answer_lost",
+    "bad_parameter_400",
     "conflict_409",
     "cut_mid_body",
     "error_500",
     "error_500_after",
+    "error_500_stored",
+    "forbidden_403",
     "rate_limited",
     "refused",
     "slow",
+    "unauthorized_401",
 )
 ON_WEBHOOKS: Final = ("dropped", "duplicated", "never_generated", "shuffled", "webhook_first")
 

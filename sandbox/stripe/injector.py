@@ -1,8 +1,9 @@
 """The fault injector: a middleware that loses, cuts, breaks or forbids API answers on request.
 
-What happens before the act (`error_500`, `rate_limited`, `conflict_409`) and what makes the answer
-wait while the request still runs (`slow`, `webhook_first`) is asked for by `api.serve`, so that the
-former bears a request's headers and the latter holds its idempotency key.
+What happens before the act (`error_500`, `rate_limited`, `conflict_409`, and the refusals 400, 401
+and 403) and what makes the answer wait while the request still runs (`slow`, `webhook_first`) is
+asked for by `api.serve`, so that the former bears a request's headers and the latter holds its
+idempotency key. `error_500_stored` never reaches it: the idempotency key remembers the 500.
 """
 
 import asyncio
@@ -14,9 +15,16 @@ from aiohttp.typedefs import Handler, Middleware
 from sandbox.stripe import errors, faults, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.faults import Fault
+from sandbox.stripe.idempotency import Answer
+from sandbox.stripe.params import decode
 from sandbox.stripe.simulator import Simulator
 
 NOTE: Final = "fault"
+_NOT_PERMITTED: Final = (
+    "The provided key 'rk_test_********3456' does not have the required permissions for this "
+    "endpoint on account 'acct_1'. Having the 'rak_payment_intent_write' permission would allow "
+    "this request to continue."
+)
 
 
 def injecting(simulator: Simulator) -> Middleware:
@@ -34,6 +42,8 @@ def injecting(simulator: Simulator) -> Middleware:
         request[NOTE] = strike.fault
         if strike.fault.fault == "refused":
             return _hang_up(request)
+        if strike.fault.fault == "error_500_stored":
+            return await _stored_500(simulator, request)
         return await _spoilt(request, strike.fault, await handler(request))
 
     return inject
@@ -54,6 +64,13 @@ def forbid(request: web.Request) -> None:
             raise errors.rate_limited()
         case "conflict_409":
             raise errors.key_in_use(request.headers.get("Idempotency-Key", ""))
+        case "unauthorized_401":
+            raise errors.unauthorized("Invalid API Key provided: sk_test_********3456")
+        case "forbidden_403":
+            code = "more_permissions_required_for_api_key"
+            raise errors.ApiError(403, "invalid_request_error", _NOT_PERMITTED, code, stored=False)
+        case "bad_parameter_400":
+            raise errors.unknown_parameters(["allowed_payment_method_types"])
         case _:
             return
 
@@ -112,6 +129,18 @@ async def _cut(request: web.Request, answer: web.StreamResponse) -> web.StreamRe
     if request.transport is not None:
         request.transport.close()
     return cut
+
+
+async def _stored_500(simulator: Simulator, request: web.Request) -> web.Response:
+    """Answer 500 instead of acting, and again whenever the same idempotency key comes back."""
+    key, body = request.headers.get("Idempotency-Key"), objects.rendered(_broken().body(), "")
+    answer = Answer(500, body, simulator.ids.new("req"))
+    if key is not None:
+        params, now = decode(await request.read()), int(simulator.clock.now())
+        with simulator.store.transaction():
+            simulator.keys.remember(key, request.path, params, answer, now)
+    headers = {"Request-Id": answer.request_id}
+    return web.Response(body=body, status=500, headers=headers, content_type="application/json")
 
 
 def _hang_up(request: web.Request) -> web.Response:

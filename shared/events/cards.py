@@ -71,7 +71,7 @@ async def _detached(connection: Connection, card: CardDetached, context: ApplyCo
         await recharge.suspend(
             connection,
             owner,
-            SuspensionReason.NO_PAYMENT_METHOD,
+            SuspensionReason.NO_CARD,
             "The last payment method was removed.",
             now=context.now,
             make_id=context.make_id,

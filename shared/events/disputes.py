@@ -1,4 +1,4 @@
-"""What the disputes of a payment bring besides the ledger's rows: messages, and a suspension."""
+"""What the disputes of a payment bring besides ledger rows: messages, and a suspension."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from shared.events.model import ApplyContext
 from shared.notifications import service as notifications
 from shared.notifications.model import MessageType
 from shared.payments.model import PaymentFacts, PaymentLevel
-from shared.payments.rules import is_closed
+from shared.payments.rules import is_inquiry
 from shared.recharge import service as recharge
-from shared.recharge.model import SuspensionReason
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -20,37 +19,44 @@ if TYPE_CHECKING:
 async def tell(
     connection: Connection, payment: PaymentLevel, facts: PaymentFacts, context: ApplyContext
 ) -> None:
-    """Store a locked payment's disputes; tell once of each that opened and of each that closed.
+    """Store a locked payment's disputes; announce once each that opened and each that closed.
 
-    A dispute that is new stops auto-recharge, unless it has been closed without a loss already.
+    An inquiry pauses auto-recharge until it closes. A dispute that takes money stops it until a
+    person resumes it, whether it is new or was an inquiry before, unless it was closed without a
+    loss already.
     """
     if not facts.disputes:
         return
+    organization_id = payment.organization_id
     payment_intent_id = facts.payment_intent.id
-    opened, closed = await store.keep_disputes(
-        connection,
-        payment.organization_id,
-        payment_intent_id,
-        facts.disputes,
-        currency=payment.currency,
+    stored = await store.keep_disputes(
+        connection, organization_id, payment_intent_id, facts.disputes, currency=payment.currency
     )
-    told = [
+    messages = [
         rules.dispute_message(dispute, payment_intent_id, payment, message_type, context.now)
         for dispute in facts.disputes
         for ids, message_type in (
-            (opened, MessageType.DISPUTE_OPENED),
-            (closed, MessageType.DISPUTE_CLOSED),
+            (stored.opened, MessageType.DISPUTE_OPENED),
+            (stored.closed, MessageType.DISPUTE_CLOSED),
         )
         if dispute.id in ids
     ]
-    await notifications.announce(connection, told)
+    await notifications.announce(connection, messages)
     for dispute in facts.disputes:
-        if dispute.id in opened and (dispute.status == "lost" or not is_closed(dispute)):
+        reason = rules.suspension_of(
+            dispute,
+            is_new=dispute.id in stored.opened,
+            was_inquiry=dispute.id in stored.inquiries,
+        )
+        if reason is not None:
             await recharge.suspend(
                 connection,
-                payment.organization_id,
-                SuspensionReason.DISPUTE,
+                organization_id,
+                reason,
                 f"{payment_intent_id} is disputed: {dispute.reason or 'no reason given'}.",
                 now=context.now,
                 make_id=context.make_id,
             )
+    ended = stored.closed | (stored.inquiries - {d.id for d in facts.disputes if is_inquiry(d)})
+    if ended and not await store.has_open_inquiry(connection, organization_id):
+        await recharge.end_inquiry(connection, organization_id)

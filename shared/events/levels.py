@@ -8,12 +8,13 @@ from shared.errors import EventError
 from shared.events import disputes
 from shared.events.model import ApplyContext
 from shared.ledger import service as ledger
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostingResult, PostingStatus
 from shared.payments import store as payments_store
 from shared.payments.crediting import on_the_ledger
 from shared.payments.model import PaymentFacts
 from shared.payments.objects import reference_id
 from shared.payments.rules import share
+from shared.recharge import service as recharge
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -36,12 +37,13 @@ async def apply_level(
     charge_id = reference_id(facts.payment_intent.latest_charge)
     await payments_store.record_level(connection, name, as_of, charge_id)
     await disputes.tell(connection, level, facts, context)
+    disputed = facts.withdrawn_minor > 0 and (of_dispute or facts.refunded_minor == 0)
     result = await ledger.reverse_payment(
         connection,
         name,
         refunded=share(level.credits, facts.refunded_minor, level.amount_minor),
         withdrawn=share(level.credits, facts.withdrawn_minor, level.amount_minor),
-        disputed=facts.withdrawn_minor > 0 and (of_dispute or facts.refunded_minor == 0),
+        disputed=disputed,
         make_id=context.make_id,
     )
     if result is None:
@@ -49,4 +51,8 @@ async def apply_level(
     posted = on_the_ledger(result)
     if isinstance(posted, EventError):
         raise posted
+    if not disputed and posted.status is PostingStatus.POSTED and (posted.amount or 0) < 0:
+        await recharge.refunded(
+            connection, level.organization_id, name, now=context.now, make_id=context.make_id
+        )
     return posted

@@ -26,6 +26,7 @@ from shared.payments.model import (
     PaymentQuestion,
     Sale,
 )
+from shared.recharge import service as recharge
 from shared.recharge import store as recharge_store
 
 if TYPE_CHECKING:
@@ -149,6 +150,14 @@ async def _post(
     await _settle_purchases(connection, posted)
     await _keep_customers(connection, posted)
     await _announce(connection, posted, context)
+    await recharge.purchased_by(
+        connection,
+        {
+            result.organization_id
+            for _, sale, result in posted
+            if result.status is PostingStatus.POSTED and sale.type is TransactionType.PURCHASE
+        },
+    )
     recharged = sorted(
         whole.payment_intent_id for whole, _, _ in posted if whole.attempt_id is not None
     )

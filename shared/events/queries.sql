@@ -3,11 +3,12 @@
 SELECT clock_timestamp();
 
 -- name: keep_disputes
--- Store disputes as Stripe has them; say which were not known, and which were not closed before. The
--- payment's lock keeps others from asking the same of them.
+-- Store disputes as Stripe has them; say which were not known, which were not closed before, and which were an
+-- inquiry before. The payment's lock keeps others from asking the same of them.
 WITH known AS (
     SELECT
         id,
+        status,
         closed_at
     FROM stripe_disputes
     WHERE id = any($3::text [])
@@ -55,7 +56,10 @@ RETURNING
     closed_at IS NOT NULL
     AND NOT EXISTS (
         SELECT FROM known AS k WHERE k.id = d.id AND k.closed_at IS NOT NULL
-    ) AS closed;
+    ) AS closed,
+    EXISTS (
+        SELECT FROM known AS k WHERE k.id = d.id AND k.status LIKE 'warning%'
+    ) AS was_inquiry;
 
 -- name: keep_warning
 -- Store a fraud warning of a payment that is known, once.
@@ -260,3 +264,10 @@ ON CONFLICT (id) DO UPDATE
         s.as_of < excluded.as_of
         -- Told in the same second: an end is not undone.
         OR (s.as_of = excluded.as_of AND s.status <> 'canceled');
+
+-- name: has_open_inquiry
+-- Whether a payment of an organization is under inquiry.
+SELECT EXISTS (
+    SELECT FROM stripe_disputes
+    WHERE organization_id = $1 AND status LIKE 'warning%' AND closed_at IS NULL
+);

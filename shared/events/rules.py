@@ -55,6 +55,8 @@ from shared.payments.objects import (
     reference_id,
     told_at,
 )
+from shared.payments.rules import is_closed, is_inquiry
+from shared.recharge.model import SuspensionReason
 
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
@@ -318,6 +320,14 @@ def paid_with(sale: Sale) -> dict[str, Any]:
         "amountMinor": sale.gross_minor,
         "currency": sale.currency,
     }
+
+
+def suspension_of(dispute: Dispute, *, is_new: bool, was_inquiry: bool) -> SuspensionReason | None:
+    """Say why a dispute suspends auto-recharge now; None where it does not, or did before."""
+    if is_inquiry(dispute):
+        return SuspensionReason.INQUIRY if is_new and not is_closed(dispute) else None
+    lost_or_open = dispute.status == "lost" or not is_closed(dispute)
+    return SuspensionReason.DISPUTE if lost_or_open and (is_new or was_inquiry) else None
 
 
 def dispute_message(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -34,6 +35,15 @@ async def clock(connection: Connection) -> datetime:
     return moment
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDisputes:
+    """Which disputes a statement opened and closed, and which were inquiries before it."""
+
+    opened: frozenset[str]
+    closed: frozenset[str]
+    inquiries: frozenset[str]
+
+
 async def keep_disputes(
     connection: Connection,
     organization_id: UUID,
@@ -41,8 +51,8 @@ async def keep_disputes(
     disputes: Sequence[Dispute],
     *,
     currency: str,
-) -> tuple[set[str], set[str]]:
-    """Store a locked payment's disputes; return the ids that were opened and closed by this."""
+) -> StoredDisputes:
+    """Store a locked payment's disputes; say which changed by this, and how."""
     rows = await connection.fetch(
         QUERIES.keep_disputes,
         organization_id,
@@ -55,8 +65,17 @@ async def keep_disputes(
         [datetime.fromtimestamp(dispute.created, UTC) for dispute in disputes],
         [payments.is_closed(dispute) for dispute in disputes],
     )
-    opened = {row["id"] for row in rows if row["opened"]}
-    return opened, {row["id"] for row in rows if row["closed"]}
+    return StoredDisputes(
+        opened=frozenset(row["id"] for row in rows if row["opened"]),
+        closed=frozenset(row["id"] for row in rows if row["closed"]),
+        inquiries=frozenset(row["id"] for row in rows if row["was_inquiry"]),
+    )
+
+
+async def has_open_inquiry(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether a payment of an organization is under inquiry."""
+    found: bool = await connection.fetchval(QUERIES.has_open_inquiry, organization_id)
+    return found
 
 
 async def keep_warning(connection: Connection, warned: FraudWarned, at: datetime) -> UUID | None:

@@ -13,23 +13,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import structlog
 
-from shared import metrics
 from shared.db.pool import UNAVAILABLE
-from shared.errors import PrepaidError
 from shared.ids import new_id
-from shared.ledger import service as ledger
-from shared.ledger.model import PostingResult, PostingStatus
-from shared.notifications import service as notifications
-from shared.notifications.model import Message, MessageType
-from shared.payments.charges import Answer, Charge, Charges, Intent, NotNow, Refused, Unknown
-from shared.payments.messages import purchase_completed
-from shared.recharge import rules, service, store
-from shared.recharge.model import REFUSED, Attempt, AttemptState, SuspensionReason, Trigger
+from shared.notifications.model import MessageType
+from shared.payments.charges import (
+    Answer,
+    Charge,
+    Charges,
+    Intent,
+    Missing,
+    NotNow,
+    OurFault,
+    Refused,
+    Subject,
+    Unknown,
+)
+from shared.payments.model import SaleTerms
+from shared.recharge import alerts, rules, service, states, store
+from shared.recharge.model import STRIPE_ERROR, Attempt, AttemptState, Trigger
+from shared.recharge.outcomes import LeaseLostError, Outcome, fence, report
 from shared.recharge.recovery import link_digest, new_link
 
 if TYPE_CHECKING:
@@ -40,14 +47,6 @@ log = structlog.get_logger()
 ATTEMPTS_AT_ONCE_MAX = 8
 LEASE = timedelta(seconds=6)
 RENEW_SECONDS = 2.0
-
-
-class LeaseLostError(PrepaidError):
-    """The lease on this attempt has passed to another worker; nothing was committed."""
-
-
-class CreditRefusedError(PrepaidError):
-    """The ledger refused to credit a captured recharge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Charger:
 
     pool: Pool
     charges: Charges
-    credits_per_unit: Decimal
+    terms: SaleTerms
     units_max: Decimal
     public_url: str
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -92,7 +91,7 @@ class Charger:
             attempt_id=str(attempt.id), organization_id=str(attempt.organization_id)
         ):
             try:
-                async with self._leased(attempt, token):
+                async with self.leased(attempt, token):
                     await self._advance(attempt, token)
             except LeaseLostError:
                 log.warning("recharge.lease_lost")
@@ -102,7 +101,7 @@ class Charger:
                 log.exception("recharge.failed_unexpectedly", state=attempt.state)
 
     @asynccontextmanager
-    async def _leased(self, attempt: Attempt, token: UUID) -> AsyncIterator[None]:
+    async def leased(self, attempt: Attempt, token: UUID) -> AsyncIterator[None]:
         """Renew the lease while Stripe takes its time, so that it can be short."""
 
         async def renew() -> None:
@@ -120,11 +119,21 @@ class Charger:
             await asyncio.gather(renewing, return_exceptions=True)
 
     @asynccontextmanager
-    async def _locked(self, attempt: Attempt) -> AsyncIterator[Connection]:
+    async def ending(self, attempt: Attempt, token: UUID) -> AsyncIterator[Outcome]:
         """Give a transaction that has the organization's account: its first lock, always."""
         async with self.pool.acquire() as connection, connection.transaction():
             await store.lock_account(connection, attempt.organization_id)
-            yield connection
+            yield self._outcome(connection, attempt, token)
+
+    def _outcome(self, connection: Connection, attempt: Attempt, token: UUID) -> Outcome:
+        return Outcome(
+            connection=connection,
+            attempt=attempt,
+            token=token,
+            terms=self.terms,
+            now=self.now(),
+            make_id=self.make_id,
+        )
 
     async def _advance(self, attempt: Attempt, token: UUID) -> None:
         if attempt.state is AttemptState.ARMED:
@@ -132,39 +141,35 @@ class Charger:
             if begun is None:
                 return
             attempt = begun
+        if attempt.payment_intent_id is None and self._is_overdue(attempt):
+            # A PaymentIntent whose id was never stored was never confirmed: nothing was charged.
+            async with self.ending(attempt, token) as outcome:
+                await outcome.given_up("Stripe did not create the payment in time")
+            return
+        fresh = attempt.payment_intent_id is None
         attempt, answer = await self._intent(attempt, token)
-        await self._act_on(attempt, token, answer)
+        await self._act_on(attempt, token, answer, fresh=fresh)
+
+    def _is_overdue(self, attempt: Attempt) -> bool:
+        return self.now() >= states.deadline(attempt)
 
     async def _begin(self, attempt: Attempt, token: UUID) -> Attempt | None:
         """Decide as things are now, and write it down; None: there is nothing to charge."""
         now = self.now()
-        async with self._locked(attempt) as connection:
+        async with self.ending(attempt, token) as outcome:
+            connection = outcome.connection
             found = await store.circumstances(
                 connection, attempt.organization_id, month_start=rules.month_start(now)
             )
             if found is None:
-                await self._cancel(connection, attempt, token, "there is no auto-recharge")
+                await outcome.canceled("there is no auto-recharge")
                 return None
-            decision = rules.decide(
-                attempt.trigger,
-                found.auto,
-                balance=found.balance,
-                currency=found.currency,
-                credits_per_unit=self.credits_per_unit,
-                units_max=self.units_max,
-                card=found.card,
-                spent=found.spent,
-                now=now,
-            )
+            decision = self._decide(attempt, found, now)
             if isinstance(decision, rules.Wait):
-                _fence(
-                    await store.postpone(
-                        connection, attempt, token, attempt.state, None, until=decision.until
-                    )
-                )
+                await self._wait(outcome, decision.until)
                 return None
             if isinstance(decision, rules.Stop):
-                await self._cancel(connection, attempt, token, decision.detail)
+                await outcome.canceled(decision.detail)
                 if decision.suspension is not None:
                     await service.suspend(
                         connection,
@@ -178,15 +183,15 @@ class Charger:
                 return None
             card = found.card
             assert card is not None  # noqa: S101 - a decision to charge has looked at the card
-            _fence(
+            fence(
                 await store.begin(
                     connection,
                     attempt,
                     token,
                     card,
-                    amount=decision.credits,
-                    amount_minor=decision.amount_minor,
+                    decision,
                     currency=found.currency,
+                    credits_per_unit=self.terms.credits_per_unit,
                     now=now,
                 )
             )
@@ -200,51 +205,98 @@ class Charger:
             customer_id=card.customer_id,
             payment_method_id=card.id,
             payment_method_type=card.type,
+            charged_at=now,
+            stripe_account=card.stripe_account,
+        )
+
+    def _decide(
+        self, attempt: Attempt, found: store.Circumstances, now: datetime
+    ) -> rules.Decision:
+        needed = None if attempt.needed is None else attempt.needed - found.overdraft_limit
+        return rules.decide(
+            attempt.trigger,
+            found.auto,
+            spendable=found.spendable,
+            needed=needed,
+            currency=found.currency,
+            credits_per_unit=self.terms.credits_per_unit,
+            units_max=self.units_max,
+            card=found.card,
+            spent=found.spent,
+            now=now,
+        )
+
+    async def _wait(self, outcome: Outcome, until: datetime) -> None:
+        """Look again then; one that has waited for too long is armed anew when that is over."""
+        attempt, latest = outcome.attempt, states.deadline(outcome.attempt)
+        if latest <= self.now():
+            await outcome.canceled("it waited for too long")
+            return
+        until = min(until, latest)
+        fence(
+            await store.postpone(
+                outcome.connection, attempt, outcome.token, attempt.state, None, until=until
+            )
         )
 
     async def _intent(self, attempt: Attempt, token: UUID) -> tuple[Attempt, Answer]:
         """Return the attempt's PaymentIntent: asked for, or created and kept, and confirmed if new.
 
-        The keys differ from try to try: Stripe answers a key again with the first answer, be it a
-        500. A PaymentIntent whose id was never kept is never confirmed, so it never charges.
+        It is created under one idempotency key, however often the answer is lost, so that Stripe
+        has one PaymentIntent alone; under another key only where Stripe stores a failure. One whose
+        id was never stored is never confirmed, so it never charges.
         """
-        key = f"recharge:{attempt.id}:{attempt.tries}"
+        account = attempt.stripe_account
         if attempt.payment_intent_id is None:
+            key = f"recharge:{attempt.id}:{attempt.create_key}"
             answer = await self.charges.create(_charge(attempt), key=key)
             if not isinstance(answer, Intent):
                 return attempt, answer
             async with self.pool.acquire() as connection:
-                _fence(await store.keep_intent(connection, attempt, token, answer.id))
+                fence(await store.keep_intent(connection, attempt, token, answer.id))
             attempt = replace(attempt, payment_intent_id=answer.id)
         else:
-            answer = await self.charges.retrieve(attempt.payment_intent_id)
+            answer = await self.charges.retrieve(attempt.payment_intent_id, stripe_account=account)
         if isinstance(answer, Intent) and answer.status == "requires_confirmation":
-            answer = await self._confirm(attempt, answer.id, f"{key}:confirm")
+            if self._is_overdue(attempt):  # whoever wanted it may not want it any more
+                answer = await self.charges.cancel(answer.id, stripe_account=account)
+            else:
+                answer = await self._confirm(attempt, answer.id)
         return attempt, answer
 
-    async def _confirm(self, attempt: Attempt, intent_id: str, key: str) -> Answer:
+    async def _confirm(self, attempt: Attempt, intent_id: str) -> Answer:
         if self.customer_link is None:
-            return await self.charges.confirm(intent_id, key=key)
+            key = f"recharge:{attempt.id}:{attempt.tries}:confirm"
+            return await self.charges.confirm(
+                intent_id, key=key, stripe_account=attempt.stripe_account
+            )
         assert attempt.payment_method_id is not None  # noqa: S101 - the schema has it from `charging`
         return await self.charges.confirm_with_customer(
             intent_id,
             attempt.payment_method_id,
             return_url=f"{self.public_url}/pay/{self.customer_link}/done",
+            stripe_account=attempt.stripe_account,
         )
 
-    async def _act_on(self, attempt: Attempt, token: UUID, answer: Answer) -> None:
+    async def _act_on(self, attempt: Attempt, token: UUID, answer: Answer, *, fresh: bool) -> None:
+        """Do what an answer means. `fresh`: nothing was asked about the attempt before this."""
         match answer:
             case Intent():
                 await self._act_on_intent(attempt, token, answer)
-            case Unknown(detail):
+            case Unknown(detail, stored):
                 # The page of a customer who is to act stays open meanwhile.
                 waits = attempt.state is AttemptState.REQUIRES_ACTION
                 state = attempt.state if waits else AttemptState.UNKNOWN
-                await self._later(attempt, token, state, detail)
+                await self._later(attempt, token, state, detail, another_key=stored)
             case NotNow(detail):
                 await self._later(attempt, token, attempt.state, detail)
-            case Refused(detail, code):
-                await self._refused(attempt, token, detail, code)
+            case OurFault():
+                await self._our_fault(attempt, token, answer, fresh=fresh)
+            case Missing(detail, Subject.INTENT):
+                async with self.ending(attempt, token) as outcome:
+                    await outcome.given_up(detail)
+            case Refused() | Missing():
+                await self._refused(attempt, token, answer)
 
     async def _act_on_intent(self, attempt: Attempt, token: UUID, intent: Intent) -> None:
         became = rules.judge(
@@ -259,15 +311,10 @@ class Charger:
             return
         match became.state:
             case AttemptState.SUCCEEDED:
-                await self._captured(attempt, token, intent)
+                async with self.pool.acquire() as connection, connection.transaction():
+                    await self._outcome(connection, attempt, token).succeeded(intent)
             case AttemptState.PROCESSING:
-                until = self.now() + rules.PROCESSING_LOOK
-                async with self.pool.acquire() as connection:
-                    _fence(
-                        await store.postpone(
-                            connection, attempt, token, AttemptState.PROCESSING, None, until=until
-                        )
-                    )
+                await self._processing(attempt, token, intent)
             case AttemptState.REQUIRES_ACTION:
                 await self._requires_action(attempt, token, intent)
             case AttemptState.CANCELED:
@@ -275,93 +322,55 @@ class Charger:
             case _:
                 await self._declined(attempt, token, intent, became)
 
-    async def _captured(self, attempt: Attempt, token: UUID, intent: Intent) -> None:
-        """Credit what was captured; its webhook may have done so before."""
-        assert attempt.amount is not None  # noqa: S101 - the schema has it from `charging` on
-        now = self.now()
-        async with self.pool.acquire() as connection, connection.transaction():
-            # The payment, then the account (the posting takes it), as the payment's event does.
-            await store.bind_payment(connection, attempt, intent.id, intent.charge_id)
-            posting = rules.posting(
-                attempt.organization_id,
-                intent.id,
-                intent.amount_received_minor,
-                intent.currency,
-                attempt.amount,
-                trigger=attempt.trigger,
-                posting_id=self.make_id(),
+    async def _processing(self, attempt: Attempt, token: UUID, intent: Intent) -> None:
+        """Look again in an hour; give up where the bank has not decided for a month."""
+        attempt = replace(attempt, state=AttemptState.PROCESSING)
+        if self._is_overdue(attempt):
+            detail = "its bank did not decide in time"
+            answer = await self.charges.cancel(intent.id, stripe_account=attempt.stripe_account)
+            async with self.ending(attempt, token) as outcome:
+                if isinstance(answer, Intent) and answer.status == "canceled":
+                    await outcome.given_up(detail)
+                else:
+                    await outcome.written_off(detail)
+            return
+        until = min(self.now() + rules.PROCESSING_LOOK, states.deadline(attempt))
+        async with self.pool.acquire() as connection:
+            fence(
+                await store.postpone(
+                    connection, attempt, token, AttemptState.PROCESSING, None, until=until
+                )
             )
-            (result,) = await ledger.post(connection, [posting])
-            if result.status not in (PostingStatus.POSTED, PostingStatus.REPLAYED):
-                raise CreditRefusedError(f"{intent.id}: {result.status} {result.error or ''}")
-            _fence(await store.settle(connection, attempt, token, AttemptState.SUCCEEDED, now=now))
-            await store.record_success(connection, attempt.organization_id, now)
-            await self._tell_success(connection, attempt, intent, result)
-        _report(attempt, "succeeded", payment_intent_id=intent.id)
-
-    async def _tell_success(
-        self, connection: Connection, attempt: Attempt, intent: Intent, result: PostingResult
-    ) -> None:
-        paid = {"paymentIntentId": intent.id}
-        if attempt.trigger is not Trigger.TOP_UP:
-            await self._announce(connection, attempt, MessageType.RECHARGE_SUCCEEDED, paid)
-        elif result.status is PostingStatus.POSTED:  # else its webhook has told of the purchase
-            paid |= {"amountMinor": attempt.amount_minor, "currency": attempt.currency}  # type: ignore[dict-item]
-            message = purchase_completed(result, paid, self.now())
-            await notifications.announce(connection, [message])
 
     async def _requires_action(self, attempt: Attempt, token: UUID, intent: Intent) -> None:
         """Tell the customer's app once where to send them; give up when the link expires."""
         now = self.now()
         if attempt.link_expires_at is not None and attempt.link_expires_at <= now:
-            await self._expire(attempt, token, intent.id)
+            if await self._canceled_at_stripe(attempt, token, intent.id):
+                async with self.ending(attempt, token) as outcome:
+                    await outcome.expired()
             return
-        link = self.make_link()
-        async with self._locked(attempt) as connection:
-            _fence(
+        link, expires_at = self.make_link(), now + states.link_lifetime(attempt.trigger)
+        async with self.ending(attempt, token) as outcome:
+            connection = outcome.connection
+            fence(
                 await store.require_action(
                     connection,
                     attempt,
                     token,
                     intent.error_message,
                     link_sha256=link_digest(link),
-                    link_expires_at=now + rules.LINK_LIFETIME,
+                    link_expires_at=expires_at,
                 )
             )
             if attempt.link_expires_at is not None:
                 return  # they have been told
-            await store.pause(connection, attempt.organization_id)
-            await self._announce(
-                connection,
-                attempt,
-                MessageType.RECHARGE_REQUIRES_ACTION,
-                {
-                    "paymentIntentId": intent.id,
-                    "url": f"{self.public_url}/pay/{link}",
-                    "expiresAt": now + rules.LINK_LIFETIME,
-                },
-            )
-        _report(attempt, "requires_action", payment_intent_id=intent.id)
-
-    async def _expire(self, attempt: Attempt, token: UUID, intent_id: str) -> None:
-        if await self._canceled_at_stripe(attempt, token, intent_id):
-            await self._expired(attempt, token)
-
-    async def _expired(self, attempt: Attempt, token: UUID) -> None:
-        if attempt.trigger is Trigger.TOP_UP:  # what a customer left undone by hand stops no rule
-            await self._ended_elsewhere(attempt, token, "nobody authenticated it in time")
-            return
-        now = self.now()
-        async with self._locked(attempt) as connection:
-            await self._cancel(connection, attempt, token, "nobody authenticated it in time")
-            await service.suspend(
-                connection,
-                attempt.organization_id,
-                SuspensionReason.AUTHENTICATION_EXPIRED,
-                "nobody authenticated the payment in time",
-                now=now,
-                make_id=self.make_id,
-            )
+            if attempt.trigger is not Trigger.TOP_UP:  # what a customer does here stops no rule
+                await store.pause(connection, attempt.organization_id)
+            url = f"{self.public_url}/pay/{link}"
+            data = {"paymentIntentId": intent.id, "url": url, "expiresAt": expires_at}
+            await outcome.announce(MessageType.RECHARGE_REQUIRES_ACTION, data)
+        report(attempt, "requires_action", payment_intent_id=intent.id)
 
     async def _declined(
         self, attempt: Attempt, token: UUID, intent: Intent, became: rules.Became
@@ -370,182 +379,123 @@ class Charger:
 
         Why is written down first: whoever finds it canceled must know that it was a decline.
         """
-        async with self.pool.acquire() as connection:
-            _fence(
-                await store.note_decline(
-                    connection,
-                    attempt,
-                    token,
-                    reason=became.reason,
-                    decline_code=intent.decline_code,
-                    network_advice=intent.network_advice,
-                )
-            )
         attempt = replace(
             attempt,
             reason=became.reason,
             decline_code=intent.decline_code,
             network_advice=intent.network_advice,
         )
+        async with self.pool.acquire() as connection:
+            fence(await store.note_decline(connection, attempt, token))
         if await self._canceled_at_stripe(attempt, token, intent.id):
-            await self._failed(attempt, token, intent.error_message, became)
+            async with self.ending(attempt, token) as outcome:
+                await outcome.declined(intent.error_message, became)
 
-    async def _failed(
-        self, attempt: Attempt, token: UUID, detail: str | None, became: rules.Became
-    ) -> None:
-        now = self.now()
-        async with self._locked(attempt) as connection:
-            _fence(
-                await store.settle(
-                    connection,
-                    attempt,
-                    token,
-                    AttemptState.FAILED,
-                    now=now,
-                    reason=became.reason,
-                    detail=detail,
-                    decline_code=attempt.decline_code,
-                    network_advice=attempt.network_advice,
-                )
-            )
-            await store.unpause(connection, attempt.organization_id)
-            await self._announce(
-                connection,
-                attempt,
-                MessageType.RECHARGE_FAILED,
-                {"reason": became.reason, "detail": detail},
-            )
-            if attempt.trigger is not Trigger.TOP_UP:  # the customer saw it, and can choose a card
-                await self._after_decline(connection, attempt, became, now)
-        _report(attempt, "failed", reason=became.reason)
-
-    async def _after_decline(
-        self, connection: Connection, attempt: Attempt, became: rules.Became, now: datetime
-    ) -> None:
-        found = await store.circumstances(
-            connection, attempt.organization_id, month_start=rules.month_start(now)
-        )
-        if found is None:
-            return
-        after = rules.after_decline(found.auto.declines_in_row, hard=became.hard, now=now)
-        await store.record_decline(
-            connection, attempt.organization_id, after.declines_in_row, after.not_before
-        )
-        if after.suspended:
-            await service.suspend(
-                connection,
-                attempt.organization_id,
-                SuspensionReason.DECLINES,
-                f"the card was declined: {became.reason}",
-                now=now,
-                fingerprint=found.card.fingerprint if found.card else None,
-                make_id=self.make_id,
-            )
-
-    async def _refused(self, attempt: Attempt, token: UUID, detail: str, code: str | None) -> None:
-        """End what Stripe will never do: a setting or a mistake, which a person must mend."""
+    async def _refused(self, attempt: Attempt, token: UUID, answer: Refused | Missing) -> None:
+        """End what Stripe will never do for this customer."""
         intent_id = attempt.payment_intent_id
         if intent_id is not None and not await self._canceled_at_stripe(attempt, token, intent_id):
             return  # nobody knows what it may still do: it is looked at, not given up
-        now = self.now()
-        async with self._locked(attempt) as connection:
-            _fence(
-                await store.settle(
+        async with self.pool.acquire() as connection, connection.transaction():
+            if isinstance(answer, Missing) and answer.subject is Subject.CUSTOMER:
+                assert attempt.customer_id is not None  # noqa: S101 - it was charged
+                # The organization's row comes before its account.
+                await store.forget_customer(
+                    connection, attempt.organization_id, attempt.customer_id
+                )
+            await store.lock_account(connection, attempt.organization_id)
+            outcome = self._outcome(connection, attempt, token)
+            if isinstance(answer, Missing):
+                await outcome.missing(answer)
+            else:
+                await outcome.refused(answer)
+
+    async def _our_fault(
+        self, attempt: Attempt, token: UUID, answer: OurFault, *, fresh: bool
+    ) -> None:
+        """Wait until it is mended, and say so to the operators alone.
+
+        A customer who is here is not kept waiting: their top-up is canceled, unless what was asked
+        before may have charged them. A PaymentIntent that was not confirmed never charges.
+        """
+        if attempt.trigger is Trigger.TOP_UP and fresh:
+            if attempt.payment_intent_id is not None:
+                await self.charges.cancel(
+                    attempt.payment_intent_id, stripe_account=attempt.stripe_account
+                )
+            async with self.ending(attempt, token) as outcome:
+                await outcome.given_up(answer.detail, reason=STRIPE_ERROR)
+            log.error("recharge.top_up_refused", cause=answer.cause, detail=answer.detail)
+            return
+        until = self._next_look(attempt)
+        async with self.pool.acquire() as connection, connection.transaction():
+            fence(
+                await store.postpone(
                     connection,
                     attempt,
                     token,
-                    AttemptState.FAILED,
-                    now=now,
-                    reason=code or REFUSED,
-                    detail=detail,
+                    attempt.state,
+                    answer.detail,
+                    until=until,
+                    another_key=answer.stored,
+                    blocked_by=answer.cause,
                 )
             )
-            await self._announce(
-                connection,
-                attempt,
-                MessageType.RECHARGE_FAILED,
-                {"reason": code or REFUSED, "detail": detail},
-            )
-            if attempt.trigger is Trigger.TOP_UP:
-                await store.unpause(connection, attempt.organization_id)
-            else:
-                await service.suspend(
-                    connection,
-                    attempt.organization_id,
-                    SuspensionReason.CHARGE_REFUSED,
-                    detail,
-                    now=now,
-                    make_id=self.make_id,
-                )
-        _report(attempt, "refused", detail=detail)
+            await alerts.begin(connection, answer.cause, answer.detail, self.now())
+        log.info("recharge.blocked", cause=answer.cause, until=until.isoformat())
 
     async def _canceled_at_stripe(self, attempt: Attempt, token: UUID, intent_id: str) -> bool:
         """Cancel the PaymentIntent; where that is not sure, leave the attempt for another look."""
-        answer = await self.charges.cancel(intent_id)
-        if isinstance(answer, Intent) and answer.status == "canceled":
-            return True
-        detail = answer.status if isinstance(answer, Intent) else answer.detail
-        await self._later(attempt, token, AttemptState.UNKNOWN, f"cannot be canceled: {detail}")
+        answer = await self.charges.cancel(intent_id, stripe_account=attempt.stripe_account)
+        match answer:
+            case Intent(status="canceled") | Missing(subject=Subject.INTENT):
+                return True
+            case OurFault():
+                await self._our_fault(attempt, token, answer, fresh=False)
+            case Intent(status=status):
+                await self._later(
+                    attempt, token, AttemptState.UNKNOWN, f"cannot be canceled: {status}"
+                )
+            case _:
+                await self._later(
+                    attempt, token, AttemptState.UNKNOWN, f"cannot be canceled: {answer.detail}"
+                )
         return False
 
     async def _canceled(
         self, attempt: Attempt, token: UUID, intent: Intent, became: rules.Became
     ) -> None:
         """Go on where the cancellation was ours and its answer did not come."""
-        if attempt.declined is not None:
-            declined = rules.declined(attempt.declined, attempt.network_advice)
-            await self._failed(attempt, token, intent.error_message, declined)
-        elif attempt.link_expires_at is not None and attempt.link_expires_at <= self.now():
-            await self._expired(attempt, token)
-        else:
-            await self._ended_elsewhere(attempt, token, became.reason)
+        expires_at = attempt.link_expires_at
+        async with self.ending(attempt, token) as outcome:
+            if attempt.declined is not None:
+                declined = rules.declined(attempt.declined, attempt.network_advice)
+                await outcome.declined(intent.error_message, declined)
+            elif expires_at is not None and expires_at <= outcome.now:
+                await outcome.expired()
+            else:
+                await outcome.given_up(became.reason or "canceled")
 
-    async def _ended_elsewhere(self, attempt: Attempt, token: UUID, reason: str | None) -> None:
-        async with self._locked(attempt) as connection:
-            await self._cancel(connection, attempt, token, reason or "canceled")
-            await store.unpause(connection, attempt.organization_id)
-
-    async def _cancel(
-        self, connection: Connection, attempt: Attempt, token: UUID, detail: str
+    async def _later(
+        self,
+        attempt: Attempt,
+        token: UUID,
+        state: AttemptState,
+        detail: str,
+        *,
+        another_key: bool = False,
     ) -> None:
-        _fence(
-            await store.settle(
-                connection,
-                attempt,
-                token,
-                AttemptState.CANCELED,
-                now=self.now(),
-                reason="canceled",
-                detail=detail,
-            )
-        )
-        _report(attempt, "canceled", detail=detail)
-
-    async def _later(self, attempt: Attempt, token: UUID, state: AttemptState, detail: str) -> None:
-        until = self.now() + rules.retry_delay(attempt.tries, self.random())
+        until = self._next_look(attempt)
         async with self.pool.acquire() as connection:
-            _fence(await store.postpone(connection, attempt, token, state, detail, until=until))
+            fence(
+                await store.postpone(
+                    connection, attempt, token, state, detail, until=until, another_key=another_key
+                )
+            )
         log.warning("recharge.postponed", state=state, detail=detail, until=until.isoformat())
 
-    async def _announce(
-        self, connection: Connection, attempt: Attempt, kind: MessageType, data: dict[str, Any]
-    ) -> None:
-        about = {"attemptId": str(attempt.id), "trigger": str(attempt.trigger)}
-        if attempt.amount is not None:
-            about |= {"amount": attempt.amount, "currency": attempt.currency}  # type: ignore[dict-item]
-        message = Message(
-            organization_id=attempt.organization_id,
-            type=kind,
-            data=about | data,
-            id=self.make_id(),
-            at=self.now(),
-        )
-        await notifications.announce(connection, [message])
-
-
-def _fence(held: bool) -> None:  # noqa: FBT001 - reads as a sentence
-    if not held:
-        raise LeaseLostError
+    def _next_look(self, attempt: Attempt) -> datetime:
+        return self.now() + rules.retry_delay(attempt.tries, self.random())
 
 
 def _charge(attempt: Attempt) -> Charge:
@@ -561,9 +511,5 @@ def _charge(attempt: Attempt) -> Charge:
         customer_id=attempt.customer_id,
         payment_method_id=attempt.payment_method_id,
         payment_method_type=attempt.payment_method_type,
+        stripe_account=attempt.stripe_account,
     )
-
-
-def _report(attempt: Attempt, outcome: str, **details: Any) -> None:
-    metrics.RECHARGE_ATTEMPTS.labels(outcome).inc()
-    log.info("recharge.settled", outcome=outcome, tries=attempt.tries, **details)

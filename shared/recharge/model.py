@@ -25,8 +25,10 @@ class SuspensionReason(StrEnum):
     CAP = "cap"
     DISPUTE = "dispute"
     FRAUD_WARNING = "fraud_warning"
-    NO_PAYMENT_METHOD = "no_payment_method"
+    NO_CARD = "no_card"
     AUTHENTICATION_EXPIRED = "authentication_expired"
+    INQUIRY = "inquiry"
+    REFUNDED = "refunded"
     CHARGE_REFUSED = "charge_refused"
     CUSTOMER_DELETED = "customer_deleted"
     OPERATOR = "operator"
@@ -43,7 +45,7 @@ ENDED_BY_A_PERSON = frozenset({
 
 
 class AttemptState(StrEnum):
-    """Where an attempt stands. All but the last three are live."""
+    """Where an attempt stands. All but the last three are live, and have a deadline."""
 
     ARMED = "armed"
     CHARGING = "charging"
@@ -56,8 +58,10 @@ class AttemptState(StrEnum):
 
 
 SETTLED = frozenset({AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED})
-# Why an attempt failed that Stripe refuses to make, without a code: a key, a permission, a setting.
+# Why an attempt failed that Stripe refuses to make, without a code.
 REFUSED = "refused"
+# Why a top-up was canceled: Stripe refuses this installation, which is not the customer's matter.
+STRIPE_ERROR = "stripe_error"
 
 
 class Trigger(StrEnum):
@@ -116,6 +120,7 @@ class Card:
     customer_id: str
     type: str
     fingerprint: str | None
+    stripe_account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +133,22 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """An attempt under a worker's lease. What it charges is known from `charging` on."""
+    """An attempt under a worker's lease. What it charges is known from `charging` on.
+
+    `needed` is the amount of the refused debit or hold that armed it. `create_key` numbers the
+    idempotency key under which its PaymentIntent is created.
+    """
 
     organization_id: UUID
     id: UUID
     state: AttemptState
     trigger: Trigger
     tries: int
+    created_at: datetime
+    create_key: int = 1
+    needed: Decimal | None = None
+    charged_at: datetime | None = None
+    stripe_account: str = ""
     amount: Decimal | None = None
     amount_minor: int | None = None
     currency: str | None = None

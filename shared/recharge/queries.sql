@@ -14,7 +14,7 @@ FOR NO KEY UPDATE;
 -- name: lock_due
 -- Take the accounts for which the clock has something to do: a suspension that is over, a schedule that is
 -- due, an attempt that should have been armed (a debit before the rule was saved, a wait that is over, a charge
--- that did not reach the threshold). In the order in which postings take many.
+-- that did not reach the threshold, a top-up that waits for its customer). In the order in which postings take many.
 SELECT a.organization_id
 FROM accounts AS a
 WHERE a.organization_id IN (
@@ -39,13 +39,16 @@ WHERE a.organization_id IN (
         INNER JOIN accounts AS b ON s.organization_id = b.organization_id
         WHERE
             s.state = 'active'
-            AND b.balance < b.recharge_below
+            AND b.balance - b.held < b.recharge_below
+            AND NOT b.recharge_waits
             AND (s.not_before IS NULL OR s.not_before <= now())
             AND NOT EXISTS (
                 SELECT FROM recharge_attempts AS r
                 WHERE
                     r.organization_id = s.organization_id
                     AND r.state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+                    -- A top-up that waits for its customer gives way, unless it was told to already.
+                    AND (r.trigger <> 'top_up' OR r.state <> 'requires_action' OR r.link_expires_at <= $1)
             )
         LIMIT $2
     )
@@ -54,25 +57,41 @@ ORDER BY a.organization_id
 FOR NO KEY UPDATE;
 
 -- name: suspend
--- Suspend an auto-recharge that may charge, or refine why it may not. Nothing arms it any more.
+-- Suspend an auto-recharge that may charge, or replace a reason that this one outranks ($6). While it is off, or
+-- before there is a rule, a reason that only a person ends ($7) is held for when it is turned on. A row comes
+-- back where it was suspended, or its reason replaced.
 WITH suspended AS (
-    UPDATE auto_recharges
+    INSERT INTO auto_recharges AS s (organization_id, state, held_reason, held_detail)
+    SELECT
+        $1,
+        'off',
+        CASE WHEN $7::boolean THEN $2::text END,
+        CASE WHEN $7::boolean THEN $3::text END
+    WHERE $7 OR EXISTS (SELECT FROM auto_recharges AS found WHERE found.organization_id = $1)
+    ON CONFLICT (organization_id) DO UPDATE
     SET
-        state = 'suspended',
-        reason = $2,
-        detail = $3,
-        suspended_until = $4,
-        declined_fingerprint = coalesce($5, declined_fingerprint),
+        state = CASE s.state WHEN 'off' THEN 'off' ELSE 'suspended' END,
+        reason = CASE WHEN s.state <> 'off' THEN $2 END,
+        detail = CASE WHEN s.state <> 'off' THEN $3 END,
+        suspended_until = CASE WHEN s.state <> 'off' THEN $4::timestamptz END,
+        held_reason = CASE s.state WHEN 'off' THEN $2 END,
+        held_detail = CASE s.state WHEN 'off' THEN $3 END,
+        declined_fingerprint = coalesce($5, s.declined_fingerprint),
         updated_at = now()
-    WHERE organization_id = $1 AND state IN ('active', 'paused_requires_action')
-    RETURNING organization_id
+    WHERE
+        s.state IN ('active', 'paused_requires_action')
+        OR (s.state = 'suspended' AND s.reason = any($6::text []))
+        OR (s.state = 'off' AND $7 AND (s.held_reason IS NULL OR s.held_reason = any($6::text [])))
+    RETURNING
+        s.organization_id,
+        s.state
 )
 
 UPDATE accounts AS a
 SET recharge_below = NULL
 FROM suspended AS s
 WHERE a.organization_id = s.organization_id
-RETURNING a.organization_id;
+RETURNING s.state;
 
 -- name: resume
 -- Let a suspended auto-recharge charge again, if it is suspended for one of these reasons; one that is off is
@@ -84,9 +103,9 @@ WITH resumed AS (
         reason = NULL,
         detail = NULL,
         suspended_until = NULL,
-        declines_in_row = 0,
-        not_before = NULL,
-        declined_fingerprint = NULL,
+        declines_in_row = CASE WHEN $3::boolean THEN 0 ELSE declines_in_row END,
+        not_before = CASE WHEN $3::boolean THEN NULL ELSE not_before END,
+        declined_fingerprint = CASE WHEN $3::boolean THEN NULL ELSE declined_fingerprint END,
         held_reason = NULL,
         held_detail = NULL,
         updated_at = now()
@@ -107,6 +126,23 @@ SET recharge_below = CASE r.state WHEN 'active' THEN r.threshold END
 FROM resumed AS r
 WHERE a.organization_id = r.organization_id
 RETURNING a.organization_id;
+
+-- name: end_wait
+-- End the wait after a decline: another card is on file, and an armed attempt is due now.
+WITH waited AS (
+    UPDATE auto_recharges
+    SET declines_in_row = 0, not_before = NULL, declined_fingerprint = NULL, updated_at = now()
+    WHERE organization_id = $1 AND state IN ('active', 'paused_requires_action') AND declines_in_row > 0
+    RETURNING organization_id
+)
+
+UPDATE recharge_attempts AS r
+SET
+    rung = TRUE,
+    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+FROM waited AS w
+WHERE r.organization_id = w.organization_id AND r.state = 'armed'
+RETURNING pg_notify('prepaid_recharge', '');
 
 -- name: ring
 -- Have a worker look at the live attempts of these payments now; at one that is under a lease, as soon as
@@ -143,23 +179,18 @@ SET
     tries = r.tries + 1
 FROM due AS d
 WHERE r.organization_id = d.organization_id AND r.id = d.id
-RETURNING
-    r.organization_id,
-    r.id,
-    r.state,
-    r.trigger,
-    r.tries,
-    r.amount,
-    r.amount_minor,
-    r.currency,
-    r.customer_id,
-    r.payment_method_id,
-    r.payment_method_type,
-    r.payment_intent_id,
-    r.link_expires_at,
-    r.reason,
-    r.decline_code,
-    r.network_advice;
+RETURNING r.*;
+
+-- name: take
+-- Take one live attempt of an organization under a lease, unless a worker carries it.
+UPDATE recharge_attempts
+SET lease_token = $3, due_at = now() + $4::interval, rung = FALSE
+WHERE
+    organization_id = $1
+    AND id = $2
+    AND settled_at IS NULL
+    AND (lease_token IS NULL OR due_at <= now())
+RETURNING *;
 
 -- name: renew
 -- Keep a lease while its work goes on.
@@ -173,13 +204,14 @@ RETURNING id;
 -- one organization, or a decision and a change of settings, come one after the other.
 SELECT
     s.*,
-    a.balance,
+    a.balance - a.held AS spendable,
+    a.overdraft_limit,
     o.currency,
-    o.name AS organization_name,
     p.id AS card_id,
     p.customer_id AS card_customer_id,
     p.type AS card_type,
     p.fingerprint AS card_fingerprint,
+    p.stripe_account AS card_account,
     m.credits AS month_credits,
     m.count AS month_count
 FROM accounts AS a
@@ -214,7 +246,9 @@ SET
     customer_id = $7,
     payment_method_id = $8,
     payment_method_type = $9,
-    charged_at = $10
+    charged_at = $10,
+    stripe_account = $11,
+    credits_per_unit = $12
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3 AND state = 'armed'
 RETURNING id;
 
@@ -237,12 +271,15 @@ WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
 -- name: postpone
--- Give an attempt back until a moment, in the state it is in now.
+-- Give an attempt back until a moment, in the state it is in now; with another idempotency key for its
+-- PaymentIntent ($7) where Stripe stores a refusal under the one before, and with what blocks it ($8).
 UPDATE recharge_attempts
 SET
     state = $4,
     detail = $5,
     due_at = CASE WHEN rung THEN now() ELSE $6 END,
+    create_key = create_key + $7::smallint,
+    blocked_by = coalesce($8, CASE WHEN $4 <> 'processing' THEN blocked_by END),
     lease_token = NULL
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
@@ -257,6 +294,7 @@ SET
     decline_code = $7,
     network_advice = $8,
     settled_at = $9,
+    blocked_by = NULL,
     lease_token = NULL
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
@@ -271,6 +309,7 @@ SET
     link_sha256 = coalesce(link_sha256, $5),
     link_expires_at = coalesce(link_expires_at, $6),
     due_at = CASE WHEN rung THEN now() ELSE coalesce(link_expires_at, $6) END,
+    blocked_by = NULL,
     lease_token = NULL
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING link_expires_at;
@@ -336,20 +375,6 @@ UPDATE auto_recharges
 SET declines_in_row = $2, not_before = $3, updated_at = now()
 WHERE organization_id = $1;
 
--- name: bind_payment
--- Bind a captured payment to its organization, unless its webhook has.
-INSERT INTO stripe_payments (
-    payment_intent_id,
-    organization_id,
-    amount_minor,
-    currency,
-    credits,
-    customer_id,
-    charge_id
-)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (payment_intent_id) DO NOTHING;
-
 -- name: arm_low
 -- Arm for those of these organizations whose balance is low, and for which nothing is to be waited for.
 INSERT INTO recharge_attempts (organization_id, id, created_at)
@@ -362,11 +387,34 @@ INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
 WHERE
     a.organization_id = any($1::uuid [])
     AND s.state = 'active'
-    AND a.balance < a.recharge_below
+    AND a.balance - a.held < a.recharge_below
+    AND NOT a.recharge_waits
     AND (s.not_before IS NULL OR s.not_before <= now())
 ON CONFLICT (organization_id)
 WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
 DO NOTHING;
+
+-- name: expire_top_ups
+-- End the links of top-ups that wait for their customers, where auto-recharge has something to charge meanwhile:
+-- a worker cancels their PaymentIntents. One that was authenticated just before succeeds.
+UPDATE recharge_attempts AS r
+SET
+    rung = TRUE,
+    link_expires_at = $1,
+    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+FROM accounts AS a
+INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
+WHERE
+    r.organization_id = a.organization_id
+    AND a.organization_id = any($2::uuid [])
+    AND r.state = 'requires_action'
+    AND r.trigger = 'top_up'
+    AND r.link_expires_at > $1
+    AND s.state = 'active'
+    AND a.balance - a.held < a.recharge_below
+    AND NOT a.recharge_waits
+    AND (s.not_before IS NULL OR s.not_before <= now())
+RETURNING pg_notify('prepaid_recharge', '');
 
 -- name: scheduled
 -- The schedules of these organizations that are due. Two workers at once: the second finds none.
@@ -481,7 +529,15 @@ SET
     schedule = excluded.schedule,
     schedule_day = excluded.schedule_day,
     schedule_amount = excluded.schedule_amount,
-    next_run_at = excluded.next_run_at,
+    -- What is due stays due, whatever else of the rule changes.
+    next_run_at = CASE
+        WHEN
+            s.state <> 'off'
+            AND s.schedule = excluded.schedule
+            AND s.schedule_day = excluded.schedule_day
+            THEN coalesce(s.next_run_at, excluded.next_run_at)
+        ELSE excluded.next_run_at
+    END,
     monthly_cap = excluded.monthly_cap,
     monthly_count_cap = excluded.monthly_count_cap,
     pause_seconds_min = excluded.pause_seconds_min,
@@ -642,6 +698,14 @@ SELECT *
 FROM recharge_attempts
 WHERE organization_id = $1 AND id = $2;
 
+-- name: attempt_by_id
+-- An attempt, whosever it is.
+SELECT
+    organization_id,
+    id
+FROM recharge_attempts
+WHERE id = $1;
+
 -- name: recent_declines
 -- How often the method that would be charged has been declined in top-ups since a moment.
 SELECT count(*)
@@ -696,6 +760,8 @@ INSERT INTO recharge_attempts (
     customer_id,
     payment_method_id,
     payment_method_type,
+    stripe_account,
+    credits_per_unit,
     created_at,
     charged_at,
     due_at,
@@ -713,6 +779,8 @@ SELECT
     c.customer_id,
     c.id,
     c.type,
+    c.stripe_account,
+    $9,
     $6,
     $6,
     now() + $8::interval,
@@ -722,6 +790,73 @@ FROM charged_methods AS c
 WHERE c.organization_id = $1
 ON CONFLICT DO NOTHING
 RETURNING *;
+
+-- name: live
+-- The attempt of an organization that lives, if one does.
+SELECT *
+FROM recharge_attempts
+WHERE organization_id = $1 AND settled_at IS NULL;
+
+-- name: is_recharge
+-- Whether auto-recharge made this payment.
+SELECT EXISTS (
+    SELECT FROM recharge_attempts
+    WHERE organization_id = $1 AND payment_intent_id = $2 AND trigger <> 'top_up'
+);
+
+-- name: wait_for_usage
+-- Arm nothing before the next usage: a person has canceled what was armed.
+UPDATE accounts
+SET recharge_waits = TRUE
+WHERE organization_id = $1;
+
+-- name: forget_customer
+-- Forget a Stripe customer that Stripe does not know, so that the organization gets another.
+UPDATE organizations
+SET stripe_customer_id = NULL, updated_at = now()
+WHERE id = $1 AND stripe_customer_id = $2;
+
+-- name: detach_methods
+-- Detach a payment method that Stripe does not know, or all of a customer that it does not know.
+UPDATE payment_methods
+SET detached_at = $4, is_default = FALSE
+WHERE organization_id = $1 AND detached_at IS NULL AND (customer_id = $2 OR id = $3);
+
+-- name: alert
+-- Remember that Stripe refuses this installation for a cause; FALSE: that is known already.
+INSERT INTO stripe_alerts (cause, detail, began_at, seen_at)
+VALUES ($1, $2, $3, $3)
+ON CONFLICT (cause) DO UPDATE
+SET detail = excluded.detail, seen_at = excluded.seen_at
+RETURNING xmax = 0 AS began;
+
+-- name: alerts
+-- Why Stripe refuses this installation, and how many attempts wait for that.
+SELECT
+    s.cause,
+    s.detail,
+    s.began_at,
+    s.seen_at,
+    (SELECT count(*) FROM recharge_attempts AS r WHERE r.blocked_by = s.cause) AS attempts
+FROM stripe_alerts AS s
+ORDER BY s.began_at, s.cause;
+
+-- name: lock_alerts
+-- Take the alerts that stand: one that comes meanwhile is not ended.
+SELECT cause
+FROM stripe_alerts
+ORDER BY cause
+FOR UPDATE;
+
+-- name: end_alerts
+-- End those of these alerts that no attempt waits for any more.
+DELETE FROM stripe_alerts AS s
+WHERE
+    s.cause = any($1::text [])
+    AND NOT EXISTS (SELECT FROM recharge_attempts AS r WHERE r.blocked_by = s.cause)
+RETURNING
+    s.cause,
+    s.began_at;
 
 -- name: has_method
 -- Whether there is a payment method that could be charged.
@@ -746,6 +881,7 @@ SELECT
     r.currency,
     r.payment_intent_id,
     r.payment_method_id,
+    r.stripe_account,
     o.name AS organization_name,
     p.brand,
     p.last4
@@ -753,3 +889,10 @@ FROM recharge_attempts AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
 LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
 WHERE r.link_sha256 = $1;
+
+-- name: suspended_for
+-- Which of these organizations are suspended for a reason, in the order in which accounts are locked.
+SELECT organization_id
+FROM auto_recharges
+WHERE organization_id = any($1::uuid []) AND state = 'suspended' AND reason = $2
+ORDER BY organization_id;

@@ -42,6 +42,7 @@ class Recovery:
     currency: str
     payment_intent_id: str
     payment_method_id: str
+    stripe_account: str
     method: str
     link_expires_at: datetime
 
@@ -82,6 +83,7 @@ async def find(connection: Connection, link: str) -> Recovery | None:
         currency=row["currency"],
         payment_intent_id=row["payment_intent_id"],
         payment_method_id=row["payment_method_id"],
+        stripe_account=row["stripe_account"],
         method=kind.replace("_", " ").capitalize() + last4,
         link_expires_at=row["link_expires_at"],
     )

@@ -6,14 +6,12 @@ import calendar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
-from uuid import UUID
 
-from shared.ledger import keys
-from shared.ledger.model import Posting, SystemAccount, TransactionType
-from shared.ledger.rules import request_digest
 from shared.money import credits_from_minor_units, plain
-from shared.payments import prices
+from shared.payments import prices, sales
+from shared.payments.model import Sale, SaleTerms
 from shared.recharge.model import (
+    Attempt,
     AttemptState,
     AutoRecharge,
     Card,
@@ -30,7 +28,6 @@ BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
 # A customer who is here sees a decline, and may try again; a client in a loop may not.
 TOP_UP_DECLINES_MAX = 5
 TOP_UP_DECLINES_WITHIN = timedelta(hours=1)
-LINK_LIFETIME = timedelta(hours=23)
 PROCESSING_LOOK = timedelta(hours=1)
 
 # Trying again cannot help, or the cardholder or the network asked not to.
@@ -76,31 +73,34 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     trigger: Trigger,
     auto: AutoRecharge,
     *,
-    balance: Decimal,
+    spendable: Decimal,
     currency: str,
     credits_per_unit: Decimal,
     units_max: Decimal,
     card: Card | None,
     spent: Spent,
     now: datetime,
+    needed: Decimal | None = None,
 ) -> Decision:
     """Decide about an armed attempt, as things are now and not as they were when it was armed.
 
-    `units_max` is the most that the operator lets one charge cost, in units of the currency: a rule
-    may be older than it.
+    `spendable` is the balance less what is on hold. `needed` is the spendable amount that a refused
+    debit or hold would have taken: while less is there, it is a reason to charge too. `units_max`
+    is the most that the operator lets one charge cost, in units of the currency: a rule may be
+    older than it.
     """
     rule = auto.rule
     if auto.state is not RechargeState.ACTIVE:
         return Stop(f"auto-recharge is {auto.state}")
     if auto.not_before is not None and auto.not_before > now:
         return Wait(auto.not_before)
-    if trigger is Trigger.THRESHOLD and (rule.threshold is None or balance >= rule.threshold):
-        return Stop("the balance is not below the threshold any more")
+    if trigger is Trigger.THRESHOLD and not _is_low(rule, spendable, needed):
+        return Stop("the spendable balance is not below the threshold any more")
     if card is None:
-        return Stop("there is no payment method to charge", SuspensionReason.NO_PAYMENT_METHOD)
-    wanted = _wanted(trigger, rule, balance)
-    if wanted is None:
-        return Stop("there is no rule for this any more")
+        return Stop("there is no payment method to charge", SuspensionReason.NO_CARD)
+    wanted = _wanted(trigger, rule, spendable)
+    if wanted is None or wanted <= 0:
+        return Stop("there is nothing to buy by this rule any more")
     go = chargeable(wanted, currency, credits_per_unit, units_max)
     return _capped(go, rule, spent, now)
 
@@ -115,16 +115,27 @@ def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal, units_
     return Go(minor, credits_from_minor_units(minor, currency, credits_per_unit))
 
 
-def _wanted(trigger: Trigger, rule: Rule, balance: Decimal) -> Decimal | None:
-    """Return the credits to buy: one charge that closes the gap, not one for each amount in it."""
+def _is_low(rule: Rule, spendable: Decimal, needed: Decimal | None) -> bool:
+    if rule.threshold is None:
+        return False
+    return spendable < rule.threshold or (needed is not None and spendable < needed)
+
+
+def _wanted(trigger: Trigger, rule: Rule, spendable: Decimal) -> Decimal | None:
+    """Return the credits to buy: one charge that closes the gap, not one for each amount in it.
+
+    A debit that was refused above the threshold buys one amount, or up to the target: never more
+    than the customer agreed to, however much it asked for.
+    """
     if trigger is Trigger.SCHEDULE:
         return rule.schedule_amount
     if rule.target is not None:
-        return rule.target - balance
+        return rule.target - spendable
     if rule.amount is None or rule.threshold is None:
         return None
-    steps = ((rule.threshold - balance) / rule.amount).to_integral_value(ROUND_CEILING)
-    reached = balance + steps * rule.amount > rule.threshold
+    gap = rule.threshold - spendable
+    steps = max((gap / rule.amount).to_integral_value(ROUND_CEILING), Decimal(1))
+    reached = spendable + steps * rule.amount > rule.threshold
     return rule.amount * (steps if reached else steps + 1)
 
 
@@ -350,27 +361,37 @@ def retry_delay(tries: int, jitter: float) -> timedelta:
     return timedelta(seconds=seconds * (0.75 + jitter / 2))
 
 
-def posting(
-    organization_id: UUID,
-    payment_intent_id: str,
-    amount_minor: int,
-    currency: str,
-    credited: Decimal,
+def sale(
+    attempt: Attempt,
+    terms: SaleTerms,
     *,
-    trigger: Trigger,
-    posting_id: UUID,
-) -> Posting:
-    """Return what credits a captured recharge, the same whoever posts it first."""
-    key = f"{keys.PAYMENT}{payment_intent_id}"
-    by_hand = trigger is Trigger.TOP_UP
-    return Posting(
-        organization_id=organization_id,
-        id=posting_id,
-        type=TransactionType.PURCHASE if by_hand else TransactionType.RECHARGE,
-        amount=credited,
-        counterparty=SystemAccount.STRIPE,
-        key=key,
-        digest=request_digest(key, amount_minor, currency),
-        description="Top-up" if by_hand else "Auto-recharge",
+    payment_intent_id: str,
+    gross_minor: int,
+    currency: str,
+    charge_id: str | None,
+    now: datetime,
+) -> Sale:
+    """Return what a captured attempt sells: what was decided when it was begun."""
+    assert attempt.amount is not None  # noqa: S101 - the schema has these from `charging` on
+    assert attempt.amount_minor is not None  # noqa: S101
+    offer = sales.offer_of_attempt(
+        organization_id=attempt.organization_id,
+        currency=currency,
+        amount_minor=attempt.amount_minor,
+        credits_=attempt.amount,
+        top_up=attempt.trigger is Trigger.TOP_UP,
+    )
+    return Sale(
         payment_intent_id=payment_intent_id,
+        organization_id=attempt.organization_id,
+        gross_minor=gross_minor,
+        net_minor=offer.net_minor,
+        currency=currency,
+        credits=attempt.amount,
+        type=offer.type,
+        description=offer.description,
+        account=attempt.stripe_account,
+        customer_id=attempt.customer_id,
+        charge_id=charge_id,
+        expires_at=sales.expiry(terms, now),
     )

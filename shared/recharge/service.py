@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from shared.ids import new_id
 from shared.money import plain
 from shared.notifications import service as notifications
 from shared.notifications.model import Message, MessageType
-from shared.recharge import rules, store
+from shared.recharge import alerts, rules, store
 from shared.recharge.model import RechargeState, Rule, SuspensionReason
 from shared.recharge.recovery import link_digest
 
@@ -27,7 +27,7 @@ ROWS_AT_ONCE_MAX = 200
 # Another card can end these; the others need a person, or time.
 _ENDED_BY_A_CARD = frozenset({
     SuspensionReason.DECLINES,
-    SuspensionReason.NO_PAYMENT_METHOD,
+    SuspensionReason.NO_CARD,
     SuspensionReason.AUTHENTICATION_EXPIRED,
 })  # fmt: skip
 
@@ -48,10 +48,12 @@ async def suspend(
     fingerprint: str | None = None,
     make_id: Callable[[], UUID] = new_id,
 ) -> bool:
-    """Stop an organization's auto-recharge and tell its app; return whether it was running.
+    """Stop an organization's auto-recharge and tell its app; return whether this stopped it.
 
-    A live attempt is settled all the same; nothing new is armed. `fingerprint` is the card that
-    was declined: another one ends the suspension.
+    A reason of lower rank is replaced, and one of the same or a higher rank stays. While it is off,
+    or before there is a rule, a reason that only a person ends is held for when it is turned on. A
+    live attempt is settled all the same; nothing new is armed. `fingerprint` is the card that was
+    declined.
     """
     await store.lock_account(connection, organization_id)
     suspended = await store.suspend(
@@ -69,13 +71,72 @@ async def suspend(
     return suspended
 
 
-async def card_kept(connection: Connection, organization_id: UUID) -> bool:
-    """End a suspension that another card can end; return whether there was one.
+async def card_changed(connection: Connection, organization_id: UUID) -> bool:
+    """End what another card can end: a suspension, and the wait after a soft decline.
 
-    Call it when a card is on file that the organization did not have before.
+    Call it when another card is on file or is the default, or the same one was renewed. An armed
+    attempt is due at once. Returns whether a suspension ended.
     """
     await store.lock_account(connection, organization_id)
-    return await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
+    resumed = await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
+    await store.end_wait(connection, organization_id)
+    return resumed
+
+
+async def card_kept(connection: Connection, organization_id: UUID) -> bool:
+    """Do what card_changed does, for a card that the organization did not have before."""
+    return await card_changed(connection, organization_id)
+
+
+async def end_inquiry(connection: Connection, organization_id: UUID) -> bool:
+    """Resume where an inquiry was the reason: it has closed. The declines before it still count."""
+    return await _end(connection, organization_id, SuspensionReason.INQUIRY)
+
+
+async def purchased(connection: Connection, organization_id: UUID) -> bool:
+    """Resume where a refund was the reason: the customer has bought credits since."""
+    return await _end(connection, organization_id, SuspensionReason.REFUNDED)
+
+
+async def purchased_by(connection: Connection, organizations: Collection[UUID]) -> None:
+    """Do what `purchased` does for many organizations, of which few are suspended."""
+    if not organizations:
+        return
+    for organization_id in await store.suspended_for(
+        connection, organizations, SuspensionReason.REFUNDED
+    ):
+        await purchased(connection, organization_id)
+
+
+async def _end(connection: Connection, organization_id: UUID, reason: SuspensionReason) -> bool:
+    await store.lock_account(connection, organization_id)
+    return await store.resume(connection, organization_id, {reason}, forget_declines=False)
+
+
+async def refunded(
+    connection: Connection,
+    organization_id: UUID,
+    payment_intent_id: str,
+    *,
+    now: datetime,
+    make_id: Callable[[], UUID] = new_id,
+) -> bool:
+    """Suspend the rule whose charge was refunded, whole or in part; return whether this did.
+
+    A card that was just refunded is not charged again before the customer buys. Any other payment
+    changes nothing, a top-up among them. The app is told once.
+    """
+    await store.lock_account(connection, organization_id)
+    if not await store.is_recharge(connection, organization_id, payment_intent_id):
+        return False
+    return await suspend(
+        connection,
+        organization_id,
+        SuspensionReason.REFUNDED,
+        f"The recharge {payment_intent_id} was refunded.",
+        now=now,
+        make_id=make_id,
+    )
 
 
 async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
@@ -155,11 +216,13 @@ async def turn_off(
 
 async def suspend_by_hand(
     connection: Connection, organization_id: UUID, *, actor: str, reason: str, now: datetime
-) -> bool:
-    """Suspend until somebody resumes it; return whether it was running."""
-    changed = await suspend(connection, organization_id, SuspensionReason.OPERATOR, reason, now=now)
+) -> None:
+    """Suspend until somebody resumes it, whatever its state: off, it is suspended once turned on.
+
+    The operator's reason replaces any other.
+    """
+    await suspend(connection, organization_id, SuspensionReason.OPERATOR, reason, now=now)
     await _record(connection, "recharge.suspend", organization_id, actor, reason)
-    return changed
 
 
 async def resume(
@@ -206,9 +269,12 @@ async def tick(
 ) -> None:
     """Do what is due by the clock: end caps with their month, arm schedules, arm what was missed.
 
+    Alerts that no attempt waits for end too, and top-ups that wait for their customer give way.
+
     Safe on two workers at once, and late: every account is taken under a lock, and a schedule that
     was missed runs once. In the caller's transaction.
     """
+    await alerts.end(connection)
     due = await store.lock_due(connection, now, rows_max=ROWS_AT_ONCE_MAX)
     if not due:
         return
@@ -216,6 +282,7 @@ async def tick(
     for organization_id, schedule, day in await store.scheduled(connection, due, now):
         after = rules.next_run(schedule, day, now)
         await store.arm_scheduled(connection, organization_id, make_id(), now, after)
+    await store.expire_top_ups(connection, due, now)
     await store.arm_low(connection, due)
 
 

@@ -25,6 +25,7 @@ from shared.recharge.model import (
     Trigger,
 )
 from shared.recharge.rules import Go
+from shared.recharge.states import outranked
 
 if TYPE_CHECKING:
     import asyncpg
@@ -48,18 +49,51 @@ async def suspend(
     until: datetime | None,
     fingerprint: str | None,
 ) -> bool:
-    """Suspend what may charge; return whether anything changed."""
+    """Suspend what may charge, or replace a reason of lower rank; return whether it did.
+
+    While auto-recharge is off, a reason that only a person ends is held: False too.
+    """
+    state = await connection.fetchval(
+        QUERIES.suspend, organization_id, reason, detail, until, fingerprint,
+        list(outranked(reason)), reason in ENDED_BY_A_PERSON,
+    )  # fmt: skip
+    return bool(state == RechargeState.SUSPENDED)
+
+
+async def resume(
+    connection: Connection,
+    organization_id: UUID,
+    reasons: Collection[SuspensionReason],
+    *,
+    forget_declines: bool = True,
+) -> bool:
+    """End a suspension for one of these reasons; return whether anything changed."""
     row = await connection.fetchrow(
-        QUERIES.suspend, organization_id, reason, detail, until, fingerprint
+        QUERIES.resume, organization_id, _stored(reasons), forget_declines
     )
     return row is not None
 
 
-async def resume(
-    connection: Connection, organization_id: UUID, reasons: Collection[SuspensionReason]
-) -> bool:
-    """End a suspension for one of these reasons; return whether anything changed."""
-    return await connection.fetchrow(QUERIES.resume, organization_id, list(reasons)) is not None
+def _stored(reasons: Collection[SuspensionReason]) -> list[str]:
+    old = {_NO_CARD_BEFORE} if SuspensionReason.NO_CARD in reasons else set()
+    return [*reasons, *old]
+
+
+# What a process of the last release writes for `no_card`.
+_NO_CARD_BEFORE = "no_payment_method"
+
+
+async def end_wait(connection: Connection, organization_id: UUID) -> None:
+    """End the wait after a decline, and have an armed attempt looked at now."""
+    await connection.execute(QUERIES.end_wait, organization_id)
+
+
+async def suspended_for(
+    connection: Connection, organizations: Collection[UUID], reason: SuspensionReason
+) -> list[UUID]:
+    """Return which of these organizations are suspended for a reason, sorted."""
+    rows = await connection.fetch(QUERIES.suspended_for, list(organizations), reason)
+    return [row["organization_id"] for row in rows]
 
 
 async def ring(connection: Connection, payment_intent_ids: Sequence[str]) -> None:
@@ -75,6 +109,24 @@ async def claim(
     return [attempt(row) for row in rows]
 
 
+async def take(
+    connection: Connection,
+    organization_id: UUID,
+    attempt_id: UUID,
+    token: UUID,
+    lease: timedelta,
+) -> Attempt | None:
+    """Take one live attempt under a lease; None: it has ended, or a worker carries it."""
+    row = await connection.fetchrow(QUERIES.take, organization_id, attempt_id, token, lease)
+    return attempt(row) if row else None
+
+
+async def live(connection: Connection, organization_id: UUID) -> Attempt | None:
+    """Return the attempt of an organization that lives, if one does."""
+    row = await connection.fetchrow(QUERIES.live, organization_id)
+    return attempt(row) if row else None
+
+
 async def renew(connection: Connection, attempt: Attempt, token: UUID, lease: timedelta) -> bool:
     """Keep the lease; False: another worker has it."""
     return await _fenced(connection, QUERIES.renew, attempt, token, lease)
@@ -82,12 +134,15 @@ async def renew(connection: Connection, attempt: Attempt, token: UUID, lease: ti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """All that a decision about an organization looks at."""
+    """All that a decision about an organization looks at.
+
+    `spendable` is the balance less what is on hold; a debit may go below it by `overdraft_limit`.
+    """
 
     auto: AutoRecharge
-    balance: Decimal
+    spendable: Decimal
+    overdraft_limit: Decimal
     currency: str
-    organization_name: str
     card: Card | None
     spent: Spent
 
@@ -106,12 +161,13 @@ async def circumstances(
             customer_id=row["card_customer_id"],
             type=row["card_type"],
             fingerprint=row["card_fingerprint"],
+            stripe_account=row["card_account"],
         )
     return Circumstances(
         auto=_auto_recharge(row),
-        balance=row["balance"],
+        spendable=row["spendable"],
+        overdraft_limit=row["overdraft_limit"],
         currency=row["currency"],
-        organization_name=row["organization_name"],
         card=card,
         spent=Spent(row["month_credits"], row["month_count"]),
     )
@@ -122,16 +178,16 @@ async def begin(
     attempt: Attempt,
     token: UUID,
     card: Card,
+    price: Go,
     *,
-    amount: Decimal,
-    amount_minor: int,
     currency: str,
+    credits_per_unit: Decimal,
     now: datetime,
 ) -> bool:
-    """Write down what is about to be charged."""
+    """Write down what is about to be charged, and at which rate it was decided."""
     return await _fenced(
-        connection, QUERIES.begin, attempt, token,
-        amount, amount_minor, currency, card.customer_id, card.id, card.type, now,
+        connection, QUERIES.begin, attempt, token, price.credits, price.amount_minor, currency,
+        card.customer_id, card.id, card.type, now, card.stripe_account, credits_per_unit,
     )  # fmt: skip
 
 
@@ -142,19 +198,12 @@ async def keep_intent(
     return await _fenced(connection, QUERIES.keep_intent, attempt, token, payment_intent_id)
 
 
-async def note_decline(
-    connection: Connection,
-    attempt: Attempt,
-    token: UUID,
-    *,
-    reason: str | None,
-    decline_code: str | None,
-    network_advice: str | None,
-) -> bool:
+async def note_decline(connection: Connection, attempt: Attempt, token: UUID) -> bool:
     """Remember why it was declined, before its PaymentIntent is canceled."""
     return await _fenced(
-        connection, QUERIES.note_decline, attempt, token, reason, decline_code, network_advice
-    )
+        connection, QUERIES.note_decline, attempt, token,
+        attempt.reason, attempt.decline_code, attempt.network_advice,
+    )  # fmt: skip
 
 
 async def postpone(
@@ -165,9 +214,18 @@ async def postpone(
     detail: str | None,
     *,
     until: datetime,
+    another_key: bool = False,
+    blocked_by: str | None = None,
 ) -> bool:
-    """Give an attempt back until a moment."""
-    return await _fenced(connection, QUERIES.postpone, attempt, token, state, detail, until)
+    """Give an attempt back until a moment.
+
+    `another_key`: its PaymentIntent is created under another idempotency key from here on.
+    `blocked_by`: the alert that it waits for.
+    """
+    return await _fenced(
+        connection, QUERIES.postpone, attempt, token, state, detail, until, int(another_key),
+        blocked_by,
+    )  # fmt: skip
 
 
 async def settle(  # noqa: PLR0913 - all that is told of an end
@@ -226,16 +284,6 @@ async def record_decline(
     await connection.execute(QUERIES.record_decline, organization_id, declines, not_before)
 
 
-async def bind_payment(
-    connection: Connection, attempt: Attempt, payment_intent_id: str, charge_id: str | None
-) -> None:
-    """Bind a captured payment to its organization, unless its webhook has."""
-    await connection.execute(
-        QUERIES.bind_payment, payment_intent_id, attempt.organization_id, attempt.amount_minor,
-        attempt.currency, attempt.amount, attempt.customer_id, charge_id,
-    )  # fmt: skip
-
-
 async def lock_due(connection: Connection, now: datetime, *, rows_max: int) -> list[UUID]:
     """Take the accounts for which the clock has something to do, so many of each kind at most."""
     rows = await connection.fetch(QUERIES.lock_due, now, rows_max)
@@ -245,6 +293,13 @@ async def lock_due(connection: Connection, now: datetime, *, rows_max: int) -> l
 async def arm_low(connection: Connection, organizations: Sequence[UUID]) -> None:
     """Arm what should have been armed before."""
     await connection.execute(QUERIES.arm_low, organizations)
+
+
+async def expire_top_ups(
+    connection: Connection, organizations: Sequence[UUID], now: datetime
+) -> None:
+    """End the links of waiting top-ups where auto-recharge has something to charge."""
+    await connection.execute(QUERIES.expire_top_ups, now, organizations)
 
 
 async def scheduled(
@@ -366,6 +421,11 @@ async def find_attempt(
     return await connection.fetchrow(QUERIES.find_attempt, organization_id, attempt_id)
 
 
+async def attempt_by_id(connection: Connection, attempt_id: UUID) -> asyncpg.Record | None:
+    """Find an attempt of any organization."""
+    return await connection.fetchrow(QUERIES.attempt_by_id, attempt_id)
+
+
 async def recent_declines(connection: Connection, organization_id: UUID, since: datetime) -> int:
     """Count how often top-ups were declined that charged what would be charged now."""
     count: int = await connection.fetchval(QUERIES.recent_declines, organization_id, since)
@@ -378,13 +438,14 @@ async def give_way(connection: Connection, organization_id: UUID, now: datetime)
     return attempt_id
 
 
-async def begin_top_up(
+async def begin_top_up(  # noqa: PLR0913 - all that is known of it from the start
     connection: Connection,
     organization_id: UUID,
     attempt_id: UUID,
     price: Go,
     *,
     currency: str,
+    credits_per_unit: Decimal,
     now: datetime,
     token: UUID,
     lease: timedelta,
@@ -392,8 +453,57 @@ async def begin_top_up(
     """Write down a charge that its customer asks for; None: no card, or another attempt lives."""
     return await connection.fetchrow(
         QUERIES.begin_top_up, organization_id, attempt_id, price.credits, price.amount_minor,
-        currency, now, token, lease,
+        currency, now, token, lease, credits_per_unit,
     )  # fmt: skip
+
+
+async def is_recharge(
+    connection: Connection, organization_id: UUID, payment_intent_id: str
+) -> bool:
+    """Return whether auto-recharge made this payment: not its customer, in a top-up."""
+    found: bool = await connection.fetchval(QUERIES.is_recharge, organization_id, payment_intent_id)
+    return found
+
+
+async def wait_for_usage(connection: Connection, organization_id: UUID) -> None:
+    """Arm nothing before the next usage."""
+    await connection.execute(QUERIES.wait_for_usage, organization_id)
+
+
+async def forget_customer(connection: Connection, organization_id: UUID, customer_id: str) -> None:
+    """Forget a Stripe customer; take the organization, which is locked before its account."""
+    await connection.execute(QUERIES.forget_customer, organization_id, customer_id)
+
+
+async def detach_methods(
+    connection: Connection,
+    organization_id: UUID,
+    now: datetime,
+    *,
+    customer_id: str | None = None,
+    payment_method_id: str | None = None,
+) -> None:
+    """Detach a payment method, or all of a customer."""
+    await connection.execute(
+        QUERIES.detach_methods, organization_id, customer_id, payment_method_id, now
+    )
+
+
+async def alert(connection: Connection, cause: str, detail: str, now: datetime) -> bool:
+    """Remember why Stripe refuses this installation; return whether that is new."""
+    began: bool = await connection.fetchval(QUERIES.alert, cause, detail, now)
+    return began
+
+
+async def alerts(connection: Connection) -> list[asyncpg.Record]:
+    """Read why Stripe refuses this installation, and how many attempts wait for that."""
+    return await connection.fetch(QUERIES.alerts)
+
+
+async def end_alerts(connection: Connection) -> list[asyncpg.Record]:
+    """End the alerts that no attempt waits for any more, and return them."""
+    standing = [row["cause"] for row in await connection.fetch(QUERIES.lock_alerts)]
+    return await connection.fetch(QUERIES.end_alerts, standing) if standing else []
 
 
 async def has_method(connection: Connection, organization_id: UUID) -> bool:
@@ -455,6 +565,12 @@ def attempt(row: asyncpg.Record) -> Attempt:
 _ATTEMPT_FIELDS = tuple(field.name for field in dataclasses.fields(Attempt))
 
 
+def _reason(stored: str | None) -> SuspensionReason | None:
+    if stored == _NO_CARD_BEFORE:
+        return SuspensionReason.NO_CARD
+    return SuspensionReason(stored) if stored else None
+
+
 def _auto_recharge(row: asyncpg.Record) -> AutoRecharge:
     rule = Rule(
         threshold=row["threshold"],
@@ -471,7 +587,7 @@ def _auto_recharge(row: asyncpg.Record) -> AutoRecharge:
         organization_id=row["organization_id"],
         state=RechargeState(row["state"]),
         rule=rule,
-        reason=SuspensionReason(row["reason"]) if row["reason"] else None,
+        reason=_reason(row["reason"]),
         detail=row["detail"],
         suspended_until=row["suspended_until"],
         next_run_at=row["next_run_at"],

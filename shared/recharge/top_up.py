@@ -17,8 +17,9 @@ from shared.errors import (
     NotFoundError,
 )
 from shared.organizations.model import Organization
-from shared.recharge import service, store
+from shared.recharge import cancellation, service, store
 from shared.recharge.charger import Charger
+from shared.recharge.model import AttemptState, Trigger
 from shared.recharge.recovery import new_link
 from shared.recharge.rules import TOP_UP_DECLINES_MAX, TOP_UP_DECLINES_WITHIN, Go
 
@@ -54,10 +55,12 @@ async def top_up(
     Stripe hears of it, captures at most once, and is carried on by a worker where this process
     dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands, with a
     fresh link where it waits for its customer. One of auto-recharge that is only armed, and in
-    nobody's hands, gives way: it may wait for hours after a decline. `actor` is who asks, for the
-    audit log. Raises NoPaymentMethodError, MethodDeclinedError where what is on file was declined
-    too often of late, or ConflictError while any other lives; then nothing has changed.
+    nobody's hands, gives way: it may wait for hours after a decline. So does a top-up that waits
+    for its customer: its payment is canceled first. `actor` is who asks, for the audit log. Raises
+    NoPaymentMethodError, MethodDeclinedError where what is on file was declined too often of late,
+    or ConflictError while any other lives; then nothing has changed.
     """
+    await _replace_waiting(charger, organization, attempt_id)
     link, token = new_link(), uuid4()
     async with charger.pool.acquire() as connection, connection.transaction():
         await store.lock_account(connection, organization.id)
@@ -100,6 +103,7 @@ async def _begin(
         attempt_id,
         price,
         currency=organization.currency,
+        credits_per_unit=charger.terms.credits_per_unit,
         now=now,
         token=token,
         lease=charger.lease,
@@ -110,6 +114,22 @@ async def _begin(
         metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()
         log.info("recharge.gave_way", attempt_id=str(gave_way), top_up=str(attempt_id))
     return begun
+
+
+async def _replace_waiting(charger: Charger, organization: Organization, attempt_id: UUID) -> None:
+    """Cancel another top-up that its customer left at the bank, so that this one can be made."""
+    async with charger.pool.acquire() as connection:
+        live = await store.live(connection, organization.id)
+        can_be_made = await store.has_method(connection, organization.id)
+    if (
+        live is not None
+        and can_be_made
+        and live.id != attempt_id
+        and live.trigger is Trigger.TOP_UP
+        and live.state is AttemptState.REQUIRES_ACTION
+    ):
+        detail = "another top-up replaces it"
+        await cancellation.end(charger, organization.id, live.id, detail=detail, waits=False)
 
 
 async def _under_way(connection: Connection, organization: Organization) -> ConflictError:

@@ -298,7 +298,7 @@ async def test_a_refill_never_fails_silently(shop: Shop) -> None:
     told = await shop.pool.fetch("SELECT type, payload FROM outbound_messages")
     suspended = [row["payload"] for row in told if row["type"] == "recharge.suspended"]
     assert len(suspended) == 1
-    assert "no_payment_method" in suspended[0]
+    assert "no_card" in suspended[0]
 
 
 async def events_of(shop: Shop, *types: str) -> list[bytes]:

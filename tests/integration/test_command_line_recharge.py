@@ -93,7 +93,8 @@ async def test_a_new_link_ends_the_one_before(prepaid: Command, shop: Shop, pool
         (("set", "acme", "--threshold", "10", "--target", "9", *RULE[4:]), "target"),
         (("set", "acme", *RULE, "--schedule", "monthly", "--day", "32"), "schedule"),
         (("show", "acme"), "no auto-recharge"),
-        (("suspend", "acme", "--reason", "x"), "no auto-recharge"),
+        (("cancel", "acme"), "no attempt that lives"),
+        (("cancel", "nobody"), "nobody"),
         (("link", "acme"), "waits for its customer"),
     ],
 )
@@ -120,3 +121,36 @@ async def test_without_consent_nothing_is_turned_on(
 ) -> None:
     answer = await prepaid("recharge", "set", "acme", "--threshold", "10", "--amount", "25")
     assert answer.code == 2
+
+
+@pytest.mark.parametrize("before", ["a dispute", "off", "no rule"])
+async def test_an_operator_can_always_suspend(
+    prepaid: Command, organization: Organization, pool: Pool, before: str
+) -> None:
+    """M11."""
+    if before != "no rule":
+        await prepaid("recharge", "set", "acme", *RULE)
+    if before == "a dispute":
+        await pool.execute("UPDATE auto_recharges SET state = 'suspended', reason = 'dispute'")
+    if before == "off":
+        await prepaid("recharge", "off", "acme", "--reason", "asked to")
+    answer = await prepaid("recharge", "suspend", "acme", "--reason", "odd usage", "--json")
+    assert answer.code == 0
+    found = answer.json
+    reason = found["reason"] or found["heldReason"]
+    assert (reason, found["detail"] or found["heldDetail"]) == ("operator", "odd usage")
+    again = await prepaid("recharge", "set", "acme", *RULE, "--json")
+    assert (again.json["state"], again.json["reason"]) == ("suspended", "operator")
+
+
+@pytest.mark.parametrize("by", ["organization", "attempt"])
+async def test_a_live_attempt_is_canceled_by_its_organization_or_its_id(
+    prepaid: Command, shop: Shop, by: str
+) -> None:
+    await shop.open()
+    attempt_id = str((await shop.attempt())["id"])
+    named = "acme" if by == "organization" else attempt_id
+    answer = await prepaid("recharge", "cancel", named, "--reason", "asked to")
+    assert answer.code == 0
+    assert f"{attempt_id}: canceled" in answer.stdout
+    assert (await shop.attempt())["state"] == "canceled"

@@ -152,7 +152,7 @@ async def test_removing_the_last_card_suspends_and_another_card_resumes(
     await apply(pool, drainer, detached())
     assert await state(pool) == ("active", None)
     await apply(pool, drainer, detached("2"))
-    assert await state(pool) == ("suspended", "no_payment_method")
+    assert await state(pool) == ("suspended", "no_card")
     await apply(pool, drainer, card(name="3"))
     assert await state(pool) == ("active", None)
 

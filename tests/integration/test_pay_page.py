@@ -20,6 +20,7 @@ from sandbox.stripe.process import SimulatorProcess
 from shared.http.server import create_app
 from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
+from shared.payments.model import SaleTerms
 from shared.recharge.charger import Charger
 from tests.fixtures.product import Answer, balance, closed_port
 from tests.fixtures.recharging import Shop
@@ -182,6 +183,10 @@ async def test_the_link_is_in_no_log(page: Page, capsys: pytest.CaptureFixture[s
 async def test_a_charger_with_other_credits_makes_the_same_page(page: Page) -> None:
     """What is shown is what Stripe was asked for, not what a rule says by now."""
     page.shop.charger = Charger(
-        page.shop.pool, page.shop.charger.charges, Decimal(10), Decimal(1), "https://credits.test"
+        page.shop.pool,
+        page.shop.charger.charges,
+        SaleTerms(Decimal(10)),
+        Decimal(1),
+        "https://credits.test",
     )
     assert "20.00 USD" in (await page.get()).body.decode()

@@ -88,7 +88,7 @@ async def test_without_a_card_it_is_suspended_and_says_so(shop: Shop) -> None:
     await post(shop.pool, usage(shop.owner, 5))
     await shop.charger.work()
     found = await shop.settings()
-    assert (found.state, found.reason) == (RechargeState.SUSPENDED, "no_payment_method")
+    assert (found.state, found.reason) == (RechargeState.SUSPENDED, "no_card")
     assert (await shop.attempt())["state"] == "canceled"
     await post(shop.pool, usage(shop.owner, 1))
     assert len(await shop.attempts()) == 1

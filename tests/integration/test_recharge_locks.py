@@ -285,7 +285,7 @@ async def test_a_payment_and_the_card_that_it_leaves_never_wait_for_each_other_i
         await service.suspend(
             connection,
             shop.owner.id,
-            SuspensionReason.NO_PAYMENT_METHOD,
+            SuspensionReason.NO_CARD,
             "a test",
             now=shop.clock(),
         )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -29,7 +30,8 @@ import structlog
 from shared.ids import new_id
 from shared.ledger import verification
 from shared.payments.charges import Charges, Intent
-from shared.recharge.model import AttemptState, RechargeState, Rule
+from shared.recharge.model import AttemptState, RechargeState, Rule, SuspensionReason
+from shared.recharge.states import LINK_LIFETIME, UNANSWERED_MAX
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import create_organization, receive
 from tests.fixtures.receiver import Receiver
@@ -44,6 +46,7 @@ RUNS_AT_ONCE = 100
 WORKERS = 2
 ROUNDS_OF_TROUBLE = 5
 ROUNDS_OF_CALM = 12
+CALM = timedelta(hours=7)
 DECLINES_MAX = 3
 
 # Test ids, and the number that the saved card behaves as from then on where it must differ.
@@ -65,7 +68,7 @@ REQUESTS = [
 ]
 ON_ANSWERS = [
     "answer_lost", "cut_mid_body", "error_500", "error_500_after", "rate_limited", "refused",
-    "conflict_409", "slow",
+    "conflict_409", "slow", "unauthorized_401", "forbidden_403", "bad_parameter_400",
 ]  # fmt: skip
 ON_WEBHOOKS = ["dropped", "duplicated", "never_generated", "shuffled"]
 EVENTS = ["succeeded", "payment_failed", "canceled", "processing", "requires_action"]
@@ -341,7 +344,7 @@ async def test_no_run_captures_twice_loses_a_credit_or_gets_stuck(
     async with shop.session.delete("/_sim/faults") as cleared:
         assert cleared.status == 200
     for _ in range(ROUNDS_OF_CALM):
-        await world.round(timedelta(hours=7))
+        await world.round(CALM)
     captured = await shop.pool.fetch("SELECT FROM recharge_attempts WHERE state = 'succeeded'")
     broken = [f"seed {run.seed}: {found}" for run in runs for found in await violations(run)]
     async with shop.pool.acquire() as connection:
@@ -361,6 +364,9 @@ async def violations(run: Run) -> list[str]:
     intents = await intents_of(run)
     return [
         *captured_twice_or_not_credited(attempts, intents),
+        *created_twice(intents),
+        *suspended_by_our_fault(await run.shop.settings()),
+        *older_than_its_deadline(attempts),
         *credited_otherwise(await credits_of(run), intents),
         *unsettled(attempts, intents),
         *declined_too_often(run, attempts, await run.shop.settings()),
@@ -372,6 +378,30 @@ def captured_twice_or_not_credited(attempts: list[Any], intents: list[Any]) -> l
     paid = [one.metadata["recharge_attempt_id"] for one in intents if one.status == "succeeded"]
     done = [str(row["id"]) for row in attempts if row["state"] == AttemptState.SUCCEEDED]
     return [] if sorted(paid) == sorted(done) else [f"captured {paid}, succeeded {done}"]
+
+
+def created_twice(intents: list[Any]) -> list[str]:
+    """Name attempts of which Stripe has more than one PaymentIntent, whatever answers were lost."""
+    counted = Counter(one.metadata["recharge_attempt_id"] for one in intents)
+    return [
+        f"attempt {one} has {count} PaymentIntents" for one, count in counted.items() if count > 1
+    ]
+
+
+def suspended_by_our_fault(found: Any) -> list[str]:
+    """Name a suspension that no card and no customer of these runs gives a reason for."""
+    ours = {SuspensionReason.CHARGE_REFUSED, SuspensionReason.NO_CARD}
+    return [f"suspended for {found.reason}: {found.detail}"] if found.reason in ours else []
+
+
+def older_than_its_deadline(attempts: list[Any]) -> list[str]:
+    """Name attempts that lived for longer than every deadline on their way, and a look each."""
+    longest = UNANSWERED_MAX + LINK_LIFETIME + 2 * CALM
+    return [
+        f"attempt {row['id']} ended after {row['settled_at'] - row['charged_at']}"
+        for row in attempts
+        if row["charged_at"] and row["settled_at"] - row["charged_at"] > longest
+    ]
 
 
 def credited_otherwise(credited: dict[str, Decimal], intents: list[Any]) -> list[str]:

@@ -22,7 +22,8 @@ from shared.payments.charges import Answer, Charge, Charges
 from shared.recharge import service, store
 from shared.recharge.charger import LEASE
 from shared.recharge.model import Rule, Schedule
-from shared.recharge.rules import LINK_LIFETIME, Go
+from shared.recharge.rules import Go
+from shared.recharge.states import TOP_UP_LIFETIME
 from shared.recharge.top_up import ToppedUp, top_up
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import Serve, balance, environment, transactions, until
@@ -197,10 +198,11 @@ async def test_without_a_card_nothing_is_written_down(shop: Shop) -> None:
 async def test_what_nobody_authenticates_ends_and_stops_no_rule(shop: Shop) -> None:
     await shop.save_card("pm_card_authenticationRequired")
     await shop.agree()
+    await post(shop.pool, grant(shop.owner, 12))
     done = await buy(shop)
     assert done.url is not None
-    assert (await shop.settings()).state == "paused_requires_action"
-    shop.clock.now += LINK_LIFETIME + timedelta(minutes=1)
+    assert (await shop.settings()).state == "active"
+    shop.clock.now += TOP_UP_LIFETIME + timedelta(minutes=1)
     await shop.work_until_settled()
     assert (await shop.attempt())["state"] == "canceled"
     assert (await shop.settings()).state == "active"

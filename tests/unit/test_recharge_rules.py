@@ -83,7 +83,7 @@ def decide(
     return rules.decide(
         Trigger.THRESHOLD,
         auto(rule, **changes),
-        balance=balance,
+        spendable=balance,
         currency=currency,
         credits_per_unit=rate,
         units_max=most,

@@ -1,0 +1,54 @@
+"""What operators must mend so that recharges go on: why Stripe refuses this installation.
+
+An alert stands while attempts wait for its cause. It is logged once when it begins and once when
+it ends, and never reaches the customer's app: it is not their matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared.recharge import store
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripeAlert:
+    """Why Stripe refuses this installation, and how many recharge attempts wait for that.
+
+    `cause` is the status and the request, such as `401 payment_intents.create`; `detail` is what
+    Stripe said last.
+    """
+
+    cause: str
+    detail: str
+    began_at: datetime
+    seen_at: datetime
+    attempts: int
+
+
+async def begin(connection: Connection, cause: str, detail: str, now: datetime) -> None:
+    """Note that Stripe refused this installation, in the caller's transaction."""
+    if await store.alert(connection, cause, detail, now):
+        log.error("recharge.stripe_refuses_us", cause=cause, detail=detail)
+
+
+async def end(connection: Connection) -> None:
+    """End the alerts that no attempt waits for any more, in the caller's transaction."""
+    for row in await store.end_alerts(connection):
+        log.warning(
+            "recharge.stripe_accepts_us", cause=row["cause"], began_at=row["began_at"].isoformat()
+        )
+
+
+async def standing(connection: Connection) -> list[StripeAlert]:
+    """Return the alerts that stand, oldest first."""
+    return [StripeAlert(**row) for row in await store.alerts(connection)]

@@ -1,0 +1,110 @@
+"""Canceling one live attempt on request: by a person, or by the top-up that replaces it.
+
+Nothing is canceled that may still charge: without a PaymentIntent at once, else when Stripe has
+canceled it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from shared.access import service as audit
+from shared.errors import ConflictError, NotFoundError, StripeFailedError
+from shared.payments.charges import Intent, Missing, Refused, Subject, Unknown
+from shared.recharge import store
+from shared.recharge.charger import Charger
+from shared.recharge.model import Attempt, AttemptState, Trigger
+
+if TYPE_CHECKING:
+    import asyncpg
+
+RETRY_AFTER_SECONDS = 2
+
+
+async def cancel(
+    charger: Charger,
+    organization_id: UUID,
+    attempt_id: UUID,
+    *,
+    actor: str,
+    reason: str | None,
+) -> asyncpg.Record:
+    """Cancel a live attempt and return it; one that is canceled already is returned as it is.
+
+    Auto-recharge then waits for the next usage. `actor` and `reason` go into the audit log. Raises
+    NotFoundError, ConflictError where the attempt has ended, a worker carries it, or its payment
+    cannot be canceled any more, and StripeFailedError where Stripe did not say.
+    """
+    async with charger.pool.acquire() as connection:
+        found = await store.find_attempt(connection, organization_id, attempt_id)
+    if found is None:
+        raise NotFoundError("There is no such attempt.")
+    if found["state"] == AttemptState.CANCELED:
+        return found
+    await end(
+        charger,
+        organization_id,
+        attempt_id,
+        detail=f"canceled by {actor}" + (f": {reason}" if reason else ""),
+        waits=True,
+    )
+    async with charger.pool.acquire() as connection, connection.transaction():
+        await audit.record(
+            connection,
+            actor=actor,
+            action="recharge.cancel",
+            subject=str(attempt_id),
+            organization_id=organization_id,
+            reason=reason,
+        )
+        after = await store.find_attempt(connection, organization_id, attempt_id)
+    assert after is not None  # noqa: S101 - none is ever deleted
+    return after
+
+
+async def end(
+    charger: Charger, organization_id: UUID, attempt_id: UUID, *, detail: str, waits: bool
+) -> None:
+    """Cancel an attempt under a lease; `waits`: nothing more is armed before the next usage."""
+    token = uuid4()
+    async with charger.pool.acquire() as connection:
+        attempt = await store.take(connection, organization_id, attempt_id, token, charger.lease)
+    if attempt is None:
+        raise ConflictError(
+            "The attempt has ended, or is being charged right now.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+    async with charger.leased(attempt, token):
+        try:
+            await _cancel_at_stripe(charger, attempt)
+        except (ConflictError, StripeFailedError):
+            async with charger.pool.acquire() as connection:
+                await store.postpone(
+                    connection, attempt, token, attempt.state, None, until=charger.now()
+                )
+            raise
+        async with charger.ending(attempt, token) as outcome:
+            await outcome.canceled(detail)
+            await store.unpause(outcome.connection, organization_id)
+            if waits and attempt.trigger is not Trigger.TOP_UP:
+                await store.wait_for_usage(outcome.connection, organization_id)
+
+
+async def _cancel_at_stripe(charger: Charger, attempt: Attempt) -> None:
+    """Make sure that its PaymentIntent never charges; raise where that is not sure."""
+    if attempt.payment_intent_id is None:
+        return  # whatever Stripe may have created was never confirmed
+    account = attempt.stripe_account
+    answer = await charger.charges.cancel(attempt.payment_intent_id, stripe_account=account)
+    if isinstance(answer, Unknown):  # refused in its state, or the answer was lost
+        answer = await charger.charges.retrieve(attempt.payment_intent_id, stripe_account=account)
+    match answer:
+        case Intent(status="canceled") | Missing(subject=Subject.INTENT):
+            return
+        case Intent(status=status):
+            raise ConflictError(f"The payment cannot be canceled any more: it is {status}.")
+        case Refused(detail=detail):
+            raise ConflictError(f"The payment cannot be canceled: {detail}")
+        case _:
+            raise StripeFailedError(f"Stripe did not say: {answer.detail}")

@@ -1,0 +1,98 @@
+"""An answer of Stripe's that is about this installation is nobody's decline: attempts wait."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.recharge import alerts, service
+from shared.recharge.alerts import StripeAlert
+from tests.fixtures.product import create_organization
+from tests.fixtures.recharging import Shop
+
+CREATE: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents"}
+CONFIRM: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents/*/confirm"}
+OUR_FAULTS = ["unauthorized_401", "forbidden_403", "bad_parameter_400"]
+
+
+NAMES = {CREATE["path"]: "payment_intents.create", CONFIRM["path"]: "payment_intents.confirm"}
+
+
+async def tick(shop: Shop) -> None:
+    async with shop.pool.acquire() as connection, connection.transaction():
+        await service.tick(connection, now=shop.clock())
+
+
+async def standing(shop: Shop) -> list[StripeAlert]:
+    async with shop.pool.acquire() as connection:
+        return await alerts.standing(connection)
+
+
+async def recharge_messages(shop: Shop) -> list[str]:
+    return [kind for kind in await shop.messages() if kind.startswith("recharge.")]
+
+
+async def mend(shop: Shop) -> None:
+    async with shop.session.delete("/_sim/faults") as cleared:
+        assert cleared.status == 200
+
+
+@pytest.mark.parametrize("step", [CREATE, CONFIRM], ids=["create", "confirm"])
+@pytest.mark.parametrize("fault", OUR_FAULTS)
+async def test_a_key_that_stripe_refuses_suspends_nobody_and_both_are_charged_once_it_is_mended(
+    shop: Shop, fault: str, step: dict[str, Any]
+) -> None:
+    """M3."""
+    await shop.be_told()
+    other = replace(shop, owner=await create_organization(shop.pool, "other"))
+    await shop.sim("faults", **step, fault=fault, times=100)
+    for one in (shop, other):
+        await one.open()
+    for _ in range(3):
+        await shop.work()
+    for one in (shop, other):
+        assert (await one.settings()).state == "active"
+        assert (await one.attempt())["settled_at"] is None
+    assert await recharge_messages(shop) == []
+    (alert,) = await standing(shop)
+    assert (alert.cause.split()[1], alert.attempts) == (NAMES[step["path"]], 2)
+    await mend(shop)
+    await shop.work()
+    for one in (shop, other):
+        assert [row["state"] for row in await one.attempts()] == ["succeeded"]
+        assert await one.captures() == [2000]
+        assert (await one.settings()).declines_in_row == 0
+    assert await recharge_messages(shop) == ["recharge.succeeded"] * 2
+    await tick(shop)
+    assert await standing(shop) == []
+
+
+async def intents(shop: Shop) -> list[Any]:
+    found = await shop.client.v1.payment_intents.list_async({"limit": 100})
+    owner = str(shop.owner.id)
+    return [one for one in found.data if one.metadata["organization_id"] == owner]
+
+
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("fault", ["answer_lost", "cut_mid_body", "error_500_after"])
+async def test_a_lost_answer_to_create_leaves_no_second_payment_intent(
+    shop: Shop, fault: str, times: int
+) -> None:
+    """M19."""
+    await shop.sim("faults", **CREATE, fault=fault, times=times)
+    await shop.open()
+    await shop.work_until_settled()
+    assert [one.status for one in await intents(shop)] == ["succeeded"]
+    assert await shop.captures() == [2000]
+
+
+async def test_a_500_that_stripe_stores_is_left_behind_under_another_key(shop: Shop) -> None:
+    """The stored answer comes back for a day; the attempt does not wait for that."""
+    await shop.sim("faults", **CREATE, fault="error_500_stored")
+    await shop.open()
+    await shop.work_until_settled()
+    assert [row["state"] for row in await shop.attempts()] == ["succeeded"]
+    assert (await shop.attempt())["create_key"] == 2
+    assert await shop.captures() == [2000]
