@@ -1,5 +1,6 @@
 """What a Checkout Session comes to: taxes, discounts, shipping, prices of the catalogue."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -199,7 +200,7 @@ async def test_new_objects_have_no_field_that_the_library_does_not_know(
     client: stripe.StripeClient,
 ) -> None:
     price = client.v1.prices.create(
-        {"currency": "usd", "unit_amount_decimal": "0.5", "product_data": {"name": "a"}}
+        {"currency": "usd", "unit_amount_decimal": Decimal("0.5"), "product_data": {"name": "a"}}
     )
     coupon = client.v1.coupons.create({"percent_off": 12.5})
     code = client.v1.promotion_codes.create({"promotion": {"type": "coupon", "coupon": coupon.id}})
