@@ -120,6 +120,7 @@ def create(call: Call, params: Params) -> Json:
     pays = params["mode"] != "setup"
     items = build_items(call, params["line_items"]) if pays else []
     checkout_subscription.check_items(params["mode"], items)
+    checkout_subscription.bill_trial(items, params.get("subscription_data", {}))
     currency = items[0]["currency"] if pays else params.get("currency")
     session_id = call.ids.new("cs_test_a1")
     session = objects.new(

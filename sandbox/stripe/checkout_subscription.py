@@ -8,6 +8,7 @@ from typing import Any, Final
 from sandbox.stripe import (
     customers,
     errors,
+    events,
     invoice_collection,
     payment_methods,
     subscription_billing,
@@ -32,6 +33,7 @@ def start(call: Call, session: Json, method: Json, email: str | None) -> Json:
     A declined card raises `ApiError` 402 and leaves no subscription. A card that wants 3-D Secure
     leaves an open invoice; the session and its subscription wait for the challenge.
     """
+    _give_up(call, session)
     customer = session["customer"] or customers.build(call, {"email": email})["id"]
     session["customer"] = customer
     call.store.save(session)
@@ -52,6 +54,13 @@ def start(call: Call, session: Json, method: Json, email: str | None) -> Json:
     return invoice
 
 
+def bill_trial(items: list[Json], data: Params) -> None:
+    """Let line items cost nothing now if the subscription begins with a trial."""
+    if data.get("trial_period_days") or data.get("trial_end"):
+        for item in items:
+            item |= {"amount_subtotal": 0, "amount_total": 0}
+
+
 def check_items(mode: str, items: list[Json]) -> None:
     """Refuse recurring prices in payment mode, and others in subscription mode."""
     recurring = [item["price"]["recurring"] is not None for item in items]
@@ -67,6 +76,19 @@ def check_items(mode: str, items: list[Json]) -> None:
         )
     if mode == "subscription" and not all(recurring):
         raise errors.invalid("This simulator has no one-time prices in `subscription` mode.")
+
+
+def _give_up(call: Call, session: Json) -> None:
+    """End the subscription of an earlier try, whose challenge was failed."""
+    started = call.store.hidden(session["id"]).get("started")
+    if started is None:
+        return
+    invoice_collection.void(call, call.load("invoice", started["invoice"]))
+    subscription = call.load("subscription", started["subscription"])
+    previous = {"status": subscription["status"]}
+    subscription |= {"ended_at": call.now, "status": "incomplete_expired"}
+    call.store.save(subscription)
+    events.emit(call, "customer.subscription.updated", subscription, previous)
 
 
 def _params(call: Call, session: Json, method: Json) -> tuple[Params, list[Json]]:

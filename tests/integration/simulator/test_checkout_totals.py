@@ -106,6 +106,20 @@ async def test_shipping_is_in_the_total_and_not_in_the_subtotal(
     assert paid.shipping_cost.shipping_rate == fast
 
 
+async def test_automatic_tax_is_on_shipping_too(client: stripe.StripeClient, http: Http) -> None:
+    shipping = client.v1.shipping_rates.create(
+        {"display_name": "slow", "fixed_amount": {"amount": 500, "currency": "usd"}}
+    )
+    opened = open_session(
+        client, automatic_tax={"enabled": True}, shipping_options=[{"shipping_rate": shipping.id}]
+    )
+    await http.sim(f"checkout/{opened.id}/pay")
+    paid = client.v1.checkout.sessions.retrieve(opened.id)
+    assert amounts(paid) == (2500, 0, 500, 600, 3600)
+    assert paid.shipping_cost is not None
+    assert (paid.shipping_cost.amount_tax, paid.shipping_cost.amount_total) == (100, 600)
+
+
 async def test_a_coupon_comes_off_before_tax(client: stripe.StripeClient, http: Http) -> None:
     coupon = client.v1.coupons.create({"percent_off": 10, "duration": "once"}).id
     rates = [rate(client, 20, inclusive=False)]

@@ -373,6 +373,49 @@ async def test_checkout_starts_a_subscription(
     assert receiver.types(session.id) == ["checkout.session.completed"]
 
 
+async def test_checkout_with_a_trial_asks_for_no_payment_yet(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    session = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "success_url": "https://shop.example/ok",
+            "line_items": [{"price": small, "quantity": 1}],
+            "subscription_data": {"trial_period_days": 7},
+        }
+    )
+    assert session.amount_total == 0
+    paid = await http.sim(f"checkout/{session.id}/pay", {"email": "x@y.zz"})
+    assert (paid["status"], paid["payment_status"]) == ("complete", "no_payment_required")
+    assert client.v1.subscriptions.retrieve(paid["subscription"]).status == "trialing"
+    invoice = await http.sim(f"subscriptions/{paid['subscription']}/cycle")
+    assert invoice["amount_paid"] == 1000
+
+
+async def test_checkout_gives_up_a_subscription_whose_challenge_was_failed(
+    client: stripe.StripeClient, http: Http, small: str
+) -> None:
+    owner = customer(client, card=None)
+    session = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "customer": owner,
+            "success_url": "https://shop.example/ok",
+            "line_items": [{"price": small, "quantity": 1}],
+        }
+    )
+    failed = {"card": "4000002760003184", "authenticate": False}
+    path = f"/_sim/checkout/{session.id}/pay"
+    status, _, _ = await http.send("POST", path, key=None, json=failed)
+    assert status == 400
+    paid = await http.sim(f"checkout/{session.id}/pay")
+    assert paid["payment_status"] == "paid"
+    found = client.v1.subscriptions.list({"customer": owner, "status": "all"}).data
+    assert [made.status for made in found] == ["active", "incomplete_expired"]
+    charges = client.v1.charges.list({"customer": owner}).data
+    assert sum(charge.amount_captured for charge in charges if charge.paid) == 1000
+
+
 async def test_subscriptions_have_no_field_that_the_library_does_not_know(
     client: stripe.StripeClient, small: str
 ) -> None:
