@@ -36,6 +36,7 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
             await injector.hold(simulator, request, call)
     except errors.ApiError as error:
         answer = _refusal(simulator, error, call)
+    simulator.observer.answered(request.method, request.path, answer.status, answer.body)
     replayed = answer.request_id != request_id
     if request.method != "GET":
         simulator.deliverer.wake()

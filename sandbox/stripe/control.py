@@ -171,6 +171,7 @@ class Control:
             if "account" in given:
                 values["account"] = given["account"]
             event = events.publish(call, objects.new("event", values))
+            call.store.hide(event["id"], made_up=True)
         return events.with_pending(self._simulator.store, event)
 
     async def pay(self, given: Json, request: web.Request) -> Json:

@@ -11,6 +11,7 @@ from sandbox.stripe.call import Call
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.idempotency import Keys
 from sandbox.stripe.ids import Ids
+from sandbox.stripe.observer import Observer
 from sandbox.stripe.store import Json, Store
 from sandbox.stripe.webhooks import Deliverer
 
@@ -32,6 +33,7 @@ class Simulator:
     account: str
     origin: str
     requests: deque[Json]
+    observer: Observer
 
     def call(self, request_id: str | None = None, key: str | None = None) -> Call:
         """Begin an act at this moment."""
