@@ -16,6 +16,7 @@ from sandbox.stripe.routes import Route
 from sandbox.stripe.simulator import Simulator
 
 _TEST_KEY: Final = re.compile(r"(sk|rk)_test_\w+")
+_ACCOUNT: Final = re.compile(r"acct_\w+")
 logger = logging.getLogger(__name__)
 
 
@@ -28,9 +29,11 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
         authenticate(request.headers.get("Authorization"))
         if route is None:
             raise errors.unknown_route(request.method, request.path)
+        account = connected(request.headers.get("Stripe-Account"), simulator.account)
+        call = simulator.call(request_id, key, account=account)
         injector.forbid(request)
         # Claimed before the body is read: whoever comes meanwhile finds the key in use.
-        with simulator.keys.claimed(key):
+        with simulator.keys.claimed(key, account):
             raw = await request.read() if request.method == "POST" else _query(request)
             answer = _answer(simulator, route, request, raw, call)
             await injector.hold(simulator, request, call)
@@ -45,6 +48,7 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
             "id": request_id,
             "method": request.method,
             "path": request.path,
+            "account": call.store.account or None,
             "status": answer.status,
             "idempotency_key": key,
             "replayed": replayed,
@@ -71,6 +75,19 @@ def authenticate(header: str | None) -> None:
         raise errors.unauthorized(f"Invalid API Key provided: {key[:3]}{'*' * 8}{key[-4:]}")
 
 
+def connected(header: str | None, platform: str) -> str:
+    """Return the connected account that a request is about, empty for the platform's own.
+
+    Any id of an account will do; anything else is refused with 403.
+    https://docs.stripe.com/connect/authentication
+    """
+    if header is None or header == platform:
+        return ""
+    if not _ACCOUNT.fullmatch(header):
+        raise errors.account_invalid(header)
+    return header
+
+
 def _api_key(header: str) -> str:
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
@@ -94,14 +111,18 @@ def _answer(
     tree = decode(raw)
     key, path = call.idempotency_key, request.path
     if key is not None:
-        remembered = simulator.keys.recall(key, path, tree, call.now)
+        remembered = simulator.keys.recall(key, call.store.account, path, tree, call.now)
         if remembered is not None:
             return remembered
     params = check(tree, route.shape, route.required)
+    failure = injector.failure(request)
     with simulator.store.transaction():
-        answer = _act(simulator, route, call, params, tuple(request.match_info.values()))
+        if failure is None:
+            answer = _act(simulator, route, call, params, tuple(request.match_info.values()))
+        else:
+            answer = _refusal(simulator, failure, call)
         if key is not None:
-            simulator.keys.remember(key, path, tree, answer, call.now)
+            simulator.keys.remember(key, call.store.account, path, tree, answer, call.now)
     return answer
 
 
@@ -143,6 +164,8 @@ def _response(
         "Stripe-Version": request.headers.get("Stripe-Version", objects.API_VERSION),
         "Cache-Control": "no-cache, no-store",
     }
+    if "Stripe-Account" in request.headers:
+        headers["Stripe-Account"] = request.headers["Stripe-Account"]
     if key is not None:
         headers["Idempotency-Key"] = key
         headers["Original-Request"] = answer.request_id

@@ -25,10 +25,19 @@ class Call:
     awaited: list[str] = field(default_factory=list)
 
     def load(
-        self, kind: str, object_id: str, *, name: str | None = None, param: str = "id"
+        self,
+        kind: str,
+        object_id: str,
+        *,
+        name: str | None = None,
+        param: str = "id",
+        status: int = 404,
     ) -> Json:
-        """Read an object of one kind, or refuse with Stripe's 404; `name` is the kind's wording."""
+        """Read an object of one kind, or refuse; `name` is the kind's wording.
+
+        Stripe answers 404 for an id in the path and 400 for one in a parameter.
+        """
         found = self.store.get(object_id)
         if found is None or found["object"] != kind:
-            raise errors.no_such(name or kind, object_id, param=param)
+            raise errors.no_such(name or kind, object_id, param=param, status=status)
         return found

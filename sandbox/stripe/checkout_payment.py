@@ -96,8 +96,8 @@ def _intent(call: Call, session: Json, email: str | None) -> Json:
         return call.load("payment_intent", session["payment_intent"])
     data = call.store.hidden(session["id"])["payment_intent_data"]
     customer = session["customer"]
-    wanted = session["customer_creation"] == "always" or session["invoice_creation"]["enabled"]
-    if customer is None and wanted:
+    needed = session["customer_creation"] == "always" or session["invoice_creation"]["enabled"]
+    if customer is None and needed:
         customer = customers.build(call, {"email": email})["id"]
     copied = (
         "capture_method",

@@ -22,6 +22,7 @@ ON_ANSWERS: Final = (
     "cut_mid_body",
     "error_500",
     "error_500_after",
+    "error_500_stored",
     "rate_limited",
     "refused",
     "slow",

@@ -58,6 +58,11 @@ def forbid(request: web.Request) -> None:
             return
 
 
+def failure(request: web.Request) -> errors.ApiError | None:
+    """Return the 500 of an endpoint that began and came to nothing; its key remembers that."""
+    return _broken(stored=True) if noted(request) == "error_500_stored" else None
+
+
 async def hold(simulator: Simulator, request: web.Request, call: Call) -> None:
     """Wait as `slow` and `webhook_first` want, while the request counts as running."""
     if call.awaited:
@@ -73,7 +78,7 @@ async def _customer(simulator: Simulator, request: web.Request) -> str | None:
     if not faults.by_customer(simulator.store):
         return None  # nobody asks, and the body is left for the one who claims its key first
     for part in request.path.split("/"):
-        named = faults.customer_of(simulator.store.get(part) or {})
+        named = faults.customer_of(simulator.store.about(part).get(part) or {})
         if named is not None:
             return named
     given = (await request.post()).get("customer") if request.method == "POST" else None
@@ -121,6 +126,6 @@ def _hang_up(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _broken() -> errors.ApiError:
+def _broken(*, stored: bool = False) -> errors.ApiError:
     message = "Sorry! There was an error while talking to one of our backends. (simulated)"
-    return errors.ApiError(500, "api_error", message, stored=False)
+    return errors.ApiError(500, "api_error", message, stored=stored)

@@ -35,10 +35,17 @@ class Simulator:
     requests: deque[Json]
     observer: Observer
 
-    def call(self, request_id: str | None = None, key: str | None = None) -> Call:
-        """Begin an act at this moment."""
+    def call(
+        self,
+        request_id: str | None = None,
+        key: str | None = None,
+        *,
+        account: str = "",
+        about: str | None = None,
+    ) -> Call:
+        """Begin an act at this moment: in a connected account, or in that of an object."""
         return Call(
-            store=self.store,
+            store=self.store.of(account) if about is None else self.store.about(about),
             ids=self.ids,
             now=int(self.clock.now()),
             account=self.account,

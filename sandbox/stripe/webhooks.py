@@ -113,9 +113,10 @@ class Deliverer:
         due = checkout.due(self._store, now)
         if not due:
             return
-        call = Call(store=self._store, ids=self._ids, now=now, account=self._account)
         with self._store.transaction():
             for session_id in due:
+                store = self._store.about(session_id)
+                call = Call(store=store, ids=self._ids, now=now, account=self._account)
                 checkout.expire(call, {}, session_id)
 
     def _start_due(self, session: aiohttp.ClientSession) -> None:
@@ -157,7 +158,8 @@ class Deliverer:
         self, session: aiohttp.ClientSession, delivery: int, event_id: str, endpoint_id: str
     ) -> None:
         try:
-            endpoint, event = self._store.get(endpoint_id), self._store.get(event_id)
+            endpoint = self._store.about(endpoint_id).get(endpoint_id)
+            event = self._store.about(event_id).get(event_id)
             if endpoint is None or event is None or endpoint["status"] != "enabled":
                 with self._store.transaction():
                     self._conclude(delivery, "failed")
