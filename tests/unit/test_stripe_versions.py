@@ -99,7 +99,8 @@ def test_an_invoice_of_2025_03_31_names_its_subscription_as_todays_does() -> Non
 
 @pytest.mark.parametrize("version", BEFORE_BASIL)
 def test_an_invoice_that_was_paid_elsewhere_had_nothing_in_amount_paid(version: str) -> None:
-    older = subject(invoice(id="in_2", amount_paid_off_stripe=2000), version)
+    related = Related(off_stripe={"in_2": 2000})
+    older = in_version(invoice(id="in_2"), version, related)["data"]["object"]
     assert (older["paid"], older["paid_out_of_band"], older["amount_paid"]) == (True, True, 0)
     assert older["payment_intent"] is None
 
