@@ -120,9 +120,9 @@ async def test_an_endpoint_hears_of_its_own_account_or_of_connected_ones(
     theirs = client.v1.customers.create({}, within())
     await http.sim("deliveries/flush")
     heard = {name: [e["data"]["object"]["id"] for e in hook.events] for name, hook in hooks.items()}
-    assert heard == {"own": [ours.id], "connected": [theirs.id]}
     for hook in hooks.values():
         await hook.stop()
+    assert heard == {"own": [ours.id], "connected": [theirs.id]}
 
 
 async def test_each_account_has_idempotency_keys_of_its_own(client: stripe.StripeClient) -> None:
