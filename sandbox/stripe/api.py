@@ -48,9 +48,9 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
             "id": request_id,
             "method": request.method,
             "path": request.path,
-            "account": call.store.account or None,
             "status": answer.status,
             "idempotency_key": key,
+            "stripe_account": request.headers.get("Stripe-Account"),
             "replayed": replayed,
             "fault": injector.noted(request),
             "created": simulator.clock.now(),
@@ -109,9 +109,9 @@ def _answer(
 ) -> Answer:
     """Replay what the idempotency key remembers, or act and remember."""
     tree = decode(raw)
-    key, path = call.idempotency_key, request.path
+    key, path, account = call.idempotency_key, request.path, call.store.account
     if key is not None:
-        remembered = simulator.keys.recall(key, call.store.account, path, tree, call.now)
+        remembered = simulator.keys.recall(key, path, tree, call.now, account=account)
         if remembered is not None:
             return remembered
     params = check(tree, route.shape, route.required)
@@ -122,7 +122,7 @@ def _answer(
         else:
             answer = _refusal(simulator, failure, call)
         if key is not None:
-            simulator.keys.remember(key, call.store.account, path, tree, answer, call.now)
+            simulator.keys.remember(key, path, tree, answer, call.now, account=account)
     return answer
 
 

@@ -32,11 +32,11 @@ GET  /_sim/deliveries                      -> {"data": [{event, type, endpoint, 
 POST /_sim/deliveries/flush                -> {"pending": n} once nothing is due or under way
 POST /_sim/deliveries/pause                {"paused"?: true|false} -> {"paused"}: nothing is sent
                                            until `false`; what piles up is what `shuffled` shuffles.
-GET  /_sim/requests                        -> {"data": [{id, method, path, account, status,
-                                           idempotency_key, replayed, fault, created}]}, the last
-                                           1,000, oldest first. `account` is that of the header
-                                           `Stripe-Account`. `status` is that of the act, whatever
-                                           a fault made of its answer; `refused` ones are not in it.
+GET  /_sim/requests                        -> {"data": [{id, method, path, status, idempotency_key,
+                                           stripe_account, replayed, fault, created}]}, the last
+                                           1,000, oldest first. `status` is
+                                           that of the act, whatever a fault
+                                           made of its answer; `refused` ones are not in it.
 POST /_sim/faults                          {"method"?, "path", "fault", "times"?: 1, "skip"?: 0,
                                            "seconds"?: 0, "retry_after"?} or {"event", "fault",
                                            "times"?, "skip"?, "seed"?: 0} -> {id, …, skipped, used}

@@ -39,7 +39,7 @@ class Keys:
         self._in_flight: set[str] = set()
 
     @contextmanager
-    def claimed(self, key: str | None, account: str) -> Iterator[None]:
+    def claimed(self, key: str | None, account: str = "") -> Iterator[None]:
         """Hold the key while a request works; a second request with it is refused with 409."""
         if key is None:
             yield
@@ -56,7 +56,7 @@ class Keys:
             self._in_flight.discard(held)
 
     def recall(
-        self, key: str, account: str, endpoint: str, params: Params, now: int
+        self, key: str, endpoint: str, params: Params, now: int, *, account: str = ""
     ) -> Answer | None:
         """Return the remembered answer, None for a fresh key, or refuse another request's key."""
         held = _held(key, account)
@@ -83,7 +83,14 @@ class Keys:
         return Answer(row["status"], row["answer"], row["request_id"])
 
     def remember(
-        self, key: str, account: str, endpoint: str, params: Params, answer: Answer, now: int
+        self,
+        key: str,
+        endpoint: str,
+        params: Params,
+        answer: Answer,
+        now: int,
+        *,
+        account: str = "",
     ) -> None:
         """Keep an answer; part of the caller's transaction, so effect and memory go together."""
         self._store.execute(

@@ -150,4 +150,4 @@ async def test_requests_are_noted_with_their_account(
 ) -> None:
     client.v1.customers.list({}, within())
     client.v1.customers.list({})
-    assert [r["account"] for r in (await http.data("requests"))[-2:]] == [ACCOUNT, None]
+    assert [r["stripe_account"] for r in (await http.data("requests"))[-2:]] == [ACCOUNT, None]
