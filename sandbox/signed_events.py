@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from sandbox.stripe.objects import API_VERSION
+
 # An event from a real account has about 2.8 kB; the benchmarks' figures mean such events.
 EVENT_BYTES = 2800
 
@@ -46,7 +48,7 @@ def event(name: str, event_type: str, data_object: Any, **changes: Any) -> bytes
     body = {
         "id": f"evt_{name}",
         "object": "event",
-        "api_version": "2026-08-26.dahlia",
+        "api_version": API_VERSION,
         "created": int(time.time()),
         "data": {"object": data_object},
         "livemode": False,

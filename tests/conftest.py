@@ -1,6 +1,7 @@
 import pytest
 
 pytest_plugins = [
+    "tests.fixtures.stripe_contract",
     "tests.fixtures.servers",
     "tests.fixtures.product",
     "tests.fixtures.api",

@@ -16,13 +16,14 @@ from pathlib import Path
 from aiohttp import web
 
 from sandbox.stripe.app import build_app, build_simulator
+from sandbox.stripe.observer import MakeObserver, Nobody
 from sandbox.stripe.simulator import Simulator
 
 HOST = "127.0.0.1"
 logger = logging.getLogger("sandbox.stripe")
 
 
-def main() -> None:
+def main(make_observer: MakeObserver = Nobody) -> None:
     """Parse the command line and serve until a signal comes."""
     options = _parser().parse_args()
     logging.basicConfig(
@@ -36,6 +37,7 @@ def main() -> None:
         retry_base_seconds=options.retry_base_seconds,
         webhook_url=options.webhook_url,
         webhook_secret=",".join(options.webhook_secret or ["whsec_simulator"]),
+        make_observer=make_observer,
     )
     try:
         asyncio.run(_serve(simulator, options.port))

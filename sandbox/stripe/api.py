@@ -17,6 +17,7 @@ from sandbox.stripe.routes import Route
 from sandbox.stripe.simulator import Simulator
 
 _TEST_KEY: Final = re.compile(r"(sk|rk)_test_\w+")
+_ACCOUNT: Final = re.compile(r"acct_\w+")
 logger = logging.getLogger(__name__)
 
 
@@ -29,14 +30,17 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
         check_permission(simulator, authenticate(request.headers.get("Authorization")), request)
         if route is None:
             raise errors.unknown_route(request.method, request.path)
+        account = connected(request.headers.get("Stripe-Account"), simulator.account)
+        call = simulator.call(request_id, key, account=account)
         injector.forbid(request)
         # Claimed before the body is read: whoever comes meanwhile finds the key in use.
-        with simulator.keys.claimed(key):
+        with simulator.keys.claimed(key, account):
             raw = await request.read() if request.method == "POST" else _query(request)
             answer = _answer(simulator, route, request, raw, call)
             await injector.hold(simulator, request, call)
     except errors.ApiError as error:
         answer = _refusal(simulator, error, call)
+    simulator.observer.answered(request.method, request.path, answer.status, answer.body)
     replayed = answer.request_id != request_id
     if request.method != "GET":
         simulator.deliverer.wake()
@@ -73,6 +77,19 @@ def authenticate(header: str | None) -> str:
     return key
 
 
+def connected(header: str | None, platform: str) -> str:
+    """Return the connected account that a request is about, empty for the platform's own.
+
+    Any id of an account will do; anything else is refused with 403.
+    https://docs.stripe.com/connect/authentication
+    """
+    if header is None or header == platform:
+        return ""
+    if not _ACCOUNT.fullmatch(header):
+        raise errors.account_invalid(header)
+    return header
+
+
 def _api_key(header: str) -> str:
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
@@ -94,16 +111,20 @@ def _answer(
 ) -> Answer:
     """Replay what the idempotency key remembers, or act and remember."""
     tree = decode(raw)
-    key, path = call.idempotency_key, request.path
+    key, path, account = call.idempotency_key, request.path, call.store.account
     if key is not None:
-        remembered = simulator.keys.recall(key, path, tree, call.now)
+        remembered = simulator.keys.recall(key, path, tree, call.now, account=account)
         if remembered is not None:
             return remembered
     params = check(tree, route.shape, route.required)
+    failure = injector.failure(request)
     with simulator.store.transaction():
-        answer = _act(simulator, route, call, params, tuple(request.match_info.values()))
+        if failure is None:
+            answer = _act(simulator, route, call, params, tuple(request.match_info.values()))
+        else:
+            answer = _refusal(simulator, failure, call)
         if key is not None:
-            simulator.keys.remember(key, path, tree, answer, call.now)
+            simulator.keys.remember(key, path, tree, answer, call.now, account=account)
     return answer
 
 
@@ -145,6 +166,8 @@ def _response(
         "Stripe-Version": request.headers.get("Stripe-Version", objects.API_VERSION),
         "Cache-Control": "no-cache, no-store",
     }
+    if "Stripe-Account" in request.headers:
+        headers["Stripe-Account"] = request.headers["Stripe-Account"]
     if key is not None:
         headers["Idempotency-Key"] = key
         headers["Original-Request"] = answer.request_id

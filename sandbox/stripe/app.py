@@ -14,6 +14,7 @@ from sandbox.stripe.control import add_control
 from sandbox.stripe.idempotency import Keys
 from sandbox.stripe.ids import Ids
 from sandbox.stripe.injector import injecting
+from sandbox.stripe.observer import MakeObserver, Nobody
 from sandbox.stripe.pages import add_pages
 from sandbox.stripe.portal_pages import add_portal
 from sandbox.stripe.restricted_keys import add_restricted_keys
@@ -32,19 +33,21 @@ def build_simulator(
     retry_base_seconds: float,
     webhook_url: str | None,
     webhook_secret: str,
+    make_observer: MakeObserver = Nobody,
 ) -> Simulator:
     """Open the state file and put the parts together; the origin is known once it listens."""
     store, ids = Store(state), Ids()
-    clock = Clock(store)
+    clock, observer = Clock(store), make_observer(store)
     simulator = Simulator(
         store=store,
         clock=clock,
         ids=ids,
         keys=Keys(store),
-        deliverer=Deliverer(store, clock, ids, account, retry_base_seconds),
+        deliverer=Deliverer(store, clock, ids, account, retry_base_seconds, observer),
         account=account,
         origin="",
         requests=deque(maxlen=REQUESTS_REMEMBERED),
+        observer=observer,
     )
     if webhook_url is not None:
         with simulator.committed():

@@ -184,6 +184,12 @@ def _card_details(template: Json, intent: Json, card: Json) -> Json:
     }
 
 
+def _bank_details(account: Json) -> Json:
+    copied = ("account_holder_type", "account_type", "bank_name", "fingerprint", "last4")
+    shown = {name: account[name] for name in (*copied, "routing_number")}
+    return shown | {"payment_reference": None}
+
+
 def build(call: Call, intent: Json, method: Json) -> Json:
     """Keep the charge of one attempt, of which nobody hears before it has an outcome."""
     return call.store.add(_new(call, intent, method))
@@ -195,6 +201,8 @@ def _new(call: Call, intent: Json, method: Json) -> Json:
     details = method[kind]
     if kind == "card":
         details = _card_details(template["payment_method_details"]["card"], intent, details)
+    if kind == "us_bank_account":
+        details = _bank_details(details)
     copied = (
         "amount",
         "currency",

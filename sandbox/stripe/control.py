@@ -55,6 +55,7 @@ Kinds on API answers:
 `answer_lost`      performed and remembered, the connection closed without an answer
 `cut_mid_body`     performed and remembered; headers and half of the body, then closed
 `error_500_after`  performed and remembered, answered 500; the same key then gets the true answer
+`error_500_stored` nothing performed, and the 500 remembered: the same key gets it again
 `error_500`, `rate_limited` (429, `Retry-After` if given), `conflict_409` (idempotency_key_in_use)
                    nothing performed, nothing remembered
 `slow`             performed, then waits `seconds` of real time, its idempotency key in use
@@ -91,6 +92,7 @@ from sandbox.stripe import (
     tax_rates,
     webhooks,
 )
+from sandbox.stripe.call import Call
 from sandbox.stripe.pages import Pages
 from sandbox.stripe.simulator import Simulator
 from sandbox.stripe.store import Json
@@ -167,9 +169,8 @@ class Control:
         else:
             subject = _filled(event_type, subject)
         with self._simulator.committed():
-            call = self._simulator.call()
-            if given.get("account", call.account) == call.account:
-                subject = injected.keep(call, subject)
+            call = self._simulator.call(account=self._connected(given))
+            subject = injected.keep(call, subject)
             data: Json = {"object": subject}
             if "previous_attributes" in given:
                 data["previous_attributes"] = given["previous_attributes"]
@@ -184,6 +185,9 @@ class Control:
             if "account" in given:
                 values["account"] = given["account"]
             event = events.publish(call, objects.new("event", values))
+            call.store.hide(event["id"], made_up=True)
+            if isinstance(given.get("object"), dict) and "id" in subject:
+                call.store.hide(subject["id"], made_up=True)
         return events.with_pending(self._simulator.store, event)
 
     async def pay(self, given: Json, request: web.Request) -> Json:
@@ -210,7 +214,7 @@ class Control:
     async def settle(self, given: Json, request: web.Request) -> Json:
         """Let the bank answer a payment that is processing."""
         with self._simulator.committed():
-            call = self._simulator.call()
+            call = self._about(request)
             succeeded = given.get("succeeded")
             return settlement.settle(call, request.match_info["id"], succeeded=succeeded)
 
@@ -218,14 +222,13 @@ class Control:
         """Let a saved card behave as another test card."""
         number = _needed(given, "card", str)
         with self._simulator.committed():
-            return payment_methods.become(
-                self._simulator.call(), request.match_info["id"], "".join(number.split())
-            )
+            call = self._about(request)
+            return payment_methods.become(call, request.match_info["id"], "".join(number.split()))
 
     async def dispute(self, given: Json, request: web.Request) -> Json:
         """Let the cardholder dispute a charge."""
         with self._simulator.committed():
-            call = self._simulator.call()
+            call = self._about(request)
             charge = call.load("charge", request.match_info["id"])
             return aftermath.dispute(
                 call,
@@ -238,7 +241,7 @@ class Control:
     async def escalate(self, _given: Json, request: web.Request) -> Json:
         """Let an inquiry become a chargeback."""
         with self._simulator.committed():
-            return aftermath.escalate(self._simulator.call(), request.match_info["id"])
+            return aftermath.escalate(self._about(request), request.match_info["id"])
 
     async def close_dispute(self, given: Json, request: web.Request) -> Json:
         """Let the bank decide a dispute."""
@@ -246,13 +249,13 @@ class Control:
         if outcome not in {"won", "lost"}:
             raise errors.malformed("Invalid outcome: must be one of won, or lost", param="outcome")
         with self._simulator.committed():
-            call = self._simulator.call()
+            call = self._about(request)
             return disputes.decide(call, request.match_info["id"], won=outcome == "won")
 
     async def warn(self, given: Json, request: web.Request) -> Json:
         """Let the issuer suspect fraud."""
         with self._simulator.committed():
-            call = self._simulator.call()
+            call = self._about(request)
             charge = call.load("charge", request.match_info["id"])
             return aftermath.warn(call, charge, given.get("fraud_type", "made_with_stolen_card"))
 
@@ -260,12 +263,12 @@ class Control:
         """Let a refund come back."""
         reason = given.get("reason", "expired_or_canceled_card")
         with self._simulator.committed():
-            return refunds.fail(self._simulator.call(), request.match_info["id"], reason)
+            return refunds.fail(self._about(request), request.match_info["id"], reason)
 
     async def cycle(self, _given: Json, request: web.Request) -> Json:
         """Let a subscription's period end and the next begin."""
         with self._simulator.committed():
-            return subscription_changes.cycle(self._simulator.call(), request.match_info["id"])
+            return subscription_changes.cycle(self._about(request), request.match_info["id"])
 
     async def advance_clock(self, given: Json, _request: web.Request) -> Json:
         """Move the simulator's clock; what becomes due is delivered and expired."""
@@ -309,8 +312,17 @@ class Control:
         faults.clear(self._simulator.store)
         return {"data": []}
 
+    def _about(self, request: web.Request) -> Call:
+        """Begin an act in the account of the object that the path names."""
+        return self._simulator.call(about=request.match_info["id"])
+
+    def _connected(self, given: Json) -> str:
+        """Return the connected account that a body names, empty for the platform itself."""
+        account: str = given.get("account") or ""
+        return "" if account == self._simulator.account else account
+
     def _existing(self, object_id: str) -> Json:
-        found = self._simulator.store.get(object_id)
+        found = self._simulator.store.about(object_id).get(object_id)
         if found is None:
             raise errors.no_such("object", object_id, param="object")
         return found

@@ -46,12 +46,17 @@ _TEXTS: Final = (
 )
 
 
-def load(call: Call, customer_id: str, *, param: str = "customer") -> Json:
-    """Read a customer that still exists, or refuse with 404."""
-    customer = call.load("customer", customer_id, param=param)
+def load(call: Call, customer_id: str, *, param: str = "customer", status: int = 400) -> Json:
+    """Read a customer that a parameter names and that still exists, or refuse."""
+    customer = call.load("customer", customer_id, param=param, status=status)
     if customer.get("deleted"):
-        raise errors.no_such("customer", customer_id, param=param)
+        raise errors.no_such("customer", customer_id, param=param, status=status)
     return customer
+
+
+def _named(call: Call, customer_id: str, *, param: str = "customer") -> Json:
+    """Read a customer that the path names and that still exists, or refuse with 404."""
+    return load(call, customer_id, param=param, status=404)
 
 
 def build(call: Call, values: Json) -> Json:
@@ -87,19 +92,19 @@ def retrieve(call: Call, _params: Params, customer_id: str) -> Json:
 
 def update(call: Call, params: Params, customer_id: str) -> Json:
     """POST /v1/customers/{id}."""
-    customer = load(call, customer_id, param="id")
+    customer = _named(call, customer_id, param="id")
     changes = _changes(params, customer)
     if "metadata" in params:
         changes["metadata"] = merge_metadata(customer["metadata"], params["metadata"])
     default = (params.get("invoice_settings") or {}).get("default_payment_method")
     if default:
-        method = call.load("payment_method", default, name="PaymentMethod")
+        param = "invoice_settings[default_payment_method]"
+        method = call.load("payment_method", default, name="PaymentMethod", param=param, status=400)
         if method["customer"] != customer_id:
             message = (
                 f"The customer does not have a payment method with the ID {default}. The payment "
                 "method must be attached to the customer."
             )
-            param = "invoice_settings[default_payment_method]"
             raise errors.invalid(message, param=param, code="resource_missing")
     previous = {name: customer[name] for name in changes if customer.get(name) != changes[name]}
     customer |= changes
@@ -111,7 +116,7 @@ def update(call: Call, params: Params, customer_id: str) -> Json:
 
 def delete(call: Call, _params: Params, customer_id: str) -> Json:
     """DELETE /v1/customers/{id}; its payment methods come loose, its charges stay."""
-    customer = load(call, customer_id, param="id")
+    customer = _named(call, customer_id, param="id")
     for method in call.store.find("payment_method", 100, equal={"customer": customer_id}):
         method["customer"] = None
         call.store.save(method)
@@ -135,7 +140,7 @@ def list_all(call: Call, params: Params) -> Json:
 
 def list_payment_methods(call: Call, params: Params, customer_id: str) -> Json:
     """GET /v1/customers/{id}/payment_methods."""
-    load(call, customer_id)
+    _named(call, customer_id)
     return lists.page(
         call,
         params,
@@ -147,7 +152,7 @@ def list_payment_methods(call: Call, params: Params, customer_id: str) -> Json:
 
 def retrieve_payment_method(call: Call, _params: Params, customer_id: str, method_id: str) -> Json:
     """GET /v1/customers/{id}/payment_methods/{id}."""
-    load(call, customer_id)
+    _named(call, customer_id)
     method = call.load("payment_method", method_id, name="PaymentMethod")
     if method["customer"] != customer_id:
         raise errors.no_such("PaymentMethod", method_id)

@@ -93,6 +93,15 @@ def unauthorized(message: str) -> ApiError:
     return ApiError(401, "invalid_request_error", message, stored=False)
 
 
+def account_invalid(account: str) -> ApiError:
+    """Answer for a connected account that does not exist or has revoked access: 403."""
+    message = (
+        f"The provided key does not have access to account '{account}' (or that account does not "
+        "exist). Application access may have been revoked."
+    )
+    return ApiError(403, "invalid_request_error", message, "account_invalid", stored=False)
+
+
 def key_conflict(message: str) -> ApiError:
     """Answer for an idempotency key that was first used for something else: 400."""
     return ApiError(400, "idempotency_error", message, stored=False)

@@ -3,6 +3,7 @@
 https://docs.stripe.com/api/events
 """
 
+from sqlite3 import Row
 from typing import Final
 
 from sandbox.stripe import faults, lists, objects
@@ -10,6 +11,7 @@ from sandbox.stripe.call import Call
 from sandbox.stripe.params import Kind, Params, Shape
 from sandbox.stripe.store import Json, Store
 
+BOTH: Final = "both"
 LIST: Final[Shape] = {
     **lists.SHAPE,
     "type": Kind.TEXT,
@@ -38,6 +40,8 @@ def emit(call: Call, event_type: str, subject: Json, previous: Json | None = Non
             "type": event_type,
         },
     )
+    if call.store.account:
+        event["account"] = call.store.account
     return publish(call, event)
 
 
@@ -57,9 +61,12 @@ def publish(call: Call, event: Json) -> Json:
     if kind == "webhook_first":
         call.awaited.append(event["id"])
     for endpoint in call.store.execute(
-        "SELECT id, json_extract(body, '$.enabled_events') AS wanted FROM objects "
+        "SELECT id, account, json_extract(hidden, '$.connect') AS connect, "
+        "json_extract(body, '$.enabled_events') AS wanted FROM objects "
         "WHERE object = 'webhook_endpoint' AND json_extract(body, '$.status') = 'enabled'"
     ).fetchall():
+        if not _hears(endpoint, event.get("account", call.account), call.account):
+            continue
         if '"*"' in endpoint["wanted"] or f'"{event["type"]}"' in endpoint["wanted"]:
             delivery = call.store.execute(
                 "INSERT INTO deliveries (event, endpoint, created, due) VALUES (?, ?, ?, ?) "
@@ -73,6 +80,19 @@ def publish(call: Call, event: Json) -> Json:
                     (delivery["id"], kind == "duplicated", rank),
                 )
     return event
+
+
+def _hears(endpoint: Row, origin: str, platform: str) -> bool:
+    """Tell whether an endpoint is sent what happens in an account.
+
+    One with `connect` is sent what happens in connected accounts, one without it what happens in
+    its own: https://docs.stripe.com/connect/webhooks. That of the command line is sent both.
+    """
+    if endpoint["connect"] == BOTH:
+        return True
+    if endpoint["connect"]:
+        return origin != platform
+    return origin == (endpoint["account"] or platform)
 
 
 def with_pending(store: Store, event: Json) -> Json:

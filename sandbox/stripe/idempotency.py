@@ -39,27 +39,34 @@ class Keys:
         self._in_flight: set[str] = set()
 
     @contextmanager
-    def claimed(self, key: str | None) -> Iterator[None]:
+    def claimed(self, key: str | None, account: str = "") -> Iterator[None]:
         """Hold the key while a request works; a second request with it is refused with 409."""
         if key is None:
             yield
             return
         if len(key) > KEY_LENGTH_MAX:
             raise errors.malformed(f"Idempotency keys have at most {KEY_LENGTH_MAX} characters.")
-        if key in self._in_flight:
+        held = _held(key, account)
+        if held in self._in_flight:
             raise errors.key_in_use(key)
-        self._in_flight.add(key)
+        self._in_flight.add(held)
         try:
             yield
         finally:
-            self._in_flight.discard(key)
+            self._in_flight.discard(held)
 
-    def recall(self, key: str, endpoint: str, params: Params, now: int) -> Answer | None:
+    def recall(
+        self, key: str, endpoint: str, params: Params, now: int, *, account: str = ""
+    ) -> Answer | None:
         """Return the remembered answer, None for a fresh key, or refuse another request's key."""
+        held = _held(key, account)
         self._store.execute(
-            "DELETE FROM idempotency_keys WHERE key = ? AND created <= ?", (key, now - KEPT_SECONDS)
+            "DELETE FROM idempotency_keys WHERE key = ? AND created <= ?",
+            (held, now - KEPT_SECONDS),
         )
-        row = self._store.execute("SELECT * FROM idempotency_keys WHERE key = ?", (key,)).fetchone()
+        row = self._store.execute(
+            "SELECT * FROM idempotency_keys WHERE key = ?", (held,)
+        ).fetchone()
         if row is None:
             return None
         advice = f"Try using a key other than '{key}' if you meant to execute a different request."
@@ -75,12 +82,21 @@ class Keys:
             )
         return Answer(row["status"], row["answer"], row["request_id"])
 
-    def remember(self, key: str, endpoint: str, params: Params, answer: Answer, now: int) -> None:
+    def remember(
+        self,
+        key: str,
+        endpoint: str,
+        params: Params,
+        answer: Answer,
+        now: int,
+        *,
+        account: str = "",
+    ) -> None:
         """Keep an answer; part of the caller's transaction, so effect and memory go together."""
         self._store.execute(
             "INSERT OR REPLACE INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                key,
+                _held(key, account),
                 endpoint,
                 _fingerprint(params),
                 answer.status,
@@ -89,6 +105,11 @@ class Keys:
                 now,
             ),
         )
+
+
+def _held(key: str, account: str) -> str:
+    """Return the name under which a key is stored: each account has keys of its own."""
+    return f"{account} {key}" if account else key
 
 
 def _fingerprint(params: Params) -> str:

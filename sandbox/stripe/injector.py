@@ -15,8 +15,6 @@ from aiohttp.typedefs import Handler, Middleware
 from sandbox.stripe import errors, faults, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.faults import Fault
-from sandbox.stripe.idempotency import Answer
-from sandbox.stripe.params import decode
 from sandbox.stripe.simulator import Simulator
 
 NOTE: Final = "fault"
@@ -42,8 +40,6 @@ def injecting(simulator: Simulator) -> Middleware:
         request[NOTE] = strike.fault
         if strike.fault.fault == "refused":
             return _hang_up(request)
-        if strike.fault.fault == "error_500_stored":
-            return await _stored_500(simulator, request)
         return await _spoilt(request, strike.fault, await handler(request))
 
     return inject
@@ -75,6 +71,11 @@ def forbid(request: web.Request) -> None:
             return
 
 
+def failure(request: web.Request) -> errors.ApiError | None:
+    """Return the 500 of an endpoint that began and came to nothing; its key remembers that."""
+    return _broken(stored=True) if noted(request) == "error_500_stored" else None
+
+
 async def hold(simulator: Simulator, request: web.Request, call: Call) -> None:
     """Wait as `slow` and `webhook_first` want, while the request counts as running."""
     if call.awaited:
@@ -90,7 +91,7 @@ async def _customer(simulator: Simulator, request: web.Request) -> str | None:
     if not faults.by_customer(simulator.store):
         return None  # nobody asks, and the body is left for the one who claims its key first
     for part in request.path.split("/"):
-        named = faults.customer_of(simulator.store.get(part) or {})
+        named = faults.customer_of(simulator.store.about(part).get(part) or {})
         if named is not None:
             return named
     given = (await request.post()).get("customer") if request.method == "POST" else None
@@ -131,18 +132,6 @@ async def _cut(request: web.Request, answer: web.StreamResponse) -> web.StreamRe
     return cut
 
 
-async def _stored_500(simulator: Simulator, request: web.Request) -> web.Response:
-    """Answer 500 instead of acting, and again whenever the same idempotency key comes back."""
-    key, body = request.headers.get("Idempotency-Key"), objects.rendered(_broken().body(), "")
-    answer = Answer(500, body, simulator.ids.new("req"))
-    if key is not None:
-        params, now = decode(await request.read()), int(simulator.clock.now())
-        with simulator.store.transaction():
-            simulator.keys.remember(key, request.path, params, answer, now)
-    headers = {"Request-Id": answer.request_id}
-    return web.Response(body=body, status=500, headers=headers, content_type="application/json")
-
-
 def _hang_up(request: web.Request) -> web.Response:
     """Close the connection; the answer returned here goes nowhere."""
     if request.transport is not None:
@@ -150,6 +139,6 @@ def _hang_up(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _broken() -> errors.ApiError:
+def _broken(*, stored: bool = False) -> errors.ApiError:
     message = "Sorry! There was an error while talking to one of our backends. (simulated)"
-    return errors.ApiError(500, "api_error", message, stored=False)
+    return errors.ApiError(500, "api_error", message, stored=stored)

@@ -23,6 +23,7 @@ _ADDRESS: Final = dict.fromkeys(("city", "country", "line1", "line2", "postal_co
 RESTING: Final[dict[str, Json]] = {
     "customer": {
         "currency": None,
+        "customer_account": None,
         "discount": None,
         "address": None,
         "shipping": None,
@@ -44,6 +45,7 @@ RESTING: Final[dict[str, Json]] = {
         "metadata": {},
     },
     "payment_intent": {
+        "allowed_payment_method_types": None,
         "automatic_payment_methods": None,
         "canceled_at": None,
         "last_payment_error": None,
@@ -75,12 +77,14 @@ RESTING: Final[dict[str, Json]] = {
         },
         "outcome": None,
         "shipping": None,
-        "source": None,
         "transfer_data": None,
     },
     "setup_intent": {
+        "allowed_payment_method_types": None,
         "automatic_payment_methods": None,
+        "customer_account": None,
         "last_setup_error": None,
+        "managed_payments": None,
         "next_action": None,
         "payment_method_configuration_details": None,
         "payment_method_options": {
@@ -145,11 +149,11 @@ RESTING: Final[dict[str, Json]] = {
         "default_price": None,
         "description": None,
         "package_dimensions": None,
-        "type": "service",
     },
     "item": {"adjustable_quantity": None},
     "invoice": {
         "amount_overpaid": 0,
+        "amount_paid_off_stripe": 0,
         "customer_shipping": None,
         "due_date": None,
         "customer_address": None,

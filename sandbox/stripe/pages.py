@@ -57,11 +57,11 @@ class Pages:
     def pay(self, session_id: str, form: checkout_payment.Form) -> Json:
         """Pay in one transaction; a declined card leaves its trace before `ApiError` is raised."""
         with self._simulator.committed():
-            return checkout_payment.pay(self._simulator.call(), session_id, form)
+            return checkout_payment.pay(self._simulator.call(about=session_id), session_id, form)
 
     def intent_of(self, session: Json) -> str:
         """Return the id of the session's PaymentIntent or SetupIntent; empty before it has one."""
-        return checkout_payment.intent_of(self._simulator.call(), session)
+        return checkout_payment.intent_of(self._simulator.call(about=session["id"]), session)
 
     async def show_challenge(self, request: web.Request) -> web.Response:
         """GET /authenticate/{id}: the issuer's 3-D Secure page."""
@@ -89,7 +89,7 @@ class Pages:
             if error.status == 404:  # noqa: PLR2004  # not found, as HTTP names it
                 return layout.message("Nothing here", str(error), error.status)
         intent = self._intent(intent_id)
-        address = checkout_payment.way_back(self._simulator.call(), intent)
+        address = checkout_payment.way_back(self._simulator.call(about=intent_id), intent)
         if address is not None:
             raise web.HTTPSeeOther(address)
         if intent["status"] == "succeeded":
@@ -100,14 +100,15 @@ class Pages:
     def authenticate(self, intent_id: str, *, passed: bool) -> Json:
         """Answer a challenge in one transaction; raises `ApiError` when the payment fails."""
         with self._simulator.committed():
-            call = self._simulator.call()
+            call = self._simulator.call(about=intent_id)
             if self._load("setup_intent", intent_id) is not None:
                 return checkout_setup.answer(call, intent_id, passed=passed)
             return checkout_payment.answer_challenge(call, intent_id, passed=passed)
 
     async def show_receipt(self, request: web.Request) -> web.Response:
         """GET /receipts/{charge} and /invoices/{invoice}."""
-        found = self._simulator.store.get(request.match_info["id"])
+        receipt_id = request.match_info["id"]
+        found = self._simulator.store.about(receipt_id).get(receipt_id)
         if found is None or found["object"] not in {"charge", "invoice"}:
             return layout.message("Nothing here", "There is no such receipt.", 404)
         amount = found["amount"] if found["object"] == "charge" else found["amount_paid"]
@@ -183,5 +184,5 @@ class Pages:
         return found or {}
 
     def _load(self, kind: str, object_id: str) -> Json | None:
-        found = self._simulator.store.get(object_id)
+        found = self._simulator.store.about(object_id).get(object_id)
         return found if found is not None and found["object"] == kind else None

@@ -39,9 +39,8 @@ _DESCRIBED: Final[Shape] = {
     "transfer_data": Kind.FREE,
     "transfer_group": Kind.TEXT,
 }
-CONFIRM: Final[Shape] = {
+_CONFIRMING: Final[Shape] = {
     **_DATA,
-    "amount_to_confirm": Kind.INTEGER,
     "error_on_requires_action": Kind.BOOLEAN,
     "mandate": Kind.TEXT,
     "mandate_data": Kind.FREE,
@@ -50,8 +49,9 @@ CONFIRM: Final[Shape] = {
     "return_url": Kind.TEXT,
     "use_stripe_sdk": Kind.BOOLEAN,
 }
+CONFIRM: Final[Shape] = {**_CONFIRMING, "amount_to_confirm": Kind.INTEGER}
 CREATE: Final[Shape] = {
-    **CONFIRM,
+    **_CONFIRMING,
     **_DESCRIBED,
     "automatic_payment_methods": {
         "allow_redirects": Choice(("always", "never")),

@@ -93,7 +93,7 @@ def resolve(
     card = cards.from_test_id(method_id)
     if card is not None:
         return build(call, card)
-    method = call.load("payment_method", method_id, name="PaymentMethod", param=param)
+    method = call.load("payment_method", method_id, name="PaymentMethod", param=param, status=400)
     owner = method["customer"]
     if owner is not None and customer_id is None:
         message = (
@@ -258,7 +258,9 @@ def _bank_details(account: cards.Card) -> Json:
 
 def _spent(param: str) -> errors.ApiError:
     message = (
-        "This PaymentMethod was previously used without being attached to a Customer or was "
-        "detached from a Customer, and may not be used again."
+        "The provided PaymentMethod was previously used with a PaymentIntent without Customer "
+        "attachment, shared with a connected account without Customer attachment, or was detached "
+        "from a Customer. It may not be used again. To use a PaymentMethod multiple times, you "
+        "must attach it to a Customer first."
     )
     return errors.invalid(message, param=param)

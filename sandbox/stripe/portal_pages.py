@@ -57,7 +57,9 @@ class Portal:
             return layout.message("Nothing here", str(error), error.status)
         try:
             with self._simulator.committed():
-                done = act(self._simulator.call(), session, str(form.get(field, "")))
+                done = act(
+                    self._simulator.call(about=session["id"]), session, str(form.get(field, ""))
+                )
         except errors.ApiError as error:
             return self._page(session, str(error), error.status)
         if isinstance(done, dict) and done["status"] == "requires_action":
@@ -65,10 +67,11 @@ class Portal:
         raise web.HTTPSeeOther(f"/p/session/{session['id']}")
 
     def _session(self, request: web.Request) -> Json:
-        return self._simulator.call().load(billing_portal.SESSION, request.match_info["id"])
+        session_id = request.match_info["id"]
+        return self._simulator.call(about=session_id).load(billing_portal.SESSION, session_id)
 
     def _page(self, session: Json, refusal: str | None = None, status: int = 200) -> web.Response:
-        call, base = self._simulator.call(), f"/p/session/{session['id']}"
+        call, base = self._simulator.call(about=session["id"]), f"/p/session/{session['id']}"
         default = billing_portal.default_of(call, session)
         kept = "".join(
             _card(base, method, is_default=method["id"] == default)

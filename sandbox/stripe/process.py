@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 START_SECONDS_MAX: Final = 20.0
 STOP_SECONDS_MAX: Final = 5.0
@@ -24,7 +24,10 @@ class SimulatorProcess:
     `await start()` returns when it listens and sets `url`. `await stop()` ends it cleanly,
     `await kill()` as a crash would. After either, `start()` runs it again on the same state and,
     unless another is given, the same port, so that addresses handed out before stay good.
+    `module` is what Python runs; tests put a simulator with an observer there.
     """
+
+    module: ClassVar = "sandbox.stripe"
 
     def __init__(
         self,
@@ -85,7 +88,7 @@ class SimulatorProcess:
         await self._end(signal.SIGKILL)
 
     def _command(self, port: int) -> list[str]:
-        command = [sys.executable, "-m", "sandbox.stripe", "--port", str(port)]
+        command = [sys.executable, "-m", self.module, "--port", str(port)]
         command += ["--state", str(self.state)]
         if self.webhook_url is not None:
             command += ["--webhook-url", self.webhook_url]

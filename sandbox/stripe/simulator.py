@@ -11,6 +11,7 @@ from sandbox.stripe.call import Call
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.idempotency import Keys
 from sandbox.stripe.ids import Ids
+from sandbox.stripe.observer import Observer
 from sandbox.stripe.store import Json, Store
 from sandbox.stripe.webhooks import Deliverer
 
@@ -33,12 +34,20 @@ class Simulator:
     account: str
     origin: str
     requests: deque[Json]
+    observer: Observer
     restricted_keys: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def call(self, request_id: str | None = None, key: str | None = None) -> Call:
-        """Begin an act at this moment."""
+    def call(
+        self,
+        request_id: str | None = None,
+        key: str | None = None,
+        *,
+        account: str = "",
+        about: str | None = None,
+    ) -> Call:
+        """Begin an act at this moment: in a connected account, or in that of an object."""
         return Call(
-            store=self.store,
+            store=self.store.of(account) if about is None else self.store.about(about),
             ids=self.ids,
             now=int(self.clock.now()),
             account=self.account,

@@ -5,6 +5,7 @@ not survive a power cut, so nothing waits for the disk (`synchronous = OFF`); a 
 instead of a write-ahead log keeps the state one file.
 """
 
+import copy
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ CREATE TABLE IF NOT EXISTS objects (
     object TEXT NOT NULL,
     created INTEGER NOT NULL,
     body TEXT NOT NULL,
-    hidden TEXT NOT NULL DEFAULT '{}'
+    hidden TEXT NOT NULL DEFAULT '{}',
+    account TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS objects_newest ON objects (object, created, seq);
 CREATE INDEX IF NOT EXISTS objects_customer ON objects (object, json_extract(body, '$.customer'));
@@ -75,16 +77,20 @@ CREATE TABLE IF NOT EXISTS faults (
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+ADD_ACCOUNT: Final = "ALTER TABLE objects ADD COLUMN account TEXT NOT NULL DEFAULT ''"
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class Store:
-    """Objects by id and in Stripe's order, newest first.
+    """Objects by id and in Stripe's order, newest first: those of one account.
 
-    Not for use from several threads or processes at once.
+    `account` is empty for the platform itself. A connected account's objects are in a view of their
+    own, `of(account)`: https://docs.stripe.com/connect/authentication. Everything but objects is
+    shared. Not for use from several threads or processes at once.
     """
 
     def __init__(self, path: Path) -> None:
+        self.account = ""
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         # One process owns the file; holding the lock spares a look at the journal per statement.
@@ -92,11 +98,25 @@ class Store:
         self._db.execute("PRAGMA journal_mode = TRUNCATE")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.executescript(SCHEMA)
+        columns = self._db.execute("SELECT name FROM pragma_table_info('objects')")
+        if "account" not in {column["name"] for column in columns}:
+            self._db.execute(ADD_ACCOUNT)
 
     def close(self) -> None:
         """Release the file and take its empty journal away."""
         self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.close()
+
+    def of(self, account: str) -> "Store":
+        """Return the view of a connected account, or of the platform for an empty name."""
+        view = copy.copy(self)
+        view.account = account
+        return view
+
+    def about(self, object_id: str) -> "Store":
+        """Return the view of the account that an object is in; the platform's if there is none."""
+        row = self._db.execute("SELECT account FROM objects WHERE id = ?", (object_id,)).fetchone()
+        return self.of("" if row is None else row["account"])
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -128,13 +148,15 @@ class Store:
     def add(self, body: Json, hidden: Json | None = None) -> Json:
         """Keep a new object; `hidden` is what the simulator knows and no answer shows."""
         self._db.execute(
-            "INSERT INTO objects (id, object, created, body, hidden) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO objects (id, object, created, body, hidden, account) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             (
                 body["id"],
                 body["object"],
                 body.get("created", 0),
                 _encode(body),
                 _encode(hidden or {}),
+                self.account,
             ),
         )
         return body
@@ -146,7 +168,9 @@ class Store:
 
     def get(self, object_id: str) -> Json | None:
         """Read one object of any kind."""
-        row = self._db.execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
+        row = self._db.execute(
+            "SELECT body FROM objects WHERE id = ? AND account = ?", (object_id, self.account)
+        ).fetchone()
         return None if row is None else _decode(row["body"])
 
     def hidden(self, object_id: str) -> Json:
@@ -166,7 +190,8 @@ class Store:
     def place(self, kind: str, object_id: str) -> tuple[int, int] | None:
         """Find where an object stands in its list: a cursor for `find`."""
         row = self._db.execute(
-            "SELECT created, seq FROM objects WHERE object = ? AND id = ?", (kind, object_id)
+            "SELECT created, seq FROM objects WHERE object = ? AND id = ? AND account = ?",
+            (kind, object_id, self.account),
         ).fetchone()
         return None if row is None else (row["created"], row["seq"])
 
@@ -186,7 +211,8 @@ class Store:
         `equal` names top-level fields and their values; `types` are event types, a `*` at the end
         stands for anything.
         """
-        where, values = ["object = ?"], [kind, *([] if equal is None else equal.values())]
+        where = ["object = ?", "account = ?"]
+        values = [kind, self.account, *([] if equal is None else equal.values())]
         where += [f"json_extract(body, '$.{field}') = ?" for field in equal or {}]
         if types:
             alternatives = ["json_extract(body, '$.type') GLOB ?"] * len(types)

@@ -3,7 +3,7 @@
 from typing import Final
 from urllib.parse import urlsplit
 
-from sandbox.stripe import errors, lists, objects
+from sandbox.stripe import errors, events, lists, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.params import Kind, Params, Shape, merge_metadata
 from sandbox.stripe.store import Json
@@ -27,7 +27,7 @@ def create(call: Call, params: Params) -> Json:
         raise errors.missing_parameter("enabled_events")
     secret = call.ids.new("whsec")
     endpoint = _build(call, call.ids.new("we"), _url(params["url"]), params)
-    call.store.add(endpoint, {"secret": secret})
+    call.store.add(endpoint, {"secret": secret, "connect": params.get("connect", False)})
     return {**endpoint, "secret": secret}
 
 
@@ -76,7 +76,7 @@ def from_command_line(call: Call, url: str, secret: str) -> None:
         call.store.add(_build(call, COMMAND_LINE_ID, url, given))
     else:
         call.store.save({**existing, "url": url})
-    call.store.hide(COMMAND_LINE_ID, secret=secret)
+    call.store.hide(COMMAND_LINE_ID, secret=secret, connect=events.BOTH)
 
 
 def _build(call: Call, endpoint_id: str, url: str, params: Params) -> Json:

@@ -16,6 +16,7 @@ from sandbox.stripe import checkout, events, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.ids import Ids
+from sandbox.stripe.observer import Observer
 from sandbox.stripe.store import Json, Store
 
 CONCURRENT_MAX: Final = 16
@@ -48,7 +49,13 @@ class Deliverer:
     """The one loop that acts when time passes: deliveries that are due, sessions that expire."""
 
     def __init__(
-        self, store: Store, clock: Clock, ids: Ids, account: str, retry_base_seconds: float
+        self,
+        store: Store,
+        clock: Clock,
+        ids: Ids,
+        account: str,
+        retry_base_seconds: float,
+        observer: Observer,
     ) -> None:
         self.origin = objects.ORIGIN
         self._store = store
@@ -56,6 +63,7 @@ class Deliverer:
         self._ids = ids
         self._account = account
         self._base = retry_base_seconds
+        self._observer = observer
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._idle = asyncio.Event()
@@ -105,9 +113,10 @@ class Deliverer:
         due = checkout.due(self._store, now)
         if not due:
             return
-        call = Call(store=self._store, ids=self._ids, now=now, account=self._account)
         with self._store.transaction():
             for session_id in due:
+                store = self._store.about(session_id)
+                call = Call(store=store, ids=self._ids, now=now, account=self._account)
                 checkout.expire(call, {}, session_id)
 
     def _start_due(self, session: aiohttp.ClientSession) -> None:
@@ -149,7 +158,8 @@ class Deliverer:
         self, session: aiohttp.ClientSession, delivery: int, event_id: str, endpoint_id: str
     ) -> None:
         try:
-            endpoint, event = self._store.get(endpoint_id), self._store.get(event_id)
+            endpoint = self._store.about(endpoint_id).get(endpoint_id)
+            event = self._store.about(event_id).get(event_id)
             if endpoint is None or event is None or endpoint["status"] != "enabled":
                 with self._store.transaction():
                     self._conclude(delivery, "failed")
@@ -167,6 +177,7 @@ class Deliverer:
         self, session: aiohttp.ClientSession, endpoint: Json, event: Json
     ) -> tuple[int | None, str | None]:
         shown = events.with_pending(self._store, event)
+        self._observer.sent(shown)
         body = objects.rendered(shown, self.origin)
         secrets = self._store.hidden(endpoint["id"])["secret"].split(",")
         headers = {

@@ -115,7 +115,9 @@ async def test_injected_events_look_like_stripes(
     subject = hook.events[0]["data"]["object"]
     assert (subject["object"], subject["charge"], subject["amount"]) == ("dispute", "ch_1", 500)
     assert (hook.events[0]["livemode"], hook.events[0]["account"]) == (True, "acct_other")
-    since = client.v1.events.list({"created": {"lte": 1_700_000_000}})
+    since = client.v1.events.list(
+        {"created": {"lte": 1_700_000_000}}, {"stripe_account": "acct_other"}
+    )
     assert [e.id for e in since.data] == [event["id"]]
     unknown = await http.sim("events", {"type": "brand.new.thing", "object": {"id": "x_1"}})
     assert unknown["data"]["object"] == {"object": "brand.new", "id": "x_1"}
