@@ -17,9 +17,9 @@ from api.transaction_types import NAMES, USAGE_CATEGORIES, USAGE_TYPES, name_on_
 from shared.access.model import Scope
 from shared.errors import NotFoundError, StripeFailedError, StripeMissingError
 from shared.ids import parse_id
-from shared.ledger import keys, store
+from shared.ledger import store
 from shared.ledger.model import TransactionType
-from shared.payments import receipts
+from shared.payments import invoice_postings, receipts
 from shared.payments import store as payments
 
 if TYPE_CHECKING:
@@ -133,29 +133,38 @@ async def receipt(call: Call) -> Reply:
 
 async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
     invoice_id = _invoice_of(row)
-    if invoice_id is not None:
-        return await receipts.invoice_url(
-            call.api.stripe, invoice_id, account=call.owner.stripe_account
-        )
     name: str | None = row["payment_intent_id"]
+    if invoice_id is not None:
+        account = await _account(call, row)
+        url = await receipts.invoice_url(call.api.stripe, invoice_id, account)
+        if url is not None or name is None:
+            return url
     if name is None:
         return None
     async with call.api.pool.acquire() as connection:
         known = await payments.receipt(connection, name, call.owner.id)
     if known is not None and known["receipt_url"] is not None:
         return str(known["receipt_url"])
-    account = known["stripe_account"] if known is not None else call.owner.stripe_account
-    url = await receipts.receipt_url(call.api.stripe, name, account=account)
+    url = await receipts.receipt_url(call.api.stripe, name, await _account(call, row))
     if url is not None:
         async with call.api.pool.acquire() as connection:
             await payments.keep_receipt(connection, name, url)
     return url
 
 
+async def _account(call: Call, row: asyncpg.Record) -> str:
+    """Return the Stripe account that has the payment or invoice of a row."""
+    name: str | None = row["payment_intent_id"]
+    if name is None:
+        return call.owner.stripe_account
+    async with call.api.pool.acquire() as connection:
+        account = await payments.account_of(connection, name)
+    return call.owner.stripe_account if account is None else account
+
+
 def _invoice_of(row: asyncpg.Record) -> str | None:
-    key: str = row["idempotency_key"]
-    of_stripe = row["counterparty"] == "stripe" and key.startswith(keys.INVOICE)
-    return key.removeprefix(keys.INVOICE) if of_stripe else None
+    of_stripe = row["counterparty"] == "stripe"
+    return invoice_postings.invoice_of(row["idempotency_key"]) if of_stripe else None
 
 
 def _shown(row: asyncpg.Record) -> TransactionB:

@@ -31,7 +31,7 @@ from shared.http.envelope import envelope
 from shared.ids import transaction_public_id
 from shared.organizations.model import Organization
 from shared.payments.checkout import Page, open_checkout, open_setup
-from shared.payments.model import Price, SaleTerms
+from shared.payments.model import PurchasePrice, SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
 from shared.recharge.model import REFUSED, SETTLED, STRIPE_ERROR, AttemptState
@@ -129,7 +129,7 @@ async def checkout(call: Call) -> Reply:
         call.api.stripe,
         call.owner,
         purchase_id=call.id,
-        price=Price(
+        price=PurchasePrice(
             price.amount_minor,
             call.owner.currency,
             price.credits,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from shared.errors import EventError, UnclaimedError
-from shared.events import cards, payments, reversals, rules, store
+from shared.events import cards, invoices, payments, reversals, rules, store
 from shared.events.model import (
     Alone,
     Applied,
@@ -27,12 +27,8 @@ from shared.events.model import (
 from shared.events.questions import QuestionError
 from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent
-from shared.ledger import service as ledger
-from shared.ledger.model import PostingResult, PostingStatus
-from shared.notifications import service as notifications
-from shared.payments.crediting import on_the_ledger
+from shared.ledger.model import PostingResult
 from shared.payments.customers import bind_customers
-from shared.payments.messages import purchase_completed
 from shared.payments.model import PaymentCaptured
 from shared.recharge import service as recharge
 from shared.recharge import store as recharge_store
@@ -143,8 +139,10 @@ async def _effect(
             return await _warn(connection, meaning, context)
         case AttemptMoved():
             return await _wake_recharger(connection, meaning)
-        case SubscriptionTold() | InvoicePaid():
-            return await _subscribed(connection, meaning, context)
+        case SubscriptionTold():
+            return await _subscribed(connection, meaning)
+        case InvoicePaid():
+            return await invoices.credit(connection, event.key.account, meaning, context)
         case _:
             return await cards.keep(connection, meaning, context)
 
@@ -159,27 +157,14 @@ async def _wake_recharger(connection: Connection, moved: AttemptMoved) -> EventR
     return Applied(owner)
 
 
-async def _subscribed(
-    connection: Connection, told: SubscriptionTold | InvoicePaid, context: ApplyContext
-) -> EventResult:
+async def _subscribed(connection: Connection, told: SubscriptionTold) -> EventResult:
     owner = await store.lock_customer_owner(
         connection, told.customer_id, named=told.named_organization
     )
     if owner is None:
         raise rules.unclaimed(told.customer_id, told.named_organization)
-    if isinstance(told, SubscriptionTold):
-        await store.keep_subscription(connection, owner, told)
-        return Applied(owner)
-    (result,) = await ledger.post(
-        connection, [rules.credit_invoice(told, owner, context.make_id())]
-    )
-    posted = on_the_ledger(result)
-    if isinstance(posted, EventError):
-        raise posted
-    if posted.status is PostingStatus.POSTED:
-        data = {"invoiceId": told.invoice_id}
-        await notifications.announce(connection, [purchase_completed(posted, data, context.now)])
-    return posted
+    await store.keep_subscription(connection, owner, told)
+    return Applied(owner)
 
 
 async def _warn(connection: Connection, warned: FraudWarned, context: ApplyContext) -> EventResult:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from uuid import UUID
 
 from shared.inbox.model import Settlement
 from shared.ledger.model import PostingResult
+from shared.payments.invoice_objects import Invoice
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import PaymentCaptured, SaleTerms
 from shared.payments.objects import MethodDetails
@@ -146,12 +146,10 @@ class SubscriptionTold:
 
 @dataclass(frozen=True, slots=True)
 class InvoicePaid:
-    """An invoice of a subscription is paid, and it or its prices say how many credits it brings."""
+    """An invoice is paid, or has nothing to pay. What it brings is said by `payments.invoices`."""
 
-    invoice_id: str
-    customer_id: str | None
-    named_organization: str | None
-    credits: Decimal
+    invoice: Invoice
+    paid_at: datetime
 
 
 CardMeaning = CardTold | CardDetached | DefaultTold | MandateTold | CustomerDeleted

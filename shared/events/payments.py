@@ -95,7 +95,8 @@ def _answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentFacts | E
     answers = context.answers or {}
     question = PaymentQuestion(payment.account, payment.payment_intent_id)
     others = (question._replace(reversals=True), question._replace(origin=False))
-    return next((answers[each] for each in (question, *others) if each in answers), None)
+    found = next((answers[each] for each in (question, *others) if each in answers), None)
+    return found if isinstance(found, PaymentFacts | Exception) else None
 
 
 async def _claims(

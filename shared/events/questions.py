@@ -6,9 +6,17 @@ out again once the answer is there.
 
 from __future__ import annotations
 
+from typing import overload
+
 from shared.errors import PrepaidError
 from shared.events.model import ApplyContext
 from shared.payments.lookup import Facts, Question
+from shared.payments.model import (
+    InvoiceFacts,
+    InvoiceQuestion,
+    PaymentFacts,
+    PaymentQuestion,
+)
 
 
 class QuestionError(PrepaidError):
@@ -23,6 +31,10 @@ class NobodyToAskError(PrepaidError):
     """This event needs Stripe's answer, and the Applier was made without `lookup` to ask."""
 
 
+@overload
+def answer(question: PaymentQuestion, context: ApplyContext) -> PaymentFacts: ...
+@overload
+def answer(question: InvoiceQuestion, context: ApplyContext) -> InvoiceFacts: ...
 def answer(question: Question, context: ApplyContext) -> Facts:
     """Return Stripe's answer to a question.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.errors import EventError
+from shared.errors import EventError, UnclaimedError
 from shared.events import payments
 from shared.events.levels import apply_level
 from shared.events.model import Applied, ApplyContext, Ignored, ReversalChanged
@@ -49,7 +49,10 @@ async def reverse(
 async def _credit_first(
     connection: Connection, account: str, facts: PaymentFacts, context: ApplyContext
 ) -> Ignored | None:
-    """Credit a payment whose own event has not come; return why it is no sale, if it is none."""
+    """Credit a payment whose own event has not come; return why it is no sale, if it is none.
+
+    What pays an invoice is credited by the event of that: the reversal waits for it.
+    """
     name = facts.payment_intent.id
     try:
         captured = sales.from_intent(facts.payment_intent)
@@ -61,7 +64,10 @@ async def _credit_first(
         case PostingResult():
             return None
         case Ignored(reason, waits_for):
-            return Ignored(f"nothing of {name} was credited: {reason}", waits_for)
+            detail = f"nothing of {name} was credited: {reason}"
+            if facts.invoice_id or facts.payment_intent.invoice:
+                raise UnclaimedError(detail, waits_for=name)
+            return Ignored(detail, waits_for)
         case EventError():
             return Ignored(f"nothing of {name} was credited: {credited.detail}")
         case _:

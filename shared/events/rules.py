@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import uuid5
 
-from shared.errors import EventError, InvalidAmountError, MalformedEventError, UnclaimedError
+from shared.errors import EventError, MalformedEventError, UnclaimedError
 from shared.events.model import (
     AttemptMoved,
     CardDetached,
@@ -29,19 +27,16 @@ from shared.events.model import (
     SubscriptionTold,
 )
 from shared.ids import parse_id
-from shared.ledger import keys
-from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.notifications.model import Message, MessageType
 from shared.payments import sales
+from shared.payments.invoice_objects import Invoice
 from shared.payments.model import PaymentLevel, Sale
 from shared.payments.objects import (
     ATTEMPT_METADATA,
-    CREDITS_METADATA,
     CheckoutSession,
     Customer,
     Dispute,
     EarlyFraudWarning,
-    Invoice,
     Mandate,
     OfPayment,
     PaymentIntent,
@@ -57,8 +52,6 @@ from shared.payments.objects import (
 )
 from shared.payments.rules import is_closed, is_inquiry
 from shared.recharge.model import SuspensionReason
-
-_DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
 def interpret(event_type: str, payload: str) -> Meaning:
@@ -184,58 +177,9 @@ def _moment(seconds: int | None) -> datetime | None:
 
 def _invoice_paid(payload: str) -> Meaning:
     invoice = read(payload, Invoice)
-    if reference_id(invoice.details.subscription) is None:
-        return Ignored(f"{invoice.id} is of no subscription")
-    if invoice.amount_paid <= 0:
-        return Ignored(f"no money was paid for {invoice.id}")
-    credited = _invoice_credits(invoice)
-    if credited is None:
-        return Ignored(f"neither {invoice.id} nor its prices have {CREDITS_METADATA}")
-    return InvoicePaid(
-        invoice.id,
-        reference_id(invoice.customer),
-        sales.organization_in(invoice.metadata) or sales.organization_in(invoice.details.metadata),
-        credited,
-    )
-
-
-def _invoice_credits(invoice: Invoice) -> Decimal | None:
-    """Return what the invoice says; else what the prices of its lines say, times the quantity."""
-    said = _credits(invoice.metadata)
-    if said is not None:
-        return said
-    lines = invoice.lines.data if invoice.lines else []
-    found = [
-        each * (1 if line.quantity is None else line.quantity)
-        for line in lines
-        if line.amount > 0 and line.price and (each := _credits(line.price.metadata)) is not None
-    ]
-    return sum(found, Decimal(0)) or None
-
-
-def _credits(metadata: dict[str, Any] | None) -> Decimal | None:
-    value = (metadata or {}).get(CREDITS_METADATA)
-    if value is None:
-        return None
-    found = _DECIMAL.fullmatch(value) if isinstance(value, str) else None
-    if found is None or Decimal(value) == 0:
-        raise InvalidAmountError(
-            f"{CREDITS_METADATA}: write credits like 250 or 12.5, not {str(value)[:100]!r}."
-        )
-    return Decimal(value)
-
-
-def credit_invoice(paid: InvoicePaid, organization_id: UUID, transaction_id: UUID) -> Posting:
-    """Return the posting of a paid invoice, the same whichever of its events tells."""
-    return Posting(
-        organization_id=organization_id,
-        id=transaction_id,
-        type=TransactionType.PURCHASE,
-        amount=paid.credits,
-        counterparty=SystemAccount.STRIPE,
-        key=f"{keys.INVOICE}{paid.invoice_id}",
-        description="Subscription",
-    )
+    moments = invoice.status_transitions
+    paid_at = _moment(moments.paid_at) if moments else None
+    return InvoicePaid(invoice, paid_at or told_at(payload))
 
 
 def _ignored(reason: str) -> Callable[[str], Meaning]:

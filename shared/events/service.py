@@ -91,10 +91,11 @@ class Applier:
                 alone = [*fresh, *alone]
         done += await self._apply_each(token, alone, self._context())
         # Whoever waits for Stripe keeps nobody waiting: the others are committed by now.
+        context = self._context()
         for _ in range(QUESTIONS_IN_ROW_MAX):
             if not done.unanswered:
                 break
-            context = await self._ask(done.unanswered)
+            context = await self._ask(done.unanswered, context)
             asking = [event for event, _ in done.unanswered]
             done = _Progress(done.outcomes) + await self._apply_each(token, asking, context)
         return done.outcomes
@@ -103,13 +104,22 @@ class Applier:
         answers: Answers | None = None if self.lookup is None else {}
         return ApplyContext(self.terms, self.make_id, self.now(), answers)
 
-    async def _ask(self, unanswered: Sequence[tuple[ClaimedEvent, Question]]) -> ApplyContext:
-        """Ask Stripe once for each thing that these events need to know."""
+    async def _ask(
+        self, unanswered: Sequence[tuple[ClaimedEvent, Question]], before: ApplyContext
+    ) -> ApplyContext:
+        """Ask Stripe once for each thing that these events need to know, besides what it has said.
+
+        All answers are dated by the oldest of them.
+        """
         assert self.lookup is not None  # noqa: S101 - without it, no effect asks
         async with self.pool.acquire() as connection:
             as_of = await store.clock(connection)
         answers = await self.lookup.answers([question for _, question in unanswered])
-        return replace(self._context(), answers=answers, as_of=as_of)
+        return replace(
+            self._context(),
+            answers={**(before.answers or {}), **answers},
+            as_of=before.as_of or as_of,
+        )
 
     async def _apply_each(
         self, token: UUID, events: Sequence[ClaimedEvent], context: ApplyContext

@@ -94,7 +94,8 @@ async def _refusals(
         if errors[place] is None and (error := rules.expiry_refusal(posting, now=now))
     }
     if late:
-        known = await store.are_known(connection, [postings[place] for place in late])
+        asked = [(postings[place].organization_id, postings[place].key) for place in late]
+        known = await store.are_known(connection, asked)
         for (place, error), is_known in zip(late.items(), known, strict=True):
             errors[place] = None if is_known else error
     return errors

@@ -88,10 +88,10 @@ def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:
     return asked
 
 
-async def are_known(connection: Connection, postings: Sequence[Posting]) -> list[bool]:
-    """Say of each posting whether its key has been posted before; once it has, it stays so."""
+async def are_known(connection: Connection, keys: Sequence[tuple[UUID, str]]) -> list[bool]:
+    """Say of each key of an organization whether it has been posted; once it has, it stays so."""
     rows = await connection.fetch(
-        QUERIES.are_known, [p.organization_id for p in postings], [p.key for p in postings]
+        QUERIES.are_known, [owner for owner, _ in keys], [key for _, key in keys]
     )
     return [row["seq"] is not None for row in rows]
 

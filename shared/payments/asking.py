@@ -37,7 +37,7 @@ async def ask(method: str, request: Awaitable[T]) -> T:
     return answer
 
 
-def options(account: str, *, key: str | None = None) -> stripe.RequestOptions:
+def account_options(account: str, *, key: str | None = None) -> stripe.RequestOptions:
     """Return the options of a request: in a connected account, unless `account` is empty.
 
     Source: https://docs.stripe.com/connect/authentication

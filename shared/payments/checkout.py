@@ -12,9 +12,9 @@ import structlog
 from shared.errors import ConflictError, StripeFailedError, StripeRefusedError
 from shared.organizations.model import Organization
 from shared.payments import store
-from shared.payments.asking import ask, hourly, options
+from shared.payments.asking import account_options, ask, hourly
 from shared.payments.customers import with_customer
-from shared.payments.model import Price
+from shared.payments.model import PurchasePrice
 from shared.payments.objects import (
     ORGANIZATION_METADATA,
     PURCHASE_METADATA,
@@ -44,7 +44,7 @@ async def open_checkout(
     organization: Organization,
     *,
     purchase_id: UUID,
-    price: Price,
+    price: PurchasePrice,
     success_url: str,
     cancel_url: str,
 ) -> Page:
@@ -127,7 +127,7 @@ async def _open(
     session = await ask(
         "checkout.sessions.create",
         client.v1.checkout.sessions.create_async(
-            asked, options(organization.stripe_account, key=hourly(key))
+            asked, account_options(organization.stripe_account, key=hourly(key))
         ),
     )
     return Page(session.id, session.url or "")
@@ -204,7 +204,7 @@ async def pay_with_test_card(
         return await ask(
             "payment_intents.create",
             client.v1.payment_intents.create_async(
-                params, options(organization.stripe_account, key=key)
+                params, account_options(organization.stripe_account, key=key)
             ),
         )
 
@@ -219,7 +219,7 @@ async def _close(client: stripe.StripeClient, organization: Organization, sessio
         await ask(
             "checkout.sessions.expire",
             client.v1.checkout.sessions.expire_async(
-                session_id, options=options(organization.stripe_account)
+                session_id, options=account_options(organization.stripe_account)
             ),
         )
     except StripeFailedError as error:  # it has ended already: paid or expired meanwhile

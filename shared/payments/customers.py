@@ -16,7 +16,7 @@ from shared.organizations import service as organizations
 from shared.organizations import store
 from shared.organizations.model import Organization
 from shared.payments import store as payments
-from shared.payments.asking import ask, hourly, options
+from shared.payments.asking import account_options, ask, hourly
 from shared.payments.objects import ORGANIZATION_METADATA
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def ensure_customer(
     customer = await ask(
         "customers.create",
         client.v1.customers.create_async(
-            params, options(organization.stripe_account, key=hourly(key, now))
+            params, account_options(organization.stripe_account, key=hourly(key, now))
         ),
     )
     async with pool.acquire() as connection, connection.transaction():
@@ -111,7 +111,7 @@ async def forget_if_gone(
         customer = await ask(
             "customers.retrieve",
             client.v1.customers.retrieve_async(
-                customer_id, options=options(organization.stripe_account)
+                customer_id, options=account_options(organization.stripe_account)
             ),
         )
     except StripeMissingError:

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import stripe
 
-from shared.errors import EventError, StripeFailedError
+from shared.errors import EventError, StripeFailedError, StripeMissingError
 from shared.payments import rules
-from shared.payments.asking import ask
-from shared.payments.model import PaymentFacts, PaymentQuestion
+from shared.payments.asking import account_options, ask
+from shared.payments.invoice_objects import InvoiceLine, InvoicePayment
+from shared.payments.model import (
+    InvoiceFacts,
+    InvoiceQuestion,
+    LinkedPayment,
+    PaymentFacts,
+    PaymentQuestion,
+)
 from shared.payments.objects import (
     Charge,
     CheckoutSession,
     Dispute,
-    InvoicePayment,
     PaymentIntent,
+    Price,
     Refund,
     S,
     from_answer,
@@ -35,9 +43,13 @@ ASK_SECONDS_MAX = 15
 PAGE_ROWS = 100
 PAGES_MAX = 10
 
-Question = PaymentQuestion
-Facts = PaymentFacts
+Question = PaymentQuestion | InvoiceQuestion
+Facts = PaymentFacts | InvoiceFacts
 Answers = Mapping[Question, Facts | Exception]
+
+
+class UnknownPriceError(EventError):
+    """Stripe has no price of this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,8 @@ class StripeLookup:
     ) -> Facts | Exception:
         try:
             async with asyncio.timeout_at(ends_at), turn:
+                if isinstance(question, InvoiceQuestion):
+                    return await self._of_invoice(question)
                 return await self._payment(question)
         except (EventError, StripeFailedError) as error:
             return error
@@ -71,7 +85,19 @@ class StripeLookup:
             return StripeFailedError(f"Stripe did not answer for {question} in time.")
 
     async def _payment(self, question: PaymentQuestion) -> PaymentFacts:
-        options = _options(question.account)
+        options = account_options(question.account)
+        level = await self._level(question)
+        if not question.origin:
+            return level
+        of_payment = {"payment_intent": question.payment_intent_id}
+        session = await self._session(of_payment, options)
+        if session is not None:
+            return replace(level, session=session)
+        return replace(level, invoice_id=await self._invoice(question.payment_intent_id, options))
+
+    async def _level(self, question: PaymentQuestion) -> PaymentFacts:
+        """Return a payment, its refunds and its disputes."""
+        options = account_options(question.account)
         intent_id = question.payment_intent_id
         answer = await ask(
             "payment_intents.retrieve",
@@ -85,15 +111,12 @@ class StripeLookup:
         disputes: list[Dispute] = []
         if question.reversals or _may_be_reversed(intent):
             refunds = await self._all(
-                "refunds", self.client.v1.refunds, of_payment, Refund, options
+                "refunds", self.client.v1.refunds.list_async, of_payment, Refund, options
             )
             disputes = await self._all(
-                "disputes", self.client.v1.disputes, of_payment, Dispute, options
+                "disputes", self.client.v1.disputes.list_async, of_payment, Dispute, options
             )
-        session = await self._session(of_payment, options) if question.origin else None
-        of_invoice = question.origin and session is None
-        invoice_id = await self._invoice(intent_id, options) if of_invoice else None
-        return rules.facts(intent, refunds, disputes, session=session, invoice_id=invoice_id)
+        return rules.facts(intent, refunds, disputes)
 
     async def _session(self, of_payment: Any, options: Any) -> CheckoutSession | None:
         """Return the Checkout Session that a payment was made on.
@@ -122,13 +145,82 @@ class StripeLookup:
             return None
         return reference_id(from_answer(page.data[0].to_dict(), InvoicePayment).invoice)
 
+    async def _of_invoice(self, question: InvoiceQuestion) -> InvoiceFacts:
+        lines = await self._lines(question) if question.lines else None
+        named = [line.priced for line in lines or ()]
+        prices = {
+            price_id: await self._price(price_id, question)
+            for price_id in {*question.prices, *(p for p in named if isinstance(p, str))}
+        }
+        payments = await self._payments_of(question) if question.payments else ()
+        return InvoiceFacts(lines, prices, payments)
+
+    async def _lines(self, question: InvoiceQuestion) -> tuple[InvoiceLine, ...] | None:
+        """Return all lines with their prices; None where Stripe does not know the invoice.
+
+        Source: https://docs.stripe.com/api/invoice-line-item/retrieve
+        """
+        service = self.client.v1.invoices.line_items
+        expand = {"expand": ["data.pricing.price_details.price"]}
+        try:
+            return tuple(
+                await self._all(
+                    "invoices.line_items",
+                    partial(service.list_async, question.invoice_id),
+                    expand,
+                    InvoiceLine,
+                    account_options(question.account),
+                )
+            )
+        except StripeMissingError:
+            return None
+
+    async def _price(self, price_id: str, question: InvoiceQuestion) -> Price:
+        """Return a price. Source: https://docs.stripe.com/api/prices/retrieve."""
+        service = self.client.v1.prices
+        try:
+            answer = await ask(
+                "prices.retrieve",
+                service.retrieve_async(price_id, {}, account_options(question.account)),
+            )
+        except StripeMissingError as error:
+            raise UnknownPriceError(
+                f"Stripe knows no price {price_id}, which {question.invoice_id} names."
+            ) from error
+        return from_answer(answer.to_dict(), Price)
+
+    async def _payments_of(self, question: InvoiceQuestion) -> tuple[LinkedPayment, ...]:
+        """Return the PaymentIntents that pay an invoice; none where Stripe does not know it.
+
+        Source: https://docs.stripe.com/api/invoice-payment/list
+        """
+        options = account_options(question.account)
+        params = {"invoice": question.invoice_id, "status": "paid"}
+        list_async = self.client.v1.invoice_payments.list_async
+        try:
+            found = await self._all("invoice_payments", list_async, params, InvoicePayment, options)
+        except StripeMissingError:
+            return ()
+        return tuple(
+            [
+                LinkedPayment(name, minor, await self._level_if_known(question.account, name))
+                for name, minor in rules.paid_by(found)
+            ]
+        )
+
+    async def _level_if_known(self, account: str, intent_id: str) -> PaymentFacts | None:
+        try:
+            return await self._level(PaymentQuestion(account, intent_id))
+        except StripeMissingError:
+            return None
+
     async def _all(
-        self, name: str, service: Any, params: dict[str, Any], kind: type[S], options: Any
+        self, name: str, list_async: Any, params: dict[str, Any], kind: type[S], options: Any
     ) -> list[S]:
         found: list[S] = []
         asked = {**params, "limit": PAGE_ROWS}
         for _ in range(PAGES_MAX):
-            page: Any = await ask(f"{name}.list", service.list_async(asked, options))
+            page: Any = await ask(f"{name}.list", list_async(asked, options))
             found += [from_answer(item.to_dict(), kind) for item in page.data]
             if not page.has_more or not page.data:
                 return found
@@ -141,7 +233,3 @@ def _may_be_reversed(intent: PaymentIntent) -> bool:
     return not (
         isinstance(charge, Charge) and charge.amount_refunded == 0 and charge.disputed is False
     )
-
-
-def _options(account: str) -> Any:
-    return {"stripe_account": account} if account else {}

@@ -12,7 +12,8 @@ from uuid import UUID
 from shared.config import Settings
 from shared.durations import Duration
 from shared.ledger.model import TransactionType
-from shared.payments.objects import CheckoutSession, Dispute, PaymentIntent
+from shared.payments.invoice_objects import InvoiceLine
+from shared.payments.objects import CheckoutSession, Dispute, PaymentIntent, Price
 
 
 class PaymentQuestion(NamedTuple):
@@ -29,7 +30,7 @@ class PaymentQuestion(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class PurchasePrice:
     """What is sold: the net price in the currency's smallest unit, and the credits it buys."""
 
     amount_minor: int
@@ -52,6 +53,37 @@ class PaymentFacts:
     disputes: tuple[Dispute, ...] = ()
     session: CheckoutSession | None = None
     invoice_id: str | None = None
+
+
+class InvoiceQuestion(NamedTuple):
+    """Asks Stripe for what the event of an invoice lacks: all lines, some prices, the payments."""
+
+    account: str
+    invoice_id: str
+    lines: bool = False
+    prices: tuple[str, ...] = ()
+    payments: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedPayment:
+    """A PaymentIntent that pays an invoice, and how much of it, in the invoice's smallest unit.
+
+    `facts`: what Stripe says of the payment; None where it was not asked, or does not know it.
+    """
+
+    payment_intent_id: str
+    amount_minor: int
+    facts: PaymentFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceFacts:
+    """What Stripe says of an invoice: its lines (None: as in the event), prices and payments."""
+
+    lines: tuple[InvoiceLine, ...] | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    payments: tuple[LinkedPayment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

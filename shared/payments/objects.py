@@ -8,6 +8,7 @@ a MalformedEventError that names it.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
@@ -22,8 +23,10 @@ ATTEMPT_METADATA = "recharge_attempt_id"
 TRIGGER_METADATA = "recharge_trigger"
 TOP_UP = "top_up"
 
-# What a person may write into the metadata of an invoice or a price: the credits that it brings.
+# What a person may write into the metadata of an invoice, a subscription or a price: the credits
+# that it brings, and when they expire.
 CREDITS_METADATA = "prepaid_credits"
+EXPIRES_METADATA = "prepaid_expires"
 
 AMOUNT_MINOR_MAX = 10**17  # far above Stripe's own limit; below what PostgreSQL's bigint holds
 
@@ -261,12 +264,35 @@ class Customer(StripeObject, frozen=True):
     invoice_settings: InvoiceSettings | None = None
 
 
+class Recurring(msgspec.Struct, frozen=True):
+    """How often a price is charged: every `interval_count` days, weeks, months or years."""
+
+    interval: str
+    interval_count: int = 1
+
+
+class TransformQuantity(msgspec.Struct, frozen=True):
+    """How a quantity becomes the number of packages that are charged: divided, then rounded."""
+
+    divide_by: Annotated[int, msgspec.Meta(ge=1)]
+    round: str = "up"
+
+
 class Price(StripeObject, frozen=True):
-    """A price: what is sold, for how much."""
+    """A price. Source: https://docs.stripe.com/api/prices/object.
+
+    A tiered price has no unit amount; one with fractions of the smallest unit has
+    `unit_amount_decimal` alone.
+    """
 
     OBJECTS: ClassVar = frozenset({"price"})
 
     metadata: dict[str, Any] | None = None
+    currency: Currency | None = None
+    unit_amount: Amount | None = None
+    unit_amount_decimal: Decimal | None = None
+    recurring: Recurring | None = None
+    transform_quantity: TransformQuantity | None = None
 
 
 class SubscriptionItem(msgspec.Struct, frozen=True):
@@ -301,60 +327,6 @@ class Subscription(StripeObject, frozen=True):
         """What stands for the plan: most subscriptions have one part."""
         parts = self.items.data if self.items else []
         return parts[0] if parts else SubscriptionItem()
-
-
-class InvoiceLine(msgspec.Struct, frozen=True):
-    """A line. Newer API versions name the price by its id alone, so that it says no credits."""
-
-    amount: Amount = 0
-    quantity: Amount | None = None
-    price: Price | None = None
-
-
-class InvoiceLines(msgspec.Struct, frozen=True):
-    """The lines that come with the invoice: the first ten."""
-
-    data: list[InvoiceLine] = []
-
-
-class SubscriptionDetails(msgspec.Struct, frozen=True):
-    """The subscription behind an invoice."""
-
-    subscription: Reference = None
-    metadata: dict[str, Any] | None = None
-
-
-class InvoiceParent(msgspec.Struct, frozen=True):
-    """What made an invoice, since 2025-03-31."""
-
-    subscription_details: SubscriptionDetails | None = None
-
-
-class Invoice(StripeObject, frozen=True):
-    """An invoice. Source: https://docs.stripe.com/api/invoices/object."""
-
-    OBJECTS: ClassVar = frozenset({"invoice"})
-
-    amount_paid: Amount = 0
-    currency: Currency | None = None
-    customer: Reference = None
-    metadata: dict[str, Any] | None = None
-    subscription: Reference = None
-    parent: InvoiceParent | None = None
-    lines: InvoiceLines | None = None
-
-    @property
-    def details(self) -> SubscriptionDetails:
-        """The subscription behind it, wherever this API version says so."""
-        found = self.parent.subscription_details if self.parent else None
-        return found or SubscriptionDetails(self.subscription)
-
-
-class InvoicePayment(msgspec.Struct, frozen=True):
-    """A payment of an invoice. Source: https://docs.stripe.com/api/invoice-payment/object."""
-
-    id: StripeId
-    invoice: Reference = None
 
 
 class _Data(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import stripe
 
 from shared.organizations.model import Organization
-from shared.payments.asking import ask, options
+from shared.payments.asking import account_options, ask
 from shared.payments.checkout import Page
 from shared.payments.customers import with_customer
 
@@ -28,7 +28,7 @@ async def open_portal(
             "billing_portal.sessions.create",
             client.v1.billing_portal.sessions.create_async(
                 {"customer": customer_id, "return_url": return_url},
-                options(organization.stripe_account),
+                account_options(organization.stripe_account),
             ),
         )
         return Page(session.id, session.url)

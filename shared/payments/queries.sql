@@ -89,6 +89,12 @@ SELECT
 FROM stripe_payments
 WHERE payment_intent_id = $1 AND organization_id = $2;
 
+-- name: account_of
+-- The Stripe account of a payment.
+SELECT stripe_account
+FROM stripe_payments
+WHERE payment_intent_id = $1;
+
 -- name: keep_receipt
 -- Remember where the receipt of a payment is.
 UPDATE stripe_payments
@@ -226,3 +232,17 @@ FOR UPDATE;
 UPDATE stripe_payments
 SET reversal_as_of = $2, charge_id = coalesce(charge_id, $3)
 WHERE payment_intent_id = $1;
+
+-- name: invoice_owners
+-- Lock the organizations that an invoice names; where it names none, the one that has its Stripe customer.
+SELECT
+    id,
+    slug,
+    currency
+FROM organizations
+WHERE
+    id = any($1::uuid [])
+    OR slug = any($2::text [])
+    OR (cardinality($2::text []) = 0 AND stripe_customer_id = $3 AND stripe_account = $4)
+ORDER BY id
+FOR NO KEY UPDATE;

@@ -6,8 +6,15 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_FLOOR, Decimal
 
 from shared.money import CREDIT_QUANTUM
+from shared.payments.invoice_objects import InvoicePayment
 from shared.payments.model import PaymentFacts
-from shared.payments.objects import CheckoutSession, Dispute, PaymentIntent, Refund
+from shared.payments.objects import (
+    CheckoutSession,
+    Dispute,
+    PaymentIntent,
+    Refund,
+    reference_id,
+)
 
 # A refund that failed or was canceled has given nothing back.
 # Source: https://docs.stripe.com/api/refunds/object#refund_object-status
@@ -33,6 +40,19 @@ def facts(
         session=session,
         invoice_id=invoice_id,
     )
+
+
+def paid_by(payments: Iterable[InvoicePayment]) -> list[tuple[str, int]]:
+    """Return the PaymentIntents that have paid an invoice, and how much each paid of it.
+
+    A part that was paid from the customer's balance or out of band has none.
+    """
+    paid: dict[str, int] = {}
+    for each in payments:
+        name = reference_id(each.payment.payment_intent) if each.payment else None
+        if each.status == "paid" and name is not None and (each.amount_paid or 0) > 0:
+            paid[name] = paid.get(name, 0) + (each.amount_paid or 0)
+    return sorted(paid.items())
 
 
 def withdrawn_minor(dispute: Dispute) -> int:

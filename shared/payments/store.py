@@ -17,7 +17,7 @@ from shared.payments.model import (
     Owner,
     PaymentCaptured,
     PaymentLevel,
-    Price,
+    PurchasePrice,
     Sale,
 )
 from shared.payments.objects import TOP_UP
@@ -33,7 +33,7 @@ OPEN_FOR = timedelta(hours=25)
 
 
 async def open_purchase(
-    connection: Connection, purchase_id: UUID, organization_id: UUID, price: Price
+    connection: Connection, purchase_id: UUID, organization_id: UUID, price: PurchasePrice
 ) -> asyncpg.Record | None:
     """Record a purchase that is about to be offered; return its price as it was first opened.
 
@@ -86,6 +86,12 @@ async def receipt(
 ) -> asyncpg.Record | None:
     """Return the address of a payment's receipt, if it is known here, and its Stripe account."""
     return await connection.fetchrow(QUERIES.receipt, payment_intent_id, organization_id)
+
+
+async def account_of(connection: Connection, payment_intent_id: str) -> str | None:
+    """Return the Stripe account of a bound payment; empty: the account of our key."""
+    account: str | None = await connection.fetchval(QUERIES.account_of, payment_intent_id)
+    return account
 
 
 async def keep_receipt(connection: Connection, payment_intent_id: str, url: str) -> None:
@@ -228,3 +234,26 @@ async def record_level(
 ) -> None:
     """Remember when Stripe was asked, and the charge where it was not known."""
     await connection.execute(QUERIES.record_level, payment_intent_id, as_of, charge_id)
+
+
+async def invoice_owners(
+    connection: Connection, names: Sequence[str], customer_id: str | None, account: str
+) -> dict[str | None, Owner]:
+    """Lock and return the owners that an invoice may have, by the names that lead to them.
+
+    Where it names none, the owner of its Stripe customer in that account is under None.
+    """
+    ids = {name: parse_id(name) for name in names}
+    rows = await connection.fetch(
+        QUERIES.invoice_owners,
+        [found for found in ids.values() if found is not None],
+        list(names),
+        customer_id,
+        account,
+    )
+    owners = {row["id"]: Owner(row["id"], row["currency"]) for row in rows}
+    if not names:
+        return dict.fromkeys([None], next(iter(owners.values()))) if owners else {}
+    slugs = {row["slug"]: row["id"] for row in rows}
+    found = {name: owners.get(ids[name] or slugs.get(name)) for name in names}
+    return {name: owner for name, owner in found.items() if owner is not None}

@@ -10,6 +10,7 @@ import pytest
 
 from api.operations.org_transactions import TransactionTypeB
 from api.transaction_types import NAMES, USAGE_CATEGORIES
+from sandbox.signed_events import event
 from shared.events.service import Applier
 from shared.organizations.model import Organization
 from shared.payments.model import SaleTerms
@@ -156,3 +157,36 @@ async def test_a_payment_that_stripe_does_not_know_has_no_receipt(
     (row,) = (await paying_client.get(PATH)).json
     answer = await paying_client.get(f"{PATH}/{row['id']}/receipt")
     assert (answer.status, answer.json["type"]) == (404, "not_found_error")
+
+
+async def test_every_row_of_an_invoice_leads_to_the_invoice(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    item = {"currency": "usd", "unit_amount": 2000, "product_data": {"name": "Pro"}}
+    params: Any = {
+        "mode": "payment",
+        "success_url": "https://shop.example/ok",
+        "line_items": [{"price_data": item, "quantity": 1}],
+        "invoice_creation": {"enabled": True},
+    }
+    opened = await shop.client.v1.checkout.sessions.create_async(params)
+    paid = await shop.sim(f"checkout/{opened.id}/pay", email="x@y.zz")
+    prices = [
+        {"id": "price_1", "metadata": {"prepaid_credits": "1", "prepaid_expires": "P1Y"}},
+        {"id": "price_2", "metadata": {"prepaid_credits": "2"}},
+    ]
+    fields = {
+        "id": paid["invoice"],
+        "currency": "usd",
+        "total": 2000,
+        "metadata": {"organization_id": "acme"},
+        "lines": {"data": [{"amount": 1000, "price": price} for price in prices]},
+    }
+    await receive(shop.pool, event("invoice", "invoice.paid", fields))
+    applier = Applier(shop.pool, SaleTerms(Decimal(1)))
+    assert await Drainer(shop.pool, applier, make_token=uuid4).drain() == 1
+    rows = (await paying_client.get(PATH)).json
+    assert [row["has_receipt"] for row in rows] == [True, True]
+    for row in rows:
+        answer = await paying_client.get(f"{PATH}/{row['id']}/receipt")
+        assert answer.json["url"].endswith(f"/invoices/{paid['invoice']}")

@@ -20,7 +20,7 @@ from ops.cli import app
 from shared import config, metrics
 from shared.inbox.model import EventState
 from shared.notifications.model import MessageState
-from shared.payments.objects import CREDITS_METADATA
+from shared.payments.objects import CREDITS_METADATA, EXPIRES_METADATA
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -248,7 +248,7 @@ def metric_names() -> frozenset[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_metric_in_the_pages_exists(page: Path) -> None:
     named = set(re.findall(r"\bprepaid_[a-z_]+", page.read_text(encoding="utf-8")))
-    assert named - {CREDITS_METADATA} <= metric_names()
+    assert named - {CREDITS_METADATA, EXPIRES_METADATA} <= metric_names()
 
 
 def test_operations_lists_every_metric() -> None:

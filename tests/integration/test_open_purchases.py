@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from shared.ids import new_id
 from shared.organizations.model import Organization
 from shared.payments import store
-from shared.payments.model import Price
+from shared.payments.model import PurchasePrice
 from tests.fixtures.product import payment, receive
 from worker import closer
 from worker.closer import Closer
@@ -58,7 +58,10 @@ async def test_a_round_closes_so_many_at_a_time_until_none_is_due(
 async def test_a_purchase_is_open_for_25_hours(pool: Pool, organization: Organization) -> None:
     async with pool.acquire() as connection:
         await store.open_purchase(
-            connection, new_id(), organization.id, Price(1000, "usd", Decimal(10), Decimal(1))
+            connection,
+            new_id(),
+            organization.id,
+            PurchasePrice(1000, "usd", Decimal(10), Decimal(1)),
         )
     assert await pool.fetchval(
         "SELECT closes_at - created_at BETWEEN interval '25 hours' AND interval '25 hours 1 second'"

@@ -316,4 +316,4 @@ def test_any_order_duplication_and_loss_of_events_leaves_each_payment_its_credit
 async def _verify(storefront: Storefront) -> list[Any]:
     async with storefront.pool.acquire() as connection:
         report = await verify(connection, None)
-    return list(report.problems)
+    return report["problems"]

@@ -1,0 +1,259 @@
+"""The effect of a paid invoice: its credits, once, linked to the payments that paid for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shared.errors import (
+    CurrencyMismatchError,
+    EventError,
+    MalformedEventError,
+    PaymentMismatchError,
+    StripeMissingError,
+    TwoOrganizationsError,
+)
+from shared.events.levels import apply_level
+from shared.events.model import Applied, ApplyContext, Ignored, InvoicePaid
+from shared.events.questions import answer
+from shared.inbox import store as inbox
+from shared.ledger import service as ledger
+from shared.ledger import store as ledger_store
+from shared.ledger.model import Posting, PostingResult, PostingStatus
+from shared.notifications import service as notifications
+from shared.payments import invoice_postings, invoices, sales
+from shared.payments import store as payments_store
+from shared.payments.crediting import on_the_ledger
+from shared.payments.invoice_objects import Invoice
+from shared.payments.invoices import Portion, Share
+from shared.payments.messages import purchase_completed
+from shared.payments.model import (
+    InvoiceFacts,
+    InvoiceQuestion,
+    LinkedPayment,
+    Owner,
+    PaymentQuestion,
+    Sale,
+)
+from shared.payments.objects import CREDITS_METADATA, reference_id
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+
+class UnknownCustomerError(EventError):
+    """An invoice brings credits, and nobody has its Stripe customer."""
+
+
+async def credit(
+    connection: Connection, account: str, paid: InvoicePaid, context: ApplyContext
+) -> Applied | Ignored | PostingResult:
+    """Post what a paid invoice brings, once, in the caller's transaction.
+
+    An invoice that was posted before, by whichever release, changes nothing. One that brings
+    nothing is ignored, whoever it is for. Raises QuestionError where Stripe must be asked first,
+    and an EventError where the invoice brings credits that cannot be given to anybody.
+    """
+    invoice = paid.invoice
+    owner = await _owner(connection, account, invoice)
+    if isinstance(owner, Owner) and await _is_posted(connection, owner, invoice):
+        return Applied(owner.id)
+    brought = invoices.portions(
+        invoice,
+        _facts(account, invoice, context),
+        context.terms,
+        paid_at=paid.paid_at,
+        now=context.now,
+    )
+    if not brought:
+        return Ignored(_why_nothing(invoice))
+    if isinstance(owner, EventError):
+        raise owner
+    if invoice.currency is not None and invoice.currency != owner.currency:
+        raise CurrencyMismatchError(
+            f"{invoice.id} is in {invoice.currency}, organization {owner.id} takes "
+            f"{owner.currency}."
+        )
+    if brought[0].credits < 0:
+        taken = invoice_postings.taken_back(invoice, owner.id, brought[0], context.make_id())
+        return (await _post(connection, [taken]))[0]
+    return await _sell(connection, account, invoice, owner, brought, context)
+
+
+async def _owner(connection: Connection, account: str, invoice: Invoice) -> Owner | EventError:
+    """Lock and return the organization of an invoice, or the error that says why there is none."""
+    try:
+        names = invoices.names(invoice)
+    except EventError as error:
+        return error
+    customer_id = reference_id(invoice.customer)
+    owners = await payments_store.invoice_owners(connection, names, customer_id, account)
+    if len(set(owners.values())) > 1 or (len(names) > 1 and len(owners) == 1):
+        return TwoOrganizationsError(
+            f"{invoice.id} names the organization {names[0][:100]!r} in its own metadata and "
+            f"{names[1][:100]!r} in that of its subscription."
+        )
+    for owner in owners.values():
+        return owner
+    if names:
+        return sales.unknown_organization(names[0])
+    if customer_id is None:
+        return MalformedEventError(
+            f"{invoice.id} brings credits, and names no organization and no customer."
+        )
+    return UnknownCustomerError(
+        f"{invoice.id} brings credits, and no organization has its Stripe customer {customer_id}. "
+        "Create the organization or bind the customer, then replay this event."
+    )
+
+
+async def _is_posted(connection: Connection, owner: Owner, invoice: Invoice) -> bool:
+    key = invoice_postings.key(invoice)
+    (known,) = await ledger_store.are_known(connection, [(owner.id, key)])
+    return known
+
+
+def _facts(account: str, invoice: Invoice, context: ApplyContext) -> InvoiceFacts:
+    question = invoices.question(invoice, account)
+    return InvoiceFacts() if question is None else answer(question, context)
+
+
+def _why_nothing(invoice: Invoice) -> str:
+    if invoice.total_minor <= 0:
+        return f"{invoice.id} charges nothing, so it brings nothing"
+    return f"{invoice.id}, its subscription and its prices bring nothing by {CREDITS_METADATA}"
+
+
+async def _sell(
+    connection: Connection,
+    account: str,
+    invoice: Invoice,
+    owner: Owner,
+    brought: Sequence[Portion],
+    context: ApplyContext,
+) -> Ignored | PostingResult:
+    live = [p for p in brought if p.expires_at is None or p.expires_at > context.now]
+    if not live:
+        return Ignored(f"the credits of {invoice.id} expired at {brought[-1].expires_at}")
+    linked = _linked(account, invoice, context)
+    names = [payment.payment_intent_id for payment in linked]
+    bound = await payments_store.bound_payments(connection, names)
+    for name, before in bound.items():
+        if before.invoice_id in (None, invoice.id):
+            return Ignored(
+                f"{name}, which paid {invoice.id}, was credited to organization "
+                f"{before.organization_id} already"
+            )
+    linked = [payment for payment in linked if payment.payment_intent_id not in bound]
+    paid = [(payment.payment_intent_id, payment.amount_minor) for payment in linked]
+    shares = invoices.shares(live, paid, invoice.total_minor)
+    await _bind(connection, account, invoice, owner, linked, shares)
+    postings = invoice_postings.granted(invoice, owner.id, shares, context.make_id)
+    result = _total(await _post(connection, postings))
+    await inbox.reopen_waiting(connection, [name for name, _ in paid])
+    for payment in linked:
+        facts = payment.facts
+        if facts is not None and (facts.refunded_minor or facts.disputes):
+            await apply_level(connection, facts, context, of_dispute=False)
+    if result.status is PostingStatus.POSTED:
+        data = {"invoiceId": invoice.id}
+        await notifications.announce(connection, [purchase_completed(result, data, context.now)])
+    return result
+
+
+def _linked(account: str, invoice: Invoice, context: ApplyContext) -> Sequence[LinkedPayment]:
+    """Return the PaymentIntents that paid an invoice: asked for where the event names none."""
+    name, minor = reference_id(invoice.payment_intent), invoice.amount_paid
+    if minor is None:
+        minor = invoice.total_minor
+    if minor <= 0:
+        return ()
+    if name is None:
+        if context.answers is None:
+            return ()
+        return answer(InvoiceQuestion(account, invoice.id, payments=True), context).payments
+    if context.answers is None:
+        return [LinkedPayment(name, minor)]
+    try:
+        facts = answer(PaymentQuestion(account, name), context)
+    except StripeMissingError:
+        return [LinkedPayment(name, minor)]
+    return [LinkedPayment(name, minor, facts)]
+
+
+async def _bind(
+    connection: Connection,
+    account: str,
+    invoice: Invoice,
+    owner: Owner,
+    linked: Sequence[LinkedPayment],
+    shares: Sequence[Share],
+) -> None:
+    """Bind the payments of an invoice, each with its share of the credits."""
+    credited = _by_payment(shares)
+    bound = [
+        Sale(
+            payment_intent_id=payment.payment_intent_id,
+            organization_id=owner.id,
+            gross_minor=payment.amount_minor,
+            net_minor=None,
+            currency=invoice.currency or owner.currency,
+            credits=credited[payment.payment_intent_id],
+            account=account,
+            customer_id=reference_id(invoice.customer),
+            charge_id=_charge_id(payment),
+            invoice_id=invoice.id,
+        )
+        for payment in linked
+        if payment.payment_intent_id in credited
+    ]
+    if not bound:
+        return
+    await payments_store.bind_payments(connection, bound)
+    names = [sale.payment_intent_id for sale in bound]
+    for name, found in (await payments_store.bound_payments(connection, names)).items():
+        if found.invoice_id != invoice.id:
+            raise PaymentMismatchError(
+                f"{name}, which paid {invoice.id}, was credited by another event meanwhile. "
+                "Replay this event."
+            )
+
+
+def _by_payment(shares: Sequence[Share]) -> Mapping[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for share in shares:
+        if share.payment_intent_id is not None:
+            before = found.get(share.payment_intent_id, Decimal(0))
+            found[share.payment_intent_id] = before + share.credits
+    return found
+
+
+def _charge_id(payment: LinkedPayment) -> str | None:
+    return reference_id(payment.facts.payment_intent.latest_charge) if payment.facts else None
+
+
+async def _post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
+    """Post the first, and the others where it was posted now. Raises PostingRefusedError."""
+    results = [_accepted(await ledger.post(connection, postings[:1]))[0]]
+    if results[0].status is PostingStatus.POSTED and len(postings) > 1:
+        results += _accepted(await ledger.post(connection, postings[1:]))
+    return results
+
+
+def _accepted(results: Sequence[PostingResult]) -> list[PostingResult]:
+    found = [on_the_ledger(result) for result in results]
+    for result in found:
+        if isinstance(result, EventError):
+            raise result
+    return list(results)
+
+
+def _total(results: Sequence[PostingResult]) -> PostingResult:
+    """Return one result for all rows of an invoice: the first, with the sum of all."""
+    amounts = [result.amount for result in results if result.amount is not None]
+    return msgspec.structs.replace(
+        results[0], amount=sum(amounts, Decimal(0)), balance_after=results[-1].balance_after
+    )

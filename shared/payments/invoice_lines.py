@@ -1,0 +1,182 @@
+"""The lines of an invoice: how many units, and which share of a period, each charges for. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+from shared.durations import Duration
+from shared.errors import InvalidAmountError
+from shared.payments.invoice_objects import InvoiceLine, Period
+from shared.payments.objects import Price, Recurring, TransformQuantity
+
+INTERVALS_MAX = 1000
+DIGITS_MAX = 30
+_LENGTHS = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
+_MONTHS = {"month": 1, "year": 12}
+
+
+@dataclass(frozen=True, slots=True)
+class PricedLine:
+    """A line with its price. No price: the line has none, or it is known by `price_id` alone."""
+
+    line: InvoiceLine
+    price: Price | None
+
+    @property
+    def price_id(self) -> str | None:
+        """The id of its price."""
+        priced = self.line.priced
+        return priced.id if isinstance(priced, Price) else priced
+
+    @property
+    def period(self) -> Period | None:
+        """From when to when it is for."""
+        return self.line.period
+
+    @property
+    def counts(self) -> bool:
+        """Whether it charges something or gives it back: a trial or a full discount does not."""
+        discounts = sum(each.amount for each in self.line.discount_amounts or ())
+        return self.line.amount < 0 or self.line.amount > max(discounts, 0)
+
+    @property
+    def quantity(self) -> Fraction:
+        """How many units: one where the line does not say."""
+        exact = _exact(self.line.quantity_decimal)
+        if exact is not None:
+            return exact
+        return Fraction(1 if self.line.quantity is None else self.line.quantity)
+
+
+def of_event(lines: Iterable[InvoiceLine]) -> list[PricedLine]:
+    """Return lines with the prices that they come with."""
+    return priced(lines, {})
+
+
+def priced(lines: Iterable[InvoiceLine], prices: Mapping[str, Price]) -> list[PricedLine]:
+    """Return lines with their prices: those that they come with, or those that were asked for."""
+    found = ((line, line.priced) for line in lines)
+    return [
+        PricedLine(line, prices.get(each) if isinstance(each, str) else each)
+        for line, each in found
+    ]
+
+
+def units(invoice_id: str, line: PricedLine) -> Fraction:
+    """Return how many units of a full period a line charges for; negative: gives back.
+
+    Raises InvalidAmountError where the share of a proration cannot be determined.
+    """
+    if not line.line.is_proration:
+        return line.quantity if line.line.amount > 0 else -line.quantity
+    return line.quantity * _share(invoice_id, [line])
+
+
+def periods(invoice_id: str, lines: Sequence[PricedLine]) -> Fraction:
+    """Return how many periods of its subscription an invoice charges for.
+
+    A full period counts once, however many lines it has. A change in the middle of one charges the
+    rest of it anew and gives the rest of the old one back: the two are equal, and cancel.
+    """
+    if not lines:
+        return Fraction(1)
+    full = any(
+        line.counts
+        and line.line.amount > 0
+        and not line.line.is_proration
+        and not line.line.is_one_off
+        for line in lines
+    )
+    changes = (_share(invoice_id, group) for group in _uneven(lines))
+    return sum(changes, Fraction(int(full)))
+
+
+def prices_of_periods(lines: Sequence[PricedLine]) -> set[str | None]:
+    """Return the prices that are missing to say what `periods` does."""
+    return {line.price_id for group in _uneven(lines) for line in group if line.price is None}
+
+
+def _uneven(lines: Sequence[PricedLine]) -> list[list[PricedLine]]:
+    """Return the prorations of each period in which they all charge, or all give back."""
+    by_period: dict[Period | None, list[PricedLine]] = defaultdict(list)
+    for line in lines:
+        if line.line.is_proration and line.counts:
+            by_period[line.period].append(line)
+    return [
+        group for group in by_period.values() if len({line.line.amount > 0 for line in group}) == 1
+    ]
+
+
+def _share(invoice_id: str, prorations: Sequence[PricedLine]) -> Fraction:
+    """Return the share of a full period that prorations of one period and one sign charge for.
+
+    It is what they charge of the full price; of a price without an amount, such as a tiered one,
+    the part of its interval that the period covers.
+    """
+    amount = sum(line.line.amount for line in prorations)
+    full = [_full_price(line) for line in prorations]
+    if all(full):
+        return amount / sum((each for each in full if each), Fraction(0))
+    for line in prorations:
+        recurring = line.price.recurring if line.price else None
+        if line.period is not None and recurring is not None:
+            covered = _covered(line.period, recurring)
+            if covered is not None:
+                return covered if amount > 0 else -covered
+    names = ", ".join(sorted({line.price_id or "no price" for line in prorations}))
+    raise InvalidAmountError(
+        f"{invoice_id} has a proration of {names}, and its share of a period cannot be determined: "
+        "the price has no unit_amount, and there is no period with a recurring interval."
+    )
+
+
+def _full_price(line: PricedLine) -> Fraction | None:
+    """Return what a full period of a line costs in minor units; None where that is not known."""
+    price, currency = line.price, line.line.currency
+    if price is None or (currency and price.currency and currency != price.currency):
+        return None
+    exact = _exact(price.unit_amount_decimal)
+    each = exact if price.unit_amount is None else Fraction(price.unit_amount)
+    if not each:
+        return None
+    return each * _packages(line.quantity, price.transform_quantity) or None
+
+
+def _exact(value: Decimal | None) -> Fraction | None:
+    """Return a decimal as a fraction; None for one of a size that Stripe never sends."""
+    if value is None or not value.is_finite() or abs(value.adjusted()) > DIGITS_MAX:
+        return None
+    return Fraction(value)
+
+
+def _packages(quantity: Fraction, transform: TransformQuantity | None) -> Fraction:
+    if transform is None:
+        return quantity
+    packages = quantity / transform.divide_by
+    return Fraction(math.floor(packages) if transform.round == "down" else math.ceil(packages))
+
+
+def _covered(period: Period, recurring: Recurring) -> Fraction | None:
+    """Return which part of a price's interval a period is: a proration ends with the interval."""
+    end = datetime.fromtimestamp(period.end, UTC)
+    start = _interval_start(end, recurring)
+    if start is None or period.end < period.start:
+        return None
+    return Fraction(period.end - period.start) / Fraction((end - start).total_seconds())
+
+
+def _interval_start(end: datetime, recurring: Recurring) -> datetime | None:
+    length, months = _LENGTHS.get(recurring.interval), _MONTHS.get(recurring.interval)
+    if not 1 <= recurring.interval_count <= INTERVALS_MAX:
+        return None
+    if length is not None:
+        return end - length * recurring.interval_count
+    if months is not None:
+        return Duration(months=-months * recurring.interval_count).after(end)
+    return None

@@ -1,0 +1,169 @@
+"""The Stripe objects of invoices, in every API version: what Prepaid reads of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import msgspec
+
+from shared.payments.objects import (
+    Amount,
+    Currency,
+    Price,
+    Reference,
+    Seconds,
+    StripeId,
+    StripeObject,
+)
+
+
+class PriceDetails(msgspec.Struct, frozen=True):
+    """The price of a line since 2025-03-31: an id, unless it is expanded."""
+
+    price: StripeId | Price | None = None
+
+
+class Pricing(msgspec.Struct, frozen=True):
+    """How a line was priced, since 2025-03-31."""
+
+    price_details: PriceDetails | None = None
+
+
+class LineSource(msgspec.Struct, frozen=True):
+    """The subscription item or the invoice item that a line was made from."""
+
+    proration: bool | None = None
+
+
+class LineParent(msgspec.Struct, frozen=True):
+    """What made a line, since 2025-03-31."""
+
+    subscription_item_details: LineSource | None = None
+    invoice_item_details: LineSource | None = None
+
+
+class Period(msgspec.Struct, frozen=True):
+    """From when to when a line is for."""
+
+    start: Seconds
+    end: Seconds
+
+
+class Discount(msgspec.Struct, frozen=True):
+    """What one discount takes off a line."""
+
+    amount: Amount = 0
+
+
+class InvoiceLine(msgspec.Struct, frozen=True):
+    """A line. Source: https://docs.stripe.com/api/invoice-line-item/object.
+
+    `price`, `proration` and `type` are what it had before 2025-03-31.
+    """
+
+    id: str | None = None
+    amount: Amount = 0
+    currency: Currency | None = None
+    quantity: Amount | None = None
+    quantity_decimal: Decimal | None = None
+    period: Period | None = None
+    discount_amounts: list[Discount] | None = None
+    pricing: Pricing | None = None
+    parent: LineParent | None = None
+    price: StripeId | Price | None = None
+    proration: bool = False
+    type: str | None = None
+
+    @property
+    def priced(self) -> StripeId | Price | None:
+        """The price, or its id where that is all that the line has, wherever it says so."""
+        details = self.pricing.price_details if self.pricing else None
+        return self.price or (details.price if details else None)
+
+    @property
+    def is_proration(self) -> bool:
+        """Whether it is for a part of a period, after a change."""
+        parent = self.parent or LineParent()
+        sources = (parent.subscription_item_details, parent.invoice_item_details)
+        return self.proration or any(source and source.proration for source in sources)
+
+    @property
+    def is_one_off(self) -> bool:
+        """Whether it charges something besides the subscription of its invoice."""
+        item = self.parent.invoice_item_details if self.parent else None
+        return not self.is_proration and (item is not None or self.type == "invoiceitem")
+
+
+class InvoiceLines(msgspec.Struct, frozen=True):
+    """The lines that come with the invoice: the first ten."""
+
+    data: list[InvoiceLine] = []
+    has_more: bool = False
+
+
+class SubscriptionDetails(msgspec.Struct, frozen=True):
+    """The subscription behind an invoice."""
+
+    subscription: Reference = None
+    metadata: dict[str, Any] | None = None
+
+
+class InvoiceParent(msgspec.Struct, frozen=True):
+    """What made an invoice, since 2025-03-31."""
+
+    subscription_details: SubscriptionDetails | None = None
+
+
+class StatusTransitions(msgspec.Struct, frozen=True):
+    """When an invoice came to its states."""
+
+    paid_at: Seconds | None = None
+
+
+class Invoice(StripeObject, frozen=True):
+    """An invoice. Source: https://docs.stripe.com/api/invoices/object.
+
+    `subscription`, `subscription_details` and `payment_intent` are what it had before 2025-03-31.
+    """
+
+    OBJECTS: ClassVar = frozenset({"invoice"})
+
+    amount_paid: Amount | None = None
+    total: Amount | None = None
+    currency: Currency | None = None
+    customer: Reference = None
+    metadata: dict[str, Any] | None = None
+    parent: InvoiceParent | None = None
+    lines: InvoiceLines | None = None
+    status_transitions: StatusTransitions | None = None
+    subscription: Reference = None
+    subscription_details: SubscriptionDetails | None = None
+    payment_intent: Reference = None
+
+    @property
+    def details(self) -> SubscriptionDetails:
+        """The subscription behind it, wherever this API version says so."""
+        found = self.parent.subscription_details if self.parent else None
+        return found or self.subscription_details or SubscriptionDetails(self.subscription)
+
+    @property
+    def total_minor(self) -> int:
+        """What it charges, however that was paid: by a payment, the balance or out of band."""
+        return (self.amount_paid or 0) if self.total is None else self.total
+
+
+class PaidBy(msgspec.Struct, frozen=True):
+    """What pays an invoice: a PaymentIntent, or something else that has none."""
+
+    payment_intent: Reference = None
+
+
+class InvoicePayment(msgspec.Struct, frozen=True):
+    """A payment of an invoice. Source: https://docs.stripe.com/api/invoice-payment/object."""
+
+    id: StripeId
+    invoice: Reference = None
+    payment: PaidBy | None = None
+    amount_paid: Amount | None = None
+    status: str | None = None

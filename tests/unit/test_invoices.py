@@ -1,0 +1,467 @@
+"""What a paid invoice brings, by its metadata, its lines and their prices."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.durations import Duration
+from shared.errors import EventError, InvalidAmountError
+from shared.payments import invoice_postings, invoices
+from shared.payments.invoice_objects import Invoice, InvoicePayment
+from shared.payments.invoices import Portion, Share
+from shared.payments.model import InvoiceFacts, InvoiceQuestion, SaleTerms
+from shared.payments.objects import Price
+from shared.payments.rules import paid_by
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+TERMS = SaleTerms(Decimal(1))
+JANUARY = (datetime(2027, 1, 1, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC))
+SECONDS_OF_JANUARY = 31 * 86_400
+
+
+def price(credits_: Any = "250", **changes: Any) -> dict[str, Any]:
+    return {
+        "id": "price_1",
+        "currency": "usd",
+        "metadata": {} if credits_ is None else {"prepaid_credits": credits_},
+        "recurring": {"interval": "month", "interval_count": 1},
+        "unit_amount": 1000,
+        **changes,
+    }
+
+
+def tiered(credits_: Any = "250", **changes: Any) -> dict[str, Any]:
+    return price(credits_, unit_amount=None, **changes)
+
+
+def new(amount: int, of: Any, *, proration: bool = False, **changes: Any) -> dict[str, Any]:
+    """Return a line as it has been since 2025-03-31."""
+    return {
+        "amount": amount,
+        "currency": "usd",
+        "pricing": {"price_details": {"price": of}},
+        "parent": {"subscription_item_details": {"proration": proration}},
+        **changes,
+    }
+
+
+def old(amount: int, of: Any, *, proration: bool = False, **changes: Any) -> dict[str, Any]:
+    """Return a line as it was before."""
+    kind = {"type": "invoiceitem" if proration else "subscription", "proration": proration}
+    return {"amount": amount, "currency": "usd", "price": of, **kind, **changes}
+
+
+def period(share: Fraction = Fraction(1)) -> dict[str, int]:
+    """Return the last part of January."""
+    end = int(JANUARY[1].timestamp())
+    return {"start": end - int(SECONDS_OF_JANUARY * share), "end": end}
+
+
+def invoice(
+    *lines: dict[str, Any], total: int = 2000, more: bool = False, **changes: Any
+) -> Invoice:
+    said = {
+        "id": "in_1",
+        "total": total,
+        "lines": {"data": list(lines), "has_more": more},
+        **changes,
+    }
+    return msgspec.json.decode(msgspec.json.encode(said), type=Invoice)
+
+
+def of_subscription(credits_: Any, **more: Any) -> dict[str, Any]:
+    says = {"prepaid_credits": credits_, **more}
+    return {"subscription_details": {"subscription": "sub_1", "metadata": says}}
+
+
+def portions(
+    paid_invoice: Invoice, facts: InvoiceFacts | None = None, terms: SaleTerms = TERMS
+) -> list[Portion]:
+    found = invoices.portions(paid_invoice, facts or InvoiceFacts(), terms, paid_at=NOW, now=NOW)
+    return list(found)
+
+
+def brought(paid_invoice: Invoice, facts: InvoiceFacts | None = None) -> Decimal:
+    return sum((portion.credits for portion in portions(paid_invoice, facts)), Decimal(0))
+
+
+# Credits
+
+
+@pytest.mark.parametrize("form", [new, old])
+@pytest.mark.parametrize(
+    ("lines", "credits_"),
+    [
+        ([(1000, price(), {})], 250),
+        ([(1000, price("12.5"), {"quantity": 3})], 37.5),
+        ([(1000, price(), {"quantity": 0})], 0),
+        ([(1500, price(), {"quantity": None, "quantity_decimal": "1.5"})], 375),
+        ([(0, price(), {})], 0),
+        ([(1000, price(), {"discount_amounts": [{"amount": 999}]})], 250),
+        ([(1000, price(), {"discount_amounts": [{"amount": 1000}]})], 0),
+        ([(1000, price(None), {})], 0),
+        ([(1000, None, {})], 0),
+        ([(2000, price(), {"quantity": 2}), (-1000, price(), {})], 250),
+        ([(1000, price(), {}), (1000, price("5"), {})], 255),
+        # M9: the old price in part back, two units of the new one in part.
+        ([(-967, price(), {"proration": True}),
+          (1000, price(), {"proration": True, "quantity": 2})], Decimal("8.25")),
+        ([(500, price(), {"proration": True}), (-500, price(), {"proration": True})], 0),
+        ([(-500, price(), {"proration": True})], -125),
+        ([(0, price(), {"proration": True})], 0),
+        ([(333, price("1", unit_amount=999), {"proration": True})], Decimal("0.333333333")),
+        ([(-333, price("1", unit_amount=999), {"proration": True})], Decimal("-0.333333334")),
+        ([(1, price("100", unit_amount=None, unit_amount_decimal="0.5"),
+           {"proration": True, "quantity": 4})], 200),
+        ([(1000, price("10", transform_quantity={"divide_by": 100, "round": "up"}),
+           {"proration": True, "quantity": 150})], 750),
+        ([(1000, price("10", transform_quantity={"divide_by": 100, "round": "down"}),
+           {"proration": True, "quantity": 150})], 1500),
+        ([(777, tiered(), {"proration": True, "period": period(Fraction(1, 2))})], 125),
+        ([(-777, tiered(), {"proration": True, "period": period(Fraction(1, 2))})], -125),
+        ([(777, price("250", currency="eur"),
+           {"proration": True, "period": period(Fraction(1, 2))})], 125),
+    ],
+)  # fmt: skip
+def test_lines_bring_the_credits_of_their_prices(
+    form: Any, lines: list[Any], credits_: Any
+) -> None:
+    paid_invoice = invoice(*(form(amount, of, **more) for amount, of, more in lines))
+    assert brought(paid_invoice) == Decimal(str(credits_))
+
+
+@pytest.mark.parametrize(
+    ("recurring", "share"),
+    [
+        ({"interval": "day", "interval_count": 31}, 1),
+        ({"interval": "week", "interval_count": 31}, Fraction(1, 7)),
+        ({"interval": "month"}, 1),
+        ({"interval": "month", "interval_count": 3}, Fraction(31, 92)),
+        ({"interval": "year"}, Fraction(31, 365)),
+    ],
+)
+def test_a_share_without_a_unit_amount_is_that_of_the_interval(
+    recurring: dict[str, Any], share: Fraction
+) -> None:
+    line = new(9, tiered("10220", recurring=recurring), proration=True, period=period())
+    expected = Fraction(10220) * share
+    assert abs(Fraction(brought(invoice(line))) - expected) < Fraction(1, 10**9)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        new(9, tiered(), proration=True),
+        new(9, tiered(recurring=None), proration=True, period=period()),
+        new(9, tiered(recurring={"interval": "moon"}), proration=True, period=period()),
+        new(9, tiered(recurring={"interval": "day", "interval_count": 0}), proration=True,
+            period=period()),
+        new(9, tiered(), proration=True, period={"start": 9, "end": 8}),
+        new(9, price(unit_amount=0), proration=True),
+        new(9, price(unit_amount=None, unit_amount_decimal="1e99999999"), proration=True),
+    ],
+)  # fmt: skip
+def test_a_share_that_cannot_be_determined_is_a_clear_error(line: dict[str, Any]) -> None:
+    with pytest.raises(InvalidAmountError, match="proration of price_1"):
+        brought(invoice(line))
+
+
+@pytest.mark.parametrize(
+    ("total", "lines", "credits_"),
+    [
+        (0, [new(1000, price())], 0),
+        (-1, [new(1000, price())], 0),
+        (0, [new(1000, price(None)), new(-1000, price(), proration=True)], -250),
+        (-500, [new(-500, price(), proration=True)], -125),
+        (500, [new(1000, price(None)), new(-500, price(), proration=True)], -125),
+    ],
+)
+def test_what_charges_nothing_adds_nothing_and_may_take_back(
+    total: int, lines: list[dict[str, Any]], credits_: int
+) -> None:
+    assert brought(invoice(*lines, total=total)) == credits_
+
+
+def test_the_first_that_says_credits_decides() -> None:
+    line = new(1000, price("1"))
+    parent = of_subscription("2")
+    says = {"prepaid_credits": "3"}
+    assert brought(invoice(line)) == 1
+    assert brought(invoice(line, parent=parent)) == 2
+    assert brought(invoice(line, parent=parent, metadata=says)) == 3
+    older: dict[str, Any] = {
+        "subscription": "sub_1",
+        "subscription_details": {"metadata": {"prepaid_credits": "2"}},
+    }
+    assert brought(invoice(line, **older)) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "periods"),
+    [
+        ([], 1),
+        ([new(1000, price(None))], 1),
+        ([new(1000, price(None)), new(2000, price(None))], 1),
+        ([new(1000, price(None), parent={"invoice_item_details": {"proration": False}})], 0),
+        ([old(1000, price(None), type="invoiceitem")], 0),
+        ([new(0, price(None))], 0),
+        # The first period is a short one, of one price or of two.
+        ([new(500, price(None), proration=True)], Fraction(1, 2)),
+        ([new(500, price(None), proration=True), new(250, price(None, unit_amount=500),
+          proration=True)], Fraction(1, 2)),
+        # Another price, another quantity: the shares are equal, whatever their amounts.
+        ([new(-500, price(None), proration=True), new(1451, price(None, unit_amount=3000),
+          proration=True)], 0),
+        ([new(-500, "price_1", proration=True), new(999, "price_2", proration=True)], 0),
+        ([new(-500, price(None), proration=True, period=period(Fraction(1, 2))),
+          new(900, price(None), proration=True, period=period(Fraction(1, 2))),
+          new(-250, price(None), proration=True, period=period(Fraction(1, 4))),
+          new(99, price(None), proration=True, period=period(Fraction(1, 4))),
+          new(1000, price(None))], 1),
+        # From a month to a year: the rest of the month back, a full year.
+        ([new(-250, price(None), proration=True), new(9000, price(None))], Fraction(3, 4)),
+        ([new(-250, price(None), proration=True)], Fraction(-1, 4)),
+        ([new(9, tiered(None), proration=True, period=period(Fraction(1, 2)))], Fraction(1, 2)),
+    ],
+)  # fmt: skip
+def test_a_subscriptions_credits_are_those_of_a_full_period(
+    lines: list[dict[str, Any]], periods: Any
+) -> None:
+    assert brought(invoice(*lines, parent=of_subscription("100"))) == Decimal(float(periods * 100))
+
+
+@pytest.mark.parametrize("said", ["1e9", "-5", "NaN", "0", "9" * 40, "", 5, "0.0000000001", "٣"])
+def test_credits_that_are_no_amount_are_refused(said: Any) -> None:
+    for paid_invoice in (
+        invoice(metadata={"prepaid_credits": said}),
+        invoice(parent=of_subscription(said)),
+        invoice(new(1000, price(said))),
+    ):
+        with pytest.raises(InvalidAmountError, match="write credits like 250"):
+            brought(paid_invoice)
+
+
+def test_more_credits_than_a_ledger_holds_are_refused() -> None:
+    with pytest.raises(InvalidAmountError, match="more than"):
+        brought(invoice(new(1000, price("9" * 12), quantity=10**10)))
+
+
+# What Stripe must be asked
+
+
+@pytest.mark.parametrize(
+    ("paid_invoice", "asked"),
+    [
+        (invoice(new(1, price())), None),
+        (invoice(old(1, price())), None),
+        (invoice(new(1, None)), None),
+        (invoice(new(1, "price_2"), new(1, "price_1"), new(1, "price_2")),
+         InvoiceQuestion("acct_1", "in_1", prices=("price_1", "price_2"))),
+        (invoice(new(0, "price_1"), new(1, price())), None),
+        (invoice(new(1, "price_1"), total=0), None),
+        (invoice(new(-1, "price_1"), total=0),
+         InvoiceQuestion("acct_1", "in_1", prices=("price_1",))),
+        (invoice(new(1, price()), more=True), InvoiceQuestion("acct_1", "in_1", lines=True)),
+        (invoice(lines=None), InvoiceQuestion("acct_1", "in_1", lines=True)),
+        (invoice(new(1, "price_1"), more=True, metadata={"prepaid_credits": "1"}), None),
+        (invoice(new(1, "price_1"), parent=of_subscription("1")), None),
+        (invoice(new(1, "price_1", proration=True), new(-1, "price_2", proration=True),
+                 parent=of_subscription("1")), None),
+        (invoice(new(1, "price_1", proration=True), parent=of_subscription("1")),
+         InvoiceQuestion("acct_1", "in_1", prices=("price_1",))),
+    ],
+)  # fmt: skip
+def test_only_what_the_event_lacks_is_asked_for(
+    paid_invoice: Invoice, asked: InvoiceQuestion | None
+) -> None:
+    assert invoices.question(paid_invoice, "acct_1") == asked
+
+
+def test_the_answers_stand_for_what_the_event_lacks() -> None:
+    known = msgspec.convert(price(), type=Price)
+    assert brought(invoice(new(1, "price_1")), InvoiceFacts(prices={"price_1": known})) == 250
+    lines = invoice(new(1, price()), new(1, "price_1")).lines
+    assert lines is not None
+    facts = InvoiceFacts(tuple(lines.data), {"price_1": known})
+    assert brought(invoice(new(1, price()), more=True), facts) == 500
+
+
+def test_lines_that_stripe_does_not_know_are_a_clear_error() -> None:
+    with pytest.raises(EventError, match="more lines than its event"):
+        brought(invoice(new(1, price()), more=True))
+
+
+# Expiry
+
+
+def expiring(said: Any, credits_: str = "250") -> dict[str, Any]:
+    return price(metadata={"prepaid_credits": credits_, "prepaid_expires": said})
+
+
+def test_what_expires_at_another_moment_is_another_portion() -> None:
+    lines = [
+        new(1000, expiring("P10D", "1")),
+        new(1000, expiring("period_end", "2"), period=period()),
+        new(1000, expiring("P10D", "4")),
+        new(1000, price("8")),
+    ]
+    assert portions(invoice(*lines)) == [
+        Portion(Decimal(5), NOW + timedelta(days=10)),
+        Portion(Decimal(2), JANUARY[1]),
+        Portion(Decimal(8), None),
+    ]
+
+
+def test_the_invoice_or_its_subscription_say_when_credits_expire() -> None:
+    ten = NOW + timedelta(days=10)
+    line = new(1000, price(), period=period())
+    of_invoice: dict[str, Any] = {"metadata": {"prepaid_expires": "P10D"}}
+    assert portions(invoice(line, **of_invoice))[0].expires_at == ten
+    said = {"prepaid_credits": "1", "prepaid_expires": "period_end"}
+    assert portions(invoice(line, metadata=said))[0].expires_at == JANUARY[1]
+    parent = of_subscription("1", prepaid_expires="period_end")
+    assert portions(invoice(line, parent=parent))[0].expires_at == JANUARY[1]
+    assert portions(invoice(line, parent=parent, **of_invoice))[0].expires_at == ten
+
+
+def test_otherwise_credits_expire_as_the_terms_say() -> None:
+    terms = SaleTerms(Decimal(1), purchase_expires=Duration.parse("P1D"))
+    (portion,) = portions(invoice(new(1, price())), terms=terms)
+    assert portion.expires_at == NOW + timedelta(days=1)
+
+
+def test_what_is_given_back_is_taken_from_what_would_last_longest() -> None:
+    lines = [
+        new(1000, expiring("P1D", "10")),
+        new(1000, price("10")),
+        new(-1000, expiring("P2D", "15"), proration=True),
+    ]
+    assert portions(invoice(*lines)) == [Portion(Decimal(5), NOW + timedelta(days=1))]
+
+
+@pytest.mark.parametrize("said", ["soon", "P0D", "-P1D", "P101Y", "PT1.5H", 5])
+def test_an_expiry_that_cannot_be_read_is_refused(said: Any) -> None:
+    with pytest.raises(invoices.InvalidExpiryError, match="write period_end or a duration"):
+        brought(invoice(new(1, expiring(said))))
+
+
+def test_a_period_end_needs_a_period() -> None:
+    with pytest.raises(invoices.InvalidExpiryError, match="have no period"):
+        brought(invoice(new(1, expiring("period_end"))))
+
+
+# Payments
+
+
+@pytest.mark.parametrize(
+    ("credits_", "payments", "found"),
+    [
+        ("250", [], [("250", None)]),
+        ("250", [("pi_1", 2000)], [("250", "pi_1")]),
+        ("250", [("pi_1", 1500)], [("187.5", "pi_1"), ("62.5", None)]),
+        ("250", [("pi_1", 1000), ("pi_2", 1000)], [("125", "pi_1"), ("125", "pi_2")]),
+        ("1", [("pi_1", 667), ("pi_2", 1333)], [("0.3335", "pi_1"), ("0.6665", "pi_2")]),
+        ("1", [("pi_1", 1999), ("pi_2", 1999)], [("0.5", "pi_1"), ("0.5", "pi_2")]),
+        ("0.000000001", [("pi_1", 1000)], [("0.000000001", None)]),
+    ],
+)
+def test_each_payment_has_the_share_that_it_paid_for(
+    credits_: str, payments: list[tuple[str, int]], found: list[tuple[str, str | None]]
+) -> None:
+    shares = invoices.shares([Portion(Decimal(credits_))], payments, 2000)
+    assert shares == [Share(Decimal(amount), None, name) for amount, name in found]
+
+
+@given(
+    st.lists(st.integers(1, 10**12), min_size=1, max_size=3),
+    st.lists(st.integers(1, 10**6), max_size=4),
+    st.integers(1, 10**6),
+)
+def test_shares_add_up_to_what_the_invoice_brings(
+    units: list[int], paid: list[int], total: int
+) -> None:
+    sold = [
+        Portion(Decimal(each).scaleb(-9), NOW + timedelta(days=day))
+        for day, each in enumerate(units)
+    ]
+    shares = invoices.shares(sold, [(f"pi_{i}", minor) for i, minor in enumerate(paid)], total)
+    for portion in sold:
+        of_portion = [s.credits for s in shares if s.expires_at == portion.expires_at]
+        assert sum(of_portion) == portion.credits
+        assert all(amount > 0 for amount in of_portion)
+
+
+def test_only_paid_payments_with_a_payment_intent_count() -> None:
+    rows: list[dict[str, Any]] = [
+        {"status": "paid", "amount_paid": 5, "payment": {"payment_intent": "pi_2"}},
+        {"status": "paid", "amount_paid": 7, "payment": {"payment_intent": {"id": "pi_1"}}},
+        {"status": "paid", "amount_paid": 1, "payment": {"payment_intent": "pi_2"}},
+        {"status": "open", "amount_paid": None, "payment": {"payment_intent": "pi_3"}},
+        {"status": "canceled", "amount_paid": 0, "payment": {"payment_intent": "pi_4"}},
+        {"status": "paid", "amount_paid": 9, "payment": {"payment_record": "pr_1"}},
+    ]
+    payments = [msgspec.convert({"id": "inpay_1", **row}, type=InvoicePayment) for row in rows]
+    assert paid_by(payments) == [("pi_1", 7), ("pi_2", 6)]
+
+
+def test_the_rows_of_an_invoice_are_numbered_after_its_key() -> None:
+    ids = itertools.count(1)
+    shares = [Share(Decimal(n), None, f"pi_{n}") for n in (1, 2, 3)]
+    rows = invoice_postings.granted(invoice(), UUID(int=9), shares, lambda: UUID(int=next(ids)))
+    assert [row.key for row in rows] == [f"stripe-invoice:in_1{end}" for end in ("", ":2", ":3")]
+    assert [row.id.int for row in rows] == [1, 2, 3]
+    assert [row.payment_intent_id for row in rows] == ["pi_1", "pi_2", "pi_3"]
+    assert {invoice_postings.invoice_of(row.key) for row in rows} == {"in_1"}
+    assert invoice_postings.invoice_of("stripe:pi_1") is None
+
+
+# Up and down
+
+
+Plan = tuple[int, int]  # a price in minor units, its credits
+PLANS = st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 1000)), min_size=1, max_size=4)
+
+
+@given(PLANS, st.data())
+def test_up_and_down_any_number_of_times_gives_no_more_than_was_paid_for(
+    plans: list[Plan], data: st.DataObject
+) -> None:
+    """M9: a change gives the rest of one plan back and charges that of another, in any order."""
+    amount, credits_ = plans[0]
+    got = brought(invoice(new(amount, price(str(credits_), unit_amount=amount)), total=amount))
+    worth = Fraction(got)
+    now, left = plans[0], Fraction(1)
+    for _ in range(data.draw(st.integers(1, 6))):
+        then = data.draw(st.sampled_from(plans))
+        left = left * data.draw(st.fractions(0, 1, max_denominator=30))
+        back, more = round(now[0] * left), round(then[0] * left)
+        lines = [
+            new(-back, price(str(now[1]), unit_amount=now[0]), proration=True),
+            new(more, price(str(then[1]), unit_amount=then[0]), proration=True),
+        ]
+        got += brought(invoice(*lines, total=more - back))
+        worth += Fraction(more * then[1], then[0]) - Fraction(back * now[1], now[0])
+        now = then
+    assert got <= worth
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), max_size=8))
+def test_a_subscriptions_credits_do_not_grow_by_changing_plans(
+    changes: list[tuple[int, int]],
+) -> None:
+    parent = of_subscription("100")
+    got = brought(invoice(new(1000, "price_1"), parent=parent))
+    for back, more in changes:
+        lines = [new(-back, "price_1", proration=True), new(more, "price_2", proration=True)]
+        got += brought(invoice(*lines, total=more - back, parent=parent))
+    assert got == 100
