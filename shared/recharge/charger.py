@@ -35,7 +35,7 @@ from shared.payments.charges import (
 )
 from shared.payments.model import SaleTerms
 from shared.recharge import alerts, rules, service, states, store
-from shared.recharge.model import STRIPE_ERROR, Attempt, AttemptState, Trigger
+from shared.recharge.model import STRIPE_ERROR, Attempt, AttemptState, RechargeState, Trigger
 from shared.recharge.outcomes import LeaseLostError, Outcome, fence, report
 from shared.recharge.recovery import link_digest, new_link
 
@@ -140,18 +140,31 @@ class Charger:
             begun = await self._begin(attempt, token)
             if begun is None:
                 return
-            attempt = begun
-        if attempt.payment_intent_id is None and self._is_overdue(attempt):
+            attempt, unwanted = begun, None
+        else:
+            unwanted = await self._unwanted(attempt)
+        fresh = attempt.payment_intent_id is None
+        if fresh and unwanted is not None:
             # A PaymentIntent whose id was never stored was never confirmed: nothing was charged.
             async with self.ending(attempt, token) as outcome:
-                await outcome.given_up("Stripe did not create the payment in time")
+                await outcome.given_up(unwanted)
             return
-        fresh = attempt.payment_intent_id is None
-        attempt, answer = await self._intent(attempt, token)
+        attempt, answer = await self._intent(attempt, token, confirms=unwanted is None)
         await self._act_on(attempt, token, answer, fresh=fresh)
 
     def _is_overdue(self, attempt: Attempt) -> bool:
         return self.now() >= states.deadline(attempt)
+
+    async def _unwanted(self, attempt: Attempt) -> str | None:
+        """Say why an attempt that was begun before is not to be confirmed any more, if so."""
+        if self._is_overdue(attempt):
+            return "Stripe did not confirm the payment in time"
+        if attempt.trigger is Trigger.TOP_UP:
+            return None
+        async with self.pool.acquire() as connection:
+            (found,) = await store.settings(connection, organization_id=attempt.organization_id)
+        on = found.state in (RechargeState.ACTIVE, RechargeState.PAUSED_REQUIRES_ACTION)
+        return None if on else f"auto-recharge is {found.state}"
 
     async def _begin(self, attempt: Attempt, token: UUID) -> Attempt | None:
         """Decide as things are now, and write it down; None: there is nothing to charge."""
@@ -239,7 +252,9 @@ class Charger:
             )
         )
 
-    async def _intent(self, attempt: Attempt, token: UUID) -> tuple[Attempt, Answer]:
+    async def _intent(
+        self, attempt: Attempt, token: UUID, *, confirms: bool
+    ) -> tuple[Attempt, Answer]:
         """Return the attempt's PaymentIntent: asked for, or created and kept, and confirmed if new.
 
         It is created under one idempotency key, however often the answer is lost, so that Stripe
@@ -258,10 +273,10 @@ class Charger:
         else:
             answer = await self.charges.retrieve(attempt.payment_intent_id, stripe_account=account)
         if isinstance(answer, Intent) and answer.status == "requires_confirmation":
-            if self._is_overdue(attempt):  # whoever wanted it may not want it any more
-                answer = await self.charges.cancel(answer.id, stripe_account=account)
-            else:
+            if confirms:
                 answer = await self._confirm(attempt, answer.id)
+            else:
+                answer = await self.charges.cancel(answer.id, stripe_account=account)
         return attempt, answer
 
     async def _confirm(self, attempt: Attempt, intent_id: str) -> Answer:

@@ -238,9 +238,6 @@ async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once
     assert url.startswith("https://credits.test/pay/")
     old = first.json["nextAction"]["url"].removeprefix("https://credits.test")
     assert (await paying_client.get(old)).status == 404
-    second = await top_up(paying_client)
-    assert (second.status, second.json["type"]) == (409, "conflict_error")
-    assert "requires-action" in second.json["detail"]
     page = url.removeprefix("https://credits.test")
     assert (await paying_client.get(page)).status == 200
     (waits,) = (await paying_client.get(f"{BILLING}/auto-recharge/requires-action")).json["data"]
@@ -259,6 +256,42 @@ async def test_a_top_up_that_the_bank_asks_about_has_a_link_and_is_credited_once
     paid = await top_up(paying_client, key="a")
     assert (paid.status, paid.json["state"]) == (200, "succeeded")
     assert await shop.captures() == [2000]
+
+
+async def test_another_top_up_replaces_one_that_its_customer_left_at_the_bank(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    """M12."""
+    await shop.save_card("pm_card_authenticationRequired")
+    assert (await top_up(paying_client, key="a")).status == 402
+    await shop.pool.execute("UPDATE payment_methods SET detached_at = now()")
+    await shop.save_card()
+    assert (await top_up(paying_client, key="b")).status == 200
+    left = await top_up(paying_client, key="a")
+    assert (left.status, left.json["attempt"]["state"]) == (402, "canceled")
+    assert await shop.captures() == [2000]
+
+
+async def test_a_top_up_is_a_conflict_while_a_recharge_waits_for_its_customer(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.open("pm_card_authenticationRequired")
+    await shop.work()
+    answer = await top_up(paying_client)
+    assert (answer.status, answer.json["type"]) == (409, "conflict_error")
+    assert "requires-action" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("fault", ["unauthorized_401", "forbidden_403", "bad_parameter_400"])
+async def test_a_top_up_that_stripe_refuses_for_our_own_fault_is_a_502_and_is_canceled(
+    paying_client: ApiClient, shop: Shop, fault: str
+) -> None:
+    await shop.save_card()
+    await shop.sim("faults", method="POST", path="/v1/payment_intents", fault=fault)
+    answer = await top_up(paying_client, key="a")
+    assert (answer.status, answer.json["type"]) == (502, "stripe_error")
+    assert (await shop.attempt())["state"] == "canceled"
+    assert (await top_up(paying_client, key="b")).status == 200
 
 
 @pytest.mark.parametrize("fault", ["answer_lost", "cut_mid_body", "error_500"])

@@ -87,6 +87,23 @@ async def test_what_was_not_confirmed_for_a_day_is_canceled_at_stripe_and_armed_
     assert await shop.captures() == [2000]
 
 
+@pytest.mark.parametrize("step", [CREATE, CONFIRM], ids=["create", "confirm"])
+async def test_what_waits_for_us_is_not_charged_once_the_rule_was_suspended_meanwhile(
+    shop: Shop, step: dict[str, Any]
+) -> None:
+    await shop.sim("faults", **step, fault="unauthorized_401", times=9)
+    await shop.open()
+    await shop.work()
+    async with shop.pool.acquire() as connection, connection.transaction():
+        await service.suspend_by_hand(
+            connection, shop.owner.id, actor="ops", reason="stop", now=shop.clock()
+        )
+    await mend(shop)
+    await shop.work()
+    assert await states(shop) == ["canceled"]
+    assert await shop.captures() == []
+
+
 async def test_a_charge_that_went_through_unheard_is_credited_after_its_deadline(
     shop: Shop,
 ) -> None:

@@ -331,6 +331,7 @@ def unexpected() -> Iterator[list[str]]:
     structlog.configure(**before)
 
 
+@pytest.mark.timeout(300)  # a hundred organizations, on a machine that has other things to do
 async def test_no_run_captures_twice_loses_a_credit_or_gets_stuck(
     shop: Shop, drainer: Drainer, hook: Receiver, unexpected: list[str], seeds: range
 ) -> None:

@@ -373,6 +373,48 @@ def test_a_wait_after_a_decline_holds_whatever_the_balance(gap: int) -> None:
     assert decide(rule, Decimal(10) - gap, not_before=until) == rules.Wait(until)
 
 
+BY_AMOUNT = Rule(threshold=Decimal(10), amount=Decimal(20))
+TO_TARGET = Rule(threshold=Decimal(10), target=Decimal(50))
+
+
+@pytest.mark.parametrize(
+    ("rule", "spendable", "needed", "charged"),
+    [
+        (TO_TARGET, 12, 15, 3800),  # M6
+        (BY_AMOUNT, 12, 15, 2000),
+        (BY_AMOUNT, 12, 1000, 2000),  # never more than one amount above the threshold
+        (BY_AMOUNT, 3, 15, 2000),
+        (BY_AMOUNT, -25, 15, 4000),
+        (TO_TARGET, 12, 12, None),
+        (TO_TARGET, 12, None, None),
+        (BY_AMOUNT, 10, None, None),
+        (TO_TARGET, 50, 60, None),
+        (TO_TARGET, 70, 80, None),
+    ],
+)
+def test_a_refused_debit_is_charged_for_while_less_than_it_needed_is_spendable(
+    rule: Rule, spendable: int, needed: int | None, charged: int | None
+) -> None:
+    decision = rules.decide(
+        Trigger.THRESHOLD,
+        auto(rule),
+        spendable=Decimal(spendable),
+        needed=None if needed is None else Decimal(needed),
+        currency="usd",
+        credits_per_unit=Decimal(1),
+        units_max=UNITS_MAX,
+        card=CARD,
+        spent=Spent(Decimal(0), 0),
+        now=NOW,
+    )
+    if charged is None:
+        assert isinstance(decision, rules.Stop)
+        assert decision.suspension is None
+    else:
+        assert isinstance(decision, rules.Go)
+        assert decision.amount_minor == charged
+
+
 STATUSES = [
     "requires_payment_method", "requires_confirmation", "requires_action", "processing",
     "requires_capture", "canceled", "succeeded", "a_status_of_tomorrow",
