@@ -23,6 +23,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.recharge.charger import Charger
 from worker.closer import Closer
+from worker.describer import Describer
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.forgetter import Forgetter
@@ -47,9 +48,10 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         stripe_client(settings.stripe_api_key, settings.stripe_api_base) as stripe,
     ):
         await check_settings(pool, settings.credits_per_unit)
+        lookup = StripeLookup(stripe)
         drainer = Drainer(
             pool,
-            Applier(pool, SaleTerms.of(settings), lookup=StripeLookup(stripe)),
+            Applier(pool, SaleTerms.of(settings), lookup=lookup),
             make_token=uuid4,
             lease=timedelta(seconds=settings.lease_seconds),
         )
@@ -83,6 +85,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Expirer(pool).run(stop))
             loops.create_task(Forgetter(pool).run(stop))
             loops.create_task(Closer(pool).run(stop))
+            loops.create_task(Describer(pool, lookup).run(stop))
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
             await stop.wait()

@@ -1,12 +1,18 @@
-"""What an organization has on file at Stripe: each event alone, in any order, more than once."""
+"""What an organization has on file at Stripe: each event alone, in any order, more than once.
+
+A customer and its payment methods belong to one Stripe account: ours, or a connected one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shared.errors import UnclaimedError
-from shared.events import rules, store
+from shared.errors import StripeMissingError, UnclaimedError
+from shared.events import card_rules, rules, store
 from shared.events.model import (
     Applied,
     ApplyContext,
@@ -18,7 +24,10 @@ from shared.events.model import (
     Ignored,
     MandateTold,
 )
+from shared.events.questions import answer
+from shared.inbox import store as inbox
 from shared.payments.customers import bind_customers
+from shared.payments.model import CustomerQuestion, MethodQuestion
 from shared.recharge import service as recharge
 from shared.recharge.model import SuspensionReason
 
@@ -27,88 +36,211 @@ if TYPE_CHECKING:
 
 
 async def keep(
-    connection: Connection, told: CardMeaning, context: ApplyContext
+    connection: Connection, account: str, told: CardMeaning, context: ApplyContext
 ) -> Applied | Ignored:
-    """Do what an event says of a card, a mandate or a customer.
+    """Do what an event of a Stripe account says of a card, a mandate or a customer.
 
-    Raises UnclaimedCustomerError where no organization is known to own it, yet.
+    Raises UnclaimedError where no organization is known to own it, yet, and QuestionError where
+    Stripe must be asked first.
     """
     match told:
         case CardTold():
-            return await _told(connection, told)
+            return await _told(connection, account, told, context)
         case CardDetached():
-            return await _detached(connection, told, context)
+            owner = await _owner(connection, account, told)
+            await detach(connection, account, owner, told, now=context.now, make_id=context.make_id)
+            return Applied(owner)
         case DefaultTold():
-            return await _default(connection, told)
+            return await _default(connection, account, told, context)
         case CustomerDeleted():
-            return await _deleted(connection, told, context)
+            return await _deleted(connection, account, told, context)
         case MandateTold():
-            return await _mandate(connection, told)
+            return await _mandate(connection, account, told)
 
 
-async def _told(connection: Connection, card: CardTold) -> Applied | Ignored:
+async def note_seen(
+    connection: Connection, seen: Sequence[tuple[str, UUID, str, str, str | None, str]]
+) -> None:
+    """Note that payment methods are on file; each is as `store.keep_seen_cards` takes it.
+
+    Events that were ignored because nobody had them are applied again.
+    """
+    await store.keep_seen_cards(connection, seen)
+    await inbox.reopen_waiting(connection, [card[0] for card in seen])
+
+
+async def describe(connection: Connection, account: str, owner: UUID, card: CardTold) -> None:
+    """Describe a payment method of a locked organization and account, where this is newer.
+
+    A new or renewed card ends what it ends; any card ends a suspension for want of one.
+    """
+    if card.details is None:
+        return
+    fingerprint = card.details.fingerprint
+    known = await store.stored_cards(connection, card.payment_method_id, owner, fingerprint)
+    if not await store.keep_card(connection, owner, card, card.details, account):
+        return
+    await inbox.reopen_waiting(connection, [card.payment_method_id])
+    if card_rules.is_new_card(card, known):
+        await recharge.card_changed(connection, owner)
+    else:
+        await recharge.card_on_file(connection, owner)
+
+
+async def detach(
+    connection: Connection,
+    account: str,
+    owner: UUID,
+    card: CardDetached,
+    *,
+    now: datetime,
+    make_id: Callable[[], UUID],
+) -> None:
+    """Take a payment method of a locked organization off file; the last one suspends it."""
+    await recharge.lock_account(connection, owner)
+    if not await store.detach_card(connection, owner, card, account):
+        return
+    await inbox.reopen_waiting(connection, [card.payment_method_id])
+    await _suspend_without_card(connection, owner, now, make_id)
+
+
+async def _suspend_without_card(
+    connection: Connection, owner: UUID, now: datetime, make_id: Callable[[], UUID]
+) -> None:
+    if await store.has_card(connection, owner):
+        return
+    await recharge.suspend(
+        connection,
+        owner,
+        SuspensionReason.NO_CARD,
+        "The last payment method was removed.",
+        now=now,
+        make_id=make_id,
+    )
+
+
+async def _told(
+    connection: Connection, account: str, card: CardTold, context: ApplyContext
+) -> Applied | Ignored:
     if card.customer_id is None:
         return Ignored(f"{card.payment_method_id} is of no customer, and cannot be charged again")
-    owner = await _owner(connection, card)
-    if card.named_organization is not None:
-        await bind_customers(connection, {owner: card.customer_id})
-    if card.details is None:
-        seen = (card.payment_method_id, owner, card.customer_id, card.type, card.mandate_id, "")
-        await store.keep_seen_cards(connection, [seen])
-    else:
-        # A payment that leaves its card has the account when it notes the card, so here too.
-        await recharge.lock_account(connection, owner)
-        if await store.keep_card(connection, owner, card, card.details):
-            await recharge.card_kept(connection, owner)
-    return Applied(owner)
-
-
-async def _detached(connection: Connection, card: CardDetached, context: ApplyContext) -> Applied:
-    owner = await _owner(connection, card)
+    owner = await _owner(connection, account, card)
+    described = await _with_answer(connection, account, owner, card, context)
+    # A payment that leaves its customer and its card has the account when it does, so here too.
     await recharge.lock_account(connection, owner)
-    detached = await store.detach_card(connection, owner, card)
-    if detached and not await store.has_card(connection, owner):
-        await recharge.suspend(
-            connection,
-            owner,
-            SuspensionReason.NO_CARD,
-            "The last payment method was removed.",
-            now=context.now,
-            make_id=context.make_id,
-        )
+    if card.named_organization is not None:
+        await bind_customers(connection, {owner: card.customer_id}, account=account)
+    if card.details is None:
+        name = card.payment_method_id
+        seen = (name, owner, card.customer_id, card.type, card.mandate_id, account)
+        await note_seen(connection, [seen])
+    await _keep_described(connection, account, owner, described, context)
     return Applied(owner)
 
 
-async def _owner(connection: Connection, card: CardTold | CardDetached) -> UUID:
+async def _with_answer(
+    connection: Connection, account: str, owner: UUID, card: CardTold, context: ApplyContext
+) -> CardTold | CardDetached:
+    """Return what an event says of a payment method, by Stripe's answer where that is needed."""
+    found = await store.stored_cards(connection, card.payment_method_id, owner)
+    stored = found[0] if found else None
+    if context.answers is None or not card_rules.needs_description(stored, card):
+        return card
+    try:
+        method = answer(MethodQuestion(account, card.payment_method_id), context)
+    except StripeMissingError:
+        return card_rules.detached(card)
+    return card_rules.with_answer(card, method)
+
+
+async def _keep_described(
+    connection: Connection,
+    account: str,
+    owner: UUID,
+    card: CardTold | CardDetached,
+    context: ApplyContext,
+) -> None:
+    if isinstance(card, CardTold):
+        await describe(connection, account, owner, card)
+    else:
+        await detach(connection, account, owner, card, now=context.now, make_id=context.make_id)
+
+
+async def _owner(connection: Connection, account: str, card: CardTold | CardDetached) -> UUID:
     owner = await store.lock_customer_owner(
         connection,
         card.customer_id,
+        account=account,
         named=card.named_organization,
         payment_method_id=card.payment_method_id,
     )
-    if owner is None:
-        raise rules.unclaimed(card.customer_id, card.named_organization)
-    return owner
+    if owner is not None:
+        return owner
+    if isinstance(card, CardDetached) and card.customer_id is card.named_organization is None:
+        raise card_rules.detached_of_nobody(card)
+    raise rules.unclaimed(card.customer_id, card.named_organization)
 
 
-async def _default(connection: Connection, told: DefaultTold) -> Applied | Ignored:
-    owner = await store.lock_customer_owner(connection, told.customer_id)
+async def _default(
+    connection: Connection, account: str, told: DefaultTold, context: ApplyContext
+) -> Applied | Ignored:
+    customer_id = told.customer_id
+    owner = await store.lock_customer_owner(connection, customer_id, account=account)
     if owner is None:
-        if told.payment_method_id is None:
-            return Ignored(f"No organization has the Stripe customer {told.customer_id}")
-        raise rules.unclaimed(told.customer_id, None)
-    await store.choose_default(connection, owner, told)
+        raise rules.unclaimed(customer_id, None)
+    stored = await store.default_method(connection, owner)
+    if stored[0] is not None and stored[0] > told.as_of:
+        return Applied(owner)
+    if context.answers is not None and card_rules.default_is_tied(stored, told):
+        try:
+            customer = answer(CustomerQuestion(account, customer_id), context)
+        except StripeMissingError:
+            return Ignored(f"Stripe has no customer {customer_id} any more")
+        if customer.deleted:
+            deleted = CustomerDeleted(customer_id, told.as_of)
+            return await _deleted(connection, account, deleted, context)
+        told = replace(told, payment_method_id=customer.default_payment_method)
+    await _choose(connection, account, owner, told, context)
     return Applied(owner)
 
 
+async def _choose(
+    connection: Connection, account: str, owner: UUID, told: DefaultTold, context: ApplyContext
+) -> None:
+    """Make a payment method the default, once Stripe has said what it is."""
+    chosen = told.payment_method_id
+    described: CardTold | CardDetached | None = None
+    if chosen is not None:
+        seen = CardTold(
+            payment_method_id=chosen,
+            type=card_rules.UNKNOWN,
+            customer_id=told.customer_id,
+            named_organization=None,
+            as_of=told.as_of,
+        )
+        described = await _with_answer(connection, account, owner, seen, context)
+    await recharge.lock_account(connection, owner)
+    before = await store.charged_method(connection, owner)
+    if described is not None:
+        await _keep_described(connection, account, owner, described, context)
+    await store.choose_default(connection, owner, told, account)
+    if chosen is not None:
+        await inbox.reopen_waiting(connection, [chosen])
+    after = await store.charged_method(connection, owner)
+    if card_rules.is_new_default(chosen, before=before, after=after):
+        await recharge.card_changed(connection, owner)
+
+
 async def _deleted(
-    connection: Connection, deleted: CustomerDeleted, context: ApplyContext
+    connection: Connection, account: str, deleted: CustomerDeleted, context: ApplyContext
 ) -> Applied:
-    owner = await store.lock_customer_owner(connection, deleted.customer_id)
+    owner = await store.lock_customer_owner(connection, deleted.customer_id, account=account)
     if owner is None:
         raise rules.unclaimed(deleted.customer_id, None)
     await recharge.lock_account(connection, owner)
-    await store.delete_customer(connection, owner, deleted)
+    if not await store.delete_customer(connection, owner, deleted, account):
+        await _suspend_without_card(connection, owner, context.now, context.make_id)
+        return Applied(owner)
     await recharge.suspend(
         connection,
         owner,
@@ -120,8 +252,8 @@ async def _deleted(
     return Applied(owner)
 
 
-async def _mandate(connection: Connection, told: MandateTold) -> Applied:
-    owner = await store.keep_mandate(connection, told)
+async def _mandate(connection: Connection, account: str, told: MandateTold) -> Applied:
+    owner = await store.keep_mandate(connection, told, account)
     if owner is None:
         raise UnclaimedError(
             f"Nobody has {told.payment_method_id} on file.", waits_for=told.payment_method_id

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from shared.errors import EventError, UnclaimedError
-from shared.events import cards, invoices, payments, reversals, rules, store
+from shared.events import cards, invoices, payments, reversals, rules, store, subscriptions
 from shared.events.model import (
     Alone,
     Applied,
@@ -90,10 +90,13 @@ def _meaning(event: ClaimedEvent) -> Meaning:
 
 async def _name(connection: Connection, event: ClaimedEvent, named: CustomerNamed) -> EventResult:
     name = named.named_organization
-    owner = await store.lock_customer_owner(connection, named.customer_id, named=name)
+    account = event.key.account
+    owner = await store.lock_customer_owner(
+        connection, named.customer_id, account=account, named=name
+    )
     if owner is None:
         return rules.unclaimed(named.customer_id, name)
-    await bind_customers(connection, {owner: named.customer_id}, account=event.key.account)
+    await bind_customers(connection, {owner: named.customer_id}, account=account)
     return Applied(owner)
 
 
@@ -140,11 +143,11 @@ async def _effect(
         case AttemptMoved():
             return await _wake_recharger(connection, meaning)
         case SubscriptionTold():
-            return await _subscribed(connection, meaning)
+            return await subscriptions.keep(connection, event.key.account, meaning, context)
         case InvoicePaid():
             return await invoices.credit(connection, event.key.account, meaning, context)
         case _:
-            return await cards.keep(connection, meaning, context)
+            return await cards.keep(connection, event.key.account, meaning, context)
 
 
 async def _wake_recharger(connection: Connection, moved: AttemptMoved) -> EventResult:
@@ -154,16 +157,6 @@ async def _wake_recharger(connection: Connection, moved: AttemptMoved) -> EventR
         return Ignored(
             f"{moved.payment_intent_id} is of no auto-recharge; its success is what counts"
         )
-    return Applied(owner)
-
-
-async def _subscribed(connection: Connection, told: SubscriptionTold) -> EventResult:
-    owner = await store.lock_customer_owner(
-        connection, told.customer_id, named=told.named_organization
-    )
-    if owner is None:
-        raise rules.unclaimed(told.customer_id, told.named_organization)
-    await store.keep_subscription(connection, owner, told)
     return Applied(owner)
 
 

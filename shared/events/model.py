@@ -91,6 +91,23 @@ class CardDetached:
     as_of: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCard:
+    """A payment method as it is stored; what was only seen has the epoch for its moment."""
+
+    id: str
+    customer_id: str
+    type: str
+    details: MethodDetails
+    as_of: datetime
+    detached: bool = False
+
+    @property
+    def described(self) -> bool:
+        """Whether anything has described it: otherwise no more than its id is certain."""
+        return self.as_of.timestamp() > 0
+
+
 @dataclass(frozen=True, slots=True)
 class DefaultTold:
     """Which payment method a customer's invoices are paid with; None: no particular one."""
@@ -150,6 +167,16 @@ class InvoicePaid:
 
     invoice: Invoice
     paid_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UndescribedCard:
+    """A payment method that is on file, and of which nothing is known but its id."""
+
+    organization_id: UUID
+    payment_method_id: str
+    account: str
+    seen_at: datetime
 
 
 CardMeaning = CardTold | CardDetached | DefaultTold | MandateTold | CustomerDeleted

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.errors import EventError, StripeMissingError
-from shared.events import rules, store
+from shared.events import cards, rules
 from shared.events.levels import apply_level
 from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswered
 from shared.inbox import store as inbox
@@ -210,7 +210,7 @@ async def _keep_customers(connection: Connection, posted: Posted) -> None:
         if payment.saved_method is not None and sale.customer_id is not None
     }
     if saved:
-        await store.keep_seen_cards(connection, list(saved.values()))
+        await cards.note_seen(connection, list(saved.values()))
 
 
 async def _announce(connection: Connection, posted: Posted, context: ApplyContext) -> None:

@@ -103,17 +103,30 @@ WHERE payment_intent_id = $1 OR id = $2
 LIMIT 1;
 
 -- name: customer_owner
--- The organization that is named, else the one that has this customer, else the one whose card it is.
--- Its row is the lock under which what it has on file changes.
+-- The organization that is named, else the one that has this customer, else the one whose card it is, or that
+-- has a card of this customer: a customer and a card belong to one Stripe account. Its row is the lock under which
+-- what it has on file changes.
 SELECT o.id
 FROM organizations AS o
 WHERE
     o.id = $1
     OR o.slug = $2
-    OR ($2 IS NULL AND o.stripe_customer_id = $3)
+    OR ($2 IS NULL AND o.stripe_customer_id = $3 AND o.stripe_account = $5)
     OR (
         $2 IS NULL
-        AND o.id = (SELECT m.organization_id FROM payment_methods AS m WHERE m.id = $4)
+        AND o.id = (
+            SELECT m.organization_id
+            FROM payment_methods AS m
+            WHERE m.id = $4 AND m.stripe_account = $5
+        )
+    )
+    OR (
+        $2 IS NULL
+        AND o.id IN (
+            SELECT m.organization_id
+            FROM payment_methods AS m
+            WHERE m.customer_id = $3 AND m.stripe_account = $5 AND m.detached_at IS NULL
+        )
     )
 ORDER BY o.stripe_customer_id IS NOT DISTINCT FROM $3 DESC
 LIMIT 1
@@ -140,15 +153,30 @@ ON CONFLICT (id) DO UPDATE
     SET mandate_id = excluded.mandate_id
     WHERE excluded.mandate_id IS NOT NULL AND m.mandate_id IS NULL;
 
--- name: keep_card
--- Describe a payment method, unless it is detached or a newer event has. Says whether the organization
--- never had this card before, whatever its id.
-WITH known AS (
-    SELECT EXISTS (
-        SELECT FROM payment_methods WHERE organization_id = $2 AND fingerprint = $9
-    ) AS known
-)
+-- name: stored_cards
+-- What is stored of a payment method, and of an organization's others with the same fingerprint.
+SELECT
+    id,
+    customer_id,
+    type,
+    brand,
+    last4,
+    exp_month,
+    exp_year,
+    fingerprint,
+    as_of,
+    detached_at IS NOT NULL AS detached
+FROM payment_methods
+WHERE id = $1 OR (organization_id = $2 AND fingerprint = $3);
 
+-- name: charged_method
+-- What an organization would be charged with now.
+SELECT id
+FROM charged_methods
+WHERE organization_id = $1;
+
+-- name: keep_card
+-- Describe a payment method, unless it is detached or a newer event has.
 INSERT INTO payment_methods AS m (
     id,
     organization_id,
@@ -159,9 +187,10 @@ INSERT INTO payment_methods AS m (
     exp_month,
     exp_year,
     fingerprint,
+    stripe_account,
     as_of
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (id) DO UPDATE
     SET
         customer_id = excluded.customer_id,
@@ -171,14 +200,23 @@ ON CONFLICT (id) DO UPDATE
         exp_month = excluded.exp_month,
         exp_year = excluded.exp_year,
         fingerprint = excluded.fingerprint,
+        stripe_account = excluded.stripe_account,
         as_of = excluded.as_of
     WHERE m.detached_at IS NULL AND m.as_of <= excluded.as_of
-RETURNING m.fingerprint IS NOT NULL AND NOT (SELECT known FROM known) AS new;
+RETURNING id;
 
 -- name: detach_card
 -- Take a payment method off file for good; one that nobody has heard of yet is noted as detached.
-INSERT INTO payment_methods AS m (id, organization_id, customer_id, type, detached_at, as_of)
-VALUES ($1, $2, $3, $4, $5, $5)
+INSERT INTO payment_methods AS m (
+    id,
+    organization_id,
+    customer_id,
+    type,
+    stripe_account,
+    detached_at,
+    as_of
+)
+VALUES ($1, $2, $3, $4, $5, $6, $6)
 ON CONFLICT (id) DO UPDATE
     SET
         detached_at = excluded.detached_at,
@@ -190,14 +228,45 @@ RETURNING id;
 -- name: detach_all
 -- Take everything off file that a customer had.
 UPDATE payment_methods
-SET detached_at = $3, is_default = FALSE, as_of = greatest(as_of, $3)
-WHERE organization_id = $1 AND customer_id = $2 AND detached_at IS NULL;
+SET detached_at = $4, is_default = FALSE, as_of = greatest(as_of, $4)
+WHERE
+    organization_id = $1
+    AND customer_id = $2
+    AND stripe_account = $3
+    AND detached_at IS NULL;
 
 -- name: forget_customer
 -- The organization has this Stripe customer no more.
 UPDATE organizations
-SET stripe_customer_id = NULL, updated_at = now()
-WHERE id = $1 AND stripe_customer_id = $2;
+SET stripe_customer_id = NULL, stripe_account = '', updated_at = now()
+WHERE id = $1 AND stripe_customer_id = $2 AND stripe_account = $3
+RETURNING id;
+
+-- name: claim_undescribed
+-- Take payment methods on file that nothing has described, for a while: whoever asks Stripe has it alone.
+UPDATE payment_methods AS m
+SET describe_after = now() + $2::interval
+FROM (
+    SELECT id
+    FROM payment_methods
+    WHERE as_of = to_timestamp(0) AND detached_at IS NULL AND describe_after <= now()
+    ORDER BY describe_after
+    LIMIT $1
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS due
+WHERE m.id = due.id
+RETURNING
+    m.organization_id,
+    m.id AS payment_method_id,
+    m.stripe_account AS account,
+    m.created_at AS seen_at;
+
+-- name: lock_owner
+-- Take an organization, before what it has on file.
+SELECT id
+FROM organizations
+WHERE id = $1
+FOR NO KEY UPDATE;
 
 -- name: has_card
 -- Whether an organization has anything on file.
@@ -205,9 +274,11 @@ SELECT EXISTS (
     SELECT FROM payment_methods WHERE organization_id = $1 AND detached_at IS NULL
 );
 
--- name: default_as_of
--- When Stripe last said which payment method is an organization's default.
-SELECT max(default_as_of)
+-- name: default_method
+-- An organization's default payment method, and when Stripe last said which it is.
+SELECT
+    max(default_as_of) AS as_of,
+    max(id) FILTER (WHERE is_default) AS id
 FROM payment_methods
 WHERE organization_id = $1;
 
@@ -220,9 +291,16 @@ WHERE organization_id = $1;
 -- name: set_default
 -- Make a payment method the default, unless it is detached. It may not have been described yet.
 INSERT INTO payment_methods AS m (
-    id, organization_id, customer_id, type, is_default, default_as_of, as_of
+    id,
+    organization_id,
+    customer_id,
+    type,
+    is_default,
+    default_as_of,
+    stripe_account,
+    as_of
 )
-VALUES ($1, $2, $3, 'unknown', TRUE, $4, to_timestamp(0))
+VALUES ($1, $2, $3, 'unknown', TRUE, $4, $5, to_timestamp(0))
 ON CONFLICT (id) DO UPDATE
     SET is_default = (m.detached_at IS NULL), default_as_of = excluded.default_as_of
     WHERE m.organization_id = excluded.organization_id;
@@ -236,8 +314,21 @@ SET
         ELSE $3
     END,
     mandate_id = $2
-WHERE id = $1
+WHERE id = $1 AND stripe_account = $4
 RETURNING organization_id;
+
+-- name: stored_subscription
+-- A subscription as it is stored.
+SELECT
+    id AS subscription_id,
+    status,
+    plan,
+    started_at,
+    ends_at,
+    current_period_end,
+    as_of
+FROM subscriptions
+WHERE id = $1;
 
 -- name: keep_subscription
 -- Store a subscription as Stripe had it at a moment, unless a newer event has told.
@@ -262,8 +353,8 @@ ON CONFLICT (id) DO UPDATE
         as_of = excluded.as_of
     WHERE
         s.as_of < excluded.as_of
-        -- Told in the same second: an end is not undone.
-        OR (s.as_of = excluded.as_of AND s.status <> 'canceled');
+        -- Of the same second: Stripe has said which is right, or else an end is not undone.
+        OR (s.as_of = excluded.as_of AND ($9 OR s.status <> 'canceled'));
 
 -- name: has_open_inquiry
 -- Whether a payment of an organization is under inquiry.

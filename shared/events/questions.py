@@ -12,11 +12,15 @@ from shared.errors import PrepaidError
 from shared.events.model import ApplyContext
 from shared.payments.lookup import Facts, Question
 from shared.payments.model import (
+    CustomerQuestion,
     InvoiceFacts,
     InvoiceQuestion,
+    MethodQuestion,
     PaymentFacts,
     PaymentQuestion,
+    SubscriptionQuestion,
 )
+from shared.payments.objects import Customer, PaymentMethod, Subscription
 
 
 class QuestionError(PrepaidError):
@@ -35,6 +39,12 @@ class NobodyToAskError(PrepaidError):
 def answer(question: PaymentQuestion, context: ApplyContext) -> PaymentFacts: ...
 @overload
 def answer(question: InvoiceQuestion, context: ApplyContext) -> InvoiceFacts: ...
+@overload
+def answer(question: MethodQuestion, context: ApplyContext) -> PaymentMethod: ...
+@overload
+def answer(question: CustomerQuestion, context: ApplyContext) -> Customer: ...
+@overload
+def answer(question: SubscriptionQuestion, context: ApplyContext) -> Subscription: ...
 def answer(question: Question, context: ApplyContext) -> Facts:
     """Return Stripe's answer to a question.
 

@@ -138,9 +138,7 @@ def _set_up(payload: str) -> Meaning:
 
 def _customer_updated(payload: str) -> Meaning:
     customer = read(payload, Customer)
-    settings = customer.invoice_settings
-    default = reference_id(settings.default_payment_method) if settings else None
-    return DefaultTold(customer.id, default, told_at(payload))
+    return DefaultTold(customer.id, customer.default_payment_method, told_at(payload))
 
 
 def _customer_deleted(payload: str) -> Meaning:
@@ -156,7 +154,11 @@ def _mandate_updated(payload: str) -> Meaning:
 
 
 def _subscription(payload: str) -> Meaning:
-    told = read(payload, Subscription)
+    return subscription(read(payload, Subscription), told_at(payload))
+
+
+def subscription(told: Subscription, as_of: datetime) -> SubscriptionTold:
+    """Return what a subscription says; old API versions have the period on the whole."""
     item = told.first_item
     return SubscriptionTold(
         subscription_id=told.id,
@@ -167,7 +169,7 @@ def _subscription(payload: str) -> Meaning:
         started_at=_moment(told.start_date),
         ends_at=_moment(told.ended_at or told.cancel_at),
         current_period_end=_moment(item.current_period_end or told.current_period_end),
-        as_of=told_at(payload),
+        as_of=as_of,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,7 +17,9 @@ from shared.events.model import (
     DefaultTold,
     FraudWarned,
     MandateTold,
+    StoredCard,
     SubscriptionTold,
+    UndescribedCard,
 )
 from shared.ids import parse_id
 from shared.payments import rules as payments
@@ -111,18 +113,28 @@ async def lock_customer_owner(
     connection: Connection,
     customer_id: str | None,
     *,
+    account: str = "",
     named: str | None = None,
     payment_method_id: str | None = None,
 ) -> UUID | None:
-    """Lock and return the organization that something on file belongs to; None where none does."""
+    """Lock and return the organization that something on file belongs to; None where none does.
+
+    `account` is the Stripe account of the customer and the payment method.
+    """
     organization_id: UUID | None = await connection.fetchval(
         QUERIES.customer_owner,
         parse_id(named) if named else None,
         named,
         customer_id,
         payment_method_id,
+        account,
     )
     return organization_id
+
+
+async def lock_owner(connection: Connection, organization_id: UUID) -> None:
+    """Lock an organization, under which what it has on file changes."""
+    await connection.execute(QUERIES.lock_owner, organization_id)
 
 
 async def keep_seen_cards(
@@ -132,11 +144,50 @@ async def keep_seen_cards(
     await connection.execute(QUERIES.keep_seen_cards, *map(list, zip(*seen, strict=True)))
 
 
+async def stored_cards(
+    connection: Connection,
+    payment_method_id: str,
+    organization_id: UUID,
+    fingerprint: str | None = None,
+) -> list[StoredCard]:
+    """Return a payment method and the organization's others with a fingerprint, as stored."""
+    rows = await connection.fetch(
+        QUERIES.stored_cards, payment_method_id, organization_id, fingerprint
+    )
+    return [
+        StoredCard(
+            id=row["id"],
+            customer_id=row["customer_id"],
+            type=row["type"],
+            details=MethodDetails(
+                brand=row["brand"],
+                last4=row["last4"],
+                exp_month=row["exp_month"],
+                exp_year=row["exp_year"],
+                fingerprint=row["fingerprint"],
+            ),
+            as_of=row["as_of"],
+            detached=row["detached"],
+        )
+        for row in rows
+    ]
+
+
+async def charged_method(connection: Connection, organization_id: UUID) -> str | None:
+    """Return the payment method that an organization would be charged with now."""
+    method: str | None = await connection.fetchval(QUERIES.charged_method, organization_id)
+    return method
+
+
 async def keep_card(
-    connection: Connection, organization_id: UUID, card: CardTold, details: MethodDetails
+    connection: Connection,
+    organization_id: UUID,
+    card: CardTold,
+    details: MethodDetails,
+    account: str,
 ) -> bool:
-    """Describe a payment method; return whether the organization never had this card before."""
-    new: bool | None = await connection.fetchval(
+    """Describe a payment method; False where it is detached, or a newer event has described it."""
+    row = await connection.fetchrow(
         QUERIES.keep_card,
         card.payment_method_id,
         organization_id,
@@ -147,12 +198,15 @@ async def keep_card(
         details.exp_month,
         details.exp_year,
         details.fingerprint,
+        account,
         card.as_of,
     )
-    return bool(new)
+    return row is not None
 
 
-async def detach_card(connection: Connection, organization_id: UUID, card: CardDetached) -> bool:
+async def detach_card(
+    connection: Connection, organization_id: UUID, card: CardDetached, account: str
+) -> bool:
     """Take a payment method off file; return whether it was not off file before."""
     row = await connection.fetchrow(
         QUERIES.detach_card,
@@ -160,19 +214,22 @@ async def detach_card(connection: Connection, organization_id: UUID, card: CardD
         organization_id,
         card.customer_id or "",
         card.type,
+        account,
         card.as_of,
     )
     return row is not None
 
 
 async def delete_customer(
-    connection: Connection, organization_id: UUID, deleted: CustomerDeleted
-) -> None:
-    """Take everything of a customer off file, and the customer off the organization."""
+    connection: Connection, organization_id: UUID, deleted: CustomerDeleted, account: str
+) -> bool:
+    """Take everything of a customer off file; return whether it was the organization's own."""
+    customer_id = deleted.customer_id
     await connection.execute(
-        QUERIES.detach_all, organization_id, deleted.customer_id, deleted.as_of
+        QUERIES.detach_all, organization_id, customer_id, account, deleted.as_of
     )
-    await connection.execute(QUERIES.forget_customer, organization_id, deleted.customer_id)
+    own = await connection.fetchval(QUERIES.forget_customer, organization_id, customer_id, account)
+    return own is not None
 
 
 async def has_card(connection: Connection, organization_id: UUID) -> bool:
@@ -181,11 +238,26 @@ async def has_card(connection: Connection, organization_id: UUID) -> bool:
     return found
 
 
-async def choose_default(connection: Connection, organization_id: UUID, told: DefaultTold) -> None:
-    """Make a payment method the default of a locked organization, unless a newer event chose."""
-    newest: datetime | None = await connection.fetchval(QUERIES.default_as_of, organization_id)
-    if newest is not None and newest > told.as_of:
-        return
+async def claim_undescribed(
+    connection: Connection, *, rows_max: int, lease: timedelta
+) -> list[UndescribedCard]:
+    """Take payment methods that nothing has described; no other gets them before the lease ends."""
+    rows = await connection.fetch(QUERIES.claim_undescribed, rows_max, lease)
+    return [UndescribedCard(**row) for row in rows]
+
+
+async def default_method(
+    connection: Connection, organization_id: UUID
+) -> tuple[datetime | None, str | None]:
+    """Return when Stripe last said which payment method is the default, and which that is."""
+    row = await connection.fetchrow(QUERIES.default_method, organization_id)
+    return (row["as_of"], row["id"]) if row else (None, None)
+
+
+async def choose_default(
+    connection: Connection, organization_id: UUID, told: DefaultTold, account: str
+) -> None:
+    """Make a payment method the default of a locked organization; None: it has none."""
     await connection.execute(QUERIES.clear_default, organization_id, told.as_of)
     if told.payment_method_id is not None:
         await connection.execute(
@@ -194,21 +266,33 @@ async def choose_default(connection: Connection, organization_id: UUID, told: De
             organization_id,
             told.customer_id,
             told.as_of,
+            account,
         )
 
 
-async def keep_mandate(connection: Connection, told: MandateTold) -> UUID | None:
+async def keep_mandate(connection: Connection, told: MandateTold, account: str) -> UUID | None:
     """Note a mandate; return the organization, or None where the payment method is unknown."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.keep_mandate, told.payment_method_id, told.mandate_id, told.active
+        QUERIES.keep_mandate, told.payment_method_id, told.mandate_id, told.active, account
     )
     return organization_id
 
 
+async def stored_subscription(
+    connection: Connection, subscription_id: str
+) -> SubscriptionTold | None:
+    """Return a subscription as it is stored."""
+    row = await connection.fetchrow(QUERIES.stored_subscription, subscription_id)
+    return SubscriptionTold(customer_id=None, named_organization=None, **row) if row else None
+
+
 async def keep_subscription(
-    connection: Connection, organization_id: UUID, told: SubscriptionTold
+    connection: Connection, organization_id: UUID, told: SubscriptionTold, *, answered: bool
 ) -> None:
-    """Store a subscription, unless a newer event has told of it."""
+    """Store a subscription, unless a newer event has told of it.
+
+    `answered`: it is Stripe's answer to which of two events of one second is right.
+    """
     await connection.execute(
         QUERIES.keep_subscription,
         told.subscription_id,
@@ -219,4 +303,5 @@ async def keep_subscription(
         told.ends_at,
         told.current_period_end,
         told.as_of,
+        answered,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import stripe
 
 from shared.errors import EventError, StripeFailedError, StripeMissingError
-from shared.payments import rules
+from shared.payments import on_file, rules
 from shared.payments.asking import account_options, ask
 from shared.payments.invoice_objects import InvoiceLine, InvoicePayment
 from shared.payments.model import (
@@ -43,8 +43,8 @@ ASK_SECONDS_MAX = 15
 PAGE_ROWS = 100
 PAGES_MAX = 10
 
-Question = PaymentQuestion | InvoiceQuestion
-Facts = PaymentFacts | InvoiceFacts
+Question = PaymentQuestion | InvoiceQuestion | on_file.OnFileQuestion
+Facts = PaymentFacts | InvoiceFacts | on_file.OnFile
 Answers = Mapping[Question, Facts | Exception]
 
 
@@ -78,7 +78,9 @@ class StripeLookup:
             async with asyncio.timeout_at(ends_at), turn:
                 if isinstance(question, InvoiceQuestion):
                     return await self._of_invoice(question)
-                return await self._payment(question)
+                if isinstance(question, PaymentQuestion):
+                    return await self._payment(question)
+                return await on_file.retrieve(self.client, question)
         except (EventError, StripeFailedError) as error:
             return error
         except TimeoutError:

@@ -40,6 +40,30 @@ class PurchasePrice:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodQuestion:
+    """Asks Stripe for a payment method in one of its accounts."""
+
+    account: str
+    payment_method_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerQuestion:
+    """Asks Stripe for a customer in one of its accounts: which payment method is the default."""
+
+    account: str
+    customer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionQuestion:
+    """Asks Stripe for a subscription in one of its accounts."""
+
+    account: str
+    subscription_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentFacts:
     """A payment as Stripe had it when it was asked.
 

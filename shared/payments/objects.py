@@ -206,21 +206,33 @@ class MethodDetails(msgspec.Struct, frozen=True):
 
 
 class PaymentMethod(StripeObject, frozen=True):
-    """A PaymentMethod. Source: https://docs.stripe.com/api/payment_methods/object."""
+    """A PaymentMethod. Source: https://docs.stripe.com/api/payment_methods/object.
+
+    Read of its type are those that have something to know them by. The others (wallets, Link, Cash
+    App and the like) are known by their type alone.
+    """
 
     OBJECTS: ClassVar = frozenset({"payment_method"})
 
     type: str = "unknown"
     customer: Reference = None
     metadata: dict[str, Any] | None = None
+    acss_debit: MethodDetails | None = None
+    au_becs_debit: MethodDetails | None = None
+    bacs_debit: MethodDetails | None = None
     card: MethodDetails | None = None
-    us_bank_account: MethodDetails | None = None
+    kr_card: MethodDetails | None = None
+    nz_bank_account: MethodDetails | None = None
+    payto: MethodDetails | None = None
+    pix: MethodDetails | None = None
     sepa_debit: MethodDetails | None = None
+    us_bank_account: MethodDetails | None = None
 
     @property
     def details(self) -> MethodDetails:
         """The details of its type, whichever that is."""
-        return self.card or self.us_bank_account or self.sepa_debit or MethodDetails()
+        found = getattr(self, self.type, None) if self.type in self.__struct_fields__ else None
+        return found if isinstance(found, MethodDetails) else MethodDetails()
 
 
 class PreviousOwner(msgspec.Struct, frozen=True):
@@ -262,6 +274,13 @@ class Customer(StripeObject, frozen=True):
     OBJECTS: ClassVar = frozenset({"customer"})
 
     invoice_settings: InvoiceSettings | None = None
+    deleted: bool = False
+
+    @property
+    def default_payment_method(self) -> str | None:
+        """What its invoices are paid with; None: no particular one."""
+        settings = self.invoice_settings
+        return reference_id(settings.default_payment_method) if settings else None
 
 
 class Recurring(msgspec.Struct, frozen=True):

@@ -83,11 +83,6 @@ async def card_changed(connection: Connection, organization_id: UUID) -> bool:
     return resumed
 
 
-async def card_kept(connection: Connection, organization_id: UUID) -> bool:
-    """Do what card_changed does, for a card that the organization did not have before."""
-    return await card_changed(connection, organization_id)
-
-
 async def end_inquiry(connection: Connection, organization_id: UUID) -> bool:
     """Resume where an inquiry was the reason: it has closed. The declines before it still count."""
     return await _end(connection, organization_id, SuspensionReason.INQUIRY)
@@ -137,6 +132,15 @@ async def refunded(
         now=now,
         make_id=make_id,
     )
+
+
+async def card_on_file(connection: Connection, organization_id: UUID) -> bool:
+    """End a suspension for want of a card; return whether there was one.
+
+    Any card does, also one that was declined or removed before.
+    """
+    await store.lock_account(connection, organization_id)
+    return await store.resume(connection, organization_id, [SuspensionReason.NO_CARD])
 
 
 async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed

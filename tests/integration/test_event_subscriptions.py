@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from worker.drainer import Drainer
 
 _numbers = itertools.count()
+VERSIONS = ("2022-11-15", "2024-06-20", "2025-03-31.basil", "2026-08-26.dahlia")
 
 
 def subscription(word: str, *, at: int, status: str = "active", **changes: Any) -> bytes:
@@ -62,7 +64,35 @@ async def test_a_subscription_is_as_the_newest_event_tells(
     ]
 
 
-async def test_the_period_is_read_where_older_versions_have_it(
+def period(version: str) -> dict[str, Any]:
+    """Return where a subscription says until when it is paid, as endpoints of a version see it.
+
+    Source: https://docs.stripe.com/changelog/basil/2025-03-31/deprecate-subscription-current-period-start-and-end
+    """
+    price = {"id": "price_1", "object": "price", "metadata": {}}
+    item: dict[str, Any] = {"id": "si_1", "object": "subscription_item", "price": price}
+    whole = {"current_period_start": 50, "current_period_end": 7000}
+    if version < "2025-03-31":
+        plan = {"id": "price_1", "object": "plan"}
+        items = {"object": "list", "data": [{**item, "plan": plan}]}
+        return {**whole, "items": items, "plan": plan, "object": "subscription"}
+    return {"items": {"object": "list", "data": [{**item, **whole}]}, "object": "subscription"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("word", ["created", "updated", "deleted"])
+async def test_the_period_is_read_where_each_api_version_has_it(
+    pool: Pool, organization: Organization, drainer: Drainer, word: str, version: str
+) -> None:
+    told = subscription(word, at=1, **period(version))
+    versioned = json.dumps({**json.loads(told), "api_version": version}).encode()
+    assert await apply(pool, drainer, versioned) == ["applied"]
+    row = await pool.fetchrow("SELECT plan, current_period_end FROM subscriptions")
+    assert row is not None
+    assert (row["plan"], row["current_period_end"].timestamp()) == ("price_1", 7000)
+
+
+async def test_a_subscription_without_items_has_the_period_of_the_whole(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     await apply(pool, drainer, subscription("created", at=1, items=None, current_period_end=7000))

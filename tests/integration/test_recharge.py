@@ -120,7 +120,7 @@ async def test_a_soft_decline_waits_longer_each_time_and_the_third_suspends(shop
 async def test_another_card_ends_a_suspension_for_declines(shop: Shop) -> None:
     await test_a_soft_decline_waits_longer_each_time_and_the_third_suspends(shop)
     async with shop.pool.acquire() as connection, connection.transaction():
-        assert await service.card_kept(connection, shop.owner.id)
+        assert await service.card_changed(connection, shop.owner.id)
     found = await shop.settings()
     assert (found.state, found.declines_in_row, found.not_before) == ("active", 0, None)
 
@@ -271,7 +271,7 @@ async def test_a_suspension_that_outlasts_off_is_ended_by_a_person_while_it_is_o
     await suspend(shop, SuspensionReason.FRAUD_WARNING)
     await turn_off(shop)
     async with shop.pool.acquire() as connection, connection.transaction():
-        assert not await service.card_kept(connection, shop.owner.id)
+        assert not await service.card_changed(connection, shop.owner.id)
     assert await resume(shop)
     assert await standing(shop) == ("off", None, None, None)
     assert not await resume(shop)

@@ -1,0 +1,96 @@
+"""Payment methods that are on file and that nothing has described: Stripe is asked what they are.
+
+None of them is charged before that. Most are noted by a payment that saves its card, which waits
+for no answer; their `payment_method.attached` describes them if it comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+import structlog
+
+from shared.errors import StripeMissingError
+from shared.events import card_rules, cards, store
+from shared.events.model import CardDetached, CardTold, UndescribedCard
+from shared.ids import new_id
+from shared.payments.lookup import Answers, Facts
+from shared.payments.model import MethodQuestion
+from shared.payments.objects import PaymentMethod
+from shared.recharge import service as recharge
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from shared.db.pool import Pool
+    from shared.payments.lookup import Question
+
+log = structlog.get_logger()
+
+CARDS_AT_ONCE_MAX = 20
+# So long, at least, until Stripe is asked again for what it did not say.
+AGAIN_AFTER = timedelta(minutes=1)
+
+
+class Lookup(Protocol):
+    """Says what Stripe has of an object; `StripeLookup` does."""
+
+    async def answers(self, questions: Collection[Question]) -> Answers:
+        """Return an answer to each question, or the error that stands in its place."""
+        ...
+
+
+async def describe_unknown(
+    pool: Pool,
+    lookup: Lookup,
+    *,
+    now: Callable[[], datetime],
+    make_id: Callable[[], UUID] = new_id,
+) -> int:
+    """Describe payment methods that nothing has described; return how many were tried.
+
+    Stripe is asked outside of any transaction. Safe on several workers at once: each takes others.
+    """
+    async with pool.acquire() as connection:
+        due = await store.claim_undescribed(
+            connection, rows_max=CARDS_AT_ONCE_MAX, lease=AGAIN_AFTER
+        )
+    questions = {card: MethodQuestion(card.account, card.payment_method_id) for card in due}
+    answers = await lookup.answers(list(questions.values())) if questions else {}
+    for card, question in questions.items():
+        described = _described(card, answers[question])
+        if described is None:
+            continue
+        async with pool.acquire() as connection, connection.transaction():
+            owner = card.organization_id
+            await store.lock_owner(connection, owner)
+            await recharge.lock_account(connection, owner)
+            if isinstance(described, CardTold):
+                await cards.describe(connection, card.account, owner, described)
+            else:
+                await cards.detach(
+                    connection, card.account, owner, described, now=now(), make_id=make_id
+                )
+    return len(due)
+
+
+def _described(card: UndescribedCard, found: Facts | Exception) -> CardTold | CardDetached | None:
+    """Return what Stripe says of a payment method; None: nothing, so that it is asked again."""
+    seen = CardTold(
+        payment_method_id=card.payment_method_id,
+        type=card_rules.UNKNOWN,
+        customer_id=None,
+        named_organization=None,
+        # Events have whole seconds: one that comes later than this is newer, whatever it says.
+        as_of=card.seen_at.replace(microsecond=0),
+    )
+    if isinstance(found, PaymentMethod):
+        return card_rules.with_answer(seen, found)
+    if isinstance(found, StripeMissingError):
+        return card_rules.detached(seen)
+    log.warning("cards.not_described", payment_method_id=card.payment_method_id, error=repr(found))
+    return None
