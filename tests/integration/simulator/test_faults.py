@@ -53,6 +53,9 @@ def made(client: stripe.StripeClient, email: str) -> int:
         ("refused", stripe.APIConnectionError, 0),
         ("rate_limited", stripe.RateLimitError, 0),
         ("conflict_409", stripe.APIError, 0),
+        ("unauthorized_401", stripe.AuthenticationError, 0),
+        ("forbidden_403", stripe.PermissionError, 0),
+        ("bad_parameter_400", stripe.InvalidRequestError, 0),
     ],
 )
 async def test_a_spoilt_answer_is_an_error_once_and_then_the_same_key_finds_what_happened(
@@ -75,6 +78,18 @@ async def test_a_spoilt_answer_is_an_error_once_and_then_the_same_key_finds_what
     assert (replayed == "true") is (performed == 1)
     (fault,) = await http.data("faults")
     assert (fault["fault"], fault["used"]) == (kind, 1)
+
+
+async def test_a_500_that_is_stored_comes_back_for_its_key_and_is_marked_as_replayed(
+    once: stripe.StripeClient, http: Http
+) -> None:
+    email = "stored@example.com"
+    await http.sim("faults", {**CUSTOMERS, "fault": "error_500_stored"})
+    for replayed in (None, "true"):
+        with pytest.raises(stripe.APIError) as failed:
+            create(once, email)
+        assert (failed.value.headers or {}).get("Idempotent-Replayed") == replayed
+    assert made(once, email) == 0
 
 
 async def test_half_of_the_body_arrives_before_the_cut(
