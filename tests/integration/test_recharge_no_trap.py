@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +57,14 @@ def test_every_state_that_is_no_end_has_a_deadline_and_a_way_out() -> None:
     for found in DEADLINES.values():
         assert timedelta(0) < found.lasts_for_top_up <= found.lasts <= timedelta(days=30)
         assert found.ending
+
+
+def test_the_page_of_states_lists_the_deadline_of_each() -> None:
+    page = (Path(__file__).parents[2] / "docs/states.md").read_text(encoding="utf-8")
+    table = page.partition("| State | Deadline |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert listed == set(DEADLINES)
 
 
 @pytest.mark.parametrize("fault", AWAY)
@@ -156,6 +166,20 @@ async def test_what_stripe_does_not_know_of_a_customer_is_forgotten_and_suspends
     assert kept == (None if missing == "customer" else "cus_nobody_has")
     on_file = "SELECT count(*) FROM payment_methods WHERE detached_at IS NULL"
     assert await shop.pool.fetchval(on_file) == 0
+
+
+async def test_a_card_that_stripe_does_not_know_is_followed_by_another_that_is_on_file(
+    shop: Shop,
+) -> None:
+    await shop.open()
+    await shop.pool.execute("UPDATE payment_methods SET id = 'pm_nobody_has', is_default = TRUE")
+    await shop.save_card()
+    await shop.work()
+    assert (await shop.settings()).state == "active"
+    await tick(shop)
+    await shop.work()
+    assert await states(shop) == ["succeeded", "failed"]
+    assert await shop.captures() == [2000]
 
 
 @pytest.mark.parametrize("step", [CREATE, CONFIRM], ids=["create", "confirm"])

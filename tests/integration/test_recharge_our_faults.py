@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.recharge import alerts, service
 from shared.recharge.alerts import StripeAlert
@@ -67,6 +68,23 @@ async def test_a_key_that_stripe_refuses_suspends_nobody_and_both_are_charged_on
     assert await recharge_messages(shop) == ["recharge.succeeded"] * 2
     await tick(shop)
     assert await standing(shop) == []
+
+
+async def test_an_alert_is_logged_once_when_it_begins_and_once_when_it_ends(shop: Shop) -> None:
+    other = replace(shop, owner=await create_organization(shop.pool, "other"))
+    await shop.sim("faults", **CREATE, fault="unauthorized_401", times=100)
+    with capture_logs() as logs:
+        for one in (shop, other):
+            await one.open()
+        for _ in range(3):
+            await shop.work()
+            await tick(shop)
+        await mend(shop)
+        for _ in range(2):
+            await shop.work()
+            await tick(shop)
+    events = [line["event"] for line in logs if line["event"].startswith("recharge.stripe_")]
+    assert events == ["recharge.stripe_refuses_us", "recharge.stripe_accepts_us"]
 
 
 async def intents(shop: Shop) -> list[Any]:
