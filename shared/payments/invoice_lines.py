@@ -152,7 +152,7 @@ def _exact(value: Decimal | None) -> Fraction | None:
     """Return a decimal as a fraction; None for one of a size that Stripe never sends."""
     if value is None or not value.is_finite() or abs(value.adjusted()) > DIGITS_MAX:
         return None
-    return Fraction(value)
+    return Fraction(value) if len(value.as_tuple().digits) <= DIGITS_MAX else None
 
 
 def _packages(quantity: Fraction, transform: TransformQuantity | None) -> Fraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,20 @@ import pytest
 
 from shared.durations import Duration
 from shared.events.service import Applier
+from shared.ids import new_id
+from shared.inbox import store as inbox
+from shared.ledger import service as ledger
+from shared.ledger import store as ledger_store
+from shared.ledger.model import Posting, SystemAccount, TransactionType
 from shared.notifications import service as notifications
+from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
+    LEASE,
     balance,
+    event_states,
     payment,
+    receive,
     transactions,
 )
 from tests.integration.invoices import ACME, KEY, apply, invoice, line, reasons, reversal
@@ -195,6 +205,51 @@ async def test_one_message_announces_all_credits_of_an_invoice(
     ]
     data = json.loads(payload)["data"]
     assert (data["invoiceId"], data["credits"], data["balanceAfter"]) == ("in_1", 250, 250)
+
+
+async def test_a_debit_is_explained_by_the_payment_of_an_invoice(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay_invoice("1", amount=1000)
+    stripe_answers.pay_invoice("2", amount=1000)
+    await apply(pool, asking, invoice())
+    used = Posting(
+        organization_id=organization.id,
+        id=new_id(),
+        type=TransactionType.USAGE,
+        amount=Decimal(-200),
+        counterparty=SystemAccount.REVENUE,
+        key="used",
+    )
+    async with pool.acquire() as connection:
+        await ledger.post(connection, [used])
+        row = await ledger_store.find(connection, used.id)
+        assert row is not None
+        sources = await ledger.explain(connection, row)
+    assert [(s.payment_intent_id, s.charge_id, s.amount) for s in sources] == [
+        ("pi_1", "ch_1", Decimal(125)),
+        ("pi_2", "ch_2", Decimal(75)),
+    ]
+
+
+async def test_workers_that_apply_one_invoice_at_once_credit_it_once(
+    pool: Pool, organization: Organization, lookup: StripeLookup, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay_invoice("1", amount=1000)
+    stripe_answers.pay_invoice("2", amount=600)
+    await receive(pool, *(invoice() for _ in range(8)))
+    applier = Applier(pool, SaleTerms(Decimal(1)), lookup=lookup)
+
+    async def work() -> None:
+        token = uuid4()
+        async with pool.acquire() as connection:
+            events = await inbox.claim(connection, rows_max=2, token=token, lease=LEASE)
+        await applier.apply(token, events)
+
+    await asyncio.gather(*(work() for _ in range(4)))
+    assert set((await event_states(pool)).values()) == {"applied"}
+    assert await balance(pool) == 250
+    assert len(await transactions(pool)) == 3
 
 
 # Expiry
