@@ -13,9 +13,9 @@ import asyncpg
 
 from bench import arq_jobs
 from bench.results import Ratio, percentile
-from bench.setting import create_organization
+from bench.setting import create_organization, open_purchases
 from sandbox.product import WebProcess, WorkerProcess
-from sandbox.signed_events import payment_intent_succeeded, signature
+from sandbox.signed_events import purchase_paid, signature
 from shared.inbox import rules, store
 from shared.inbox.model import Delivery
 from webhooks.app import PATH
@@ -67,9 +67,10 @@ async def _latencies(
     """Deliver events at a steady rate; return the seconds from arrival to the effect's commit."""
     secret = environment["STRIPE_WEBHOOK_SECRETS"]
     names = [f"latency{index}" for index in range(PER_SECOND * SECONDS)]
+    await open_purchases(environment["DATABASE_URL"], organization, names)
 
     async def deliver(session: aiohttp.ClientSession, name: str) -> None:
-        body = payment_intent_succeeded(name, organization=organization, padded=True)
+        body = purchase_paid(name, organization=organization, padded=True)
         headers = {"Stripe-Signature": signature(body, secret)}
         async with session.post(web.url + PATH, data=body, headers=headers) as response:
             assert response.status == 200, await response.text()
@@ -96,9 +97,11 @@ async def _latencies(
 
 async def _drain(worker: WorkerProcess, environment: Mapping[str, str], organization: str) -> float:
     """Lay a backlog into the inbox at once; return the seconds until the worker has settled it."""
+    names = [f"drain{index}" for index in range(BACKLOG)]
+    await open_purchases(environment["DATABASE_URL"], organization, names)
     deliveries = []
     for index in range(BACKLOG):
-        body = payment_intent_succeeded(f"drain{index}", organization=organization, padded=True)
+        body = purchase_paid(f"drain{index}", organization=organization, padded=True)
         deliveries.append(Delivery(*rules.read_header(body), "req_bench", None))
     connection = await asyncpg.connect(environment["DATABASE_URL"])
     async with connection.transaction():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 
+from sandbox.signed_events import purchase_id
 from shared.db.pool import connect
 from shared.organizations import service as organizations
 
@@ -24,6 +26,17 @@ async def create_organization(database_url: str, slug: str) -> str:
     organization = await organizations.create(connection, slug=slug, name=slug)
     await connection.close()
     return str(organization.id)
+
+
+async def open_purchases(database_url: str, organization: str, names: Sequence[str]) -> None:
+    """Open the checkouts of 10.00 that `purchase_paid` pays."""
+    connection = await connect(database_url, application_name="prepaid-bench")
+    await connection.copy_records_to_table(
+        "purchases",
+        records=[(purchase_id(name), UUID(organization), 1000, "usd", 10) for name in names],
+        columns=["id", "organization_id", "amount_minor", "currency", "credits"],
+    )
+    await connection.close()
 
 
 async def reuse_wal(database_url: str) -> None:
