@@ -93,7 +93,7 @@ class StripeLookup:
             return level
         of_payment = {"payment_intent": question.payment_intent_id}
         session = await self._session(of_payment, options)
-        if session is not None:
+        if session is not None and session.mode == "payment":
             return replace(level, session=session)
         return replace(level, invoice_id=await self._invoice(question.payment_intent_id, options))
 
