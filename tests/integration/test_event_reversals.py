@@ -17,6 +17,7 @@ from sandbox.stripe.process import SimulatorProcess
 from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.inbox import store
+from shared.inbox.rules import BREAKER_FAILURES
 from shared.notifications import service as notifications
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
@@ -429,6 +430,52 @@ async def test_without_an_answer_the_event_is_tried_again_and_no_other_waits(
     stripe_answers.status, stripe_answers.hang_up = 200, False
     await make_due(pool)
     await asking.drain()
+    assert await balance(pool) == 0
+
+
+async def test_refunds_that_stripe_knows_nothing_of_do_not_pause_their_type(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay()
+    await apply(pool, asking, payment("1"))
+    gone = [changed(name=f"gone_{number}") for number in range(BREAKER_FAILURES + 1)]
+    await apply(pool, asking, *gone)
+    assert await pool.fetch("SELECT FROM event_breakers") == []
+    stripe_answers.refund(1000)
+    await apply(pool, asking, changed())
+    assert await balance(pool) == 0
+
+
+async def test_an_answer_that_is_none_of_stripes_fails_its_event_alone(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay("1")
+    stripe_answers.pay("2")
+    await apply(pool, asking, payment("1"), payment("2"))
+    stripe_answers.refund(1000, "1")
+    stripe_answers.refund(1000, "2")
+    stripe_answers.pages["pi_1"] = {}  # such as a proxy's
+    await apply(pool, asking, changed(name="1", event_id="r1"), changed(name="2"))
+    row = await event_row(pool, "evt_r1")
+    assert (row["state"], row["attempts"]) == ("retrying", 1)
+    assert await balance(pool) == 10
+    del stripe_answers.pages["pi_1"]
+    await make_due(pool)
+    await asking.drain()
+    assert await balance(pool) == 0
+
+
+async def test_a_list_that_is_cut_is_no_answer(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay()
+    await apply(pool, asking, payment("1"))
+    stripe_answers.refund(1000)
+    await apply(pool, asking, changed())
+    stripe_answers.pages["pi_1"] = {"object": "list", "url": "/", "data": [], "has_more": True}
+    await apply(pool, asking, changed(event_id="r"))
+    row = await event_row(pool, "evt_r")
+    assert (row["state"], row["error_class"]) == ("retrying", "StripeFailedError")
     assert await balance(pool) == 0
 
 
