@@ -67,11 +67,19 @@ async def credit(
                 results[payment] = Unanswered(verdict)
             case EventError():
                 results[payment] = verdict
+    answered = sorted(
+        (
+            facts
+            for payment in known
+            if isinstance(facts := _answer(payment, context), PaymentFacts)
+        ),
+        key=lambda facts: facts.payment_intent.id,
+    )
+    for facts in answered:  # before their accounts, as a reversal takes them
+        await payments_store.lock_payment(connection, facts.payment_intent.id)
     results |= await _post(connection, sold, context)
-    for payment in known:
-        facts = _answer(payment, context)
-        if isinstance(facts, PaymentFacts):
-            await apply_level(connection, facts, context, of_dispute=False)
+    for facts in answered:
+        await apply_level(connection, facts, context, of_dispute=False)
     return results
 
 
