@@ -67,19 +67,11 @@ async def credit(
                 results[payment] = Unanswered(verdict)
             case EventError():
                 results[payment] = verdict
-    answered = sorted(
-        (
-            facts
-            for payment in known
-            if isinstance(facts := _answer(payment, context), PaymentFacts)
-        ),
-        key=lambda facts: facts.payment_intent.id,
-    )
-    for facts in answered:  # before their accounts, as a reversal takes them
-        await payments_store.lock_payment(connection, facts.payment_intent.id)
     results |= await _post(connection, sold, context)
-    for facts in answered:
-        await apply_level(connection, facts, context, of_dispute=False)
+    for payment in known:
+        facts = _answer(payment, context)
+        if isinstance(facts, PaymentFacts):
+            await apply_level(connection, facts, context, of_dispute=False)
     return results
 
 
@@ -147,6 +139,9 @@ async def _post(
         await organizations.lock_nameless(
             connection, {sale.organization_id for sale in whole_sales}
         )
+    for name in sorted(w.payment_intent_id for p, (w, _) in sold.items() if _answer(p, context)):
+        # What has a level to be brought to: before its account, as a reversal takes them.
+        await payments_store.lock_payment(connection, name)
     credited = await crediting.credit(connection, whole_sales, context.make_id)
     results: dict[PaymentCaptured, PaymentResult] = dict(zip(sold, credited, strict=True))
     posted = [
