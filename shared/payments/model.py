@@ -256,7 +256,8 @@ class Sale:
 class NotSold:
     """A payment that brings no credits, and why.
 
-    `waits_for` is the Stripe customer that somebody must have before it can be a sale.
+    `waits_for` is the Stripe customer, or the name of an organization, that somebody must have
+    before it can be a sale.
     """
 
     reason: str

@@ -23,6 +23,7 @@ from shared.errors import (
     UnknownOrganizationError,
 )
 from shared.ids import parse_id
+from shared.inbox.rules import waits_for_organization
 from shared.ledger.model import TransactionType
 from shared.money import credits_from_minor_units, in_words
 from shared.payments.model import (
@@ -48,6 +49,7 @@ from shared.payments.objects import (
 
 # An event this old may come after a refund: Stripe is asked what is left of the payment.
 LATE_AFTER = timedelta(minutes=10)
+REFERENCE_LENGTH_MAX = 100  # no id or slug of an organization is longer
 
 Verdict = Sale | NotSold | PaymentQuestion
 
@@ -228,12 +230,14 @@ def _customer_owner(payment: PaymentCaptured, claim: Claim, terms: SaleTerms) ->
     reference = payment.reference_organization
     unknown = f", and its client_reference_id {reference[:100]!r} is none here" if reference else ""
     unnamed = f"{payment.payment_intent_id} names no organization{unknown}"
+    later = waits_for_organization(reference) if reference else None
     if payment.customer_id is None:
-        return NotSold(f"{unnamed}; it has no customer either.")
+        return NotSold(f"{unnamed}; it has no customer either.", waits_for=later)
     if not terms.credit_customer_payments:
         return NotSold(
             f"{unnamed}. A payment that is known by its customer alone brings no credits "
-            "(PREPAID_CREDIT_CUSTOMER_PAYMENTS)."
+            "(PREPAID_CREDIT_CUSTOMER_PAYMENTS).",
+            waits_for=later,
         )
     if claim.customer_owner is None:
         return NotSold(
@@ -342,7 +346,8 @@ def _printable(name: str | None) -> str | None:
 
 def _reference(value: str | None) -> str | None:
     """Return a `client_reference_id`, unless it cannot be a name: a buyer may write anything."""
-    return value if value and value.isprintable() else None
+    is_name = value and len(value) <= REFERENCE_LENGTH_MAX and value.isprintable()
+    return value if is_name else None
 
 
 def _id(metadata: dict[str, Any], name: str) -> UUID | None:
