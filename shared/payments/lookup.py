@@ -205,14 +205,18 @@ class StripeLookup:
             return ()
         return tuple(
             [
-                LinkedPayment(name, minor, await self._level_if_known(question.account, name))
+                LinkedPayment(name, minor, await self._payment_if_known(question, name))
                 for name, minor in rules.paid_by(found)
             ]
         )
 
-    async def _level_if_known(self, account: str, intent_id: str) -> PaymentFacts | None:
+    async def _payment_if_known(
+        self, question: InvoiceQuestion, intent_id: str
+    ) -> PaymentFacts | None:
         try:
-            return await self._level(PaymentQuestion(account, intent_id))
+            return await self._payment(
+                PaymentQuestion(question.account, intent_id, origin=question.origins)
+            )
         except StripeMissingError:
             return None
 

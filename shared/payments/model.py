@@ -80,13 +80,17 @@ class PaymentFacts:
 
 
 class InvoiceQuestion(NamedTuple):
-    """Asks Stripe for what the event of an invoice lacks: all lines, some prices, the payments."""
+    """Asks Stripe for what the event of an invoice lacks: all lines, some prices, the payments.
+
+    `origins`: with each payment, the Checkout Session behind it, which may have made the invoice.
+    """
 
     account: str
     invoice_id: str
     lines: bool = False
     prices: tuple[str, ...] = ()
     payments: bool = False
+    origins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
