@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from shared.errors import (
     StripeMissingError,
     TwoOrganizationsError,
 )
+from shared.events import payments
 from shared.events.levels import apply_level
 from shared.events.model import Applied, ApplyContext, Ignored, InvoicePaid
 from shared.events.questions import answer
@@ -148,6 +150,9 @@ async def _sell(
                 f"{before.organization_id} already"
             )
     linked = [payment for payment in linked if payment.payment_intent_id not in bound]
+    alone = await _credit_alone(connection, account, invoice, linked, context)
+    if alone is not None:
+        return Ignored(f"{alone}, which paid {invoice.id}, is a sale of its own")
     paid = [(payment.payment_intent_id, payment.amount_minor) for payment in linked]
     shares = invoices.shares(live, paid, invoice.total_minor)
     await _bind(connection, account, invoice, owner, linked, shares)
@@ -164,6 +169,39 @@ async def _sell(
     return result
 
 
+async def _credit_alone(
+    connection: Connection,
+    account: str,
+    invoice: Invoice,
+    linked: Sequence[LinkedPayment],
+    context: ApplyContext,
+) -> str | None:
+    """Credit a payment that a Checkout Session sold, and return it; the session made the invoice.
+
+    Whichever of their events comes first: the session says what it sells, and the invoice is its
+    receipt. A subscription's invoice is no receipt.
+    """
+    if not _may_be_receipt(invoice):
+        return None
+    for payment in linked:
+        if payment.facts is None or payment.facts.session is None:
+            continue
+        asked = PaymentQuestion(account, payment.payment_intent_id)
+        answers = {**(context.answers or {}), asked: payment.facts}
+        captured = replace(sales.from_intent(payment.facts.payment_intent), account=account)
+        credited = await payments.credit(connection, [captured], replace(context, answers=answers))
+        result = credited[captured]
+        if isinstance(result, EventError):
+            raise result
+        if isinstance(result, PostingResult):
+            return payment.payment_intent_id
+    return None
+
+
+def _may_be_receipt(invoice: Invoice) -> bool:
+    return reference_id(invoice.details.subscription) is None
+
+
 def _linked(account: str, invoice: Invoice, context: ApplyContext) -> Sequence[LinkedPayment]:
     """Return the PaymentIntents that paid an invoice: asked for where the event names none."""
     name, minor = reference_id(invoice.payment_intent), invoice.amount_paid
@@ -174,7 +212,10 @@ def _linked(account: str, invoice: Invoice, context: ApplyContext) -> Sequence[L
     if name is None:
         if context.answers is None:
             return ()
-        return answer(InvoiceQuestion(account, invoice.id, payments=True), context).payments
+        asked = InvoiceQuestion(
+            account, invoice.id, payments=True, origins=_may_be_receipt(invoice)
+        )
+        return answer(asked, context).payments
     if context.answers is None:
         return [LinkedPayment(name, minor)]
     try:

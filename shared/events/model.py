@@ -19,7 +19,8 @@ from shared.payments.objects import MethodDetails
 class Ignored:
     """The event changes nothing here, for the reason given.
 
-    `waits_for` is the Stripe id that somebody must own before it can: then it is applied again.
+    `waits_for` is the Stripe id, or the name of an organization, that somebody must have before it
+    can: then it is applied again.
     """
 
     reason: str

@@ -67,10 +67,8 @@ def is_alone(event_type: str) -> bool:
 
 def _checkout_paid(payload: str) -> Meaning:
     session = read(payload, CheckoutSession)
-    if session.mode == "setup":
-        return _card_set_up(session)
     if session.mode != "payment":
-        return Ignored(f"a session in mode {session.mode} buys no credits; its invoices may")
+        return _customer_named(session)
     if session.payment_status == "no_payment_required":
         return CheckoutClosed(session.id, "free")
     if session.payment_status != "paid":
@@ -79,12 +77,18 @@ def _checkout_paid(payload: str) -> Meaning:
     return replace(sales.from_session(session), created=told_at(payload))
 
 
-def _card_set_up(session: CheckoutSession) -> Meaning:
+def _customer_named(session: CheckoutSession) -> Meaning:
+    """Read a session that sets up a card or a subscription: its metadata says whose customer it is.
+
+    A buyer can choose `client_reference_id` in a link: that binds no customer.
+    """
     customer_id, name = reference_id(session.customer), sales.organization_in(session.metadata)
-    if customer_id is None or name is None:
-        # A buyer can choose `client_reference_id` in a link: it binds no customer.
-        return Ignored(f"the metadata of {session.id} names no organization for its customer")
-    return CustomerNamed(customer_id, name)
+    if customer_id is not None and name is not None:
+        return CustomerNamed(customer_id, name)
+    why = f"the metadata of {session.id} names no organization for its customer"
+    if session.mode == "setup":
+        return Ignored(why)
+    return Ignored(f"a session in mode {session.mode} buys no credits; its invoices may. And {why}")
 
 
 def _payment_succeeded(payload: str) -> Meaning:

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from shared.db.pool import UNAVAILABLE
-from shared.errors import EventError, PrepaidError
+from shared.errors import EventError, PrepaidError, StripeFailedError
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Outcome, Unanswered
@@ -135,8 +135,8 @@ class Applier:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
                 done.outcomes.append(await self._record_failure(token, event, error))
-                if inbox_rules.is_unanswered(error):
-                    continue  # Stripe's silence says nothing about the handler
+                if isinstance(error, StripeFailedError):
+                    continue  # what Stripe says, or does not, says nothing about the handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
         return done

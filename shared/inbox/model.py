@@ -87,7 +87,8 @@ class ClaimedEvent:
 class Settlement:
     """What an attempt came to. `available_at` is set for `retrying` alone.
 
-    `waits_for` is the Stripe id whose owner an ignored event waits for.
+    `waits_for` is the Stripe id, or the name of an organization, whose owner an ignored event waits
+    for.
     """
 
     key: EventKey

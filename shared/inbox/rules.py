@@ -92,6 +92,11 @@ def is_deterministic(error: BaseException) -> bool:
     return isinstance(error, EventError)
 
 
+def waits_for_organization(name: str) -> str:
+    """Return what an event waits for until an organization has this id or slug."""
+    return f"organization:{name}"
+
+
 def is_unanswered(error: BaseException) -> bool:
     """Whether Stripe was asked and did not say: an outage, or a key or permission of ours."""
     return isinstance(error, StripeFailedError) and not isinstance(error, StripeMissingError)

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from shared.errors import AlreadyExistsError, ConfigError, NotFoundError
 from shared.ids import new_id, parse_id
+from shared.inbox import store as inbox
+from shared.inbox.rules import waits_for_organization
 from shared.money import THREE_DECIMAL_CURRENCIES, rate_refusal
 from shared.organizations import rules, store
 from shared.organizations.model import Organization
@@ -28,6 +30,7 @@ async def create(
 ) -> Organization:
     """Create an organization and its account, in the caller's transaction.
 
+    Events that were ignored because no organization had its id or slug are applied again.
     Raises ValidationError for a field that is wrong, also for a currency for which the rate is too
     fine, and AlreadyExistsError for a slug or id in use.
     """
@@ -44,6 +47,8 @@ async def create(
     )
     if organization is None:
         raise AlreadyExistsError(f"An organization with the slug {slug!r} or that id exists.")
+    names = (organization.slug, str(organization.id))
+    await inbox.reopen_waiting(connection, [*map(waits_for_organization, names)])
     return organization
 
 

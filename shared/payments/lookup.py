@@ -61,9 +61,9 @@ class StripeLookup:
     async def answers(self, questions: Collection[Question]) -> Answers:
         """Return what Stripe says to each question, or why it did not, within 15 s.
 
-        Raises nothing of Stripe's: a question without an answer has a StripeFailedError
-        (StripeMissingError: Stripe knows no such thing), or an EventError where the answer cannot
-        be read.
+        Raises nothing: a question without an answer has a StripeFailedError (StripeMissingError:
+        Stripe knows no such thing), an EventError where the answer cannot be read, or whatever
+        else went wrong with this question alone.
         """
         distinct = list(dict.fromkeys(questions))
         turn = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
@@ -81,10 +81,10 @@ class StripeLookup:
                 if isinstance(question, PaymentQuestion):
                     return await self._payment(question)
                 return await on_file.retrieve(self.client, question)
-        except (EventError, StripeFailedError) as error:
-            return error
         except TimeoutError:
             return StripeFailedError(f"Stripe did not answer for {question} in time.")
+        except Exception as error:  # noqa: BLE001 - it fails the events that ask this, and no other
+            return error
 
     async def _payment(self, question: PaymentQuestion) -> PaymentFacts:
         options = account_options(question.account)
@@ -93,7 +93,7 @@ class StripeLookup:
             return level
         of_payment = {"payment_intent": question.payment_intent_id}
         session = await self._session(of_payment, options)
-        if session is not None:
+        if session is not None and session.mode == "payment":
             return replace(level, session=session)
         return replace(level, invoice_id=await self._invoice(question.payment_intent_id, options))
 
@@ -205,14 +205,18 @@ class StripeLookup:
             return ()
         return tuple(
             [
-                LinkedPayment(name, minor, await self._level_if_known(question.account, name))
+                LinkedPayment(name, minor, await self._payment_if_known(question, name))
                 for name, minor in rules.paid_by(found)
             ]
         )
 
-    async def _level_if_known(self, account: str, intent_id: str) -> PaymentFacts | None:
+    async def _payment_if_known(
+        self, question: InvoiceQuestion, intent_id: str
+    ) -> PaymentFacts | None:
         try:
-            return await self._level(PaymentQuestion(account, intent_id))
+            return await self._payment(
+                PaymentQuestion(question.account, intent_id, origin=question.origins)
+            )
         except StripeMissingError:
             return None
 
@@ -224,8 +228,10 @@ class StripeLookup:
         for _ in range(PAGES_MAX):
             page: Any = await ask(f"{name}.list", list_async(asked, options))
             found += [from_answer(item.to_dict(), kind) for item in page.data]
-            if not page.has_more or not page.data:
+            if not page.has_more:
                 return found
+            if not page.data:
+                raise StripeFailedError(f"Stripe has cut the list of {name} of {params}.")
             asked["starting_after"] = page.data[-1].id
         raise StripeFailedError(f"{params} has more than {PAGE_ROWS * PAGES_MAX} {name}.")
 

@@ -80,13 +80,17 @@ class PaymentFacts:
 
 
 class InvoiceQuestion(NamedTuple):
-    """Asks Stripe for what the event of an invoice lacks: all lines, some prices, the payments."""
+    """Asks Stripe for what the event of an invoice lacks: all lines, some prices, the payments.
+
+    `origins`: with each payment, the Checkout Session behind it, which may have made the invoice.
+    """
 
     account: str
     invoice_id: str
     lines: bool = False
     prices: tuple[str, ...] = ()
     payments: bool = False
+    origins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +260,8 @@ class Sale:
 class NotSold:
     """A payment that brings no credits, and why.
 
-    `waits_for` is the Stripe customer that somebody must have before it can be a sale.
+    `waits_for` is the Stripe customer, or the name of an organization, that somebody must have
+    before it can be a sale.
     """
 
     reason: str

@@ -149,7 +149,8 @@ SELECT
     id,
     slug,
     currency,
-    stripe_customer_id
+    stripe_customer_id,
+    stripe_account
 FROM organizations
 WHERE id = any($1::uuid []) OR slug = any($2::text []) OR stripe_customer_id = any($3::text []);
 

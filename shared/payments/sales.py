@@ -23,6 +23,7 @@ from shared.errors import (
     UnknownOrganizationError,
 )
 from shared.ids import parse_id
+from shared.inbox.rules import waits_for_organization
 from shared.ledger.model import TransactionType
 from shared.money import credits_from_minor_units, in_words
 from shared.payments.model import (
@@ -48,6 +49,7 @@ from shared.payments.objects import (
 
 # An event this old may come after a refund: Stripe is asked what is left of the payment.
 LATE_AFTER = timedelta(minutes=10)
+REFERENCE_LENGTH_MAX = 100  # no id or slug of an organization is longer
 
 Verdict = Sale | NotSold | PaymentQuestion
 
@@ -92,16 +94,18 @@ def from_session(session: CheckoutSession) -> PaymentCaptured:
 def with_facts(payment: PaymentCaptured, facts: PaymentFacts) -> PaymentCaptured:
     """Return a payment with what Stripe says of it besides its event.
 
-    The PaymentIntent says what was captured; where there is a session, that says the net price.
+    The PaymentIntent says what was captured; where there is a session, that says the net price, of
+    which a partial capture pays its share.
     """
     intent = from_intent(facts.payment_intent)
     complete = replace(intent, account=payment.account, created=payment.created)
     session = facts.session
-    if session is not None and session.mode == "payment" and session.payment_status == "paid":
+    if session is not None and session.mode == "payment":
         sold = from_session(session)
+        captured_minor = min(complete.gross_minor, sold.gross_minor)
         return replace(
             complete,
-            net_minor=sold.net_minor,
+            net_minor=session_net_minor(session) * captured_minor // sold.gross_minor,
             checkout_session_id=sold.checkout_session_id,
             purchase_id=complete.purchase_id or sold.purchase_id,
             session_organization=sold.session_organization,
@@ -126,8 +130,7 @@ def decide(
     it was meant as a sale and cannot be one.
     """
     late = payment.created is not None and now - payment.created > LATE_AFTER
-    known = claim.bound is not None or claim.offer is not None
-    if not asked and (late or not known):
+    if not asked and (late or not _is_known(payment, claim)):
         return PaymentQuestion(
             payment.account, payment.payment_intent_id, origin=claim.bound is None
         )
@@ -141,6 +144,14 @@ def decide(
             "brings."
         )
     return _claimed_sale(payment, claim, terms, now)
+
+
+def _is_known(payment: PaymentCaptured, claim: Claim) -> bool:
+    """Whether what is stored here decides. A session does not say that only a part was captured."""
+    bound = claim.bound
+    if bound is None:
+        return claim.offer is not None
+    return bound.invoice_id is not None or bound.amount_minor == payment.gross_minor
 
 
 def _bound_sale(payment: PaymentCaptured, bound: BoundPayment) -> Sale | NotSold:
@@ -164,6 +175,7 @@ def _offered_sale(payment: PaymentCaptured, offer: Offer, terms: SaleTerms, now:
             f"{payment.payment_intent_id} paid {in_words(payment.gross_minor, payment.currency)} "
             f"for an offer of {in_words(offer.net_minor, offer.currency)}."
         )
+    _net_minor(payment)  # refuses a tax that leaves nothing of the price
     credits_ = offer.credits or _buy(offer.net_minor, offer.currency, terms)
     sale = _sale(
         payment, offer.organization_id, credits_, net_minor=offer.net_minor, binds_customer=True
@@ -187,7 +199,7 @@ def _claimed_sale(
             f"{payment.payment_intent_id} is in {payment.currency}, "
             f"organization {owner.id} takes {owner.currency}."
         )
-    net_minor = payment.gross_minor if payment.net_minor is None else payment.net_minor
+    net_minor = _net_minor(payment)
     credits_ = _buy(net_minor, payment.currency, terms)
     sale = _sale(payment, owner.id, credits_, net_minor=net_minor, binds_customer=binds_customer)
     return replace(sale, expires_at=expiry(terms, now))
@@ -218,12 +230,14 @@ def _customer_owner(payment: PaymentCaptured, claim: Claim, terms: SaleTerms) ->
     reference = payment.reference_organization
     unknown = f", and its client_reference_id {reference[:100]!r} is none here" if reference else ""
     unnamed = f"{payment.payment_intent_id} names no organization{unknown}"
+    later = waits_for_organization(reference) if reference else None
     if payment.customer_id is None:
-        return NotSold(f"{unnamed}; it has no customer either.")
+        return NotSold(f"{unnamed}; it has no customer either.", waits_for=later)
     if not terms.credit_customer_payments:
         return NotSold(
             f"{unnamed}. A payment that is known by its customer alone brings no credits "
-            "(PREPAID_CREDIT_CUSTOMER_PAYMENTS)."
+            "(PREPAID_CREDIT_CUSTOMER_PAYMENTS).",
+            waits_for=later,
         )
     if claim.customer_owner is None:
         return NotSold(
@@ -255,6 +269,20 @@ def _sale(
     )
 
 
+def _net_minor(payment: PaymentCaptured) -> int:
+    """Return the net price that was paid; raise InvalidAmountError where none is left."""
+    gross, net = payment.gross_minor, payment.net_minor
+    if net is None:
+        return gross
+    if not 0 < net <= gross:
+        raise InvalidAmountError(
+            f"{payment.payment_intent_id} paid {in_words(gross, payment.currency)}, and "
+            f"{in_words(net, payment.currency)} without tax and shipping: no price is left to "
+            "credit."
+        )
+    return net
+
+
 def _buy(net_minor: int, currency: str, terms: SaleTerms) -> Decimal:
     try:
         return credits_from_minor_units(net_minor, currency, terms.credits_per_unit)
@@ -271,37 +299,25 @@ def session_net_minor(session: CheckoutSession) -> int:
     """Return the net price that was paid on a session: after discounts, without tax and shipping.
 
     `amount_tax` covers exclusive tax, which the total adds, and inclusive tax, which its prices
-    contain; where shipping contains its tax, that is not taken off twice. Raises
-    InvalidAmountError where nothing is left.
+    contain; where shipping contains its tax, that is not taken off twice. Whether a price is left
+    matters to a sale alone: a shared account has others.
     Source: https://docs.stripe.com/api/checkout/sessions/object#checkout_session_object-total_details
     """
     total = session.amount_total or 0
     details = session.total_details
     if details is None:
-        return _positive(total)
+        return total
     shipping = session.shipping_cost
     inclusive = shipping is not None and shipping.amount_total == shipping.amount_subtotal
     shipping_tax = shipping.amount_tax if shipping is not None and inclusive else 0
-    net = total - details.amount_tax - (details.amount_shipping or 0) + shipping_tax
-    if not 0 < net <= total:
-        raise InvalidAmountError(
-            f"{session.id} has a total of {total}, of which {details.amount_tax} is tax and "
-            f"{details.amount_shipping or 0} shipping: no price is left to credit."
-        )
-    return net
+    return total - details.amount_tax - (details.amount_shipping or 0) + shipping_tax
 
 
 def _intent_net_minor(intent: PaymentIntent) -> int:
     details = intent.amount_details
     tax = (details.tax.total_tax_amount or 0) if details and details.tax else 0
     shipping = (details.shipping.amount or 0) if details and details.shipping else 0
-    net = intent.amount_received - tax - shipping
-    if not 0 < net <= intent.amount_received:
-        raise InvalidAmountError(
-            f"{intent.id} received {intent.amount_received}, of which {tax} is tax and {shipping} "
-            "shipping: no price is left to credit."
-        )
-    return net
+    return intent.amount_received - tax - shipping
 
 
 def organization_in(metadata: dict[str, Any] | None) -> str | None:
@@ -330,7 +346,8 @@ def _printable(name: str | None) -> str | None:
 
 def _reference(value: str | None) -> str | None:
     """Return a `client_reference_id`, unless it cannot be a name: a buyer may write anything."""
-    return value if value and value.isprintable() else None
+    is_name = value and len(value) <= REFERENCE_LENGTH_MAX and value.isprintable()
+    return value if is_name else None
 
 
 def _id(metadata: dict[str, Any], name: str) -> UUID | None:

@@ -117,7 +117,7 @@ async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) ->
             bound=_bound(found[place]),
             offer=_offer(found[place]),
             organizations={name: by_name[name] for name in payment.names if name in by_name},
-            customer_owner=by_customer.get(payment.customer_id or ""),
+            customer_owner=by_customer.get((payment.account, payment.customer_id)),
         )
         for place, payment in enumerate(payments, start=1)
     ]
@@ -125,8 +125,11 @@ async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) ->
 
 async def _owners(
     connection: Connection, payments: Sequence[PaymentCaptured]
-) -> tuple[dict[str, Owner], dict[str, Owner]]:
-    """Return the organizations of these payments by each of their names, and by their customers."""
+) -> tuple[dict[str, Owner], dict[tuple[str, str | None], Owner]]:
+    """Return the organizations of these payments by each of their names, and by their customers.
+
+    A customer is known in its own Stripe account.
+    """
     names = {name for payment in payments for name in payment.names}
     ids = {name: parse_id(name) for name in names}
     rows = await connection.fetch(
@@ -140,7 +143,11 @@ async def _owners(
     named = {name: owners.get(ids[name] or slugs.get(name)) for name in names}
     return (
         {name: owner for name, owner in named.items() if owner is not None},
-        {row["stripe_customer_id"]: owners[row["id"]] for row in rows},
+        {
+            (row["stripe_account"], row["stripe_customer_id"]): owners[row["id"]]
+            for row in rows
+            if row["stripe_customer_id"] is not None
+        },
     )
 
 

@@ -269,10 +269,11 @@ async def test_a_set_up_card_belongs_to_the_organization_that_the_set_up_names(
     assert kept == CUSTOMER
 
 
+@pytest.mark.parametrize("mode", ["setup", "subscription"])
 async def test_a_session_that_sets_up_names_the_customer_of_its_organization(
-    pool: Pool, organization: Organization, drainer: Drainer
+    pool: Pool, organization: Organization, drainer: Drainer, mode: str
 ) -> None:
-    await apply(pool, drainer, session("1", mode="setup", customer=CUSTOMER, payment_intent=None))
+    await apply(pool, drainer, session("1", mode=mode, customer=CUSTOMER, payment_intent=None))
     kept = await pool.fetchval("SELECT stripe_customer_id FROM organizations")
     assert kept == CUSTOMER
 
@@ -286,7 +287,8 @@ async def test_a_client_reference_id_binds_no_customer(
         "customer": CUSTOMER,
     }
     set_up = session("1", mode="setup", payment_intent=None, **bought_by)
-    await apply(pool, drainer, set_up, session("2", **bought_by))
+    subscribed = session("3", mode="subscription", payment_intent=None, **bought_by)
+    await apply(pool, drainer, set_up, session("2", **bought_by), subscribed)
     assert await pool.fetchval("SELECT stripe_customer_id FROM organizations") is None
 
 

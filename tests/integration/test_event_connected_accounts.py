@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
 from sandbox.signed_events import event
-from tests.fixtures.product import create_organization, event_states, payment
+from shared.events.service import Applier
+from shared.payments.model import SaleTerms
+from tests.fixtures.product import balance, create_organization, event_states, payment
 from tests.integration.events import session
 from tests.integration.test_event_cards import (
     CUSTOMER,
@@ -24,13 +28,13 @@ from tests.integration.test_event_cards import (
 from tests.integration.test_event_owners import mandate, set_up, waits_for
 from tests.integration.test_event_ties import method
 from worker.describer import Describer
+from worker.drainer import Drainer
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
     from shared.payments.lookup import StripeLookup
     from tests.fixtures.stripe_answers import StripeAnswers
-    from worker.drainer import Drainer
 
 ACCOUNT = "acct_connected"
 NAMED: dict[str, Any] = {"metadata": {"organization_id": "acme"}}
@@ -137,6 +141,24 @@ async def test_the_same_customer_id_in_another_account_is_nobodys(
     assert await waits_for(pool) == [CUSTOMER]
     assert await cards(pool) == []
     assert await pool.fetchval("SELECT stripe_customer_id FROM organizations") == CUSTOMER
+
+
+@pytest.mark.parametrize("connected_payment", [True, False])
+async def test_a_payment_is_its_customers_in_the_customers_own_account_alone(
+    pool: Pool,
+    organization: Organization,
+    lookup: StripeLookup,
+    stripe_answers: StripeAnswers,
+    connected_payment: bool,
+) -> None:
+    await known_there(pool)
+    terms = SaleTerms(Decimal(1), credit_customer_payments=True)
+    drainer = Drainer(pool, Applier(pool, terms, lookup=lookup), make_token=uuid4)
+    stripe_answers.pay("1", customer=CUSTOMER, metadata={})
+    paid = payment("1", customer=CUSTOMER, metadata={})
+    await apply(pool, drainer, connected(paid) if connected_payment else paid)
+    assert await balance(pool) == (10 if connected_payment else 0)
+    assert await waits_for(pool) == [None if connected_payment else CUSTOMER]
 
 
 async def test_a_mandate_of_another_account_changes_nothing(

@@ -30,6 +30,7 @@ from tests.fixtures.product import (
     receive,
     transactions,
 )
+from tests.integration.events import session
 from tests.integration.invoices import ACME, KEY, apply, invoice, line, reasons, reversal
 from worker.drainer import Drainer
 
@@ -180,6 +181,61 @@ async def test_a_payment_that_was_a_sale_of_its_own_is_not_sold_again_by_its_inv
     await apply(pool, asking, invoice())
     assert await balance(pool) == 20
     assert "was credited to organization" in await reasons(pool)
+
+
+@pytest.mark.parametrize("first", ["invoice", "payment", "session"])
+@pytest.mark.parametrize("version", ["today", "2024-06-20"])
+async def test_a_session_that_creates_an_invoice_is_one_sale_whatever_comes_first(
+    pool: Pool,
+    organization: Organization,
+    asking: Drainer,
+    stripe_answers: StripeAnswers,
+    first: str,
+    version: str,
+) -> None:
+    """`invoice_creation`: the invoice says credits too, and is the receipt of its session."""
+    stripe_answers.pay_invoice(invoice="in_1" if version == "today" else "in_0")
+    checkout: dict[str, Any] = {
+        "id": "cs_1",
+        "amount_total": 2000,
+        "currency": "usd",
+        "metadata": ACME,
+        "mode": "payment",
+        "payment_intent": "pi_1",
+        "payment_status": "paid",
+    }
+    stripe_answers.sessions.append(checkout)
+    named: dict[str, Any] = {} if version == "today" else {"payment_intent": "pi_1"}
+    bodies = {
+        "invoice": invoice(parent=None, **named),
+        "payment": payment("1", amount=2000, metadata={}),
+        "session": session("1", **checkout),
+    }
+    for name in sorted(bodies, key=lambda name: name != first):
+        await apply(pool, asking, bodies[name])
+    assert [row["amount"] for row in await transactions(pool)] == [20]
+    assert set((await event_states(pool)).values()) == {"applied", "ignored"}
+    stripe_answers.refund(2000)
+    await apply(pool, asking, reversal())
+    assert await balance(pool) == 0
+
+
+async def test_a_session_that_nobody_claims_leaves_its_credits_to_its_invoice(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay_invoice()
+    stripe_answers.sessions.append(
+        {
+            "id": "cs_1",
+            "amount_total": 2000,
+            "currency": "usd",
+            "mode": "payment",
+            "payment_intent": "pi_1",
+            "payment_status": "paid",
+        }
+    )
+    await apply(pool, asking, invoice(parent=None), payment("1", amount=2000, metadata={}))
+    assert [row["amount"] for row in await transactions(pool)] == [250]
 
 
 async def test_an_invoice_that_sold_is_not_sold_again_by_its_payment(

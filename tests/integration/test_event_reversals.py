@@ -17,6 +17,7 @@ from sandbox.stripe.process import SimulatorProcess
 from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.inbox import store
+from shared.inbox.rules import BREAKER_FAILURES
 from shared.notifications import service as notifications
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
@@ -33,6 +34,7 @@ from tests.fixtures.product import (
 )
 from tests.fixtures.stripe_answers import StripeAnswers
 from tests.integration.events import open_purchase, session
+from tests.integration.test_event_owners import waiting_for_locks
 from worker.drainer import Drainer
 
 if TYPE_CHECKING:
@@ -432,6 +434,52 @@ async def test_without_an_answer_the_event_is_tried_again_and_no_other_waits(
     assert await balance(pool) == 0
 
 
+async def test_refunds_that_stripe_knows_nothing_of_do_not_pause_their_type(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay()
+    await apply(pool, asking, payment("1"))
+    gone = [changed(name=f"gone_{number}") for number in range(BREAKER_FAILURES + 1)]
+    await apply(pool, asking, *gone)
+    assert await pool.fetch("SELECT FROM event_breakers") == []
+    stripe_answers.refund(1000)
+    await apply(pool, asking, changed())
+    assert await balance(pool) == 0
+
+
+async def test_an_answer_that_is_none_of_stripes_fails_its_event_alone(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay("1")
+    stripe_answers.pay("2")
+    await apply(pool, asking, payment("1"), payment("2"))
+    stripe_answers.refund(1000, "1")
+    stripe_answers.refund(1000, "2")
+    stripe_answers.pages["pi_1"] = {}  # such as a proxy's
+    await apply(pool, asking, changed(name="1", event_id="r1"), changed(name="2"))
+    row = await event_row(pool, "evt_r1")
+    assert (row["state"], row["attempts"]) == ("retrying", 1)
+    assert await balance(pool) == 10
+    del stripe_answers.pages["pi_1"]
+    await make_due(pool)
+    await asking.drain()
+    assert await balance(pool) == 0
+
+
+async def test_a_list_that_is_cut_is_no_answer(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay()
+    await apply(pool, asking, payment("1"))
+    stripe_answers.refund(1000)
+    await apply(pool, asking, changed())
+    stripe_answers.pages["pi_1"] = {"object": "list", "url": "/", "data": [], "has_more": True}
+    await apply(pool, asking, changed(event_id="r"))
+    row = await event_row(pool, "evt_r")
+    assert (row["state"], row["error_class"]) == ("retrying", "StripeFailedError")
+    assert await balance(pool) == 0
+
+
 async def test_other_events_of_the_batch_do_not_wait_for_stripe(
     pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
 ) -> None:
@@ -500,6 +548,26 @@ async def test_workers_at_once_on_the_events_of_a_payment_reach_the_level_once(
     await asyncio.gather(*map(applier.apply, tokens, claims))
     assert await balance(pool) == 4
     assert await types(pool) == ["purchase", "refund"]
+
+
+async def test_a_success_that_is_told_late_takes_the_payment_before_the_account(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    """A refund takes both in this order; in the other one, the two would wait for each other."""
+    stripe_answers.pay()
+    await apply(pool, asking, payment("1"))
+    told_at = {"created": 1_700_000_000}
+    await receive(
+        pool,
+        event("late", "payment_intent.succeeded", stripe_answers.intents["pi_1"], **told_at),
+    )
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM stripe_payments FOR UPDATE")
+        draining = asyncio.create_task(asking.drain())
+        await waiting_for_locks(pool, 1)
+        await connection.execute("SELECT FROM accounts FOR NO KEY UPDATE NOWAIT")
+    await draining
+    assert set((await event_states(pool)).values()) == {"applied"}
 
 
 async def test_the_simulators_refunds_and_disputes_are_understood(

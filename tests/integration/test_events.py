@@ -256,6 +256,24 @@ async def test_a_client_reference_id_of_something_else_is_no_dead_letter(
     assert "order-7" in row["reason"]
 
 
+async def test_a_client_reference_id_that_becomes_an_organizations_name_is_credited_then(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    await apply(pool, drainer, session("1", metadata={}, client_reference_id="globex"))
+    assert await event_states(pool) == {"evt_cs_1_completed": "ignored"}
+    await create_organization(pool, "globex")
+    await drainer.drain()
+    assert await balances(pool) == {"acme": 0, "globex": 10}
+
+
+@pytest.mark.parametrize("reference", ["x" * 101, "x" * 100_000, "a\0b", "cus_1"])
+async def test_a_client_reference_id_of_any_form_is_ignored(
+    pool: Pool, organization: Organization, drainer: Drainer, reference: str
+) -> None:
+    await apply(pool, drainer, session("1", metadata={}, client_reference_id=reference))
+    assert await event_states(pool) == {"evt_cs_1_completed": "ignored"}
+
+
 async def test_a_payment_that_names_an_unknown_organization_is_not_its_customers(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:

@@ -261,9 +261,31 @@ def test_the_net_price_of_a_session_is_without_tax_and_shipping(
 
 
 @pytest.mark.parametrize("tax", [3000, 3001, 10**9, -1])
-def test_a_tax_that_leaves_no_price_is_refused(tax: int) -> None:
+@pytest.mark.parametrize("claim", [Claim(organizations={"acme": ACME}), Claim(offer=OFFER)])
+def test_a_tax_that_leaves_no_price_is_refused(tax: int, claim: Claim) -> None:
+    paid = session(total_details={"amount_tax": tax}, metadata={"organization_id": "acme"})
     with pytest.raises(InvalidAmountError, match="tax"):
-        sales.session_net_minor(session(total_details={"amount_tax": tax}))
+        decide(sales.from_session(paid), claim)
+
+
+def test_a_price_that_is_not_left_is_no_error_where_nobody_claims_the_payment() -> None:
+    paid = session(total_details={"amount_tax": 0, "amount_shipping": 3000}, customer="cus_1")
+    assert isinstance(decide(sales.from_session(paid)), NotSold)
+
+
+@pytest.mark.parametrize(
+    ("received", "net"), [(3000, 2500), (1500, 1250), (1000, 833), (1, 0), (3300, 2500)]
+)
+def test_a_partial_capture_pays_its_share_of_the_net_price(received: int, net: int) -> None:
+    paid = session(total_details={"amount_tax": 500})
+    facts = PaymentFacts(intent(amount_received=received), 0, 0, session=paid)
+    whole = sales.with_facts(captured(), facts)
+    assert (whole.net_minor, whole.gross_minor) == (net, received)
+
+
+def test_a_session_that_says_more_than_was_captured_is_asked_about() -> None:
+    bound = Claim(bound=BoundPayment(ACME.id, 1000, "usd", Decimal(10)))
+    assert isinstance(decide(captured(gross_minor=2500), bound, asked=False), PaymentQuestion)
 
 
 def test_a_payment_without_a_session_is_without_the_tax_that_it_states_itself() -> None:
