@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from shared.recharge import alerts, service
 from shared.recharge.alerts import StripeAlert
-from tests.fixtures.product import create_organization
+from tests.fixtures.product import Command, create_organization
 from tests.fixtures.recharging import Shop
+
+if TYPE_CHECKING:
+    from sandbox.stripe.process import SimulatorProcess
 
 CREATE: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents"}
 CONFIRM: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents/*/confirm"}
@@ -85,6 +89,39 @@ async def test_an_alert_is_logged_once_when_it_begins_and_once_when_it_ends(shop
             await tick(shop)
     events = [line["event"] for line in logs if line["event"].startswith("recharge.stripe_")]
     assert events == ["recharge.stripe_refuses_us", "recharge.stripe_accepts_us"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("unauthorized_401", "Deploy a STRIPE_API_KEY"),
+        ("forbidden_403", "Give the key this permission"),
+        ("bad_parameter_400", "Correct what Stripe names"),
+    ],
+)
+async def test_doctor_and_a_gauge_say_which_attempts_wait_and_what_to_mend(
+    shop: Shop, prepaid: Command, stand_in: SimulatorProcess, fault: str, remedy: str
+) -> None:
+    """M3."""
+    await shop.sim("faults", **CREATE, fault=fault, times=100)
+    await shop.open()
+    await shop.work()
+    await alerts.measure(shop.pool)
+    assert REGISTRY.get_sample_value("prepaid_recharge_attempts_blocked") == 1
+    finished = await prepaid("doctor", "--json", STRIPE_API_BASE=stand_in.url)
+    check = next(c for c in finished.json["checks"] if c["name"] == "recharges")
+    assert (finished.code, check["ok"]) == (1, False)
+    assert "1 attempt(s) wait since" in check["detail"]
+    assert "payment_intents.create" in check["detail"]
+    assert remedy in check["detail"]
+    await mend(shop)
+    await shop.work()
+    await tick(shop)
+    await alerts.measure(shop.pool)
+    assert REGISTRY.get_sample_value("prepaid_recharge_attempts_blocked") == 0
+    finished = await prepaid("doctor", "--json", STRIPE_API_BASE=stand_in.url)
+    check = next(c for c in finished.json["checks"] if c["name"] == "recharges")
+    assert check["ok"] is True
 
 
 async def intents(shop: Shop) -> list[Any]:
