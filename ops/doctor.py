@@ -149,9 +149,10 @@ async def _recharges(found: Settings) -> str:
 
 
 def _alert(alert: alerts.StripeAlert) -> str:
+    since = f"{alert.began_at:%Y-%m-%d %H:%M} UTC"
     return (
-        f"{alert.attempts} attempt(s) wait since {alert.began_at:%Y-%m-%d %H:%M} UTC: Stripe answers"
-        f" {alert.cause} ({alert.detail}). {alert.remedy}"
+        f"{alert.attempts} attempt(s) wait since {since}: Stripe answers {alert.cause}"
+        f" ({alert.detail}). {alert.remedy}"
     )
 
 

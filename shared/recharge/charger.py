@@ -235,6 +235,7 @@ class Charger:
             credits_per_unit=self.terms.credits_per_unit,
             units_max=self.units_max,
             card=found.card,
+            card_undescribed=found.card_undescribed,
             spent=found.spent,
             now=now,
         )

@@ -112,7 +112,9 @@ class Outcome:
             customer_id=self.attempt.customer_id if gone else None,
             payment_method_id=self.attempt.payment_method_id,
         )
-        another = await store.has_method(self.connection, organization_id)
+        another = await store.has_method(
+            self.connection, organization_id
+        ) or await store.has_undescribed_method(self.connection, organization_id)
         reason = None if another else SuspensionReason.NO_CARD
         await self._failed("resource_missing", answer.detail, reason)
 

@@ -212,6 +212,14 @@ SELECT
     p.type AS card_type,
     p.fingerprint AS card_fingerprint,
     p.stripe_account AS card_account,
+    EXISTS (
+        SELECT FROM payment_methods AS u
+        WHERE
+            u.organization_id = a.organization_id
+            AND u.detached_at IS NULL
+            AND u.mandate_active
+            AND u.as_of = to_timestamp(0)
+    ) AS card_undescribed,
     m.credits AS month_credits,
     m.count AS month_count
 FROM accounts AS a
@@ -861,6 +869,13 @@ RETURNING
 -- name: has_method
 -- Whether there is a payment method that could be charged.
 SELECT EXISTS (SELECT FROM charged_methods WHERE organization_id = $1);
+
+-- name: has_undescribed_method
+-- Whether there is a payment method that can be charged once Stripe has said what it is.
+SELECT EXISTS (
+    SELECT FROM payment_methods
+    WHERE organization_id = $1 AND detached_at IS NULL AND mandate_active AND as_of = to_timestamp(0)
+);
 
 -- name: renew_link
 -- Give the page of an attempt a new address; the one before ends.

@@ -137,6 +137,7 @@ class Circumstances:
     """All that a decision about an organization looks at.
 
     `spendable` is the balance less what is on hold; a debit may go below it by `overdraft_limit`.
+    `card_undescribed`: a payment method can be charged once Stripe has said what it is.
     """
 
     auto: AutoRecharge
@@ -144,6 +145,7 @@ class Circumstances:
     overdraft_limit: Decimal
     currency: str
     card: Card | None
+    card_undescribed: bool
     spent: Spent
 
 
@@ -169,6 +171,7 @@ async def circumstances(
         overdraft_limit=row["overdraft_limit"],
         currency=row["currency"],
         card=card,
+        card_undescribed=row["card_undescribed"],
         spent=Spent(row["month_credits"], row["month_count"]),
     )
 
@@ -509,6 +512,12 @@ async def end_alerts(connection: Connection) -> list[asyncpg.Record]:
 async def has_method(connection: Connection, organization_id: UUID) -> bool:
     """Return whether there is a payment method that could be charged."""
     found: bool = await connection.fetchval(QUERIES.has_method, organization_id)
+    return found
+
+
+async def has_undescribed_method(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether a payment method can be charged once Stripe has said what it is."""
+    found: bool = await connection.fetchval(QUERIES.has_undescribed_method, organization_id)
     return found
 
 
