@@ -77,7 +77,9 @@ class Outcome:
         await self._settle(AttemptState.SUCCEEDED)
         await store.record_success(self.connection, attempt.organization_id, self.now)
         if attempt.trigger is Trigger.TOP_UP:
-            await service.purchased(self.connection, attempt.organization_id)
+            await service.purchased(
+                self.connection, attempt.organization_id, now=self.now, make_id=self.make_id
+            )
         await self._announce_success(intent, result)
         report(attempt, "succeeded", payment_intent_id=intent.id)
 

@@ -911,3 +911,10 @@ SELECT organization_id
 FROM auto_recharges
 WHERE organization_id = any($1::uuid []) AND state = 'suspended' AND reason = $2
 ORDER BY organization_id;
+
+-- name: has_open_inquiry
+-- Whether a payment of an organization is under inquiry.
+SELECT EXISTS (
+    SELECT FROM stripe_disputes
+    WHERE organization_id = $1 AND status LIKE 'warning%' AND closed_at IS NULL
+);

@@ -606,3 +606,9 @@ def _auto_recharge(row: asyncpg.Record) -> AutoRecharge:
         consented_at=row["consented_at"],
         consented_by=row["consented_by"],
     )
+
+
+async def has_open_inquiry(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether a payment of an organization is under inquiry."""
+    found: bool = await connection.fetchval(QUERIES.has_open_inquiry, organization_id)
+    return found
