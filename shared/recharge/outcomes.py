@@ -124,14 +124,23 @@ class Outcome:
         """Give up a payment that has been processing for too long; a person looks at it."""
         await self._failed("processing_expired", detail, SuspensionReason.CHARGE_REFUSED)
 
-    async def canceled(self, detail: str, *, reason: str = "canceled") -> None:
-        """Say that nothing was charged and nothing will be."""
+    async def canceled(
+        self, detail: str, *, reason: str = "canceled", due_again: bool = False
+    ) -> None:
+        """Say that nothing was charged and nothing will be.
+
+        `due_again`: what a schedule wanted is charged once what was in its way is over.
+        """
         await self._settle(AttemptState.CANCELED, reason=reason, detail=detail)
+        if due_again and self.attempt.trigger is Trigger.SCHEDULE:
+            await store.due_again(self.connection, self.attempt.organization_id, self.now)
         report(self.attempt, "canceled", detail=detail)
 
-    async def given_up(self, detail: str, *, reason: str = "canceled") -> None:
+    async def given_up(
+        self, detail: str, *, reason: str = "canceled", due_again: bool = False
+    ) -> None:
         """Cancel, and arm anew where the rule still applies."""
-        await self.canceled(detail, reason=reason)
+        await self.canceled(detail, reason=reason, due_again=due_again)
         await store.unpause(self.connection, self.attempt.organization_id)
         await store.arm_low(self.connection, [self.attempt.organization_id])
 

@@ -754,6 +754,12 @@ due_again AS (
 SELECT id
 FROM given_way;
 
+-- name: due_again
+-- Have a schedule run again: its attempt ended for no reason of its own.
+UPDATE auto_recharges
+SET next_run_at = $2
+WHERE organization_id = $1 AND schedule IS NOT NULL;
+
 -- name: begin_top_up
 -- Write down a charge that the customer asks for now, under the lease of whoever carries it. The card is the
 -- one that a recharge would take. Nothing comes back where there is no card, or another attempt lives.

@@ -60,11 +60,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Do not charge. With a reason of suspension: and nothing more until that ends."""
+    """Do not charge. With a reason of suspension: and nothing more until that ends.
+
+    `due_again`: a schedule is charged once what was in its way is over.
+    """
 
     detail: str
     suspension: SuspensionReason | None = None
     until: datetime | None = None
+    due_again: bool = False
 
 
 Decision = Go | Wait | Stop
@@ -94,7 +98,7 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     """
     rule = auto.rule
     if auto.state is not RechargeState.ACTIVE:
-        return Stop(f"auto-recharge is {auto.state}")
+        return Stop(f"auto-recharge is {auto.state}", due_again=True)
     if auto.not_before is not None and auto.not_before > now:
         return Wait(auto.not_before)
     if trigger is Trigger.THRESHOLD and not _is_low(rule, spendable, needed):
@@ -111,7 +115,8 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
 def _without_card(now: datetime, *, undescribed: bool) -> Decision:
     if undescribed:
         return Wait(now + DESCRIPTION_LOOK)
-    return Stop("there is no payment method to charge", SuspensionReason.NO_CARD)
+    detail = "there is no payment method to charge"
+    return Stop(detail, SuspensionReason.NO_CARD, due_again=True)
 
 
 def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal, units_max: Decimal) -> Go:

@@ -315,6 +315,11 @@ async def scheduled(
     ]
 
 
+async def due_again(connection: Connection, organization_id: UUID, now: datetime) -> None:
+    """Have an organization's schedule, if it has one, run again."""
+    await connection.execute(QUERIES.due_again, organization_id, now)
+
+
 async def arm_scheduled(
     connection: Connection, organization_id: UUID, attempt_id: UUID, now: datetime, after: datetime
 ) -> None:
