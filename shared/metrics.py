@@ -41,6 +41,10 @@ OUTBOUND_BACKLOG = Gauge(
 RECHARGE_ATTEMPTS = Counter(
     "prepaid_recharge_attempts", "Recharge attempts, by what they came to.", ["outcome"]
 )
+RECHARGE_ATTEMPTS_BLOCKED = Gauge(
+    "prepaid_recharge_attempts_blocked",
+    "Recharge attempts that wait because Stripe refuses this installation.",
+)
 STRIPE_REQUESTS = Counter(
     "prepaid_stripe_requests", "Requests to Stripe about charges, by answer.", ["method", "status"]
 )

@@ -21,6 +21,7 @@ from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
+from shared.recharge import alerts
 from shared.recharge.charger import Charger
 from worker.closer import Closer
 from worker.describer import Describer
@@ -70,7 +71,9 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                     required={"postgres": lambda: pool.fetchval("SELECT 1")},
                     optional={},
                     measure=lambda: asyncio.gather(
-                        measure_backlog(pool), notifications.measure_backlog(pool)
+                        measure_backlog(pool),
+                        notifications.measure_backlog(pool),
+                        alerts.measure(pool),
                     ),
                 )
             )

@@ -228,7 +228,8 @@ def _fields(row: asyncpg.Record) -> dict[str, Any]:
         "currency": row["currency"],
         "payment_intent_id": row["payment_intent_id"],
         "reason": row["reason"],
-        "detail": row["detail"],
+        # What Stripe says of our key or settings is the matter of the operators.
+        "detail": None if row["blocked_by"] else row["detail"],
         "decline_code": row["decline_code"],
         "created_at": row["created_at"],
         "settled_at": row["settled_at"],

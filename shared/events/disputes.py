@@ -58,5 +58,5 @@ async def tell(
                 make_id=context.make_id,
             )
     ended = stored.closed | (stored.inquiries - {d.id for d in facts.disputes if is_inquiry(d)})
-    if ended and not await store.has_open_inquiry(connection, organization_id):
+    if ended:
         await recharge.end_inquiry(connection, organization_id)

@@ -161,6 +161,8 @@ async def _post(
             for _, sale, result in posted
             if result.status is PostingStatus.POSTED and sale.type is TransactionType.PURCHASE
         },
+        now=context.now,
+        make_id=context.make_id,
     )
     recharged = sorted(
         whole.payment_intent_id for whole, _, _ in posted if whole.attempt_id is not None

@@ -355,10 +355,3 @@ ON CONFLICT (id) DO UPDATE
         s.as_of < excluded.as_of
         -- Of the same second: Stripe has said which is right, or else an end is not undone.
         OR (s.as_of = excluded.as_of AND ($9 OR s.status <> 'canceled'));
-
--- name: has_open_inquiry
--- Whether a payment of an organization is under inquiry.
-SELECT EXISTS (
-    SELECT FROM stripe_disputes
-    WHERE organization_id = $1 AND status LIKE 'warning%' AND closed_at IS NULL
-);

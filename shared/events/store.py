@@ -74,12 +74,6 @@ async def keep_disputes(
     )
 
 
-async def has_open_inquiry(connection: Connection, organization_id: UUID) -> bool:
-    """Return whether a payment of an organization is under inquiry."""
-    found: bool = await connection.fetchval(QUERIES.has_open_inquiry, organization_id)
-    return found
-
-
 async def keep_warning(connection: Connection, warned: FraudWarned, at: datetime) -> UUID | None:
     """Store a fraud warning; its organization, or None where it was known or has no payment."""
     organization_id: UUID | None = await connection.fetchval(

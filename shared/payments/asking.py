@@ -18,6 +18,9 @@ T = TypeVar("T")
 # stripe lets the last three through as they are, where the body is cut or late.
 AWAY = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError)
 WORDS_MAX = 500
+# What Stripe says of an object that our key cannot see because it is of the wrong mode.
+# Source: https://docs.stripe.com/error-codes#resource-missing
+OTHER_MODE = "a similar object exists in"
 
 
 async def ask(method: str, request: Awaitable[T]) -> T:
@@ -66,7 +69,8 @@ def _failure(method: str, error: Exception) -> StripeFailedError:
     if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return StripeFailedError(f"Stripe did not answer {method}: {_words(error)}")
     kind = StripeRefusedError
-    if isinstance(error, stripe.StripeError) and error.code == "resource_missing":
+    missing = isinstance(error, stripe.StripeError) and error.code == "resource_missing"
+    if missing and OTHER_MODE not in _words(error):
         kind = StripeMissingError
     if status == HTTPStatus.CONFLICT:  # the first request with this key is under way
         return StripeFailedError(f"Stripe is busy with {method}: {_words(error)}")

@@ -17,6 +17,7 @@ import aiohttp
 import stripe
 
 from shared import metrics
+from shared.payments.asking import OTHER_MODE
 from shared.payments.objects import ATTEMPT_METADATA, ORGANIZATION_METADATA, TRIGGER_METADATA
 
 
@@ -243,8 +244,11 @@ def _about_us(error: stripe.StripeError, method: str, *, stored: bool) -> OurFau
 def _missing(error: stripe.InvalidRequestError) -> Subject | None:
     """Say which object of the request Stripe does not know, or has detached from its customer.
 
-    A detached payment method has no code of its own: its parameter says what it is about.
+    A detached payment method has no code of its own: its parameter says what it is about. What
+    exists in the other mode is not missing: our key is of the wrong mode.
     """
+    if OTHER_MODE in _words(error):
+        return None
     param = error.param
     if param == "payment_method" and error.code in {None, _MISSING}:
         return Subject.PAYMENT_METHOD

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from shared import metrics
 from shared.recharge import store
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection
+    from shared.db.pool import Connection, Pool
 
 log = structlog.get_logger()
 
@@ -33,6 +34,18 @@ class StripeAlert:
     began_at: datetime
     seen_at: datetime
     attempts: int
+
+    @property
+    def remedy(self) -> str:
+        """What an operator must do, by the status."""
+        return _REMEDIES.get(self.cause.partition(" ")[0], _ANY_REMEDY)
+
+
+_REMEDIES = {
+    "401": "Deploy a STRIPE_API_KEY that Stripe accepts.",
+    "403": "Give the key this permission in Stripe's Dashboard, under API keys.",
+}
+_ANY_REMEDY = "Correct what Stripe names, in the Dashboard or in the settings."
 
 
 async def begin(connection: Connection, cause: str, detail: str, now: datetime) -> None:
@@ -52,3 +65,10 @@ async def end(connection: Connection) -> None:
 async def standing(connection: Connection) -> list[StripeAlert]:
     """Return the alerts that stand, oldest first."""
     return [StripeAlert(**row) for row in await store.alerts(connection)]
+
+
+async def measure(pool: Pool) -> None:
+    """Set the gauge of the attempts that wait. Any worker may: they are not its own."""
+    async with pool.acquire() as connection:
+        found = await standing(connection)
+    metrics.RECHARGE_ATTEMPTS_BLOCKED.set(sum(alert.attempts for alert in found))

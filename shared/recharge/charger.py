@@ -147,7 +147,7 @@ class Charger:
         if fresh and unwanted is not None:
             # A PaymentIntent whose id was never stored was never confirmed: nothing was charged.
             async with self.ending(attempt, token) as outcome:
-                await outcome.given_up(unwanted)
+                await outcome.given_up(unwanted, due_again=True)
             return
         attempt, answer = await self._intent(attempt, token, confirms=unwanted is None)
         await self._act_on(attempt, token, answer, fresh=fresh)
@@ -182,7 +182,7 @@ class Charger:
                 await self._wait(outcome, decision.until)
                 return None
             if isinstance(decision, rules.Stop):
-                await outcome.canceled(decision.detail)
+                await outcome.canceled(decision.detail, due_again=decision.due_again)
                 if decision.suspension is not None:
                     await service.suspend(
                         connection,
@@ -235,6 +235,7 @@ class Charger:
             credits_per_unit=self.terms.credits_per_unit,
             units_max=self.units_max,
             card=found.card,
+            card_undescribed=found.card_undescribed,
             spent=found.spent,
             now=now,
         )
@@ -243,7 +244,7 @@ class Charger:
         """Look again then; one that has waited for too long is armed anew when that is over."""
         attempt, latest = outcome.attempt, states.deadline(outcome.attempt)
         if latest <= self.now():
-            await outcome.canceled("it waited for too long")
+            await outcome.canceled("it waited for too long", due_again=True)
             return
         until = min(until, latest)
         fence(
@@ -309,7 +310,7 @@ class Charger:
                 await self._our_fault(attempt, token, answer, fresh=fresh)
             case Missing(detail, Subject.INTENT):
                 async with self.ending(attempt, token) as outcome:
-                    await outcome.given_up(detail)
+                    await outcome.given_up(detail, due_again=True)
             case Refused() | Missing():
                 await self._refused(attempt, token, answer)
 
@@ -482,6 +483,7 @@ class Charger:
     ) -> None:
         """Go on where the cancellation was ours and its answer did not come."""
         expires_at = attempt.link_expires_at
+        ours = await self._unwanted(attempt) is not None
         async with self.ending(attempt, token) as outcome:
             if attempt.declined is not None:
                 declined = rules.declined(attempt.declined, attempt.network_advice)
@@ -489,7 +491,7 @@ class Charger:
             elif expires_at is not None and expires_at <= outcome.now:
                 await outcome.expired()
             else:
-                await outcome.given_up(became.reason or "canceled")
+                await outcome.given_up(became.reason or "canceled", due_again=ours)
 
     async def _later(
         self,

@@ -77,7 +77,9 @@ class Outcome:
         await self._settle(AttemptState.SUCCEEDED)
         await store.record_success(self.connection, attempt.organization_id, self.now)
         if attempt.trigger is Trigger.TOP_UP:
-            await service.purchased(self.connection, attempt.organization_id)
+            await service.purchased(
+                self.connection, attempt.organization_id, now=self.now, make_id=self.make_id
+            )
         await self._announce_success(intent, result)
         report(attempt, "succeeded", payment_intent_id=intent.id)
 
@@ -112,7 +114,9 @@ class Outcome:
             customer_id=self.attempt.customer_id if gone else None,
             payment_method_id=self.attempt.payment_method_id,
         )
-        another = await store.has_method(self.connection, organization_id)
+        another = await store.has_method(
+            self.connection, organization_id
+        ) or await store.has_undescribed_method(self.connection, organization_id)
         reason = None if another else SuspensionReason.NO_CARD
         await self._failed("resource_missing", answer.detail, reason)
 
@@ -120,14 +124,23 @@ class Outcome:
         """Give up a payment that has been processing for too long; a person looks at it."""
         await self._failed("processing_expired", detail, SuspensionReason.CHARGE_REFUSED)
 
-    async def canceled(self, detail: str, *, reason: str = "canceled") -> None:
-        """Say that nothing was charged and nothing will be."""
+    async def canceled(
+        self, detail: str, *, reason: str = "canceled", due_again: bool = False
+    ) -> None:
+        """Say that nothing was charged and nothing will be.
+
+        `due_again`: what a schedule wanted is charged once what was in its way is over.
+        """
         await self._settle(AttemptState.CANCELED, reason=reason, detail=detail)
+        if due_again and self.attempt.trigger is Trigger.SCHEDULE:
+            await store.due_again(self.connection, self.attempt.organization_id, self.now)
         report(self.attempt, "canceled", detail=detail)
 
-    async def given_up(self, detail: str, *, reason: str = "canceled") -> None:
+    async def given_up(
+        self, detail: str, *, reason: str = "canceled", due_again: bool = False
+    ) -> None:
         """Cancel, and arm anew where the rule still applies."""
-        await self.canceled(detail, reason=reason)
+        await self.canceled(detail, reason=reason, due_again=due_again)
         await store.unpause(self.connection, self.attempt.organization_id)
         await store.arm_low(self.connection, [self.attempt.organization_id])
 

@@ -212,6 +212,14 @@ SELECT
     p.type AS card_type,
     p.fingerprint AS card_fingerprint,
     p.stripe_account AS card_account,
+    EXISTS (
+        SELECT FROM payment_methods AS u
+        WHERE
+            u.organization_id = a.organization_id
+            AND u.detached_at IS NULL
+            AND u.mandate_active
+            AND u.as_of = to_timestamp(0)
+    ) AS card_undescribed,
     m.credits AS month_credits,
     m.count AS month_count
 FROM accounts AS a
@@ -746,6 +754,12 @@ due_again AS (
 SELECT id
 FROM given_way;
 
+-- name: due_again
+-- Have a schedule run again: its attempt ended for no reason of its own.
+UPDATE auto_recharges
+SET next_run_at = $2
+WHERE organization_id = $1 AND schedule IS NOT NULL;
+
 -- name: begin_top_up
 -- Write down a charge that the customer asks for now, under the lease of whoever carries it. The card is the
 -- one that a recharge would take. Nothing comes back where there is no card, or another attempt lives.
@@ -862,6 +876,13 @@ RETURNING
 -- Whether there is a payment method that could be charged.
 SELECT EXISTS (SELECT FROM charged_methods WHERE organization_id = $1);
 
+-- name: has_undescribed_method
+-- Whether there is a payment method that can be charged once Stripe has said what it is.
+SELECT EXISTS (
+    SELECT FROM payment_methods
+    WHERE organization_id = $1 AND detached_at IS NULL AND mandate_active AND as_of = to_timestamp(0)
+);
+
 -- name: renew_link
 -- Give the page of an attempt a new address; the one before ends.
 UPDATE recharge_attempts
@@ -896,3 +917,10 @@ SELECT organization_id
 FROM auto_recharges
 WHERE organization_id = any($1::uuid []) AND state = 'suspended' AND reason = $2
 ORDER BY organization_id;
+
+-- name: has_open_inquiry
+-- Whether a payment of an organization is under inquiry.
+SELECT EXISTS (
+    SELECT FROM stripe_disputes
+    WHERE organization_id = $1 AND status LIKE 'warning%' AND closed_at IS NULL
+);

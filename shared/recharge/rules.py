@@ -29,6 +29,7 @@ BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
 TOP_UP_DECLINES_MAX = 5
 TOP_UP_DECLINES_WITHIN = timedelta(hours=1)
 PROCESSING_LOOK = timedelta(hours=1)
+DESCRIPTION_LOOK = timedelta(seconds=5)
 
 # Trying again cannot help, or the cardholder or the network asked not to.
 # Source: https://docs.stripe.com/declines/codes
@@ -59,11 +60,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Do not charge. With a reason of suspension: and nothing more until that ends."""
+    """Do not charge. With a reason of suspension: and nothing more until that ends.
+
+    `due_again`: a schedule is charged once what was in its way is over.
+    """
 
     detail: str
     suspension: SuspensionReason | None = None
     until: datetime | None = None
+    due_again: bool = False
 
 
 Decision = Go | Wait | Stop
@@ -81,28 +86,37 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     spent: Spent,
     now: datetime,
     needed: Decimal | None = None,
+    card_undescribed: bool = False,
 ) -> Decision:
     """Decide about an armed attempt, as things are now and not as they were when it was armed.
 
     `spendable` is the balance less what is on hold. `needed` is the spendable amount that a refused
     debit or hold would have taken: while less is there, it is a reason to charge too. `units_max`
     is the most that the operator lets one charge cost, in units of the currency: a rule may be
-    older than it.
+    older than it. `card_undescribed`: there is a payment method that can be charged once Stripe has
+    said what it is, within seconds.
     """
     rule = auto.rule
     if auto.state is not RechargeState.ACTIVE:
-        return Stop(f"auto-recharge is {auto.state}")
+        return Stop(f"auto-recharge is {auto.state}", due_again=True)
     if auto.not_before is not None and auto.not_before > now:
         return Wait(auto.not_before)
     if trigger is Trigger.THRESHOLD and not _is_low(rule, spendable, needed):
         return Stop("the spendable balance is not below the threshold any more")
     if card is None:
-        return Stop("there is no payment method to charge", SuspensionReason.NO_CARD)
+        return _without_card(now, undescribed=card_undescribed)
     wanted = _wanted(trigger, rule, spendable)
     if wanted is None or wanted <= 0:
         return Stop("there is nothing to buy by this rule any more")
     go = chargeable(wanted, currency, credits_per_unit, units_max)
     return _capped(go, rule, spent, now)
+
+
+def _without_card(now: datetime, *, undescribed: bool) -> Decision:
+    if undescribed:
+        return Wait(now + DESCRIPTION_LOOK)
+    detail = "there is no payment method to charge"
+    return Stop(detail, SuspensionReason.NO_CARD, due_again=True)
 
 
 def chargeable(wanted: Decimal, currency: str, credits_per_unit: Decimal, units_max: Decimal) -> Go:

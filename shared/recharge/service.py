@@ -84,23 +84,60 @@ async def card_changed(connection: Connection, organization_id: UUID) -> bool:
 
 
 async def end_inquiry(connection: Connection, organization_id: UUID) -> bool:
-    """Resume where an inquiry was the reason: it has closed. The declines before it still count."""
+    """Resume where an inquiry was the reason: it has closed, and no other is open.
+
+    The declines before it still count.
+    """
+    if await store.has_open_inquiry(connection, organization_id):
+        return False
     return await _end(connection, organization_id, SuspensionReason.INQUIRY)
 
 
-async def purchased(connection: Connection, organization_id: UUID) -> bool:
-    """Resume where a refund was the reason: the customer has bought credits since."""
-    return await _end(connection, organization_id, SuspensionReason.REFUNDED)
+async def purchased(
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    now: datetime,
+    make_id: Callable[[], UUID] = new_id,
+) -> bool:
+    """Resume where a refund was the reason: the customer has bought credits since.
+
+    An inquiry that is open still pauses. Returns whether the suspension for the refund ended.
+    """
+    ended = await _end(connection, organization_id, SuspensionReason.REFUNDED)
+    if ended:
+        await _pause_for_inquiry(connection, organization_id, now, make_id)
+    return ended
 
 
-async def purchased_by(connection: Connection, organizations: Collection[UUID]) -> None:
+async def _pause_for_inquiry(
+    connection: Connection, organization_id: UUID, now: datetime, make_id: Callable[[], UUID]
+) -> bool:
+    """Suspend a locked organization whose payment is under inquiry; return whether this did."""
+    return await store.has_open_inquiry(connection, organization_id) and await suspend(
+        connection,
+        organization_id,
+        SuspensionReason.INQUIRY,
+        "A payment is under inquiry.",
+        now=now,
+        make_id=make_id,
+    )
+
+
+async def purchased_by(
+    connection: Connection,
+    organizations: Collection[UUID],
+    *,
+    now: datetime,
+    make_id: Callable[[], UUID] = new_id,
+) -> None:
     """Do what `purchased` does for many organizations, of which few are suspended."""
     if not organizations:
         return
     for organization_id in await store.suspended_for(
         connection, organizations, SuspensionReason.REFUNDED
     ):
-        await purchased(connection, organization_id)
+        await purchased(connection, organization_id, now=now, make_id=make_id)
 
 
 async def _end(connection: Connection, organization_id: UUID, reason: SuspensionReason) -> bool:
@@ -160,8 +197,8 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     Opt-in only: `consented_by` names who agreed to be charged while away, and with what is written
     into the audit log. None: nobody did, so that the rule is kept and auto-recharge is off. A
     suspension stays until what caused it ends; turned on again, it is back where only a person ends
-    it. Raises ValidationError, which tells Stripe's limits
-    and the operator's (`units_max`: the most of one charge) now and not when the rule fires.
+    it, or an inquiry is still open. Raises ValidationError, which tells Stripe's limits and the
+    operator's (`units_max`: the most of one charge) now and not when the rule fires.
     """
     on = consented_by is not None
     if error := rules.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
@@ -173,6 +210,8 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     first_run = None
     if rule.schedule is not None and rule.schedule_day is not None:
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
+    before = await store.settings(connection, organization_id=organization_id)
+    was_on = any(found.state is not RechargeState.OFF for found in before)
     state = await store.save(
         connection,
         organization_id,
@@ -183,6 +222,12 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
         consented_by=consented_by,
     )
     await store.follow(connection, organization_id)
+    if (
+        on
+        and not was_on
+        and await _pause_for_inquiry(connection, organization_id, now, make_id=new_id)
+    ):
+        state = RechargeState.SUSPENDED
     await audit.record(
         connection,
         actor=actor,

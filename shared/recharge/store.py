@@ -137,6 +137,7 @@ class Circumstances:
     """All that a decision about an organization looks at.
 
     `spendable` is the balance less what is on hold; a debit may go below it by `overdraft_limit`.
+    `card_undescribed`: a payment method can be charged once Stripe has said what it is.
     """
 
     auto: AutoRecharge
@@ -144,6 +145,7 @@ class Circumstances:
     overdraft_limit: Decimal
     currency: str
     card: Card | None
+    card_undescribed: bool
     spent: Spent
 
 
@@ -169,6 +171,7 @@ async def circumstances(
         overdraft_limit=row["overdraft_limit"],
         currency=row["currency"],
         card=card,
+        card_undescribed=row["card_undescribed"],
         spent=Spent(row["month_credits"], row["month_count"]),
     )
 
@@ -310,6 +313,11 @@ async def scheduled(
     return [
         (row["organization_id"], Schedule(row["schedule"]), row["schedule_day"]) for row in rows
     ]
+
+
+async def due_again(connection: Connection, organization_id: UUID, now: datetime) -> None:
+    """Have an organization's schedule, if it has one, run again."""
+    await connection.execute(QUERIES.due_again, organization_id, now)
 
 
 async def arm_scheduled(
@@ -512,6 +520,12 @@ async def has_method(connection: Connection, organization_id: UUID) -> bool:
     return found
 
 
+async def has_undescribed_method(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether a payment method can be charged once Stripe has said what it is."""
+    found: bool = await connection.fetchval(QUERIES.has_undescribed_method, organization_id)
+    return found
+
+
 async def billing(connection: Connection, organization_id: UUID) -> asyncpg.Record:
     """Read what billing settings show beside the balance."""
     row = await connection.fetchrow(QUERIES.billing, organization_id)
@@ -597,3 +611,9 @@ def _auto_recharge(row: asyncpg.Record) -> AutoRecharge:
         consented_at=row["consented_at"],
         consented_by=row["consented_by"],
     )
+
+
+async def has_open_inquiry(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether a payment of an organization is under inquiry."""
+    found: bool = await connection.fetchval(QUERIES.has_open_inquiry, organization_id)
+    return found

@@ -109,6 +109,11 @@ async def _begin(
         lease=charger.lease,
     )
     if begun is None and not await store.has_method(connection, organization.id):
+        if await store.has_undescribed_method(connection, organization.id):
+            raise ConflictError(
+                "Stripe has not described the payment method on file yet.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
         raise NoPaymentMethodError
     if gave_way is not None:
         metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()

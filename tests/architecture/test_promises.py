@@ -27,6 +27,7 @@ PROMISED_METRICS = {
     "prepaid_outbound_messages_total": ("type", "result"),
     "prepaid_outbound_backlog": ("state",),
     "prepaid_recharge_attempts_total": ("outcome",),
+    "prepaid_recharge_attempts_blocked": (),
     "prepaid_stripe_requests_total": ("method", "status"),
     "prepaid_reconcile_drift": ("kind",),
     "prepaid_invariant_ok": ("name",),

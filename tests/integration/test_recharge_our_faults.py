@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from shared.recharge import alerts, service
 from shared.recharge.alerts import StripeAlert
-from tests.fixtures.product import create_organization
+from tests.fixtures.api import ApiClient
+from tests.fixtures.product import Command, create_organization
 from tests.fixtures.recharging import Shop
+
+if TYPE_CHECKING:
+    from sandbox.stripe.process import SimulatorProcess
 
 CREATE: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents"}
 CONFIRM: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents/*/confirm"}
@@ -85,6 +91,121 @@ async def test_an_alert_is_logged_once_when_it_begins_and_once_when_it_ends(shop
             await tick(shop)
     events = [line["event"] for line in logs if line["event"].startswith("recharge.stripe_")]
     assert events == ["recharge.stripe_refuses_us", "recharge.stripe_accepts_us"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("unauthorized_401", "Deploy a STRIPE_API_KEY"),
+        ("forbidden_403", "Give the key this permission"),
+        ("bad_parameter_400", "Correct what Stripe names"),
+    ],
+)
+async def test_doctor_and_a_gauge_say_which_attempts_wait_and_what_to_mend(
+    shop: Shop, prepaid: Command, stand_in: SimulatorProcess, fault: str, remedy: str
+) -> None:
+    """M3."""
+    await shop.sim("faults", **CREATE, fault=fault, times=100)
+    await shop.open()
+    await shop.work()
+    await alerts.measure(shop.pool)
+    assert REGISTRY.get_sample_value("prepaid_recharge_attempts_blocked") == 1
+    finished = await prepaid("doctor", "--json", STRIPE_API_BASE=stand_in.url)
+    check = next(c for c in finished.json["checks"] if c["name"] == "recharges")
+    assert (finished.code, check["ok"]) == (1, False)
+    assert "1 attempt(s) wait since" in check["detail"]
+    assert "payment_intents.create" in check["detail"]
+    assert remedy in check["detail"]
+    await mend(shop)
+    await shop.work()
+    await tick(shop)
+    await alerts.measure(shop.pool)
+    assert REGISTRY.get_sample_value("prepaid_recharge_attempts_blocked") == 0
+    finished = await prepaid("doctor", "--json", STRIPE_API_BASE=stand_in.url)
+    check = next(c for c in finished.json["checks"] if c["name"] == "recharges")
+    assert check["ok"] is True
+
+
+CANCEL: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents/*/cancel"}
+RETRIEVE: dict[str, Any] = {"method": "GET", "path": "/v1/payment_intents/*"}
+
+
+@pytest.mark.parametrize("fault", OUR_FAULTS)
+async def test_a_decline_that_cannot_be_canceled_for_our_fault_counts_once_it_is_mended(
+    shop: Shop, fault: str
+) -> None:
+    await shop.be_told()
+    await shop.sim("faults", **CANCEL, fault=fault, times=100)
+    await shop.open("pm_card_chargeCustomerFail")
+    for _ in range(3):
+        await shop.work()
+    assert (await shop.attempt())["settled_at"] is None
+    assert await recharge_messages(shop) == []
+    (alert,) = await standing(shop)
+    assert (alert.cause.split()[1], alert.attempts) == ("payment_intents.cancel", 1)
+    await mend(shop)
+    await shop.work()
+    assert (await shop.attempt())["state"] == "failed"
+    assert (await shop.settings()).declines_in_row == 1
+    assert await recharge_messages(shop) == ["recharge.failed"]
+
+
+@pytest.mark.parametrize("fault", OUR_FAULTS)
+async def test_a_charge_that_cannot_be_asked_about_for_our_fault_is_credited_once_it_is_mended(
+    shop: Shop, fault: str
+) -> None:
+    """However long that takes: nobody knows before whether it was captured."""
+    await shop.be_told()
+    await shop.sim("faults", **CONFIRM, fault="answer_lost", times=1)
+    await shop.sim("faults", **RETRIEVE, fault=fault, times=100)
+    await shop.open()
+    for _ in range(3):
+        await shop.work()
+        shop.clock.now += timedelta(hours=20)
+    assert (await shop.attempt())["state"] == "unknown"
+    assert (await shop.settings()).state == "active"
+    assert await recharge_messages(shop) == []
+    await mend(shop)
+    await shop.work()
+    await tick(shop)
+    await shop.work()
+    assert [row["state"] for row in await shop.attempts()] == ["succeeded"]
+    assert await shop.captures() == [2000]
+    assert await standing(shop) == []
+
+
+async def test_a_decline_during_our_outage_counts_against_its_own_organization_alone(
+    shop: Shop,
+) -> None:
+    await shop.be_told()
+    await shop.sim("faults", **CONFIRM, fault="unauthorized_401", times=1)
+    await shop.open()
+    await shop.work()
+    ours = (await shop.attempt())["payment_intent_id"]
+    path = f"/v1/payment_intents/{ours}/confirm"
+    await shop.sim("faults", method="POST", path=path, fault="forbidden_403", times=100)
+    other = replace(shop, owner=await create_organization(shop.pool, "other"))
+    await other.open("pm_card_chargeCustomerFail")
+    await shop.work()
+    assert (await other.settings()).declines_in_row == 1
+    assert (await other.attempt())["state"] == "failed"
+    assert (await shop.settings()).declines_in_row == 0
+    assert await recharge_messages(shop) == ["recharge.failed"]
+    await mend(shop)
+    await shop.work()
+    assert await shop.captures() == [2000]
+    assert (await shop.settings()).state == "active"
+
+
+async def test_what_stripe_says_of_our_key_is_not_shown_to_the_customers_app(
+    shop: Shop, api_client: ApiClient
+) -> None:
+    await shop.sim("faults", **CREATE, fault="unauthorized_401", times=100)
+    await shop.open()
+    await shop.work()
+    assert (await shop.attempt())["detail"] is not None
+    listed = await api_client.get("/v1/billing/acme/auto-recharge/attempts")
+    assert [row["detail"] for row in listed.json["data"]] == [None]
 
 
 async def intents(shop: Shop) -> list[Any]:

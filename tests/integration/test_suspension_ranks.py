@@ -49,7 +49,7 @@ async def test_what_a_person_ends_replaces_what_ends_by_itself_and_not_the_other
     async with shop.pool.acquire() as connection, connection.transaction():
         assert not await service.card_changed(connection, shop.owner.id)
         assert not await service.end_inquiry(connection, shop.owner.id)
-        assert not await service.purchased(connection, shop.owner.id)
+        assert not await service.purchased(connection, shop.owner.id, now=shop.clock())
     await tick(shop)
     assert await standing(shop) == ("suspended", then, None)
     again = 3 if then is SuspensionReason.OPERATOR else 2
@@ -141,7 +141,7 @@ async def test_a_refunded_recharge_waits_for_the_next_purchase_and_says_so_once(
     assert await shop.captures() == [2000]
     assert (await shop.messages()).count("recharge.suspended") == 1
     async with shop.pool.acquire() as connection, connection.transaction():
-        assert await service.purchased(connection, shop.owner.id)
+        assert await service.purchased(connection, shop.owner.id, now=shop.clock())
     assert await standing(shop) == ("active", None, None)
 
 

@@ -65,6 +65,19 @@ def test_what_is_not_known_to_be_about_the_customer_is_about_us(
     assert found.cause == (cause or found.cause)
 
 
+@pytest.mark.parametrize("param", ["customer", "payment_method", "intent"])
+def test_a_key_of_the_other_mode_is_our_fault_and_no_object_is_missing(param: str) -> None:
+    message = (
+        "No such customer: 'cus_1'; a similar object exists in live mode, but a test mode key was"
+        " used to make this request."
+    )
+    error = stripe.InvalidRequestError(  # type: ignore[no-untyped-call]
+        message, param, "resource_missing", http_status=400
+    )
+    found = classify(error, METHOD)
+    assert found == OurFault(message, f"400 {METHOD} resource_missing")
+
+
 @pytest.mark.parametrize("code", sorted(ABOUT_THE_CHARGE))
 def test_a_code_about_this_charge_is_the_customers(code: str) -> None:
     found = classify(refusal(stripe.InvalidRequestError, 400, code), METHOD)
