@@ -22,6 +22,7 @@ from shared.organizations.service import check_rate
 from shared.payments.client import check_key, stripe_client
 from shared.payments.permissions import PERMISSIONS, lacking
 from shared.queue.connection import connect as connect_redis
+from shared.recharge import alerts
 
 POSTGRES_MAJOR_MIN = 15
 REDIS_MAJOR_MIN = 7
@@ -61,6 +62,7 @@ async def _examine() -> list[Check]:
         await _check("currencies", _currencies, found),
         await _check("stripe", _stripe, found),
         await _check("permissions", _permissions, found),
+        await _check("recharges", _recharges, found),
     ]
 
 
@@ -133,6 +135,20 @@ async def _permissions(found: Settings) -> str:
             " Stripe's Dashboard, under API keys."
         )
     return f"the restricted key has all {len(PERMISSIONS)}"
+
+
+async def _recharges(found: Settings) -> str:
+    connection = await connect(found.database_url, application_name="prepaid-doctor")
+    try:
+        standing = await alerts.standing(connection)
+    finally:
+        await connection.close()
+    if standing:
+        causes = "; ".join(
+            f"{a.cause} (attempts waiting: {a.attempts}): {a.detail}" for a in standing
+        )
+        raise DoctorError(f"Stripe refuses this installation: {causes}")
+    return "Stripe refuses none for a reason about this installation"
 
 
 def _human(document: dict[str, Any]) -> str:
