@@ -235,6 +235,7 @@ class Charger:
             credits_per_unit=self.terms.credits_per_unit,
             units_max=self.units_max,
             card=found.card,
+            undescribed=found.undescribed,
             spent=found.spent,
             now=now,
         )

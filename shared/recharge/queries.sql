@@ -212,6 +212,11 @@ SELECT
     p.type AS card_type,
     p.fingerprint AS card_fingerprint,
     p.stripe_account AS card_account,
+    EXISTS (
+        SELECT
+        FROM payment_methods AS u
+        WHERE u.organization_id = a.organization_id AND u.detached_at IS NULL AND u.as_of = to_timestamp(0)
+    ) AS undescribed,
     m.credits AS month_credits,
     m.count AS month_count
 FROM accounts AS a

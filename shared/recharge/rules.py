@@ -29,6 +29,8 @@ BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
 TOP_UP_DECLINES_MAX = 5
 TOP_UP_DECLINES_WITHIN = timedelta(hours=1)
 PROCESSING_LOOK = timedelta(hours=1)
+# Stripe describes a new payment method within seconds, unless it is away or refuses our key.
+UNDESCRIBED_LOOK = timedelta(seconds=5)
 
 # Trying again cannot help, or the cardholder or the network asked not to.
 # Source: https://docs.stripe.com/declines/codes
@@ -81,13 +83,15 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     spent: Spent,
     now: datetime,
     needed: Decimal | None = None,
+    undescribed: bool = False,
 ) -> Decision:
     """Decide about an armed attempt, as things are now and not as they were when it was armed.
 
     `spendable` is the balance less what is on hold. `needed` is the spendable amount that a refused
     debit or hold would have taken: while less is there, it is a reason to charge too. `units_max`
     is the most that the operator lets one charge cost, in units of the currency: a rule may be
-    older than it.
+    older than it. `undescribed`: without a card to charge, one is on file that Stripe has not
+    described yet, which is no reason to suspend.
     """
     rule = auto.rule
     if auto.state is not RechargeState.ACTIVE:
@@ -97,7 +101,8 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     if trigger is Trigger.THRESHOLD and not _is_low(rule, spendable, needed):
         return Stop("the spendable balance is not below the threshold any more")
     if card is None:
-        return Stop("there is no payment method to charge", SuspensionReason.NO_CARD)
+        no_card = Stop("there is no payment method to charge", SuspensionReason.NO_CARD)
+        return Wait(now + UNDESCRIBED_LOOK) if undescribed else no_card
     wanted = _wanted(trigger, rule, spendable)
     if wanted is None or wanted <= 0:
         return Stop("there is nothing to buy by this rule any more")

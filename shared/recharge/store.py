@@ -137,6 +137,7 @@ class Circumstances:
     """All that a decision about an organization looks at.
 
     `spendable` is the balance less what is on hold; a debit may go below it by `overdraft_limit`.
+    `undescribed`: a payment method is on file that Stripe has not described yet.
     """
 
     auto: AutoRecharge
@@ -144,6 +145,7 @@ class Circumstances:
     overdraft_limit: Decimal
     currency: str
     card: Card | None
+    undescribed: bool
     spent: Spent
 
 
@@ -169,6 +171,7 @@ async def circumstances(
         overdraft_limit=row["overdraft_limit"],
         currency=row["currency"],
         card=card,
+        undescribed=row["undescribed"],
         spent=Spent(row["month_credits"], row["month_count"]),
     )
 
