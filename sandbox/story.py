@@ -82,7 +82,7 @@ async def tell(settings: Settings, api_key: str, say: Callable[[str], None]) -> 
         await _use(stage, acme)
         stage.title("The balance runs low, and refills by itself")
         await _recharge(stage, acme)
-        stage.title("A bank wants its customer for a recharge: 3-D Secure")
+        stage.title("A recharge needs 3-D Secure authentication")
         umbrella = await _organization(stage, "umbrella", "Umbrella GmbH")
         await _authenticate(stage, umbrella)
         stage.title("A payment arrives for a customer that nobody has set up yet")
@@ -157,7 +157,7 @@ async def _authenticate(stage: _Stage, umbrella: Organization) -> None:
     async with stage.pool.acquire() as connection, connection.transaction():
         await recharge.fresh_link(connection, umbrella.id, link, actor="story")
     page = f"{stage.url}/pay/{link}"
-    stage.tell(f"the balance is 4, the bank wants the customer: {page}")
+    stage.tell(f"the balance is 4, the bank requires authentication: {page}")
     async with stage.http.post(page, allow_redirects=False) as sent:
         bank = sent.headers.get("Location", "")
     if not bank.startswith(stage.settings.stripe_api_base):

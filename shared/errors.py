@@ -128,6 +128,10 @@ class ConflictError(PrepaidError):
     type = "conflict_error"
 
 
+class MethodUndescribedError(ConflictError):
+    """Stripe has not described the payment method on file yet."""
+
+
 class IdempotencyError(PrepaidError):
     """The same idempotency key came with another request before."""
 

@@ -18,6 +18,7 @@ from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
     MethodDeclinedError,
+    MethodUndescribedError,
     NoPaymentMethodError,
     NotFoundError,
     PaymentRequiredError,
@@ -26,11 +27,13 @@ from shared.errors import (
     ValidationError,
 )
 from shared.events.completion import complete_purchase
+from shared.events.describing import describe_on_file
 from shared.events.model import ApplyContext
 from shared.http.envelope import envelope
 from shared.ids import transaction_public_id
 from shared.organizations.model import Organization
 from shared.payments.checkout import Page, open_checkout, open_setup
+from shared.payments.lookup import StripeLookup
 from shared.payments.model import PurchasePrice, SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
@@ -183,9 +186,7 @@ async def topped_up(call: Call) -> Reply:
     body: TopUpRequest = call.body
     price = _price(call, call.owner, body.amount)
     try:
-        done = await top_up(
-            call.api.charger, call.owner, price, attempt_id=call.id, actor=call.caller.actor
-        )
+        done = await _top_up(call, price)
     except NoPaymentMethodError as error:
         raise _to_do(error, NextStep.ADD_PAYMENT_METHOD) from None
     except MethodDeclinedError as error:
@@ -200,6 +201,21 @@ async def topped_up(call: Call) -> Reply:
     if refused is not None:  # it is an answer like any other: the attempt was made, and stays
         return Reply(envelope(refused), refused.status, final=state in SETTLED)
     return Reply(auto_recharge.shown(done.attempt), final=state in SETTLED)
+
+
+async def _top_up(call: Call, price: Go) -> ToppedUp:
+    """Charge what is on file; where Stripe has not described it yet, it is asked first.
+
+    A customer who has just bought may top up before a worker has asked.
+    """
+    charger, owner, actor = call.api.charger, call.owner, call.caller.actor
+    try:
+        return await top_up(charger, owner, price, attempt_id=call.id, actor=actor)
+    except MethodUndescribedError:
+        lookup = StripeLookup(call.api.stripe)
+        if not await describe_on_file(call.api.pool, lookup, owner.id, now=charger.now):
+            raise
+    return await top_up(charger, owner, price, attempt_id=call.id, actor=actor)
 
 
 def _to_do(error: PaymentRequiredError, step: NextStep) -> PaymentRequiredError:

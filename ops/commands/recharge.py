@@ -244,7 +244,7 @@ async def _live_attempt(connection: Connection, target: str) -> tuple[UUID, UUID
 
 @app.command()
 def link(organization: Reference, as_json: AsJson = False) -> None:
-    """Print a new link for the customer whose bank wants them. The one before it ends."""
+    """Print a new link at which the customer authenticates a payment. The one before ends."""
 
     async def work() -> dict[str, Any]:
         base = config.public_url(environment())

@@ -139,13 +139,7 @@ class Pages:
             for item in items
         ]
         rows += [
-            (name, shown(session["total_details"][field], session["currency"]))
-            for name, field in (
-                ("Discount", "amount_discount"),
-                ("Shipping", "amount_shipping"),
-                ("Tax", "amount_tax"),
-            )
-            if session["total_details"][field]
+            (name, shown(amount, session["currency"])) for name, amount in _parts(session) if amount
         ]
         email = escape((session["customer_details"] or {}).get("email") or "", quote=True)
         cancel = session["cancel_url"]
@@ -186,3 +180,17 @@ class Pages:
     def _load(self, kind: str, object_id: str) -> Json | None:
         found = self._simulator.store.about(object_id).get(object_id)
         return found if found is not None and found["object"] == kind else None
+
+
+def _parts(session: Json) -> list[tuple[str, int]]:
+    """Return what a session's total has besides its lines; their prices may include tax."""
+    details = session["total_details"]
+    discount, shipping = details["amount_discount"] or 0, details["amount_shipping"] or 0
+    parts = (session["amount_subtotal"] or 0) - discount + shipping
+    added = (session["amount_total"] or 0) - parts
+    return [
+        ("Discount", discount),
+        ("Shipping", shipping),
+        ("Tax", added),
+        ("Tax, included", (details["amount_tax"] or 0) - added),
+    ]

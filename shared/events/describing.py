@@ -6,7 +6,7 @@ for no answer; their `payment_method.attached` describes them if it comes first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -59,11 +59,46 @@ async def describe_unknown(
         due = await store.claim_undescribed(
             connection, rows_max=CARDS_AT_ONCE_MAX, lease=AGAIN_AFTER
         )
-    questions = {card: MethodQuestion(card.account, card.payment_method_id) for card in due}
+    await _describe(pool, lookup, due, now=now, make_id=make_id)
+    return len(due)
+
+
+async def describe_on_file(
+    pool: Pool,
+    lookup: Lookup,
+    organization_id: UUID,
+    *,
+    now: Callable[[], datetime],
+    make_id: Callable[[], UUID] = new_id,
+) -> bool:
+    """Describe what an organization has on file and nothing has described; return whether it had.
+
+    For a customer who is here and waits. Raises StripeFailedError where Stripe did not answer.
+    """
+    async with pool.acquire() as connection:
+        found = await store.undescribed_of(connection, organization_id, rows_max=CARDS_AT_ONCE_MAX)
+    for error in await _describe(pool, lookup, found, now=now, make_id=make_id):
+        raise error
+    return bool(found)
+
+
+async def _describe(
+    pool: Pool,
+    lookup: Lookup,
+    cards_: Sequence[UndescribedCard],
+    *,
+    now: Callable[[], datetime],
+    make_id: Callable[[], UUID],
+) -> list[Exception]:
+    """Describe payment methods as Stripe does; return why it did not, for those that are left."""
+    questions = {card: MethodQuestion(card.account, card.payment_method_id) for card in cards_}
     answers = await lookup.answers(list(questions.values())) if questions else {}
+    failures: list[Exception] = []
     for card, question in questions.items():
-        described = _described(card, answers[question])
+        answer = answers[question]
+        described = _described(card, answer)
         if described is None:
+            failures += [answer] if isinstance(answer, Exception) else []
             continue
         async with pool.acquire() as connection, connection.transaction():
             owner = card.organization_id
@@ -75,7 +110,7 @@ async def describe_unknown(
                 await cards.detach(
                     connection, card.account, owner, described, now=now(), make_id=make_id
                 )
-    return len(due)
+    return failures
 
 
 def _described(card: UndescribedCard, found: Facts | Exception) -> CardTold | CardDetached | None:

@@ -261,6 +261,18 @@ RETURNING
     m.stripe_account AS account,
     m.created_at AS seen_at;
 
+-- name: undescribed_of
+-- What an organization has on file and nothing has described.
+SELECT
+    organization_id,
+    id AS payment_method_id,
+    stripe_account AS account,
+    created_at AS seen_at
+FROM payment_methods
+WHERE organization_id = $1 AND as_of = to_timestamp(0) AND detached_at IS NULL
+ORDER BY created_at DESC, id
+LIMIT $2;
+
 -- name: lock_owner
 -- Take an organization, before what it has on file.
 SELECT id

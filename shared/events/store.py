@@ -240,6 +240,14 @@ async def claim_undescribed(
     return [UndescribedCard(**row) for row in rows]
 
 
+async def undescribed_of(
+    connection: Connection, organization_id: UUID, *, rows_max: int
+) -> list[UndescribedCard]:
+    """Read what an organization has on file and nothing has described, the newest first."""
+    rows = await connection.fetch(QUERIES.undescribed_of, organization_id, rows_max)
+    return [UndescribedCard(**row) for row in rows]
+
+
 async def default_method(
     connection: Connection, organization_id: UUID
 ) -> tuple[datetime | None, str | None]:

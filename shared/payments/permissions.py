@@ -66,7 +66,7 @@ PERMISSIONS = (
         "Checkout Sessions",
         Access.WRITE,
         "rak_checkout_session_write",
-        "checkout and card set-up",
+        "checkout and card set-up; on which session a payment was made",
         (Probe("post", "/v1/checkout/sessions"),),
     ),
     Permission(
@@ -101,21 +101,21 @@ PERMISSIONS = (
         "Invoices",
         Access.READ,
         "rak_invoice_read",
-        "what an invoice sold, and the payments of it",
+        "what an invoice sold, its payments; whether a payment pays one",
         _list_of("/v1/invoices", "/v1/invoice_payments"),
     ),
     Permission(
         "PaymentIntents",
         Access.WRITE,
         "rak_payment_intent_write",
-        "auto-recharge and top-ups",
+        "auto-recharge and top-ups; what a payment says itself",
         (Probe("post", "/v1/payment_intents"),),
     ),
     Permission(
         "PaymentMethods",
         Access.READ,
         "rak_payment_method_read",
-        "the cards on file",
+        "the cards on file, before one is charged",
         _list_of("/v1/payment_methods"),
     ),
     Permission(

@@ -13,6 +13,7 @@ from shared.access import service as audit
 from shared.errors import (
     ConflictError,
     MethodDeclinedError,
+    MethodUndescribedError,
     NoPaymentMethodError,
     NotFoundError,
 )
@@ -110,10 +111,7 @@ async def _begin(
     )
     if begun is None and not await store.has_method(connection, organization.id):
         if await store.has_undescribed_method(connection, organization.id):
-            raise ConflictError(
-                "Stripe has not described the payment method on file yet.",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+            raise MethodUndescribedError(retry_after_seconds=RETRY_AFTER_SECONDS)
         raise NoPaymentMethodError
     if gave_way is not None:
         metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()

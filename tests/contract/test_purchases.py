@@ -165,6 +165,29 @@ async def top_up(client: ApiClient, amount: float = 20, key: str | None = None) 
     return await client.post(f"{BILLING}/top-up", {"amount": amount}, **headers)
 
 
+async def test_a_top_up_asks_stripe_for_a_card_that_a_payment_has_just_saved(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await paying_client.post(
+        "/v1/billing/checkout", {"organizationId": "acme", "amount": 25, **URLS}
+    )
+    await paying_client.post(f"{BILLING}/dev/complete-local")
+    bought = await top_up(paying_client)
+    assert (bought.status, bought.json["state"]) == (200, "succeeded"), bought.json
+
+
+async def test_a_top_up_is_a_502_where_stripe_does_not_describe_the_card(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.save_card()
+    await shop.pool.execute("UPDATE payment_methods SET as_of = to_timestamp(0)")
+    path = "/v1/payment_methods/*"
+    await shop.sim("faults", method="GET", path=path, fault="forbidden_403", times=9)
+    refused = await top_up(paying_client)
+    assert (refused.status, refused.json["type"]) == (502, "stripe_error"), refused.json
+    assert await shop.attempts() == []
+
+
 async def test_a_top_up_charges_the_card_once_and_is_a_purchase(
     paying_client: ApiClient, shop: Shop
 ) -> None:

@@ -320,6 +320,21 @@ def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     assert f"no answer within {sender.ANSWER_SECONDS_MAX} s" in runbook
 
 
+def test_the_readme_lists_every_type_of_event_that_is_acted_on() -> None:
+    from shared.events import rules  # noqa: PLC0415 - only here
+
+    steps = section(ROOT / "README.md", "Use it with Stripe")
+    table = steps.split("| For | Event types |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z_.]+)`", table)) == set(rules._READERS)  # noqa: SLF001 - the list itself
+
+
+def test_the_runbook_says_what_ends_each_suspension() -> None:
+    from shared.recharge.model import SuspensionReason  # noqa: PLC0415 - only here
+
+    table, _ = states_in(section(ROOT / "docs/runbook.md", "A rule is suspended"))
+    assert table == {str(reason) for reason in SuspensionReason}
+
+
 def test_the_procfile_starts_what_exists() -> None:
     lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
     processes = dict(line.split(": ", 1) for line in lines)

@@ -82,6 +82,22 @@ async def test_doctor_says_that_stripe_refuses_the_key(
     assert "Stripe refuses STRIPE_API_KEY" in checks["stripe"]["detail"]
 
 
+async def test_doctor_says_why_recharge_attempts_wait(
+    shop: Shop, stand_in: SimulatorProcess, prepaid_process: Command
+) -> None:
+    """M3."""
+    create = {"method": "POST", "path": "/v1/payment_intents"}
+    await shop.sim("faults", **create, fault="forbidden_403", times=100)
+    await shop.open()
+    await shop.work()
+    stripe = {"STRIPE_API_KEY": "sk_test_doctor", "STRIPE_API_BASE": stand_in.url}
+    finished = await prepaid_process("doctor", "--json", **stripe)
+    assert finished.code == 1
+    (check,) = [c for c in finished.json["checks"] if c["name"] == "recharges"]
+    assert check["ok"] is False
+    assert "403 payment_intents.create (attempts waiting: 1): " in check["detail"]
+
+
 def test_the_page_lists_the_same_permissions() -> None:
     section = PAGE.read_text(encoding="utf-8").split("## Permissions of the Stripe key")[1]
     rows = [

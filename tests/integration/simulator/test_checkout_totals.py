@@ -250,3 +250,14 @@ async def test_the_page_takes_a_promotion_code_and_shows_the_tax(
     status, _, _ = await http.send("POST", f"/c/pay/{opened.id}", key=None, data=form)
     assert status == 303
     assert amounts(client.v1.checkout.sessions.retrieve(opened.id)) == (2500, 1250, 0, 250, 1500)
+
+
+async def test_the_page_says_which_tax_its_prices_include(
+    client: stripe.StripeClient, http: Http
+) -> None:
+    rates = [rate(client, 25, inclusive=True)]
+    opened = open_session(client, item(tax_rates=rates))
+    _, page, _ = await http.send("GET", f"/c/pay/{opened.id}", key=None)
+    assert "Pay $25.00" in page
+    assert "Tax, included" in page
+    assert "$5.00" in page
