@@ -148,7 +148,7 @@ async def _recharges(found: Settings) -> str:
             f"{a.cause} (attempts waiting: {a.attempts}): {a.detail}" for a in standing
         )
         raise DoctorError(f"Stripe refuses this installation: {causes}")
-    return "Stripe refuses none for a reason about this installation"
+    return "no attempt waits because Stripe refuses this installation"
 
 
 def _human(document: dict[str, Any]) -> str:
