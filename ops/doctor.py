@@ -145,7 +145,7 @@ async def _recharges(found: Settings) -> str:
         await connection.close()
     if standing:
         raise DoctorError("; ".join(map(_alert, standing)))
-    return "no attempt waits for us"
+    return "no attempt waits because Stripe refuses this installation"
 
 
 def _alert(alert: alerts.StripeAlert) -> str:
