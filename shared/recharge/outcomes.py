@@ -207,6 +207,8 @@ class Outcome:
         )
         if found is None:
             return
+        if found.card is not None and found.card.id != self.attempt.payment_method_id:
+            return  # another card is charged now: it has not been declined
         after = rules.after_decline(found.auto.declines_in_row, hard=became.hard, now=self.now)
         await store.record_decline(
             self.connection, organization_id, after.declines_in_row, after.not_before
