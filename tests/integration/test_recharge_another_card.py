@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -66,3 +67,31 @@ async def test_a_card_that_cannot_be_charged_after_another_counts_for_itself(sho
     assert [row["state"] for row in await shop.attempts()] == ["failed", "failed"]
     found = await shop.settings()
     assert (found.state, found.reason) == ("suspended", "declines")
+
+
+async def test_another_card_is_charged_instead_of_the_one_that_waits_for_its_customer(
+    shop: Shop,
+) -> None:
+    await shop.be_told()
+    await shop.open("pm_card_authenticationRequired")
+    await shop.work()
+    assert (await shop.settings()).state == "paused_requires_action"
+    await another_card(shop)
+    shop.clock.now += timedelta(minutes=1)
+    await shop.work()
+    await shop.work()
+    assert [row["state"] for row in await shop.attempts()] == ["succeeded", "canceled"]
+    assert await shop.captures() == [2000]
+    assert (await shop.settings()).state == "active"
+    assert "recharge.suspended" not in await shop.messages()
+
+
+async def test_the_same_card_renewed_leaves_its_customer_the_page(shop: Shop) -> None:
+    await shop.open("pm_card_authenticationRequired")
+    await shop.work()
+    async with shop.pool.acquire() as connection, connection.transaction():
+        await service.card_changed(connection, shop.owner.id)
+    shop.clock.now += timedelta(minutes=1)
+    await shop.work()
+    assert (await shop.attempt())["state"] == "requires_action"
+    assert (await shop.settings()).state == "paused_requires_action"
