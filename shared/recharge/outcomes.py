@@ -20,7 +20,14 @@ from shared.payments.charges import Intent, Missing, Refused, Subject
 from shared.payments.messages import purchase_completed
 from shared.payments.model import SaleTerms
 from shared.recharge import rules, service, store
-from shared.recharge.model import REFUSED, Attempt, AttemptState, SuspensionReason, Trigger
+from shared.recharge.model import (
+    REFUSED,
+    Attempt,
+    AttemptState,
+    Card,
+    SuspensionReason,
+    Trigger,
+)
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -147,8 +154,8 @@ class Outcome:
     async def expired(self) -> None:
         """Cancel what nobody authenticated in time; what a rule wanted, suspends it."""
         detail = "nobody authenticated it in time"
-        if self.attempt.trigger is Trigger.TOP_UP:
-            await self.given_up(detail)
+        if self.attempt.trigger is Trigger.TOP_UP or await self._another_card_is_charged():
+            await self.given_up(detail, due_again=True)
             return
         await self.canceled(detail)
         await self._suspend(
@@ -205,7 +212,7 @@ class Outcome:
         found = await store.circumstances(
             self.connection, organization_id, month_start=rules.month_start(self.now)
         )
-        if found is None:
+        if found is None or self._is_of_another(found.card):
             return
         after = rules.after_decline(found.auto.declines_in_row, hard=became.hard, now=self.now)
         await store.record_decline(
@@ -217,6 +224,18 @@ class Outcome:
                 f"the card was declined: {became.reason}",
                 found.card.fingerprint if found.card else None,
             )
+
+    async def _another_card_is_charged(self) -> bool:
+        found = await store.circumstances(
+            self.connection,
+            self.attempt.organization_id,
+            month_start=rules.month_start(self.now),
+        )
+        return found is not None and self._is_of_another(found.card)
+
+    def _is_of_another(self, card: Card | None) -> bool:
+        """Whether a card that is charged now is another than this attempt's."""
+        return card is not None and card.id != self.attempt.payment_method_id
 
     async def _announce_success(self, intent: Intent, result: PostingResult) -> None:
         paid = {"paymentIntentId": intent.id}

@@ -144,6 +144,24 @@ FROM waited AS w
 WHERE r.organization_id = w.organization_id AND r.state = 'armed'
 RETURNING pg_notify('prepaid_recharge', '');
 
+-- name: expire_links_of_other_cards
+-- End the link of an attempt that waits for its customer, where another card would be charged now: a worker
+-- cancels its PaymentIntent. One that was authenticated just before succeeds.
+UPDATE recharge_attempts AS r
+SET
+    rung = TRUE,
+    link_expires_at = now(),
+    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+FROM charged_methods AS c
+WHERE
+    r.organization_id = c.organization_id
+    AND r.organization_id = $1
+    AND r.state = 'requires_action'
+    AND r.trigger <> 'top_up'
+    AND r.link_expires_at > now()
+    AND r.payment_method_id <> c.id
+RETURNING pg_notify('prepaid_recharge', '');
+
 -- name: ring
 -- Have a worker look at the live attempts of these payments now; at one that is under a lease, as soon as
 -- it is given back.

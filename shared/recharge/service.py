@@ -72,7 +72,7 @@ async def suspend(
 
 
 async def card_changed(connection: Connection, organization_id: UUID) -> bool:
-    """End what another card can end: a suspension, and the wait after a soft decline.
+    """End what another card can end: a suspension, a wait after a decline, a wait for the customer.
 
     Call it when another card is on file or is the default, or the same one was renewed. An armed
     attempt is due at once. Returns whether a suspension ended.
@@ -80,6 +80,7 @@ async def card_changed(connection: Connection, organization_id: UUID) -> bool:
     await store.lock_account(connection, organization_id)
     resumed = await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
     await store.end_wait(connection, organization_id)
+    await store.expire_links_of_other_cards(connection, organization_id)
     return resumed
 
 

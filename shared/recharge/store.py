@@ -96,6 +96,11 @@ async def suspended_for(
     return [row["organization_id"] for row in rows]
 
 
+async def expire_links_of_other_cards(connection: Connection, organization_id: UUID) -> None:
+    """End the link of an attempt that waits for its customer, if another card is charged now."""
+    await connection.execute(QUERIES.expire_links_of_other_cards, organization_id)
+
+
 async def ring(connection: Connection, payment_intent_ids: Sequence[str]) -> None:
     """Have a worker look at the live attempts of these payments now."""
     await connection.execute(QUERIES.ring, list(payment_intent_ids))

@@ -60,3 +60,44 @@ async def test_refusals_while_a_declined_card_waits_leave_one_attempt_armed(shop
         assert await statuses(shop.pool, usage(shop.owner, 1500)) == ["insufficient"]
         await shop.work()
     assert [row["state"] for row in await shop.attempts()] == ["armed", "failed"]
+
+
+async def test_refusals_in_a_loop_at_the_cap_suspend_once_and_say_that_nothing_comes(
+    shop: Shop,
+) -> None:
+    await shop.be_told()
+    await shop.save_card()
+    await shop.agree(replace(TO_TARGET, monthly_count_cap=1))
+    await post(shop.pool, grant(shop.owner, 5))
+    assert await statuses(shop.pool, usage(shop.owner, 6)) == ["insufficient"]
+    await shop.work()
+    assert await shop.captures() == [4500]
+    coming = []
+    for _ in range(5):
+        (refused,) = await post(shop.pool, usage(shop.owner, 51))
+        assert refused.shortfall is not None
+        coming.append(refused.shortfall.recharge_seconds is not None)
+        await shop.work()
+    await post(shop.pool, usage(shop.owner, 45))
+    for _ in range(5):
+        (refused,) = await post(shop.pool, usage(shop.owner, 51))
+        assert refused.shortfall is not None
+        coming.append(refused.shortfall.recharge_seconds is not None)
+        await shop.work()
+    assert coming == [False] * 5 + [True] + [False] * 4
+    assert (await shop.settings()).reason == "cap"
+    assert await shop.captures() == [4500]
+    assert (await shop.messages()).count("recharge.suspended") == 1
+
+
+async def test_refusals_while_a_charge_waits_for_its_customer_arm_nothing(shop: Shop) -> None:
+    await shop.save_card("pm_card_authenticationRequired")
+    await shop.agree(TO_TARGET)
+    await post(shop.pool, grant(shop.owner, 5))
+    for _ in range(4):
+        (refused,) = await post(shop.pool, usage(shop.owner, 6))
+        assert refused.shortfall is not None
+        last = refused.shortfall.recharge_seconds
+        await shop.work()
+    assert last is None
+    assert [row["state"] for row in await shop.attempts()] == ["requires_action"]
