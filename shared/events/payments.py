@@ -139,10 +139,10 @@ async def _post(
         await organizations.lock_nameless(
             connection, {sale.organization_id for sale in whole_sales}
         )
-    for name in sorted(w.payment_intent_id for p, (w, _) in sold.items() if _answer(p, context)):
-        # What has a level to be brought to: before its account, as a reversal takes them.
-        await payments_store.lock_payment(connection, name)
-    credited = await crediting.credit(connection, whole_sales, context.make_id)
+    answered = any(_answer(payment, context) is not None for payment in sold)
+    credited = await crediting.credit(
+        connection, whole_sales, context.make_id, lock_payments=answered
+    )
     results: dict[PaymentCaptured, PaymentResult] = dict(zip(sold, credited, strict=True))
     posted = [
         (whole, sale, result)

@@ -31,16 +31,25 @@ class PostingRefusedError(EventError):
 
 
 async def credit(
-    connection: Connection, sales: Sequence[Sale], make_id: Callable[[], UUID]
+    connection: Connection,
+    sales: Sequence[Sale],
+    make_id: Callable[[], UUID],
+    *,
+    lock_payments: bool = False,
 ) -> list[PostingResult | EventError]:
     """Credit each payment once, in the caller's transaction; return what became of each, in order.
 
     A payment that was bound before is credited as it was bound then. Its result is `replayed` where
     the ledger has it already, and PaymentMismatchError where this sale tells another amount.
+    `lock_payments`: what was taken back of them is looked at next. A reversal takes a payment
+    before its account; one that another has bound is not locked by binding it.
     """
     if not sales:
         return []
     await store.bind_payments(connection, sales)
+    if lock_payments:
+        for name in sorted({sale.payment_intent_id for sale in sales}):
+            await store.lock_payment(connection, name)
     # Read back for all: an earlier event, or another of this batch, may have bound it.
     bindings = await store.bound_payments(connection, [sale.payment_intent_id for sale in sales])
     found = [_posting(sale, bindings[sale.payment_intent_id], make_id()) for sale in sales]

@@ -34,7 +34,6 @@ from tests.fixtures.product import (
 )
 from tests.fixtures.stripe_answers import StripeAnswers
 from tests.integration.events import open_purchase, session
-from tests.integration.test_event_owners import waiting_for_locks
 from worker.drainer import Drainer
 
 if TYPE_CHECKING:
@@ -548,26 +547,6 @@ async def test_workers_at_once_on_the_events_of_a_payment_reach_the_level_once(
     await asyncio.gather(*map(applier.apply, tokens, claims))
     assert await balance(pool) == 4
     assert await types(pool) == ["purchase", "refund"]
-
-
-async def test_a_success_that_is_told_late_takes_the_payment_before_the_account(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    """A refund takes both in this order; in the other one, the two would wait for each other."""
-    stripe_answers.pay()
-    await apply(pool, asking, payment("1"))
-    told_at = {"created": 1_700_000_000}
-    await receive(
-        pool,
-        event("late", "payment_intent.succeeded", stripe_answers.intents["pi_1"], **told_at),
-    )
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT FROM stripe_payments FOR UPDATE")
-        draining = asyncio.create_task(asking.drain())
-        await waiting_for_locks(pool, 1)
-        await connection.execute("SELECT FROM accounts FOR NO KEY UPDATE NOWAIT")
-    await draining
-    assert set((await event_states(pool)).values()) == {"applied"}
 
 
 async def test_the_simulators_refunds_and_disputes_are_understood(
