@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.payments.client import stripe_client
-from shared.payments.permissions import PERMISSIONS, Access, Permission, lacking
+from shared.payments.permissions import NOBODY, PERMISSIONS, Access, Permission, lacking
 from tests.fixtures.product import Command
 from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:
     from sandbox.stripe.process import SimulatorProcess
 
-PAGE = Path(__file__).parents[2] / "docs/operations.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/operations.md"
 KEY = "rk_test_doctor"
 
 
@@ -107,3 +109,26 @@ def test_the_page_lists_the_same_permissions() -> None:
         if line.startswith("|")
     ][2:]
     assert [row[:3] for row in rows] == [(p.name, p.access, p.id) for p in PERMISSIONS]
+
+
+REQUEST = re.compile(
+    r"(?:\bv1\.|\")([a-z_]+(?:\.[a-z_]+)?)\.(create|retrieve|list|expire|confirm|cancel)(?:\b|_async)"
+)
+
+
+def test_every_request_of_the_code_has_its_permission() -> None:
+    sources = list((ROOT / "shared/payments").glob("*.py"))  # nobody else imports stripe
+    asked = {
+        (name.replace(".", "/"), act not in {"retrieve", "list"})
+        for source in sources
+        for name, act in REQUEST.findall(source.read_text(encoding="utf-8"))
+    }
+    probed = {
+        (probe.path.removeprefix("/v1/").removesuffix(f"/{NOBODY}"), p.access is Access.WRITE)
+        for p in PERMISSIONS
+        for probe in p.probes
+    }
+    assert ("checkout/sessions", True) in asked
+    assert {
+        (path, write) for path, write in asked if {(path, True), (path, write)} & probed
+    } == asked
