@@ -52,12 +52,12 @@ async def credit(
     sold: dict[PaymentCaptured, tuple[PaymentCaptured, Sale]] = {}
     complete = {payment: _with_answer(payment, context) for payment in payments}
     known = {p: c for p, c in complete.items() if isinstance(c, PaymentCaptured)}
-    claims = await _claims(connection, list(known.values()), context)
+    verdicts = await _verdicts(connection, list(known.values()), context)
     for payment, whole in complete.items():
         if isinstance(whole, EventError):
             results[payment] = whole
             continue
-        verdict = _decide(whole, claims[whole], context)
+        verdict = verdicts[whole]
         match verdict:
             case Sale():
                 sold[payment] = (whole, verdict)
@@ -92,31 +92,38 @@ def _with_answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentCapt
 
 def _answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentFacts | Exception | None:
     """Return what Stripe has answered about a payment; None where it was not asked."""
-    answers = context.answers or {}
+    answers = context.answers
+    if not answers:
+        return None
     question = PaymentQuestion(payment.account, payment.payment_intent_id)
     others = (question._replace(reversals=True), question._replace(origin=False))
     found = next((answers[each] for each in (question, *others) if each in answers), None)
     return found if isinstance(found, PaymentFacts | Exception) else None
 
 
-async def _claims(
+async def _verdicts(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
-) -> dict[PaymentCaptured, Claim]:
-    """Read who may own each payment; a payment that is about to wait is read under its lock."""
-    found = dict(zip(payments, await payments_store.claims(connection, payments), strict=True))
+) -> dict[PaymentCaptured, sales.Verdict | EventError]:
+    """Decide about each payment; one that is about to wait is decided under its lock."""
+    verdicts = await _decide_all(connection, payments, context)
     waiting = sorted(
-        {
-            verdict.waits_for
-            for payment, claim in found.items()
-            if isinstance(verdict := _decide(payment, claim, context), NotSold)
-            and verdict.waits_for
-        }
+        {v.waits_for for v in verdicts.values() if isinstance(v, NotSold) and v.waits_for}
     )
     if not waiting:
-        return found
-    for customer_id in waiting:
-        await inbox.lock_waiting(connection, customer_id)
-    return dict(zip(payments, await payments_store.claims(connection, payments), strict=True))
+        return verdicts
+    for waits_for in waiting:
+        await inbox.lock_waiting(connection, waits_for)
+    return await _decide_all(connection, payments, context)
+
+
+async def _decide_all(
+    connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
+) -> dict[PaymentCaptured, sales.Verdict | EventError]:
+    claims = await payments_store.claims(connection, payments)
+    return {
+        payment: _decide(payment, claim, context)
+        for payment, claim in zip(payments, claims, strict=True)
+    }
 
 
 def _decide(

@@ -103,7 +103,8 @@ WHERE payment_intent_id = $1;
 
 -- name: claims
 -- What is stored here of payments: how each is bound, and which purchase or recharge attempt it was opened for.
--- An attempt is found by the organization and the attempt that its metadata name, or by its PaymentIntent.
+-- An attempt is found by the organization and the attempt that its metadata name, or by its PaymentIntent. Each is
+-- a look-up, not a join: no statistics, however old, can make it a scan.
 SELECT
     r.ordinal::integer AS ordinal,
     b.organization_id AS bound_organization_id,
@@ -125,9 +126,24 @@ FROM unnest(
 ) WITH ORDINALITY AS r (
     payment_intent_id, checkout_session_id, purchase_id, attempt_id, organization_id, ordinal
 )
-LEFT JOIN stripe_payments AS b ON r.payment_intent_id = b.payment_intent_id
-LEFT JOIN purchases AS s ON r.checkout_session_id = s.checkout_session_id
-LEFT JOIN purchases AS p ON r.purchase_id = p.id
+LEFT JOIN LATERAL (
+    SELECT k.*
+    FROM stripe_payments AS k
+    WHERE k.payment_intent_id = r.payment_intent_id
+    LIMIT 1
+) AS b ON TRUE
+LEFT JOIN LATERAL (
+    SELECT k.*
+    FROM purchases AS k
+    WHERE k.checkout_session_id = r.checkout_session_id
+    LIMIT 1
+) AS s ON TRUE
+LEFT JOIN LATERAL (
+    SELECT k.*
+    FROM purchases AS k
+    WHERE k.id = r.purchase_id
+    LIMIT 1
+) AS p ON TRUE
 LEFT JOIN LATERAL (
     SELECT f.*
     FROM (
