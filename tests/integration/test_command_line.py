@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from sandbox.stripe.process import SimulatorProcess
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
     from tests.fixtures.servers import Servers
@@ -192,8 +193,9 @@ async def test_events_are_listed_newest_first_in_pages(prepaid: Command, pool: P
 
 
 async def test_a_dead_letter_is_understood_mended_and_replayed(
-    prepaid_process: Command, pool: Pool, drainer: Drainer
+    prepaid_process: Command, pool: Pool, drainer: Drainer, stand_in: SimulatorProcess
 ) -> None:
+    stripe = {"STRIPE_API_BASE": stand_in.url}
     await dead_letter(pool, drainer, "1", "2")
     listed = await prepaid_process("events", "list", "--state", "dead", "--json")
     assert {row["id"] for row in listed.json["events"]} == {"evt_1", "evt_2"}
@@ -203,12 +205,12 @@ async def test_a_dead_letter_is_understood_mended_and_replayed(
     assert "Traceback" in shown["errorTrace"]
     assert shown["payload"] == json.loads(payment("1")) | {"created": shown["payload"]["created"]}
 
-    hopeless = await prepaid_process("events", "replay", "--state", "dead", "--json")
+    hopeless = await prepaid_process("events", "replay", "--state", "dead", "--json", **stripe)
     assert (hopeless.code, hopeless.json["failed"], hopeless.json["applied"]) == (1, 2, 0)
 
     acme = await create_organization(pool)
     replayed = await prepaid_process(
-        "events", "replay", "--state", "dead", "--reason", "done", "--json"
+        *("events", "replay", "--state", "dead", "--reason", "done", "--json"), **stripe
     )
     assert replayed.code == 0
     report = replayed.json
@@ -218,7 +220,7 @@ async def test_a_dead_letter_is_understood_mended_and_replayed(
     assert (diff["organizationId"], diff["before"], diff["after"]) == (str(acme.id), 0, 20)
     assert len(diff["transactions"]) == len(await transactions(pool)) == 2
 
-    again = await prepaid_process("events", "replay", "evt_1", "evt_2", "--json")
+    again = await prepaid_process("events", "replay", "evt_1", "evt_2", "--json", **stripe)
     assert (again.code, again.json["noop"], again.json["diff"]) == (0, 2, [])
 
 
@@ -374,7 +376,8 @@ async def test_doctor_names_every_check_in_one_document_and_fails_where_one_does
     assert finished.code == 1
     checks = {check["name"]: check["ok"] for check in finished.json["checks"]}
     assert set(checks) == {
-        "settings", "postgres", "schema", "redis", "currencies", "stripe", "permissions"
+        *("settings", "postgres", "schema", "redis", "currencies"),
+        *("stripe", "permissions", "recharges"),
     }  # fmt: skip
     assert (checks["settings"], checks["schema"], checks["redis"]) == (True, True, True)
     assert checks["stripe"] is False
