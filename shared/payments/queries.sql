@@ -201,16 +201,21 @@ FROM unnest(
 ON CONFLICT (payment_intent_id) DO NOTHING;
 
 -- name: bound_payments
--- Read the bindings back: ours, or those that came first.
+-- Read the bindings back: ours, or those that came first. Each is a look-up, however old the statistics are.
 SELECT
-    payment_intent_id,
-    organization_id,
-    amount_minor,
-    currency,
-    credits,
-    invoice_id
-FROM stripe_payments
-WHERE payment_intent_id = any($1::text []);
+    b.payment_intent_id,
+    b.organization_id,
+    b.amount_minor,
+    b.currency,
+    b.credits,
+    b.invoice_id
+FROM unnest($1::text []) AS r (payment_intent_id)
+CROSS JOIN LATERAL (
+    SELECT k.*
+    FROM stripe_payments AS k
+    WHERE k.payment_intent_id = r.payment_intent_id
+    LIMIT 1
+) AS b;
 
 -- name: close_purchases
 -- Settle the purchases that these payments and sessions are about. Paid stays paid.
