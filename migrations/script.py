@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic import context, op
+from alembic.util import CommandError
 
 SQL = Path(__file__).with_name("sql")
 
@@ -20,3 +21,8 @@ def run_sql(name: str) -> None:
     # so the file goes to the driver itself, on the same connection and in the same transaction.
     adapted: Any = op.get_bind().connection.dbapi_connection
     adapted.run_async(lambda connection: connection.execute(script))
+
+
+def refuse_downgrade() -> None:
+    """Refuse what every migration refuses: a ledger is not taken back."""
+    raise CommandError("The ledger is append-only: restore a backup instead of downgrading.")

@@ -1,6 +1,6 @@
 """Organizations, accounts, the ledger, the inbox, keys and the audit log."""
 
-from migrations.script import run_sql
+from migrations.script import refuse_downgrade, run_sql
 
 revision = "0001"
 down_revision = None
@@ -12,6 +12,4 @@ def upgrade() -> None:
     run_sql("0001_first_ledger_and_inbox.sql")
 
 
-def downgrade() -> None:
-    """Refuse: a ledger is not taken back. Restore a backup instead."""
-    raise NotImplementedError("restore a backup; the ledger is append-only")
+downgrade = refuse_downgrade

@@ -1,6 +1,6 @@
 """A result of ledger_post says which posting it is of."""
 
-from migrations.script import run_sql
+from migrations.script import refuse_downgrade, run_sql
 
 revision = "0002"
 down_revision = "0001"
@@ -12,6 +12,4 @@ def upgrade() -> None:
     run_sql("0002_posting_results_say_their_place.sql")
 
 
-def downgrade() -> None:
-    """Refuse: a ledger is not taken back. Restore a backup instead."""
-    raise NotImplementedError("restore a backup; the ledger is append-only")
+downgrade = refuse_downgrade

@@ -150,7 +150,9 @@ async def test_a_job_that_this_release_does_not_know_does_not_stop_the_listener(
 
 
 # Stopped while it looks through so many ids, arq leaves a pipeline of its own unclosed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in. <function Redis\.__del__:pytest.PytestUnraisableExceptionWarning"
+)
 async def test_a_hundred_stuck_jobs_do_not_keep_an_event_from_the_ledger(
     pool: Pool, organization: Organization, drainer: Drainer, redis: ArqRedis, redis_url: str
 ) -> None:
