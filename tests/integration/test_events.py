@@ -15,6 +15,7 @@ from sandbox.signed_events import event
 from shared.errors import PrepaidError
 from shared.events.service import Applier
 from shared.inbox import rules, store
+from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
     LEASE,
@@ -236,6 +237,30 @@ async def test_a_payment_of_a_customer_whom_nobody_has_is_credited_once_somebody
     await drainer.drain()
     assert await balance(pool) == 20
     assert set((await event_states(pool)).values()) == {"applied"}
+
+
+async def test_a_payment_sees_an_owner_who_comes_at_the_same_moment(
+    pool: Pool, organization: Organization
+) -> None:
+    """Its customer is being bound in a transaction that has looked for waiting events already."""
+    terms = SaleTerms(Decimal(1), credit_customer_payments=True)
+    drainer = Drainer(pool, Applier(pool, terms), make_token=uuid4)
+    await receive(pool, payment("1", customer=CUSTOMER, metadata={}))
+    async with pool.acquire() as binding:
+        transaction = binding.transaction()
+        await transaction.start()
+        await bind_customers(binding, {organization.id: CUSTOMER})
+        drain = asyncio.create_task(drainer.drain())
+        async with asyncio.timeout(10):
+            while not await pool.fetchval(  # noqa: ASYNC110 - a lock has no event
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+                " OR EXISTS (SELECT FROM stripe_events WHERE state = 'ignored')"
+            ):
+                await asyncio.sleep(0.01)
+        await transaction.commit()
+    await drain
+    assert await event_states(pool) == {"evt_1": "applied"}
+    assert await balance(pool) == 10
 
 
 async def test_a_client_reference_id_pays_for_its_organization_and_binds_no_customer(
