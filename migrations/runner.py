@@ -2,24 +2,35 @@
 
 Tables change by numbered files that run once. Functions are whole files that replace their last
 version whenever their text has changed, so that a function has one place and a readable history.
+All of it while the product works: see `locking` and `online`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from migrations import locking, online
+from migrations.online import State
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
 HERE = Path(__file__).parent
+VERSIONS = HERE / "versions"
 SHARED = HERE.parent / "shared"
 FUNCTION_FILES = (
     SHARED / "notifications" / "functions.sql",
@@ -30,9 +41,18 @@ FUNCTION_FILES = (
 GRANTS_FILE = HERE / "grants.sql"
 CITUS_FILE = HERE / "citus.sql"
 
-# Two processes that migrate at once (a rolling deploy) take turns on this advisory lock.
-MIGRATION_LOCK = 7_221_733
-
+# What the functions of the last release would fail on: it commits together with those of this one.
+_CHANGES_FUNCTIONS = re.compile(
+    r"\bDROP\s+(?:FUNCTION|AGGREGATE|TYPE)\b|\bALTER\s+TYPE\b|\bALTER\s+TABLE\s+credit_transactions\b",
+    re.IGNORECASE,
+)
+# An index may be built for hours; a client that is gone ends its statement after this.
+_SESSION = """
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_connection_check_interval = '2s'
+"""
 _FUNCTION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_functions (
     file text PRIMARY KEY,
@@ -47,34 +67,112 @@ ON CONFLICT (file) DO UPDATE SET sha256 = excluded.sha256, applied_at = now()
 
 
 class MigrationStatus(TypedDict):
-    """Where a database stands, and where this release wants it."""
+    """Where a database stands, and where this release wants it.
+
+    `indexesMissing` and `indexesInvalid` name the online steps (indexes, constraints) that are not
+    done, or were killed before they were.
+    """
 
     current: str | None
     head: str
     functionsCurrent: bool
+    indexesMissing: list[str]
+    indexesInvalid: list[str]
     upToDate: bool
 
 
-async def migrate(database_url: str, *, app_role: str | None = None) -> None:
-    """Bring the database up to date in one transaction; does nothing where it already is.
+async def migrate(
+    database_url: str,
+    *,
+    app_role: str | None = None,
+    versions: Sequence[Path] = (VERSIONS,),
+    wait_seconds_max: float = locking.WAIT_SECONDS_MAX,
+    report: Callable[[str], None] = lambda _line: None,
+) -> None:
+    """Bring the database up to date, while others use it; does nothing where it already is.
 
-    `app_role` is the role of the processes, if they have one of their own: it is given what they
-    need, and nothing that could change the ledger.
+    Each migration is a transaction of its own, and so are the functions, except that a migration
+    which the functions of the last release would fail on commits together with those of this one.
+    Indexes are built after their migration, outside a transaction. Whatever ends it, the next run
+    goes on from there.
+
+    No lock is waited for longer than a second at a time; raises UnavailableError after
+    `wait_seconds_max` in all. `app_role` is the role of the processes, if they have one of their
+    own: it is given what they need, and nothing that could change the ledger.
     """
-    async with _engine(database_url).begin() as connection:
-        await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-        await connection.run_sync(_upgrade)
-        raw: Any = await connection.get_raw_connection()
-        await _apply_functions(raw.driver_connection)
-        if app_role:
-            await _grant(raw.driver_connection, app_role)
+    async with _engine(database_url).connect() as connection:
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        await raw.execute(_SESSION)
+        patience = locking.Patience(raw, wait_seconds_max, report)
+        async with patience.turn():
+            await _Migration(connection, raw, patience, versions, report).run(app_role)
 
 
-async def status(database_url: str) -> MigrationStatus:
+class _Migration:
+    """One run, under the advisory lock, on one connection."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        raw: asyncpg.Connection[asyncpg.Record],
+        patience: locking.Patience,
+        versions: Sequence[Path],
+        report: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._raw = raw
+        self._patience = patience
+        self._config = _config(versions=versions)
+        self._report = report
+
+    async def run(self, app_role: str | None) -> None:
+        alone, with_functions = split(pending(self._config, await _current(self._raw)))
+        await self._run_online_steps()
+        for migration in alone:
+            await self._transaction(f"migration {migration.revision}", [migration])
+            await self._run_online_steps()
+
+        async def functions() -> None:
+            await _apply_functions(self._raw)
+            if app_role:
+                await _grant(self._raw, app_role)
+
+        names = ", ".join(["the functions", *(found.revision for found in with_functions)])
+        await self._transaction(names, with_functions, functions)
+        await self._run_online_steps()
+
+    async def _transaction(
+        self,
+        name: str,
+        scripts: Sequence[Script],
+        then: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        async def step() -> None:
+            async with self._connection.begin():
+                milliseconds = int(locking.LOCK_SECONDS_MAX * 1000)
+                await self._connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+                for found in scripts:
+                    await self._connection.run_sync(_upgrade, self._config, found.revision)
+                if then is not None:
+                    await then()
+
+        await self._patience.run(f"a lock: {name}", step)
+
+    async def _run_online_steps(self) -> None:
+        for step in online_steps(self._config, await _current(self._raw)):
+
+            async def run(step: online.Step = step) -> None:
+                await online.run(self._raw, step, self._report)
+
+            await self._patience.run(f"a lock: {step.name}", run)
+
+
+async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -> MigrationStatus:
     """Compare the database with this release, changing nothing."""
+    config = _config(versions=versions)
     connection = await asyncpg.connect(database_url)
     try:
-        current = await _scalar(connection, "alembic_version", "SELECT version_num FROM {table}")
+        current = await _current(connection)
         functions = all(
             [
                 await _scalar(
@@ -87,19 +185,22 @@ async def status(database_url: str) -> MigrationStatus:
                 for name, digest in _function_digests().items()
             ]
         )
+        steps = await online.states(connection, online_steps(config, current))
     finally:
         await connection.close()
-    head = ScriptDirectory.from_config(_config()).get_current_head() or ""
+    head = ScriptDirectory.from_config(config).get_current_head() or ""
     return MigrationStatus(
         current=current,
         head=head,
         functionsCurrent=functions,
-        upToDate=current == head and functions,
+        indexesMissing=[name for name, state in steps.items() if state is State.MISSING],
+        indexesInvalid=[name for name, state in steps.items() if state is State.INVALID],
+        upToDate=current == head and functions and set(steps.values()) <= {State.DONE},
     )
 
 
 def script(*, citus: bool = False) -> str:
-    """Return the whole schema as one SQL script, for those who run it by hand.
+    """Return the whole schema of a new database as one SQL script, for those who run it themselves.
 
     `citus` adds the statements that distribute it over a Citus cluster.
     """
@@ -111,9 +212,47 @@ def script(*, citus: bool = False) -> str:
     return "\n".join([output.getvalue(), *functions, *distribution])
 
 
-def _config(output: io.StringIO | None = None) -> Config:
+def pending(config: Config, current: str | None) -> list[Script]:
+    """Return the migrations that a database at `current` lacks, in their order."""
+    scripts = ScriptDirectory.from_config(config)
+    return [*scripts.iterate_revisions("head", current or "base")][::-1]
+
+
+def split(scripts: Sequence[Script]) -> tuple[Sequence[Script], Sequence[Script]]:
+    """Return the migrations that commit alone, and those that commit with the functions."""
+    first = next(
+        (place for place, found in enumerate(scripts) if changes_functions(found)), len(scripts)
+    )
+    return scripts[:first], scripts[first:]
+
+
+def changes_functions(migration: Script) -> bool:
+    """Say whether the functions of the last release would fail after this migration."""
+    texts = [file.read_text(encoding="utf-8") for file in _files(migration) if file.exists()]
+    return any(_CHANGES_FUNCTIONS.search(re.sub(r"--[^\n]*", "", text)) for text in texts)
+
+
+def online_steps(config: Config, current: str | None) -> list[online.Step]:
+    """Return the online steps of all migrations up to `current`, in their order."""
+    if current is None:
+        return []
+    scripts = [*ScriptDirectory.from_config(config).iterate_revisions(current, "base")][::-1]
+    files = [_files(found)[-1] for found in scripts]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.exists()]
+    return online.last(step for text in texts for step in online.parse(text))
+
+
+def _files(migration: Script) -> tuple[Path, Path, Path]:
+    """Return where a migration's Python, its SQL and its online steps are, if it has them."""
+    module = Path(migration.path)
+    sql = module.parent.parent / "sql"
+    return module, sql / f"{module.stem}.sql", sql / f"{module.stem}.online.sql"
+
+
+def _config(output: io.StringIO | None = None, versions: Sequence[Path] = (VERSIONS,)) -> Config:
     config = Config(output_buffer=output) if output else Config()
     config.set_main_option("script_location", str(HERE))
+    config.set_main_option("version_locations", os.pathsep.join(map(str, versions)))
     config.set_main_option("path_separator", "os")
     return config
 
@@ -127,10 +266,16 @@ def _engine(database_url: str) -> Any:
     )
 
 
-def _upgrade(connection: Connection) -> None:
-    config = _config()
+def _upgrade(connection: Connection, config: Config, revision: str) -> None:
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
+
+
+async def _current(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
+    current: str | None = await _scalar(
+        connection, "alembic_version", "SELECT version_num FROM {table}"
+    )
+    return current
 
 
 def _function_digests() -> dict[str, str]:

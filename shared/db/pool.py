@@ -35,6 +35,9 @@ UNAVAILABLE = (
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
+    # Columns were added since a statement was prepared; the next try prepares it again.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutdatedSchemaCacheError,
 )
 
 _SERVER_SETTINGS = {
