@@ -48,3 +48,6 @@ RECHARGE_ATTEMPTS_BLOCKED = Gauge(
 STRIPE_REQUESTS = Counter(
     "prepaid_stripe_requests", "Requests to Stripe about charges, by answer.", ["method", "status"]
 )
+QUEUE_JOBS_REFUSED = Counter(
+    "prepaid_queue_jobs_refused", "Jobs in Redis that are no ring of ours, by reason.", ["reason"]
+)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import structlog
 from arq.worker import Worker, func
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from shared import metrics
 from shared.queue.connection import QUEUE_NAME, connect
-from shared.queue.doorbell import DRAIN_JOB
+from shared.queue.jobs import DRAIN_JOB, JobRefusedError, RefusalReason, read_job, write_job
 from worker.drainer import Drainer, drain_or_wait
 
 log = structlog.get_logger()
@@ -20,51 +22,61 @@ POLL_SECONDS = 0.005
 JOBS_AT_ONCE_MAX = 8
 JOB_SECONDS_MAX = 600
 RECONNECT_SECONDS = 1.0
-CANCEL_SECONDS = 0.1
+REFUSAL_LOG_INTERVAL_SECONDS = 10.0
+# What a job that is refused becomes: arq takes it out of the queue, and nothing is executed.
+REFUSED_JOB = "refused"
+# What ends arq though Redis answers: a key or an id that it cannot read.
+UNREADABLE = (ResponseError, UnicodeDecodeError)
 
 
 class Listener:
     """Runs arq until it is stopped, and outlives it.
 
     When Redis goes, arq ends; it is started again until Redis is back. Meanwhile the sweep drains
-    the inbox.
+    the inbox. Whatever others put into the queue is refused, counted and removed.
     """
 
-    def __init__(self, redis_url: str, drainer: Drainer) -> None:
+    def __init__(
+        self, redis_url: str, drainer: Drainer, reconnect_seconds: float = RECONNECT_SECONDS
+    ) -> None:
         self._redis_url = redis_url
         self._drainer = drainer
-        self._worker: Worker | None = None
+        self._reconnect_seconds = reconnect_seconds
+        self._refusal_logged_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Answer rings until `stop` is set, then let the running jobs end."""
         reachable = True
         while not stop.is_set():
-            self._worker = self._create_worker()
-            listening = asyncio.create_task(self._worker.async_run())
+            worker = self._create_worker()
+            listening = asyncio.create_task(worker.async_run())
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            error = await self._end(self._worker, listening)
+            error = await self._end(worker, listening)
             if error is not None:
-                if reachable:
+                if reachable and not isinstance(error, UNREADABLE):
                     log.warning("listener.redis_unreachable", error=repr(error))
-                await _wait(stop, RECONNECT_SECONDS)
-            reachable = error is None
+                await _wait(stop, self._reconnect_seconds)
+            reachable = error is None or isinstance(error, UNREADABLE)
 
     async def _end(self, worker: Worker, listening: asyncio.Task[None]) -> Exception | None:
-        """Stop taking jobs, wait for those that run, and say what ended the worker, if anything."""
-        worker.allow_pick_jobs = False
-        while not listening.done():
-            # redis-py may swallow a cancellation while it connects: so it is asked again.
-            listening.cancel()
-            await asyncio.wait({listening}, timeout=CANCEL_SECONDS)
+        """Let the poll and the jobs under way end; return what ended the worker, if anything."""
+        # arq then ends by itself after its poll, once its jobs have ended. A cancellation would
+        # leave a pipeline of its own unclosed. Each of its commands has a time limit.
+        worker.burst, worker.max_burst_jobs = True, 0
         found: Exception | None = None
+        await asyncio.wait({listening})
         for outcome in await asyncio.gather(
             listening, *worker.tasks.values(), return_exceptions=True
         ):
             if isinstance(outcome, Exception):
                 found = outcome
         try:
+            if isinstance(found, UNREADABLE):
+                # It would end arq each time. A ring that is lost costs two seconds at most.
+                self._refuse("unreadable", error=type(found).__name__)
+                await worker.pool.delete(QUEUE_NAME)
             await worker.pool.aclose(close_connection_pool=True)
         except (RedisError, OSError) as error:
             log.debug("listener.close_failed", error=repr(error))
@@ -72,19 +84,44 @@ class Listener:
 
     def _create_worker(self) -> Worker:
         return Worker(
-            functions=[func(self._drain, name=DRAIN_JOB, keep_result=0, max_tries=1)],
+            functions=[
+                func(self._drain, name=DRAIN_JOB, keep_result=0, max_tries=1),
+                func(_nothing, name=REFUSED_JOB, keep_result=0, max_tries=1),
+            ],
             redis_pool=connect(self._redis_url),
             queue_name=QUEUE_NAME,
             handle_signals=False,
             max_jobs=JOBS_AT_ONCE_MAX,
             job_timeout=JOB_SECONDS_MAX,
             poll_delay=POLL_SECONDS,
+            keep_result=0,
             log_results=False,
+            job_serializer=write_job,
+            job_deserializer=self._read,
         )
+
+    def _read(self, data: bytes) -> dict[str, Any]:
+        try:
+            return read_job(data)
+        except JobRefusedError as error:
+            self._refuse(error.reason, size_bytes=len(data))
+            return {"f": REFUSED_JOB, "a": (), "k": {}, "t": None, "et": 0}
+
+    def _refuse(self, reason: RefusalReason, **about: Any) -> None:
+        """Count what is refused, and log one line in some seconds; none shows what it holds."""
+        metrics.QUEUE_JOBS_REFUSED.labels(reason).inc()
+        now = time.monotonic()
+        if now - self._refusal_logged_at >= REFUSAL_LOG_INTERVAL_SECONDS:
+            self._refusal_logged_at = now
+            log.warning("listener.job_refused", reason=reason, **about)
 
     async def _drain(self, ctx: dict[str, Any]) -> None:
         with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]):
             await drain_or_wait(self._drainer)
+
+
+async def _nothing(_ctx: dict[str, Any]) -> None:
+    """Do nothing for a job that is refused."""
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

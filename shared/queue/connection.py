@@ -5,6 +5,8 @@ from __future__ import annotations
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
 
+from shared.queue.jobs import read_job, write_job
+
 QUEUE_NAME = "prepaid:jobs"
 CONNECT_SECONDS_MAX = 1
 COMMAND_SECONDS_MAX = 2
@@ -18,4 +20,6 @@ def connect(redis_url: str) -> ArqRedis:
         socket_connect_timeout=CONNECT_SECONDS_MAX,
         socket_timeout=COMMAND_SECONDS_MAX,
     )
-    return ArqRedis(pool, default_queue_name=QUEUE_NAME)
+    return ArqRedis(
+        pool, job_serializer=write_job, job_deserializer=read_job, default_queue_name=QUEUE_NAME
+    )

@@ -14,10 +14,10 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from shared.queue.connection import QUEUE_NAME
+from shared.queue.jobs import DRAIN_JOB
 
 log = structlog.get_logger()
 
-DRAIN_JOB = "drain_inbox"
 RING_INTERVAL_SECONDS = 0.005
 # As many rings as this already wait, unanswered: one of them will find our event as well. Without
 # the bound, a worker that is away for a day would come back to millions of rings.

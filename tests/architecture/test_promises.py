@@ -29,6 +29,7 @@ PROMISED_METRICS = {
     "prepaid_recharge_attempts_total": ("outcome",),
     "prepaid_recharge_attempts_blocked": (),
     "prepaid_stripe_requests_total": ("method", "status"),
+    "prepaid_queue_jobs_refused_total": ("reason",),
     "prepaid_reconcile_drift": ("kind",),
     "prepaid_invariant_ok": ("name",),
 }

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import pickle
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
+from structlog.testing import capture_logs
 
+from shared import metrics
 from shared.queue.connection import QUEUE_NAME, connect
-from shared.queue.doorbell import DRAIN_JOB, PENDING_RINGS_MAX, Doorbell
+from shared.queue.doorbell import PENDING_RINGS_MAX, Doorbell
+from shared.queue.jobs import DRAIN_JOB
 from tests.fixtures.product import (
     balance,
     closed_port,
@@ -28,7 +35,6 @@ from worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
-    from typing import Any
 
     from shared.db.pool import Pool
     from shared.events.service import Applier
@@ -138,6 +144,143 @@ async def test_a_ring_brings_an_event_to_the_ledger(
     assert await balance(pool) == 10
 
 
+class Foreign:
+    """A job's argument that would run code of its sender's choice where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+async def put(redis: ArqRedis, job_id: str | bytes, job: bytes) -> None:
+    """Put a job into the queue as a client does that is not ours."""
+    await redis.set(b"arq:job:" + (job_id.encode() if isinstance(job_id, str) else job_id), job)
+    await redis.zadd(QUEUE_NAME, {job_id: 1})
+
+
+def foreign_job(file: Path) -> bytes:
+    return pickle.dumps({"t": None, "f": DRAIN_JOB, "a": (Foreign(file),), "k": {}, "et": 1})
+
+
+def wrong_job(**changes: Any) -> bytes:
+    return msgspec.json.encode({"t": None, "f": DRAIN_JOB, "a": [], "k": {}, "et": 1} | changes)
+
+
+def refused_jobs() -> dict[str, float]:
+    (metric,) = metrics.QUEUE_JOBS_REFUSED.collect()
+    return {
+        sample.labels["reason"]: sample.value
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "jobs"),
+    [
+        ("malformed", [b"", b"\x80", b"\xff\xfe{}", b"[]", b"{}", b"null", b"[" * 900]),
+        ("malformed", [wrong_job(et=10**30), wrong_job(t=10**30), wrong_job(a=["x"])]),
+        ("malformed", [wrong_job(k={"ctx": 1}), wrong_job(f=None), wrong_job(more=1)]),
+        ("too_large", [wrong_job(f="x" * 1_000_000), b"\x80" * 5_000_000]),
+        ("unknown_function", [wrong_job(f="a_job_of_another_release"), wrong_job(f="__init__")]),
+    ],
+)
+async def test_a_job_that_is_no_ring_is_refused_and_counted_and_the_listener_goes_on(
+    pool: Pool,
+    organization: Organization,
+    drainer: Drainer,
+    redis: ArqRedis,
+    redis_url: str,
+    reason: str,
+    jobs: list[bytes],
+) -> None:
+    """R2."""
+    for number, job in enumerate(jobs):
+        await put(redis, f"foreign-{number}", job)
+    before = refused_jobs().get(reason, 0)
+    stop = asyncio.Event()
+    with capture_logs() as logs:
+        async with running(Listener(redis_url, drainer).run(stop), stop):
+            await receive(pool, payment("1"))
+            Doorbell(redis).ring()
+            await settled(pool, "evt_1")
+    assert await redis.zcard(QUEUE_NAME) == 0
+    # arq itself drops an empty value as a job that has expired.
+    assert refused_jobs()[reason] - before == len([job for job in jobs if job])
+    lines = [line for line in logs if line["event"] == "listener.job_refused"]
+    assert lines
+    assert len(lines) <= len(jobs)
+    assert max(len(repr(line)) for line in lines) < 500
+
+
+async def test_a_pickled_job_of_another_client_is_never_executed(
+    drainer: Drainer, redis: ArqRedis, redis_url: str, tmp_path: Path
+) -> None:
+    """R2: whoever can write to Redis could run code in the worker."""
+    touched = tmp_path / "executed"
+    pickle.loads(foreign_job(touched))  # noqa: S301 - what must not happen in the worker
+    assert touched.exists()
+    touched.unlink()
+    await put(redis, "foreign", foreign_job(touched))
+    before = refused_jobs().get("malformed", 0)
+    stop = asyncio.Event()
+    async with running(Listener(redis_url, drainer).run(stop), stop):
+
+        async def taken() -> bool:
+            return bool(await redis.zcard(QUEUE_NAME) == 0)
+
+        await until(taken)
+    assert not touched.exists()
+    assert refused_jobs()["malformed"] == before + 1
+
+
+@pytest.mark.parametrize("damage", ["id", "queue", "job", "retries"])
+async def test_what_arq_cannot_read_is_dropped_and_the_next_ring_is_heard(
+    pool: Pool,
+    organization: Organization,
+    drainer: Drainer,
+    redis: ArqRedis,
+    redis_url: str,
+    damage: str,
+) -> None:
+    """R2: one such key would end arq again and again, and no ring would be heard any more."""
+    if damage == "queue":
+        await redis.set(QUEUE_NAME, "no sorted set")
+    elif damage == "id":
+        await put(redis, b"\xff\xfe", wrong_job())
+    else:
+        await put(redis, "foreign", wrong_job())
+        await redis.delete("arq:job:foreign")
+        await redis.sadd(f"arq:{'job:' if damage == 'job' else 'retry:'}foreign", "a set")
+    before = refused_jobs().get("unreadable", 0)
+    stop = asyncio.Event()
+    async with running(Listener(redis_url, drainer, reconnect_seconds=0.01).run(stop), stop):
+
+        async def dropped() -> bool:
+            return refused_jobs().get("unreadable", 0) == before + 1
+
+        await until(dropped)
+        await receive(pool, payment("1"))
+        Doorbell(redis).ring()
+        await settled(pool, "evt_1")
+
+
+async def test_a_listener_that_is_stopped_lets_arq_end_its_poll(
+    drainer: Drainer, redis: ArqRedis, redis_url: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Cancelled amid so many ids, arq would leave a pipeline of its own unclosed."""
+    for number in range(100):
+        await redis.zadd(QUEUE_NAME, {f"stuck-{number}": 0})
+        await redis.set(f"arq:in-progress:stuck-{number}", b"1")
+    stop = asyncio.Event()
+    async with running(Listener(redis_url, drainer).run(stop), stop):
+        await redis.ping()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 async def test_a_job_that_this_release_does_not_know_does_not_stop_the_listener(
     pool: Pool, organization: Organization, drainer: Drainer, redis: ArqRedis, redis_url: str
 ) -> None:
@@ -149,10 +292,6 @@ async def test_a_job_that_this_release_does_not_know_does_not_stop_the_listener(
         await settled(pool, "evt_1")
 
 
-# Stopped while it looks through so many ids, arq leaves a pipeline of its own unclosed.
-@pytest.mark.filterwarnings(
-    r"ignore:Exception ignored in. <function Redis\.__del__:pytest.PytestUnraisableExceptionWarning"
-)
 async def test_a_hundred_stuck_jobs_do_not_keep_an_event_from_the_ledger(
     pool: Pool, organization: Organization, drainer: Drainer, redis: ArqRedis, redis_url: str
 ) -> None:
