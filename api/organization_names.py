@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # A change of name is seen this much later; ids and slugs never change hands.
 REMEMBERED_SECONDS = 2.0
+REFERENCE_LENGTH_MAX = 100
 
 
 class OrganizationNames:
@@ -37,8 +38,8 @@ class OrganizationNames:
             self._recent.forget(reference)
 
     async def _look_up(self, reference: str) -> Organization | None:
-        if "\0" in reference:
-            return None  # PostgreSQL takes no text with NUL
+        if len(reference) > REFERENCE_LENGTH_MAX or "\0" in reference:
+            return None  # no slug or id; and PostgreSQL takes no text with NUL
         try:
             async with self._pool.acquire() as connection:
                 return await organizations.find(connection, reference)

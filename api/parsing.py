@@ -17,9 +17,13 @@ from shared.errors import InvalidRequestError, UnsupportedMediaTypeError, Valida
 from shared.ledger.rules import nesting_refusal
 
 Location = tuple[str | int, ...]
-_AT = re.compile(r" - at `\$(.*)`$")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]|\[\]")
-_NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
+# What a refusal repeats of a request, in characters.
+NAME_LENGTH_MAX = 100
+MESSAGE_LENGTH_MAX = 300
+PATH_LENGTH_MAX = 500
+_AT = " - at `$"
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,9}|\.\.\.)\]|\[\]")
+_NAMED = re.compile(rf"(?:unknown|required) field `([^`]{{0,{NAME_LENGTH_MAX}}})")
 
 
 def check_content_type(headers: Mapping[str, str]) -> None:
@@ -128,11 +132,17 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 
 def _refusal(said: str, where: Location) -> ValidationError:
-    """Translate msgspec's sentence into a field and a message."""
-    path = _AT.search(said)
-    message = _AT.sub("", said)
+    """Translate msgspec's sentence into a field and a message, whatever names are in it.
+
+    A sentence may hold a name as long as the body: it is cut before any expression reads it.
+    """
+    message, found, path = said.rpartition(_AT)
+    if not found:
+        message, path = said, ""
+    if len(message) > MESSAGE_LENGTH_MAX:
+        message = message[:MESSAGE_LENGTH_MAX] + "…"
     location = [*where]
-    for name, index in _STEP.findall(path.group(1)) if path else ():
+    for name, index in _STEP.findall(path[:PATH_LENGTH_MAX].removesuffix("`")):
         location.append(name or (int(index) if index.isdigit() else "…"))
     kind = "type_error"
     if named := _NAMED.search(message):
@@ -145,7 +155,7 @@ def _refusal(said: str, where: Location) -> ValidationError:
 
 
 def _refused(where: str, name: str, message: str, kind: str) -> ValidationError:
-    shown = name[:100]
+    shown = name[:NAME_LENGTH_MAX]
     return ValidationError(
         f"{shown}: {message}", errors=[{"loc": [where, shown], "msg": message, "type": kind}]
     )

@@ -20,7 +20,7 @@ from migrations.runner import migrate
 from sandbox.servers import EmbeddedServers
 from shared.db.pool import connect
 
-SECRET = "whsec_test_bench"  # noqa: S105 - signs the benchmark's own events
+SECRET = "whsec_test_bench_0123456789"  # noqa: S105 - signs the benchmark's own events
 Part = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
 PARTS: dict[str, Part] = {
     "ingest": ingest.measure,
@@ -35,7 +35,7 @@ PARTS: dict[str, Part] = {
 @asynccontextmanager
 async def _environment(folder: Path) -> AsyncIterator[dict[str, str]]:
     """Give the processes under test their servers: those that are set, else embedded ones."""
-    fixed = {"STRIPE_API_KEY": "sk_test_bench", "STRIPE_WEBHOOK_SECRETS": SECRET}
+    fixed = {"STRIPE_API_KEY": "sk_test_of_the_benchmark", "STRIPE_WEBHOOK_SECRETS": SECRET}
     if "DATABASE_URL" in os.environ and "REDIS_URL" in os.environ:
         yield fixed | {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL")}
         return

@@ -14,7 +14,7 @@ import typer
 
 from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError
-from shared.logging import mask
+from shared.logging import TRACE_LENGTH_MAX, mask
 from shared.money import json_number, plain
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def run(command: Coroutine[Any, Any, T]) -> T:
 
 def refuse(detail: str, *, code: int = EXIT_REFUSED) -> NoReturn:
     """Say why not, in one line on stderr, and leave with an exit code."""
-    print(f"prepaid: {mask(detail)}", file=sys.stderr)
+    print(f"prepaid: {mask(detail, length_max=TRACE_LENGTH_MAX)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from shared.durations import Duration
 from shared.errors import ConfigError
@@ -17,6 +17,10 @@ T = TypeVar("T")
 
 EXPONENT_MAX = 20
 STRIPE_API_BASE_DEFAULT = "https://api.stripe.com"
+# After its prefix. Stripe's own are longer.
+SECRET_CHARACTERS_MIN = 16
+SECRET_DISTINCT_CHARACTERS_MIN = 5
+_PLACEHOLDERS = ("changeme", "replaceme", "placeholder", "example")
 
 
 class LogFormat(StrEnum):
@@ -142,6 +146,12 @@ def _refuse_mixed_modes(settings: Settings) -> None:
             "STRIPE_WEBHOOK_SECRETS",
             f"a {secret} secret beside a {key} STRIPE_API_KEY; take both from the same mode",
         )
+    if settings.livemode and not settings.public_url.startswith("https://"):
+        raise ConfigError(
+            "PREPAID_PUBLIC_URL",
+            "a live STRIPE_API_KEY needs https, since links to payments are secrets. Set it to the"
+            " https:// address at which customers reach this installation",
+        )
     if settings.livemode and settings.stripe_api_base != STRIPE_API_BASE_DEFAULT:
         raise ConfigError(
             "STRIPE_API_BASE", "a stand-in is refused with a live STRIPE_API_KEY; unset one of them"
@@ -163,18 +173,43 @@ def _key_is_live(key: str) -> bool:
 
 
 def _stripe_key(text: str) -> str:
-    """Set it to a secret or restricted key: sk_test_…, sk_live_…, rk_test_… or rk_live_…."""
-    if not text.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")):
+    """Set it to a whole secret or restricted key: sk_test_…, sk_live_…, rk_test_… or rk_live_…."""
+    prefixes = ("sk_test_", "sk_live_", "rk_test_", "rk_live_")
+    if not (text.startswith(prefixes) and _is_secret(text[len(prefixes[0]) :])):
         raise ValueError
     return text
 
 
 def _webhook_secrets(text: str) -> tuple[str, ...]:
-    """Set it to the endpoint's whsec_…; several, separated by commas, while a secret rotates."""
+    """Set it to the endpoint's whole whsec_…; several, separated by commas, while one rotates."""
     secrets = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not secrets or not all(s.startswith("whsec_") and s.isascii() for s in secrets):
+    prefix = "whsec_"
+    if not secrets or not all(
+        secret.startswith(prefix) and _is_secret(secret.removeprefix(prefix)) for secret in secrets
+    ):
         raise ValueError
     return secrets
+
+
+def _is_secret(random: str) -> bool:
+    """Whether what follows a secret's prefix can be one of Stripe's: neither short nor made up."""
+    return (
+        len(random) >= SECRET_CHARACTERS_MIN
+        and len(set(random)) >= SECRET_DISTINCT_CHARACTERS_MIN
+        and random.isascii()
+        and not random.startswith("your_")
+        and not _is_placeholder(random)
+    )
+
+
+def _is_placeholder(text: str) -> bool:
+    plain = text.lower().replace("_", "").replace("-", "")
+    return any(word in plain for word in _PLACEHOLDERS)
+
+
+def _has_placeholder(url: SplitResult) -> bool:
+    passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
+    return any(_is_placeholder(password) for password in passwords)
 
 
 def _account_ids(text: str) -> frozenset[str]:
@@ -186,20 +221,24 @@ def _account_ids(text: str) -> frozenset[str]:
 
 
 def _database_url(text: str) -> str:
-    """Set it to an address such as postgresql://USER@HOST/DATABASE, with a password if need be."""
+    """Set it to an address such as postgresql://USER:PASSWORD@HOST/DATABASE."""
     url = urlsplit(text)
     if url.scheme not in {"postgresql", "postgres"} or not (url.netloc or url.query):
         raise ValueError
     _ = url.port  # raises ValueError where it is no number
+    if _has_placeholder(url):
+        raise ValueError
     return text
 
 
 def _redis_url(text: str) -> str:
-    """Set it to an address such as redis://HOST:6379/0; rediss:// for TLS."""
+    """Set it to an address such as redis://:PASSWORD@HOST:6379/0; rediss:// for TLS."""
     url = urlsplit(text)
     if url.scheme not in {"redis", "rediss", "unix"} or not (url.netloc or url.path):
         raise ValueError
     _ = url.port  # raises ValueError where it is no number
+    if _has_placeholder(url):
+        raise ValueError
     return text
 
 

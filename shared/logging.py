@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line, joined by request_id, event_id and job_id.
 
 No secret, card number or signature reaches a line: values are masked by the name of their field
-and by their own form, in our lines and in those of the libraries.
+and by their own form, in our lines and in those of the libraries. A line is bounded, and so is the
+work that it takes, whatever is in it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any, TextIO
 
 import msgspec
@@ -20,12 +21,29 @@ import structlog
 from shared.config import LogFormat
 
 MASK = "[masked]"
+CUT = "…"
+
+# Bounds in characters: whatever a client, a server or a library wrote is cut before any expression
+# reads it.
+TEXT_LENGTH_MAX = 2_000
+TRACE_LENGTH_MAX = 16_000
+NAME_LENGTH_MAX = 100
+LINE_LENGTH_MAX = 64_000
+# No secret is longer: what may be left of one that a cut has torn is left out with it.
+SECRET_LENGTH_MAX = 200
+NESTING_LEVELS_MAX = 8
+# What JSON encoders take.
+INTEGER_MIN = -(2**63)
+INTEGER_MAX = 2**64 - 1
+_TRACES = frozenset({"exception", "stack"})
+
 _SECRET_NAME = re.compile(
     r"secret|authorization|signature|api_?key|password|card_number|cvc", re.IGNORECASE
 )
+# At any place each alternative has one way to match, so a search is linear in the text.
 _SECRET_VALUE = re.compile(
     r"\b(?:sk|rk)_(?:test|live)_\w+|\bppk_[\w-]+|\bwhsec_[\w+/=]+"
-    r"|\b\w+_secret_\w+|\bv[01]=[0-9a-f]{16,}|(?<=://)[^/@\s]*:[^/@\s]+(?=@)"
+    r"|\b\w+_secret_\w+|\bv[01]=[0-9a-f]{16,}|(?<=://)[^/\s:@]*+:[^/\s]+(?=@)"
 )
 _CARD_NUMBER = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
 
@@ -34,40 +52,95 @@ _CARD_NUMBER = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
 _SIGN_OF_SECRET = re.compile(r"k_(?:test|live)_|ppk_|whsec_|_secret_|v[01]=|://|\d{4}[ -]?\d{4}")
 
 
-def mask(text: str) -> str:
-    """Return the text with keys, secrets, signatures, passwords and card numbers hidden."""
+def mask(text: str, *, length_max: int = TEXT_LENGTH_MAX) -> str:
+    """Return the text with keys, secrets, signatures, passwords and card numbers hidden.
+
+    A longer text is cut to `length_max` characters.
+    """
+    if len(text) <= length_max:
+        return _hide(text)
+    return _hide(text[:length_max])[:-SECRET_LENGTH_MAX] + CUT
+
+
+def _mask_trace(text: str) -> str:
+    """Mask a trace: of a long one its beginning and its end, which says what was raised."""
+    if len(text) <= TRACE_LENGTH_MAX:
+        return _hide(text)
+    half = TRACE_LENGTH_MAX // 2
+    return mask(text, length_max=half) + _hide(text[-half:])[SECRET_LENGTH_MAX:]
+
+
+def _hide(text: str) -> str:
     if _SIGN_OF_SECRET.search(text) is None:
         return text
     return _CARD_NUMBER.sub(MASK, _SECRET_VALUE.sub(MASK, text))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def _is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-def _masked(value: Any) -> Any:
-    """Return a value without secrets; whatever is no plain value is written as text first."""
-    if value is None or isinstance(value, bool | float):
-        return value
-    if isinstance(value, int):
-        return MASK if mask(str(value)) == MASK else value
-    if isinstance(value, Mapping):
-        return {
-            str(name): MASK if _is_secret_name(str(name)) else _masked(item)
-            for name, item in value.items()
-        }
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_masked(item) for item in value]
-    return mask(str(value))
+class _Line:
+    """Masks the values of one line, which share its room."""
+
+    def __init__(self) -> None:
+        self._room = LINE_LENGTH_MAX
+
+    def fields(self, values: Mapping[Any, Any], level: int = 0) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            if self._room <= 0 and level:  # a line's own fields are few, and each is bounded
+                found[CUT] = CUT
+                break
+            name = self._take(mask(str(key)[:NAME_LENGTH_MAX]))
+            if _is_secret_name(name):
+                found[name] = MASK
+            elif name in _TRACES and level == 0:
+                found[name] = self._take(_mask_trace(str(value)))
+            else:
+                found[name] = self._masked(value, level)
+        return found
+
+    def _masked(self, value: Any, level: int) -> Any:
+        """Return a value without secrets; whatever is no plain value is written as text first."""
+        if value is None or isinstance(value, bool | float):
+            return value
+        if isinstance(value, int):
+            return self._integer(value)
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            if level == NESTING_LEVELS_MAX:
+                return CUT
+            if isinstance(value, Mapping):
+                return self.fields(value, level + 1)
+            return self._items(value, level + 1)
+        return self._take(mask(str(value)))
+
+    def _items(self, values: Collection[Any], level: int) -> list[Any]:
+        found: list[Any] = []
+        for value in values:
+            if self._room <= 0:
+                found.append(CUT)
+                break
+            self._room -= 1
+            found.append(self._masked(value, level))
+        return found
+
+    def _integer(self, value: int) -> int | str:
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
+            return f"[an integer of {value.bit_length()} bits]"
+        return MASK if _hide(str(value)) == MASK else value
+
+    def _take(self, text: str) -> str:
+        self._room -= len(text)
+        return text
 
 
 def _mask_fields(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     # Before the line is encoded: an escape such as \n would put a letter in front of a secret.
-    masked: dict[str, Any] = _masked(event)
-    return masked
+    return _Line().fields(event)
 
 
 def _render_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -9,12 +9,21 @@ import msgspec
 from aiohttp import web
 
 from shared.errors import (
+    FieldError,
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
     PayloadTooLargeError,
     PrepaidError,
 )
+
+# What a refusal may repeat of a request, in characters: none is much longer than its sentences,
+# however long the names and values that it is about.
+DETAIL_LENGTH_MAX = 1_000
+ERRORS_MAX = 20
+LOCATION_STEPS_MAX = 20
+STEP_LENGTH_MAX = 100
+MESSAGE_LENGTH_MAX = 500
 
 _BY_STATUS: dict[int, type[PrepaidError]] = {
     HTTPStatus.NOT_FOUND: NotFoundError,
@@ -35,10 +44,30 @@ def json_response(body: Any, status: int = HTTPStatus.OK) -> web.Response:
 
 def envelope(error: PrepaidError) -> dict[str, Any]:
     """Return `{"code", "type", "detail"}`, `errors` for rejected fields, and what else helps."""
-    body: dict[str, Any] = {"code": error.status, "type": error.type, "detail": error.detail}
+    body: dict[str, Any] = {
+        "code": error.status,
+        "type": error.type,
+        "detail": _cut(error.detail, DETAIL_LENGTH_MAX),
+    }
     if error.errors:
-        body["errors"] = error.errors
+        body["errors"] = [_bounded(found) for found in error.errors[:ERRORS_MAX]]
     return {**body, **error.more}
+
+
+def _bounded(found: FieldError) -> FieldError:
+    location: list[str | int] = [
+        step if isinstance(step, int) else _cut(step, STEP_LENGTH_MAX)
+        for step in found["loc"][:LOCATION_STEPS_MAX]
+    ]
+    return {
+        "loc": location,
+        "msg": _cut(found["msg"], MESSAGE_LENGTH_MAX),
+        "type": found["type"],
+    }
+
+
+def _cut(text: str, length_max: int) -> str:
+    return text if len(text) <= length_max else f"{text[: length_max - 1]}…"
 
 
 def error_response(error: PrepaidError) -> web.Response:

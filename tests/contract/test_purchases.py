@@ -151,8 +151,9 @@ async def test_the_way_without_a_browser_is_shut_on_a_live_key(
     organization: Organization,
 ) -> None:
     live = environment(database_url, redis_url) | {
-        "STRIPE_API_KEY": "sk_live_x",
-        "STRIPE_WEBHOOK_SECRETS": "whsec_x",
+        "STRIPE_API_KEY": "sk_live_51H7gV2eZvKYlo2C",
+        "STRIPE_WEBHOOK_SECRETS": "whsec_51H7gV2eZvKYlo2C",
+        "PREPAID_PUBLIC_URL": "https://credits.test",
     }
     async with serve_api(load(live), pool, client) as bare:
         served = await bare.make_key()

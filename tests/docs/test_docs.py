@@ -191,8 +191,8 @@ def variables_read_by_config() -> frozenset[str]:
         {
             "DATABASE_URL": "postgresql://127.0.0.1/x",
             "REDIS_URL": "redis://127.0.0.1",
-            "STRIPE_API_KEY": "sk_test_x",
-            "STRIPE_WEBHOOK_SECRETS": "whsec_x",
+            "STRIPE_API_KEY": "sk_test_51H7gV2eZvKYlo2C",
+            "STRIPE_WEBHOOK_SECRETS": "whsec_51H7gV2eZvKYlo2C",
         }
     )
     config.load(env)

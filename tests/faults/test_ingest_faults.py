@@ -22,7 +22,7 @@ from shared.organizations import service as organizations
 from shared.queue.connection import connect
 from webhooks.app import PATH
 
-SECRET = "whsec_test_faults"
+SECRET = "whsec_test_faults_0123456789"
 LEASE_SECONDS = "2"
 CREDITS = 10
 SETTLED_SECONDS_MAX = 60
@@ -120,7 +120,7 @@ async def system(tmp_path: Path) -> AsyncIterator[System]:
         environment = {
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,
-            "STRIPE_API_KEY": "sk_test_faults",
+            "STRIPE_API_KEY": "sk_test_of_the_fault_tests",
             "STRIPE_WEBHOOK_SECRETS": SECRET,
             "PREPAID_LEASE_SECONDS": LEASE_SECONDS,
         }

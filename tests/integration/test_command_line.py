@@ -349,7 +349,7 @@ async def test_the_printed_schema_builds_a_database(
     ("process", "env", "variable"),
     [
         ("serve", {"STRIPE_API_KEY": ""}, "STRIPE_API_KEY"),
-        ("serve", {"STRIPE_API_KEY": "sk_live_x"}, "STRIPE_WEBHOOK_SECRETS"),
+        ("serve", {"STRIPE_API_KEY": "sk_live_51H7gV2eZvKYlo2C"}, "STRIPE_WEBHOOK_SECRETS"),
         ("serve", {"PORT": "http"}, "PORT"),
         ("serve", {"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
         ("serve", {"REDIS_URL": "nonsense"}, "REDIS_URL"),

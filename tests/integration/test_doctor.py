@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/operations.md"
-KEY = "rk_test_doctor"
+KEY = "rk_test_of_the_doctor_0123"
 
 
 async def lacks(shop: Shop, stand_in: SimulatorProcess, permissions: list[str]) -> list[Permission]:
@@ -76,7 +76,10 @@ async def test_doctor_says_that_stripe_refuses_the_key(
     stand_in: SimulatorProcess, prepaid_process: Command
 ) -> None:
     finished = await prepaid_process(
-        "doctor", "--json", STRIPE_API_KEY="sk_test_", STRIPE_API_BASE=stand_in.url
+        "doctor",
+        "--json",
+        STRIPE_API_KEY="sk_test_not-one-of-this-account",
+        STRIPE_API_BASE=stand_in.url,
     )
     assert finished.code == 1
     checks = {check["name"]: check for check in finished.json["checks"]}
@@ -92,7 +95,7 @@ async def test_doctor_says_why_recharge_attempts_wait(
     await shop.sim("faults", **create, fault="forbidden_403", times=100)
     await shop.open()
     await shop.work()
-    stripe = {"STRIPE_API_KEY": "sk_test_doctor", "STRIPE_API_BASE": stand_in.url}
+    stripe = {"STRIPE_API_KEY": "sk_test_of_the_doctor_0123", "STRIPE_API_BASE": stand_in.url}
     finished = await prepaid_process("doctor", "--json", **stripe)
     assert finished.code == 1
     (check,) = [c for c in finished.json["checks"] if c["name"] == "recharges"]

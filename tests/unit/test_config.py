@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from shared.config import LogFormat, load
 from shared.durations import Duration
 from shared.errors import ConfigError
-from tests.fixtures.product import environment
+from tests.fixtures.product import SECRET_NEW, SECRET_OLD, STRIPE_API_KEY, environment
 
 ENV = environment("postgresql://u:dbpass@localhost/x", "redis://:redispass@localhost/0")
 REQUIRED = sorted(ENV)
+RANDOM = "51H7gV2eZvKYlo2C"  # what Stripe puts after a prefix, and longer
+LIVE = {
+    "STRIPE_API_KEY": f"sk_live_{RANDOM}",
+    "STRIPE_WEBHOOK_SECRETS": f"whsec_{RANDOM}",
+    "PREPAID_PUBLIC_URL": "https://credits.example.com",
+}
 
 
 def refusal(**changes: str) -> ConfigError:
@@ -25,7 +32,7 @@ def test_the_required_variables_are_enough() -> None:
     found = load(ENV)
     assert (found.host, found.port, found.log_format) == ("127.0.0.1", 8000, LogFormat.JSON)
     assert found.credits_per_unit == 1
-    assert found.stripe_webhook_secrets == ("whsec_test_new", "whsec_test_old")
+    assert found.stripe_webhook_secrets == (SECRET_NEW, SECRET_OLD)
     assert found.livemode is False
     assert found.worker_port is None
     assert (found.credit_customer_payments, found.purchase_expires) == (False, None)
@@ -50,12 +57,12 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("DATABASE_URL", "mysql://localhost/x"),
         ("REDIS_URL", "nonsense"),
         ("REDIS_URL", "http://localhost"),
-        ("STRIPE_API_KEY", "pk_test_x"),
-        ("STRIPE_API_KEY", "whsec_x"),
-        ("STRIPE_API_KEY", "SK_TEST_x"),
+        ("STRIPE_API_KEY", "pk_test_51H7gV2eZvKYlo2C"),
+        ("STRIPE_API_KEY", "whsec_51H7gV2eZvKYlo2C"),
+        ("STRIPE_API_KEY", "SK_TEST_51H7gV2eZvKYlo2C"),
         ("STRIPE_WEBHOOK_SECRETS", ","),
-        ("STRIPE_WEBHOOK_SECRETS", "whsec_a,nonsense"),
-        ("STRIPE_WEBHOOK_SECRETS", "whsec_ä"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_51H7gV2eZvKYlo2C,nonsense"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_51H7gV2eZvKYlo2Cä"),
         ("STRIPE_API_BASE", "localhost:12111"),
         ("STRIPE_API_BASE", "ftp://localhost"),
         ("PREPAID_STRIPE_ACCOUNTS", "cus_1"),
@@ -98,33 +105,77 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, val
 @pytest.mark.parametrize(
     ("key", "secrets"),
     [
-        ("sk_live_x", "whsec_test_x"),
-        ("rk_live_x", "whsec_live_a,whsec_test_x"),
-        ("sk_test_x", "whsec_live_x"),
-        ("rk_test_x", "whsec_test_a,whsec_live_x"),
+        ("sk_live_", "whsec_test_"),
+        ("rk_live_", "whsec_live_,whsec_test_"),
+        ("sk_test_", "whsec_live_"),
+        ("rk_test_", "whsec_test_,whsec_live_"),
     ],
 )
 def test_a_live_key_beside_a_test_secret_or_the_other_way_round_is_refused(
     key: str, secrets: str
 ) -> None:
-    error = refusal(STRIPE_API_KEY=key, STRIPE_WEBHOOK_SECRETS=secrets)
+    given = ",".join(prefix + RANDOM for prefix in secrets.split(","))
+    error = refusal(STRIPE_API_KEY=key + RANDOM, STRIPE_WEBHOOK_SECRETS=given)
     assert error.variable == "STRIPE_WEBHOOK_SECRETS"
 
 
-@pytest.mark.parametrize("key", ["sk_live_x", "rk_live_x"])
+@pytest.mark.parametrize("key", ["sk_live_", "rk_live_"])
 def test_a_live_key_at_a_stand_in_is_refused(key: str) -> None:
-    error = refusal(
-        STRIPE_API_KEY=key, STRIPE_WEBHOOK_SECRETS="whsec_x", STRIPE_API_BASE="http://localhost"
-    )
-    assert error.variable == "STRIPE_API_BASE"
+    changes = LIVE | {"STRIPE_API_KEY": key + RANDOM, "STRIPE_API_BASE": "http://localhost"}
+    assert refusal(**changes).variable == "STRIPE_API_BASE"
+
+
+@pytest.mark.parametrize("url", ["", "http://credits.example.com", "http://127.0.0.1:8000"])
+def test_a_live_key_needs_https_where_customers_come(url: str) -> None:
+    error = refusal(**LIVE | {"PREPAID_PUBLIC_URL": url})
+    assert error.variable == "PREPAID_PUBLIC_URL"
+    assert "https://" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STRIPE_API_KEY", "sk_test_CHANGE_ME"),
+        ("STRIPE_API_KEY", "sk_live_"),
+        ("STRIPE_API_KEY", "rk_live_x"),
+        ("STRIPE_API_KEY", f"sk_test_{RANDOM[:-1]}"),
+        ("STRIPE_API_KEY", "sk_test_CHANGE_ME_CHANGE_ME"),
+        ("STRIPE_API_KEY", "sk_test_your_stripe_secret_key"),
+        ("STRIPE_API_KEY", "sk_test_xxxxxxxxxxxxxxxxxxxxxxxx"),
+        ("STRIPE_API_KEY", f"sk_test_{RANDOM}…"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_CHANGE_ME"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_test_new"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_change-me_change-me"),
+        ("STRIPE_WEBHOOK_SECRETS", f"whsec_{RANDOM},whsec_"),
+        ("STRIPE_WEBHOOK_SECRETS", f"whsec_{RANDOM},whsec_................"),
+        ("DATABASE_URL", "postgresql://prepaid:CHANGE_ME@127.0.0.1:5432/prepaid"),
+        ("DATABASE_URL", "postgresql://prepaid@localhost/prepaid?password=changeme"),
+        ("REDIS_URL", "redis://:change-me@localhost:6379/0"),
+    ],
+)
+def test_r4_a_placeholder_and_a_short_secret_are_refused(variable: str, value: str) -> None:
+    error = refusal(**{variable: value})
+    assert error.variable == variable
+    assert "Set it to" in error.detail
+    assert "\n" not in error.detail
+
+
+def test_r4_each_placeholder_of_the_example_is_refused() -> None:
+    lines = Path(".env.example").read_text(encoding="utf-8").splitlines()
+    given = dict(line.split("=", 1) for line in lines if line[:1].isalpha())
+    refused = [name for name in REQUIRED if "CHANGE_ME" in given[name]]
+    assert refused == ["DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRETS"]
+    for name in refused:
+        assert refusal(**{name: given[name]}).variable == name
 
 
 @pytest.mark.parametrize(
     ("key", "livemode"),
-    [("sk_live_x", True), ("rk_live_x", True), ("sk_test_x", False), ("sk_test_live_x", False)],
+    [("sk_live_", True), ("rk_live_", True), ("sk_test_", False), ("sk_test_live_", False)],
 )
 def test_the_key_says_whether_money_moves(key: str, *, livemode: bool) -> None:
-    found = load(ENV | {"STRIPE_API_KEY": key, "STRIPE_WEBHOOK_SECRETS": "whsec_x"})
+    found = load(ENV | LIVE | {"STRIPE_API_KEY": key + RANDOM})
     assert found.livemode is livemode
 
 
@@ -137,7 +188,7 @@ def test_values_are_read_without_the_spaces_around_them() -> None:
     found = load(
         ENV
         | {
-            "STRIPE_WEBHOOK_SECRETS": " whsec_a , whsec_b ,",
+            "STRIPE_WEBHOOK_SECRETS": f" whsec_a{RANDOM} , whsec_b{RANDOM} ,",
             "PREPAID_STRIPE_ACCOUNTS": " acct_1 ,acct_2",
             "PORT": " 80 ",
             "STRIPE_API_BASE": "http://localhost:12111/",
@@ -146,7 +197,7 @@ def test_values_are_read_without_the_spaces_around_them() -> None:
             "PREPAID_PURCHASE_EXPIRES": " P1Y ",
         }
     )
-    assert found.stripe_webhook_secrets == ("whsec_a", "whsec_b")
+    assert found.stripe_webhook_secrets == (f"whsec_a{RANDOM}", f"whsec_b{RANDOM}")
     assert found.stripe_accounts == {"acct_1", "acct_2"}
     assert (found.port, found.stripe_api_base) == (80, "http://localhost:12111")
     assert found.credits_per_unit == Decimal("0.01")
@@ -154,9 +205,7 @@ def test_values_are_read_without_the_spaces_around_them() -> None:
     assert found.purchase_expires == Duration(months=12)
 
 
-@pytest.mark.parametrize(
-    "secret", ["dbpass", "redispass", "sk_test_x", "whsec_test_new", "whsec_test_old"]
-)
+@pytest.mark.parametrize("secret", ["dbpass", "redispass", STRIPE_API_KEY, SECRET_NEW, SECRET_OLD])
 def test_settings_do_not_show_their_secrets(secret: str) -> None:
     assert secret not in repr(load(ENV))
 

@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config import LogFormat
-from shared.logging import MASK, configure, mask
+from shared.logging import (
+    CUT,
+    LINE_LENGTH_MAX,
+    MASK,
+    SECRET_LENGTH_MAX,
+    TEXT_LENGTH_MAX,
+    TRACE_LENGTH_MAX,
+    configure,
+    mask,
+)
 
 CARD = "4242424242424242"
 SECRETS = {
@@ -166,3 +175,68 @@ def test_a_person_at_a_terminal_sees_no_secret_either(stream: io.StringIO) -> No
     structlog.get_logger("test").info("event", detail=SECRETS["secret key"], api_key="hunter2")
     assert SECRETS["secret key"] not in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_r1_no_part_of_a_secret_that_a_cut_has_torn_is_shown(kind: str) -> None:
+    secret = SECRETS[kind]
+    for shown in range(len(secret)):
+        masked = mask("x" * (TEXT_LENGTH_MAX - 1 - shown) + f" {secret} and more" + " x" * 2_000)
+        assert masked.rstrip(CUT).strip("x ") == ""
+        assert len(masked) <= TEXT_LENGTH_MAX
+
+
+def test_r1_no_part_of_a_torn_password_is_shown() -> None:
+    for shown in range(40):
+        text = "x" * (TEXT_LENGTH_MAX - shown) + "postgresql://user:hunter2hunter2@localhost/x"
+        assert "hunter" not in mask(text + "x" * TEXT_LENGTH_MAX)
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_r1_a_long_trace_keeps_its_beginning_and_its_end_without_a_torn_secret(
+    stream: io.StringIO, kind: str
+) -> None:
+    secret = SECRETS[kind]
+    for moved in range(0, len(secret), 7):
+        end = "y" * (TRACE_LENGTH_MAX // 2 - SECRET_LENGTH_MAX - moved)
+        stream.seek(0)
+        stream.truncate()
+        trace = f"Traceback {secret} {'x' * 10**6} {secret} {end} the end"
+        structlog.get_logger("test").error("failed", exception=trace)
+        found = record(stream)["exception"]
+        assert found.startswith(f"Traceback {MASK} x")
+        assert found.endswith("y the end")
+        assert len(found) <= TRACE_LENGTH_MAX
+        assert secret.removeprefix("v1=") not in found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10**6,
+        "\0" * 10**6,
+        {"x" * 10**6: 1},
+        {f"name {number}": "x" * 100 for number in range(10_000)},
+        ["x" * 10] * 10**5,
+        [{}] * 10**6,
+        10**5_000,
+        -(2**63) - 1,
+        ValueError("x" * 10**6),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_r1_a_line_is_bounded_whatever_is_in_it(stream: io.StringIO, value: Any) -> None:
+    structlog.get_logger("test").info("event", value=value, of="a name")
+    assert record(stream)["event"] == "event"
+    characters = LINE_LENGTH_MAX + 2 * TEXT_LENGTH_MAX
+    assert len(stream.getvalue()) <= 6 * characters  # an escape is six
+
+
+def test_r1_a_value_however_deep_or_round_is_a_line(stream: io.StringIO) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    circle: dict[str, Any] = {}
+    circle["again"] = circle
+    structlog.get_logger("test").info("event", deep=deep, circle=circle)
+    assert CUT in json.dumps(record(stream), ensure_ascii=False)
