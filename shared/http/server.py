@@ -22,6 +22,9 @@ log = structlog.get_logger()
 
 SHUTDOWN_SECONDS_MAX = 10
 KEEPALIVE_SECONDS = 75
+# How long the rest of a body that was refused is still taken, so that the client reads the answer
+# before its connection is reset.
+LINGERING_SECONDS = 1.0
 BACKLOG = 1024
 NOT_HTTP = "The request cannot be read: its line, a header or the framing of its body is malformed."
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -43,6 +46,7 @@ class Runner(web.AppRunner):
             access_log=None,
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+            lingering_time=LINGERING_SECONDS,
             auto_decompress=False,  # a megabyte can unpack to a gigabyte, of which nobody reads one
         )
 
