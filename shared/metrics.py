@@ -48,3 +48,8 @@ RECHARGE_ATTEMPTS_BLOCKED = Gauge(
 STRIPE_REQUESTS = Counter(
     "prepaid_stripe_requests", "Requests to Stripe about charges, by answer.", ["method", "status"]
 )
+HTTP_CONNECTIONS = Gauge("prepaid_http_connections", "Connections that this process serves.")
+EVENT_LOOP_LAG_SECONDS = Gauge(
+    "prepaid_event_loop_lag_seconds",
+    "The longest that a timer of this process was late within the last minute.",
+)
