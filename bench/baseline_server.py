@@ -21,7 +21,7 @@ from shared.http.envelope import json_response
 from shared.http.middleware import REQUEST_ID_KEY
 from shared.inbox import rules, store
 from shared.inbox.model import Delivery
-from shared.payments.signature import verify
+from shared.payments import signature
 from webhooks.app import PATH
 
 SINGLE_CONNECTIONS = 8
@@ -41,13 +41,12 @@ async def _run(kind: str) -> None:
             return json_response({"received": True})
 
         async def single(request: web.Request) -> web.Response:
-            header, payload = rules.read_header(await request.read())
-            verify(
-                payload,
-                request.headers.get("Stripe-Signature"),
-                settings.stripe_webhook_secrets,
-                unix_now=int(time.time()),
+            signed_by = signature.check_header(
+                request.headers.get("Stripe-Signature"), unix_now=int(time.time())
             )
+            body = await request.read()
+            signature.verify(body, signed_by, settings.stripe_webhook_secrets)
+            header, payload = rules.read_header(body)
             delivery = Delivery(header, payload, request[REQUEST_ID_KEY], None)
             async with pool.acquire() as connection:
                 await store.receive(connection, [delivery])

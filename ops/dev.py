@@ -83,6 +83,8 @@ def _sandbox_settings(kept: Kept) -> dict[str, str]:
         "PREPAID_WORKER_PORT": str(kept.port("worker")),
         # Whoever tries it out has the app on this machine.
         "PREPAID_WEBHOOKS_ALLOW_PRIVATE": "1",
+        # No balancer has to notice that it stops.
+        "PREPAID_DRAIN_SECONDS": "0",
         "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
         "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
     }

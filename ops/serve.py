@@ -10,7 +10,7 @@ import structlog
 from api import app as api
 from shared.config import Settings
 from shared.db.pool import create_pool
-from shared.http import health, server
+from shared.http import health, lag, server
 from shared.inbox.service import Inbox, measure_backlog
 from shared.organizations.startup import check_settings
 from shared.queue.connection import connect
@@ -26,6 +26,9 @@ async def run(
     settings: Settings, houses: Collection[str], *, on_ready: Callable[[int], None]
 ) -> None:
     """Serve the named houses on one port until SIGTERM or SIGINT, then finish what is under way.
+
+    After SIGTERM it is not ready and tells each connection to close, but serves on for the drain
+    period, so that a balancer has time to notice. A second signal ends it at once.
 
     Starts while PostgreSQL or Redis is away: deliveries are answered 503 until PostgreSQL is back.
     """
@@ -43,7 +46,10 @@ async def run(
         doorbell = Doorbell(redis)
         inbox = Inbox(pool, doorbell.ring)
         routes = health.routes(
-            required={"postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1")},
+            required={
+                "process": stop.check,
+                "postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1"),
+            },
             optional={"redis": redis.ping},
             measure=lambda: measure_backlog(pool),
         )
@@ -53,9 +59,18 @@ async def run(
             routes += api.routes(
                 await stack.enter_async_context(api.open_api(settings, pool, redis))
             )
-        runner, port = await server.start(server.create_app(routes), settings.host, settings.port)
-        on_ready(port)
-        await stop.wait()
+        runner, port = await server.start(
+            server.create_app(routes),
+            settings.host,
+            settings.port,
+            descriptors_reserved=server.DESCRIPTORS_RESERVED + settings.database_pool_size,
+        )
+        async with lag.watch():
+            on_ready(port)
+            await stop.wait()
+            drain_seconds = settings.drain_seconds if stop.drains else 0
+            log.info("serve.draining", seconds=drain_seconds)
+            await runner.drain(drain_seconds)
         await runner.cleanup()
         await inbox.close()
         await doorbell.close()

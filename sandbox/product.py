@@ -107,6 +107,8 @@ class WebProcess(ProductProcess):
     """`prepaid serve` on a free port."""
 
     def __init__(self, environment: Mapping[str, str], log_file: Path) -> None:
+        # Nobody balances between processes here, unless a caller says so.
+        environment = {"PREPAID_DRAIN_SECONDS": "0", **environment}
         super().__init__(["serve", "--port", "0"], environment, log_file)
         self.url = ""
 

@@ -54,6 +54,7 @@ class Settings:
     webhooks_allow_private: bool = False
     public_url: str = "http://127.0.0.1:8000"
     requests_per_minute: int = 60_000
+    drain_seconds: int = 5
     purchase_min: Decimal = Decimal(1)
     purchase_max: Decimal = Decimal(10_000)
     credit_customer_payments: bool = False
@@ -85,6 +86,7 @@ def load(env: Mapping[str, str]) -> Settings:
         webhooks_allow_private=webhooks_allow_private(env),
         public_url=public_url(env),
         requests_per_minute=_read(env, "PREPAID_REQUESTS_PER_MINUTE", "60000", _not_negative),
+        drain_seconds=_read(env, "PREPAID_DRAIN_SECONDS", "5", _drain_seconds),
         purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
         purchase_max=purchase_max(env),
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
@@ -299,6 +301,14 @@ def _lease_seconds(text: str) -> int:
     """Set it to a whole number of seconds from 1 to 3600."""
     seconds = int(text)
     if not 1 <= seconds <= 3600:  # noqa: PLR2004 - the sentence above
+        raise ValueError
+    return seconds
+
+
+def _drain_seconds(text: str) -> int:
+    """Set it to a whole number of seconds from 0 to 600."""
+    seconds = int(text)
+    if not 0 <= seconds <= 600:  # noqa: PLR2004 - the sentence above
         raise ValueError
     return seconds
 

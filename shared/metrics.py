@@ -51,3 +51,8 @@ STRIPE_REQUESTS = Counter(
 QUEUE_JOBS_REFUSED = Counter(
     "prepaid_queue_jobs_refused", "Jobs in Redis that are no ring of ours, by reason.", ["reason"]
 )
+HTTP_CONNECTIONS = Gauge("prepaid_http_connections", "Connections that this process serves.")
+EVENT_LOOP_LAG_SECONDS = Gauge(
+    "prepaid_event_loop_lag_seconds",
+    "The longest that a timer of this process was late within the last minute.",
+)

@@ -57,6 +57,9 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
         response = error_response(PrepaidError())
     if response.status == UnavailableError.status:
         response.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS)
+    if not request.content.is_eof():
+        # What is left of the body is not worth reading, and the next request cannot be found in it.
+        response.force_close()
     response.headers[REQUEST_ID] = request_id
     return response
 

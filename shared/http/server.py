@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
@@ -13,16 +12,25 @@ import structlog
 from aiohttp import web
 
 from shared.errors import ConfigError, InvalidRequestError, PrepaidError
+from shared.http import headers, listener
 from shared.http.body import BODY_BYTES_MAX
-from shared.http.envelope import error_response, from_http_exception
+from shared.http.envelope import encode, envelope, from_http_exception
 from shared.http.middleware import REQUEST_ID, request_edge
+from shared.http.stopping import Stop
 from shared.ids import new_request_id
 
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS_MAX = 10
 KEEPALIVE_SECONDS = 75
-BACKLOG = 1024
+# How long the rest of a body that was refused is still taken, so that the client reads the answer
+# before its connection is reset.
+LINGERING_SECONDS = 1.0
+# Descriptors that are no connection of a client's: servers, Stripe, files.
+DESCRIPTORS_RESERVED = 64
+# Whoever has been silent for so long, at the end, has no request under way.
+QUIET_SECONDS = 0.2
+CLOSING_TICK_SECONDS = 0.02
 NOT_HTTP = "The request cannot be read: its line, a header or the framing of its body is malformed."
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -31,6 +39,7 @@ def create_app(routes: Sequence[web.RouteDef]) -> web.Application:
     """Return an application with the house's error envelope, request ids and body limit."""
     app = web.Application(middlewares=[request_edge], client_max_size=BODY_BYTES_MAX)
     app.add_routes(routes)
+    app.on_response_prepare.append(headers.on_prepare)
     return app
 
 
@@ -43,8 +52,54 @@ class Runner(web.AppRunner):
             access_log=None,
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+            lingering_time=LINGERING_SECONDS,
             auto_decompress=False,  # a megabyte can unpack to a gigabyte, of which nobody reads one
         )
+        self._listener: listener.Listener | None = None
+
+    async def listen(self, host: str, port: int, descriptors_reserved: int) -> int:
+        """Accept connections at an address; return the port. Raises OSError."""
+        server = self._prepaid_server()
+        sockets = await listener.bind(host, port)
+        limit = listener.connection_limit(descriptors_reserved)
+        accepting = listener.Listener(sockets, server, lambda: server.accepted, limit)
+        self._listener = server.listener = accepting
+        accepting.start()
+        found: int = sockets[0].getsockname()[1]
+        return found
+
+    async def drain(self, seconds: float) -> None:
+        """Let the clients go: answer everything, tell each connection to close, then refuse new.
+
+        For so many seconds whoever balances the load has time to notice that this process is not
+        ready. Then those that are silent are closed, and those with a request once it is answered.
+        """
+        server = self._prepaid_server()
+        server.draining = True
+        await asyncio.sleep(seconds)
+        if self._listener is not None:
+            self._listener.close()
+            await self._listener.wait_closed()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SHUTDOWN_SECONDS_MAX
+        while server.accepted and loop.time() < end:
+            for connection in server.accepted:
+                since = connection.idle_since()
+                quiet = since is not None and since <= loop.time() - QUIET_SECONDS
+                if quiet and not listener.has_input(connection):
+                    connection.force_close()
+            await asyncio.sleep(CLOSING_TICK_SECONDS)
+
+    async def cleanup(self) -> None:
+        """Close what is left."""
+        if self._listener is not None:
+            self._listener.close()
+        await super().cleanup()
+
+    def _prepaid_server(self) -> _Server:
+        server = self.server
+        assert isinstance(server, _Server)  # noqa: S101 - `setup` has made it
+        return server
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -57,6 +112,23 @@ class Runner(web.AppRunner):
 
 
 class _Server(web.Server):
+    """Knows its connections, whether it drains, and who accepts for it."""
+
+    draining = False
+    listener: listener.Listener | None = None
+
+    @property
+    def accepted(self) -> list[_Connection]:
+        """The connections that are open."""
+        return [c for c in self.connections if isinstance(c, _Connection) and c.transport]
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        super().connection_lost(handler, exc)
+        if self.listener is not None:
+            self.listener.connection_lost()
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
@@ -65,6 +137,29 @@ class _Connection(web.RequestHandler):
     """Answers for itself where no middleware is reached: what came is not HTTP, say."""
 
     __slots__ = ()
+
+    def idle_since(self) -> float | None:
+        """Return since when it waits for a request, by the loop's clock; None if it is busy."""
+        waits = self._waiter is not None and not self._waiter.done() and not self._messages
+        return self._next_keepalive_close_time - self._keepalive_timeout if waits else None
+
+    def descriptor(self) -> int | None:
+        """Return the descriptor of its socket while it is open."""
+        if self.transport is None or self.transport.is_closing():
+            return None
+        found: int = self.transport.get_extra_info("socket").fileno()
+        return found if found >= 0 else None
+
+    async def finish_response(
+        self,
+        request: web.BaseRequest,
+        resp: web.StreamResponse,
+        start_time: float | None,
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; while the process drains, it is the connection's last."""
+        if isinstance(self._manager, _Server) and self._manager.draining:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,
@@ -99,15 +194,25 @@ def _in_envelope(handler: _Handler) -> _Handler:
 
 
 def _refusal(error: PrepaidError) -> web.Response:
-    response = error_response(error)
-    response.headers[REQUEST_ID] = new_request_id()
-    return response
+    return headers.BareResponse(
+        body=encode(envelope(error)),
+        status=error.status,
+        content_type="application/json",
+        headers={REQUEST_ID: new_request_id()},
+    )
 
 
 async def start(
-    app: web.Application, host: str, port: int, *, port_variable: str = "PORT"
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    port_variable: str = "PORT",
+    descriptors_reserved: int = DESCRIPTORS_RESERVED,
 ) -> tuple[Runner, int]:
     """Listen; return the runner (its `cleanup` stops it) and the port, which may have been 0.
+
+    So many of the files that the process may open are left for other things than connections.
 
     Raises ConfigError where the address cannot be listened on: it names the setting.
     """
@@ -117,11 +222,10 @@ async def start(
     runner = Runner(app)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        bound_port = await runner.listen(host, port, descriptors_reserved)
     except OSError as error:
         await runner.cleanup()
         raise _cannot_listen(error, host, port, port_variable) from error
-    bound_port: int = runner.addresses[0][1]
     log.info("http.listening", host=host, port=bound_port)
     return runner, bound_port
 
@@ -141,10 +245,8 @@ def _cannot_listen(error: OSError, host: str, port: int, port_variable: str) -> 
     )
 
 
-def stop_signal() -> asyncio.Event:
+def stop_signal() -> Stop:
     """Return an event that SIGTERM and SIGINT set, for a process to wait on."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = Stop()
+    stop.listen()
     return stop

@@ -1,10 +1,12 @@
 """Stripe's webhook signature: the check that a delivery comes from Stripe, now, unchanged.
 
-Source: https://docs.stripe.com/webhooks#verify-manually
+The header is checked first, by itself: what Stripe cannot have sent is refused before its body is
+read. Source: https://docs.stripe.com/webhooks#verify-manually
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from stripe import SignatureVerificationError, WebhookSignature
@@ -12,36 +14,46 @@ from stripe import SignatureVerificationError, WebhookSignature
 from shared.errors import InvalidRequestError
 
 TOLERANCE_SECONDS = 300
-
-# stripe-python raises these, besides its own error, on headers that nobody honest sends, such as a
-# signature that is not ASCII (TypeError) or has a lone surrogate (UnicodeError, a ValueError).
-_HOSTILE = (SignatureVerificationError, ValueError, TypeError, AttributeError)
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def verify(payload: str, header: str | None, secrets: Iterable[str], *, unix_now: int) -> None:
-    """Return if any of the secrets signed this payload within 300 s of now, before or after.
+def check_header(header: str | None, *, unix_now: int) -> str:
+    """Return a well-formed header whose timestamp is within 300 s of now, before or after.
+
+    Raises InvalidRequestError (400). The timestamp is not proven until the body is verified: the
+    signature covers both.
+    """
+    if not header:
+        raise InvalidRequestError("The Stripe-Signature header is missing.")
+    parts = [part.partition("=")[::2] for part in header.split(",")]
+    timestamp = next((value for name, value in parts if name == "t"), "")
+    signed = any(name == "v1" and _DIGEST.fullmatch(value) for name, value in parts)
+    if not signed or not _TIMESTAMP.fullmatch(timestamp):
+        raise InvalidRequestError("The Stripe-Signature header is malformed.")
+    age_seconds = unix_now - int(timestamp)
+    if abs(age_seconds) > TOLERANCE_SECONDS:
+        direction = "old" if age_seconds > 0 else "far in the future"
+        raise InvalidRequestError(f"The Stripe-Signature timestamp is too {direction}.")
+    return header
+
+
+def verify(body: bytes, header: str, secrets: Iterable[str]) -> None:
+    """Return if any of the secrets signed this body; the comparison takes constant time.
 
     Several secrets are tried while one rotates. Raises InvalidRequestError (400), whose text tells
     the operator what is wrong and nothing about the secret.
     """
-    if not header:
-        raise InvalidRequestError("The Stripe-Signature header is missing.")
+    try:
+        payload = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequestError("The body is not UTF-8.") from None
     if not any(_is_signed_by(secret, payload, header) for secret in secrets):
         raise InvalidRequestError("The Stripe-Signature header does not match the body.")
-    age_seconds = unix_now - _timestamp(header)
-    if abs(age_seconds) > TOLERANCE_SECONDS:
-        direction = "old" if age_seconds > 0 else "far in the future"
-        raise InvalidRequestError(f"The Stripe-Signature timestamp is too {direction}.")
 
 
 def _is_signed_by(secret: str, payload: str, header: str) -> bool:
     try:
         return bool(WebhookSignature.verify_header(payload, header, secret))
-    except _HOSTILE:
+    except (SignatureVerificationError, TypeError):  # TypeError: another part is not ASCII
         return False
-
-
-def _timestamp(header: str) -> int:
-    # The header has been verified: it carries a timestamp, and the first one is what was signed.
-    parts = (part.split("=", 2) for part in header.split(","))
-    return next(int(part[1]) for part in parts if part[0] == "t")

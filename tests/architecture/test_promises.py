@@ -30,6 +30,8 @@ PROMISED_METRICS = {
     "prepaid_recharge_attempts_blocked": (),
     "prepaid_stripe_requests_total": ("method", "status"),
     "prepaid_queue_jobs_refused_total": ("reason",),
+    "prepaid_http_connections": (),
+    "prepaid_event_loop_lag_seconds": (),
     "prepaid_reconcile_drift": ("kind",),
     "prepaid_invariant_ok": ("name",),
 }

@@ -446,14 +446,18 @@ async def test_a_body_that_never_ends_is_408(
     endpoint: Endpoint, pool: Pool, monkeypatch: pytest.MonkeyPatch, headers: bytes
 ) -> None:
     monkeypatch.setattr(http_body, "BODY_SECONDS_MAX", 0.05)
-    answer = await endpoint.send_raw(f"POST {PATH} HTTP/1.1", b'5\r\n{"id"\r\n', headers=headers)
+    signed = f"Stripe-Signature: {signature(BODY, SECRET_NEW)}\r\n".encode()
+    answer = await endpoint.send_raw(
+        f"POST {PATH} HTTP/1.1", b'5\r\n{"id"\r\n', headers=headers + signed
+    )
     assert_envelope(answer, 408, "invalid_request_error")
     assert await stored(pool) == 0
 
 
 async def test_other_deliveries_are_served_while_a_body_does_not_end(endpoint: Endpoint) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += f"Stripe-Signature: {signature(BODY, SECRET_NEW)}\r\n\r\n"
     writer.write(head.encode() + b"{")
     try:
         assert (await endpoint.deliver(BODY)).status == 200
@@ -630,7 +634,8 @@ async def test_a_hung_up_body_is_no_outage_of_postgresql(
     endpoint: Endpoint, pool: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += f"Stripe-Signature: {signature(BODY, SECRET_NEW)}\r\n\r\n"
     writer.write(head.encode() + b"{")
     await writer.drain()
     await endpoint.deliver(BODY)
