@@ -180,6 +180,10 @@ class StripeFailedError(PrepaidError):
     type = "stripe_error"
 
 
+class StripeThrottledError(StripeFailedError):
+    """Stripe is asked too often at present; it did nothing."""
+
+
 class StripeRefusedError(StripeFailedError):
     """Stripe refused the request, and did nothing."""
 
@@ -210,6 +214,10 @@ class MalformedEventError(EventError):
 
 class UnknownOrganizationError(EventError):
     """The event names no organization that exists here."""
+
+
+class LeasesLostError(EventError):
+    """Workers died or froze while they applied the event."""
 
 
 class TwoOrganizationsError(EventError):

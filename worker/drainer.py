@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -13,6 +14,7 @@ import structlog
 from shared.db.pool import UNAVAILABLE
 from shared.events.service import Applier, LeaseLostError
 from shared.inbox import store
+from shared.inbox.model import ClaimedEvent, Lane
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -21,11 +23,33 @@ log = structlog.get_logger()
 
 BATCH_ROWS_MAX = 200
 LEASE_SECONDS = 30
-DRAINS_AT_ONCE_MAX = 3
+STOP_SECONDS_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """How many events a claim takes, and how many claims a process works on at once."""
+
+    rows_max: int
+    at_once_max: int
+
+
+LIMITS = {
+    Lane.SHARED: LaneLimits(BATCH_ROWS_MAX, 3),
+    Lane.STRIPE: LaneLimits(20, 3),
+    Lane.ALONE: LaneLimits(20, 1),
+    # One event at a time: no other shares its crash.
+    Lane.SUSPECT: LaneLimits(1, 1),
+}
+_ASKING = frozenset({Lane.STRIPE, Lane.SUSPECT})
 
 
 class Drainer:
-    """One of these a process. Any number of drains, here and elsewhere, share the inbox safely."""
+    """One of these a process. Any number of drains, here and elsewhere, share the inbox safely.
+
+    Each lane has slots of its own. What waits for a lock or for Stripe holds no slot of the shared
+    lane, in which new events are.
+    """
 
     def __init__(
         self,
@@ -38,44 +62,120 @@ class Drainer:
         self._applier = applier
         self._make_token = make_token
         self._lease = lease
-        self._slots = asyncio.Semaphore(DRAINS_AT_ONCE_MAX)
+        self._slots = {lane: asyncio.Semaphore(at.at_once_max) for lane, at in LIMITS.items()}
+        self._started: dict[Lane, set[asyncio.Task[None]]] = {lane: set() for lane in LIMITS}
+        # Lanes that were started while all of their slots were taken: looked at once more.
+        self._again: set[Lane] = set()
         self._stopping = False
 
     def stop(self) -> None:
         """End every drain after the batch that it is at."""
         self._stopping = True
 
+    async def close(self) -> None:
+        """Wait a while for the lanes that go on by themselves; give back what takes longer."""
+        self.stop()
+        tasks = [task for started in self._started.values() for task in started]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS_MAX)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
     async def drain(self) -> int:
-        """Apply everything that is due now; return how many events were taken.
+        """Apply everything that is due now, in every lane; return how many events were claimed.
 
         An event that was committed before the call is taken by this drain, or is under the lease of
         another. Raises what PostgreSQL raises when it is away.
         """
         taken = 0
-        async with self._slots:
-            while not self._stopping and (count := await self._drain_batch()):
+        while True:
+            count = sum([await self._drain_lane(lane) for lane in LIMITS])
+            taken += count
+            tasks = [task for started in self._started.values() for task in started]
+            await asyncio.gather(*tasks)
+            if not count and not tasks:
+                return taken
+
+    async def answer_ring(self) -> int:
+        """Apply new events; return how many. Those that ask Stripe go on after this returns."""
+        return await self._drain_lane(Lane.SHARED)
+
+    async def sweep(self) -> int:
+        """Apply new events, and have the other lanes take what is due without waiting for them."""
+        for lane in LIMITS:
+            if lane is not Lane.SHARED:
+                self._start(lane)
+        return await self._drain_lane(Lane.SHARED)
+
+    def _start(self, lane: Lane) -> None:
+        started = self._started[lane]
+        if self._stopping:
+            return
+        if len(started) >= LIMITS[lane].at_once_max:
+            self._again.add(lane)
+            return
+        task = asyncio.create_task(self._run(lane))
+        started.add(task)
+        task.add_done_callback(started.discard)
+
+    async def _run(self, lane: Lane) -> None:
+        try:
+            await self._drain_lane(lane)
+            while lane in self._again:
+                self._again.discard(lane)
+                await self._drain_lane(lane)
+        except UNAVAILABLE as error:
+            log.warning("drainer.database_unavailable", lane=lane, error=repr(error))
+        except Exception:  # the leases end, and other drains go on
+            log.exception("drainer.failed", lane=lane)
+
+    async def _drain_lane(self, lane: Lane) -> int:
+        taken = 0
+        async with self._slots[lane]:
+            while not self._stopping and (count := await self._drain_batch(lane)):
                 taken += count
         return taken
 
-    async def _drain_batch(self) -> int:
+    async def _drain_batch(self, lane: Lane) -> int:
         token = self._make_token()
         async with self._pool.acquire() as connection:
             events = await store.claim(
-                connection, rows_max=BATCH_ROWS_MAX, token=token, lease=self._lease
+                connection,
+                rows_max=LIMITS[lane].rows_max,
+                token=token,
+                lease=self._lease,
+                lane=lane,
             )
         if not events:
             return 0
+        if lane is Lane.STRIPE and len(events) == LIMITS[lane].rows_max:
+            self._start(lane)  # there may be more
         try:
-            await self._applier.apply(token, events)
+            await self._apply(lane, token, events)
         except LeaseLostError:
-            log.warning("drainer.lease_lost", events=len(events))
+            log.warning("drainer.lease_lost", events=len(events), lane=lane)
+        except asyncio.CancelledError:
+            await self._give_back(lane, token, events)
+            raise
         return len(events)
+
+    async def _apply(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
+        if lane in _ASKING:
+            await self._applier.apply(token, events, self._lease)
+        elif await self._applier.apply_without_asking(token, events, self._lease):
+            self._start(Lane.STRIPE)
+
+    async def _give_back(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
+        async with self._pool.acquire() as connection:
+            await store.release(connection, token, [event.key for event in events], lane=lane)
 
 
 async def drain_or_wait(drainer: Drainer) -> int:
-    """Drain; where PostgreSQL is away, say so and leave the events to the next drain."""
+    """Apply new events; where PostgreSQL is away, say so and leave them to the next drain."""
     try:
-        return await drainer.drain()
+        return await drainer.answer_ring()
     except UNAVAILABLE as error:
         log.warning("drainer.database_unavailable", error=repr(error))
         return 0

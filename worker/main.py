@@ -94,6 +94,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             await stop.wait()
             drainer.stop()
             messenger.stop()
+        await drainer.close()
         if metrics_runner is not None:
             await metrics_runner.cleanup()
     log.info("worker.stopped")

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS_MAX = 5
 STATEMENT_SECONDS_MAX = 30
 
-# What asyncpg raises when PostgreSQL is away, restarting, full or too slow: try again later. A
-# deadlock, and a lock that does not come in time, too: nothing of that transaction was committed,
-# and nothing is wrong with what was asked, so that whoever asked may ask again.
-UNAVAILABLE = (
+# What asyncpg raises when PostgreSQL is away, restarting or full: try again later.
+AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -31,14 +29,22 @@ UNAVAILABLE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
-    asyncpg.QueryCanceledError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     # Columns were added since a statement was prepared; the next try prepares it again.
     asyncpg.InvalidCachedStatementError,
     asyncpg.OutdatedSchemaCacheError,
 )
+
+# A deadlock, a lock that does not come in time, a statement that takes too long: nothing of that
+# transaction was committed, and nothing is wrong with what was asked, so that whoever asked may ask
+# again. It is about the rows of this transaction; others are served.
+CONTENTION = (
+    asyncpg.QueryCanceledError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+)
+
+UNAVAILABLE = (*AWAY, *CONTENTION)
 
 _SERVER_SETTINGS = {
     "timezone": "UTC",

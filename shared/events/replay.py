@@ -100,7 +100,7 @@ class Replayer:
                 reason=reason,
                 details={"events": [event.id for event in events]},
             )
-        return await self.applier.apply(batch_id, events) if events else []
+        return await self.applier.apply(batch_id, events, LEASE) if events else []
 
 
 def summarize(batch_id: UUID, wanted: Sequence[str], outcomes: Sequence[Outcome]) -> ReplayReport:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import random as random_module
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import structlog
 
-from shared.db.pool import UNAVAILABLE
-from shared.errors import EventError, PrepaidError, StripeFailedError
+from shared.db.pool import AWAY, CONTENTION
+from shared.errors import EventError, PrepaidError, StripeFailedError, StripeThrottledError
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Outcome, Unanswered
+from shared.events.patience import BRIEF, LONG, STATEMENT_SECONDS_MAX, Patience
 from shared.events.report import report
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
-from shared.inbox.model import ClaimedEvent, EventState, Settlement
+from shared.inbox.model import ClaimedEvent, EventState, Lane, Settlement
 from shared.ledger.model import PostingResult
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 
 # An answer may lead to another question, such as from an invoice to its prices.
 QUESTIONS_IN_ROW_MAX = 3
+THROTTLED_SECONDS = 1
+LEASE = timedelta(seconds=30)
 
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
@@ -41,9 +45,18 @@ class LeaseLostError(PrepaidError):
     """The lease on these events has passed to another worker; nothing was committed."""
 
 
+class QuestionsInRowError(PrepaidError):
+    """No answer of Stripe's was enough: each led to another question."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(
+            f"Stripe was asked {QUESTIONS_IN_ROW_MAX} times, and {question} is still not answered."
+        )
+
+
 # Not a failure of an event: PostgreSQL is away, or another worker has the event now. Its lease runs
 # out by itself, and it is due again.
-_NOT_THE_EVENT = (*UNAVAILABLE, LeaseLostError)
+_NOT_THE_EVENT = (*AWAY, LeaseLostError)
 
 
 class Lookup(Protocol):
@@ -59,7 +72,8 @@ class Applier:
     """Applies leased events. Time, randomness and ids are passed in.
 
     Guarantee: an event's effects, its outcome and the fence commit in one transaction. An event
-    that fails unexpectedly is tried alone and takes no other event with it. `lookup` asks Stripe
+    that fails unexpectedly, or waits too long for a lock, is tried alone and takes no other event
+    with it. `lookup` asks Stripe
     what an event does not say, while no transaction is open; without it a payment is decided by its
     event alone, and events of refunds and disputes fail.
     """
@@ -71,48 +85,121 @@ class Applier:
     make_id: Callable[[], UUID] = new_id
     lookup: Lookup | None = None
 
-    async def apply(self, token: UUID, events: Sequence[ClaimedEvent]) -> list[Outcome]:
+    async def apply(
+        self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
+    ) -> list[Outcome]:
         """Apply events held under one lease; return what each came to, in no particular order.
 
-        Raises what PostgreSQL raises when it is away, and LeaseLostError when another worker has
-        taken over: the rest of the lease is then left to run out.
+        Stripe is asked for what they do not say, and the lease renewed before. Those that are given
+        back untried have no outcome. Raises what PostgreSQL raises when it is away, and
+        LeaseLostError when another worker has taken over: the rest of the lease is then left to run
+        out.
         """
+        done = await self._first_pass(token, events, Patience(LONG, pass_time=lease / 2))
+        # Whoever waits for Stripe keeps nobody waiting: the others are committed by now.
+        groups: dict[Question, list[ClaimedEvent]] = {}
+        for event, question in done.unanswered:
+            groups.setdefault(question, []).append(event)
+        turn = asyncio.Lock()
+        answered = await asyncio.gather(
+            *(
+                self._answer(token, _Progress(unanswered=[(e, q) for e in asking]), lease, turn)
+                for q, asking in groups.items()
+            ),
+            return_exceptions=True,
+        )
+        outcomes = done.outcomes
+        for found in answered:
+            if isinstance(found, BaseException):
+                raise found
+            outcomes = outcomes + found
+        return outcomes
+
+    async def apply_without_asking(
+        self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
+    ) -> bool:
+        """Apply what needs no answer of Stripe's, and hand the others to their lane.
+
+        Waits for no lock longer than a moment. Returns whether any event was handed over. Raises
+        what `apply` raises.
+        """
+        done = await self._first_pass(token, events, Patience(BRIEF, pass_time=lease / 3))
+        if not done.unanswered:
+            return False
+        keys = [event.key for event, _ in done.unanswered]
+        async with self.pool.acquire() as connection:
+            await inbox.release(connection, token, keys, lane=Lane.STRIPE)
+        return True
+
+    async def _first_pass(
+        self, token: UUID, events: Sequence[ClaimedEvent], patience: Patience
+    ) -> _Progress:
+        done = _Progress()
+        poisoned = {e.key: error for e in events if (error := inbox_rules.poison(e))}
+        for event in events:
+            if event.key in poisoned:
+                outcome = await self._record_failure(token, event, poisoned[event.key])
+                done.outcomes.append(outcome)
+        events = [event for event in events if event.key not in poisoned]
         # What has failed before, or took its worker down with it, is tried alone from the start.
         fresh = [e for e in events if e.attempts == 1 and not rules.is_alone(e.type)]
         alone = [e for e in events if e.attempts != 1 or rules.is_alone(e.type)]
-        done = _Progress()
         if fresh:
             try:
-                done = await self._commit(token, fresh, self._context())
+                done += await self._commit(token, fresh, self._context(), patience)
             except _NOT_THE_EVENT:
                 raise
             except Exception as error:  # noqa: BLE001 - each is tried alone and the culprit recorded
+                if isinstance(error, CONTENTION):
+                    patience.spend()
                 log.warning("events.batch_failed", events=len(fresh), error=repr(error))
                 alone = [*fresh, *alone]
-        done += await self._apply_each(token, alone, self._context())
-        # Whoever waits for Stripe keeps nobody waiting: the others are committed by now.
-        context = self._context()
-        for _ in range(QUESTIONS_IN_ROW_MAX):
-            if not done.unanswered:
-                break
-            context = await self._ask(done.unanswered, context)
-            asking = [event for event, _ in done.unanswered]
-            done = _Progress(done.outcomes) + await self._apply_each(token, asking, context)
-        return done.outcomes
+        return done + await self._apply_each(token, alone, self._context(), patience)
 
     def _context(self) -> ApplyContext:
         answers: Answers | None = None if self.lookup is None else {}
         return ApplyContext(self.terms, self.make_id, self.now(), answers)
 
+    async def _answer(
+        self, token: UUID, done: _Progress, lease: timedelta, turn: asyncio.Lock
+    ) -> list[Outcome]:
+        """Ask Stripe what events need to know, and apply them; `turn` is held for each transaction.
+
+        An event that no answer is enough for has failed, and says so.
+        """
+        context = self._context()
+        for _ in range(QUESTIONS_IN_ROW_MAX):
+            if not done.unanswered:
+                return done.outcomes
+            context = await self._ask(token, done.unanswered, context, lease)
+            asking = [event for event, _ in done.unanswered]
+            async with turn:
+                patience = Patience(LONG, pass_time=lease / 2)
+                done = _Progress(done.outcomes) + await self._apply_each(
+                    token, asking, context, patience
+                )
+        for event, question in done.unanswered:
+            outcome = await self._record_failure(token, event, QuestionsInRowError(question))
+            done.outcomes.append(outcome)
+        return done.outcomes
+
     async def _ask(
-        self, unanswered: Sequence[tuple[ClaimedEvent, Question]], before: ApplyContext
+        self,
+        token: UUID,
+        unanswered: Sequence[tuple[ClaimedEvent, Question]],
+        before: ApplyContext,
+        lease: timedelta,
     ) -> ApplyContext:
         """Ask Stripe once for each thing that these events need to know, besides what it has said.
 
-        All answers are dated by the oldest of them.
+        The lease is renewed first: an answer takes less than that. All answers are dated by the
+        oldest of them.
         """
         assert self.lookup is not None  # noqa: S101 - without it, no effect asks
+        keys = [event.key for event, _ in unanswered]
         async with self.pool.acquire() as connection:
+            if await inbox.renew(connection, token, keys, lease) != set(keys):
+                raise LeaseLostError
             as_of = await store.clock(connection)
         answers = await self.lookup.answers([question for _, question in unanswered])
         return replace(
@@ -122,19 +209,33 @@ class Applier:
         )
 
     async def _apply_each(
-        self, token: UUID, events: Sequence[ClaimedEvent], context: ApplyContext
+        self,
+        token: UUID,
+        events: Sequence[ClaimedEvent],
+        context: ApplyContext,
+        patience: Patience,
     ) -> _Progress:
         done = _Progress()
         paused: set[str] = set()
         for index, event in enumerate(events):
             if event.type in paused:
                 continue
+            if patience.is_over:
+                left = [e.key for e in events[index:] if e.type not in paused]
+                async with self.pool.acquire() as connection:
+                    await inbox.release(connection, token, left, lane=Lane.ALONE)
+                break
             try:
-                done += await self._commit(token, [event], context)
+                done += await self._commit(token, [event], context, patience)
             except _NOT_THE_EVENT:
                 raise
+            except StripeThrottledError as error:
+                await self._postpone(token, event, error)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
                 done.outcomes.append(await self._record_failure(token, event, error))
+                if isinstance(error, CONTENTION):
+                    patience.spend()
+                    continue  # a row that stays locked says nothing about the handler
                 if isinstance(error, StripeFailedError):
                     continue  # what Stripe says, or does not, says nothing about the handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
@@ -142,10 +243,19 @@ class Applier:
         return done
 
     async def _commit(
-        self, token: UUID, events: Sequence[ClaimedEvent], context: ApplyContext
+        self,
+        token: UUID,
+        events: Sequence[ClaimedEvent],
+        context: ApplyContext,
+        patience: Patience,
     ) -> _Progress:
         """Commit what the events come to; those that need Stripe's answer are left as they were."""
         async with self.pool.acquire() as connection, connection.transaction():
+            await inbox.limit_waits(
+                connection,
+                lock_milliseconds=patience.lock_milliseconds,
+                statement_milliseconds=STATEMENT_SECONDS_MAX * 1000,
+            )
             results = await apply_batch(connection, events, context)
             found = list(zip(events, results, strict=True))
             settled = [(e, self._outcome(e, r)) for e, r in found if not isinstance(r, Unanswered)]
@@ -153,6 +263,16 @@ class Applier:
             await _settle(connection, token, [event for event, _ in settled], outcomes)
         report([event for event, _ in settled], outcomes, now=self.now())
         return _Progress(outcomes, [(e, r.question) for e, r in found if isinstance(r, Unanswered)])
+
+    async def _postpone(
+        self, token: UUID, event: ClaimedEvent, error: StripeThrottledError
+    ) -> None:
+        """Give an event back until Stripe may be asked again: it has failed at nothing."""
+        seconds = error.retry_after_seconds or THROTTLED_SECONDS
+        due_in = timedelta(seconds=seconds * (1 + self.random()))
+        async with self.pool.acquire() as connection:
+            await inbox.release(connection, token, [event.key], lane=Lane.STRIPE, due_in=due_in)
+        log.info("events.postponed", event_id=event.id, type=event.type, reason=error.detail)
 
     def _outcome(self, event: ClaimedEvent, result: EventResult) -> Outcome:
         match result:
@@ -174,7 +294,7 @@ class Applier:
 
     def _failure(self, event: ClaimedEvent, error: Exception) -> Settlement:
         trace = "".join(traceback.format_exception(error))
-        return inbox_rules.after_failure(event, error, trace, now=self.now(), random=self.random())
+        return inbox_rules.after_failure(event, error, trace, random=self.random())
 
     async def _record_failure(self, token: UUID, event: ClaimedEvent, error: Exception) -> Outcome:
         outcome = Outcome(self._failure(event, error))
@@ -192,10 +312,10 @@ class Applier:
             pause = inbox_rules.breaker_pause(failures)
             if pause is None:
                 return False
-            until = self.now() + pause
-            await inbox.pause_type(connection, event_type, until)
+            await inbox.pause_type(connection, event_type, pause)
             held = [event.key for event in left if event.type == event_type]
-            await inbox.release(connection, token, held, available_at=until)
+            await inbox.release(connection, token, held, lane=Lane.SHARED, due_in=pause)
+        until = self.now() + pause
         log.error("events.type_paused", type=event_type, failures=failures, until=str(until))
         return True
 

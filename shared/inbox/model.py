@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -23,6 +23,27 @@ class EventState(enum.StrEnum):
     DEAD = "dead"
     DISCARDED = "discarded"
     QUARANTINED = "quarantined"
+
+
+class Lane(enum.StrEnum):
+    """Where an open event waits. Each lane is claimed by itself, so that none waits for another."""
+
+    SHARED = "shared"
+    """Applied in one transaction with others."""
+
+    ALONE = "alone"
+    """Failed before: applied in a transaction of its own."""
+
+    STRIPE = "stripe"
+    """Needs an answer of Stripe's."""
+
+    SUSPECT = "suspect"
+    """Its worker died or froze: claimed alone, so that no other event shares the next crash."""
+
+    @property
+    def after_a_lost_lease(self) -> Lane:
+        """Return the lane of an event whose lease on this lane ran out."""
+        return Lane.ALONE if self is Lane.SHARED else Lane.SUSPECT
 
 
 class EventHeader(msgspec.Struct, frozen=True):
@@ -67,7 +88,10 @@ class EventKey(msgspec.Struct, frozen=True, order=True):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEvent:
-    """An event under a lease. `attempts` counts this one."""
+    """An event under a lease. `attempts` counts this one.
+
+    `leases_lost` counts the workers before this one that let their lease run out, in a row.
+    """
 
     key: EventKey
     type: str
@@ -76,6 +100,7 @@ class ClaimedEvent:
     attempts: int
     received_at: datetime
     request_id: str | None
+    leases_lost: int = 0
 
     @property
     def id(self) -> str:
@@ -85,7 +110,9 @@ class ClaimedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an attempt came to. `available_at` is set for `retrying` alone.
+    """What an attempt came to. `retry_in` and `lane` are set for `retrying` alone.
+
+    The moment of the next attempt is PostgreSQL's to compute: workers' clocks may differ.
 
     `waits_for` is the Stripe id, or the name of an organization, whose owner an ignored event waits
     for.
@@ -96,6 +123,7 @@ class Settlement:
     reason: str | None = None
     error_class: str | None = None
     error_trace: str | None = None
-    available_at: datetime | None = None
+    retry_in: timedelta | None = None
+    lane: Lane | None = None
     organization_id: UUID | None = None
     waits_for: str | None = None

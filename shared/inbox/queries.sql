@@ -40,10 +40,47 @@ ON CONFLICT DO NOTHING
 RETURNING account, livemode, id;
 
 -- name: claim
--- Lease what is due, oldest first. What another worker holds is skipped, not waited for. The claim
--- need not survive a crash (a lost one is simply due again), so its commit does not wait for the disk.
-WITH unflushed AS MATERIALIZED (
+-- Lease what is due in a lane, oldest first. What another worker holds is skipped, not waited for. While a type
+-- is paused, the type that has waited longest of the others is claimed alone, so that the events of the paused one
+-- are not walked. Whatever ends before its events are settled leaves them in the lane after a lost lease. The
+-- claim need not survive a crash (a lost one is simply due again), so its commit does not wait for the disk.
+WITH RECURSIVE unflushed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
+),
+
+paused AS MATERIALIZED (
+    SELECT event_type
+    FROM event_breakers
+    WHERE paused_until > now()
+),
+
+waiting AS (
+    (
+        SELECT
+            e.type,
+            e.available_at
+        FROM stripe_events AS e
+        WHERE
+            e.state IN ('received', 'retrying')
+            AND e.lane = $4
+            AND EXISTS (SELECT FROM paused)
+        ORDER BY e.type, e.available_at
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT
+        n.type,
+        n.available_at
+    FROM waiting AS w
+    CROSS JOIN LATERAL (
+        SELECT
+            e.type,
+            e.available_at
+        FROM stripe_events AS e
+        WHERE e.state IN ('received', 'retrying') AND e.lane = $4 AND e.type > w.type
+        ORDER BY e.type, e.available_at
+        LIMIT 1
+    ) AS n
 ),
 
 due AS (
@@ -55,10 +92,32 @@ due AS (
     CROSS JOIN unflushed
     WHERE
         e.state IN ('received', 'retrying')
+        AND e.lane = $4
         AND e.available_at <= now()
-        AND NOT EXISTS (
-            SELECT FROM event_breakers AS b
-            WHERE b.event_type = e.type AND b.paused_until > now()
+        AND NOT EXISTS (SELECT FROM paused)
+    ORDER BY e.available_at
+    LIMIT $1
+    FOR UPDATE OF e SKIP LOCKED
+),
+
+due_beside_paused AS (
+    SELECT
+        e.account,
+        e.livemode,
+        e.id
+    FROM stripe_events AS e
+    WHERE
+        e.state IN ('received', 'retrying')
+        AND e.lane = $4
+        AND e.available_at <= now()
+        AND e.type = (
+            SELECT w.type
+            FROM waiting AS w
+            WHERE
+                w.available_at <= now()
+                AND w.type NOT IN (SELECT p.event_type FROM paused AS p)
+            ORDER BY w.available_at
+            LIMIT 1
         )
     ORDER BY e.available_at
     LIMIT $1
@@ -69,9 +128,15 @@ UPDATE stripe_events AS e
 SET
     lease_token = $2,
     available_at = now() + $3::interval,
-    attempts = e.attempts + 1
-FROM due
-WHERE e.account = due.account AND e.livemode = due.livemode AND e.id = due.id
+    attempts = e.attempts + 1,
+    lane = $5,
+    leases_lost = e.leases_lost + (e.lease_token IS NOT NULL)::integer
+FROM (
+    SELECT * FROM due
+    UNION ALL
+    SELECT * FROM due_beside_paused
+) AS d
+WHERE e.account = d.account AND e.livemode = d.livemode AND e.id = d.id
 RETURNING
     e.account,
     e.livemode,
@@ -81,7 +146,8 @@ RETURNING
     e.payload,
     e.attempts,
     e.received_at,
-    e.request_id;
+    e.request_id,
+    e.leases_lost;
 
 -- name: claim_for_replay
 -- Lease named events whatever their state, with their attempts counted from one again. What is
@@ -92,7 +158,9 @@ SET
     settled_at = NULL,
     lease_token = $2,
     available_at = now() + $3::interval,
-    attempts = 1
+    attempts = 1,
+    lane = 'alone',
+    leases_lost = 0
 FROM (
     SELECT
         s.account,
@@ -116,7 +184,8 @@ RETURNING
     e.payload,
     e.attempts,
     e.received_at,
-    e.request_id;
+    e.request_id,
+    e.leases_lost;
 
 -- name: settle
 -- Record what became of leased events. The lease token is the fence: the rows of a worker whose lease
@@ -131,7 +200,9 @@ UPDATE stripe_events AS e
 SET
     state = s.state,
     lease_token = NULL,
-    available_at = coalesce(s.available_at, e.available_at),
+    available_at = coalesce(now() + s.retry_in, e.available_at),
+    lane = coalesce(s.lane, e.lane),
+    leases_lost = CASE WHEN s.state = 'retrying' THEN 0 ELSE e.leases_lost END,
     settled_at = CASE WHEN s.state = 'retrying' THEN NULL ELSE now() END,
     reason = s.reason,
     error_class = s.error_class,
@@ -146,9 +217,10 @@ FROM unnest(
     $6::text [],
     $7::text [],
     $8::text [],
-    $9::timestamptz [],
+    $9::interval [],
     $10::uuid [],
-    $12::text []
+    $12::text [],
+    $13::text []
 ) AS s (
     account,
     livemode,
@@ -157,9 +229,10 @@ FROM unnest(
     reason,
     error_class,
     error_trace,
-    available_at,
+    retry_in,
     organization_id,
-    waits_for
+    waits_for,
+    lane
 )
 WHERE
     e.account = s.account
@@ -169,18 +242,41 @@ WHERE
 RETURNING e.id;
 
 -- name: release
--- Give leased events back untried, due again at the given moment.
+-- Give leased events back to a lane untried, due again after a while. Their worker is alive.
 UPDATE stripe_events AS e
 SET
     lease_token = NULL,
     attempts = greatest(e.attempts - 1, 0),
-    available_at = $5
+    available_at = now() + $5::interval,
+    lane = $6,
+    leases_lost = 0
 FROM unnest($2::text [], $3::boolean [], $4::text []) AS r (account, livemode, id)
 WHERE
     e.account = r.account
     AND e.livemode = r.livemode
     AND e.id = r.id
     AND e.lease_token = $1;
+
+-- name: renew
+-- Extend a lease; return the events that are still under it.
+UPDATE stripe_events AS e
+SET available_at = now() + $5::interval
+FROM unnest($2::text [], $3::boolean [], $4::text []) AS r (account, livemode, id)
+WHERE
+    e.account = r.account
+    AND e.livemode = r.livemode
+    AND e.id = r.id
+    AND e.lease_token = $1
+RETURNING
+    e.account,
+    e.livemode,
+    e.id;
+
+-- name: limit_waits
+-- How long the statements of this transaction wait for a lock, and may take.
+SELECT
+    set_config('lock_timeout', $1, TRUE),
+    set_config('statement_timeout', $2, TRUE);
 
 -- name: count_failure
 -- Count one more unexpected failure in a row of a type.
@@ -191,9 +287,9 @@ SET failures_in_row = b.failures_in_row + 1, updated_at = now()
 RETURNING failures_in_row;
 
 -- name: pause_type
--- Hold a type back until the given moment.
+-- Hold a type back for a while.
 UPDATE event_breakers
-SET paused_until = $2
+SET paused_until = now() + $2::interval
 WHERE event_type = $1;
 
 -- name: backlog
@@ -303,5 +399,7 @@ SET
     settled_at = NULL,
     waits_for = NULL,
     attempts = 0,
-    available_at = now()
+    available_at = now(),
+    lane = 'shared',
+    leases_lost = 0
 WHERE state = 'ignored' AND waits_for = any($1::text []);

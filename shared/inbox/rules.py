@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 
 from shared.errors import (
     EventError,
     InvalidRequestError,
+    LeasesLostError,
     StripeFailedError,
     StripeMissingError,
 )
-from shared.inbox.model import ClaimedEvent, EventHeader, EventState, Settlement
+from shared.inbox.model import ClaimedEvent, EventHeader, EventState, Lane, Settlement
 
 EVENT_ID_LENGTH_MAX = 255
 ATTEMPTS_MAX = 12
@@ -22,6 +23,9 @@ BACKOFF_SECONDS_MAX = 15 * 60
 JITTER = 0.2
 UNANSWERED_ATTEMPTS_MAX = 300  # some three days
 TRACE_LENGTH_MAX = 8_000
+
+# An event shares at most two crashes with the one that caused them: it is claimed alone by then.
+LEASES_LOST_MAX = 5
 
 # A type that fails this often in a row, unexpectedly, is paused: it is the handler, not the event.
 BREAKER_FAILURES = 10
@@ -102,8 +106,17 @@ def is_unanswered(error: BaseException) -> bool:
     return isinstance(error, StripeFailedError) and not isinstance(error, StripeMissingError)
 
 
+def poison(event: ClaimedEvent) -> LeasesLostError | None:
+    """Return why an event is not tried again: it has taken too many workers with it."""
+    if event.leases_lost < LEASES_LOST_MAX:
+        return None
+    return LeasesLostError(
+        f"{event.leases_lost} workers in a row died or froze while they applied it."
+    )
+
+
 def after_failure(
-    event: ClaimedEvent, error: BaseException, trace: str, *, now: datetime, random: float
+    event: ClaimedEvent, error: BaseException, trace: str, *, random: float
 ) -> Settlement:
     """Decide between another attempt and the dead letters.
 
@@ -118,5 +131,6 @@ def after_failure(
         reason=str(error)[:1000] or type(error).__name__,
         error_class=type(error).__name__,
         error_trace=trace[-TRACE_LENGTH_MAX:],
-        available_at=None if gives_up else now + backoff(event.attempts, random=random),
+        retry_in=None if gives_up else backoff(event.attempts, random=random),
+        lane=Lane.STRIPE if is_unanswered(error) else Lane.ALONE,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
-from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventState, Settlement
+from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventState, Lane, Settlement
 
 if TYPE_CHECKING:
     import asyncpg
@@ -37,10 +37,20 @@ async def receive(connection: Connection, deliveries: Sequence[Delivery]) -> set
 
 
 async def claim(
-    connection: Connection, *, rows_max: int, token: UUID, lease: timedelta
+    connection: Connection,
+    *,
+    rows_max: int,
+    token: UUID,
+    lease: timedelta,
+    lane: Lane = Lane.SHARED,
 ) -> list[ClaimedEvent]:
-    """Lease up to `rows_max` due events under a token, oldest first."""
-    rows = await connection.fetch(QUERIES.claim, rows_max, token, lease)
+    """Lease up to `rows_max` due events of a lane under a token, oldest first.
+
+    One whose lease runs out is due again in the lane that comes after a lost lease.
+    """
+    rows = await connection.fetch(
+        QUERIES.claim, rows_max, token, lease, lane, lane.after_a_lost_lease
+    )
     return [_claimed(row) for row in rows]
 
 
@@ -79,12 +89,22 @@ async def settle(
         [_storable(settlement.reason) for settlement in settlements],
         [_storable(settlement.error_class) for settlement in settlements],
         [_storable(settlement.error_trace) for settlement in settlements],
-        [settlement.available_at for settlement in settlements],
+        [settlement.retry_in for settlement in settlements],
         [settlement.organization_id for settlement in settlements],
         list(types_recovered),
         [settlement.waits_for for settlement in settlements],
+        [settlement.lane for settlement in settlements],
     )
     return len(rows)
+
+
+async def limit_waits(
+    connection: Connection, *, lock_milliseconds: int, statement_milliseconds: int
+) -> None:
+    """Bound the waits of the statements that follow in this transaction, and no others."""
+    await connection.execute(
+        QUERIES.limit_waits, f"{lock_milliseconds}ms", f"{statement_milliseconds}ms"
+    )
 
 
 async def lock_waiting(connection: Connection, stripe_id: str) -> None:
@@ -103,10 +123,23 @@ async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> N
 
 
 async def release(
-    connection: Connection, token: UUID, keys: Sequence[EventKey], *, available_at: datetime
+    connection: Connection,
+    token: UUID,
+    keys: Sequence[EventKey],
+    *,
+    lane: Lane,
+    due_in: timedelta = timedelta(0),
 ) -> None:
-    """Give leased events back, the attempt not counted."""
-    await connection.execute(QUERIES.release, token, *_key_columns(keys), available_at)
+    """Give leased events back to a lane, the attempt not counted."""
+    await connection.execute(QUERIES.release, token, *_key_columns(keys), due_in, lane)
+
+
+async def renew(
+    connection: Connection, token: UUID, keys: Sequence[EventKey], lease: timedelta
+) -> set[EventKey]:
+    """Extend the lease on events from now on; return those that are still ours."""
+    rows = await connection.fetch(QUERIES.renew, token, *_key_columns(keys), lease)
+    return {_key(row) for row in rows}
 
 
 async def count_failure(connection: Connection, event_type: str) -> int:
@@ -115,9 +148,9 @@ async def count_failure(connection: Connection, event_type: str) -> int:
     return count
 
 
-async def pause_type(connection: Connection, event_type: str, until: datetime) -> None:
-    """Keep a type from being claimed until the given moment."""
-    await connection.execute(QUERIES.pause_type, event_type, until)
+async def pause_type(connection: Connection, event_type: str, pause: timedelta) -> None:
+    """Keep a type from being claimed for so long, by PostgreSQL's clock."""
+    await connection.execute(QUERIES.pause_type, event_type, pause)
 
 
 async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]:
@@ -202,4 +235,5 @@ def _claimed(row: asyncpg.Record) -> ClaimedEvent:
         attempts=row["attempts"],
         received_at=row["received_at"],
         request_id=row["request_id"],
+        leases_lost=row["leases_lost"],
     )

@@ -19,6 +19,7 @@ from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.ids import new_id
 from shared.inbox import store
+from shared.inbox.model import Lane
 from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingStatus, SystemAccount, TransactionType
 from shared.notifications import service as notifications
@@ -203,7 +204,9 @@ async def test_a_lease_that_ran_out_while_its_worker_was_frozen_credits_once(
     tokens = UUID(int=1), UUID(int=2)
     async with pool.acquire() as connection:
         frozen = await store.claim(connection, rows_max=1, token=tokens[0], lease=timedelta(0))
-        heir = await store.claim(connection, rows_max=1, token=tokens[1], lease=LEASE)
+        heir = await store.claim(
+            connection, rows_max=1, token=tokens[1], lease=LEASE, lane=Lane.ALONE
+        )
     outcomes = await asyncio.gather(
         applier.apply(tokens[0], frozen), applier.apply(tokens[1], heir), return_exceptions=True
     )

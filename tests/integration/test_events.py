@@ -15,6 +15,7 @@ from sandbox.signed_events import event
 from shared.errors import PrepaidError
 from shared.events.service import Applier
 from shared.inbox import rules, store
+from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
@@ -766,7 +767,7 @@ async def test_a_zombies_effects_roll_back_when_its_lease_has_passed_to_another(
     zombie, heir = UUID(int=1), UUID(int=2)
     async with pool.acquire() as connection:
         old = await store.claim(connection, rows_max=1, token=zombie, lease=timedelta(0))
-        new = await store.claim(connection, rows_max=1, token=heir, lease=LEASE)
+        new = await store.claim(connection, rows_max=1, token=heir, lease=LEASE, lane=Lane.ALONE)
     with pytest.raises(PrepaidError, match="lease"):
         await applier.apply(zombie, old)
     assert await transactions(pool) == []

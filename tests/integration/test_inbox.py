@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from shared.inbox import rules, store
-from shared.inbox.model import ClaimedEvent, Delivery, EventState, Settlement
+from shared.inbox.model import ClaimedEvent, Delivery, EventState, Lane, Settlement
 from shared.inbox.service import Inbox
 from tests.fixtures.product import LEASE, event_row, event_states, payment, receive
 
@@ -24,10 +24,15 @@ SECOND = UUID(int=2)
 
 
 async def claim(
-    pool: Pool, token: UUID = FIRST, *, lease: timedelta = LEASE, rows_max: int = 200
+    pool: Pool,
+    token: UUID = FIRST,
+    *,
+    lease: timedelta = LEASE,
+    rows_max: int = 200,
+    lane: Lane = Lane.SHARED,
 ) -> list[ClaimedEvent]:
     async with pool.acquire() as connection:
-        return await store.claim(connection, rows_max=rows_max, token=token, lease=lease)
+        return await store.claim(connection, rows_max=rows_max, token=token, lease=lease, lane=lane)
 
 
 async def settle(
@@ -66,13 +71,14 @@ async def test_what_is_under_a_lease_is_not_claimed_again(pool: Pool) -> None:
 async def test_an_expired_lease_is_due_again_with_its_attempt_counted(pool: Pool) -> None:
     await receive(pool, payment("1"))
     await claim(pool, FIRST, lease=EXPIRED)
-    assert [event.attempts for event in await claim(pool, SECOND)] == [2]
+    again = await claim(pool, SECOND, lane=Lane.ALONE)
+    assert [(event.attempts, event.leases_lost) for event in again] == [(2, 1)]
 
 
 async def test_a_zombie_cannot_settle_after_its_lease_passed_to_another(pool: Pool) -> None:
     await receive(pool, payment("1"))
     zombie = await claim(pool, FIRST, lease=EXPIRED)
-    heir = await claim(pool, SECOND)
+    heir = await claim(pool, SECOND, lane=Lane.ALONE)
     assert await settle(pool, FIRST, zombie, EventState.DEAD) == 0
     assert (await event_row(pool, "evt_1"))["lease_token"] == SECOND
     assert await settle(pool, SECOND, heir) == 1
@@ -128,11 +134,10 @@ async def test_a_released_event_is_due_at_the_given_moment_and_its_attempt_is_no
 ) -> None:
     await receive(pool, payment("1"), payment("2"))
     claimed = await claim(pool)
-    now = datetime.now(UTC)
     async with pool.acquire() as connection:
-        await store.release(connection, FIRST, [claimed[0].key], available_at=now)
+        await store.release(connection, FIRST, [claimed[0].key], lane=Lane.SHARED)
         await store.release(
-            connection, FIRST, [claimed[1].key], available_at=now + timedelta(hours=1)
+            connection, FIRST, [claimed[1].key], lane=Lane.SHARED, due_in=timedelta(hours=1)
         )
     again = await claim(pool, SECOND)
     assert [(event.id, event.attempts) for event in again] == [(claimed[0].id, 1)]
@@ -141,9 +146,9 @@ async def test_a_released_event_is_due_at_the_given_moment_and_its_attempt_is_no
 async def test_a_zombie_cannot_release_what_another_has(pool: Pool) -> None:
     await receive(pool, payment("1"))
     zombie = await claim(pool, FIRST, lease=EXPIRED)
-    await claim(pool, SECOND)
+    await claim(pool, SECOND, lane=Lane.ALONE)
     async with pool.acquire() as connection:
-        await store.release(connection, FIRST, [zombie[0].key], available_at=datetime.now(UTC))
+        await store.release(connection, FIRST, [zombie[0].key], lane=Lane.SHARED)
     assert await claim(pool) == []
 
 
@@ -157,7 +162,6 @@ async def test_what_is_settled_is_never_claimed(pool: Pool, state: str) -> None:
 async def test_a_retry_is_due_only_after_its_backoff(pool: Pool) -> None:
     await receive(pool, payment("1"), payment("2"))
     claimed = {event.id: event for event in await claim(pool)}
-    now = datetime.now(UTC)
     async with pool.acquire() as connection:
         await store.settle(
             connection,
@@ -167,12 +171,13 @@ async def test_a_retry_is_due_only_after_its_backoff(pool: Pool) -> None:
                     claimed[event_id].key,
                     EventState.RETRYING,
                     reason="later",
-                    available_at=now + wait,
+                    retry_in=wait,
+                    lane=Lane.ALONE,
                 )
                 for event_id, wait in [("evt_1", timedelta(0)), ("evt_2", timedelta(hours=1))]
             ],
         )
-    again = await claim(pool, SECOND)
+    again = await claim(pool, SECOND, lane=Lane.ALONE)
     assert [(event.id, event.attempts) for event in again] == [("evt_1", 2)]
 
 
