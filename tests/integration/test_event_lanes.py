@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,6 +26,7 @@ from tests.fixtures.product import (
     mend_postings,
     payment,
     receive,
+    until,
 )
 from tests.integration.invoices import reversal
 from worker import drainer as drainer_module
@@ -146,6 +146,13 @@ async def test_a_suspect_is_claimed_with_no_other(pool: Pool) -> None:
 # Stripe
 
 
+async def stripe_is_asked(stripe_answers: StripeAnswers) -> None:
+    async def asked() -> bool:
+        return bool(stripe_answers.asked)
+
+    await until(asked)
+
+
 async def test_events_that_wait_for_stripe_hold_up_no_other(
     pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
 ) -> None:
@@ -156,8 +163,7 @@ async def test_events_that_wait_for_stripe_hold_up_no_other(
     stripe_answers.gate.clear()
     await receive(pool, *(reversal(f"refunded{n}") for n in range(25)))
     await asking.sweep()
-    while not stripe_answers.asked:
-        await asyncio.sleep(0)
+    await stripe_is_asked(stripe_answers)
     others = [event(f"other{n}", "customer.tax_id.created", {}) for n in range(5)]
     await receive(pool, *others)
     assert await asking.answer_ring() == 5
@@ -179,8 +185,7 @@ async def test_an_event_of_which_a_worker_stopped_while_stripe_was_asked_is_give
     stripe_answers.gate.clear()
     await receive(pool, reversal())
     await asking.sweep()
-    while not stripe_answers.asked:
-        await asyncio.sleep(0)
+    await stripe_is_asked(stripe_answers)
     await asking.close()
     row = await pool.fetchrow("SELECT *, available_at <= now() AS due FROM stripe_events")
     assert row is not None
@@ -213,7 +218,7 @@ async def test_an_event_that_no_answer_is_enough_for_fails_and_is_dead_at_the_li
     pool: Pool, organization: Organization
 ) -> None:
     class Silent:
-        async def answers(self, questions: Any) -> Any:
+        async def answers(self, _questions: Any) -> Any:
             return {}
 
     drainer = Drainer(pool, Applier(pool, SaleTerms(Decimal(1)), lookup=Silent()), make_token=uuid4)
@@ -254,24 +259,26 @@ async def test_a_workers_clock_that_jumps_moves_no_backoff_and_no_pause(
 # Growth
 
 BLOCKS_MAX = 150  # of some 5,000
+BACKLOG = (
+    "INSERT INTO stripe_events (account, livemode, id, type, stripe_created_at, payload, state,"
+    " settled_at, lane, reason, available_at)"
+    " SELECT '', FALSE, $1 || i, $1, now(), repeat('x', 1000), $2, $3, $4, 'none',"
+    " now() - interval '1 day' FROM generate_series(1, 10000) AS i"
+)
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["fresh statistics", "none"])
 async def test_a_claim_walks_neither_a_paused_type_nor_another_lane_nor_what_is_settled(
     pool: Pool, *, analyzed: bool
 ) -> None:
-    backlog = [
-        ("'ignored'", "now()", "'x'", "'shared'", "'customer.updated'"),
-        ("'received'", "NULL", "NULL", "'shared'", "'payment_intent.succeeded'"),
-        ("'received'", "NULL", "NULL", "'stripe'", "'charge.refunded'"),
-    ]
-    for n, (state, settled, reason, lane, kind) in enumerate(backlog):
-        await pool.execute(
-            "INSERT INTO stripe_events (account, livemode, id, type, stripe_created_at, payload,"
-            " state, settled_at, reason, lane, available_at)"
-            f" SELECT '', false, 'evt_{n}_' || i, {kind}, now(), repeat('x', 1000), {state}, {settled},"
-            f" {reason}, {lane}, now() - interval '1 day' FROM generate_series(1, 10000) AS i"
-        )
+    await pool.executemany(
+        BACKLOG,
+        [
+            ("customer.updated", "ignored", datetime.now(UTC), "shared"),
+            ("payment_intent.succeeded", "received", None, "shared"),
+            ("charge.refunded", "received", None, "stripe"),
+        ],
+    )
     await pool.execute(
         "INSERT INTO event_breakers VALUES ('payment_intent.succeeded', 10, now() + interval '1h')"
     )
@@ -286,23 +293,40 @@ async def test_a_claim_walks_neither_a_paused_type_nor_another_lane_nor_what_is_
     assert await blocks_read(pool, rows_max=1) < BLOCKS_MAX
 
 
+@pytest.mark.parametrize("state", ["dead", "retrying"])
+async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool, state: str) -> None:
+    await pool.execute(BACKLOG, "customer.updated", "applied", datetime.now(UTC), "shared")
+    settled = None if state == "retrying" else datetime.now(UTC)
+    await pool.execute(BACKLOG.replace("10000", "30"), "x", state, settled, "alone")
+    selecting = (store.QUERIES.select_rare_for_replay, state, None, None, 10)
+    listing = (store.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
+    for query in (selecting, listing):
+        assert await blocks(pool, *query) < BLOCKS_MAX
+    async with pool.acquire() as connection:
+        ids = await store.select_for_replay(
+            connection, state=state, event_type=None, since=None, limit=100
+        )
+        assert len(ids) == 30
+
+
 async def blocks_read(pool: Pool, *, rows_max: int = 200) -> int:
-    """Return how many blocks a claim of the shared lane touches; it is rolled back."""
+    """Return how many blocks a claim of the shared lane touches."""
     lane = Lane.SHARED
+    arguments = (rows_max, uuid4(), LEASE, lane, lane.after_a_lost_lease)
+    return await blocks(pool, store.QUERIES.claim, *arguments)
+
+
+async def blocks(pool: Pool, query: str, *arguments: object) -> int:
+    """Return how many blocks a statement touches; it is rolled back."""
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         # The plan of a prepared statement that has served many: made for no particular lane.
         await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         plan = await connection.fetchval(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + store.QUERIES.claim,
-            rows_max,
-            uuid4(),
-            LEASE,
-            lane,
-            lane.after_a_lost_lease,
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {query}", *arguments
         )
         await transaction.rollback()
     top = json.loads(plan)[0]["Plan"]
-    blocks: int = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
-    return blocks
+    touched: int = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
+    return touched
