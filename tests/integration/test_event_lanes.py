@@ -198,6 +198,26 @@ async def test_an_event_of_which_a_worker_stopped_while_stripe_was_asked_is_give
     stripe_answers.gate.set()
 
 
+async def test_an_event_that_stripe_throttles_has_failed_at_nothing(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay()
+    stripe_answers.status = 429
+    await receive(pool, reversal())
+    await asking.drain()
+    (row,) = await pool.fetch("SELECT *, available_at > now() AS later FROM stripe_events")
+    assert (row["state"], row["attempts"], row["lane"], row["later"]) == (
+        "received",
+        0,
+        "stripe",
+        True,
+    )
+    stripe_answers.status = 200
+    await make_due(pool)
+    await asking.drain()
+    assert await balance(pool) == 10
+
+
 async def test_a_worker_that_lost_its_lease_asks_stripe_nothing(
     pool: Pool, organization: Organization, lookup: StripeLookup, stripe_answers: StripeAnswers
 ) -> None:
