@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from api.receipts import ASKED_BURST, Receipts
-from shared.errors import RateLimitError, StripeThrottledError
+from shared.errors import RateLimitError, StripeFailedError, StripeThrottledError
 from shared.payments.charges import Charge, Charges, Intent, NotNow
 from shared.payments.gateway import LIMITS, StripeGateway, StripeLane, stripe_gateway
 from shared.payments.receipts import invoice_url
@@ -89,6 +89,18 @@ async def test_reads_that_stripe_does_not_answer_hold_up_no_charge(
     for task in reads:
         task.cancel()
     await asyncio.gather(*reads, return_exceptions=True)
+
+
+async def test_a_request_that_stripe_never_answers_ends_at_the_deadline_of_its_lane(
+    stand_in: SimulatorProcess, shop: Shop
+) -> None:
+    await shop.sim("faults", path="/v1/invoices/*", fault="slow", seconds=60)
+    limits = {**LIMITS, StripeLane.READS: replace(FEW, answer_seconds_max=0.1)}
+    async with stripe_gateway("sk_test_123", stand_in.url, limits=limits) as gateway:
+        with pytest.raises(StripeFailedError, match="did not answer"):
+            await read(gateway, "frozen")
+    async with shop.session.delete("/_sim/faults") as answer:
+        assert answer.status == 200
 
 
 async def test_when_stripe_says_429_the_other_lanes_pause_and_charges_go_on(
