@@ -18,12 +18,13 @@ from api.operation import Operation
 from api.operations import OPERATIONS
 from api.organization_names import OrganizationNames
 from api.pay.page import PayPage
+from api.receipts import Receipts
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances
 from shared.ledger.service import Ledger
 from shared.payments.charges import Charges
-from shared.payments.client import stripe_client
+from shared.payments.gateway import stripe_gateway
 from shared.payments.model import SaleTerms
 from shared.recharge.charger import Charger
 
@@ -39,16 +40,18 @@ SEARCHES_AT_ONCE_MAX = 2
 @asynccontextmanager
 async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterator[Api]:
     """Give the API what it works with; what is under way is finished at the end."""
-    async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as stripe:
+    async with stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe:
         api = Api(
             settings=settings,
             pool=pool,
             ledger=Ledger(pool),
             balances=Balances(pool),
-            stripe=stripe,
+            stripe=stripe.pages,
+            receipts=Receipts(stripe.reads),
+            pay_charges=Charges(stripe.reads),
             charger=Charger(
                 pool,
-                Charges(stripe),
+                Charges(stripe.charges),
                 SaleTerms.of(settings),
                 settings.purchase_max,
                 settings.public_url,
@@ -79,6 +82,6 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
         web.get(DOCUMENT_PATH, openapi_json),
         *docs.routes(),
         *PayPage(
-            api.pool, api.charger.charges, api.settings.public_url, api.settings.stripe_api_base
+            api.pool, api.pay_charges, api.settings.public_url, api.settings.stripe_api_base
         ).routes(),
     ]

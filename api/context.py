@@ -13,6 +13,7 @@ from uuid import UUID
 from api.keys import Keys
 from api.limits import Limiter
 from api.organization_names import OrganizationNames
+from api.receipts import Receipts
 from shared.config import Settings
 from shared.http.deadlines import Deadlines
 from shared.ids import new_id
@@ -22,19 +23,26 @@ from shared.payments.client import Stripe
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
+    from shared.payments.charges import Charges
     from shared.recharge.charger import Charger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """The parts of the API. Time and ids are passed in."""
+    """The parts of the API. Time and ids are passed in.
+
+    `stripe` opens pages of Stripe's. `receipts` and `pay_charges` ask it on behalf of read keys and
+    pay links: in a lane of their own, which charges do not wait for.
+    """
 
     settings: Settings
     pool: Pool
     ledger: Ledger
     balances: Balances
     stripe: Stripe
+    receipts: Receipts
     charger: Charger
+    pay_charges: Charges
     keys: Keys
     organizations: OrganizationNames
     limiter: Limiter

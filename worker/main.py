@@ -18,7 +18,7 @@ from shared.notifications import service as notifications
 from shared.notifications.sender import Sender
 from shared.organizations.startup import check_settings
 from shared.payments.charges import Charges
-from shared.payments.client import stripe_client
+from shared.payments.gateway import stripe_gateway
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.recharge import alerts
@@ -46,10 +46,10 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             application_name="prepaid-worker",
         ) as pool,
         Sender(allow_private=settings.webhooks_allow_private) as sender,
-        stripe_client(settings.stripe_api_key, settings.stripe_api_base) as stripe,
+        stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe,
     ):
         await check_settings(pool, settings.credits_per_unit)
-        lookup = StripeLookup(stripe)
+        lookup = StripeLookup(stripe.questions)
         drainer = Drainer(
             pool,
             Applier(pool, SaleTerms.of(settings), lookup=lookup),
@@ -58,7 +58,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         )
         charger = Charger(
             pool,
-            Charges(stripe),
+            Charges(stripe.charges),
             SaleTerms.of(settings),
             settings.purchase_max,
             settings.public_url,

@@ -123,7 +123,7 @@ async def receipt(call: Call) -> Reply:
     if row is None or row["organization_id"] != call.owner.id:
         raise no_such("transaction", call.path["id"])
     try:
-        url = await _receipt_url(call, row)
+        url = await call.api.receipts.find(row["id"], lambda _: _receipt_url(call, row))
     except StripeMissingError:  # it was another Stripe account's, or nobody's
         url = None
     if url is None:
@@ -136,7 +136,8 @@ async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
     name: str | None = row["payment_intent_id"]
     if invoice_id is not None:
         account = await _account(call, row)
-        url = await receipts.invoice_url(call.api.stripe, invoice_id, account)
+        call.api.receipts.take(call.caller.key_id)
+        url = await receipts.invoice_url(call.api.receipts.client, invoice_id, account)
         if url is not None or name is None:
             return url
     if name is None:
@@ -145,7 +146,9 @@ async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
         known = await payments.receipt(connection, name, call.owner.id)
     if known is not None and known["receipt_url"] is not None:
         return str(known["receipt_url"])
-    url = await receipts.receipt_url(call.api.stripe, name, await _account(call, row))
+    account = await _account(call, row)
+    call.api.receipts.take(call.caller.key_id)
+    url = await receipts.receipt_url(call.api.receipts.client, name, account)
     if url is not None:
         async with call.api.pool.acquire() as connection:
             await payments.keep_receipt(connection, name, url)

@@ -8,7 +8,7 @@ Source: https://docs.stripe.com/payments/3d-secure/authentication-flow#manual-re
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.payments.charges import Answer, Charges, Intent
 from shared.recharge import recovery, store
 from shared.recharge.recovery import Recovery, Standing
+from shared.token_bucket import TokenBuckets
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TOKEN_LENGTH_MAX = 100
+ASKED_PER_SECOND = 0.2
+ASKED_BURST = 10
 PATH = "/pay/{token}"
 _ENDED = {
     Standing.PAID: "The payment is complete already. There is nothing more to do.",
@@ -42,6 +45,7 @@ class PayPage:
 
     A link is known by its digest, and ends with its attempt. GET changes nothing. What the page
     tells of a payment comes from Stripe and PostgreSQL, never from the address it is opened with.
+    `asked` bounds how often one link can have Stripe asked.
     """
 
     pool: Pool
@@ -49,6 +53,9 @@ class PayPage:
     public_url: str
     stripe_api_base: str
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    asked: TokenBuckets[str] = field(
+        default_factory=lambda: TokenBuckets(ASKED_PER_SECOND, ASKED_BURST)
+    )
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page."""
@@ -72,6 +79,8 @@ class PayPage:
             return pages.unknown()
         if closed := self._closed(found):
             return closed
+        if self.asked.take(found.payment_intent_id):
+            return pages.try_later(429)
         done = f"{self.public_url}/pay/{request.match_info['token']}/done"
         account = found.stripe_account
         answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
@@ -98,6 +107,8 @@ class PayPage:
                 return pages.paid(found)
             case Standing.ENDED:
                 return pages.ended(_ENDED[Standing.ENDED])
+        if self.asked.take(found.payment_intent_id):
+            return pages.try_later(429)
         account = found.stripe_account
         answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
         async with self.pool.acquire() as connection:

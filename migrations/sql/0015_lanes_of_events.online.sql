@@ -6,9 +6,9 @@ WHERE state IN ('received', 'retrying');
 CREATE INDEX CONCURRENTLY IF NOT EXISTS stripe_events_due_by_type ON stripe_events (lane, type, available_at)
 WHERE state IN ('received', 'retrying');
 
--- What a list or a replay of events in one state reads, oldest or newest first.
+-- What a list or a replay of events in one of the rarer states reads, oldest or newest first.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS stripe_events_in_state ON stripe_events (state, received_at, id)
-WHERE state NOT IN ('applied', 'ignored');
+WHERE state IN ('dead', 'discarded', 'quarantined', 'retrying');
 
 DROP INDEX CONCURRENTLY IF EXISTS stripe_events_claimable;
 

@@ -144,16 +144,21 @@ class Applier:
         # What has failed before, or took its worker down with it, is tried alone from the start.
         fresh = [e for e in events if e.attempts == 1 and not rules.is_alone(e.type)]
         alone = [e for e in events if e.attempts != 1 or rules.is_alone(e.type)]
-        if fresh:
+        batches = [fresh] if fresh else []
+        while batches:
+            batch = batches.pop()
             try:
-                done += await self._commit(token, fresh, self._context(), patience)
+                done += await self._commit(token, batch, self._context(), patience)
             except _NOT_THE_EVENT:
                 raise
-            except Exception as error:  # noqa: BLE001 - each is tried alone and the culprit recorded
-                if isinstance(error, CONTENTION):
+            except Exception as error:  # noqa: BLE001 - the culprit is found, and recorded
+                log.warning("events.batch_failed", events=len(batch), error=repr(error))
+                half = len(batch) // 2
+                if isinstance(error, CONTENTION) and half:
                     patience.spend()
-                log.warning("events.batch_failed", events=len(fresh), error=repr(error))
-                alone = [*fresh, *alone]
+                    batches += [batch[half:], batch[:half]]
+                else:
+                    alone = [*batch, *alone]
         return done + await self._apply_each(token, alone, self._context(), patience)
 
     def _context(self) -> ApplyContext:

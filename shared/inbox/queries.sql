@@ -324,6 +324,27 @@ WHERE
 ORDER BY received_at DESC, id DESC
 LIMIT $6;
 
+-- name: list_in_rare_state
+-- A page of the events in one of the states that few are in: read from their index, however many others there are.
+SELECT
+    id,
+    type,
+    state,
+    attempts,
+    reason,
+    error_class,
+    received_at,
+    organization_id
+FROM stripe_events
+WHERE
+    state = $1
+    AND state IN ('dead', 'discarded', 'quarantined', 'retrying')
+    AND ($2::text IS NULL OR type = $2)
+    AND ($3::timestamptz IS NULL OR received_at >= $3)
+    AND ($4::timestamptz IS NULL OR (received_at, id) < ($4, $5::text))
+ORDER BY received_at DESC, id DESC
+LIMIT $6;
+
 -- name: show_event
 -- Everything that is known of an event.
 SELECT
@@ -354,6 +375,18 @@ SELECT id
 FROM stripe_events
 WHERE
     state = $1
+    AND ($2::text IS NULL OR type = $2)
+    AND ($3::timestamptz IS NULL OR received_at >= $3)
+ORDER BY received_at, id
+LIMIT $4;
+
+-- name: select_rare_for_replay
+-- The same where the state is one that few events are in: read from their index.
+SELECT id
+FROM stripe_events
+WHERE
+    state = $1
+    AND state IN ('dead', 'discarded', 'quarantined', 'retrying')
     AND ($2::text IS NULL OR type = $2)
     AND ($3::timestamptz IS NULL OR received_at >= $3)
 ORDER BY received_at, id

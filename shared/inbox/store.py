@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 QUERIES = beside(__file__)
 
+# Those that `stripe_events_in_state` has.
+_RARE = frozenset(
+    {EventState.DEAD, EventState.DISCARDED, EventState.QUARANTINED, EventState.RETRYING}
+)
+
 
 async def receive(connection: Connection, deliveries: Sequence[Delivery]) -> set[EventKey]:
     """Insert what is not there yet; return the keys of the rows that this call made."""
@@ -176,9 +181,8 @@ async def list_events(
 ) -> list[asyncpg.Record]:
     """Return a page of events, newest first."""
     moment, event_id = after or (None, None)
-    return await connection.fetch(
-        QUERIES.list_events, state, event_type, since, moment, event_id, limit
-    )
+    query = QUERIES.list_in_rare_state if state in _RARE else QUERIES.list_events
+    return await connection.fetch(query, state, event_type, since, moment, event_id, limit)
 
 
 async def show_event(connection: Connection, event_id: str) -> list[asyncpg.Record]:
@@ -195,7 +199,8 @@ async def select_for_replay(
     limit: int,
 ) -> list[str]:
     """Return the ids that a replay's filters name, oldest first."""
-    rows = await connection.fetch(QUERIES.select_for_replay, state, event_type, since, limit)
+    query = QUERIES.select_rare_for_replay if state in _RARE else QUERIES.select_for_replay
+    rows = await connection.fetch(query, state, event_type, since, limit)
     return [row["id"] for row in rows]
 
 

@@ -11,13 +11,19 @@ import aiohttp
 import stripe
 
 from shared import metrics
-from shared.errors import StripeFailedError, StripeMissingError, StripeRefusedError
+from shared.errors import (
+    StripeFailedError,
+    StripeMissingError,
+    StripeRefusedError,
+    StripeThrottledError,
+)
 
 T = TypeVar("T")
 
 # stripe lets the last three through as they are, where the body is cut or late.
 AWAY = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError)
 WORDS_MAX = 500
+RETRY_AFTER_SECONDS_MAX = 300
 # What Stripe says of an object that our key cannot see because it is of the wrong mode.
 # Source: https://docs.stripe.com/error-codes#resource-missing
 OTHER_MODE = "a similar object exists in"
@@ -26,7 +32,8 @@ OTHER_MODE = "a similar object exists in"
 async def ask(method: str, request: Awaitable[T]) -> T:
     """Return Stripe's answer; raise StripeFailedError where there was none, or it was no answer.
 
-    StripeRefusedError: it did nothing. StripeMissingError: it knows nothing of that id. After any
+    StripeRefusedError: it did nothing. StripeMissingError: it knows nothing of that id.
+    StripeThrottledError: it did nothing, and is to be asked later: nobody's failure. After any
     other failure it may have happened all the same: ask again with the same idempotency key.
 
     `method` names the request in the metrics, such as `checkout.sessions.create`.
@@ -68,6 +75,11 @@ def _failure(method: str, error: Exception) -> StripeFailedError:
     status = error.http_status if isinstance(error, stripe.StripeError) else None
     if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return StripeFailedError(f"Stripe did not answer {method}: {_words(error)}")
+    if isinstance(error, stripe.RateLimitError):
+        return StripeThrottledError(
+            f"Stripe is asked too often at present for {method}: {_words(error)}",
+            retry_after_seconds=_retry_after(error),
+        )
     kind = StripeRefusedError
     missing = isinstance(error, stripe.StripeError) and error.code == "resource_missing"
     if missing and OTHER_MODE not in _words(error):
@@ -75,6 +87,12 @@ def _failure(method: str, error: Exception) -> StripeFailedError:
     if status == HTTPStatus.CONFLICT:  # the first request with this key is under way
         return StripeFailedError(f"Stripe is busy with {method}: {_words(error)}")
     return kind(f"Stripe refused {method}: {_words(error)}")
+
+
+def _retry_after(error: stripe.StripeError) -> int | None:
+    asked = {name.lower(): value for name, value in (error.headers or {}).items()}
+    seconds = str(asked.get("retry-after", ""))
+    return min(int(seconds), RETRY_AFTER_SECONDS_MAX) if seconds.isdigit() else None
 
 
 def _words(error: Exception) -> str:

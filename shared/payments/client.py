@@ -24,17 +24,24 @@ async def stripe_client(
     api_key: str, api_base: str, *, seconds_max: float = STRIPE_SECONDS_MAX
 ) -> AsyncIterator[stripe.StripeClient]:
     """Give a client for Stripe's address or a stand-in's; its connections close at the end."""
-    stripe.enable_telemetry = False
     http_client = stripe.AIOHTTPClient(timeout=seconds_max)
     try:
-        yield stripe.StripeClient(
-            api_key,
-            base_addresses={"api": api_base},
-            max_network_retries=0,
-            http_client=http_client,
-        )
+        yield create_client(api_key, api_base, http_client)
     finally:
         await http_client.close_async()  # type: ignore[no-untyped-call] # stripe leaves it bare
+
+
+def create_client(
+    api_key: str, api_base: str, http_client: stripe.HTTPClient
+) -> stripe.StripeClient:
+    """Return a client that sends its requests with `http_client`, each once."""
+    stripe.enable_telemetry = False
+    return stripe.StripeClient(
+        api_key,
+        base_addresses={"api": api_base},
+        max_network_retries=0,
+        http_client=http_client,
+    )
 
 
 async def check_key(api_key: str, api_base: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestServer
 
-from api.pay.page import PayPage
+from api.pay.page import ASKED_BURST, PayPage
 from sandbox.stripe.process import SimulatorProcess
 from shared.http.server import create_app
 from shared.payments.charges import Charges
@@ -190,3 +190,13 @@ async def test_a_charger_with_other_credits_makes_the_same_page(page: Page) -> N
         "https://credits.test",
     )
     assert "20.00 USD" in (await page.get()).body.decode()
+
+
+async def test_one_link_has_stripe_asked_so_often_and_no_more(page: Page) -> None:
+    answers = [await page.get(f"{page.link}/done") for _ in range(ASKED_BURST + 3)]
+    assert [answer.status for answer in answers].count(429) == 3
+    async with page.shop.session.get("/_sim/requests") as answer:
+        requests = (await answer.json())["data"]
+    intent = (await page.shop.attempt())["payment_intent_id"]
+    asked = [r for r in requests if (r["method"], r["path"][-len(intent) :]) == ("GET", intent)]
+    assert len(asked) <= ASKED_BURST

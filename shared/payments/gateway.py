@@ -1,0 +1,165 @@
+"""The way to Stripe, in lanes: what others cause never takes the rate limit from charges.
+
+Each lane has connections, a concurrency and a token bucket of its own. What finds no room in time
+is refused here, as Stripe refuses it: with a 429, after which nothing has happened. When Stripe
+itself says 429, every lane but that of charges pauses.
+Source: https://docs.stripe.com/rate-limits
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+import stripe
+
+from shared.payments.client import create_client
+from shared.token_bucket import TokenBucket
+
+PAUSE_SECONDS_MIN = 1.0
+PAUSE_SECONDS_MAX = 60.0
+
+
+class StripeLane(StrEnum):
+    """On whose behalf Stripe is asked."""
+
+    CHARGES = "charges"
+    """Recharges and top-ups."""
+
+    PAGES = "pages"
+    """Checkout, portal and card set-up, by keys that may buy."""
+
+    QUESTIONS = "questions"
+    """What events and cards on file leave open."""
+
+    READS = "reads"
+    """Whatever a read key, a receipt or a pay link can cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """The limits of one lane in one process. A request waits for its turn, then for its answer."""
+
+    at_once_max: int
+    per_second: float
+    burst: int
+    wait_seconds_max: float
+    answer_seconds_max: float
+
+
+# Together they stay below Stripe's 100 reads and 100 writes a second, where one process asks.
+LIMITS: Mapping[StripeLane, LaneLimits] = {
+    StripeLane.CHARGES: LaneLimits(40, 80, 80, 20, 30),
+    StripeLane.PAGES: LaneLimits(20, 40, 80, 5, 30),
+    StripeLane.QUESTIONS: LaneLimits(10, 40, 40, 8, 15),
+    StripeLane.READS: LaneLimits(4, 10, 20, 2, 10),
+}
+
+
+class LaneFullError(stripe.RateLimitError):
+    """Too many requests to Stripe wait in this lane; nothing was sent."""
+
+    def __init__(self, lane: StripeLane, seconds: float) -> None:
+        super().__init__(
+            f"Too many requests of the lane `{lane}` wait for Stripe; nothing was sent.",
+            http_status=HTTPStatus.TOO_MANY_REQUESTS,
+            headers={"Retry-After": str(max(1, math.ceil(seconds)))},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StripeGateway:
+    """A client for each lane."""
+
+    charges: stripe.StripeClient
+    pages: stripe.StripeClient
+    questions: stripe.StripeClient
+    reads: stripe.StripeClient
+
+
+class _Pause:
+    """Until when Stripe is asked for charges alone, because it has said 429."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until = 0.0
+
+    def begin(self, retry_after: str | None) -> None:
+        asked = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+        seconds = min(max(asked, PAUSE_SECONDS_MIN), PAUSE_SECONDS_MAX)
+        self._until = max(self._until, self._clock() + seconds)
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, self._until - self._clock())
+
+
+class _LaneHTTPClient(stripe.AIOHTTPClient):
+    """Sends a request when it is its turn in its lane."""
+
+    def __init__(
+        self, lane: StripeLane, limits: LaneLimits, pause: _Pause, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(timeout=limits.answer_seconds_max)
+        self._lane = lane
+        self._limits = limits
+        self._pause = pause
+        self._clock = clock
+        self._turn = asyncio.Semaphore(limits.at_once_max)
+        self._bucket = TokenBucket(limits.per_second, limits.burst, clock=clock)
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        """Wait for a place and a token, then for the answer; raise LaneFullError without them."""
+        ends_at = self._clock() + self._limits.wait_seconds_max
+        try:
+            async with asyncio.timeout(self._limits.wait_seconds_max):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise LaneFullError(self._lane, self._limits.wait_seconds_max) from None
+        try:
+            await self._token(ends_at)
+            answer = await super().request_async(method, url, headers, post_data)
+        finally:
+            self._turn.release()
+        _, status, found = answer
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._pause.begin(found.get("Retry-After"))
+        return answer
+
+    async def _token(self, ends_at: float) -> None:
+        while True:
+            paused = 0.0 if self._lane is StripeLane.CHARGES else self._pause.seconds
+            wait = paused or self._bucket.take()
+            if wait == 0:
+                return
+            if self._clock() + wait > ends_at:
+                raise LaneFullError(self._lane, wait)
+            await asyncio.sleep(wait)
+
+
+@asynccontextmanager
+async def stripe_gateway(
+    api_key: str,
+    api_base: str,
+    *,
+    limits: Mapping[StripeLane, LaneLimits] = LIMITS,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[StripeGateway]:
+    """Give a client for each lane; their connections close at the end."""
+    pause = _Pause(clock)
+    async with AsyncExitStack() as stack:
+        clients: dict[str, stripe.StripeClient] = {}
+        for lane in StripeLane:
+            http_client = _LaneHTTPClient(lane, limits[lane], pause, clock)
+            stack.push_async_callback(http_client.close_async)
+            clients[lane] = create_client(api_key, api_base, http_client)
+        yield StripeGateway(**clients)
