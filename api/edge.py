@@ -14,12 +14,14 @@ from api.context import Api
 from api.operation import Call, Operation, Reply, Retry
 from shared.access.model import Caller
 from shared.errors import (
+    AuthenticationError,
     InvalidRequestError,
     PermissionDeniedError,
     UpgradeRequiredError,
 )
 from shared.http.body import read_body
 from shared.http.envelope import json_response
+from shared.http.middleware import ANSWER_HEADERS
 
 API_VERSION = "2026-11-01"
 VERSION_HEADER = "Prepaid-Version"
@@ -63,10 +65,25 @@ def _check_scope(caller: Caller, operation: Operation) -> None:
 
 
 async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Reply:
-    caller = await api.keys.authenticate(request)
-    api.limiter.take(caller.key_id)
+    caller = await _authenticate(api, request)
+    _limit(api, operation, caller, request)
     _check_scope(caller, operation)
     return await _answer(operation, await _read(api, operation, caller, request))
+
+
+async def _authenticate(api: Api, request: web.Request) -> Caller:
+    try:
+        return await api.keys.authenticate(request)
+    except AuthenticationError:
+        api.limiter.take_for_stranger()
+        raise
+
+
+def _limit(api: Api, operation: Operation, caller: Caller, request: web.Request) -> None:
+    try:
+        api.limiter.take(caller.key_id, operation.cost)
+    finally:
+        request[ANSWER_HEADERS] = api.limiter.headers(caller.key_id)
 
 
 async def _read(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Call:
@@ -80,6 +97,8 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
         if raw:  # what is empty is of no type; some clients name one all the same
             parsing.check_content_type(request.headers)
         body = parsing.body(raw or b"{}", operation.body)
+        if operation.cost_of_body is not None:
+            api.limiter.charge(caller.key_id, operation.cost_of_body(body))
     reads = operation.retry is Retry.READ
     return Call(
         api=api,

@@ -155,6 +155,9 @@ class Operation:
     keyed_by: str | None = None
     refusals: tuple[type[PrepaidError], ...] = ()
     seconds_max: float = 30.0
+    # What a request counts against its key's rate limit, and what its body adds once it is read.
+    cost: int = 1
+    cost_of_body: Callable[[Any], int] | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

@@ -267,6 +267,7 @@ OPERATIONS = (
         scope=Scope.READ,
         refusals=(StripeFailedError,),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
     ),
     Operation(
         name="listRechargeAttempts",
@@ -290,6 +291,7 @@ OPERATIONS = (
         retry=Retry.CARRIED,
         refusals=(NotFoundError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
         example={"reason": "the customer pays by invoice"},
     ),
     Operation(

@@ -113,5 +113,6 @@ OPERATIONS = (
         answer=ExplanationShown,
         scope=Scope.READ,
         refusals=(NotFoundError,),
+        cost=10,
     ),
 )

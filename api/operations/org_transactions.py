@@ -218,6 +218,7 @@ OPERATIONS = (
         query=TransactionsQuery,
         answer=list[TransactionB],
         scope=Scope.READ,
+        cost=10,
     ),
     Operation(
         name="getTransactionReceipt",
@@ -229,5 +230,6 @@ OPERATIONS = (
         scope=Scope.READ,
         refusals=(NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
     ),
 )

@@ -323,6 +323,7 @@ OPERATIONS = (
         organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
         example={
             "organizationId": "acme",
             "amount": 25,
@@ -343,6 +344,7 @@ OPERATIONS = (
         organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
         example={"organizationId": "acme", "returnUrl": "https://app.example.com/credits"},
     ),
     Operation(
@@ -357,6 +359,7 @@ OPERATIONS = (
         retry=Retry.CARRIED,
         refusals=(ValidationError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
         example={
             "successUrl": "https://app.example.com/thanks",
             "cancelUrl": "https://app.example.com/credits",
@@ -374,6 +377,7 @@ OPERATIONS = (
         retry=Retry.CARRIED,
         refusals=(ValidationError, PaymentRequiredError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
         example={"amount": 25},
     ),
     Operation(
@@ -388,6 +392,7 @@ OPERATIONS = (
         retry=Retry.CARRIED,
         refusals=(NotFoundError, PermissionDeniedError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
         example={},
     ),
 )

@@ -142,6 +142,7 @@ OPERATIONS = (
         path="/v1/billing/{organizationId}/transactions/batch",
         handle=create_batch,
         body=BatchRequest,
+        cost_of_body=lambda batch: len(batch.transactions) // 10,
         answer=BatchShown,
         scope=Scope.WRITE,
         retry=Retry.STORED,

@@ -169,6 +169,7 @@ OPERATIONS = (
         answer=ListShown,
         scope=Scope.READ,
         seconds_max=LIST_SECONDS_MAX,
+        cost=10,
     ),
     Operation(
         name="searchTransactions",
@@ -182,6 +183,7 @@ OPERATIONS = (
         scope=Scope.READ,
         refusals=(ValidationError,),
         seconds_max=LIST_SECONDS_MAX,
+        cost=10,
         example={"filters": {"transaction_type": {"operator": "", "value": ["purchase"]}}},
     ),
     Operation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
@@ -10,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from shared.db.pool import UNAVAILABLE
-from shared.errors import PrepaidError, StripeFailedError, UnavailableError
+from shared.errors import PrepaidError, RateLimitError, StripeFailedError, UnavailableError
 from shared.http.envelope import error_response, from_http_exception
 from shared.ids import new_request_id
 
@@ -18,6 +19,8 @@ log = structlog.get_logger()
 
 REQUEST_ID = "X-Request-Id"
 REQUEST_ID_KEY = web.RequestKey("request_id", str)
+# What a handler wants on the answer, whatever becomes of the request.
+ANSWER_HEADERS = web.RequestKey("answer_headers", Mapping)
 RETRY_AFTER_SECONDS = "5"
 # The rest of such a path is a secret, which no log shows.
 CAPABILITY_PATH = "/pay/"
@@ -60,6 +63,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
     if not request.content.is_eof():
         # What is left of the body is not worth reading, and the next request cannot be found in it.
         response.force_close()
+    response.headers.update(request.get(ANSWER_HEADERS, {}))
     response.headers[REQUEST_ID] = request_id
     return response
 
@@ -72,6 +76,8 @@ def _shown_path(request: web.Request) -> str:
 
 def _log(request: web.Request, error: PrepaidError) -> None:
     """Write down what is answered: where it is a failure of ours, with its trace."""
+    if isinstance(error, RateLimitError):
+        return  # the limiter writes one line for many
     told = {
         "request_id": request[REQUEST_ID_KEY],
         "method": request.method,

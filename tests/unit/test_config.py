@@ -88,6 +88,8 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_WORKER_PORT", "65536"),
         ("PREPAID_WEBHOOKS_ALLOW_PRIVATE", "yes"),
         ("PREPAID_REQUESTS_PER_MINUTE", "-1"),
+        ("PREPAID_DRAIN_SECONDS", "-1"),
+        ("PREPAID_DRAIN_SECONDS", "601"),
         ("PREPAID_PURCHASE_MIN", "0"),
         ("PREPAID_PURCHASE_MAX", "x"),
         ("PREPAID_PURCHASE_MAX", "0.5"),
