@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from api import app as api
+from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.http import health, server
@@ -55,7 +56,10 @@ async def run(
             )
         runner, port = await server.start(server.create_app(routes), settings.host, settings.port)
         on_ready(port)
-        await stop.wait()
+        # Until `stop` is set.
+        await outages.watch(
+            {outages.POSTGRES: lambda: pool.fetchval("SELECT 1"), outages.REDIS: redis.ping}, stop
+        )
         await runner.cleanup()
         await inbox.close()
         await doorbell.close()

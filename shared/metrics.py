@@ -51,3 +51,15 @@ STRIPE_REQUESTS = Counter(
 QUEUE_JOBS_REFUSED = Counter(
     "prepaid_queue_jobs_refused", "Jobs in Redis that are no ring of ours, by reason.", ["reason"]
 )
+LOOP_FAILURES = Counter(
+    "prepaid_loop_failures", "Rounds of a worker's loops that failed unexpectedly.", ["loop"]
+)
+WORKERS = Gauge("prepaid_workers", "Worker processes whose heartbeat is fresh.")
+WORKER_HEARTBEAT_AGE_SECONDS = Gauge(
+    "prepaid_worker_heartbeat_age_seconds",
+    "Since the last heartbeat of a loop, in whichever worker.",
+    ["loop"],
+)
+WORKER_LOOPS_FAILING = Gauge(
+    "prepaid_worker_loops_failing", "Loops of the workers whose last round failed unexpectedly."
+)

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import structlog
 
-from shared.db.pool import UNAVAILABLE
 from shared.events.service import Applier, LeaseLostError
 from shared.inbox import store
 
@@ -70,12 +69,3 @@ class Drainer:
         except LeaseLostError:
             log.warning("drainer.lease_lost", events=len(events))
         return len(events)
-
-
-async def drain_or_wait(drainer: Drainer) -> int:
-    """Drain; where PostgreSQL is away, say so and leave the events to the next drain."""
-    try:
-        return await drainer.drain()
-    except UNAVAILABLE as error:
-        log.warning("drainer.database_unavailable", error=repr(error))
-        return 0

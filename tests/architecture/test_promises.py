@@ -30,6 +30,10 @@ PROMISED_METRICS = {
     "prepaid_recharge_attempts_blocked": (),
     "prepaid_stripe_requests_total": ("method", "status"),
     "prepaid_queue_jobs_refused_total": ("reason",),
+    "prepaid_loop_failures_total": ("loop",),
+    "prepaid_workers": (),
+    "prepaid_worker_heartbeat_age_seconds": ("loop",),
+    "prepaid_worker_loops_failing": (),
     "prepaid_reconcile_drift": ("kind",),
     "prepaid_invariant_ok": ("name",),
 }
