@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from api import app as api
+from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.http import health, lag, server
@@ -67,7 +68,11 @@ async def run(
         )
         async with lag.watch():
             on_ready(port)
-            await stop.wait()
+            # Until `stop` is set.
+            await outages.watch(
+                {outages.POSTGRES: lambda: pool.fetchval("SELECT 1"), outages.REDIS: redis.ping},
+                stop,
+            )
             drain_seconds = settings.drain_seconds if stop.drains else 0
             log.info("serve.draining", seconds=drain_seconds)
             await runner.drain(drain_seconds)

@@ -56,3 +56,15 @@ EVENT_LOOP_LAG_SECONDS = Gauge(
     "prepaid_event_loop_lag_seconds",
     "The longest that a timer of this process was late within the last minute.",
 )
+LOOP_FAILURES = Counter(
+    "prepaid_loop_failures", "Rounds of a worker's loops that failed unexpectedly.", ["loop"]
+)
+WORKERS = Gauge("prepaid_workers", "Worker processes whose heartbeat is fresh.")
+WORKER_HEARTBEAT_AGE_SECONDS = Gauge(
+    "prepaid_worker_heartbeat_age_seconds",
+    "Since the last heartbeat of a loop, in whichever worker.",
+    ["loop"],
+)
+WORKER_LOOPS_FAILING = Gauge(
+    "prepaid_worker_loops_failing", "Loops of the workers whose last round failed unexpectedly."
+)

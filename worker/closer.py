@@ -27,13 +27,7 @@ class Closer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Close until `stop` is set. PostgreSQL being away is waited out."""
-        await repeat(
-            self.close,
-            stop,
-            interval_seconds=self._interval_seconds,
-            unavailable="closer.database_unavailable",
-            failed="closer.failed",
-        )
+        await repeat("closer", self.close, stop, interval_seconds=self._interval_seconds)
 
     async def close(self) -> int:
         """Close everything that is due by now; return how many purchases that were."""

@@ -33,13 +33,7 @@ class Describer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Describe until `stop` is set. PostgreSQL and Stripe being away are waited out."""
-        await repeat(
-            self.describe,
-            stop,
-            interval_seconds=self._interval_seconds,
-            unavailable="describer.database_unavailable",
-            failed="describer.failed",
-        )
+        await repeat("describer", self.describe, stop, interval_seconds=self._interval_seconds)
 
     async def describe(self) -> int:
         """Describe what is due by now; return how many payment methods were tried."""

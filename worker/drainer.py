@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 
+from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.events.service import Applier, LeaseLostError
 from shared.inbox import store
@@ -126,10 +127,9 @@ class Drainer:
             while lane in self._again:
                 self._again.discard(lane)
                 await self._drain_lane(lane)
-        except UNAVAILABLE as error:
-            log.warning("drainer.database_unavailable", lane=lane, error=repr(error))
-        except Exception:  # the leases end, and other drains go on
-            log.exception("drainer.failed", lane=lane)
+        except Exception as error:  # the leases end, and other drains go on
+            if not (isinstance(error, UNAVAILABLE) and outages.POSTGRES.failed(error)):
+                log.exception("drainer.failed", lane=lane)
 
     async def _drain_lane(self, lane: Lane) -> int:
         taken = 0
@@ -170,12 +170,3 @@ class Drainer:
     async def _give_back(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
         async with self._pool.acquire() as connection:
             await store.release(connection, token, [event.key for event in events], lane=lane)
-
-
-async def drain_or_wait(drainer: Drainer) -> int:
-    """Apply new events; where PostgreSQL is away, say so and leave them to the next drain."""
-    try:
-        return await drainer.answer_ring()
-    except UNAVAILABLE as error:
-        log.warning("drainer.database_unavailable", error=repr(error))
-        return 0

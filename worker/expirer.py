@@ -33,13 +33,7 @@ class Expirer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Settle until `stop` is set. PostgreSQL being away is waited out."""
-        await repeat(
-            self.look,
-            stop,
-            interval_seconds=self._interval_seconds,
-            unavailable="expirer.database_unavailable",
-            failed="expirer.failed",
-        )
+        await repeat("expirer", self.look, stop, interval_seconds=self._interval_seconds)
 
     async def look(self) -> None:
         """Settle what is due, and tell of what will be."""

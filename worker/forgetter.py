@@ -29,13 +29,7 @@ class Forgetter:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forget until `stop` is set. PostgreSQL being away is waited out."""
-        await repeat(
-            self.forget,
-            stop,
-            interval_seconds=self._interval_seconds,
-            unavailable="forgetter.database_unavailable",
-            failed="forgetter.failed",
-        )
+        await repeat("forgetter", self.forget, stop, interval_seconds=self._interval_seconds)
 
     async def forget(self) -> int:
         """Forget everything that is old by now; return how many answers that were."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import structlog
 from arq.worker import Worker, func
 from redis.exceptions import RedisError, ResponseError
 
-from shared import metrics
+from shared import metrics, outages
+from shared.db.pool import UNAVAILABLE
 from shared.queue.connection import QUEUE_NAME, connect
 from shared.queue.jobs import DRAIN_JOB, JobRefusedError, RefusalReason, read_job, write_job
-from worker.drainer import Drainer, drain_or_wait
+from worker.clock import repeat
+from worker.drainer import Drainer
 
 log = structlog.get_logger()
 
@@ -46,19 +49,24 @@ class Listener:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Answer rings until `stop` is set, then let the running jobs end."""
-        reachable = True
-        while not stop.is_set():
-            worker = self._create_worker()
-            listening = asyncio.create_task(worker.async_run())
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            error = await self._end(worker, listening)
-            if error is not None:
-                if reachable and not isinstance(error, UNREADABLE):
-                    log.warning("listener.redis_unreachable", error=repr(error))
-                await _wait(stop, self._reconnect_seconds)
-            reachable = error is None or isinstance(error, UNREADABLE)
+        await repeat(
+            "listener", partial(self._listen, stop), stop, interval_seconds=self._reconnect_seconds
+        )
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        """Run arq until Redis goes or `stop` is set."""
+        worker = self._create_worker()
+        listening = asyncio.create_task(worker.async_run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        error = await self._end(worker, listening)
+        if isinstance(error, UNREADABLE):
+            return
+        if isinstance(error, (RedisError, OSError)):
+            outages.REDIS.failed(error)
+        elif error is not None:
+            raise error
 
     async def _end(self, worker: Worker, listening: asyncio.Task[None]) -> Exception | None:
         """Let the poll and the jobs under way end; return what ended the worker, if anything."""
@@ -117,15 +125,12 @@ class Listener:
 
     async def _drain(self, ctx: dict[str, Any]) -> None:
         with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]):
-            await drain_or_wait(self._drainer)
+            try:
+                await self._drainer.answer_ring()
+            except UNAVAILABLE as error:  # the sweep finds the events
+                if not outages.POSTGRES.failed(error):
+                    log.warning("listener.drain_failed", error=repr(error))
 
 
-async def _nothing(_ctx: dict[str, Any]) -> None:
+async def _nothing(ctx: dict[str, Any]) -> None:
     """Do nothing for a job that is refused."""
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

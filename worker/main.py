@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import structlog
 
+from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.events.service import Applier
@@ -21,6 +22,7 @@ from shared.payments.charges import Charges
 from shared.payments.gateway import stripe_gateway
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
+from shared.queue.connection import connect
 from shared.recharge import alerts
 from shared.recharge.charger import Charger
 from worker.closer import Closer
@@ -28,6 +30,7 @@ from worker.describer import Describer
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.forgetter import Forgetter
+from worker.heart import Heart
 from worker.listener import Listener
 from worker.messenger import Messenger
 from worker.recharger import Recharger
@@ -39,6 +42,7 @@ log = structlog.get_logger()
 async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT; then finish the batches under way and return."""
     stop = server.stop_signal()
+    redis = connect(settings.redis_url)
     async with (
         create_pool(
             settings.database_url,
@@ -84,6 +88,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         on_ready()
         async with asyncio.TaskGroup() as loops:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
+            loops.create_task(Heart(pool, uuid4()).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
             loops.create_task(Forgetter(pool).run(stop))
@@ -91,10 +96,20 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Describer(pool, lookup).run(stop))
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
+            loops.create_task(
+                outages.watch(
+                    {
+                        outages.POSTGRES: lambda: pool.fetchval("SELECT 1"),
+                        outages.REDIS: redis.ping,
+                    },
+                    stop,
+                )
+            )
             await stop.wait()
             drainer.stop()
             messenger.stop()
         await drainer.close()
         if metrics_runner is not None:
             await metrics_runner.cleanup()
+    await redis.aclose(close_connection_pool=True)
     log.info("worker.stopped")

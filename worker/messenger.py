@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from shared import metrics
+from shared import metrics, outages
 from shared.db.pool import UNAVAILABLE
 from shared.notifications import rules, service, store
 from shared.notifications.model import Answer, ClaimedMessage, MessageState, Settlement
@@ -64,13 +64,7 @@ class Messenger:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set. PostgreSQL being away is waited out."""
-        await repeat(
-            self.deliver,
-            stop,
-            interval_seconds=self._interval_seconds,
-            unavailable="messenger.database_unavailable",
-            failed="messenger.failed",
-        )
+        await repeat("messenger", self.deliver, stop, interval_seconds=self._interval_seconds)
         if self._under_way:
             await asyncio.wait(self._under_way)
 
@@ -131,7 +125,8 @@ class Messenger:
             async with self._pool.acquire() as connection:
                 settled = await service.settle(connection, token, settlement, gone=gone)
         except UNAVAILABLE as error:
-            log.warning("messenger.database_unavailable", error=repr(error))
+            if not outages.POSTGRES.failed(error):
+                log.warning("messenger.outcome_not_written", error=repr(error))
         except Exception:  # a bug: it must not take the other attempts with it
             log.exception("messenger.failed", message_id=rules.public_id(message.key.id))
         else:

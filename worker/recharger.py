@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
-from shared.db.pool import UNAVAILABLE, connect
+from shared.db.pool import connect
 from shared.recharge import service
 from shared.recharge.charger import Charger
+from worker.clock import pause, repeat
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
-
-log = structlog.get_logger()
+    from shared.db.pool import Pool
 
 CHANNEL = "prepaid_recharge"
 INTERVAL_SECONDS = 1.0
 TICK_SECONDS = 5.0
 LANES = 4
+# A connection that only listens is asked whether it lives: a server that vanished says nothing.
+ALIVE_SECONDS = 10.0
 
 
 class Recharger:
@@ -42,62 +42,53 @@ class Recharger:
         self._charger = charger
         self._database_url = database_url
         self._interval_seconds = interval_seconds
-        self._told = asyncio.Event()
+        self._armed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. PostgreSQL being away is waited out."""
-        stopping = asyncio.create_task(stop.wait())
+        """Work until `stop` is set, and end what is under way. Whatever fails is tried again."""
         async with asyncio.TaskGroup() as loops:
-            listening = loops.create_task(self._listen())
-            ticking = loops.create_task(self._tick_for_ever())
-            async with asyncio.TaskGroup() as lanes:
-                for _ in range(LANES):
-                    lanes.create_task(self._work_until(stopping))
-            listening.cancel()
-            ticking.cancel()
-
-    async def _work_until(self, stopping: asyncio.Task[bool]) -> None:
-        while not stopping.done():
-            self._told.clear()  # whichever lane clears it, works afterwards
-            try:
-                while not stopping.done() and await self._charger.work():
-                    continue
-            except UNAVAILABLE as error:
-                log.warning("recharger.database_unavailable", error=repr(error))
-            told = asyncio.create_task(self._told.wait())
-            await asyncio.wait(
-                {told, stopping},
-                timeout=self._interval_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
+            for lane in range(1, LANES + 1):
+                loops.create_task(
+                    repeat(
+                        f"recharger_{lane}",
+                        partial(self._work, stop),
+                        stop,
+                        interval_seconds=self._interval_seconds,
+                        wake=self._armed,
+                    )
+                )
+            loops.create_task(
+                repeat("recharge_clock", self._tick, stop, interval_seconds=TICK_SECONDS)
             )
-            told.cancel()
+            loops.create_task(
+                repeat(
+                    "recharge_listener",
+                    partial(self._listen, stop),
+                    stop,
+                    interval_seconds=self._interval_seconds,
+                )
+            )
 
-    async def _tick_for_ever(self) -> None:
-        while True:
-            try:
-                async with self._pool.acquire() as connection, connection.transaction():
-                    await service.tick(connection, now=datetime.now(UTC))
-            except UNAVAILABLE as error:
-                log.warning("recharger.database_unavailable", error=repr(error))
-            await asyncio.sleep(TICK_SECONDS)
+    async def _work(self, stop: asyncio.Event) -> None:
+        self._armed.clear()  # whichever lane clears it, works afterwards
+        while not stop.is_set() and await self._charger.work():
+            continue
 
-    async def _listen(self) -> None:
-        """Listen on a connection of its own, and again after it broke."""
-        while True:
-            try:
-                connection = await connect(self._database_url, application_name="prepaid-listen")
-            except UNAVAILABLE as error:
-                log.warning("recharger.cannot_listen", error=repr(error))
-                await asyncio.sleep(self._interval_seconds)
-                continue
-            try:
-                await self._listen_on(connection)
-            finally:
-                connection.terminate()
+    async def _tick(self) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await service.tick(connection, now=datetime.now(UTC))
 
-    async def _listen_on(self, connection: Connection) -> None:
-        ended = asyncio.Event()
-        connection.add_termination_listener(lambda _connection: ended.set())
-        await connection.add_listener(CHANNEL, lambda *_told: self._told.set())
-        self._told.set()  # what was told before we listened
-        await ended.wait()
+    async def _listen(self, stop: asyncio.Event) -> None:
+        """Listen on a connection of its own until it breaks."""
+        connection = await connect(self._database_url, application_name="prepaid-listen")
+        try:
+            ended = asyncio.Event()
+            connection.add_termination_listener(lambda _connection: ended.set())
+            await connection.add_listener(CHANNEL, lambda *_armed: self._armed.set())
+            self._armed.set()  # what was armed before we listened
+            while not (ended.is_set() or stop.is_set()):
+                await pause(ALIVE_SECONDS, ended, stop)
+                if not (ended.is_set() or stop.is_set()):
+                    await connection.execute("SELECT 1", timeout=ALIVE_SECONDS)
+        finally:
+            connection.terminate()

@@ -19,10 +19,4 @@ class Sweeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set. PostgreSQL being away is waited out."""
-        await repeat(
-            self._drainer.sweep,
-            stop,
-            interval_seconds=self._interval_seconds,
-            unavailable="sweeper.database_unavailable",
-            failed="sweeper.failed",
-        )
+        await repeat("sweeper", self._drainer.sweep, stop, interval_seconds=self._interval_seconds)

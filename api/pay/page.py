@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from api.pay import pages
+from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.payments.charges import Answer, Charges, Intent
 from shared.recharge import recovery, store
@@ -162,7 +163,8 @@ def _kindly(
         try:
             return await handle(request)
         except UNAVAILABLE as error:
-            log.warning("pay.database_unavailable", error=repr(error))
+            if not outages.POSTGRES.failed(error):
+                log.warning("pay.database_busy", error=repr(error))
             return pages.try_later(503)
 
     return answer

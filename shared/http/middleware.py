@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError, RateLimitError, StripeFailedError, UnavailableError
 from shared.http.envelope import error_response, from_http_exception
@@ -48,7 +49,8 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
         response = error_response(error)
         _log(request, error)
     except UNAVAILABLE as error:
-        log.warning("http.database_unavailable", request_id=request_id, error=repr(error))
+        if not outages.POSTGRES.failed(error):
+            log.warning("http.database_busy", request_id=request_id, error=repr(error))
         response = error_response(UnavailableError())
     except Exception:
         log.exception(

@@ -20,7 +20,7 @@ from typing import Any
 
 import stripe
 
-from shared.payments.client import create_client
+from shared.payments.client import HTTPClient, create_client
 from shared.token_bucket import TokenBucket
 
 PAUSE_SECONDS_MIN = 1.0
@@ -101,7 +101,7 @@ class _Pause:
         return max(0.0, self._until - self._clock())
 
 
-class _LaneHTTPClient(stripe.AIOHTTPClient):
+class _LaneHTTPClient(HTTPClient):
     """Sends a request when it is its turn in its lane."""
 
     def __init__(

@@ -13,6 +13,7 @@ import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
+from shared import outages
 from shared.queue.connection import QUEUE_NAME
 from shared.queue.jobs import DRAIN_JOB
 
@@ -23,7 +24,6 @@ RING_INTERVAL_SECONDS = 0.005
 # the bound, a worker that is away for a day would come back to millions of rings.
 PENDING_RINGS_MAX = 64
 RING_EXPIRES_SECONDS = 3600
-OUTAGE_LOG_INTERVAL_SECONDS = 10.0
 
 
 class Doorbell:
@@ -33,7 +33,6 @@ class Doorbell:
         self._redis = redis
         self._wanted = False
         self._ringer: asyncio.Task[None] | None = None
-        self._outage_logged_at = float("-inf")
 
     def ring(self) -> None:
         """Ask for a drain soon after now. Call it after the commit, so that the drain sees it."""
@@ -63,10 +62,4 @@ class Doorbell:
                     DRAIN_JOB, _job_id=uuid4().hex, _expires=RING_EXPIRES_SECONDS
                 )
         except (RedisError, OSError, TimeoutError) as error:
-            self._log_outage(error)
-
-    def _log_outage(self, error: Exception) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._outage_logged_at >= OUTAGE_LOG_INTERVAL_SECONDS:
-            self._outage_logged_at = now
-            log.warning("doorbell.unreachable", error=repr(error))
+            outages.REDIS.failed(error)

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.ids import new_id
 from shared.notifications.model import MessageType
@@ -96,7 +97,8 @@ class Charger:
             except LeaseLostError:
                 log.warning("recharge.lease_lost")
             except UNAVAILABLE as error:
-                log.warning("recharge.database_unavailable", error=repr(error))
+                if not outages.POSTGRES.failed(error):
+                    log.warning("recharge.attempt_failed", error=repr(error))
             except Exception:  # the lease ends and the attempt is taken again; others go on
                 log.exception("recharge.failed_unexpectedly", state=attempt.state)
 

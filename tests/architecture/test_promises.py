@@ -32,6 +32,10 @@ PROMISED_METRICS = {
     "prepaid_queue_jobs_refused_total": ("reason",),
     "prepaid_http_connections": (),
     "prepaid_event_loop_lag_seconds": (),
+    "prepaid_loop_failures_total": ("loop",),
+    "prepaid_workers": (),
+    "prepaid_worker_heartbeat_age_seconds": ("loop",),
+    "prepaid_worker_loops_failing": (),
     "prepaid_reconcile_drift": ("kind",),
     "prepaid_invariant_ok": ("name",),
 }

@@ -643,4 +643,4 @@ async def test_a_hung_up_body_is_no_outage_of_postgresql(
     await endpoint.deliver(BODY)
     await endpoint.deliver(BODY)
     captured = capsys.readouterr()
-    assert "database_unavailable" not in captured.out + captured.err
+    assert "postgres.unavailable" not in captured.out + captured.err

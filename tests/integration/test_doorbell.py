@@ -154,9 +154,9 @@ class Foreign:
         return Path.touch, (self.file,)
 
 
-async def put(redis: ArqRedis, job_id: str | bytes, job: bytes) -> None:
+async def put(redis: ArqRedis, job_id: bytes, job: bytes) -> None:
     """Put a job into the queue as a client does that is not ours."""
-    await redis.set(b"arq:job:" + (job_id.encode() if isinstance(job_id, str) else job_id), job)
+    await redis.set(b"arq:job:" + job_id, job)
     await redis.zadd(QUEUE_NAME, {job_id: 1})
 
 
@@ -198,7 +198,7 @@ async def test_a_job_that_is_no_ring_is_refused_and_counted_and_the_listener_goe
 ) -> None:
     """R2."""
     for number, job in enumerate(jobs):
-        await put(redis, f"foreign-{number}", job)
+        await put(redis, b"foreign-%d" % number, job)
     before = refused_jobs().get(reason, 0)
     stop = asyncio.Event()
     with capture_logs() as logs:
@@ -223,7 +223,7 @@ async def test_a_pickled_job_of_another_client_is_never_executed(
     pickle.loads(foreign_job(touched))  # noqa: S301 - what must not happen in the worker
     assert touched.exists()
     touched.unlink()
-    await put(redis, "foreign", foreign_job(touched))
+    await put(redis, b"foreign", foreign_job(touched))
     before = refused_jobs().get("malformed", 0)
     stop = asyncio.Event()
     async with running(Listener(redis_url, drainer).run(stop), stop):
@@ -251,9 +251,9 @@ async def test_what_arq_cannot_read_is_dropped_and_the_next_ring_is_heard(
     elif damage == "id":
         await put(redis, b"\xff\xfe", wrong_job())
     else:
-        await put(redis, "foreign", wrong_job())
+        await put(redis, b"foreign", wrong_job())
         await redis.delete("arq:job:foreign")
-        await redis.sadd(f"arq:{'job:' if damage == 'job' else 'retry:'}foreign", "a set")
+        await redis.zadd(f"arq:{'job' if damage == 'job' else 'retry'}:foreign", {"a set": 1})
     before = refused_jobs().get("unreadable", 0)
     stop = asyncio.Event()
     async with running(Listener(redis_url, drainer, reconnect_seconds=0.01).run(stop), stop):

@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from sandbox.product import ProductProcess
+from shared import outages
 from shared.db.pool import create_pool
 from shared.notifications import rules, service, store
 from shared.notifications import sender as sender_module
@@ -732,9 +733,11 @@ async def test_postgresql_being_away_is_waited_out() -> None:
         create_pool(url, size=1, application_name="tests") as nowhere,
         Sender(allow_private=True) as sender,
     ):
+        outages.POSTGRES.succeeded()
         with capture_logs() as lines:
             await Messenger(nowhere, sender, count_round, interval_seconds=0).run(stop)
-    assert [line["event"] for line in lines] == ["messenger.database_unavailable"] * 3
+        outages.POSTGRES.succeeded()
+    assert [line["event"] for line in lines] == ["postgres.unavailable"]
 
 
 async def test_an_outcome_that_cannot_be_written_is_left_to_the_lease(
