@@ -61,60 +61,105 @@ CREATE OR REPLACE AGGREGATE ledger_chain(p_head bytea, p_canonical bytea) (
     stype = bytea
 );
 
--- Burns an amount from the grants in their order, and returns the account as it is then. What no grant
--- covers is debt: a range of consumption without a segment.
+-- The open grants of an organization in the order in which they burn.
+CREATE OR REPLACE FUNCTION ledger_burn_order(
+    p_organization_id uuid
+) RETURNS SETOF credit_grants LANGUAGE sql STABLE AS $$
+    SELECT g.*
+    FROM credit_grants AS g
+    WHERE g.organization_id = p_organization_id AND NOT g.spent
+    ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
+$$;
+
+-- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
+-- grant of its open segment. What no grant covers is debt: a range of consumption without a segment.
+--
+-- The grants are read in one pass that stops once the amount is covered; each is written by its key, and all
+-- segments at once. No plan scans or sorts, whatever the statistics say.
 CREATE OR REPLACE FUNCTION ledger_burn(
     p_account accounts,
     p_amount numeric
-) RETURNS accounts LANGUAGE plpgsql AS $$
+) RETURNS accounts LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
 DECLARE
+    v_from numeric := p_account.consumed - p_amount;
     v_left numeric := p_amount;
     v_grant record;
-    v_taken numeric;
+    v_grants uuid [] := '{}';
+    v_lowers numeric [] := '{}';
+    v_uppers numeric [] := '{}';
 BEGIN
-    WHILE v_left > 0 LOOP
+    FOR v_grant IN
         SELECT
             g.id,
-            g.remaining
-        INTO v_grant
-        FROM credit_grants AS g
-        WHERE g.organization_id = p_account.organization_id AND NOT g.spent
-        ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
-        LIMIT 1;
-
-        IF p_account.burning_grant_id IS DISTINCT FROM v_grant.id THEN
-            UPDATE burn_segments AS s
-            SET upper = p_account.consumed
-            WHERE s.organization_id = p_account.organization_id AND s.upper IS NULL;
-            IF v_grant.id IS NOT NULL THEN
-                INSERT INTO burn_segments (organization_id, lower, grant_id)
-                VALUES (p_account.organization_id, p_account.consumed, v_grant.id);
-            END IF;
-            p_account.burning_grant_id := v_grant.id;
-        END IF;
-
-        v_taken := least(v_left, coalesce(v_grant.remaining, v_left));
-        p_account.consumed := p_account.consumed + v_taken;
-        v_left := v_left - v_taken;
-        IF v_grant.id IS NOT NULL THEN
-            UPDATE credit_grants AS g
-            SET remaining = g.remaining - v_taken
-            WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
-        END IF;
+            g.remaining AS taken
+        FROM ledger_burn_order(p_account.organization_id) AS g
+    LOOP
+        v_grant.taken := least(v_left, v_grant.taken);
+        UPDATE credit_grants AS g
+        SET remaining = g.remaining - v_grant.taken
+        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
+        v_grants := array_append(v_grants, v_grant.id);
+        v_lowers := array_append(v_lowers, p_account.consumed - v_left);
+        v_left := v_left - v_grant.taken;
+        v_uppers := array_append(v_uppers, p_account.consumed - v_left);
+        EXIT WHEN v_left = 0;
     END LOOP;
+
+    -- The last segment stays open as long as its grant is the one that burns.
+    IF p_account.burning_grant_id IS NOT DISTINCT FROM v_grants[1] THEN
+        v_from := v_uppers[1];
+        v_grants := v_grants[2:];
+        v_lowers := v_lowers[2:];
+        v_uppers := v_uppers[2:];
+    END IF;
+    IF cardinality(v_grants) > 0 OR v_left > 0 THEN
+        PERFORM ledger_close_segment(p_account.organization_id, v_from);
+        p_account.burning_grant_id := NULL;
+    END IF;
+    IF cardinality(v_grants) > 0 THEN
+        IF v_left = 0 THEN
+            v_uppers[cardinality(v_grants)] := NULL;
+            p_account.burning_grant_id := v_grants[cardinality(v_grants)];
+        END IF;
+        INSERT INTO burn_segments (organization_id, lower, upper, grant_id)
+        SELECT
+            p_account.organization_id,
+            s.lower,
+            s.upper,
+            s.grant_id
+        FROM unnest(v_lowers, v_uppers, v_grants) AS s (lower, upper, grant_id);
+    END IF;
     RETURN p_account;
 END
 $$;
 
--- Writes back what is left of the grant that a run of debits has burned from.
-CREATE OR REPLACE FUNCTION ledger_put_back(
+-- Closes the open burn segment, if there is one. It is the last one of its organization.
+CREATE OR REPLACE FUNCTION ledger_close_segment(
     p_organization_id uuid,
-    p_grant_id uuid,
-    p_remaining numeric
-) RETURNS void LANGUAGE sql AS $$
-    UPDATE credit_grants AS g
-    SET remaining = p_remaining
-    WHERE g.organization_id = p_organization_id AND g.id = p_grant_id
+    p_upper numeric
+) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
+DECLARE
+    v_lower numeric;
+BEGIN
+    SELECT s.lower INTO v_lower
+    FROM burn_segments AS s
+    WHERE s.organization_id = p_organization_id
+    ORDER BY s.lower DESC
+    LIMIT 1;
+    UPDATE burn_segments AS s
+    SET upper = p_upper
+    WHERE
+        s.organization_id = p_organization_id
+        AND s.lower = v_lower
+        AND s.upper IS NULL;
+END
 $$;
 
 -- Opens a grant for a credit. Debt is paid with it first: the range of consumption that nothing had
@@ -319,11 +364,8 @@ DECLARE
     v_now timestamptz;
     v_due boolean;
     v_burn numeric;
-    -- The burning grant, kept here while debits fit into it: no table is touched for them.
-    v_lot_id uuid;
-    v_lot_left numeric;
-    v_lot_changed boolean := FALSE;
-    v_lot_can_be_read boolean := FALSE;
+    -- Consumed by the postings so far, and not burned from the grants yet: a run of debits burns as one.
+    v_unburned numeric := 0;
     v_due_changed boolean := FALSE;
     -- The usage that arms a recharge, and the most that was refused: what takes credits back clears both.
     v_arms_id uuid;
@@ -400,15 +442,13 @@ BEGIN
             CONTINUE;
         END IF;
 
-        -- Whatever looks at the grants must find in their table what is at hand here.
-        IF v_posting.type IN ('refund', 'dispute', 'expiration', 'void') OR amount > 0 THEN
-            IF v_lot_changed THEN
-                PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
-                v_lot_changed := FALSE;
-            END IF;
-            v_lot_id := NULL;
-            v_lot_left := NULL;
-            v_lot_can_be_read := FALSE;
+        -- Whatever looks at the grants finds what the debits before it have left.
+        IF
+            v_unburned > 0
+            AND (v_posting.type IN ('refund', 'dispute', 'expiration', 'void') OR amount > 0)
+        THEN
+            v_account := ledger_burn(v_account, v_unburned);
+            v_unburned := 0;
         END IF;
 
         -- How much burns in order, and what else the type asks for.
@@ -512,29 +552,9 @@ BEGIN
                 v_posting.expires_at
             );
             v_due_changed := TRUE;
-        ELSIF v_burn > 0 THEN
-            IF v_lot_id IS NULL AND v_lot_can_be_read THEN
-                SELECT
-                    g.id,
-                    g.remaining
-                INTO v_lot_id, v_lot_left
-                FROM credit_grants AS g
-                WHERE g.organization_id = p_organization_id AND g.id = v_account.burning_grant_id;
-            END IF;
-            IF v_burn < v_lot_left THEN
-                v_lot_left := v_lot_left - v_burn;
-                v_lot_changed := TRUE;
-                v_account.consumed := v_account.consumed + v_burn;
-            ELSE
-                IF v_lot_changed THEN
-                    PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
-                    v_lot_changed := FALSE;
-                END IF;
-                v_account := ledger_burn(v_account, v_burn);
-                v_lot_id := NULL;
-                v_lot_left := NULL;
-                v_lot_can_be_read := TRUE;
-            END IF;
+        ELSE
+            v_account.consumed := v_account.consumed + v_burn;
+            v_unburned := v_unburned + v_burn;
         END IF;
 
         v_account.balance := v_account.balance + amount;
@@ -574,8 +594,8 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF v_lot_changed THEN
-        PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
+    IF v_unburned > 0 THEN
+        v_account := ledger_burn(v_account, v_unburned);
     END IF;
     IF cardinality(v_rows) > 0 OR v_due THEN
         PERFORM ledger_write(v_account, v_rows, v_now, v_due OR v_due_changed);
