@@ -61,14 +61,61 @@ CREATE OR REPLACE AGGREGATE ledger_chain(p_head bytea, p_canonical bytea) (
     stype = bytea
 );
 
--- The open grants of an organization in the order in which they burn.
+-- The open grants of an organization that expire after a moment or never, in the order in which they burn:
+-- lower priority number, then soonest expiry, promotional before paid, oldest. Priority by priority, so that
+-- what has expired and is not posted yet is skipped in the index.
 CREATE OR REPLACE FUNCTION ledger_burn_order(
-    p_organization_id uuid
+    p_organization_id uuid,
+    p_expiring_after timestamptz
 ) RETURNS SETOF credit_grants LANGUAGE sql STABLE AS $$
-    SELECT g.*
-    FROM credit_grants AS g
-    WHERE g.organization_id = p_organization_id AND NOT g.spent
-    ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
+    WITH RECURSIVE priorities AS (
+        SELECT (
+            SELECT g.priority
+            FROM credit_grants AS g
+            WHERE g.organization_id = p_organization_id AND NOT g.spent
+            ORDER BY g.priority
+            LIMIT 1
+        ) AS priority
+        UNION ALL
+        SELECT (
+            SELECT g.priority
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority > p.priority
+            ORDER BY g.priority
+            LIMIT 1
+        )
+        FROM priorities AS p
+        WHERE p.priority IS NOT NULL
+    )
+
+    SELECT o.*
+    FROM priorities AS p
+    CROSS JOIN LATERAL (
+        (
+            SELECT g.*
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority = p.priority
+                AND g.expires_at > p_expiring_after
+            ORDER BY g.expires_at, (NOT g.promotional), g.seq
+        )
+        UNION ALL
+        (
+            SELECT g.*
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority = p.priority
+                AND g.expires_at IS NULL
+            ORDER BY g.expires_at, (NOT g.promotional), g.seq
+        )
+    ) AS o
 $$;
 
 -- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
@@ -96,7 +143,7 @@ BEGIN
         SELECT
             g.id,
             g.remaining AS taken
-        FROM ledger_burn_order(p_account.organization_id) AS g
+        FROM ledger_burn_order(p_account.organization_id, p_account.expired_through) AS g
     LOOP
         v_grant.taken := least(v_left, v_grant.taken);
         UPDATE credit_grants AS g
@@ -196,7 +243,11 @@ BEGIN
         p_row.amount - v_covered,
         p_priority,
         p_promotional,
-        p_expires_at,
+        CASE
+            WHEN p_expires_at <= p_account.expired_through
+                THEN p_account.expired_through + interval '1 microsecond'
+            ELSE p_expires_at
+        END,
         p_row.payment_intent_id,
         p_row.created_at
     );
@@ -212,9 +263,10 @@ BEGIN
 END
 $$;
 
--- Takes from the grants of one payment what is left of them, up to an amount; returns what it took.
+-- Takes from the grants of one payment what is left of them and has not expired, up to an amount; returns what
+-- it took.
 CREATE OR REPLACE FUNCTION ledger_take_from_payment(
-    p_organization_id uuid,
+    p_account accounts,
     p_payment_intent_id text,
     p_amount numeric
 ) RETURNS numeric LANGUAGE plpgsql AS $$
@@ -228,15 +280,16 @@ BEGIN
             least(g.remaining, p_amount) AS available
         FROM credit_grants AS g
         WHERE
-            g.organization_id = p_organization_id
+            g.organization_id = p_account.organization_id
             AND g.payment_intent_id = p_payment_intent_id
             AND NOT g.spent
+            AND (g.expires_at <= p_account.expired_through) IS NOT TRUE
         ORDER BY g.seq
     LOOP
         EXIT WHEN v_taken >= p_amount;
         UPDATE credit_grants AS g
         SET remaining = g.remaining - least(v_grant.available, p_amount - v_taken)
-        WHERE g.organization_id = p_organization_id AND g.id = v_grant.id;
+        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
         v_taken := v_taken + least(v_grant.available, p_amount - v_taken);
     END LOOP;
     RETURN v_taken;
@@ -258,24 +311,54 @@ CREATE OR REPLACE FUNCTION ledger_expire_holds(
     SELECT coalesce(sum(e.amount), 0) FROM expired AS e
 $$;
 
--- When the next grant or hold of an organization expires; NULL: none will.
+-- When the next grant or hold of an organization expires; NULL: none will. Each by its index.
 CREATE OR REPLACE FUNCTION ledger_next_due(p_organization_id uuid) RETURNS timestamptz
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
     SELECT least(
         (
-            SELECT min(g.expires_at)
+            SELECT g.expires_at
             FROM credit_grants AS g
             WHERE
                 g.organization_id = p_organization_id
                 AND NOT g.spent
                 AND g.expires_at IS NOT NULL
+            ORDER BY g.expires_at
+            LIMIT 1
         ),
         (
-            SELECT min(h.expires_at)
+            SELECT h.expires_at
             FROM holds AS h
             WHERE h.organization_id = p_organization_id AND h.status = 'active'
+            ORDER BY h.expires_at
+            LIMIT 1
         )
     )
+$$;
+
+-- Adds to what an account says has expired the grants that did since it last said so. Each is read once here,
+-- however long it takes until its expiration is posted.
+CREATE OR REPLACE FUNCTION ledger_note_expired(
+    p_account accounts,
+    p_now timestamptz
+) RETURNS accounts LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
+DECLARE
+    v_expired numeric;
+BEGIN
+    SELECT coalesce(sum(g.remaining), 0) INTO v_expired
+    FROM credit_grants AS g
+    WHERE
+        g.organization_id = p_account.organization_id
+        AND NOT g.spent
+        AND g.expires_at > p_account.expired_through
+        AND g.expires_at <= p_now;
+    p_account.expired := p_account.expired + v_expired;
+    p_account.expired_through := p_now;
+    RETURN p_account;
+END
 $$;
 
 -- An id like those that processes make (UUID version 7, RFC 9562): the milliseconds of a moment, a place among
@@ -293,11 +376,15 @@ CREATE OR REPLACE FUNCTION ledger_id_at(
     )::uuid
 $$;
 
--- What has expired in an organization, as postings: each takes what is left of its grant.
+-- What has expired in an organization, as postings, up to a number: each takes what is left of its grant.
 CREATE OR REPLACE FUNCTION ledger_expirations(
     p_organization_id uuid,
-    p_now timestamptz
-) RETURNS ledger_posting [] LANGUAGE plpgsql AS $$
+    p_now timestamptz,
+    p_grants_max integer
+) RETURNS ledger_posting [] LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
 DECLARE
     v_grant record;
     v_posting ledger_posting;
@@ -305,11 +392,19 @@ DECLARE
 BEGIN
     FOR v_grant IN
         SELECT
-            g.id,
-            g.expires_at
-        FROM credit_grants AS g
-        WHERE g.organization_id = p_organization_id AND NOT g.spent AND g.expires_at <= p_now
-        ORDER BY g.expires_at, g.seq
+            e.id,
+            e.expires_at
+        FROM (
+            SELECT
+                g.id,
+                g.expires_at,
+                g.seq
+            FROM credit_grants AS g
+            WHERE g.organization_id = p_organization_id AND NOT g.spent AND g.expires_at <= p_now
+            ORDER BY g.expires_at
+            LIMIT p_grants_max
+        ) AS e
+        ORDER BY e.expires_at, e.seq
     LOOP
         v_posting.id := ledger_id_at(p_now, cardinality(v_postings), gen_random_uuid());
         v_posting.type := 'expiration';
@@ -325,7 +420,8 @@ END
 $$;
 
 -- Posts transfers of one organization, in the order given, in the caller's transaction; grants and holds
--- that are due expire before them.
+-- that are due expire before them. No posting spends what has expired; `p_expirations_max` of them are posted
+-- now, and the rest later: until then a row's balance_after still counts them.
 --
 -- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same
 -- request: the first row is the answer); `conflict` (this key was posted before with another request);
@@ -338,7 +434,8 @@ $$;
 -- (see ledger_arm). What takes credits back arms none, and makes auto-recharge wait for the next usage.
 CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_organization_id uuid,
-    p_postings ledger_posting []
+    p_postings ledger_posting [],
+    p_expirations_max integer DEFAULT 20
 ) RETURNS TABLE (
     status text,
     id uuid,
@@ -385,7 +482,10 @@ BEGIN
     v_due := coalesce(v_account.next_due_at <= v_now, FALSE);
     IF v_due THEN
         v_account.held := v_account.held - ledger_expire_holds(p_organization_id, v_now);
-        v_postings := ledger_expirations(p_organization_id, v_now) || v_postings;
+        v_account := ledger_note_expired(v_account, v_now);
+        -- From here to the end, without what has expired: what there is to spend.
+        v_account.balance := v_account.balance - v_account.expired;
+        v_postings := ledger_expirations(p_organization_id, v_now, p_expirations_max) || v_postings;
     END IF;
 
     -- A look-up for each key, not a join: no statistics, however old, can make it a scan.
@@ -490,6 +590,8 @@ BEGIN
                 status := CASE
                     WHEN v_grant.id IS NULL THEN 'unknown_grant'
                     WHEN v_grant.remaining = 0 THEN 'nothing_left'
+                    WHEN v_posting.type = 'void' AND v_grant.expires_at <= v_account.expired_through
+                        THEN 'nothing_left'
                 END;
                 IF status IS NULL THEN
                     amount := -v_grant.remaining;
@@ -500,7 +602,7 @@ BEGIN
                 END IF;
             WHEN 'refund', 'dispute' THEN
                 v_burn := v_burn - ledger_take_from_payment(
-                    p_organization_id, v_posting.payment_intent_id, v_burn
+                    v_account, v_posting.payment_intent_id, v_burn
                 );
                 v_due_changed := TRUE;
             ELSE NULL;
@@ -557,7 +659,11 @@ BEGIN
             v_unburned := v_unburned + v_burn;
         END IF;
 
-        v_account.balance := v_account.balance + amount;
+        IF v_posting.type = 'expiration' THEN
+            v_account.expired := v_account.expired + amount;
+        ELSE
+            v_account.balance := v_account.balance + amount;
+        END IF;
         v_spendable := v_account.balance - v_account.held;
         CASE
             WHEN v_posting.type IN ('usage', 'hold_capture') THEN
@@ -578,7 +684,7 @@ BEGIN
             ELSE NULL;
         END CASE;
         v_account.last_seq := v_row.seq;
-        v_row.balance_after := v_account.balance;
+        v_row.balance_after := v_account.balance + v_account.expired;
         v_row.consumed_after := v_account.consumed;
         v_row.hash := ledger_row_hash(v_account.last_hash, v_row);
         v_account.last_hash := v_row.hash;
@@ -598,7 +704,9 @@ BEGIN
         v_account := ledger_burn(v_account, v_unburned);
     END IF;
     IF cardinality(v_rows) > 0 OR v_due THEN
+        v_account.balance := v_account.balance + v_account.expired;
         PERFORM ledger_write(v_account, v_rows, v_now, v_due OR v_due_changed);
+        v_account.balance := v_account.balance - v_account.expired;
     ELSIF v_account.recharge_waits IS DISTINCT FROM v_waited THEN
         PERFORM ledger_end_wait(p_organization_id);
     END IF;
@@ -795,6 +903,8 @@ BEGIN
         held = p_account.held,
         consumed = p_account.consumed,
         burning_grant_id = p_account.burning_grant_id,
+        expired = p_account.expired,
+        expired_through = p_account.expired_through,
         next_due_at = v_next_due_at,
         last_seq = p_account.last_seq,
         last_hash = p_account.last_hash,
@@ -1148,6 +1258,7 @@ BEGIN
     WHERE a.organization_id = p_organization_id
     FOR UPDATE;
     v_now := greatest(clock_timestamp(), v_account.updated_at);
+    v_account.balance := v_account.balance - v_account.expired;
 
     SELECT h.* INTO hold
     FROM holds AS h

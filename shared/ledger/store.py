@@ -304,9 +304,14 @@ async def due(connection: Connection, *, limit: int) -> list[UUID]:
     return [row["organization_id"] for row in await connection.fetch(QUERIES.due, limit)]
 
 
-async def settle_due(connection: Connection, organization_ids: Sequence[UUID]) -> None:
-    """Post what has expired in these organizations, and nothing else."""
-    await connection.execute(QUERIES.settle_due, sorted(organization_ids))
+async def settle_due(
+    connection: Connection, organization_ids: Sequence[UUID], *, expirations_max: int
+) -> int:
+    """Post what has expired in these organizations, a number in each; return how many were free."""
+    count: int = await connection.fetchval(
+        QUERIES.settle_due, sorted(organization_ids), expirations_max
+    )
+    return count
 
 
 async def lock_payment(connection: Connection, payment_intent_id: str) -> asyncpg.Record | None:
