@@ -24,7 +24,7 @@ DROP FUNCTION IF EXISTS ledger_expirations(uuid, timestamptz);
 -- among them, and reads them all. One that is for a single column says so: it serves only what names that column.
 DROP INDEX burn_segments_by_grant;
 
-CREATE INDEX burn_segments_by_grant ON burn_segments (organization_id, grant_id)
+CREATE INDEX burn_segments_by_grant ON burn_segments (organization_id, grant_id, lower)
 WHERE grant_id IS NOT NULL;
 
 DROP INDEX credit_grants_by_seq;

@@ -1417,6 +1417,85 @@ BEGIN
 END
 $$;
 
+-- What a grant paid for, oldest first: the debits after a given row, up to a number. Reads the grant's segments
+-- in their order and of each the rows that it covers, and stops.
+CREATE OR REPLACE FUNCTION ledger_uses(
+    p_organization_id uuid,
+    p_grant_id uuid,
+    p_after bigint,
+    p_uses_max integer
+) RETURNS TABLE (
+    amount numeric,
+    transaction_id uuid,
+    seq bigint,
+    type text,
+    created_at timestamptz
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
+DECLARE
+    v_from numeric := 0;
+    v_left bigint := p_uses_max;
+    v_found bigint;
+    v_first bigint;
+    v_last bigint;
+    v_segment record;
+BEGIN
+    SELECT t.consumed_after INTO v_from
+    FROM credit_transactions AS t
+    WHERE t.organization_id = p_organization_id AND t.seq = p_after;
+    SELECT s.lower INTO v_from
+    FROM burn_segments AS s
+    WHERE
+        s.organization_id = p_organization_id
+        AND s.grant_id = p_grant_id
+        AND s.lower <= coalesce(v_from, 0)
+    ORDER BY s.lower DESC
+    LIMIT 1;
+
+    FOR v_segment IN
+        SELECT
+            s.lower,
+            coalesce(s.upper, a.consumed) AS upper
+        FROM burn_segments AS s
+        INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+        WHERE
+            s.organization_id = p_organization_id
+            AND s.grant_id = p_grant_id
+            AND s.lower >= coalesce(v_from, 0)
+        ORDER BY s.lower
+    LOOP
+        v_first := greatest(p_after + 1, ledger_seq_beyond(p_organization_id, v_segment.lower));
+        v_last := ledger_seq_beyond(p_organization_id, v_segment.upper - 0.000000001);
+        RETURN QUERY
+        SELECT
+            least(t.consumed_after, v_segment.upper)
+            - greatest(coalesce(b.consumed_after, 0), v_segment.lower),
+            t.id,
+            t.seq,
+            t.type,
+            t.created_at
+        FROM credit_transactions AS t
+        LEFT JOIN LATERAL (
+            SELECT c.consumed_after
+            FROM credit_transactions AS c
+            WHERE c.organization_id = p_organization_id AND c.seq = t.seq - 1
+        ) AS b ON TRUE
+        WHERE
+            t.organization_id = p_organization_id
+            AND t.seq BETWEEN v_first AND v_last
+            AND t.consumed_after > coalesce(b.consumed_after, 0)
+        ORDER BY t.seq
+        LIMIT v_left;
+        GET DIAGNOSTICS v_found = ROW_COUNT;
+        v_left := v_left - v_found;
+        EXIT WHEN v_left <= 0;
+    END LOOP;
+END
+$$;
+
 -- What the system's accounts come to: the other side of every transfer.
 CREATE OR REPLACE VIEW system_accounts AS
 SELECT

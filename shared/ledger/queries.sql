@@ -336,28 +336,14 @@ ORDER BY g.seq
 LIMIT 1;
 
 -- name: uses
--- What a grant paid for, oldest first.
+-- What a grant paid for, oldest first, after a given seq.
 SELECT
-    least(t.consumed_after, coalesce(s.upper, a.consumed))
-    - greatest(coalesce(b.consumed_after, 0), s.lower) AS amount,
-    t.id AS transaction_id,
-    t.seq,
-    t.type,
-    t.created_at
-FROM burn_segments AS s
-INNER JOIN accounts AS a ON s.organization_id = a.organization_id
-INNER JOIN credit_transactions AS t
-    ON
-        s.organization_id = t.organization_id
-        AND t.seq BETWEEN ledger_seq_beyond($1, s.lower)
-        AND ledger_seq_beyond($1, coalesce(s.upper, a.consumed) - 0.000000001)
-LEFT JOIN credit_transactions AS b ON t.organization_id = b.organization_id AND b.seq = t.seq - 1
-WHERE
-    s.organization_id = $1
-    AND s.grant_id = $2
-    AND t.consumed_after > coalesce(b.consumed_after, 0)
-ORDER BY t.seq
-LIMIT $3;
+    amount,
+    transaction_id,
+    seq,
+    type,
+    created_at
+FROM ledger_uses($1, $2, $3, $4);
 
 -- name: due
 -- Organizations in which a grant or a hold has expired that nothing has come by to settle.

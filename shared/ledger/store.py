@@ -284,10 +284,10 @@ async def grant_source(
 
 
 async def uses(
-    connection: Connection, organization_id: UUID, grant_id: UUID, *, limit: int
+    connection: Connection, organization_id: UUID, grant_id: UUID, *, after: int = 0, limit: int
 ) -> list[Use]:
-    """Return what a grant paid for, oldest first."""
-    rows = await connection.fetch(QUERIES.uses, organization_id, grant_id, limit)
+    """Return a page of what a grant paid for, oldest first, with a seq above the given one."""
+    rows = await connection.fetch(QUERIES.uses, organization_id, grant_id, after, limit)
     return [Use(**row) for row in rows]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from shared.ledger import store
 from shared.ledger.model import Posting
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import grant, left, post, usage
@@ -66,3 +67,27 @@ async def test_the_cost_of_a_switch_of_grants_does_not_depend_on_the_segments_be
     await post(pool, usage(organization, 600))
     await many_grants(pool, organization, 20)
     assert await pages_read(pool, usage(organization, 20)) < 3 * first
+
+
+async def test_a_page_of_what_a_grant_paid_for_reads_no_more_than_it_returns(
+    pool: Pool, organization: Organization
+) -> None:
+    """R20: all debits of the grant were read and sorted for each page."""
+    (made, _) = await post(pool, grant(organization, 5000), grant(organization, 1, priority=90))
+    await post(pool, *(usage(organization, 1) for _ in range(20)))
+    read = []
+    for count in (0, 2000):
+        await post(pool, *(usage(organization, 1) for _ in range(count)))
+        row = await pool.fetchval(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM ledger_uses($1, $2, 10, 5)",
+            organization.id,
+            made.id,
+        )
+        plan = json.loads(row)[0]["Plan"]
+        assert plan["Actual Rows"] == 5
+        read.append(int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"]))
+    assert read[1] < 3 * read[0]
+    async with pool.acquire() as connection:
+        assert made.id is not None
+        page = await store.uses(connection, organization.id, made.id, after=2021, limit=9)
+    assert [use.seq for use in page] == [2022]
