@@ -16,7 +16,7 @@ SELECT create_distributed_table('recharge_attempts', 'organization_id', colocate
 SELECT create_distributed_table('auto_recharges', 'organization_id', colocate_with => 'accounts');
 
 SELECT create_distributed_function(
-    'ledger_post_organization(uuid, ledger_posting[])',
+    'ledger_post_organization(uuid, ledger_posting[], integer)',
     'p_organization_id',
     colocate_with => 'accounts'
 );

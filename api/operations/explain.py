@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from api import fields
+import msgspec
+
+from api import cursors, fields
 from api.fields import Number, Shown
 from api.operation import Call, Operation, Reply, no_such
 from api.operations import credit_transactions
@@ -16,6 +19,14 @@ from shared.ledger import service, store
 from shared.ledger.model import Source, TransactionType, Use
 
 USES_MAX = 1_000
+CURSOR = "uses"
+
+
+class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which page of `uses`."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=USES_MAX)] = USES_MAX
+    cursor: str | None = None
 
 
 class SourceShown(Shown):
@@ -51,14 +62,17 @@ class ExplanationShown(Shown):
     created_at: datetime
     sources: list[SourceShown]
     uses: list[UseShown]
+    next_cursor: str | None
 
 
 async def explain(call: Call) -> Reply:
     """Say where a debit's credits came from, or what a credit paid for.
 
-    `sources` lead from a debit to its grants, their payments and receipts; `uses`, 1,000 at most,
-    lead from a credit to the debits that it paid for.
+    `sources` lead from a debit to its grants, their payments and receipts; `uses` lead from a
+    credit to the debits that it paid for, oldest first, a page at a time.
     """
+    query: ExplainQuery = call.query
+    after = 0 if query.cursor is None else cursors.decode_seq(CURSOR, query.cursor)
     row = await credit_transactions.find(call, call.path["id"])
     if row["organization_id"] != call.owner.id:
         raise no_such("transaction", call.path["id"])
@@ -66,7 +80,10 @@ async def explain(call: Call) -> Reply:
         sources = await service.explain(connection, row)
         uses: list[Use] = []
         if row["amount"] > 0:
-            uses = await store.uses(connection, call.owner.id, row["grant_id"], limit=USES_MAX)
+            uses = await store.uses(
+                connection, call.owner.id, row["grant_id"], after=after, limit=query.limit + 1
+            )
+    page = uses[: query.limit]
     return Reply(
         ExplanationShown(
             id=transaction_public_id(row["id"]),
@@ -77,7 +94,8 @@ async def explain(call: Call) -> Reply:
             balance_after=fields.shown(row["balance_after"]),
             created_at=row["created_at"],
             sources=[_source(source) for source in sources],
-            uses=[_use(use) for use in uses],
+            uses=[_use(use) for use in page],
+            next_cursor=cursors.encode(CURSOR, page[-1].seq) if len(uses) > len(page) else None,
         )
     )
 
@@ -111,6 +129,7 @@ OPERATIONS = (
         path="/v1/billing/{organizationId}/transactions/{id}/explain",
         handle=explain,
         answer=ExplanationShown,
+        query=ExplainQuery,
         scope=Scope.READ,
         refusals=(NotFoundError,),
         cost=10,

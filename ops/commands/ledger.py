@@ -68,6 +68,8 @@ def _verify_human(found: dict[str, Any]) -> str:
 @app.command()
 def explain(
     transaction_id: Annotated[str, typer.Argument(help="ct_… or UUID.")],
+    limit: Annotated[int, typer.Option(min=1, max=USES_MAX, help="Debits on a page.")] = USES_MAX,
+    after: Annotated[int, typer.Option(min=0, help="Debits after this row (seq).")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Say where a debit's credits came from, or what a credit paid for."""
@@ -81,7 +83,7 @@ def explain(
             sources = await service.explain(connection, row)
             uses = (
                 await store.uses(
-                    connection, row["organization_id"], row["grant_id"], limit=USES_MAX
+                    connection, row["organization_id"], row["grant_id"], after=after, limit=limit
                 )
                 if row["amount"] > 0
                 else []

@@ -61,60 +61,152 @@ CREATE OR REPLACE AGGREGATE ledger_chain(p_head bytea, p_canonical bytea) (
     stype = bytea
 );
 
--- Burns an amount from the grants in their order, and returns the account as it is then. What no grant
--- covers is debt: a range of consumption without a segment.
+-- The open grants of an organization that expire after a moment or never, in the order in which they burn:
+-- lower priority number, then soonest expiry, promotional before paid, oldest. Priority by priority, so that
+-- what has expired and is not posted yet is skipped in the index.
+CREATE OR REPLACE FUNCTION ledger_burn_order(
+    p_organization_id uuid,
+    p_expiring_after timestamptz
+) RETURNS SETOF credit_grants LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE priorities AS (
+        SELECT (
+            SELECT g.priority
+            FROM credit_grants AS g
+            WHERE g.organization_id = p_organization_id AND NOT g.spent
+            ORDER BY g.priority
+            LIMIT 1
+        ) AS priority
+        UNION ALL
+        SELECT (
+            SELECT g.priority
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority > p.priority
+            ORDER BY g.priority
+            LIMIT 1
+        )
+        FROM priorities AS p
+        WHERE p.priority IS NOT NULL
+    )
+
+    SELECT o.*
+    FROM priorities AS p
+    CROSS JOIN LATERAL (
+        (
+            SELECT g.*
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority = p.priority
+                AND g.expires_at > p_expiring_after
+            ORDER BY g.expires_at, (NOT g.promotional), g.seq
+        )
+        UNION ALL
+        (
+            SELECT g.*
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority = p.priority
+                AND g.expires_at IS NULL
+            ORDER BY g.expires_at, (NOT g.promotional), g.seq
+        )
+    ) AS o
+$$;
+
+-- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
+-- grant of its open segment. What no grant covers is debt: a range of consumption without a segment.
+--
+-- The grants are read in one pass that stops once the amount is covered; each is written by its key, and all
+-- segments at once. No plan scans or sorts, whatever the statistics say.
 CREATE OR REPLACE FUNCTION ledger_burn(
     p_account accounts,
     p_amount numeric
-) RETURNS accounts LANGUAGE plpgsql AS $$
+) RETURNS accounts LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
 DECLARE
+    v_from numeric := p_account.consumed - p_amount;
     v_left numeric := p_amount;
     v_grant record;
-    v_taken numeric;
+    v_grants uuid [] := '{}';
+    v_lowers numeric [] := '{}';
+    v_uppers numeric [] := '{}';
 BEGIN
-    WHILE v_left > 0 LOOP
+    FOR v_grant IN
         SELECT
             g.id,
-            g.remaining
-        INTO v_grant
-        FROM credit_grants AS g
-        WHERE g.organization_id = p_account.organization_id AND NOT g.spent
-        ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
-        LIMIT 1;
-
-        IF p_account.burning_grant_id IS DISTINCT FROM v_grant.id THEN
-            UPDATE burn_segments AS s
-            SET upper = p_account.consumed
-            WHERE s.organization_id = p_account.organization_id AND s.upper IS NULL;
-            IF v_grant.id IS NOT NULL THEN
-                INSERT INTO burn_segments (organization_id, lower, grant_id)
-                VALUES (p_account.organization_id, p_account.consumed, v_grant.id);
-            END IF;
-            p_account.burning_grant_id := v_grant.id;
-        END IF;
-
-        v_taken := least(v_left, coalesce(v_grant.remaining, v_left));
-        p_account.consumed := p_account.consumed + v_taken;
-        v_left := v_left - v_taken;
-        IF v_grant.id IS NOT NULL THEN
-            UPDATE credit_grants AS g
-            SET remaining = g.remaining - v_taken
-            WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
-        END IF;
+            g.remaining AS taken
+        FROM ledger_burn_order(p_account.organization_id, p_account.expired_through) AS g
+    LOOP
+        v_grant.taken := least(v_left, v_grant.taken);
+        UPDATE credit_grants AS g
+        SET remaining = g.remaining - v_grant.taken
+        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
+        v_grants := array_append(v_grants, v_grant.id);
+        v_lowers := array_append(v_lowers, p_account.consumed - v_left);
+        v_left := v_left - v_grant.taken;
+        v_uppers := array_append(v_uppers, p_account.consumed - v_left);
+        EXIT WHEN v_left = 0;
     END LOOP;
+
+    -- The last segment stays open as long as its grant is the one that burns.
+    IF p_account.burning_grant_id IS NOT DISTINCT FROM v_grants[1] THEN
+        v_from := v_uppers[1];
+        v_grants := v_grants[2:];
+        v_lowers := v_lowers[2:];
+        v_uppers := v_uppers[2:];
+    END IF;
+    IF cardinality(v_grants) > 0 OR v_left > 0 THEN
+        PERFORM ledger_close_segment(p_account.organization_id, v_from);
+        p_account.burning_grant_id := NULL;
+    END IF;
+    IF cardinality(v_grants) > 0 THEN
+        IF v_left = 0 THEN
+            v_uppers[cardinality(v_grants)] := NULL;
+            p_account.burning_grant_id := v_grants[cardinality(v_grants)];
+        END IF;
+        INSERT INTO burn_segments (organization_id, lower, upper, grant_id)
+        SELECT
+            p_account.organization_id,
+            s.lower,
+            s.upper,
+            s.grant_id
+        FROM unnest(v_lowers, v_uppers, v_grants) AS s (lower, upper, grant_id);
+    END IF;
     RETURN p_account;
 END
 $$;
 
--- Writes back what is left of the grant that a run of debits has burned from.
-CREATE OR REPLACE FUNCTION ledger_put_back(
+-- Closes the open burn segment, if there is one. It is the last one of its organization.
+CREATE OR REPLACE FUNCTION ledger_close_segment(
     p_organization_id uuid,
-    p_grant_id uuid,
-    p_remaining numeric
-) RETURNS void LANGUAGE sql AS $$
-    UPDATE credit_grants AS g
-    SET remaining = p_remaining
-    WHERE g.organization_id = p_organization_id AND g.id = p_grant_id
+    p_upper numeric
+) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
+DECLARE
+    v_lower numeric;
+BEGIN
+    SELECT s.lower INTO v_lower
+    FROM burn_segments AS s
+    WHERE s.organization_id = p_organization_id
+    ORDER BY s.lower DESC
+    LIMIT 1;
+    UPDATE burn_segments AS s
+    SET upper = p_upper
+    WHERE
+        s.organization_id = p_organization_id
+        AND s.lower = v_lower
+        AND s.upper IS NULL;
+END
 $$;
 
 -- Opens a grant for a credit. Debt is paid with it first: the range of consumption that nothing had
@@ -151,7 +243,11 @@ BEGIN
         p_row.amount - v_covered,
         p_priority,
         p_promotional,
-        p_expires_at,
+        CASE
+            WHEN p_expires_at <= p_account.expired_through
+                THEN p_account.expired_through + interval '1 microsecond'
+            ELSE p_expires_at
+        END,
         p_row.payment_intent_id,
         p_row.created_at
     );
@@ -167,9 +263,10 @@ BEGIN
 END
 $$;
 
--- Takes from the grants of one payment what is left of them, up to an amount; returns what it took.
+-- Takes from the grants of one payment what is left of them and has not expired, up to an amount; returns what
+-- it took.
 CREATE OR REPLACE FUNCTION ledger_take_from_payment(
-    p_organization_id uuid,
+    p_account accounts,
     p_payment_intent_id text,
     p_amount numeric
 ) RETURNS numeric LANGUAGE plpgsql AS $$
@@ -183,15 +280,16 @@ BEGIN
             least(g.remaining, p_amount) AS available
         FROM credit_grants AS g
         WHERE
-            g.organization_id = p_organization_id
+            g.organization_id = p_account.organization_id
             AND g.payment_intent_id = p_payment_intent_id
             AND NOT g.spent
+            AND (g.expires_at <= p_account.expired_through) IS NOT TRUE
         ORDER BY g.seq
     LOOP
         EXIT WHEN v_taken >= p_amount;
         UPDATE credit_grants AS g
         SET remaining = g.remaining - least(v_grant.available, p_amount - v_taken)
-        WHERE g.organization_id = p_organization_id AND g.id = v_grant.id;
+        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
         v_taken := v_taken + least(v_grant.available, p_amount - v_taken);
     END LOOP;
     RETURN v_taken;
@@ -213,24 +311,54 @@ CREATE OR REPLACE FUNCTION ledger_expire_holds(
     SELECT coalesce(sum(e.amount), 0) FROM expired AS e
 $$;
 
--- When the next grant or hold of an organization expires; NULL: none will.
+-- When the next grant or hold of an organization expires; NULL: none will. Each by its index.
 CREATE OR REPLACE FUNCTION ledger_next_due(p_organization_id uuid) RETURNS timestamptz
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
     SELECT least(
         (
-            SELECT min(g.expires_at)
+            SELECT g.expires_at
             FROM credit_grants AS g
             WHERE
                 g.organization_id = p_organization_id
                 AND NOT g.spent
                 AND g.expires_at IS NOT NULL
+            ORDER BY g.expires_at
+            LIMIT 1
         ),
         (
-            SELECT min(h.expires_at)
+            SELECT h.expires_at
             FROM holds AS h
             WHERE h.organization_id = p_organization_id AND h.status = 'active'
+            ORDER BY h.expires_at
+            LIMIT 1
         )
     )
+$$;
+
+-- Adds to what an account says has expired the grants that did since it last said so. Each is read once here,
+-- however long it takes until its expiration is posted.
+CREATE OR REPLACE FUNCTION ledger_note_expired(
+    p_account accounts,
+    p_now timestamptz
+) RETURNS accounts LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
+DECLARE
+    v_expired numeric;
+BEGIN
+    SELECT coalesce(sum(g.remaining), 0) INTO v_expired
+    FROM credit_grants AS g
+    WHERE
+        g.organization_id = p_account.organization_id
+        AND NOT g.spent
+        AND g.expires_at > p_account.expired_through
+        AND g.expires_at <= p_now;
+    p_account.expired := p_account.expired + v_expired;
+    p_account.expired_through := p_now;
+    RETURN p_account;
+END
 $$;
 
 -- An id like those that processes make (UUID version 7, RFC 9562): the milliseconds of a moment, a place among
@@ -248,11 +376,15 @@ CREATE OR REPLACE FUNCTION ledger_id_at(
     )::uuid
 $$;
 
--- What has expired in an organization, as postings: each takes what is left of its grant.
+-- What has expired in an organization, as postings, up to a number: each takes what is left of its grant.
 CREATE OR REPLACE FUNCTION ledger_expirations(
     p_organization_id uuid,
-    p_now timestamptz
-) RETURNS ledger_posting [] LANGUAGE plpgsql AS $$
+    p_now timestamptz,
+    p_grants_max integer
+) RETURNS ledger_posting [] LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
 DECLARE
     v_grant record;
     v_posting ledger_posting;
@@ -260,11 +392,19 @@ DECLARE
 BEGIN
     FOR v_grant IN
         SELECT
-            g.id,
-            g.expires_at
-        FROM credit_grants AS g
-        WHERE g.organization_id = p_organization_id AND NOT g.spent AND g.expires_at <= p_now
-        ORDER BY g.expires_at, g.seq
+            e.id,
+            e.expires_at
+        FROM (
+            SELECT
+                g.id,
+                g.expires_at,
+                g.seq
+            FROM credit_grants AS g
+            WHERE g.organization_id = p_organization_id AND NOT g.spent AND g.expires_at <= p_now
+            ORDER BY g.expires_at
+            LIMIT p_grants_max
+        ) AS e
+        ORDER BY e.expires_at, e.seq
     LOOP
         v_posting.id := ledger_id_at(p_now, cardinality(v_postings), gen_random_uuid());
         v_posting.type := 'expiration';
@@ -280,7 +420,8 @@ END
 $$;
 
 -- Posts transfers of one organization, in the order given, in the caller's transaction; grants and holds
--- that are due expire before them.
+-- that are due expire before them. No posting spends what has expired; `p_expirations_max` of them are posted
+-- now, and the rest later: until then a row's balance_after still counts them.
 --
 -- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same
 -- request: the first row is the answer); `conflict` (this key was posted before with another request);
@@ -293,7 +434,8 @@ $$;
 -- (see ledger_arm). What takes credits back arms none, and makes auto-recharge wait for the next usage.
 CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_organization_id uuid,
-    p_postings ledger_posting []
+    p_postings ledger_posting [],
+    p_expirations_max integer DEFAULT 20
 ) RETURNS TABLE (
     status text,
     id uuid,
@@ -319,11 +461,8 @@ DECLARE
     v_now timestamptz;
     v_due boolean;
     v_burn numeric;
-    -- The burning grant, kept here while debits fit into it: no table is touched for them.
-    v_lot_id uuid;
-    v_lot_left numeric;
-    v_lot_changed boolean := FALSE;
-    v_lot_can_be_read boolean := FALSE;
+    -- Consumed by the postings so far, and not burned from the grants yet: a run of debits burns as one.
+    v_unburned numeric := 0;
     v_due_changed boolean := FALSE;
     -- The usage that arms a recharge, and the most that was refused: what takes credits back clears both.
     v_arms_id uuid;
@@ -343,7 +482,10 @@ BEGIN
     v_due := coalesce(v_account.next_due_at <= v_now, FALSE);
     IF v_due THEN
         v_account.held := v_account.held - ledger_expire_holds(p_organization_id, v_now);
-        v_postings := ledger_expirations(p_organization_id, v_now) || v_postings;
+        v_account := ledger_note_expired(v_account, v_now);
+        -- From here to the end, without what has expired: what there is to spend.
+        v_account.balance := v_account.balance - v_account.expired;
+        v_postings := ledger_expirations(p_organization_id, v_now, p_expirations_max) || v_postings;
     END IF;
 
     -- A look-up for each key, not a join: no statistics, however old, can make it a scan.
@@ -400,15 +542,13 @@ BEGIN
             CONTINUE;
         END IF;
 
-        -- Whatever looks at the grants must find in their table what is at hand here.
-        IF v_posting.type IN ('refund', 'dispute', 'expiration', 'void') OR amount > 0 THEN
-            IF v_lot_changed THEN
-                PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
-                v_lot_changed := FALSE;
-            END IF;
-            v_lot_id := NULL;
-            v_lot_left := NULL;
-            v_lot_can_be_read := FALSE;
+        -- Whatever looks at the grants finds what the debits before it have left.
+        IF
+            v_unburned > 0
+            AND (v_posting.type IN ('refund', 'dispute', 'expiration', 'void') OR amount > 0)
+        THEN
+            v_account := ledger_burn(v_account, v_unburned);
+            v_unburned := 0;
         END IF;
 
         -- How much burns in order, and what else the type asks for.
@@ -450,6 +590,8 @@ BEGIN
                 status := CASE
                     WHEN v_grant.id IS NULL THEN 'unknown_grant'
                     WHEN v_grant.remaining = 0 THEN 'nothing_left'
+                    WHEN v_posting.type = 'void' AND v_grant.expires_at <= v_account.expired_through
+                        THEN 'nothing_left'
                 END;
                 IF status IS NULL THEN
                     amount := -v_grant.remaining;
@@ -460,7 +602,7 @@ BEGIN
                 END IF;
             WHEN 'refund', 'dispute' THEN
                 v_burn := v_burn - ledger_take_from_payment(
-                    p_organization_id, v_posting.payment_intent_id, v_burn
+                    v_account, v_posting.payment_intent_id, v_burn
                 );
                 v_due_changed := TRUE;
             ELSE NULL;
@@ -512,32 +654,16 @@ BEGIN
                 v_posting.expires_at
             );
             v_due_changed := TRUE;
-        ELSIF v_burn > 0 THEN
-            IF v_lot_id IS NULL AND v_lot_can_be_read THEN
-                SELECT
-                    g.id,
-                    g.remaining
-                INTO v_lot_id, v_lot_left
-                FROM credit_grants AS g
-                WHERE g.organization_id = p_organization_id AND g.id = v_account.burning_grant_id;
-            END IF;
-            IF v_burn < v_lot_left THEN
-                v_lot_left := v_lot_left - v_burn;
-                v_lot_changed := TRUE;
-                v_account.consumed := v_account.consumed + v_burn;
-            ELSE
-                IF v_lot_changed THEN
-                    PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
-                    v_lot_changed := FALSE;
-                END IF;
-                v_account := ledger_burn(v_account, v_burn);
-                v_lot_id := NULL;
-                v_lot_left := NULL;
-                v_lot_can_be_read := TRUE;
-            END IF;
+        ELSE
+            v_account.consumed := v_account.consumed + v_burn;
+            v_unburned := v_unburned + v_burn;
         END IF;
 
-        v_account.balance := v_account.balance + amount;
+        IF v_posting.type = 'expiration' THEN
+            v_account.expired := v_account.expired + amount;
+        ELSE
+            v_account.balance := v_account.balance + amount;
+        END IF;
         v_spendable := v_account.balance - v_account.held;
         CASE
             WHEN v_posting.type IN ('usage', 'hold_capture') THEN
@@ -558,7 +684,7 @@ BEGIN
             ELSE NULL;
         END CASE;
         v_account.last_seq := v_row.seq;
-        v_row.balance_after := v_account.balance;
+        v_row.balance_after := v_account.balance + v_account.expired;
         v_row.consumed_after := v_account.consumed;
         v_row.hash := ledger_row_hash(v_account.last_hash, v_row);
         v_account.last_hash := v_row.hash;
@@ -574,11 +700,13 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF v_lot_changed THEN
-        PERFORM ledger_put_back(p_organization_id, v_lot_id, v_lot_left);
+    IF v_unburned > 0 THEN
+        v_account := ledger_burn(v_account, v_unburned);
     END IF;
     IF cardinality(v_rows) > 0 OR v_due THEN
+        v_account.balance := v_account.balance + v_account.expired;
         PERFORM ledger_write(v_account, v_rows, v_now, v_due OR v_due_changed);
+        v_account.balance := v_account.balance - v_account.expired;
     ELSIF v_account.recharge_waits IS DISTINCT FROM v_waited THEN
         PERFORM ledger_end_wait(p_organization_id);
     END IF;
@@ -775,6 +903,8 @@ BEGIN
         held = p_account.held,
         consumed = p_account.consumed,
         burning_grant_id = p_account.burning_grant_id,
+        expired = p_account.expired,
+        expired_through = p_account.expired_through,
         next_due_at = v_next_due_at,
         last_seq = p_account.last_seq,
         last_hash = p_account.last_hash,
@@ -1128,6 +1258,7 @@ BEGIN
     WHERE a.organization_id = p_organization_id
     FOR UPDATE;
     v_now := greatest(clock_timestamp(), v_account.updated_at);
+    v_account.balance := v_account.balance - v_account.expired;
 
     SELECT h.* INTO hold
     FROM holds AS h
@@ -1283,6 +1414,85 @@ BEGIN
         END IF;
     END LOOP;
     RETURN v_low;
+END
+$$;
+
+-- What a grant paid for, oldest first: the debits after a given row, up to a number. Reads the grant's segments
+-- in their order and of each the rows that it covers, and stops.
+CREATE OR REPLACE FUNCTION ledger_uses(
+    p_organization_id uuid,
+    p_grant_id uuid,
+    p_after bigint,
+    p_uses_max integer
+) RETURNS TABLE (
+    amount numeric,
+    transaction_id uuid,
+    seq bigint,
+    type text,
+    created_at timestamptz
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
+DECLARE
+    v_from numeric := 0;
+    v_left bigint := p_uses_max;
+    v_found bigint;
+    v_first bigint;
+    v_last bigint;
+    v_segment record;
+BEGIN
+    SELECT t.consumed_after INTO v_from
+    FROM credit_transactions AS t
+    WHERE t.organization_id = p_organization_id AND t.seq = p_after;
+    SELECT s.lower INTO v_from
+    FROM burn_segments AS s
+    WHERE
+        s.organization_id = p_organization_id
+        AND s.grant_id = p_grant_id
+        AND s.lower <= coalesce(v_from, 0)
+    ORDER BY s.lower DESC
+    LIMIT 1;
+
+    FOR v_segment IN
+        SELECT
+            s.lower,
+            coalesce(s.upper, a.consumed) AS upper
+        FROM burn_segments AS s
+        INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+        WHERE
+            s.organization_id = p_organization_id
+            AND s.grant_id = p_grant_id
+            AND s.lower >= coalesce(v_from, 0)
+        ORDER BY s.lower
+    LOOP
+        v_first := greatest(p_after + 1, ledger_seq_beyond(p_organization_id, v_segment.lower));
+        v_last := ledger_seq_beyond(p_organization_id, v_segment.upper - 0.000000001);
+        RETURN QUERY
+        SELECT
+            least(t.consumed_after, v_segment.upper)
+            - greatest(coalesce(b.consumed_after, 0), v_segment.lower),
+            t.id,
+            t.seq,
+            t.type,
+            t.created_at
+        FROM credit_transactions AS t
+        LEFT JOIN LATERAL (
+            SELECT c.consumed_after
+            FROM credit_transactions AS c
+            WHERE c.organization_id = p_organization_id AND c.seq = t.seq - 1
+        ) AS b ON TRUE
+        WHERE
+            t.organization_id = p_organization_id
+            AND t.seq BETWEEN v_first AND v_last
+            AND t.consumed_after > coalesce(b.consumed_after, 0)
+        ORDER BY t.seq
+        LIMIT v_left;
+        GET DIAGNOSTICS v_found = ROW_COUNT;
+        v_left := v_left - v_found;
+        EXIT WHEN v_left <= 0;
+    END LOOP;
 END
 $$;
 

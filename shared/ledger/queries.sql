@@ -46,10 +46,19 @@ FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key
 ORDER BY k.place;
 
 -- name: settle_due
--- Post what has expired in these organizations, and nothing else. They come sorted, as they are locked.
-SELECT count(r.id)
-FROM unnest($1::uuid []) AS o (organization_id)
-CROSS JOIN LATERAL ledger_post_organization(o.organization_id, '{}') AS r;
+-- Post what has expired in these organizations, up to a number for each, and nothing else. An account that
+-- another has locked is left out. Returns how many accounts there were.
+WITH taken AS MATERIALIZED (
+    SELECT organization_id
+    FROM accounts
+    WHERE organization_id = any($1::uuid [])
+    ORDER BY organization_id
+    FOR UPDATE SKIP LOCKED
+)
+
+SELECT count(DISTINCT t.organization_id)
+FROM taken AS t
+LEFT JOIN LATERAL ledger_post_organization(t.organization_id, '{}', $2) AS r ON TRUE;
 
 -- name: hold
 -- Reserve an amount for a time.
@@ -82,12 +91,13 @@ CROSS JOIN LATERAL (
     SELECT
         CASE
             WHEN a.next_due_at <= now()
-                THEN (
+                THEN a.expired + (
                     SELECT coalesce(sum(g.remaining), 0)
                     FROM credit_grants AS g
                     WHERE
                         g.organization_id = a.organization_id
                         AND NOT g.spent
+                        AND g.expires_at > a.expired_through
                         AND g.expires_at <= now()
                 )
             ELSE 0
@@ -326,28 +336,14 @@ ORDER BY g.seq
 LIMIT 1;
 
 -- name: uses
--- What a grant paid for, oldest first.
+-- What a grant paid for, oldest first, after a given seq.
 SELECT
-    least(t.consumed_after, coalesce(s.upper, a.consumed))
-    - greatest(coalesce(b.consumed_after, 0), s.lower) AS amount,
-    t.id AS transaction_id,
-    t.seq,
-    t.type,
-    t.created_at
-FROM burn_segments AS s
-INNER JOIN accounts AS a ON s.organization_id = a.organization_id
-INNER JOIN credit_transactions AS t
-    ON
-        s.organization_id = t.organization_id
-        AND t.seq BETWEEN ledger_seq_beyond($1, s.lower)
-        AND ledger_seq_beyond($1, coalesce(s.upper, a.consumed) - 0.000000001)
-LEFT JOIN credit_transactions AS b ON t.organization_id = b.organization_id AND b.seq = t.seq - 1
-WHERE
-    s.organization_id = $1
-    AND s.grant_id = $2
-    AND t.consumed_after > coalesce(b.consumed_after, 0)
-ORDER BY t.seq
-LIMIT $3;
+    amount,
+    transaction_id,
+    seq,
+    type,
+    created_at
+FROM ledger_uses($1, $2, $3, $4);
 
 -- name: due
 -- Organizations in which a grant or a hold has expired that nothing has come by to settle.
@@ -506,7 +502,9 @@ FROM accounts AS a
 LEFT JOIN credit_transactions AS t ON a.organization_id = t.organization_id AND a.last_seq = t.seq
 CROSS JOIN LATERAL (
     SELECT
-        coalesce(sum(g.remaining), 0) AS remaining
+        coalesce(sum(g.remaining), 0)
+        - coalesce(sum(g.remaining) FILTER (WHERE g.expires_at <= a.expired_through), 0) AS remaining,
+        coalesce(sum(g.remaining) FILTER (WHERE g.expires_at <= a.expired_through), 0) AS expired
     FROM credit_grants AS g
     WHERE g.organization_id = a.organization_id AND NOT g.spent
 ) AS grants
@@ -563,8 +561,14 @@ CROSS JOIN LATERAL (
     ),
     (
         CASE
-            WHEN grants.remaining <> greatest(a.balance, 0)
+            WHEN grants.remaining <> greatest(a.balance - a.expired, 0)
                 THEN 'what is left of the grants is not the balance'
+        END
+    ),
+    (
+        CASE
+            WHEN grants.expired <> a.expired
+                THEN 'what has expired is not what is left of the grants that have'
         END
     ),
     (CASE WHEN reserved.held <> a.held THEN 'held is not the sum of the active holds' END),
@@ -572,7 +576,7 @@ CROSS JOIN LATERAL (
         CASE
             WHEN
                 segments.overlap OR segments.gap
-                OR segments.covered + greatest(-a.balance, 0) <> a.consumed
+                OR segments.covered + greatest(a.expired - a.balance, 0) <> a.consumed
                 THEN 'burn segments do not cover exactly what was consumed'
         END
     )

@@ -140,15 +140,18 @@ class Ledger:
             return list(await post(connection, postings))
 
 
-async def settle_due(connection: Connection, *, organizations_max: int = 200) -> int:
-    """Post what has expired in organizations that nobody has posted to; return how many there were.
+async def settle_due(
+    connection: Connection, *, organizations_max: int = 200, expirations_max: int = 1000
+) -> int:
+    """Post a round of what has expired; return in how many organizations.
 
-    Runs in the caller's transaction. Safe to run twice at once.
+    Runs in the caller's transaction, which posts `expirations_max` at most and waits for no account
+    that is locked. Safe to run twice at once.
     """
     due = await store.due(connection, limit=organizations_max)
-    if due:
-        await store.settle_due(connection, due)
-    return len(due)
+    if not due:
+        return 0
+    return await store.settle_due(connection, due, expirations_max=expirations_max // len(due))
 
 
 async def tell_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:

@@ -284,10 +284,10 @@ async def grant_source(
 
 
 async def uses(
-    connection: Connection, organization_id: UUID, grant_id: UUID, *, limit: int
+    connection: Connection, organization_id: UUID, grant_id: UUID, *, after: int = 0, limit: int
 ) -> list[Use]:
-    """Return what a grant paid for, oldest first."""
-    rows = await connection.fetch(QUERIES.uses, organization_id, grant_id, limit)
+    """Return a page of what a grant paid for, oldest first, with a seq above the given one."""
+    rows = await connection.fetch(QUERIES.uses, organization_id, grant_id, after, limit)
     return [Use(**row) for row in rows]
 
 
@@ -304,9 +304,14 @@ async def due(connection: Connection, *, limit: int) -> list[UUID]:
     return [row["organization_id"] for row in await connection.fetch(QUERIES.due, limit)]
 
 
-async def settle_due(connection: Connection, organization_ids: Sequence[UUID]) -> None:
-    """Post what has expired in these organizations, and nothing else."""
-    await connection.execute(QUERIES.settle_due, sorted(organization_ids))
+async def settle_due(
+    connection: Connection, organization_ids: Sequence[UUID], *, expirations_max: int
+) -> int:
+    """Post what has expired in these organizations, a number in each; return how many were free."""
+    count: int = await connection.fetchval(
+        QUERIES.settle_due, sorted(organization_ids), expirations_max
+    )
+    return count
 
 
 async def lock_payment(connection: Connection, payment_intent_id: str) -> asyncpg.Record | None:

@@ -20,7 +20,7 @@ WHERE id = $1 OR slug = $2;
 -- A page of organizations, oldest first, after the last id seen.
 SELECT
     o.*,
-    a.balance,
+    a.balance - a.expired AS balance,
     a.held,
     a.closed_at
 FROM organizations AS o
@@ -40,7 +40,7 @@ LIMIT 1;
 -- An organization with what it owns.
 SELECT
     o.*,
-    a.balance,
+    a.balance - a.expired AS balance,
     a.held,
     a.closed_at
 FROM organizations AS o

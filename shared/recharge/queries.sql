@@ -222,7 +222,7 @@ RETURNING id;
 -- one organization, or a decision and a change of settings, come one after the other.
 SELECT
     s.*,
-    a.balance - a.held AS spendable,
+    a.balance - a.expired - a.held AS spendable,
     a.overdraft_limit,
     o.currency,
     p.id AS card_id,
@@ -413,7 +413,7 @@ INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
 WHERE
     a.organization_id = any($1::uuid [])
     AND s.state = 'active'
-    AND a.balance - a.held < a.recharge_below
+    AND a.balance - a.expired - a.held < a.recharge_below
     AND NOT a.recharge_waits
     AND (s.not_before IS NULL OR s.not_before <= now())
 ON CONFLICT (organization_id)
@@ -437,7 +437,7 @@ WHERE
     AND r.trigger = 'top_up'
     AND r.link_expires_at > $1
     AND s.state = 'active'
-    AND a.balance - a.held < a.recharge_below
+    AND a.balance - a.expired - a.held < a.recharge_below
     AND NOT a.recharge_waits
     AND (s.not_before IS NULL OR s.not_before <= now())
 RETURNING pg_notify('prepaid_recharge', '');
@@ -620,7 +620,7 @@ SELECT
     s.*,
     o.slug,
     o.currency,
-    a.balance,
+    a.balance - a.expired AS balance,
     m.credits AS month_credits,
     m.count AS month_count,
     l.id AS live_id,

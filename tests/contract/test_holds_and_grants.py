@@ -163,6 +163,20 @@ async def test_a_debit_and_a_grant_explain_each_other(rich: ApiClient) -> None:
     assert (await rich.get(explain.format("ct_nothing"))).status == 404
 
 
+async def test_what_a_grant_paid_for_comes_in_pages(rich: ApiClient) -> None:
+    """R20: a credit of 10 million debits was sorted whole for each page."""
+    path = "/api/credit-transactions"
+    for amount in (-1, -2, -3):
+        await rich.post(path, {"organizationId": "acme", "amount": amount})
+    (grant,) = (await rich.get(GRANTS)).json["data"]
+    explain = f"/v1/billing/acme/transactions/{grant['transactionId']}/explain?limit=2"
+    first = (await rich.get(explain)).json
+    second = (await rich.get(f"{explain}&cursor={first['nextCursor']}")).json
+    assert [use["amount"] for use in first["uses"] + second["uses"]] == [1, 2, 3]
+    assert second["nextCursor"] is None
+    assert (await rich.get(f"{explain}&cursor=nonsense")).status == 422
+
+
 @pytest.mark.parametrize(
     ("query", "name"),
     [

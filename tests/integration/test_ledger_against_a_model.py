@@ -544,7 +544,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 row_id,
             )
             await connection.execute(
-                "UPDATE accounts SET next_due_at = now() - interval '1 s'"
+                "UPDATE accounts"
+                " SET next_due_at = now() - interval '1 s', expired_through = '-infinity'"
                 " WHERE organization_id = $1",
                 organization_id,
             )

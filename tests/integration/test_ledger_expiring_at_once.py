@@ -1,0 +1,126 @@
+"""Many grants that expire at one moment are posted in bounded rounds, and none of them is spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.ledger import service
+from shared.ledger.model import TransactionType as Kind
+from shared.ledger.verification import verify
+from tests.fixtures.ledger import balances, grant, left, post, posting, statuses, try_hold, usage
+from tests.fixtures.product import create_organization, transactions
+from worker.expirer import Expirer
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+    from shared.organizations.model import Organization
+
+SOON = datetime.now(UTC) + timedelta(days=1)
+ROUND = 20  # the default of ledger_post_organization
+GRANTS = 3 * ROUND
+
+
+async def let_expire(pool: Pool) -> None:
+    """Move every expiry into the past, as time would."""
+    await pool.execute("UPDATE credit_grants SET expires_at = now() - interval '1 minute'"
+                       " WHERE expires_at IS NOT NULL")  # fmt: skip
+    await pool.execute("UPDATE accounts SET next_due_at = now() - interval '1 minute'")
+
+
+async def expirations(pool: Pool) -> int:
+    return sum(row["type"] == "expiration" for row in await transactions(pool))
+
+
+@pytest.fixture
+async def expired(pool: Pool, organization: Organization) -> Organization:
+    """Give an organization that owns 5 credits and many more that have expired at one moment."""
+    expiring = (grant(organization, 1, expires_at=SOON, priority=1) for _ in range(GRANTS))
+    await post(pool, *expiring, grant(organization, 5))
+    await let_expire(pool)
+    return organization
+
+
+async def test_a_debit_posts_a_round_of_what_has_expired_and_spends_none_of_it(
+    pool: Pool, expired: Organization
+) -> None:
+    """R8, R10: today one debit posts them all."""
+    (refused, paid) = await post(pool, usage(expired, 6), usage(expired, 2))
+    assert refused.shortfall is not None
+    assert (refused.shortfall.available, refused.shortfall.balance) == (5, 5)
+    assert paid.status == "posted"
+    assert await expirations(pool) == ROUND
+    assert await balances(pool, expired) == (3, 0)
+    assert (await left(pool, expired))[-1] == 3
+    async with pool.acquire() as connection:
+        assert (await verify(connection))["problems"] == []
+
+
+async def test_balances_are_exact_in_every_round_and_each_grant_has_its_row(
+    pool: Pool, expired: Organization
+) -> None:
+    for posted in (ROUND, 2 * ROUND, GRANTS, GRANTS):
+        assert await statuses(pool, usage(expired, 6)) == ["insufficient"]
+        assert await expirations(pool) == posted
+        assert await balances(pool, expired) == (5, 0)
+    rows = [row for row in await transactions(pool) if row["type"] == "expiration"]
+    assert len({row["grant_id"] for row in rows}) == GRANTS
+    account = await pool.fetchrow("SELECT balance, expired, next_due_at FROM accounts")
+    assert account is not None
+    assert tuple(account) == (5, 0, None)
+
+
+async def test_debt_that_arises_between_two_rounds_is_paid_by_the_next_credit(
+    pool: Pool, expired: Organization
+) -> None:
+    assert await statuses(pool, usage(expired, 8, may_overdraw=True)) == ["posted"]
+    assert await balances(pool, expired) == (-3, 0)
+    async with pool.acquire() as connection:
+        assert (await verify(connection))["problems"] == []
+    await post(pool, grant(expired, 10))
+    assert await balances(pool, expired) == (7, 0)
+    assert await Expirer(pool).settle() == 1
+    assert await balances(pool, expired) == (7, 0)
+    assert await expirations(pool) == GRANTS
+    async with pool.acquire() as connection:
+        assert (await verify(connection))["problems"] == []
+
+
+async def test_what_has_expired_is_neither_voided_nor_refunded_nor_held(
+    pool: Pool, organization: Organization
+) -> None:
+    payment = {"payment_intent_id": "pi_1", "expires_at": SOON}
+    many = [grant(organization, 1, expires_at=SOON) for _ in range(2 * ROUND)]
+    *_, voided, bought = await post(
+        pool, *many, grant(organization, 1, expires_at=SOON),
+        posting(organization, Kind.PURCHASE, 10, **payment),
+    )  # fmt: skip
+    assert bought.status == "posted"
+    await let_expire(pool)
+    void = posting(organization, Kind.VOID, None, grant_id=voided.id)
+    refund = posting(organization, Kind.REFUND, Decimal(-10), payment_intent_id="pi_1")
+    assert await statuses(pool, void, refund) == ["nothing_left", "posted"]
+    assert await balances(pool, organization) == (-10, 0)
+    assert (await try_hold(pool, organization, 1)).status == "insufficient"
+
+
+async def test_the_expirer_works_in_rounds_and_waits_for_no_account_that_is_locked(
+    pool: Pool, expired: Organization
+) -> None:
+    other = await create_organization(pool, "other")
+    await post(pool, *(grant(other, 1, expires_at=SOON) for _ in range(3)))
+    await let_expire(pool)
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute(
+            "SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE", expired.id
+        )
+        assert await Expirer(pool).settle() == 1
+        assert await balances(pool, other) == (0, 0)
+    async with pool.acquire() as connection, connection.transaction():
+        assert await service.settle_due(connection, expirations_max=7) == 1
+    assert await expirations(pool) == 3 + 7
+    assert await Expirer(pool).settle() == 1
+    assert await expirations(pool) == 3 + GRANTS

@@ -1,0 +1,93 @@
+"""The cost of a posting does not grow with history: it is counted in pages that are read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from shared.ledger import store
+from shared.ledger.model import Posting
+from shared.ledger.verification import verify
+from tests.fixtures.ledger import grant, left, post, usage
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+    from shared.organizations.model import Organization
+
+GRANTS_AT_ONCE_MAX = 500
+
+
+async def many_grants(pool: Pool, owner: Organization, count: int, **fields: Any) -> None:
+    """Post grants of 1 credit each."""
+    for start in range(0, count, GRANTS_AT_ONCE_MAX):
+        size = min(GRANTS_AT_ONCE_MAX, count - start)
+        await post(pool, *(grant(owner, 1, **fields) for _ in range(size)))
+
+
+async def pages_read(pool: Pool, *postings: Posting) -> int:
+    """Post in one statement; return how many pages PostgreSQL read for it, in functions as well."""
+    asked = [
+        msgspec.structs.replace(posting, digest=posting.key.encode().hex()) for posting in postings
+    ]
+    row = await pool.fetchval(
+        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM ledger_post($1::text::jsonb)",
+        msgspec.json.encode(asked).decode(),
+    )
+    plan = json.loads(row)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("debits", [1, 20])
+async def test_the_cost_of_debits_across_many_grants_is_linear_in_the_grants(
+    pool: Pool, organization: Organization, debits: int
+) -> None:
+    """R10: 1,000, 2,000, 5,000 and 10,000 grants took 0.6, 2.8, 10 s and a timeout."""
+    pages = []
+    for count in (100, 800):
+        await many_grants(pool, organization, count)
+        pages.append(
+            await pages_read(pool, *(usage(organization, count // debits) for _ in range(debits)))
+        )
+    assert pages[1] < 8 * 2 * pages[0]
+    assert set(await left(pool, organization)) == {0}
+    async with pool.acquire() as connection:
+        assert (await verify(connection))["ok"]
+
+
+async def test_the_cost_of_a_switch_of_grants_does_not_depend_on_the_segments_before_it(
+    pool: Pool, organization: Organization
+) -> None:
+    """R10: after 26,000 segments, 1,000 grants took 12 s."""
+    await many_grants(pool, organization, 20)
+    first = await pages_read(pool, usage(organization, 20))
+    await many_grants(pool, organization, 600)
+    await post(pool, usage(organization, 600))
+    await many_grants(pool, organization, 20)
+    assert await pages_read(pool, usage(organization, 20)) < 3 * first
+
+
+async def test_a_page_of_what_a_grant_paid_for_reads_no_more_than_it_returns(
+    pool: Pool, organization: Organization
+) -> None:
+    """R20: all debits of the grant were read and sorted for each page."""
+    (made, _) = await post(pool, grant(organization, 5000), grant(organization, 1, priority=90))
+    await post(pool, *(usage(organization, 1) for _ in range(20)))
+    read = []
+    for count in (0, 2000):
+        await post(pool, *(usage(organization, 1) for _ in range(count)))
+        row = await pool.fetchval(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM ledger_uses($1, $2, 10, 5)",
+            organization.id,
+            made.id,
+        )
+        plan = json.loads(row)[0]["Plan"]
+        assert plan["Actual Rows"] == 5
+        read.append(int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"]))
+    assert read[1] < 3 * read[0]
+    async with pool.acquire() as connection:
+        assert made.id is not None
+        page = await store.uses(connection, organization.id, made.id, after=2021, limit=9)
+    assert [use.seq for use in page] == [2022]
