@@ -21,7 +21,7 @@ from api.pay.page import PayPage
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances
-from shared.ledger.service import Ledger
+from shared.ledger.batches import Ledger
 from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms

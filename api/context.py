@@ -17,7 +17,7 @@ from shared.config import Settings
 from shared.http.deadlines import Deadlines
 from shared.ids import new_id
 from shared.ledger.balances import Balances
-from shared.ledger.service import Ledger
+from shared.ledger.batches import Ledger
 from shared.payments.client import Stripe
 
 if TYPE_CHECKING:
