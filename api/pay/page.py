@@ -8,7 +8,7 @@ Source: https://docs.stripe.com/payments/3d-secure/authentication-flow#manual-re
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,17 +17,21 @@ import structlog
 from aiohttp import web
 
 from api.pay import pages
+from api.shares import Tenant, acting_for
 from shared.db.pool import UNAVAILABLE
+from shared.errors import DeadlineError, UnavailableError
+from shared.http.deadlines import Deadlines
 from shared.payments.charges import Answer, Charges, Intent
 from shared.recharge import recovery, store
 from shared.recharge.recovery import Recovery, Standing
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
 
 log = structlog.get_logger()
 
 TOKEN_LENGTH_MAX = 100
+PAGE_SECONDS_MAX = 20.0
 PATH = "/pay/{token}"
 _ENDED = {
     Standing.PAID: "The payment is complete already. There is nothing more to do.",
@@ -44,18 +48,19 @@ class PayPage:
     tells of a payment comes from Stripe and PostgreSQL, never from the address it is opened with.
     """
 
-    pool: Pool
+    pool: Connections
     charges: Charges
     public_url: str
     stripe_api_base: str
+    deadlines: Deadlines = field(default_factory=Deadlines)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page."""
         return [
-            web.get(PATH, _kindly(self.show)),
-            web.post(PATH, _kindly(self.go)),
-            web.get(f"{PATH}/done", _kindly(self.done)),
+            web.get(PATH, self._kindly(self.show)),
+            web.post(PATH, self._kindly(self.go)),
+            web.get(f"{PATH}/done", self._kindly(self.done)),
         ]
 
     async def show(self, request: web.Request) -> web.Response:
@@ -111,6 +116,28 @@ class PayPage:
         async with self.pool.acquire() as connection:
             return await recovery.find(connection, token)
 
+    def _kindly(
+        self, handle: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Answer a person with a page where PostgreSQL is away, not with an envelope for programs.
+
+        All pages together have the share of one key, and each link that of one organization.
+        """
+
+        async def answer(request: web.Request) -> web.Response:
+            link = recovery.link_digest(request.match_info["token"])
+            try:
+                with acting_for(Tenant(PATH, link)):
+                    return await self.deadlines.within(PAGE_SECONDS_MAX, handle(request))
+            except DeadlineError as error:
+                log.warning("pay.too_slow", error=repr(error.__cause__))
+                return pages.try_later(504)
+            except (UnavailableError, *UNAVAILABLE) as error:
+                log.warning("pay.database_unavailable", error=repr(error))
+                return pages.try_later(503)
+
+        return answer
+
     def _closed(self, found: Recovery) -> web.Response | None:
         standing = found.standing(self.now())
         if standing is Standing.UNDER_WAY:
@@ -140,18 +167,3 @@ def _became(found: Recovery, answer: Answer, token: str) -> web.Response:
 def _away(answer: Answer) -> web.Response:
     log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
     return pages.try_later(502)
-
-
-def _kindly(
-    handle: Callable[[web.Request], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Answer a person with a page where PostgreSQL is away, not with an envelope for programs."""
-
-    async def answer(request: web.Request) -> web.Response:
-        try:
-            return await handle(request)
-        except UNAVAILABLE as error:
-            log.warning("pay.database_unavailable", error=repr(error))
-            return pages.try_later(503)
-
-    return answer
