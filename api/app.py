@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from api import edge, openapi
+from api import edge, openapi, shares
 from api.context import Api
 from api.docs import page as docs
 from api.keys import Keys
@@ -19,10 +18,11 @@ from api.operations import OPERATIONS
 from api.organization_names import OrganizationNames
 from api.pay.page import PayPage
 from api.receipts import Receipts
+from api.shares import FairShare, SharedPool
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances
-from shared.ledger.service import Ledger
+from shared.ledger.batches import Ledger
 from shared.payments.charges import Charges
 from shared.payments.gateway import stripe_gateway
 from shared.payments.model import SaleTerms
@@ -34,32 +34,34 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 DOCUMENT_PATH = "/openapi.json"
-SEARCHES_AT_ONCE_MAX = 2
 
 
 @asynccontextmanager
 async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterator[Api]:
     """Give the API what it works with; what is under way is finished at the end."""
+    size = settings.database_pool_size
+    shared = SharedPool(pool, shares.connection_limits(size))
     async with stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe:
         api = Api(
             settings=settings,
-            pool=pool,
+            pool=shared,
             ledger=Ledger(pool),
             balances=Balances(pool),
             stripe=stripe.pages,
             receipts=Receipts(stripe.reads),
             pay_charges=Charges(stripe.reads),
             charger=Charger(
-                pool,
+                shared,
                 Charges(stripe.charges),
                 SaleTerms.of(settings),
                 settings.purchase_max,
                 settings.public_url,
             ),
             keys=Keys(pool),
-            organizations=OrganizationNames(pool),
+            organizations=OrganizationNames(SharedPool(pool, shares.LOOK_UP_LIMITS)),
             limiter=Limiter(redis, settings.requests_per_minute),
-            searches=asyncio.Semaphore(min(SEARCHES_AT_ONCE_MAX, settings.database_pool_size - 1)),
+            searches=FairShare(shares.search_limits(size)),
+            requests=FairShare(shares.REQUEST_LIMITS),
         )
         try:
             yield api

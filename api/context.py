@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,15 +13,16 @@ from api.keys import Keys
 from api.limits import Limiter
 from api.organization_names import OrganizationNames
 from api.receipts import Receipts
+from api.shares import FairShare, SharedPool
 from shared.config import Settings
 from shared.http.deadlines import Deadlines
 from shared.ids import new_id
 from shared.ledger.balances import Balances
-from shared.ledger.service import Ledger
+from shared.ledger.batches import Ledger
 from shared.payments.client import Stripe
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection
     from shared.payments.charges import Charges
     from shared.recharge.charger import Charger
 
@@ -36,7 +36,7 @@ class Api:
     """
 
     settings: Settings
-    pool: Pool
+    pool: SharedPool
     ledger: Ledger
     balances: Balances
     stripe: Stripe
@@ -46,7 +46,8 @@ class Api:
     keys: Keys
     organizations: OrganizationNames
     limiter: Limiter
-    searches: asyncio.Semaphore
+    searches: FairShare
+    requests: FairShare
     deadlines: Deadlines = field(default_factory=Deadlines)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     make_id: Callable[[], UUID] = new_id
@@ -55,8 +56,8 @@ class Api:
     async def searching(self) -> AsyncIterator[Connection]:
         """Give a connection for a read that may look through a whole ledger, when it is its turn.
 
-        A few such reads run at once, so that the other connections are left for debits and
-        webhooks. The rest wait, for as long as their deadlines let them.
+        A few such reads run at once, one of each organization, so that the other connections are
+        left for debits and webhooks. The rest wait in turn, until their deadlines.
         """
-        async with self.searches, self.pool.acquire() as connection:
+        async with self.searches.turn(), self.pool.acquire() as connection:
             yield connection

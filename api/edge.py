@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from api import idempotency, parsing
 from api.context import Api
 from api.operation import Call, Operation, Reply, Retry
+from api.shares import Tenant, acting_for
 from shared.access.model import Caller
 from shared.errors import (
     AuthenticationError,
@@ -68,7 +69,18 @@ async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Re
     caller = await _authenticate(api, request)
     _limit(api, operation, caller, request)
     _check_scope(caller, operation)
-    return await _answer(operation, await _read(api, operation, caller, request))
+    with acting_for(Tenant(caller.key_id, caller.organization_id)):
+        call = await _read(api, operation, caller, request)
+        if operation.organization_of is not None:
+            call = replace(call, organization=await operation.organization_of(call))
+    owner = caller.organization_id if call.organization is None else call.organization.id
+    tenant = Tenant(caller.key_id, owner)
+    api.requests.enter_now(tenant)
+    try:
+        with acting_for(tenant):
+            return await _answer(operation, call)
+    finally:
+        api.requests.leave(tenant)
 
 
 async def _authenticate(api: Api, request: web.Request) -> Caller:
@@ -114,8 +126,6 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
 
 
 async def _answer(operation: Operation, call: Call) -> Reply:
-    if operation.organization_of is not None:
-        call = replace(call, organization=await operation.organization_of(call))
     keyed_by = operation.keyed_by
     by_ledger = keyed_by is not None and getattr(call.body, keyed_by) is None
     if call.idempotency_key is None or by_ledger:

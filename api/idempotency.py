@@ -29,7 +29,7 @@ from shared.idempotency import store
 from shared.idempotency.store import Claimed, Seen
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
 
 # Longer than any operation may take, so that two tries never run at once.
 LEASE = timedelta(seconds=40)
@@ -98,7 +98,7 @@ def _is_refusal(error: BaseException) -> bool:
     return isinstance(error, PrepaidError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-async def _end(pool: Pool, claimed: Claimed, *, refused: bool) -> None:
+async def _end(pool: Connections, claimed: Claimed, *, refused: bool) -> None:
     """Let the next try in at once; where that cannot be written, it waits for the lease to end."""
     end = store.forget if refused else store.leave
     with contextlib.suppress(*UNAVAILABLE):

@@ -11,7 +11,7 @@ from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
 
 # A change of name is seen this much later; ids and slugs never change hands.
 REMEMBERED_SECONDS = 2.0
@@ -21,7 +21,7 @@ REFERENCE_LENGTH_MAX = 100
 class OrganizationNames:
     """Finds organizations by id or slug, and keeps those of others from a key."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Connections) -> None:
         self._pool = pool
         self._recent: Recent[str, Organization] = Recent(REMEMBERED_SECONDS)
 

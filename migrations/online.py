@@ -25,6 +25,9 @@ _FORMS = {
         r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (?P<name>\w+) ON (?P<table>\w+) "
     ),
     "no_index": re.compile(r"DROP INDEX CONCURRENTLY IF EXISTS (?P<name>\w+)$"),
+    "no_constraint": re.compile(
+        r"ALTER TABLE (?P<table>\w+) DROP CONSTRAINT IF EXISTS (?P<name>\w+)$"
+    ),
     "constraint": re.compile(r"ALTER TABLE (?P<table>\w+) VALIDATE CONSTRAINT (?P<name>\w+)$"),
 }
 _INDEXES = """
@@ -55,7 +58,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One statement, and what it makes: an index, no index, or a constraint that is valid."""
+    """One statement, and what it makes: an index, a valid constraint, or none of one."""
 
     kind: str
     name: str
@@ -109,7 +112,7 @@ def _step(statement: str) -> Step:
 
 
 def _state(step: Step, *, valid: bool | None) -> State:
-    if step.kind == "no_index":
+    if step.kind in ("no_index", "no_constraint"):
         return State.DONE if valid is None else State.INVALID
     if valid is None:
         return State.MISSING

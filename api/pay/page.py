@@ -17,21 +17,25 @@ import structlog
 from aiohttp import web
 
 from api.pay import pages
+from api.shares import Tenant, acting_for
 from shared import outages
 from shared.db.pool import UNAVAILABLE
+from shared.errors import DeadlineError, UnavailableError
+from shared.http.deadlines import Deadlines
 from shared.payments.charges import Answer, Charges, Intent
 from shared.recharge import recovery, store
 from shared.recharge.recovery import Recovery, Standing
 from shared.token_bucket import TokenBuckets
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
 
 log = structlog.get_logger()
 
 TOKEN_LENGTH_MAX = 100
 ASKED_PER_SECOND = 0.2
 ASKED_BURST = 10
+PAGE_SECONDS_MAX = 20.0
 PATH = "/pay/{token}"
 _ENDED = {
     Standing.PAID: "The payment is complete already. There is nothing more to do.",
@@ -49,10 +53,11 @@ class PayPage:
     `asked` bounds how often one link can have Stripe asked.
     """
 
-    pool: Pool
+    pool: Connections
     charges: Charges
     public_url: str
     stripe_api_base: str
+    deadlines: Deadlines = field(default_factory=Deadlines)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     asked: TokenBuckets[str] = field(
         default_factory=lambda: TokenBuckets(ASKED_PER_SECOND, ASKED_BURST)
@@ -61,9 +66,9 @@ class PayPage:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page."""
         return [
-            web.get(PATH, _kindly(self.show)),
-            web.post(PATH, _kindly(self.go)),
-            web.get(f"{PATH}/done", _kindly(self.done)),
+            web.get(PATH, self._kindly(self.show)),
+            web.post(PATH, self._kindly(self.go)),
+            web.get(f"{PATH}/done", self._kindly(self.done)),
         ]
 
     async def show(self, request: web.Request) -> web.Response:
@@ -123,6 +128,31 @@ class PayPage:
         async with self.pool.acquire() as connection:
             return await recovery.find(connection, token)
 
+    def _kindly(
+        self, handle: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Answer a person with a page where PostgreSQL is away, not with an envelope for programs.
+
+        All pages together have the share of one key, and each link that of one organization.
+        """
+
+        async def answer(request: web.Request) -> web.Response:
+            link = recovery.link_digest(request.match_info["token"])
+            try:
+                with acting_for(Tenant(PATH, link)):
+                    return await self.deadlines.within(PAGE_SECONDS_MAX, handle(request))
+            except DeadlineError as error:
+                log.warning("pay.too_slow", error=repr(error.__cause__))
+                return pages.try_later(504)
+            except UnavailableError:
+                return pages.try_later(503)
+            except UNAVAILABLE as error:
+                if not outages.POSTGRES.failed(error):
+                    log.warning("pay.database_busy", error=repr(error))
+                return pages.try_later(503)
+
+        return answer
+
     def _closed(self, found: Recovery) -> web.Response | None:
         standing = found.standing(self.now())
         if standing is Standing.UNDER_WAY:
@@ -152,19 +182,3 @@ def _became(found: Recovery, answer: Answer, token: str) -> web.Response:
 def _away(answer: Answer) -> web.Response:
     log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
     return pages.try_later(502)
-
-
-def _kindly(
-    handle: Callable[[web.Request], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Answer a person with a page where PostgreSQL is away, not with an envelope for programs."""
-
-    async def answer(request: web.Request) -> web.Response:
-        try:
-            return await handle(request)
-        except UNAVAILABLE as error:
-            if not outages.POSTGRES.failed(error):
-                log.warning("pay.database_busy", error=repr(error))
-            return pages.try_later(503)
-
-    return answer

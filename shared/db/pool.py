@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import asyncpg
 import msgspec
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     AcquiredConnection = AbstractAsyncContextManager[Connection]
+
+
+class Connections(Protocol):
+    """Whatever gives connections: a pool, or a share of one."""
+
+    def acquire(self) -> AcquiredConnection:
+        """Give a connection for the time of a block."""
+        ...
+
 
 CONNECT_SECONDS_MAX = 5
 STATEMENT_SECONDS_MAX = 30

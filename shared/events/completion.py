@@ -16,7 +16,7 @@ from shared.payments.checkout import OpenPurchase, pay_with_test_card
 from shared.payments.model import PaymentCaptured
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
     from shared.payments.client import Stripe
 
 SUCCEEDED = "succeeded"
@@ -33,7 +33,7 @@ class Completed:
 
 
 async def complete_purchase(
-    pool: Pool,
+    pool: Connections,
     client: Stripe,
     organization: Organization,
     *,

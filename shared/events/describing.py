@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
     from shared.payments.lookup import Question
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ class Lookup(Protocol):
 
 
 async def describe_unknown(
-    pool: Pool,
+    pool: Connections,
     lookup: Lookup,
     *,
     now: Callable[[], datetime],
@@ -64,7 +64,7 @@ async def describe_unknown(
 
 
 async def describe_on_file(
-    pool: Pool,
+    pool: Connections,
     lookup: Lookup,
     organization_id: UUID,
     *,
@@ -83,7 +83,7 @@ async def describe_on_file(
 
 
 async def _describe(
-    pool: Pool,
+    pool: Connections,
     lookup: Lookup,
     cards_: Sequence[UndescribedCard],
     *,

@@ -85,37 +85,3 @@ BEGIN
     RETURN v_places;
 END
 $$;
-
--- The postings whose key no other request has, and the place of each among all of them, counted from 1. Locks
--- their accounts, in the order of their ids, as ledger_post does after it.
-CREATE OR REPLACE FUNCTION unclaimed_postings(
-    p_postings jsonb,
-    OUT postings jsonb,
-    OUT places integer []
-) LANGUAGE plpgsql AS $$
-DECLARE
-    v_claimed bigint [];
-BEGIN
-    PERFORM FROM accounts AS a
-    WHERE a.organization_id = any(
-        SELECT p.organization_id
-        FROM jsonb_to_recordset(p_postings) AS p (organization_id uuid)
-    )
-    ORDER BY a.organization_id
-    FOR UPDATE;
-
-    v_claimed := claimed_places(p_postings);
-    IF v_claimed IS NULL THEN
-        postings := p_postings;
-        SELECT array_agg(p.place ORDER BY p.place) INTO places
-        FROM generate_series(1, jsonb_array_length(p_postings)) AS p (place);
-    ELSE
-        SELECT
-            coalesce(jsonb_agg(p.posting ORDER BY p.place), '[]'),
-            coalesce(array_agg(p.place ORDER BY p.place), '{}')
-        INTO postings, places
-        FROM jsonb_array_elements(p_postings) WITH ORDINALITY AS p (posting, place)
-        WHERE p.place <> all(v_claimed);
-    END IF;
-END
-$$;

@@ -55,6 +55,13 @@ class PostingStatus(enum.StrEnum):
     EXCEEDS_HOLD = "exceeds_hold"
 
 
+class Deferral(enum.Enum):
+    """Why a shared batch did not carry a posting: nothing is decided, it is to be posted apart."""
+
+    BUSY = "busy"  # another transaction has the organization's account
+    HEAVY = "heavy"  # the organization would keep the others of the batch
+
+
 class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A transfer that is asked for.
 

@@ -12,27 +12,19 @@ SELECT
     available
 FROM ledger_post($1::text::jsonb);
 
--- name: post_unclaimed
--- Post in the same way those whose Idempotency-Key no other request has; the others have no result.
-WITH unclaimed AS MATERIALIZED (
-    SELECT
-        postings,
-        places
-    FROM unclaimed_postings($1::text::jsonb)
-)
-
+-- name: post_shared
+-- Post in the same way what waits for no account longer than $2 ms and goes through no more than $3 grants.
 SELECT
-    u.places[r.place] AS place,
-    r.status,
-    r.id,
-    r.seq,
-    r.amount,
-    r.balance_after,
-    r.created_at,
-    r.held,
-    r.available
-FROM unclaimed AS u
-CROSS JOIN LATERAL ledger_post(u.postings) AS r;
+    place,
+    status,
+    id,
+    seq,
+    amount,
+    balance_after,
+    created_at,
+    held,
+    available
+FROM ledger_post($1::text::jsonb, $2, $3);
 
 -- name: are_known
 -- Which of these keys have been posted, in the order asked: a look-up for each, not a join.

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from shared import metrics
-from shared.db.group_commit import GroupCommit
 from shared.ids import new_id
 from shared.ledger import rules, store
 from shared.ledger.model import (
+    Deferral,
     HoldResult,
     Posting,
     PostingResult,
@@ -27,10 +28,8 @@ from shared.ledger.model import (
 if TYPE_CHECKING:
     import asyncpg
 
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection
 
-BATCH_ROWS_MAX = 500
-FLUSHES_AT_ONCE_MAX = 2
 EXPIRY_NOTICE = timedelta(days=7)
 
 
@@ -44,7 +43,36 @@ async def post(
     commits nothing itself: roll back, and nothing was posted. One round trip; one more where a
     grant's expiry has passed, and one more where credits are wanting.
     """
-    errors = await _refusals(connection, postings, now or datetime.now(UTC))
+    found = await _post_valid(connection, postings, now or datetime.now(UTC), store.post)
+    return [result for result in found if isinstance(result, PostingResult)]
+
+
+async def post_shared(
+    connection: Connection,
+    postings: Sequence[Posting],
+    *,
+    lock_milliseconds_max: int,
+    grants_max: int | None,
+) -> list[PostingResult | Deferral]:
+    """Post as `post` does, for callers that share a batch; say of the rest why it was deferred.
+
+    An organization whose account another transaction keeps longer than that is `BUSY`; one whose
+    postings may go through more grants than that is `HEAVY`. Nothing of it was posted.
+    """
+    write = partial(
+        store.post_shared, lock_milliseconds_max=lock_milliseconds_max, grants_max=grants_max
+    )
+    return await _post_valid(connection, postings, datetime.now(UTC), write)
+
+
+Write = Callable[["Connection", Sequence[Posting]], Awaitable[Sequence[PostingResult | Deferral]]]
+
+
+async def _post_valid(
+    connection: Connection, postings: Sequence[Posting], now: datetime, write: Write
+) -> list[PostingResult | Deferral]:
+    """Post what is valid; what is not says so in its place."""
+    errors = await _refusals(connection, postings, now)
     results: list[PostingResult | None] = []
     valid: list[Posting] = []
     for posting, error in zip(postings, errors, strict=True):
@@ -60,21 +88,29 @@ async def post(
                     error=error,
                 )
             )
-    answers = iter(await _post(connection, valid) if valid else ())
+    answers = iter(await _post(connection, valid, write) if valid else ())
     found = [next(answers) if result is None else result for result in results]
     _count(postings, found)
     return found
 
 
-async def _post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
+async def _post(
+    connection: Connection, postings: Sequence[Posting], write: Write
+) -> Sequence[PostingResult | Deferral]:
     """Post; what was refused for want of credits says whether a recharge is under way."""
-    results = await store.post(connection, postings)
-    short = {result.organization_id for result in results if result.shortfall is not None}
+    results = await write(connection, postings)
+    short = {
+        result.organization_id
+        for result in results
+        if isinstance(result, PostingResult) and result.shortfall is not None
+    }
     if not short:
         return results
     seconds = await store.recharges_in_progress(connection, sorted(short))
     return [
         replace(result, shortfall=_awaiting(result.shortfall, seconds.get(result.organization_id)))
+        if isinstance(result, PostingResult)
+        else result
         for result in results
     ]
 
@@ -101,9 +137,10 @@ async def _refusals(
     return errors
 
 
-def _count(postings: Sequence[Posting], results: Sequence[PostingResult]) -> None:
+def _count(postings: Sequence[Posting], results: Sequence[PostingResult | Deferral]) -> None:
     pairs = zip(postings, results, strict=True)
-    for (kind, status), count in Counter((p.type, r.status) for p, r in pairs).items():
+    found = Counter((p.type, r.status) for p, r in pairs if isinstance(r, PostingResult))
+    for (kind, status), count in found.items():
         metrics.LEDGER_POSTINGS.labels(str(kind), status).inc(count)
 
 
@@ -111,33 +148,6 @@ def _with_digest(posting: Posting) -> Posting:
     if posting.digest is not None:
         return posting
     return replace(posting, digest=rules.digest(posting))
-
-
-class Ledger:
-    """The way in for callers that post one at a time: those that come together share a commit.
-
-    An idle caller is posted at once; under load the batch is what came while the last was posted.
-    """
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._commits = GroupCommit[Posting, PostingResult](
-            self._flush, flushes_at_once_max=FLUSHES_AT_ONCE_MAX, batch_rows_max=BATCH_ROWS_MAX
-        )
-
-    async def post(self, posting: Posting) -> PostingResult:
-        """Return the result after the transaction that holds the row has committed."""
-        return await self._commits.submit(posting)
-
-    async def close(self) -> None:
-        """Wait for the postings that are under way."""
-        await self._commits.drain()
-
-    async def _flush(self, postings: Sequence[Posting]) -> list[PostingResult | Exception]:
-        # One statement is a transaction of its own: it commits before it answers, so that the
-        # accounts are not locked while the answer is on its way.
-        async with self._pool.acquire() as connection:
-            return list(await post(connection, postings))
 
 
 async def settle_due(

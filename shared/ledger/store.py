@@ -11,9 +11,9 @@ from uuid import UUID
 import msgspec
 
 from shared.db.queries import beside
-from shared.ledger import keys
 from shared.ledger.model import (
     Balance,
+    Deferral,
     Hold,
     HoldResult,
     Posting,
@@ -38,22 +38,37 @@ async def post(connection: Connection, postings: Sequence[Posting]) -> list[Post
 
     A posting under an `Idempotency-Key` that another request has is a conflict.
     """
-    asked = msgspec.json.encode(_mark_repeated(postings)).decode()
-    keyed = any(posting.key.startswith(keys.HEADER) for posting in postings)
-    rows = await connection.fetch(QUERIES.post_unclaimed if keyed else QUERIES.post, asked)
+    rows = await connection.fetch(QUERIES.post, _asked(postings))
+    by_place = {row["place"]: row for row in rows}
+    return [_result(posting, by_place[n]) for n, posting in enumerate(postings, start=1)]
+
+
+async def post_shared(
+    connection: Connection,
+    postings: Sequence[Posting],
+    *,
+    lock_milliseconds_max: int,
+    grants_max: int | None,
+) -> list[PostingResult | Deferral]:
+    """Post what the limits let, and say of the rest why it was not; see `ledger_post`."""
+    rows = await connection.fetch(
+        QUERIES.post_shared, _asked(postings), lock_milliseconds_max, grants_max
+    )
     by_place = {row["place"]: row for row in rows}
     return [
-        _result(posting, by_place.get(place)) for place, posting in enumerate(postings, start=1)
+        _DEFERRALS.get(by_place[n]["status"]) or _result(posting, by_place[n])
+        for n, posting in enumerate(postings, start=1)
     ]
 
 
-def _result(posting: Posting, row: asyncpg.Record | None) -> PostingResult:
-    if row is None:
-        return PostingResult(
-            organization_id=posting.organization_id,
-            status=PostingStatus.CONFLICT,
-            amount=posting.amount,
-        )
+_DEFERRALS = {deferral.value: deferral for deferral in Deferral}
+
+
+def _asked(postings: Sequence[Posting]) -> str:
+    return msgspec.json.encode(_mark_repeated(postings)).decode()
+
+
+def _result(posting: Posting, row: asyncpg.Record) -> PostingResult:
     return PostingResult(
         organization_id=posting.organization_id,
         status=PostingStatus(row["status"]),

@@ -23,7 +23,7 @@ from shared.payments.objects import (
 )
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ class Page:
 
 
 async def open_checkout(
-    pool: Pool,
+    pool: Connections,
     client: stripe.StripeClient,
     organization: Organization,
     *,
@@ -85,7 +85,7 @@ async def open_checkout(
 
 
 async def open_setup(
-    pool: Pool,
+    pool: Connections,
     client: stripe.StripeClient,
     organization: Organization,
     *,
@@ -179,7 +179,10 @@ class OpenPurchase:
 
 
 async def pay_with_test_card(
-    pool: Pool, client: stripe.StripeClient, organization: Organization, payment: OpenPurchase
+    pool: Connections,
+    client: stripe.StripeClient,
+    organization: Organization,
+    payment: OpenPurchase,
 ) -> PaymentIntent:
     """Pay a purchase in Stripe's test mode, as its checkout page would have; close the page.
 

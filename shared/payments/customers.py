@@ -20,7 +20,7 @@ from shared.payments.asking import account_options, ask, hourly
 from shared.payments.objects import ORGANIZATION_METADATA
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection, Connections
 
 
 async def bind_customers(
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 async def ensure_customer(
-    pool: Pool,
+    pool: Connections,
     client: stripe.StripeClient,
     organization: Organization,
     *,
@@ -77,7 +77,7 @@ async def ensure_customer(
 
 
 async def with_customer(
-    pool: Pool,
+    pool: Connections,
     client: stripe.StripeClient,
     organization: Organization,
     request: Callable[[str], Awaitable[T]],
@@ -100,7 +100,7 @@ async def with_customer(
 
 
 async def forget_if_gone(
-    pool: Pool, client: stripe.StripeClient, organization: Organization, customer_id: str
+    pool: Connections, client: stripe.StripeClient, organization: Organization, customer_id: str
 ) -> bool:
     """Forget a customer that Stripe has no more, or never had; return whether that is so.
 

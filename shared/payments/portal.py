@@ -12,11 +12,11 @@ from shared.payments.checkout import Page
 from shared.payments.customers import with_customer
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connections
 
 
 async def open_portal(
-    pool: Pool, client: stripe.StripeClient, organization: Organization, *, return_url: str
+    pool: Connections, client: stripe.StripeClient, organization: Organization, *, return_url: str
 ) -> Page:
     """Open a session of the portal, which lasts some minutes. Raises StripeFailedError.
 

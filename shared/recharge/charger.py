@@ -41,7 +41,7 @@ from shared.recharge.outcomes import LeaseLostError, Outcome, fence, report
 from shared.recharge.recovery import link_digest, new_link
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection, Connections
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class Charger:
     for is charged up to `units_max`, in units of the currency.
     """
 
-    pool: Pool
+    pool: Connections
     charges: Charges
     terms: SaleTerms
     units_max: Decimal

@@ -142,16 +142,19 @@ def test_a_statement_of_an_online_file_is_read_whatever_its_lines() -> None:
 
     ALTER TABLE holds VALIDATE CONSTRAINT b;
     DROP INDEX CONCURRENTLY IF EXISTS a;
+    ALTER TABLE holds DROP CONSTRAINT IF EXISTS c;
     """
     steps = online.parse(text)
     assert [(step.kind, step.name) for step in steps] == [
         ("index", "a"),
         ("constraint", "b"),
         ("no_index", "a"),
+        ("no_constraint", "c"),
     ]
     assert online.last(steps) == [
         Step("no_index", "a", "DROP INDEX CONCURRENTLY IF EXISTS a"),
         steps[1],
+        steps[3],
     ]
     assert "CONCURRENTLY" not in online.plain(text)
 

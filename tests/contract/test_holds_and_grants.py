@@ -101,7 +101,7 @@ async def test_a_capture_that_cannot_be_is_refused(
 
 async def test_a_hold_that_has_expired_or_is_anothers_is_not_captured(rich: ApiClient) -> None:
     made = (await rich.post(HOLDS, {"amount": 40})).json
-    await make_due(rich.api.pool, "holds", made["id"])
+    await make_due(rich.pool, "holds", made["id"])
     late = await rich.post(f"{HOLDS}/{made['id']}/capture", {"amount": 1})
     assert (late.status, late.json["type"]) == (409, "conflict_error")
     created = await rich.post("/v1/organizations", {"slug": "other", "name": "Other"})

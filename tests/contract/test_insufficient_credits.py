@@ -34,7 +34,7 @@ async def rich(api_client: ApiClient, organization: Organization) -> ApiClient:
 
 
 async def agree(client: ApiClient, owner: Organization) -> None:
-    await recharging.agree(client.api.pool, owner, TO_TARGET)
+    await recharging.agree(client.pool, owner, TO_TARGET)
 
 
 def debit(amount: float, **fields: Any) -> dict[str, Any]:
@@ -127,7 +127,7 @@ async def test_m6_a_402_says_that_a_recharge_is_on_its_way(
     assert answer.json["rechargeInProgress"] is True
     assert answer.headers["Retry-After"] == str(RECHARGE_SECONDS_MIN)
     assert [answer.json[name] for name in AMOUNTS] == [15, 12, 12, 0]
-    row = await api_client.api.pool.fetchrow("SELECT state, needed FROM recharge_attempts")
+    row = await api_client.pool.fetchrow("SELECT state, needed FROM recharge_attempts")
     assert row is not None
     assert (row["state"], row["needed"]) == ("armed", 15)
 
@@ -140,7 +140,7 @@ async def test_m7_a_hold_arms_and_the_next_one_is_told_of_it(
     await agree(api_client, organization)
     first = await api_client.post(HOLDS, {"amount": 95})
     assert first.status == 200
-    assert await api_client.api.pool.fetchval("SELECT state FROM recharge_attempts") == "armed"
+    assert await api_client.pool.fetchval("SELECT state FROM recharge_attempts") == "armed"
     second = await api_client.post(HOLDS, {"amount": 6})
     assert (second.status, second.json["rechargeInProgress"]) == (402, True)
     assert second.headers["Retry-After"] == str(RECHARGE_SECONDS_MIN)
@@ -155,13 +155,13 @@ async def test_an_item_of_a_batch_says_that_a_recharge_is_on_its_way(
     asked = {"transactions": [{"amount": -15}]}
     (result,) = (await api_client.post(BATCH, asked, idempotency_key="k")).json["results"]
     assert result["error"]["rechargeInProgress"] is True
-    assert await api_client.api.pool.fetchval("SELECT needed FROM recharge_attempts") == 15
+    assert await api_client.pool.fetchval("SELECT needed FROM recharge_attempts") == 15
 
 
 async def refusal_while(client: ApiClient, change: str, *values: Any) -> Answer:
     await client.post("/v1/billing/acme/grants", {"amount": 12})
     await client.post(PATH, debit(15))
-    await client.api.pool.execute(change, *values)
+    await client.pool.execute(change, *values)
     return await client.post(PATH, debit(15))
 
 

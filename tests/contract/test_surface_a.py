@@ -152,7 +152,7 @@ async def test_a_key_of_one_organization_sees_no_other(
     api_client: ApiClient, organization: Organization
 ) -> None:
     row = (await api_client.post(PATH, asked())).json
-    await api_client.api.pool.execute(
+    await api_client.pool.execute(
         "INSERT INTO organizations (id, slug, name) VALUES (gen_random_uuid(), 'other', 'Other')"
     )
     own = await api_client.make_key("write", organization)
@@ -233,7 +233,7 @@ async def test_who_gives_credits_is_written_down_and_who_uses_them_is_not(
     await api_client.post("/v1/billing/acme/transactions/batch", {"transactions": items})
     grant = await api_client.post("/v1/billing/acme/grants", {"amount": 3})
     await api_client.post(f"/v1/billing/acme/grants/{grant.json['id']}/void")
-    rows = await api_client.api.pool.fetch("SELECT * FROM audit_log ORDER BY at, id")
+    rows = await api_client.pool.fetch("SELECT * FROM audit_log ORDER BY at, id")
     assert [row["action"] for row in rows] == [
         "transactions.post", "transactions.post", "grants.create", "grants.void",
     ]  # fmt: skip

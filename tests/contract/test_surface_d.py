@@ -184,7 +184,7 @@ async def test_a_key_of_one_organization_filters_its_own_alone(
 ) -> None:
     await fill(api_client)
     other = await api_client.post("/v1/organizations", {"slug": "other", "name": "Other"})
-    async with api_client.api.pool.acquire() as connection:
+    async with api_client.pool.acquire() as connection:
         stranger = await organizations.find(connection, other.json["slug"])
     own = await api_client.make_key("read", stranger)
     asked = {"unique_organization_id": {"operator": "", "value": [str(organization.id)]}}

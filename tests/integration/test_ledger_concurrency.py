@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.ledger.batches import Ledger
 from shared.ledger.model import PostingStatus
-from shared.ledger.service import Ledger
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import (
     balances,

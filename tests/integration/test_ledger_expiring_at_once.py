@@ -53,7 +53,7 @@ async def test_a_debit_posts_a_round_of_what_has_expired_and_spends_none_of_it(
     assert (refused.shortfall.available, refused.shortfall.balance) == (5, 5)
     assert paid.status == "posted"
     assert await expirations(pool) == ROUND
-    assert await balances(pool, expired) == (3, 0)
+    assert await balances(pool, expired) == (Decimal(3), Decimal(0))
     assert (await left(pool, expired))[-1] == 3
     async with pool.acquire() as connection:
         assert (await verify(connection))["problems"] == []

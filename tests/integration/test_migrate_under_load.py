@@ -20,7 +20,7 @@ from migrations.runner import migrate, status
 from shared.db.pool import UNAVAILABLE, create_pool
 from shared.errors import UnavailableError
 from shared.ledger import store
-from shared.ledger.service import Ledger
+from shared.ledger.batches import Ledger
 from tests.fixtures.ledger import grant, hold, post, release, usage
 from tests.fixtures.product import create_organization, until
 

@@ -200,3 +200,39 @@ async def test_whenever_a_caller_comes_it_is_served(flushes_at_once_max: int) ->
         waiting += submit(commits, 7)
         async with asyncio.timeout(SECONDS_MAX):
             assert (await asyncio.gather(*waiting))[-1] == 14
+
+
+async def test_a_group_is_in_one_flush_at_a_time() -> None:
+    """R6, R8: two flushes never wait for the same organization; the other flush carries on."""
+    database = Database()
+    commits = GroupCommit[int, int](
+        database.flush, flushes_at_once_max=2, group_of=lambda item: item // 10
+    )
+    waiting = submit(commits, 11)
+    await database.started.acquire()
+    waiting += submit(commits, 12, 13, 21)
+    await database.started.acquire()
+    assert database.batches == [[11], [21]]
+    database.let_go()
+    await asyncio.gather(*waiting)
+    assert database.batches == [[11], [21], [12, 13]]
+
+
+async def test_each_group_has_its_share_of_a_batch_and_the_order_within_it_is_kept() -> None:
+    database = Database()
+    commits = GroupCommit[int, int](
+        database.flush, batch_rows_max=4, group_of=lambda item: item // 100
+    )
+    waiting = submit(commits, 0)
+    await database.started.acquire()
+    waiting += submit(commits, *range(100, 110), 200, 201, 202)
+    await asyncio.sleep(0)
+    database.let_go()
+    await asyncio.gather(*waiting)
+    assert database.batches == [
+        [0],
+        [100, 101, 200, 201],
+        [102, 103, 202, 104],
+        [105, 106, 107, 108],
+        [109],
+    ]

@@ -1,0 +1,195 @@
+"""Shared batches of debits, and a lane apart for an organization that would keep the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+
+from shared.db.group_commit import GroupCommit
+from shared.db.pool import UNAVAILABLE
+from shared.errors import UnavailableError
+from shared.ledger import service
+from shared.ledger.model import Deferral, Posting, PostingResult
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+
+Outcome = PostingResult | Deferral
+Flush = Callable[[Sequence[Posting]], Awaitable[Sequence[PostingResult | Exception]]]
+
+BATCH_ROWS_MAX = 500
+FLUSHES_AT_ONCE_MAX = 2
+# How many grants an organization may take a shared batch through: some milliseconds of work.
+SHARED_GRANTS_MAX = 20
+# Longer than another process's batch takes, as a rule.
+CONTENDED_LOCK_MILLISECONDS_MAX = 50
+LANES_AT_ONCE_MAX = 3
+LANE_ROWS_MAX = 1_000
+LANE_LOCK_MILLISECONDS_MAX = 2_000
+LANE_TURN_SECONDS_MAX = 5
+RETRY_AFTER_SECONDS = 2
+
+
+class Ledger:
+    """The way in for callers that post one at a time: those that come together share a commit.
+
+    An idle caller is posted at once; under load the batch is what came while the last was posted.
+    No batch waits for an organization. One whose account is locked is tried once more in a batch
+    that waits a moment (another process may have had it in a batch of its own); then, or where its
+    postings mean long work, it goes on in a lane of its own.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._shared = GroupCommit[Posting, Outcome](
+            self._flush_shared,
+            flushes_at_once_max=FLUSHES_AT_ONCE_MAX,
+            batch_rows_max=BATCH_ROWS_MAX,
+            group_of=_organization_of,
+        )
+        self._contended = GroupCommit[Posting, Outcome](
+            self._flush_contended, batch_rows_max=BATCH_ROWS_MAX, group_of=_organization_of
+        )
+        at_once_max = min(LANES_AT_ONCE_MAX, max(1, pool.get_max_size() // 3))
+        self._lanes = Lanes(self._flush_lane, at_once_max=at_once_max)
+
+    async def post(self, posting: Posting) -> PostingResult:
+        """Return the result after the transaction that holds the row has committed.
+
+        Raises UnavailableError where the organization's account stays locked, or more of its
+        postings wait than a lane takes. Nothing was posted then.
+        """
+        if posting.organization_id not in self._lanes:
+            outcome = await self._shared.submit(posting)
+            if outcome is Deferral.BUSY:
+                outcome = await self._contended.submit(posting)
+            if isinstance(outcome, PostingResult):
+                return outcome
+        return await self._lanes.submit(posting)
+
+    async def close(self) -> None:
+        """Wait for the postings that are under way."""
+        await self._shared.drain()
+        await self._contended.drain()
+        await self._lanes.drain()
+
+    async def _flush_shared(self, postings: Sequence[Posting]) -> list[Outcome | Exception]:
+        return await self._flush(postings, lock_milliseconds_max=0)
+
+    async def _flush_contended(self, postings: Sequence[Posting]) -> list[Outcome | Exception]:
+        return await self._flush(postings, lock_milliseconds_max=CONTENDED_LOCK_MILLISECONDS_MAX)
+
+    async def _flush(
+        self, postings: Sequence[Posting], *, lock_milliseconds_max: int
+    ) -> list[Outcome | Exception]:
+        try:
+            async with self._pool.acquire() as connection:
+                return await self._post(
+                    connection,
+                    postings,
+                    lock_milliseconds_max=lock_milliseconds_max,
+                    grants_max=SHARED_GRANTS_MAX,
+                )
+        except asyncpg.PostgresError as error:
+            if not _is_of_one(error):
+                raise
+            # One organization broke the batch, and it is not known which: each goes on alone.
+            return [Deferral.HEAVY for _ in postings]
+
+    async def _flush_lane(self, postings: Sequence[Posting]) -> list[PostingResult | Exception]:
+        try:
+            async with self._pool.acquire() as connection:
+                outcomes = await self._post(
+                    connection,
+                    postings,
+                    lock_milliseconds_max=LANE_LOCK_MILLISECONDS_MAX,
+                    grants_max=None,
+                )
+        except asyncpg.LockNotAvailableError:
+            return [_locked() for _ in postings]
+        return [o if isinstance(o, PostingResult) else _locked() for o in outcomes]
+
+    async def _post(
+        self,
+        connection: Connection,
+        postings: Sequence[Posting],
+        *,
+        lock_milliseconds_max: int,
+        grants_max: int | None,
+    ) -> list[Outcome | Exception]:
+        # One statement is a transaction of its own: it commits before it answers, so that the
+        # accounts are not locked while the answer is on its way.
+        return list(
+            await service.post_shared(
+                connection,
+                postings,
+                lock_milliseconds_max=lock_milliseconds_max,
+                grants_max=grants_max,
+            )
+        )
+
+
+class Lanes:
+    """A lane for each organization that is posted apart: bounded in rows, time and connections.
+
+    A lane is there while something waits in it; a few of all work at once, each in its turn.
+    """
+
+    def __init__(self, flush: Flush, *, at_once_max: int) -> None:
+        self._flush = flush
+        self._turns = asyncio.Semaphore(at_once_max)
+        self._lanes: dict[UUID, GroupCommit[Posting, PostingResult]] = {}
+
+    def __contains__(self, organization_id: UUID) -> bool:
+        """Whether an organization has a lane now: what else comes for it goes there too."""
+        lane = self._lanes.get(organization_id)
+        return lane is not None and not lane.is_idle
+
+    async def submit(self, posting: Posting) -> PostingResult:
+        """Return the result after the commit; raise UnavailableError beyond the lane's limits."""
+        organization_id = posting.organization_id
+        if organization_id not in self._lanes:
+            self._lanes = {o: lane for o, lane in self._lanes.items() if not lane.is_idle}
+            self._lanes[organization_id] = GroupCommit(
+                self._flush_in_turn, batch_rows_max=BATCH_ROWS_MAX, pending_rows_max=LANE_ROWS_MAX
+            )
+        return await self._lanes[organization_id].submit(posting)
+
+    async def drain(self) -> None:
+        """Wait for the lanes that are under way."""
+        await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+
+    async def _flush_in_turn(
+        self, postings: Sequence[Posting]
+    ) -> Sequence[PostingResult | Exception]:
+        try:
+            async with asyncio.timeout(LANE_TURN_SECONDS_MAX):
+                await self._turns.acquire()
+        except TimeoutError:
+            return [_locked() for _ in postings]
+        try:
+            return await self._flush(postings)
+        finally:
+            self._turns.release()
+
+
+def _organization_of(posting: Posting) -> UUID:
+    return posting.organization_id
+
+
+def _is_of_one(error: asyncpg.PostgresError) -> bool:
+    """Whether an error may be about one organization's rows, and not about the server."""
+    return isinstance(
+        error, (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+    ) or not isinstance(error, UNAVAILABLE)
+
+
+def _locked() -> UnavailableError:
+    return UnavailableError(
+        "The organization's account is busy with other work; try again.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
