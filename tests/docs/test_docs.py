@@ -260,7 +260,7 @@ def test_operations_lists_every_metric() -> None:
 def test_every_log_line_that_the_pages_name_is_written_by_the_code() -> None:
     source = "".join(
         file.read_text(encoding="utf-8")
-        for house in ("shared", "webhooks", "worker")
+        for house in ("api", "ops", "shared", "webhooks", "worker")
         for file in (ROOT / house).rglob("*.py")
     )
     # report.py makes these from the state.
