@@ -56,6 +56,10 @@ check: lint test ## What CI runs
 bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run
 	$(BIN)/python -m bench $(ARGS)
 
+.PHONY: attack
+attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with SEED=1; print what it did to it
+	ATTACK_SECONDS=$(or $(SECONDS),30) ATTACK_SEED=$(or $(SEED),1) $(BIN)/python -m bench attack
+
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes
 	@for set in runtime sandbox dev; do \

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import api, events, ingest, ledger, recharge, rolling, wrk
+from bench import api, attack, events, ingest, ledger, recharge, rolling, wrk
 from bench.results import Ratio, table
 from migrations.runner import migrate
 from sandbox.servers import EmbeddedServers
@@ -30,6 +30,7 @@ PARTS: dict[str, Part] = {
     "recharge": recharge.measure,
     "api": api.measure,
     "rolling": rolling.measure,
+    "attack": attack.measure,
 }
 
 

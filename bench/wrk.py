@@ -91,8 +91,11 @@ async def run(
     seconds: int,
     connections: int = CONNECTIONS,
     per_second: float | None = None,
+    may_fail: bool = False,
 ) -> Load:
     """Send the requests as fast as they are answered; fail where any answer is not 200.
+
+    With `may_fail` they may be refused or cut off.
 
     With `per_second` they are sent at that rate, as by many clients who know nothing of each other:
     all connections share one timetable of random gaps (a Poisson process), and whichever is free
@@ -108,6 +111,10 @@ async def run(
     )  # fmt: skip
     output = (await process.communicate())[0].decode()
     rate, p99, answers = (found.search(output) for found in (_RATE, _PERCENTILE, _ANSWERS))
-    if process.returncode or not (rate and p99 and answers) or "errors: 0\n" not in output:
+    if (
+        process.returncode
+        or not (rate and p99 and answers)
+        or ("errors: 0\n" not in output and not may_fail)
+    ):
         raise RuntimeError(f"wrk failed:\n{output}")
     return Load(float(rate[1]), float(p99[1]) * _SECONDS[p99[2]], int(answers[1]))

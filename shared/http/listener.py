@@ -26,6 +26,8 @@ IDLE_SECONDS_MIN = 0.5
 EVICTIONS_AT_ONCE_MAX = 16
 RETRY_SECONDS = 0.1
 LIMIT_OVER_SHARE = 0.9
+# A client that takes nothing of its answer for so long, and as long again, is gone.
+STALL_SECONDS_MAX = 10.0
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -40,6 +42,12 @@ class Connection(Protocol):
 
     def force_close(self) -> None:
         """Close it."""
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes of its answers the client has not taken."""
+
+    def abort(self) -> None:
+        """Close it without sending what is left."""
 
 
 def connection_limit(descriptors_reserved: int) -> int:
@@ -109,12 +117,15 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reached_at: float | None = None
         self._closed_idle = 0
+        self._unsent: dict[int, int] = {}
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Listen."""
         for listening in self.sockets:
             listening.listen(BACKLOG)
         self._resume()
+        self._sweep_timer = self._loop.call_later(STALL_SECONDS_MAX, self._abort_stalled)
 
     def close(self) -> None:
         """Take what waits in the backlog, then refuse further connections."""
@@ -123,6 +134,8 @@ class Listener:
         for listening in self.sockets:
             self._accept(listening)
         self._pause()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
         self._closed = True
         for listening in self.sockets:
             listening.close()
@@ -202,6 +215,18 @@ class Listener:
         for connection in closing:
             connection.force_close()
         return len(closing)
+
+    def _abort_stalled(self) -> None:
+        """Abort connections whose clients have taken no byte since the last look."""
+        unsent: dict[int, int] = {}
+        for connection in list(self._connections()):
+            found = connection.unsent_bytes()
+            if found and self._unsent.get(id(connection)) == found:
+                connection.abort()
+            elif found:
+                unsent[id(connection)] = found
+        self._unsent = unsent
+        self._sweep_timer = self._loop.call_later(STALL_SECONDS_MAX, self._abort_stalled)
 
     def _log_reached(self, reason: str) -> None:
         if self._reached_at is None:

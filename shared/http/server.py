@@ -150,6 +150,15 @@ class _Connection(web.RequestHandler):
         found: int = self.transport.get_extra_info("socket").fileno()
         return found if found >= 0 else None
 
+    def unsent_bytes(self) -> int:
+        """Return how many bytes of its answers the client has not taken."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Close it without sending what is left."""
+        if self.transport is not None:
+            self.transport.abort()
+
     async def finish_response(
         self,
         request: web.BaseRequest,

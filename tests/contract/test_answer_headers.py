@@ -9,7 +9,6 @@ from tests.fixtures.product import send_raw
 
 ANSWERS = [
     ("GET /healthz HTTP/1.1", b"", 200),
-    ("GET /metrics HTTP/1.1", b"", 200),
     ("GET /openapi.json HTTP/1.1", b"", 200),
     ("GET /v1/organizations HTTP/1.1", b"", 401),
     ("GET /no/such/path HTTP/1.1", b"", 404),
