@@ -13,12 +13,12 @@ from uuid import UUID
 
 import structlog
 
-from shared.db.pool import AWAY, CONTENTION
+from shared.db.pool import AWAY, CONTENTION, LOCKED
 from shared.errors import EventError, PrepaidError, StripeFailedError, StripeThrottledError
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Outcome, Unanswered
-from shared.events.patience import BRIEF, LONG, STATEMENT_SECONDS_MAX, Patience
+from shared.events.patience import BRIEF, LONG, Patience
 from shared.events.report import report
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
@@ -154,7 +154,7 @@ class Applier:
             except Exception as error:  # noqa: BLE001 - the culprit is found, and recorded
                 log.warning("events.batch_failed", events=len(batch), error=repr(error))
                 half = len(batch) // 2
-                if isinstance(error, CONTENTION) and half:
+                if isinstance(error, LOCKED) and half:
                     patience.spend()
                     batches += [batch[half:], batch[:half]]
                 else:
@@ -238,11 +238,10 @@ class Applier:
                 await self._postpone(token, event, error)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
                 done.outcomes.append(await self._record_failure(token, event, error))
-                if isinstance(error, CONTENTION):
+                if isinstance(error, LOCKED):
                     patience.spend()
-                    continue  # a row that stays locked says nothing about the handler
-                if isinstance(error, StripeFailedError):
-                    continue  # what Stripe says, or does not, says nothing about the handler
+                if isinstance(error, (*CONTENTION, StripeFailedError)):
+                    continue  # what others lock, or Stripe says, says nothing about the handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
         return done
@@ -259,7 +258,7 @@ class Applier:
             await inbox.limit_waits(
                 connection,
                 lock_milliseconds=patience.lock_milliseconds,
-                statement_milliseconds=STATEMENT_SECONDS_MAX * 1000,
+                statement_milliseconds=patience.statement_milliseconds,
             )
             results = await apply_batch(connection, events, context)
             found = list(zip(events, results, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,6 +16,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.events.service import Applier, LeaseLostError
 from shared.inbox import rules, store
 from shared.inbox.model import Lane
+from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
     LEASE,
@@ -29,6 +31,7 @@ from tests.fixtures.product import (
     until,
 )
 from tests.integration.invoices import reversal
+from tests.integration.test_event_owners import waiting_for_locks
 from worker import drainer as drainer_module
 from worker.drainer import LIMITS, Drainer
 
@@ -62,7 +65,7 @@ async def test_events_of_others_are_applied_while_one_account_is_locked(
     )
     async with pool.acquire() as holder, holder.transaction():
         await holder.execute(LOCK_ACCOUNT, organization.id)
-        await drainer.drain()
+        await drainer.answer_ring()
         assert await balance(pool, "other") == 390
         row = await event_row(pool, "evt_a1")
         assert (row["state"], row["error_class"]) == ("retrying", "LockNotAvailableError")
@@ -93,6 +96,24 @@ async def test_a_timeout_or_a_deadlock_is_a_failed_attempt_of_its_event_alone(
     row = await event_row(pool, "evt_slow")
     assert (row["state"], row["attempts"], row["lane"]) == ("retrying", 1, "alone")
     assert "it waited too long" in row["reason"]
+
+
+async def test_an_event_gives_way_to_whoever_waits_for_it_in_a_circle(
+    pool: Pool, organization: Organization
+) -> None:
+    """The batch has the customer and waits for the account; the holder, the other way round."""
+    terms = SaleTerms(Decimal(1), credit_customer_payments=True)
+    drainer = Drainer(pool, Applier(pool, terms), make_token=uuid4)
+    await receive(pool, payment("1"), payment("2", metadata={}, customer="cus_1"))
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute(LOCK_ACCOUNT, organization.id)
+        draining = asyncio.create_task(drainer.drain())
+        await waiting_for_locks(pool, 1)
+        await bind_customers(holder, {organization.id: "cus_1"})
+    await draining
+    await make_due(pool)
+    await drainer.drain()
+    assert await balance(pool) == 20
 
 
 # Events that take their worker with them
