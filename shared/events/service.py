@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 # An answer may lead to another question, such as from an invoice to its prices.
 QUESTIONS_IN_ROW_MAX = 3
+# Each question renews the lease; the last answer is applied within another.
+ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
 THROTTLED_SECONDS = 1
 LEASE = timedelta(seconds=30)
 
@@ -100,10 +102,13 @@ class Applier:
         groups: dict[Question, list[ClaimedEvent]] = {}
         for event, question in done.unanswered:
             groups.setdefault(question, []).append(event)
-        turn = asyncio.Lock()
+        # They wait for locks one after the other, and together no longer than a lease can bear.
+        turn, patience = asyncio.Lock(), Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
         answered = await asyncio.gather(
             *(
-                self._answer(token, _Progress(unanswered=[(e, q) for e in asking]), lease, turn)
+                self._answer(
+                    token, _Progress(unanswered=[(e, q) for e in asking]), lease, turn, patience
+                )
                 for q, asking in groups.items()
             ),
             return_exceptions=True,
@@ -166,7 +171,12 @@ class Applier:
         return ApplyContext(self.terms, self.make_id, self.now(), answers)
 
     async def _answer(
-        self, token: UUID, done: _Progress, lease: timedelta, turn: asyncio.Lock
+        self,
+        token: UUID,
+        done: _Progress,
+        lease: timedelta,
+        turn: asyncio.Lock,
+        patience: Patience,
     ) -> list[Outcome]:
         """Ask Stripe what events need to know, and apply them; `turn` is held for each transaction.
 
@@ -179,7 +189,6 @@ class Applier:
             context = await self._ask(token, done.unanswered, context, lease)
             asking = [event for event, _ in done.unanswered]
             async with turn:
-                patience = Patience(LONG, pass_time=lease / 2)
                 done = _Progress(done.outcomes) + await self._apply_each(
                     token, asking, context, patience
                 )
