@@ -47,11 +47,8 @@ AWAY = (
 # A deadlock, a lock that does not come in time, a statement that takes too long: nothing of that
 # transaction was committed, and nothing is wrong with what was asked, so that whoever asked may ask
 # again. It is about the rows of this transaction; others are served.
-CONTENTION = (
-    asyncpg.QueryCanceledError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
-)
+LOCKED = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+CONTENTION = (*LOCKED, asyncpg.QueryCanceledError)
 
 UNAVAILABLE = (*AWAY, *CONTENTION)
 

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import structlog
 
-from shared.db.pool import AWAY, CONTENTION
+from shared.db.pool import AWAY, CONTENTION, LOCKED
 from shared.errors import EventError, PrepaidError, StripeFailedError, StripeThrottledError
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Outcome, Unanswered
-from shared.events.patience import BRIEF, LONG, STATEMENT_SECONDS_MAX, Patience
+from shared.events.patience import BRIEF, LONG, Patience
 from shared.events.report import report
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 # An answer may lead to another question, such as from an invoice to its prices.
 QUESTIONS_IN_ROW_MAX = 3
+# Each question renews the lease; the last answer is applied within another.
+ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
 THROTTLED_SECONDS = 1
 LEASE = timedelta(seconds=30)
 
@@ -100,10 +102,13 @@ class Applier:
         groups: dict[Question, list[ClaimedEvent]] = {}
         for event, question in done.unanswered:
             groups.setdefault(question, []).append(event)
-        turn = asyncio.Lock()
+        # They wait for locks one after the other, and together no longer than a lease can bear.
+        turn, patience = asyncio.Lock(), Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
         answered = await asyncio.gather(
             *(
-                self._answer(token, _Progress(unanswered=[(e, q) for e in asking]), lease, turn)
+                self._answer(
+                    token, _Progress(unanswered=[(e, q) for e in asking]), lease, turn, patience
+                )
                 for q, asking in groups.items()
             ),
             return_exceptions=True,
@@ -154,7 +159,7 @@ class Applier:
             except Exception as error:  # noqa: BLE001 - the culprit is found, and recorded
                 log.warning("events.batch_failed", events=len(batch), error=repr(error))
                 half = len(batch) // 2
-                if isinstance(error, CONTENTION) and half:
+                if isinstance(error, LOCKED) and half:
                     patience.spend()
                     batches += [batch[half:], batch[:half]]
                 else:
@@ -166,7 +171,12 @@ class Applier:
         return ApplyContext(self.terms, self.make_id, self.now(), answers)
 
     async def _answer(
-        self, token: UUID, done: _Progress, lease: timedelta, turn: asyncio.Lock
+        self,
+        token: UUID,
+        done: _Progress,
+        lease: timedelta,
+        turn: asyncio.Lock,
+        patience: Patience,
     ) -> list[Outcome]:
         """Ask Stripe what events need to know, and apply them; `turn` is held for each transaction.
 
@@ -179,7 +189,6 @@ class Applier:
             context = await self._ask(token, done.unanswered, context, lease)
             asking = [event for event, _ in done.unanswered]
             async with turn:
-                patience = Patience(LONG, pass_time=lease / 2)
                 done = _Progress(done.outcomes) + await self._apply_each(
                     token, asking, context, patience
                 )
@@ -238,11 +247,10 @@ class Applier:
                 await self._postpone(token, event, error)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
                 done.outcomes.append(await self._record_failure(token, event, error))
-                if isinstance(error, CONTENTION):
+                if isinstance(error, LOCKED):
                     patience.spend()
-                    continue  # a row that stays locked says nothing about the handler
-                if isinstance(error, StripeFailedError):
-                    continue  # what Stripe says, or does not, says nothing about the handler
+                if isinstance(error, (*CONTENTION, StripeFailedError)):
+                    continue  # what others lock, or Stripe says, says nothing about the handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
         return done
@@ -259,7 +267,7 @@ class Applier:
             await inbox.limit_waits(
                 connection,
                 lock_milliseconds=patience.lock_milliseconds,
-                statement_milliseconds=STATEMENT_SECONDS_MAX * 1000,
+                statement_milliseconds=patience.statement_milliseconds,
             )
             results = await apply_batch(connection, events, context)
             found = list(zip(events, results, strict=True))
