@@ -86,7 +86,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
-            loops.create_task(Forgetter(pool).run(stop))
+            loops.create_task(Forgetter(pool, retention=settings.event_retention).run(stop))
             loops.create_task(Closer(pool).run(stop))
             loops.create_task(Describer(pool, lookup).run(stop))
             loops.create_task(messenger.run(stop))
