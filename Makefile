@@ -52,6 +52,10 @@ lint: $(DEV) ## Format, lint, types and architecture rules, without tests
 .PHONY: check
 check: lint test ## What CI runs
 
+.PHONY: audit
+audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached
+	$(BIN)/python -m tests.audit
+
 .PHONY: bench
 bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run
 	$(BIN)/python -m bench $(ARGS)

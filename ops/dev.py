@@ -13,6 +13,7 @@ from ops.output import refuse
 from sandbox.kept import Kept
 from sandbox.servers import EmbeddedServers
 from sandbox.story import tell
+from sandbox.stripe.process import SECRETS_VARIABLE
 from sandbox.supervisor import Child, Supervisor
 from shared import logging
 from shared.access import service as access
@@ -75,7 +76,7 @@ async def _serve(servers: dict[str, str]) -> None:
 
 def _sandbox_settings(kept: Kept) -> dict[str, str]:
     return {
-        "STRIPE_API_KEY": "sk_test_prepaid_sandbox",
+        "STRIPE_API_KEY": "sk_test_of_the_prepaid_sandbox",
         "STRIPE_API_BASE": f"http://127.0.0.1:{kept.port('stripe')}",
         "STRIPE_WEBHOOK_SECRETS": kept.secret(),
         "HOST": "127.0.0.1",
@@ -95,10 +96,10 @@ async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) ->
     prepaid = [sys.executable, "-m", "ops"]
     simulator = [sys.executable, "-m", "sandbox.stripe", "--state", str(home() / "stripe.sqlite")]
     simulator += ["--port", stripe.rpartition(":")[2], "--webhook-url", web + PATH]
-    simulator += ["--webhook-secret", variables["STRIPE_WEBHOOK_SECRETS"]]
+    secrets = {SECRETS_VARIABLE: variables["STRIPE_WEBHOOK_SECRETS"]}
     async with asyncio.TaskGroup() as starts:
         for child in (
-            Child("stripe", simulator, ready='"ready"'),
+            Child("stripe", simulator, secrets, ready='"ready"'),
             Child("web", [*prepaid, "serve"], variables, ready='"ready"'),
             Child("worker", [*prepaid, "worker"], variables, ready='"ready"'),
         ):

@@ -59,6 +59,7 @@ class Settings:
     purchase_max: Decimal = Decimal(10_000)
     credit_customer_payments: bool = False
     purchase_expires: Duration | None = None
+    event_retention: Duration | None = None
 
     @property
     def livemode(self) -> bool:
@@ -91,6 +92,7 @@ def load(env: Mapping[str, str]) -> Settings:
         purchase_max=purchase_max(env),
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
+        event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
     )
     _refuse_mixed_modes(settings)
     if settings.purchase_max < settings.purchase_min:
@@ -323,6 +325,11 @@ def _switch(text: str) -> bool:
 def _optional_duration(text: str) -> Duration | None:
     """Set it to an ISO 8601 duration, such as P1Y or P90D, or leave it empty for none."""
     return Duration.parse(text) if text else None
+
+
+def _retention(text: str) -> Duration | None:
+    """Set it to an ISO 8601 duration, such as P90D, or to forever."""
+    return None if text.lower() == "forever" else Duration.parse(text)
 
 
 def _pool_size(text: str) -> int:

@@ -91,7 +91,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Heart(pool, uuid4()).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
-            loops.create_task(Forgetter(pool).run(stop))
+            loops.create_task(Forgetter(pool, retention=settings.event_retention).run(stop))
             loops.create_task(Closer(pool).run(stop))
             loops.create_task(Describer(pool, lookup).run(stop))
             loops.create_task(messenger.run(stop))

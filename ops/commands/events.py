@@ -22,7 +22,7 @@ from shared.events.replay import Mode, Replayer, ReplayReport
 from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.model import EventState
-from shared.logging import MASK
+from shared.inbox.rules import without_client_secrets
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
@@ -32,7 +32,6 @@ COLUMNS = ("id", "type", "state", "attempts", "receivedAt", "error")
 PAGE_ROWS_MAX = 1000
 REPLAY_ROWS_MAX = 100_000
 _DURATION = re.compile(r"(\d+)([smhd])")
-_CLIENT_SECRET = re.compile(r'("client_secret"\s*:\s*)"[^"]*"')
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -110,7 +109,7 @@ def list_(
 
 @app.command()
 def show(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
-    """Show everything that is known of an event, with its payload as Stripe sent it."""
+    """Show everything that is known of an event, with its payload if it is kept."""
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
@@ -133,7 +132,8 @@ def show(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson
                 "livemode": row["livemode"],
                 "organizationId": row["organization_id"],
                 "requestId": row["request_id"],
-                "payload": msgspec.Raw(_CLIENT_SECRET.sub(rf'\1"{MASK}"', row["payload"]).encode()),
+                "payloadForgottenAt": row["payload_forgotten_at"],
+                "payload": msgspec.Raw(without_client_secrets(row["payload"]).encode()),
             }
             for row in rows
         ]

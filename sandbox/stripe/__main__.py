@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,9 +18,11 @@ from aiohttp import web
 
 from sandbox.stripe.app import build_app, build_simulator
 from sandbox.stripe.observer import MakeObserver, Nobody
+from sandbox.stripe.process import SECRETS_VARIABLE
 from sandbox.stripe.simulator import Simulator
 
 HOST = "127.0.0.1"
+SECRET_DEFAULT = "whsec_simulator"  # noqa: S105 - signs test events
 logger = logging.getLogger("sandbox.stripe")
 
 
@@ -36,7 +39,7 @@ def main(make_observer: MakeObserver = Nobody) -> None:
         account=options.account,
         retry_base_seconds=options.retry_base_seconds,
         webhook_url=options.webhook_url,
-        webhook_secret=",".join(options.webhook_secret or ["whsec_simulator"]),
+        webhook_secret=os.environ.get(SECRETS_VARIABLE) or SECRET_DEFAULT,
         make_observer=make_observer,
     )
     try:
@@ -50,9 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--state", type=Path, required=True, help="the SQLite file")
     parser.add_argument("--webhook-url", help="endpoint for all events")
-    parser.add_argument(
-        "--webhook-secret", action="append", help="signs them; more than one while a secret rolls"
-    )
     parser.add_argument("--account", default="acct_1Simulator", help="the account's id")
     parser.add_argument(
         "--retry-base-seconds",

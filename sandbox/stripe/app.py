@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 from sandbox.stripe import api, webhook_endpoints
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.control import add_control
+from sandbox.stripe.control_guard import guard_control
 from sandbox.stripe.idempotency import Keys
 from sandbox.stripe.ids import Ids
 from sandbox.stripe.injector import injecting
@@ -61,7 +62,7 @@ def build_app(simulator: Simulator) -> web.Application:
     The fault injector comes behind `name_server`: it wraps the whole answer there, so what it loses
     or breaks has happened and is remembered, as with Stripe.
     """
-    app = web.Application(middlewares=[name_server, injecting(simulator)])
+    app = web.Application(middlewares=[name_server, guard_control, injecting(simulator)])
     for route in ROUTES:
         app.router.add_route(route.method, route.path, partial(api.serve, simulator, route))
     add_pages(app, simulator)

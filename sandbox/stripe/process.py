@@ -12,6 +12,9 @@ from typing import ClassVar, Final
 
 START_SECONDS_MAX: Final = 20.0
 STOP_SECONDS_MAX: Final = 5.0
+# Signs what is sent to the endpoint: several, separated by commas, while one rolls. As
+# an argument it would be in every list of processes.
+SECRETS_VARIABLE: Final = "SIMULATOR_WEBHOOK_SECRETS"
 
 
 class SimulatorError(RuntimeError):
@@ -67,7 +70,10 @@ class SimulatorProcess:
             port = int(self.url.rpartition(":")[2]) if self.url else 0
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command(port), stdout=asyncio.subprocess.PIPE, stderr=log
+                *self._command(port),
+                env={**os.environ, SECRETS_VARIABLE: ",".join(self.webhook_secrets)},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
             )
         try:
             async with asyncio.timeout(START_SECONDS_MAX):
@@ -92,8 +98,6 @@ class SimulatorProcess:
         command += ["--state", str(self.state)]
         if self.webhook_url is not None:
             command += ["--webhook-url", self.webhook_url]
-        for secret in self.webhook_secrets:
-            command += ["--webhook-secret", secret]
         if self.account is not None:
             command += ["--account", self.account]
         if self.retry_base_seconds is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
@@ -78,7 +78,9 @@ class Replayer:
             outcomes += await self._replay_batch(
                 batch_id, wanted[start : start + BATCH_ROWS_MAX], actor=actor, reason=reason
             )
-        return summarize(batch_id, wanted, outcomes)
+        async with self.pool.acquire() as connection:
+            forgotten = await inbox.forgotten(connection, wanted)
+        return summarize(batch_id, wanted, outcomes, forgotten)
 
     async def _replay_batch(
         self, batch_id: UUID, ids: Sequence[str], *, actor: str, reason: str | None
@@ -103,10 +105,16 @@ class Replayer:
         return await self.applier.apply(batch_id, events, LEASE) if events else []
 
 
-def summarize(batch_id: UUID, wanted: Sequence[str], outcomes: Sequence[Outcome]) -> ReplayReport:
+def summarize(
+    batch_id: UUID,
+    wanted: Sequence[str],
+    outcomes: Sequence[Outcome],
+    forgotten: Mapping[str, datetime],
+) -> ReplayReport:
     """Count what the outcomes came to, and add up what they posted for each organization.
 
-    An event that was not tried counts as failed: its type is paused, or it is not ours.
+    An event that was not tried counts as failed: its payload was forgotten, its type is paused, or
+    it is not ours.
     """
     # Two events of one payment may carry the same posting: it changed the ledger once.
     posted = {
@@ -120,7 +128,11 @@ def summarize(batch_id: UUID, wanted: Sequence[str], outcomes: Sequence[Outcome]
         if o.settlement.state in (EventState.DEAD, EventState.RETRYING)
     ]
     tried = {outcome.settlement.key.id for outcome in outcomes}
-    failures += [{"id": i, "state": None, "error": NOT_TRIED} for i in wanted if i not in tried]
+    failures += [
+        {"id": event_id, "state": None, "error": _not_tried(forgotten.get(event_id))}
+        for event_id in wanted
+        if event_id not in tried
+    ]
     return ReplayReport(
         batchId=str(batch_id),
         selected=len(wanted),
@@ -129,6 +141,14 @@ def summarize(batch_id: UUID, wanted: Sequence[str], outcomes: Sequence[Outcome]
         failed=len(failures),
         failures=failures,
         diff=_diff(list(posted.values())),
+    )
+
+
+def _not_tried(forgotten_at: datetime | None) -> str:
+    if forgotten_at is None:
+        return NOT_TRIED
+    return (
+        f"not tried: its payload was forgotten on {forgotten_at:%Y-%m-%d} (PREPAID_EVENT_RETENTION)"
     )
 
 

@@ -11,7 +11,8 @@ INSERT INTO stripe_events (
     request_id,
     state,
     reason,
-    settled_at
+    settled_at,
+    secrets_removed
 )
 SELECT
     e.account,
@@ -24,7 +25,8 @@ SELECT
     e.request_id,
     CASE WHEN e.quarantine IS NULL THEN 'received' ELSE 'quarantined' END,
     e.quarantine,
-    CASE WHEN e.quarantine IS NULL THEN NULL ELSE now() END
+    CASE WHEN e.quarantine IS NULL THEN NULL ELSE now() END,
+    TRUE
 FROM unnest(
     $1::text [],
     $2::boolean [],
@@ -151,7 +153,8 @@ RETURNING
 
 -- name: claim_for_replay
 -- Lease named events whatever their state, with their attempts counted from one again. What is
--- quarantined stays so unless it has become ours: the right mode, and an account that is listed now.
+-- quarantined stays so unless it has become ours: the right mode, and an account that is listed now. What
+-- has lost its payload is not there to be replayed.
 UPDATE stripe_events AS e
 SET
     state = 'received',
@@ -170,6 +173,7 @@ FROM (
     WHERE
         s.id = any($1::text [])
         AND s.livemode = $4
+        AND s.payload_forgotten_at IS NULL
         AND (s.account = '' OR s.account = any($5::text []))
     ORDER BY s.account, s.livemode, s.id
     FOR UPDATE
@@ -364,6 +368,7 @@ SELECT
     stripe_created_at,
     organization_id,
     request_id,
+    payload_forgotten_at,
     payload
 FROM stripe_events
 WHERE id = $1
@@ -436,3 +441,75 @@ SET
     lane = 'shared',
     leases_lost = 0
 WHERE state = 'ignored' AND waits_for = any($1::text []);
+
+-- name: forgotten
+-- Of some events those that have lost their payloads, and when.
+SELECT
+    id,
+    payload_forgotten_at
+FROM stripe_events
+WHERE id = any($1::text []) AND payload_forgotten_at IS NOT NULL;
+
+-- name: remove_client_secrets
+-- Take the client secrets out of events that an older release has stored, the oldest first; say how many events
+-- that were.
+WITH stored AS (
+    SELECT
+        account,
+        livemode,
+        id
+    FROM stripe_events
+    WHERE NOT secrets_removed
+    ORDER BY received_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+),
+
+cleaned AS (
+    UPDATE stripe_events AS e
+    SET
+        payload = CASE
+            WHEN strpos(e.payload, '"client_secret"') = 0 THEN e.payload
+            ELSE regexp_replace(
+                e.payload, '("client_secret"\s*:\s*)"[^"]*"', '\1"[removed]"', 'g'
+            )
+        END,
+        secrets_removed = TRUE
+    FROM stored AS s
+    WHERE e.account = s.account AND e.livemode = s.livemode AND e.id = s.id
+    RETURNING e.id
+)
+
+SELECT count(*) FROM cleaned;
+
+-- name: forget_payloads
+-- Leave no more of events that were settled long ago than what they were, the oldest first; say how many that
+-- were. Who waits for an owner, or for a person to decide, keeps its payload.
+WITH settled AS (
+    SELECT
+        account,
+        livemode,
+        id
+    FROM stripe_events
+    WHERE
+        state IN ('applied', 'ignored', 'discarded')
+        AND waits_for IS NULL
+        AND payload_forgotten_at IS NULL
+        AND settled_at < now() - make_interval(months => $1::integer) - $2::interval
+    ORDER BY settled_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+),
+
+forgotten AS (
+    UPDATE stripe_events AS e
+    SET
+        payload = json_build_object('id', e.id, 'object', 'event', 'type', e.type)::text,
+        payload_forgotten_at = now(),
+        secrets_removed = TRUE
+    FROM settled AS s
+    WHERE e.account = s.account AND e.livemode = s.livemode AND e.id = s.id
+    RETURNING e.id
+)
+
+SELECT count(*) FROM forgotten;

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.durations import Duration
+from shared.inbox import rules
 from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventState, Lane, Settlement
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _RARE = frozenset(
 
 
 async def receive(connection: Connection, deliveries: Sequence[Delivery]) -> set[EventKey]:
-    """Insert what is not there yet; return the keys of the rows that this call made."""
+    """Insert what is not there yet, without client secrets; return the keys of the new rows."""
     headers = [delivery.header for delivery in deliveries]
     rows = await connection.fetch(
         QUERIES.receive,
@@ -34,7 +36,7 @@ async def receive(connection: Connection, deliveries: Sequence[Delivery]) -> set
         [header.type for header in headers],
         [header.api_version for header in headers],
         [header.created for header in headers],
-        [delivery.payload for delivery in deliveries],
+        [rules.without_client_secrets(delivery.payload) for delivery in deliveries],
         [delivery.request_id for delivery in deliveries],
         [delivery.quarantine for delivery in deliveries],
     )
@@ -202,6 +204,26 @@ async def select_for_replay(
     query = QUERIES.select_rare_for_replay if state in _RARE else QUERIES.select_for_replay
     rows = await connection.fetch(query, state, event_type, since, limit)
     return [row["id"] for row in rows]
+
+
+async def forgotten(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
+    """Return when those of some events that have lost their payloads lost them."""
+    rows = await connection.fetch(QUERIES.forgotten, ids)
+    return {row["id"]: row["payload_forgotten_at"] for row in rows}
+
+
+async def remove_client_secrets(connection: Connection, *, rows_max: int) -> int:
+    """Take client secrets out of events that an older release has stored; return how many."""
+    count: int = await connection.fetchval(QUERIES.remove_client_secrets, rows_max)
+    return count
+
+
+async def forget_payloads(connection: Connection, retention: Duration, *, rows_max: int) -> int:
+    """Forget the payloads of events that were settled longer ago; return how many."""
+    count: int = await connection.fetchval(
+        QUERIES.forget_payloads, retention.months, retention.time, rows_max
+    )
+    return count
 
 
 async def discard(connection: Connection, event_id: str, reason: str) -> bool:

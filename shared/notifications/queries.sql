@@ -163,9 +163,15 @@ RETURNING
 
 -- name: settle
 -- Record what an attempt came to. The lease token is the fence: a row whose lease has gone to another is
--- not touched, and the caller sees it from what comes back.
+-- not touched, and the caller sees it from what comes back. A link to the page on which a payment is
+-- authenticated is a secret: once it has arrived, it is stored as a digest alone, with its attempt.
 UPDATE outbound_messages
 SET
+    payload = CASE
+        WHEN $4 = 'delivered' AND type = 'recharge.requires_action'
+            THEN regexp_replace(payload, '/pay/[A-Za-z0-9_-]+', '/pay/[removed]')
+        ELSE payload
+    END,
     state = $4,
     lease_token = NULL,
     available_at = coalesce($7, available_at),

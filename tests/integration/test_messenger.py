@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ from shared.notifications.model import (
 )
 from shared.notifications.sender import ANSWER_BYTES_MAX, Sender
 from shared.organizations.model import Organization
+from shared.recharge import recovery
 from tests.fixtures.product import closed_port, environment
 from tests.fixtures.receiver import Clock, Receiver, create_messenger
 from worker import messenger as worker_messenger
@@ -98,6 +100,29 @@ async def test_a_message_arrives_signed_as_standard_webhooks_has_it(
     assert (row["state"], row["attempts"], row["last_status"]) == ("delivered", 1, ACCEPTED)
     assert counted("delivered") == before + 1
     assert await messenger.deliver() == 0
+
+
+async def test_a_link_to_a_payment_is_not_stored_once_it_was_delivered(
+    pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger, clock: Clock
+) -> None:
+    await add(pool, receiver.url())
+    link = recovery.new_link()
+    data = {"url": f"https://credits.test/pay/{link}", "paymentIntentId": "pi_1"}
+    kind = MessageType.RECHARGE_REQUIRES_ACTION
+    receiver.status = 500
+    async with pool.acquire() as connection, connection.transaction():
+        message = Message(organization.id, kind, data, uuid4(), datetime.now(UTC))
+        await service.announce(connection, [message])
+    assert await messenger.deliver() == 1
+    assert link in (await only_row(pool))["payload"]
+    await pool.execute(LEASE_OVER)
+    receiver.status = ACCEPTED
+    assert await messenger.deliver() == 1
+    row = await only_row(pool)
+    assert row["state"] == "delivered"
+    assert [link in got.body for got in receiver.received] == [True, True]
+    assert link not in row["payload"]
+    assert json.loads(row["payload"])["data"]["url"] == "https://credits.test/pay/[removed]"
 
 
 async def test_after_a_rotation_both_secrets_sign_for_a_day(

@@ -96,6 +96,8 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_CREDIT_CUSTOMER_PAYMENTS", "true"),
         ("PREPAID_PURCHASE_EXPIRES", "1 year"),
         ("PREPAID_PURCHASE_EXPIRES", "P0D"),
+        ("PREPAID_EVENT_RETENTION", "90"),
+        ("PREPAID_EVENT_RETENTION", "P0D"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:

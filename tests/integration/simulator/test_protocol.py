@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import stripe
 from sandbox.stripe.process import SimulatorProcess
 from tests.integration.simulator.conftest import Http
 
+JSON = {"Content-Type": "application/json"}
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -205,5 +207,40 @@ async def test_health_is_open_to_all(http: Http) -> None:
     assert (status, body["ok"]) == (200, True)
     status, body, _ = await http.send("POST", "/_sim/clock/advance", key=None, json={})
     assert (status, body["error"]["param"]) == (400, "seconds")
-    status, _, _ = await http.send("POST", "/_sim/clock/advance", key=None, data=b"{")
+    status, _, _ = await http.send("POST", "/_sim/clock/advance", key=None, data=b"{", headers=JSON)
     assert status == 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "expected"),
+    [
+        ({"Host": "rebound.example.com"}, b'{"seconds":1}', 403),
+        ({"Host": "127.0.0.1.example.com:80"}, b'{"seconds":1}', 403),
+        ({"Host": "[::1"}, b'{"seconds":1}', 403),
+        ({"Origin": "https://elsewhere.example.com"}, b'{"seconds":1}', 403),
+        ({"Origin": "null"}, b"", 403),
+        ({"Content-Type": "text/plain"}, b'{"seconds":1}', 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b'{"seconds":1}', 415),
+        ({"Content-Type": "multipart/form-data"}, b'{"seconds":1}', 415),
+        ({"Host": "localhost"}, b'{"seconds":1}', 200),
+        ({"Origin": "http://127.0.0.1:1"}, b'{"seconds":1}', 200),
+    ],
+)
+async def test_the_control_api_takes_nothing_from_another_site(
+    http: Http, headers: dict[str, str], body: bytes, expected: int
+) -> None:
+    status, _, _ = await http.send(
+        "POST", "/_sim/clock/advance", key=None, data=body, headers=JSON | headers
+    )
+    assert status == expected
+
+
+async def test_the_list_of_processes_shows_no_secret(simulator: SimulatorProcess) -> None:
+    command = command_line(simulator.pid)
+    assert "sandbox.stripe" in command or "checked_simulator" in command
+    assert [secret for secret in simulator.webhook_secrets if secret in command] == []
+    assert "whsec_" not in command
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
