@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from api import idempotency, parsing
 from api.context import Api
 from api.operation import Call, Operation, Reply, Retry
-from shared.access.model import Caller
+from shared.access.model import Caller, scopes_text
 from shared.errors import (
     InvalidRequestError,
     PermissionDeniedError,
@@ -20,6 +20,7 @@ from shared.errors import (
 )
 from shared.http.body import read_body
 from shared.http.envelope import json_response
+from shared.http.middleware import REQUEST_ID_KEY
 
 API_VERSION = "2026-11-01"
 VERSION_HEADER = "Prepaid-Version"
@@ -56,15 +57,16 @@ def _check_version(request: web.Request) -> None:
 
 
 def _check_scope(caller: Caller, operation: Operation) -> None:
-    if not caller.scope.covers(operation.scope):
+    if not operation.lets_in(caller):
+        needed = " or ".join(",".join(scopes) for scopes in operation.scope_sets)
         raise PermissionDeniedError(
-            f"This needs a key of scope {operation.scope}; this one is of scope {caller.scope}."
+            f"This needs a key with the scope {needed}; this one has {scopes_text(caller.scopes)}."
         )
 
 
 async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Reply:
     caller = await api.keys.authenticate(request)
-    api.limiter.take(caller.key_id)
+    api.limiter.take(caller.limited_as)
     _check_scope(caller, operation)
     return await _answer(operation, await _read(api, operation, caller, request))
 
@@ -85,6 +87,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
         api=api,
         caller=caller,
         id=_OF_A_READ if reads else api.make_id(),
+        request_id=request[REQUEST_ID_KEY],
         now=api.now(),
         path=path,
         query=query,

@@ -24,6 +24,8 @@ usage_totals,
 webhook_endpoints
 TO {role};
 
+GRANT SELECT, INSERT, DELETE ON api_sessions TO {role};
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON event_breakers, idempotent_requests, stripe_alerts TO {role};
 
 GRANT SELECT ON alembic_version, charged_methods, schema_functions, system_accounts, trial_balance TO {role};

@@ -1,11 +1,13 @@
-"""Forgets the answers that no client asks for again, on a clock."""
+"""Deletes what nobody asks for again, on a clock: old answers and expired sessions."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.access import sessions
 from shared.idempotency import store
 from worker.clock import repeat
 
@@ -14,11 +16,12 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 600.0
 KEPT = timedelta(days=7)
+SESSIONS_KEPT = timedelta(hours=1)
 BATCH_ROWS_MAX = 1_000
 
 
 class Forgetter:
-    """Deletes the answers of Idempotency-Keys that are older than a week.
+    """Deletes the answers of Idempotency-Keys that are older than a week, and expired sessions.
 
     Transactions, holds and grants do not depend on them: their ids stand on the ledger for ever.
     """
@@ -38,11 +41,16 @@ class Forgetter:
         )
 
     async def forget(self) -> int:
-        """Forget everything that is old by now; return how many answers that were."""
-        forgotten = 0
+        """Delete everything that is old by now, in bounded batches; return how many rows."""
+        return await self._delete(store.purge, KEPT) + await self._delete(
+            sessions.purge, SESSIONS_KEPT
+        )
+
+    async def _delete(self, purge: Callable[..., Awaitable[int]], kept: timedelta) -> int:
+        deleted = 0
         while True:
             async with self._pool.acquire() as connection:
-                count = await store.purge(connection, KEPT, rows_max=BATCH_ROWS_MAX)
-            forgotten += count
+                count = await purge(connection, kept, rows_max=BATCH_ROWS_MAX)
+            deleted += count
             if count < BATCH_ROWS_MAX:
-                return forgotten
+                return deleted
