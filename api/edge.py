@@ -13,7 +13,7 @@ from api import idempotency, parsing
 from api.context import Api
 from api.operation import Call, Operation, Reply, Retry
 from api.shares import Tenant, acting_for
-from shared.access.model import Caller
+from shared.access.model import Caller, scopes_text
 from shared.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -22,7 +22,7 @@ from shared.errors import (
 )
 from shared.http.body import read_body
 from shared.http.envelope import json_response
-from shared.http.middleware import ANSWER_HEADERS
+from shared.http.middleware import ANSWER_HEADERS, REQUEST_ID_KEY
 
 API_VERSION = "2026-11-01"
 VERSION_HEADER = "Prepaid-Version"
@@ -59,9 +59,10 @@ def _check_version(request: web.Request) -> None:
 
 
 def _check_scope(caller: Caller, operation: Operation) -> None:
-    if not caller.scope.covers(operation.scope):
+    if not operation.lets_in(caller):
+        needed = " or ".join(",".join(scopes) for scopes in operation.scope_sets)
         raise PermissionDeniedError(
-            f"This needs a key of scope {operation.scope}; this one is of scope {caller.scope}."
+            f"This needs a key with the scope {needed}; this one has {scopes_text(caller.scopes)}."
         )
 
 
@@ -93,9 +94,9 @@ async def _authenticate(api: Api, request: web.Request) -> Caller:
 
 def _limit(api: Api, operation: Operation, caller: Caller, request: web.Request) -> None:
     try:
-        api.limiter.take(caller.key_id, operation.cost)
+        api.limiter.take(caller.limited_as, operation.cost)
     finally:
-        request[ANSWER_HEADERS] = api.limiter.headers(caller.key_id)
+        request[ANSWER_HEADERS] = api.limiter.headers(caller.limited_as)
 
 
 async def _read(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Call:
@@ -116,6 +117,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
         api=api,
         caller=caller,
         id=_OF_A_READ if reads else api.make_id(),
+        request_id=request[REQUEST_ID_KEY],
         now=api.now(),
         path=path,
         query=query,

@@ -1,13 +1,15 @@
-"""Authentication: which key a request carries, and whether it still works."""
+"""Authentication: which key or session a request carries, and whether it is valid."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from api.key_uses import KeyUses
 from api.recent import Recent
 from shared.access import service as access
 from shared.access.model import Caller
@@ -33,8 +35,12 @@ class Keys:
     or another each time, takes two connections at most from those who have one.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(
+        self, pool: Pool, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._pool = pool
+        self._now = now
+        self.uses = KeyUses(pool)
         self._recent: Recent[bytes, Caller] = Recent(REMEMBERED_SECONDS)
         self._unknown: Recent[bytes, bool] = Recent(REMEMBERED_SECONDS)
         self._look_ups = GroupCommit[bytes, Caller | None](
@@ -42,18 +48,21 @@ class Keys:
         )
 
     async def authenticate(self, request: web.Request) -> Caller:
-        """Return whose key a request carries; raise AuthenticationError."""
+        """Return the caller that a request's key or token stands for; raise AuthenticationError."""
         key = access.digest(_key_of(request))
         caller = None
         if not self._unknown.get(key):
             caller = await self._recent.find(key, self._look_up)
-        if caller is None:
-            raise AuthenticationError("This API key does not exist, or was revoked.")
+        now = self._now()
+        if caller is None or (caller.expires_at is not None and caller.expires_at <= now):
+            raise AuthenticationError("This API key does not exist, was revoked, or has expired.")
+        self.uses.add(caller.key_id, now)
         return caller
 
     async def close(self) -> None:
-        """Wait for the look-ups that are under way."""
+        """Wait for the look-ups that are under way, and write down the last uses."""
         await self._look_ups.drain()
+        await self.uses.close()
 
     async def _look_up(self, key: bytes) -> Caller | None:
         caller = await self._look_ups.submit(key)

@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 
-from api import fields
+from api import fields, webhook_document
 from api.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
 from api.operation import Operation, Retry
 from api.operations.auto_recharge import AttemptShown
 from shared import errors
-from shared.access.model import Scope
 from shared.errors import PrepaidError
 
 PARAMETER = re.compile(r"\{(\w+)\}")
@@ -27,12 +26,14 @@ _SHAPES = {
     "(D)": "Shape D: lists by page number, in snake_case, with filters.",
 }
 _ONE_KEY = "An API key, `ppk_…`. Send it here or there: one is enough."
+_SCHEMES = ("bearer", "apiKey")
 _REF = "#/components/schemas/{name}"
 
 # What any operation may answer, whatever it does.
 EVERYWHERE: tuple[type[PrepaidError], ...] = (
     errors.InvalidRequestError,
     errors.AuthenticationError,
+    errors.PermissionDeniedError,
     errors.UpgradeRequiredError,
     errors.RateLimitError,
     PrepaidError,
@@ -93,6 +94,7 @@ def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
             operation, known, components
         )
+    paths[webhook_document.PATH] = webhook_document.PATH_ITEM
     return {
         "openapi": "3.1.0",
         "info": {
@@ -101,7 +103,7 @@ def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
             "description": "Prepaid credits on Stripe: four client shapes, one ledger.",
         },
         "servers": [{"url": server}],
-        "security": [{"bearer": []}, {"apiKey": []}],
+        "security": [{scheme: []} for scheme in _SCHEMES],
         "tags": [
             {"name": tag, "description": _SHAPES.get(tag[-3:], "")}
             for tag in dict.fromkeys(operation.tag for operation in operations)
@@ -125,8 +127,6 @@ def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
 def refusals(operation: Operation) -> set[type[PrepaidError]]:
     """Return every error that an operation may answer, and none that it cannot."""
     found = {*EVERYWHERE, *operation.refusals}
-    if operation.scope is not Scope.READ:  # every key may read
-        found.add(errors.PermissionDeniedError)
     if operation.body is not None:
         found |= {*WITH_A_BODY}
     if operation.organization_parameter:
@@ -144,7 +144,8 @@ def _operation(
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": summary.rstrip(".").replace("`", ""),
-        "description": f"{description}\n\nNeeds a key of scope `{operation.scope}`.".strip(),
+        "description": f"{description}\n\nNeeds a key with {_scopes_told(operation)}.".strip(),
+        "security": [{scheme: [*scopes]} for scopes in operation.scope_sets for scheme in _SCHEMES],
         "parameters": [*_parameters(operation, components)],
         "responses": {
             str(int(operation.status)): _response(
@@ -159,6 +160,12 @@ def _operation(
             content["example"] = dict(operation.example)
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
     return found
+
+
+def _scopes_told(operation: Operation) -> str:
+    """Return the scopes of which one set is needed, for people."""
+    sets = [" and ".join(f"`{scope}`" for scope in scopes) for scopes in operation.scope_sets]
+    return f"the scope {' or '.join(sets)}"
 
 
 def _parameters(operation: Operation, components: dict[str, Any]) -> Iterable[dict[str, Any]]:

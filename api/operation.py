@@ -15,8 +15,8 @@ from uuid import UUID
 import msgspec
 
 from shared.access import service as audit
-from shared.access.model import Caller, Scope
-from shared.errors import NotFoundError, PrepaidError
+from shared.access.model import Actor, Caller, Scope
+from shared.errors import NotFoundError, PermissionDeniedError, PrepaidError
 from shared.organizations.model import Organization
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Retry(StrEnum):
     """What makes a second request with the same Idempotency-Key harmless."""
 
-    READ = "read"  # it changes nothing: the header is of no use
+    READ = "read"  # a second one does no harm: the header is of no use
     STORED = "stored"  # the answer is kept in the transaction of what it did, and given again
     CARRIED = "carried"  # Stripe is asked in between: the next try goes on under the same id
     LEDGER = "ledger"  # the ledger's own key does it; what has another key is kept besides
@@ -38,12 +38,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is the same again for a retry under the same Idempotency-Key; whatever a write creates
     takes it as its id; a read has none. `organization` is the one that the path or the body names,
-    if one of them does.
+    if one of them does. `request_id` is the answer's `X-Request-Id`.
     """
 
     api: Api
     caller: Caller
     id: UUID
+    request_id: str
     now: datetime
     path: Mapping[str, str]
     query: Any
@@ -80,6 +81,16 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """Find an organization by id or slug, as far as this key may know of it."""
         return await self.api.organizations.find(reference, self.caller)
 
+    @property
+    def actor(self) -> Actor:
+        """Who asks, for the audit log."""
+        return Actor(self.caller.actor, self.caller.key_id, self.request_id)
+
+    def require(self, scope: Scope, what: str) -> None:
+        """Raise PermissionDeniedError where the key lacks a scope that the request needs."""
+        if not self.caller.may(scope):
+            raise PermissionDeniedError(f"{what} needs a key with the scope {scope}.")
+
     async def record(
         self,
         connection: Connection,
@@ -99,7 +110,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         assert about is not None  # noqa: S101 - it is about something
         await audit.record(
             connection,
-            actor=self.caller.actor,
+            actor=self.actor,
             action=action,
             subject=str(about),
             organization_id=owner.id if owner else None,
@@ -134,8 +145,9 @@ class Operation:
 
     `query` and `body` are msgspec Structs that forbid unknown fields, `answer` is the type of the
     body at `status`; `refusals` are the errors that it can give beyond those of every operation.
-    A path with `{organizationId}` or `{slug}` is of that organization: the edge answers 404 where
-    there is none, or where the key is another one's.
+    `scope` is what a key needs; each of `or_scopes` will do instead, and all of `and_scopes` are
+    needed besides. A path with `{organizationId}` or `{slug}` is of that organization: the edge
+    answers 404 where there is none, or where the key is another one's.
     """
 
     name: str
@@ -145,6 +157,8 @@ class Operation:
     handle: Handler
     answer: Any
     scope: Scope
+    or_scopes: tuple[Scope, ...] = ()
+    and_scopes: tuple[Scope, ...] = ()
     query: type | None = None
     body: type | None = None
     status: int = HTTPStatus.OK
@@ -164,6 +178,15 @@ class Operation:
     def organization_parameter(self) -> str | None:
         """The name of the path parameter that names an organization, if there is one."""
         return next((n for n in ("organizationId", "slug") if f"{{{n}}}" in self.path), None)
+
+    @cached_property
+    def scope_sets(self) -> tuple[tuple[Scope, ...], ...]:
+        """The sets of scopes of which a key needs one."""
+        return tuple((scope, *self.and_scopes) for scope in (self.scope, *self.or_scopes))
+
+    def lets_in(self, caller: Caller) -> bool:
+        """Whether a key has one of the sets; the handler may need more for what the body says."""
+        return any(all(map(caller.may, scopes)) for scopes in self.scope_sets)
 
 
 def no_such(what: str, reference: str) -> NotFoundError:

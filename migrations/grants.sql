@@ -24,6 +24,8 @@ usage_totals,
 webhook_endpoints
 TO {role};
 
+GRANT SELECT, INSERT, DELETE ON api_sessions TO {role};
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON
 event_breakers,
 idempotent_requests,

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import getpass
+from typing import TYPE_CHECKING
+
+from shared.access import service as access
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+# A container may run under a number that has no name.
+NOBODY = "-"
 
 
-def current_actor() -> str:
-    """Return `cli:` and the name of the person's account on this machine."""
+async def current_actor(connection: Connection) -> str:
+    """Return `cli:USER@ROLE`: the system user and the database role that opened the connection."""
+    return f"cli:{system_user()}@{await access.session_role(connection)}"
+
+
+def system_user() -> str:
+    """Return the name of the person's account on this machine."""
     try:
-        return f"cli:{getpass.getuser()}"
-    except (OSError, KeyError):  # a container may run under a number that has no name
-        return "cli"
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return NOBODY

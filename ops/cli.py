@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.commands import endpoints, events, keys, ledger, messages, migrate, organizations, recharge
+from ops.commands import (
+    audit,
+    endpoints,
+    events,
+    keys,
+    ledger,
+    messages,
+    migrate,
+    organizations,
+    recharge,
+)
 from ops.environment import settings
 from ops.output import AsJson, refuse
 from shared import logging
@@ -31,6 +41,7 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
+app.add_typer(audit.app, name="audit")
 
 
 @app.command()

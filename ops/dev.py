@@ -24,6 +24,7 @@ from webhooks.app import PATH
 
 PORT_DEFAULT = 8000
 KEPT_FILE = "sandbox.json"
+KEY_NAME = "sandbox"
 
 
 def run() -> None:
@@ -113,8 +114,11 @@ async def _working_key(database_url: str, kept: Kept) -> str:
         keys = await access.list_keys(connection)
         works = {key["key_hint"] for key in keys if key["revoked_at"] is None}
         if kept.api_key[-4:] not in works:
+            for key in keys:
+                if key["name"] == KEY_NAME and key["revoked_at"] is None:
+                    await access.revoke_key(connection, key["id"])
             made = await access.create_key(
-                connection, name="sandbox", scope="admin", organization_id=None
+                connection, name=KEY_NAME, scope="admin", organization_id=None
             )
             kept.api_key = made["key"]
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from shared.durations import Duration
@@ -57,6 +57,10 @@ class Settings:
     drain_seconds: int = 5
     purchase_min: Decimal = Decimal(1)
     purchase_max: Decimal = Decimal(10_000)
+    top_ups_per_day_amount: Decimal = Decimal(10_000)
+    top_ups_per_day_count: int = 20
+    top_ups_per_day_amount_by_key: Decimal = Decimal(100_000)
+    top_ups_per_day_count_by_key: int = 1_000
     credit_customer_payments: bool = False
     purchase_expires: Duration | None = None
     event_retention: Duration | None = None
@@ -90,6 +94,7 @@ def load(env: Mapping[str, str]) -> Settings:
         drain_seconds=_read(env, "PREPAID_DRAIN_SECONDS", "5", _drain_seconds),
         purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
         purchase_max=purchase_max(env),
+        **_top_ups_per_day(env),
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
         event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
@@ -127,6 +132,19 @@ def credits_per_unit(env: Mapping[str, str]) -> Decimal:
 def purchase_max(env: Mapping[str, str]) -> Decimal:
     """Read alone what one charge may cost at most, in whole units of the currency."""
     return _read(env, "PREPAID_PURCHASE_MAX", "10000", _positive_decimal)
+
+
+def _top_ups_per_day(env: Mapping[str, str]) -> dict[str, Any]:
+    """Read the daily limits of top-ups: one charge as large as may be, and ten times it by key."""
+    most, name = purchase_max(env), "PREPAID_TOP_UPS_PER_DAY"
+    return {
+        "top_ups_per_day_amount": _read(env, f"{name}_AMOUNT", str(most), _amount),
+        "top_ups_per_day_count": _read(env, f"{name}_COUNT", "20", _not_negative),
+        "top_ups_per_day_amount_by_key": _read(
+            env, f"{name}_AMOUNT_BY_KEY", str(10 * most), _amount
+        ),
+        "top_ups_per_day_count_by_key": _read(env, f"{name}_COUNT_BY_KEY", "1000", _not_negative),
+    }
 
 
 def public_url(env: Mapping[str, str]) -> str:
@@ -289,6 +307,11 @@ def _positive_decimal(text: str) -> Decimal:
     if not number.is_finite() or number <= 0 or abs(number.adjusted()) > EXPONENT_MAX:
         raise ValueError
     return number
+
+
+def _amount(text: str) -> Decimal:
+    """Set it to a number above 0, or to 0 for no limit."""
+    return Decimal(0) if text == "0" else _positive_decimal(text)
 
 
 def _not_negative(text: str) -> int:

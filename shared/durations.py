@@ -59,3 +59,20 @@ class Duration:
         year, month = months // MONTHS_PER_YEAR, months % MONTHS_PER_YEAR + 1
         day = min(start.day, calendar.monthrange(year, month)[1])
         return start.replace(year=year, month=month, day=day) + self.time
+
+
+def parse_expiry(text: str, now: datetime) -> datetime:
+    """Read a moment to come: an ISO 8601 duration from now, a date (its start in UTC), or a moment.
+
+    Raises ValueError for any other text, for a moment without a time zone and for one that is past.
+    """
+    if text.startswith("P"):
+        return Duration.parse(text).after(now)
+    found = datetime.fromisoformat(text)
+    if "T" not in text and " " not in text:
+        found = found.replace(tzinfo=UTC)
+    if found.tzinfo is None:
+        raise ValueError(f"{text[:50]!r} has no time zone")
+    if found <= now:
+        raise ValueError(f"{text[:50]!r} is past")
+    return found.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Forgets what is not needed any more, on a clock: stored answers, and payloads of events."""
+"""Forgets what nobody asks for again, on a clock: old answers, sessions, payloads of events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.access import sessions
 from shared.durations import Duration
 from shared.idempotency import store
 from shared.inbox import store as inbox
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 600.0
 KEPT = timedelta(days=7)
+SESSIONS_KEPT = timedelta(hours=1)
 BATCH_ROWS_MAX = 1_000
 PAYLOADS_ROWS_MAX = 200
 
 
 class Forgetter:
-    """Deletes the answers of Idempotency-Keys that are older than a week, and payloads of events.
+    """Deletes answers of Idempotency-Keys after a week, ended sessions, and payloads of events.
 
     Transactions, holds and grants depend on neither: their ids stand on the ledger for ever. An
     event loses its payload some time (`retention`; None is never) after it was settled, and
@@ -50,6 +52,7 @@ class Forgetter:
         """Forget everything that is old by now; return how many rows that were."""
         return (
             await self._in_batches(self._answers, BATCH_ROWS_MAX)
+            + await self._in_batches(self._sessions, BATCH_ROWS_MAX)
             + await self._in_batches(self._client_secrets, self._payloads_rows_max)
             + await self._in_batches(self._payloads, self._payloads_rows_max)
         )
@@ -67,6 +70,9 @@ class Forgetter:
 
     async def _answers(self, connection: Connection, rows_max: int) -> int:
         return await store.purge(connection, KEPT, rows_max=rows_max)
+
+    async def _sessions(self, connection: Connection, rows_max: int) -> int:
+        return await sessions.purge(connection, SESSIONS_KEPT, rows_max=rows_max)
 
     async def _client_secrets(self, connection: Connection, rows_max: int) -> int:
         return await inbox.remove_client_secrets(connection, rows_max=rows_max)

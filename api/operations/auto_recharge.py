@@ -111,10 +111,10 @@ async def dismiss(call: Call) -> Reply:
 async def requires_action(call: Call) -> Reply:
     """List the payments that wait for their customer, with a fresh client secret of each.
 
-    What has been authenticated meanwhile, or has ended, is not listed. A key of scope `read` is
-    shown no secret: whoever has one can act on the payment.
+    What has been authenticated meanwhile, or has ended, is not listed. A key without
+    the scope `purchases` is shown no secret: whoever has one can act on the payment.
     """
-    may_pay = call.caller.scope.covers(Scope.WRITE)
+    may_pay = call.caller.may(Scope.PURCHASES)
     async with call.api.pool.acquire() as connection:
         rows = await store.waiting_attempts(connection, call.owner.id, call.now)
     found = []
@@ -166,7 +166,7 @@ async def cancel(call: Call) -> Reply:
         call.api.charger,
         call.owner.id,
         attempt_id,
-        actor=call.caller.actor,
+        actor=call.actor,
         reason=body.reason,
     )
     return Reply(shown(row))
@@ -181,7 +181,7 @@ async def resume(call: Call) -> Reply:
     body: ResumeRequest = call.body
     async with call.transaction() as connection:
         resumed = await service.resume(
-            connection, call.owner.id, actor=call.caller.actor, reason=body.reason
+            connection, call.owner.id, actor=call.actor, reason=body.reason
         )
         if not resumed:
             raise ConflictError("Auto-recharge is not suspended.")
@@ -254,7 +254,7 @@ OPERATIONS = (
         path=f"{BASE}/no-cap-reminder/dismiss",
         handle=dismiss,
         answer=ReminderShown,
-        scope=Scope.WRITE,
+        scope=Scope.BILLING,
         retry=Retry.STORED,
     ),
     Operation(
@@ -287,7 +287,7 @@ OPERATIONS = (
         handle=cancel,
         body=CancelRequest,
         answer=AttemptShown,
-        scope=Scope.WRITE,
+        scope=Scope.BILLING,
         retry=Retry.CARRIED,
         refusals=(NotFoundError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
@@ -302,7 +302,7 @@ OPERATIONS = (
         handle=resume,
         body=ResumeRequest,
         answer=BillingShown,
-        scope=Scope.WRITE,
+        scope=Scope.BILLING,
         retry=Retry.STORED,
         refusals=(ConflictError,),
         example={"reason": "the dispute was withdrawn"},

@@ -243,6 +243,7 @@ OPERATIONS = (
         query=CreditsQuery,
         answer=CreditsShown,
         scope=Scope.READ,
+        or_scopes=(Scope.USAGE,),
     ),
     Operation(
         name="listCreditHistory",

@@ -77,8 +77,8 @@ class BillingChange(Request):
     An amount replaces a target, and a target an amount. `autoRechargePauseSeconds` is the least
     time between two charges. `lowBalanceThresholdDecimillicents` is the balance below which
     `credits.low` is sent; without it, that is the threshold of auto-recharge while it is on.
-    `consentedBy`: who agreed to be charged while away, for the audit log; by default the API key's
-    name.
+    `consentedBy`: the person who agreed to be charged while away, for the audit log. It is required
+    with `autoRechargeEnabled: true`; a later change without it keeps the recorded consent.
     """
 
     billing_email: str | UnsetType | None = UNSET
@@ -106,9 +106,9 @@ async def change(call: Call) -> Reply:
     """Change billing settings; every change is in the audit log.
 
     `autoRechargeEnabled: true` is the consent to charge the card on file while the customer is
-    away, and needs a threshold with an amount or a target. The rule is checked against Stripe's
-    limits and the installation's now. A suspension that only a person ends is there again when it
-    is turned on. Only an admin key may change the overdraft limit.
+    away. It needs `consentedBy`, and a threshold with an amount or a target. The rule is checked
+    against Stripe's limits and the installation's now. A suspension that only a person ends is
+    there again when it is turned on. Only an admin key may change the overdraft limit.
     """
     body: BillingChange = call.body
     limit = _overdraft(call, body)
@@ -166,8 +166,7 @@ async def shown(call: Call, connection: Connection) -> BillingShown:
 def _overdraft(call: Call, body: BillingChange) -> Decimal | None:
     if body.overdraft_limit_decimillicents is UNSET:
         return None
-    if not call.caller.scope.covers(Scope.ADMIN):
-        raise PermissionDeniedError("Only an admin key may change the overdraft limit.")
+    call.require(Scope.ADMIN, "A change of the overdraft limit")
     limit = fields.credits_of(body.overdraft_limit_decimillicents, "body", _OVERDRAFT)
     if limit < 0:
         raise fields.refused(("body", _OVERDRAFT), "must not be negative")
@@ -202,7 +201,6 @@ async def _change_rule(call: Call, connection: Connection, body: BillingChange) 
     on = was_on if enabled is UNSET else enabled
     if asked or on:
         rule = _changed(found[0].rule if found else Rule(), asked)
-        consent = (body.consented_by or call.caller.actor) if on else None
         try:
             await service.configure(
                 connection,
@@ -211,15 +209,17 @@ async def _change_rule(call: Call, connection: Connection, body: BillingChange) 
                 currency=call.owner.currency,
                 credits_per_unit=call.api.settings.credits_per_unit,
                 units_max=call.api.settings.purchase_max,
-                consented_by=consent,
-                actor=call.caller.actor,
+                consented_by=body.consented_by if on else None,
+                actor=call.actor,
                 now=call.now,
+                on=on,
+                keep_consent=enabled is UNSET,
             )
         except ValidationError as error:
             raise _renamed(error, NAMES) from None
     if was_on and not on:
         await service.turn_off(
-            connection, call.owner.id, actor=call.caller.actor, reason="billing settings"
+            connection, call.owner.id, actor=call.actor, reason="billing settings"
         )
 
 
@@ -274,6 +274,7 @@ OPERATIONS = (
         handle=retrieve,
         answer=BillingShown,
         scope=Scope.READ,
+        or_scopes=(Scope.BILLING,),
     ),
     Operation(
         name="changeBilling",
@@ -283,7 +284,7 @@ OPERATIONS = (
         handle=change,
         body=BillingChange,
         answer=BillingShown,
-        scope=Scope.WRITE,
+        scope=Scope.BILLING,
         retry=Retry.STORED,
         refusals=(ValidationError, PermissionDeniedError),
         example={
@@ -291,6 +292,7 @@ OPERATIONS = (
             "autoRechargeThresholdDecimillicents": 100_000_000,
             "autoRechargeAmountDecimillicents": 250_000_000,
             "autoRechargeMonthlyCapDecimillicents": 5_000_000_000,
+            "consentedBy": "jo@acme.example",
         },
     ),
 )

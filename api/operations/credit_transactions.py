@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from api import by_hand, fields, metadata, refusals
+from api import by_hand, fields, metadata, refusals, rights
 from api.fields import Number, NumberOrNull, Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
 from api.posting_keys import posting_key
@@ -25,6 +25,7 @@ from shared.errors import (
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import rules, store
 from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.origin import OWN
 from shared.organizations.model import Organization
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 # Fields of this surface alone are kept among the metadata, under names that no caller can take.
 # What the audit log calls a posting that is no usage.
 ACTION = "transactions.post"
-_USER, _MODEL_COSTS = f"{metadata.OWN}user", f"{metadata.OWN}modelCosts"
+_USER, _MODEL_COSTS = f"{OWN}user", f"{OWN}modelCosts"
 
 
 class OnInsufficient(enum.StrEnum):
@@ -123,15 +124,18 @@ async def create(call: Call) -> Reply:
     with the same request is answered again (`Idempotent-Replayed: true`), with another request it
     is a 409. Without one, the `Idempotency-Key` header stands in its place. 402 where the balance
     does not cover it; with `onInsufficient: "overdraft"` it is posted all the same.
+
+    Usage needs the scope `usage`. What adds credits, any other type, and usage that overdraws
+    beyond the limit need the scope `grants`.
     """
     organization = call.owner
-    key = posting_key(call, call.body.transaction_id)
-    posting = posting_of(call.body, organization, transaction_id=call.id, key=key)
+    posting = posting_of(call, call.body)
+    rights.check(call, posting)
     if posting.type is TransactionType.USAGE:
-        result = await call.api.ledger.post(posting)
+        result = await call.api.ledger.post(rights.within(call, posting))
     else:
         result = await by_hand.post(call, posting, ACTION, organization=organization)
-    if error := refusals.refusal(result.status, error=result.error, met=result):
+    if error := rights.refusal(call, posting, result):
         raise error
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(shown_result(posting, result, organization), replayed=replayed)
@@ -185,21 +189,17 @@ def check_named(
 
 
 def posting_of(
-    asked: TransactionRequest,
-    organization: Organization,
-    *,
-    transaction_id: UUID,
-    key: str,
-    where: tuple[str | int, ...] = ("body",),
+    call: Call, asked: TransactionRequest, where: tuple[str | int, ...] = ("body",)
 ) -> Posting:
     """Return what a transaction asks of the ledger; `where` in the request it stands."""
+    key = posting_key(call, asked.transaction_id, where)
     amount = fields.number(asked.amount, *where, "amount")
     kind = asked.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
     if kind not in POSTABLE:
         raise fields.refused((*where, "type"), f"one of {', '.join(POSTABLE)}")
     return Posting(
-        organization_id=organization.id,
-        id=transaction_id,
+        organization_id=call.owner.id,
+        id=call.id,
         type=kind,
         counterparty=POSTABLE[kind],
         key=key,
@@ -212,13 +212,14 @@ def posting_of(
         metadata=_metadata(asked, where),
         promotional=True if kind in PROMOTIONAL else None,
         may_overdraw=asked.on_insufficient is OnInsufficient.OVERDRAFT,
+        key_id=call.caller.key_id,
+        request_id=call.request_id,
     )
 
 
 def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[str, Any] | None:
     given = asked.metadata or {}
-    if any(name.startswith(metadata.OWN) for name in given):
-        raise fields.refused((*where, "metadata"), f"no name may begin with {metadata.OWN}")
+    metadata.check_names(given, where)
     own = [("user", asked.user or ""), *(("modelCosts", cost) for cost in asked.model_costs or ())]
     for name, text in own:
         if error := rules.text_refusal(name, text, rules.TEXT_LENGTH_MAX):
@@ -313,7 +314,8 @@ OPERATIONS = (
         handle=create,
         body=TransactionRequest,
         answer=TransactionShown,
-        scope=Scope.WRITE,
+        scope=Scope.USAGE,
+        or_scopes=(Scope.GRANTS,),
         retry=Retry.LEDGER,
         organization_of=_organization,
         keyed_by="transaction_id",

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from api import by_hand, cursors, fields, refusals
+from api import by_hand, cursors, fields, metadata, refusals
 from api.fields import Number, PageQuery, Request, Shown
 from api.operation import Call, Operation, Reply, Retry, no_such
 from api.posting_keys import posting_key
@@ -85,6 +85,7 @@ async def create(call: Call) -> Reply:
     again. What is owed is paid from it first.
     """
     body: GrantRequest = call.body
+    metadata.check_names(body.metadata or {}, ("body",))
     posting = Posting(
         organization_id=call.owner.id,
         id=call.id,
@@ -97,6 +98,8 @@ async def create(call: Call) -> Reply:
         promotional=body.promotional,
         expires_at=body.expires_at,
         metadata=body.metadata,
+        key_id=call.caller.key_id,
+        request_id=call.request_id,
     )
     result = await by_hand.post(
         call, posting, "grants.create", organization=call.owner, subject=posting.id
@@ -149,6 +152,8 @@ async def void(call: Call) -> Reply:
         key=f"{keys.GRANT}{grant_id}:void",
         grant_id=grant_id,
         description=body.note,
+        key_id=call.caller.key_id,
+        request_id=call.request_id,
     )
     result = await by_hand.post(
         call, posting, "grants.void", organization=call.owner, subject=grant_id
@@ -205,7 +210,7 @@ OPERATIONS = (
         handle=create,
         body=GrantRequest,
         answer=GrantShown,
-        scope=Scope.WRITE,
+        scope=Scope.GRANTS,
         retry=Retry.LEDGER,
         keyed_by="transaction_id",
         refusals=(ValidationError, ConflictError, IdempotencyError),
@@ -239,7 +244,7 @@ OPERATIONS = (
         handle=void,
         body=VoidRequest,
         answer=GrantShown,
-        scope=Scope.WRITE,
+        scope=Scope.GRANTS,
         retry=Retry.LEDGER,
         refusals=(ConflictError, IdempotencyError, NotFoundError),
     ),

@@ -160,6 +160,8 @@ async def capture(call: Call) -> Reply:
             hold_id=hold_id,
             category=body.category,
             may_overdraw=body.allow_exceed,
+            key_id=call.caller.key_id,
+            request_id=call.request_id,
         )
     )
     if error := refusals.refusal(result.status, error=result.error, met=result):
@@ -228,7 +230,7 @@ OPERATIONS = (
         handle=create,
         body=HoldRequest,
         answer=HoldShown,
-        scope=Scope.WRITE,
+        scope=Scope.USAGE,
         retry=Retry.LEDGER,
         refusals=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
         example={"amount": 5, "expiresInSeconds": 600, "transactionId": "job-7"},
@@ -242,6 +244,7 @@ OPERATIONS = (
         query=HoldQuery,
         answer=HoldPage,
         scope=Scope.READ,
+        or_scopes=(Scope.USAGE,),
     ),
     Operation(
         name="getHold",
@@ -251,6 +254,7 @@ OPERATIONS = (
         handle=retrieve,
         answer=HoldShown,
         scope=Scope.READ,
+        or_scopes=(Scope.USAGE,),
         refusals=(NotFoundError,),
     ),
     Operation(
@@ -261,7 +265,7 @@ OPERATIONS = (
         handle=capture,
         body=CaptureRequest,
         answer=CaptureShown,
-        scope=Scope.WRITE,
+        scope=Scope.USAGE,
         retry=Retry.LEDGER,
         refusals=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
         example={"amount": 3.5},
@@ -273,7 +277,7 @@ OPERATIONS = (
         path=f"{PATH}/{{id}}/release",
         handle=release,
         answer=HoldShown,
-        scope=Scope.WRITE,
+        scope=Scope.USAGE,
         retry=Retry.LEDGER,
         refusals=(NotFoundError, ConflictError),
     ),

@@ -86,7 +86,7 @@ async def create(call: Call) -> Reply:
         )
         await audit.record(
             connection,
-            actor=call.caller.actor,
+            actor=call.actor,
             action="organizations.create",
             subject=str(made.id),
             organization_id=made.id,
@@ -189,7 +189,7 @@ OPERATIONS = (
         handle=change,
         body=OrganizationChange,
         answer=OrganizationAnswer,
-        scope=Scope.WRITE,
+        scope=Scope.BILLING,
         retry=Retry.STORED,
         refusals=(ValidationError,),
         example={"name": "Initech Ltd"},

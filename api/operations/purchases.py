@@ -37,6 +37,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import PurchasePrice, SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
+from shared.recharge.daily import DailyLimits
 from shared.recharge.model import REFUSED, SETTLED, STRIPE_ERROR, AttemptState
 from shared.recharge.rules import Go
 from shared.recharge.top_up import ToppedUp, top_up
@@ -181,7 +182,8 @@ async def topped_up(call: Call) -> Reply:
     30 minutes. Another top-up replaces one that waits for its customer; 409 while any other charge
     is under way. The same `Idempotency-Key` never charges again: it is told
     how the attempt stands, until that is final. After a decline, try again with another key; a
-    method that was declined five times within an hour is not charged again for as long.
+    method that was declined five times within an hour is not charged again for as long. 429 where
+    the daily limit of this organization or this key is reached; `Retry-After` is the next day.
     """
     body: TopUpRequest = call.body
     price = _price(call, call.owner, body.amount)
@@ -208,14 +210,15 @@ async def _top_up(call: Call, price: Go) -> ToppedUp:
 
     A customer who has just bought may top up before a worker has asked.
     """
-    charger, owner, actor = call.api.charger, call.owner, call.caller.actor
+    charger, owner, actor = call.api.charger, call.owner, call.actor
+    limits = DailyLimits.of(call.api.settings)
     try:
-        return await top_up(charger, owner, price, attempt_id=call.id, actor=actor)
+        return await top_up(charger, owner, price, attempt_id=call.id, actor=actor, limits=limits)
     except MethodUndescribedError:
         lookup = StripeLookup(call.api.stripe)
         if not await describe_on_file(call.api.pool, lookup, owner.id, now=charger.now):
             raise
-    return await top_up(charger, owner, price, attempt_id=call.id, actor=actor)
+    return await top_up(charger, owner, price, attempt_id=call.id, actor=actor, limits=limits)
 
 
 def _to_do(error: PaymentRequiredError, step: NextStep) -> PaymentRequiredError:
@@ -318,7 +321,7 @@ OPERATIONS = (
         handle=checkout,
         body=CheckoutRequest,
         answer=PageShown,
-        scope=Scope.WRITE,
+        scope=Scope.PURCHASES,
         retry=Retry.CARRIED,
         organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
@@ -339,7 +342,7 @@ OPERATIONS = (
         handle=portal,
         body=PortalRequest,
         answer=PageShown,
-        scope=Scope.WRITE,
+        scope=Scope.PURCHASES,
         retry=Retry.CARRIED,
         organization_of=_organization,
         refusals=(ValidationError, NotFoundError, StripeFailedError),
@@ -355,7 +358,7 @@ OPERATIONS = (
         handle=setup,
         body=SetupRequest,
         answer=PageShown,
-        scope=Scope.WRITE,
+        scope=Scope.PURCHASES,
         retry=Retry.CARRIED,
         refusals=(ValidationError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
@@ -373,7 +376,7 @@ OPERATIONS = (
         handle=topped_up,
         body=TopUpRequest,
         answer=AttemptShown,
-        scope=Scope.WRITE,
+        scope=Scope.PURCHASES,
         retry=Retry.CARRIED,
         refusals=(ValidationError, PaymentRequiredError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
@@ -388,7 +391,7 @@ OPERATIONS = (
         handle=complete_local,
         body=CompleteRequest,
         answer=CompletedShown,
-        scope=Scope.WRITE,
+        scope=Scope.PURCHASES,
         retry=Retry.CARRIED,
         refusals=(NotFoundError, PermissionDeniedError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec.structs import replace
 
-from api import by_hand, fields, parsing, refusals
+from api import by_hand, fields, parsing, rights
 from api.fields import Request, Shown
 from api.operation import Call, Operation, Reply, Retry
 from api.operations import credit_transactions
 from api.operations.credit_transactions import TransactionRequest, TransactionShown
-from api.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
@@ -25,7 +24,6 @@ from shared.errors import (
 from shared.http.envelope import envelope
 from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
-from shared.organizations.model import Organization
 
 BATCH_TRANSACTIONS_MAX = 1_000
 
@@ -65,7 +63,7 @@ async def create_batch(call: Call) -> Reply:
     """Post up to 1,000 transactions of one organization at once.
 
     Each stands for itself: one that is refused harms no other, and the answer is 200 with a result
-    for each, in the order asked.
+    for each, in the order asked. One that needs a scope that the key lacks is refused alone.
     """
     asked: Sequence[msgspec.Raw] = call.body.transactions
     if not 1 <= len(asked) <= BATCH_TRANSACTIONS_MAX:
@@ -74,7 +72,8 @@ async def create_batch(call: Call) -> Reply:
     valid = [posting for posting in postings if isinstance(posting, Posting)]
     all_usage = all(posting.type is TransactionType.USAGE for posting in valid)
     async with call.acquire() if all_usage else call.transaction() as connection:
-        posted = await ledger.post(connection, valid, now=call.now) if valid else []
+        asked_for = [rights.within(call, posting) for posting in valid]
+        posted = await ledger.post(connection, asked_for, now=call.now) if valid else []
         credited = [
             result
             for posting, result in zip(valid, posted, strict=True)
@@ -90,7 +89,7 @@ async def create_batch(call: Call) -> Reply:
             )
     results = iter(posted)
     shown = [
-        _shown_of_batch(posting, next(results), call.owner, place)
+        _shown_of_batch(call, posting, next(results), place)
         if isinstance(posting, Posting)
         else _refused_of_batch(PostingStatus.INVALID, posting)
         for place, posting in enumerate(postings)
@@ -109,23 +108,20 @@ def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | Pre
         credit_transactions.check_named(item, call.owner, where)
         # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
         own = replace(call, id=call.api.make_id(), idempotency_key=None)
-        key = posting_key(own, item.transaction_id, where)
-        return credit_transactions.posting_of(
-            item, call.owner, transaction_id=own.id, key=key, where=where
-        )
+        posting = credit_transactions.posting_of(own, item, where)
+        rights.check(call, posting)
     except PrepaidError as error:
         return error
+    return posting
 
 
-def _shown_of_batch(
-    posting: Posting, result: PostingResult, organization: Organization, place: int
-) -> BatchResult:
-    error = refusals.refusal(result.status, error=result.error, met=result, where=_in_batch(place))
+def _shown_of_batch(call: Call, posting: Posting, result: PostingResult, place: int) -> BatchResult:
+    error = rights.refusal(call, posting, result, where=_in_batch(place))
     if error is not None:
         return _refused_of_batch(result.status, error)
     return BatchResult(
         status=result.status,
-        transaction=credit_transactions.shown_result(posting, result, organization),
+        transaction=credit_transactions.shown_result(posting, result, call.owner),
         error=None,
     )
 
@@ -144,7 +140,8 @@ OPERATIONS = (
         body=BatchRequest,
         cost_of_body=lambda batch: len(batch.transactions) // 10,
         answer=BatchShown,
-        scope=Scope.WRITE,
+        scope=Scope.USAGE,
+        or_scopes=(Scope.GRANTS,),
         retry=Retry.STORED,
         refusals=(ValidationError, NotFoundError, ConflictError, IdempotencyError),
         example={"transactions": [{"amount": -0.001, "transactionId": "call-1"}]},

@@ -45,7 +45,7 @@ def add(
             )
             await audit.record(
                 connection,
-                actor=current_actor(),
+                actor=await current_actor(connection),
                 action="endpoints.add",
                 subject=str(made.endpoint.id),
                 details={"url": url, "types": list(made.endpoint.types)},
@@ -86,7 +86,7 @@ def remove(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
             discarded = await service.remove_endpoint(connection, endpoint_id)
             await audit.record(
                 connection,
-                actor=current_actor(),
+                actor=await current_actor(connection),
                 action="endpoints.remove",
                 subject=str(endpoint_id),
                 details={"discarded": discarded},
@@ -109,7 +109,7 @@ def rotate(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
             made = await service.rotate_secret(connection, endpoint_id)
             await audit.record(
                 connection,
-                actor=current_actor(),
+                actor=await current_actor(connection),
                 action="endpoints.rotate",
                 subject=str(endpoint_id),
             )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -15,6 +13,8 @@ from ops.actor import current_actor
 from ops.database import database_url, transaction
 from ops.environment import settings
 from ops.output import EXIT_REFUSED, AsJson, emit, run, table
+from ops.paging import cursor as cursor_after
+from ops.paging import moment, read_cursor
 from shared.access import service as audit
 from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, PrepaidError
@@ -31,22 +31,6 @@ app = typer.Typer(no_args_is_help=True, help="Stripe events: the inbox and its d
 COLUMNS = ("id", "type", "state", "attempts", "receivedAt", "error")
 PAGE_ROWS_MAX = 1000
 REPLAY_ROWS_MAX = 100_000
-_DURATION = re.compile(r"(\d+)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def _moment(text: str) -> datetime:
-    """Read `30m`, `24h`, `7d` (ago), or an ISO 8601 moment (UTC where it names no zone)."""
-    if match := _DURATION.fullmatch(text):
-        try:
-            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-        except OverflowError:
-            raise typer.BadParameter("that is before all events") from None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("give 30m, 24h, 7d or 2026-01-31T12:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 State = Annotated[EventState | None, typer.Option(help="Only events in this state.")]
@@ -54,7 +38,7 @@ Type = Annotated[str | None, typer.Option("--type", help="Only events of this ty
 Since = Annotated[
     datetime | None,
     typer.Option(
-        parser=_moment, metavar="D", help="Only events that came since: 30m, 24h, 7d, ISO."
+        parser=moment, metavar="D", help="Only events that came since: 30m, 24h, 7d, ISO."
     ),
 ]
 
@@ -69,7 +53,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List events, newest first."""
-    after = _read_cursor(cursor) if cursor else None
+    after = read_cursor(cursor) if cursor else None
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
@@ -95,7 +79,7 @@ def list_(
                 }
                 for row in page
             ],
-            "nextCursor": _cursor(page[-1]["received_at"], page[-1]["id"]) if more else None,
+            "nextCursor": cursor_after(page[-1]["received_at"], page[-1]["id"]) if more else None,
         }
 
     emit(
@@ -181,11 +165,12 @@ def replay(
                     )
                 elif missing := await _unknown(connection, selected):
                     raise NotFoundError(f"There is no event {missing[0]!r}.")
+                actor = await current_actor(connection)
             found = settings()
             async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
                 applier = Applier(pool, SaleTerms.of(found), lookup=StripeLookup(client))
                 return await Replayer(pool, applier, uuid4, Mode.of(found)).replay(
-                    selected, actor=current_actor(), reason=reason
+                    selected, actor=actor, reason=reason
                 )
 
     report = run(work())
@@ -227,7 +212,7 @@ def discard(
                 raise await _cannot_discard(connection, event_id)
             await audit.record(
                 connection,
-                actor=current_actor(),
+                actor=await current_actor(connection),
                 action="events.discard",
                 subject=event_id,
                 reason=reason,
@@ -242,15 +227,3 @@ async def _cannot_discard(connection: Any, event_id: str) -> PrepaidError:
     if not rows:
         return NotFoundError(f"There is no event {event_id!r}.")
     return ConflictError(f"{event_id} is {rows[0]['state']}: there is nothing left to discard.")
-
-
-def _cursor(moment: datetime, event_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{moment.isoformat()} {event_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        moment, event_id = base64.urlsafe_b64decode(cursor).decode().split(" ", 1)
-        return datetime.fromisoformat(moment), event_id
-    except ValueError:
-        raise typer.BadParameter("not a cursor of this command") from None

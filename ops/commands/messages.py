@@ -121,7 +121,7 @@ def replay(
             if replayed:
                 await audit.record(
                     connection,
-                    actor=current_actor(),
+                    actor=await current_actor(connection),
                     action="messages.replay",
                     subject=batch_id,
                     reason=reason,
@@ -151,7 +151,7 @@ def discard(
             rows = await service.discard(connection, message_id, reason)
             await audit.record(
                 connection,
-                actor=current_actor(),
+                actor=await current_actor(connection),
                 action="messages.discard",
                 subject=name,
                 organization_id=rows[0]["organization_id"],

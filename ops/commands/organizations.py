@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ops.actor import current_actor
 from ops.database import transaction
 from ops.environment import environment
 from ops.output import AsJson, cell, emit, run, table
 from shared import config
+from shared.access import service as audit
 from shared.errors import NotFoundError
 from shared.ids import parse_id
 from shared.organizations import service, store
@@ -36,6 +38,13 @@ def create(
                 name=name,
                 currency=currency,
                 credits_per_unit=config.credits_per_unit(environment()),
+            )
+            await audit.record(
+                connection,
+                actor=await current_actor(connection),
+                action="organizations.create",
+                subject=str(made.id),
+                organization_id=made.id,
             )
         return {"id": str(made.id), "slug": made.slug, "name": made.name, "currency": made.currency}
 

@@ -140,7 +140,7 @@ def set_(  # noqa: PLR0913, PLR0917 - one option for each part of a rule
                 credits_per_unit=per_unit,
                 units_max=units_max,
                 consented_by=consented_by,
-                actor=current_actor(),
+                actor=await current_actor(connection),
                 now=datetime.now(UTC),
             )
             return await _one(connection, owner)
@@ -156,7 +156,9 @@ def off(organization: Reference, reason: Reason, as_json: AsJson = False) -> Non
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             await _one(connection, owner)
-            await service.turn_off(connection, owner.id, actor=current_actor(), reason=reason)
+            await service.turn_off(
+                connection, owner.id, actor=await current_actor(connection), reason=reason
+            )
             return await _one(connection, owner)
 
     emit(run(work()), as_json=as_json, human=_state_human)
@@ -170,7 +172,11 @@ def suspend(organization: Reference, reason: Reason, as_json: AsJson = False) ->
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             await service.suspend_by_hand(
-                connection, owner.id, actor=current_actor(), reason=reason, now=datetime.now(UTC)
+                connection,
+                owner.id,
+                actor=await current_actor(connection),
+                reason=reason,
+                now=datetime.now(UTC),
             )
             return await _one(connection, owner)
 
@@ -189,7 +195,9 @@ def resume(
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             before = await _one(connection, owner)
-            if not await service.resume(connection, owner.id, actor=current_actor(), reason=reason):
+            if not await service.resume(
+                connection, owner.id, actor=await current_actor(connection), reason=reason
+            ):
                 raise ConflictError(f"Nothing to resume: {_state_human(before)}")
             return await _one(connection, owner)
 
@@ -214,6 +222,7 @@ def cancel(
         ):
             async with pool.acquire() as connection:
                 owner_id, attempt_id = await _live_attempt(connection, target)
+                actor = await current_actor(connection)
             charger = Charger(
                 pool,
                 Charges(client),
@@ -222,7 +231,7 @@ def cancel(
                 found.public_url,
             )
             row = await cancellation.cancel(
-                charger, owner_id, attempt_id, actor=current_actor(), reason=reason
+                charger, owner_id, attempt_id, actor=actor, reason=reason
             )
         return _public_attempt(row)
 
@@ -252,7 +261,7 @@ def link(organization: Reference, as_json: AsJson = False) -> None:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             expires_at = await service.fresh_link(
-                connection, owner.id, token, actor=current_actor()
+                connection, owner.id, token, actor=await current_actor(connection)
             )
         return {"url": f"{base}/pay/{token}", "expiresAt": expires_at}
 

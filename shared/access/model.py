@@ -2,36 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 
 class Scope(StrEnum):
-    """What a key may do; each may do what those before it may."""
+    """A right of a key. A key has a set of them; `admin` includes all others."""
 
+    USAGE = "usage"  # debits, holds, balance
+    PURCHASES = "purchases"  # checkout, top-up, portal, card set-up
+    GRANTS = "grants"  # grants, adjustments, voids, overdraft beyond the limit
+    BILLING = "billing"  # settings, consent, resume, cancel
     READ = "read"
-    WRITE = "write"
     ADMIN = "admin"
 
-    def covers(self, needed: Scope) -> bool:
-        """Whether a key of this scope may do what needs the other."""
-        return _RANKS[self] >= _RANKS[needed]
+
+# `write` is short for these.
+WRITE = "write"
+WRITE_SCOPES = frozenset(Scope) - {Scope.ADMIN}
+# What `POST /v1/billing/sessions` gives to a browser.
+SESSION_SCOPES = frozenset({Scope.READ, Scope.PURCHASES})
+SCOPE_NAMES = ("usage", "purchases", "grants", "billing", "read", WRITE, "admin")
 
 
-_RANKS = {scope: rank for rank, scope in enumerate(Scope)}
+def parse_scopes(names: Iterable[str]) -> frozenset[Scope]:
+    """Read the names of scopes; `write` stands for its set.
+
+    Raises ValueError for an unknown name, and where there is none at all.
+    """
+    found: set[Scope] = set()
+    for name in names:
+        found |= WRITE_SCOPES if name == WRITE else {Scope(name)}
+    if not found:
+        raise ValueError("no scope")
+    return frozenset(found)
+
+
+def scopes_text(scopes: frozenset[Scope]) -> str:
+    """Return a set of scopes as people write it: `admin`, `write`, or the names by commas."""
+    if Scope.ADMIN in scopes:
+        return Scope.ADMIN
+    if scopes == WRITE_SCOPES:
+        return WRITE
+    return ",".join(scope for scope in Scope if scope in scopes)
 
 
 @dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something, for the audit log: a name, and the API key and request if it has them."""
+
+    name: str
+    key_id: UUID | None = None
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        """Return the name alone."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A working API key. `organization_id`: it is of one organization alone; None: of all."""
+    """A valid API key, or a browser's session that such a key opened.
+
+    `organization_id`: bound to one organization; None: all of them. A session has the id and the
+    name of the key that opened it.
+    """
 
     key_id: UUID
-    scope: Scope
+    scopes: frozenset[Scope]
     organization_id: UUID | None
     name: str
+    expires_at: datetime | None = None
+    is_session: bool = False
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it has this right."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
 
     @property
     def actor(self) -> str:
-        """What the audit log calls it."""
-        return f"key:{self.name}"
+        """Its name in the audit log."""
+        return f"{'session' if self.is_session else 'key'}:{self.name}"
+
+    @property
+    def limited_as(self) -> UUID:
+        """Whose request rate this counts against: that of the key.
+
+        All sessions of one organization count together and apart from the key, so that a browser
+        can use up neither the key's rate nor, with many sessions, more than one.
+        """
+        if self.is_session and self.organization_id is not None:
+            return self.organization_id
+        return self.key_id

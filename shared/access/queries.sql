@@ -1,18 +1,57 @@
 -- name: create_key
 -- Store a key by its digest.
-INSERT INTO api_keys (id, name, scope, organization_id, key_sha256, key_hint)
-VALUES ($1, $2, $3, $4, $5, $6);
-
--- name: find_callers
--- The keys of these digests, those that work.
-SELECT
-    key_sha256,
+INSERT INTO api_keys (
     id,
     name,
     scope,
-    organization_id
-FROM api_keys
-WHERE key_sha256 = any($1::bytea []) AND revoked_at IS NULL;
+    scopes,
+    organization_id,
+    key_sha256,
+    key_hint,
+    expires_at
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: retire_expired
+-- Free the name of a key that has expired.
+UPDATE api_keys
+SET revoked_at = expires_at
+WHERE name = $1 AND revoked_at IS NULL AND expires_at <= now();
+
+-- name: find_callers
+-- The valid keys and sessions of these digests. A session ends with its key.
+SELECT
+    k.key_sha256 AS digest,
+    k.id,
+    k.name,
+    k.scope,
+    k.scopes,
+    k.organization_id,
+    k.expires_at,
+    FALSE AS is_session
+FROM api_keys AS k
+WHERE
+    k.key_sha256 = any($1::bytea [])
+    AND k.revoked_at IS NULL
+    AND (k.expires_at > now()) IS NOT FALSE
+UNION ALL
+SELECT
+    s.token_sha256,
+    k.id,
+    k.name,
+    k.scope,
+    k.scopes,
+    s.organization_id,
+    least(s.expires_at, k.expires_at),
+    TRUE
+FROM api_sessions AS s
+INNER JOIN api_keys AS k ON s.key_id = k.id
+WHERE
+    s.token_sha256 = any($1::bytea [])
+    AND s.expires_at > now()
+    AND k.revoked_at IS NULL
+    AND (k.expires_at > now()) IS NOT FALSE;
 
 -- name: list_keys
 -- Every key, newest first; of the key itself only its last characters are known.
@@ -20,13 +59,37 @@ SELECT
     id,
     name,
     scope,
+    scopes,
     organization_id,
     key_hint,
     created_at,
+    expires_at,
+    last_used_at,
+    replaced_by,
     revoked_at
 FROM api_keys
 ORDER BY created_at DESC, id DESC
 LIMIT 1000;
+
+-- name: lock_key
+-- A valid key, locked until the end of the transaction.
+SELECT
+    id,
+    name,
+    scope,
+    scopes,
+    organization_id,
+    expires_at,
+    replaced_by
+FROM api_keys
+WHERE id = $1 AND revoked_at IS NULL AND (expires_at > now()) IS NOT FALSE
+FOR UPDATE;
+
+-- name: replace_key
+-- Have a key expire once its successor has taken over. The successor takes its name.
+UPDATE api_keys
+SET replaced_by = $2, expires_at = least(expires_at, $3::timestamptz)
+WHERE id = $1;
 
 -- name: revoke_key
 -- Make a key useless from now on.
@@ -35,7 +98,85 @@ SET revoked_at = now()
 WHERE id = $1 AND revoked_at IS NULL
 RETURNING id;
 
+-- name: record_uses
+-- Write down when keys were last used, in the order of their ids; a key once a minute at most.
+WITH used AS (
+    SELECT
+        k.id,
+        u.at
+    FROM api_keys AS k
+    INNER JOIN unnest($1::uuid [], $2::timestamptz []) AS u (id, at) ON k.id = u.id
+    WHERE (k.last_used_at > u.at - $3::interval) IS NOT TRUE
+    ORDER BY k.id
+    FOR NO KEY UPDATE OF k SKIP LOCKED
+)
+
+UPDATE api_keys AS k
+SET last_used_at = used.at
+FROM used
+WHERE k.id = used.id;
+
+-- name: create_session
+-- Store a browser's session by the digest of its token.
+INSERT INTO api_sessions (id, token_sha256, organization_id, key_id, request_id, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: purge_sessions
+-- Delete expired sessions, the oldest first; return how many.
+WITH old AS (
+    SELECT id
+    FROM api_sessions
+    WHERE expires_at < now() - $1::interval
+    ORDER BY expires_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+),
+
+deleted AS (
+    DELETE FROM api_sessions AS s
+    USING old AS o
+    WHERE s.id = o.id
+    RETURNING s.id
+)
+
+SELECT count(*) FROM deleted;
+
 -- name: record
 -- Write down who did what, to what, and why.
-INSERT INTO audit_log (id, actor, action, subject, organization_id, reason, details)
-VALUES ($1, $2, $3, $4, $5, $6, $7);
+INSERT INTO audit_log (
+    id,
+    actor,
+    action,
+    subject,
+    organization_id,
+    reason,
+    details,
+    key_id,
+    request_id
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: audit_entries
+-- Entries of the audit log, newest first, after a place in it. Which index serves depends on what is asked.
+SELECT
+    a.id,
+    a.at,
+    a.actor,
+    a.action,
+    a.subject,
+    a.organization_id,
+    a.reason,
+    a.details,
+    a.key_id,
+    a.request_id
+FROM audit_log AS a
+WHERE
+    ($1::uuid IS NULL OR a.organization_id = $1)
+    AND ($2::text IS NULL OR a.actor = $2)
+    AND ($3::timestamptz IS NULL OR a.at >= $3)
+    AND ($4::timestamptz IS NULL OR (a.at, a.id) < ($4, $5::uuid))
+ORDER BY a.at DESC, a.id DESC
+LIMIT $6;
+
+-- name: session_role
+-- The database role that opened this connection.
+SELECT session_user::text;

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
-from shared.access.model import Caller, Scope
+from shared.access.model import (
+    SCOPE_NAMES,
+    SESSION_SCOPES,
+    WRITE,
+    WRITE_SCOPES,
+    Actor,
+    Caller,
+    Scope,
+    parse_scopes,
+    scopes_text,
+)
 from shared.db.queries import beside
-from shared.errors import NotFoundError, ValidationError
+from shared.errors import AlreadyExistsError, ConflictError, NotFoundError, ValidationError
 from shared.ids import new_id
 
 if TYPE_CHECKING:
@@ -22,7 +33,7 @@ QUERIES = beside(__file__)
 KEY_PREFIX = "ppk_"
 KEY_RANDOM_BYTES = 32
 NAME_LENGTH_MAX = 100
-SCOPES = tuple(Scope)
+USED_SECONDS_MIN = 60
 
 
 class CreatedKey(TypedDict):
@@ -40,34 +51,115 @@ def digest(key: str) -> bytes:
 
 
 async def create_key(
-    connection: Connection, *, name: str, scope: str, organization_id: UUID | None
+    connection: Connection,
+    *,
+    name: str,
+    scope: str,
+    organization_id: UUID | None,
+    expires_at: datetime | None = None,
 ) -> CreatedKey:
-    """Make a key of the given scope, for one organization or (None) for all."""
+    """Create a key, for one organization or (None) for all.
+
+    `scope`: names of scopes, separated by commas. Raises ValidationError for a name or a scope that
+    is not valid, AlreadyExistsError where a valid key has the name.
+    """
     if not 1 <= len(name) <= NAME_LENGTH_MAX or not name.isprintable():
         raise ValidationError(f"name: 1 to {NAME_LENGTH_MAX} printable characters")
-    if scope not in SCOPES:
-        raise ValidationError(f"scope: one of {', '.join(SCOPES)}")
-    key_id, key = new_id(), KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
-    await connection.execute(
-        QUERIES.create_key, key_id, name, scope, organization_id, digest(key), key[-4:]
+    try:
+        scopes = parse_scopes(part.strip() for part in scope.split(","))
+    except ValueError:
+        raise ValidationError(f"scope: {', '.join(SCOPE_NAMES)}, separated by commas") from None
+    return await _store_key(
+        connection,
+        name=name,
+        scopes=scopes,
+        organization_id=organization_id,
+        expires_at=expires_at,
     )
+
+
+async def _store_key(
+    connection: Connection,
+    *,
+    name: str,
+    scopes: frozenset[Scope],
+    organization_id: UUID | None,
+    expires_at: datetime | None,
+) -> CreatedKey:
+    key_id, key = new_id(), KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
+    await connection.execute(QUERIES.retire_expired, name)
+    stored = await connection.fetchval(
+        QUERIES.create_key, key_id, name, _scope_before(scopes), sorted(scopes), organization_id,
+        digest(key), key[-4:], expires_at,
+    )  # fmt: skip
+    if stored is None:
+        raise AlreadyExistsError(
+            f"There is a key called {name!r}: revoke or rotate it, or choose another name."
+        )
     return CreatedKey(
         id=str(key_id),
         key=key,
-        scope=scope,
+        scope=scopes_text(scopes),
         organizationId=str(organization_id) if organization_id else None,
     )
 
 
-async def find_callers(connection: Connection, keys_sha256: Sequence[bytes]) -> dict[bytes, Caller]:
-    """Return who calls with the keys of these digests; what is no key that works is left out."""
-    rows = await connection.fetch(QUERIES.find_callers, keys_sha256)
+def _scope_before(scopes: frozenset[Scope]) -> str:
+    """Return the scope by which a process of the last release knows a key."""
+    if Scope.ADMIN in scopes:
+        return Scope.ADMIN
+    return WRITE if scopes >= WRITE_SCOPES else Scope.READ
+
+
+def scopes_of(row: asyncpg.Record) -> frozenset[Scope]:
+    """Return the scopes of a stored key."""
+    return parse_scopes(row["scopes"] or [row["scope"]])
+
+
+async def rotate_key(connection: Connection, key_id: UUID, *, until: datetime) -> CreatedKey:
+    """Create a key with the rights and the name of another, which expires at `until`.
+
+    Raises NotFoundError where there is no valid key of this id, ConflictError where it was rotated
+    before.
+    """
+    row = await connection.fetchrow(QUERIES.lock_key, key_id)
+    if row is None:
+        raise NotFoundError(f"There is no valid key {key_id}.")
+    if row["replaced_by"] is not None:
+        raise ConflictError(f"This key was rotated before; its successor is {row['replaced_by']}.")
+    await connection.execute(QUERIES.replace_key, key_id, key_id, until)
+    made = await _store_key(
+        connection,
+        name=row["name"],
+        scopes=scopes_of(row),
+        organization_id=row["organization_id"],
+        expires_at=row["expires_at"],
+    )
+    await connection.execute(QUERIES.replace_key, key_id, UUID(made["id"]), until)
+    return made
+
+
+async def find_callers(connection: Connection, digests: Sequence[bytes]) -> dict[bytes, Caller]:
+    """Return the callers by the digests of their keys or tokens; what is not valid is left out."""
+    rows = await connection.fetch(QUERIES.find_callers, digests)
     return {
-        row["key_sha256"]: Caller(
-            row["id"], Scope(row["scope"]), row["organization_id"], row["name"]
+        row["digest"]: Caller(
+            key_id=row["id"],
+            scopes=SESSION_SCOPES if row["is_session"] else scopes_of(row),
+            organization_id=row["organization_id"],
+            name=row["name"],
+            expires_at=row["expires_at"],
+            is_session=row["is_session"],
         )
         for row in rows
     }
+
+
+async def record_uses(connection: Connection, uses: Mapping[UUID, datetime]) -> None:
+    """Write down when keys were last used; what was written within a minute stays."""
+    await connection.execute(
+        QUERIES.record_uses, list(uses), list(uses.values()), timedelta(seconds=USED_SECONDS_MIN)
+    )
 
 
 async def list_keys(connection: Connection) -> list[asyncpg.Record]:
@@ -76,29 +168,54 @@ async def list_keys(connection: Connection) -> list[asyncpg.Record]:
 
 
 async def revoke_key(connection: Connection, key_id: UUID) -> None:
-    """Make a key useless; raise NotFoundError where there is none that works."""
+    """Make a key useless; raise NotFoundError where there is none that is valid."""
     if await connection.fetchval(QUERIES.revoke_key, key_id) is None:
-        raise NotFoundError(f"There is no working key {key_id}.")
+        raise NotFoundError(f"There is no valid key {key_id}.")
 
 
 async def record(
     connection: Connection,
     *,
-    actor: str,
+    actor: Actor | str,
     action: str,
     subject: str,
     reason: str | None = None,
     organization_id: UUID | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write a line of the audit log, in the transaction of what it tells of."""
+    """Write an entry of the audit log, in the transaction of what it is about."""
+    by = actor if isinstance(actor, Actor) else Actor(actor)
     await connection.execute(
         QUERIES.record,
         new_id(),
-        actor,
+        by.name,
         action,
         subject,
         organization_id,
         reason,
         details or {},
+        by.key_id,
+        by.request_id,
     )
+
+
+async def audit_entries(
+    connection: Connection,
+    *,
+    organization_id: UUID | None,
+    actor: str | None,
+    since: datetime | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Return entries of the audit log, newest first; `after` an entry of the page before."""
+    at, entry_id = after or (None, None)
+    return await connection.fetch(
+        QUERIES.audit_entries, organization_id, actor, since, at, entry_id, limit
+    )
+
+
+async def session_role(connection: Connection) -> str:
+    """Return the database role that opened the connection."""
+    role: str = await connection.fetchval(QUERIES.session_role)
+    return role

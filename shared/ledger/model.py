@@ -76,7 +76,7 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `payment_intent_id` whose grants it takes from first. Whoever voids a grant that was paid for
     must know that a refund of the payment takes its credits all the same. `may_overdraw`: the usage
     has happened already, post it whatever the balance (for a capture: it may exceed its hold, if
-    covered).
+    covered). `key_id` and `request_id`: the API key and the request that it is of, if any.
     """
 
     organization_id: UUID
@@ -99,6 +99,8 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     promotional: bool | None = None
     expires_at: datetime | None = None
     may_overdraw: bool = False
+    key_id: UUID | None = None
+    request_id: str | None = None
     repeated: bool = False  # set by the store
 
 

@@ -24,6 +24,7 @@ from shared.ledger.model import (
     Shortfall,
     Source,
 )
+from shared.ledger.origin import with_origin
 
 if TYPE_CHECKING:
     import asyncpg
@@ -145,9 +146,9 @@ def _count(postings: Sequence[Posting], results: Sequence[PostingResult | Deferr
 
 
 def _with_digest(posting: Posting) -> Posting:
-    if posting.digest is not None:
-        return posting
-    return replace(posting, digest=rules.digest(posting))
+    if posting.digest is None:
+        posting = replace(posting, digest=rules.digest(posting))
+    return with_origin(posting)
 
 
 async def settle_due(

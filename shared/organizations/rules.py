@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from uuid import UUID
 
 from shared.errors import FieldError, ValidationError
 from shared.ids import parse_id
@@ -13,6 +14,8 @@ _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
 _CURRENCY = re.compile(r"[a-z]{3}")
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 NAME_LENGTH_MAX = 200
+# It stands for all organizations where an Idempotency-Key is of none.
+NIL = UUID(int=0)
 
 
 def check(
@@ -21,10 +24,13 @@ def check(
     name: str,
     currency: str,
     email: str | None = None,
+    organization_id: UUID | None = None,
     credits_per_unit: Decimal = Decimal(1),
 ) -> None:
     """Raise ValidationError with every field that is wrong, and why."""
     found: list[FieldError] = []
+    if organization_id == NIL:
+        found.append(_wrong("id", "must not be all zeros"))
     if not _SLUG.fullmatch(slug):
         found.append(_wrong("slug", "1 to 100 of a-z, 0-9 and -, not - at an end"))
     elif parse_id(slug) is not None:

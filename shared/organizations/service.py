@@ -35,7 +35,12 @@ async def create(
     fine, and AlreadyExistsError for a slug or id in use.
     """
     rules.check(
-        slug=slug, name=name, currency=currency, email=email, credits_per_unit=credits_per_unit
+        slug=slug,
+        name=name,
+        currency=currency,
+        email=email,
+        organization_id=organization_id,
+        credits_per_unit=credits_per_unit,
     )
     organization = await store.create(
         connection,

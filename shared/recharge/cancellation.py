@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from shared.access import service as audit
+from shared.access.model import Actor
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.payments.charges import Intent, Missing, Refused, Subject, Unknown
 from shared.recharge import store
@@ -27,7 +28,7 @@ async def cancel(
     organization_id: UUID,
     attempt_id: UUID,
     *,
-    actor: str,
+    actor: Actor | str,
     reason: str | None,
 ) -> asyncpg.Record:
     """Cancel a live attempt and return it; one that is canceled already is returned as it is.

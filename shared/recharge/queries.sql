@@ -798,7 +798,8 @@ INSERT INTO recharge_attempts (
     charged_at,
     due_at,
     lease_token,
-    tries
+    tries,
+    key_id
 )
 SELECT
     c.organization_id,
@@ -817,11 +818,48 @@ SELECT
     $6,
     now() + $8::interval,
     $7,
-    1
+    1,
+    $10
 FROM charged_methods AS c
 WHERE c.organization_id = $1
 ON CONFLICT DO NOTHING
 RETURNING *;
+
+-- name: top_ups_of_organization
+-- What an organization was charged for by top-ups since a moment, or may still be. One that waits for its customer
+-- is replaced by the next one.
+SELECT
+    count(*) AS count,
+    coalesce(sum(amount_minor), 0)::bigint AS amount_minor
+FROM recharge_attempts
+WHERE
+    organization_id = $1
+    AND created_at >= $2
+    AND trigger = 'top_up'
+    AND state NOT IN ('failed', 'canceled')
+    AND state <> 'requires_action';
+
+-- name: top_ups_of_key
+-- What top-ups by an API key were charged for since a moment, or may still be; likewise.
+SELECT
+    currency,
+    count(*) AS count,
+    sum(amount_minor)::bigint AS amount_minor
+FROM recharge_attempts
+WHERE
+    key_id = $1
+    AND created_at >= $3
+    AND trigger = 'top_up'
+    AND state NOT IN ('failed', 'canceled')
+    AND NOT (organization_id = $2 AND state = 'requires_action')
+GROUP BY currency;
+
+-- name: lock_key
+-- Let one top-up of an API key at a time be decided.
+SELECT id
+FROM api_keys
+WHERE id = $1
+FOR NO KEY UPDATE;
 
 -- name: live
 -- The attempt of an organization that lives, if one does.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.access import service as audit
-from shared.errors import NotFoundError, ValidationError
+from shared.access.model import Actor
+from shared.errors import FieldError, NotFoundError, ValidationError
 from shared.ids import new_id
 from shared.money import plain
 from shared.notifications import service as notifications
@@ -190,18 +191,20 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     credits_per_unit: Decimal,
     units_max: Decimal,
     consented_by: str | None,
-    actor: str,
+    actor: Actor | str,
     now: datetime,
+    on: bool = True,
+    keep_consent: bool = False,
 ) -> RechargeState:
     """Turn auto-recharge on with a rule, or change the rule; return its state then.
 
-    Opt-in only: `consented_by` names who agreed to be charged while away, and with what is written
-    into the audit log. None: nobody did, so that the rule is kept and auto-recharge is off. A
+    Opt-in only: `consented_by` names the person who agreed to be charged while away; that and the
+    rule are written into the audit log. Without a name it cannot be turned on. `keep_consent`: it
+    is on, and the consent on record stands. Not `on`: the rule is saved, auto-recharge is off. A
     suspension stays until what caused it ends; turned on again, it is back where only a person ends
     it, or an inquiry is still open. Raises ValidationError, which tells Stripe's limits and the
     operator's (`units_max`: the most of one charge) now and not when the rule fires.
     """
-    on = consented_by is not None
     if error := rules.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
         name, _, message = error.partition(": ")
         raise ValidationError(
@@ -213,14 +216,19 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
     before = await store.settings(connection, organization_id=organization_id)
     was_on = any(found.state is not RechargeState.OFF for found in before)
+    if on and not (consented_by or "").strip() and not (keep_consent and was_on):
+        raise _consent_missing()
+    consent: tuple[datetime | None, str | None] = (now, consented_by)
+    if consented_by is None:  # the one on record, if there is one
+        consent = next(((found.consented_at, found.consented_by) for found in before), (None, None))
     state = await store.save(
         connection,
         organization_id,
         rule,
         on=on,
         next_run_at=first_run,
-        consented_at=now if on else None,
-        consented_by=consented_by,
+        consented_at=consent[0],
+        consented_by=consent[1],
     )
     await store.follow(connection, organization_id)
     if (
@@ -243,6 +251,12 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     return state
 
 
+def _consent_missing() -> ValidationError:
+    message = "name the person who agreed to be charged while away"
+    found: FieldError = {"loc": ["body", "consentedBy"], "msg": message, "type": "missing"}
+    return ValidationError(f"consentedBy: {message}", errors=[found])
+
+
 _RULE_FIELDS = tuple(field.name for field in dataclasses.fields(Rule))
 
 
@@ -251,7 +265,7 @@ def _told(value: object) -> object:
 
 
 async def turn_off(
-    connection: Connection, organization_id: UUID, *, actor: str, reason: str | None
+    connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str | None
 ) -> bool:
     """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same.
 
@@ -265,7 +279,7 @@ async def turn_off(
 
 
 async def suspend_by_hand(
-    connection: Connection, organization_id: UUID, *, actor: str, reason: str, now: datetime
+    connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str, now: datetime
 ) -> None:
     """Suspend until somebody resumes it, whatever its state: off, it is suspended once turned on.
 
@@ -276,7 +290,7 @@ async def suspend_by_hand(
 
 
 async def resume(
-    connection: Connection, organization_id: UUID, *, actor: str, reason: str | None
+    connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str | None
 ) -> bool:
     """End a suspension, whatever its reason, and forget the declines; return whether there was one.
 
@@ -290,7 +304,7 @@ async def resume(
 
 
 async def fresh_link(
-    connection: Connection, organization_id: UUID, link: str, *, actor: str
+    connection: Connection, organization_id: UUID, link: str, *, actor: Actor | str
 ) -> datetime:
     """Make `link` the one way to the page of the attempt that waits; return when it expires.
 
@@ -337,7 +351,11 @@ async def tick(
 
 
 async def _record(
-    connection: Connection, action: str, organization_id: UUID, actor: str, reason: str | None
+    connection: Connection,
+    action: str,
+    organization_id: UUID,
+    actor: Actor | str,
+    reason: str | None,
 ) -> None:
     await audit.record(
         connection,

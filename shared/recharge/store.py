@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.organizations.model import Organization
 from shared.recharge.model import (
     ENDED_BY_A_PERSON,
     Attempt,
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopUps:
+    """Top-ups of one currency: how many, and what they cost."""
+
+    currency: str
+    count: int
+    amount_minor: int
 
 
 async def lock_account(connection: Connection, organization_id: UUID) -> None:
@@ -434,6 +444,28 @@ async def find_attempt(
     return await connection.fetchrow(QUERIES.find_attempt, organization_id, attempt_id)
 
 
+async def top_ups_of_organization(
+    connection: Connection, organization: Organization, since: datetime
+) -> TopUps:
+    """Return the top-ups of an organization that were charged since, or may still be."""
+    row = await connection.fetchrow(QUERIES.top_ups_of_organization, organization.id, since)
+    assert row is not None  # noqa: S101 - it counts, so there is a row
+    return TopUps(organization.currency, row["count"], row["amount_minor"])
+
+
+async def top_ups_of_key(
+    connection: Connection, key_id: UUID, organization_id: UUID, since: datetime
+) -> list[TopUps]:
+    """Return the top-ups of a key by currency, but for one of this organization that waits."""
+    rows = await connection.fetch(QUERIES.top_ups_of_key, key_id, organization_id, since)
+    return [TopUps(row["currency"], row["count"], row["amount_minor"]) for row in rows]
+
+
+async def lock_key(connection: Connection, key_id: UUID) -> None:
+    """Lock an API key until the end of the transaction; the account is locked before it."""
+    await connection.execute(QUERIES.lock_key, key_id)
+
+
 async def attempt_by_id(connection: Connection, attempt_id: UUID) -> asyncpg.Record | None:
     """Find an attempt of any organization."""
     return await connection.fetchrow(QUERIES.attempt_by_id, attempt_id)
@@ -462,11 +494,12 @@ async def begin_top_up(  # noqa: PLR0913 - all that is known of it from the star
     now: datetime,
     token: UUID,
     lease: timedelta,
+    key_id: UUID | None = None,
 ) -> asyncpg.Record | None:
     """Write down a charge that its customer asks for; None: no card, or another attempt lives."""
     return await connection.fetchrow(
         QUERIES.begin_top_up, organization_id, attempt_id, price.credits, price.amount_minor,
-        currency, now, token, lease, credits_per_unit,
+        currency, now, token, lease, credits_per_unit, key_id,
     )  # fmt: skip
 
 

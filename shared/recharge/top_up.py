@@ -10,6 +10,7 @@ import structlog
 
 from shared import metrics
 from shared.access import service as audit
+from shared.access.model import Actor
 from shared.errors import (
     ConflictError,
     MethodDeclinedError,
@@ -18,8 +19,9 @@ from shared.errors import (
     NotFoundError,
 )
 from shared.organizations.model import Organization
-from shared.recharge import cancellation, service, store
+from shared.recharge import cancellation, daily, service, store
 from shared.recharge.charger import Charger
+from shared.recharge.daily import DailyLimits
 from shared.recharge.model import AttemptState, Trigger
 from shared.recharge.recovery import new_link
 from shared.recharge.rules import TOP_UP_DECLINES_MAX, TOP_UP_DECLINES_WITHIN, Go
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_AFTER_SECONDS = 2
+NO_LIMITS = DailyLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ async def top_up(
     price: Go,
     *,
     attempt_id: UUID,
-    actor: str,
+    actor: Actor | str,
+    limits: DailyLimits = NO_LIMITS,
 ) -> ToppedUp:
     """Charge the card on file this price, and return how far that came.
 
@@ -59,15 +63,24 @@ async def top_up(
     nobody's hands, gives way: it may wait for hours after a decline. So does a top-up that waits
     for its customer: its payment is canceled first. `actor` is who asks, for the audit log. Raises
     NoPaymentMethodError, MethodDeclinedError where what is on file was declined too often of late,
-    or ConflictError while any other lives; then nothing has changed.
+    ConflictError while any other lives, or RateLimitError where a daily limit is exceeded; then
+    nothing has changed.
     """
-    await _replace_waiting(charger, organization, attempt_id)
+    key_id = actor.key_id if isinstance(actor, Actor) else None
+    await _replace_waiting(charger, organization, attempt_id, price, limits, key_id)
     link, token = new_link(), uuid4()
     async with charger.pool.acquire() as connection, connection.transaction():
         await store.lock_account(connection, organization.id)
         known = await store.find_attempt(connection, organization.id, attempt_id)
         begun = known or await _begin(
-            connection, charger, organization, price, attempt_id=attempt_id, token=token
+            connection,
+            charger,
+            organization,
+            price,
+            attempt_id=attempt_id,
+            token=token,
+            limits=limits,
+            key_id=key_id,
         )
         if known is None and begun is not None:
             await _record(connection, organization, attempt_id, actor)
@@ -91,12 +104,15 @@ async def _begin(
     *,
     attempt_id: UUID,
     token: UUID,
+    limits: DailyLimits,
+    key_id: UUID | None,
 ) -> asyncpg.Record | None:
     """Write the attempt down; None while another lives."""
     now = charger.now()
     since = now - TOP_UP_DECLINES_WITHIN
     if await store.recent_declines(connection, organization.id, since) >= TOP_UP_DECLINES_MAX:
         raise MethodDeclinedError
+    await daily.check(connection, limits, organization, price, key_id=key_id, now=now)
     gave_way = await store.give_way(connection, organization.id, now)
     begun = await store.begin_top_up(
         connection,
@@ -108,6 +124,7 @@ async def _begin(
         now=now,
         token=token,
         lease=charger.lease,
+        key_id=key_id,
     )
     if begun is None and not await store.has_method(connection, organization.id):
         if await store.has_undescribed_method(connection, organization.id):
@@ -119,7 +136,14 @@ async def _begin(
     return begun
 
 
-async def _replace_waiting(charger: Charger, organization: Organization, attempt_id: UUID) -> None:
+async def _replace_waiting(
+    charger: Charger,
+    organization: Organization,
+    attempt_id: UUID,
+    price: Go,
+    limits: DailyLimits,
+    key_id: UUID | None,
+) -> None:
     """Cancel another top-up that its customer left at the bank, so that this one can be made."""
     async with charger.pool.acquire() as connection:
         live = await store.live(connection, organization.id)
@@ -131,6 +155,10 @@ async def _replace_waiting(charger: Charger, organization: Organization, attempt
         and live.trigger is Trigger.TOP_UP
         and live.state is AttemptState.REQUIRES_ACTION
     ):
+        async with charger.pool.acquire() as connection:  # before anything is canceled
+            await daily.check(
+                connection, limits, organization, price, key_id=key_id, now=charger.now()
+            )
         detail = "another top-up replaces it"
         await cancellation.end(charger, organization.id, live.id, detail=detail, waits=False)
 
@@ -148,7 +176,7 @@ async def _under_way(connection: Connection, organization: Organization) -> Conf
     )
 
 
-async def _fresh_link(charger: Charger, attempt: asyncpg.Record, actor: str) -> str | None:
+async def _fresh_link(charger: Charger, attempt: asyncpg.Record, actor: Actor | str) -> str | None:
     """Return a new way to the page of an attempt that waits for its customer; the old one ends."""
     if attempt["state"] != "requires_action":
         return None
@@ -162,7 +190,7 @@ async def _fresh_link(charger: Charger, attempt: asyncpg.Record, actor: str) -> 
 
 
 async def _record(
-    connection: Connection, organization: Organization, attempt_id: UUID, actor: str
+    connection: Connection, organization: Organization, attempt_id: UUID, actor: Actor | str
 ) -> None:
     await audit.record(
         connection,

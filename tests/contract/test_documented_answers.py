@@ -59,8 +59,8 @@ async def no_key(world: World, operation: Operation) -> Answer:
 
 
 async def too_small_a_scope(world: World, operation: Operation) -> Answer:
-    own = world.a.organization if operation.scope is Scope.READ else None
-    client = await world.client.make_key(Scope.READ, own)
+    other = Scope.PURCHASES if operation.scope is Scope.READ else Scope.READ
+    client = await world.client.make_key(other)
     return await send(client, await world.request(operation, world.a))
 
 

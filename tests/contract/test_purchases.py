@@ -25,6 +25,7 @@ BILLING = "/v1/billing/acme"
 URLS = {"successUrl": "https://app.example.com/ok", "cancelUrl": "https://app.example.com/no"}
 RULE = {
     "autoRechargeEnabled": True,
+    "consentedBy": "jo@acme.example",
     "autoRechargeThresholdDecimillicents": 100_000_000,
     "autoRechargeAmountDecimillicents": 250_000_000,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import socket
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ async def test_an_organization_is_created_shown_and_listed(prepaid_process: Comm
     [
         ("orgs", "create", "--slug", "Not a slug", "--name", "A", "--json"),
         ("orgs", "show", "nobody", "--json"),
-        ("keys", "create", "--name", "", "--scope", "read", "--json"),
+        ("keys", "create", "--name", "", "--scope", "read", "--all", "--json"),
         ("keys", "create", "--name", "a", "--scope", "read", "--organization", "nobody"),
         ("keys", "revoke", str(UUID(int=1)), "--json"),
         ("events", "show", "evt_nobody", "--json"),
@@ -121,9 +122,9 @@ async def test_wrong_usage_is_exit_code_2(prepaid: Command, arguments: tuple[str
     assert_usage(await prepaid(*arguments))
 
 
-@pytest.mark.parametrize("scope", ["root", "", "READ", "read,write"])
+@pytest.mark.parametrize("scope", ["root", "", "READ", "read,root"])
 async def test_an_unknown_scope_is_wrong_usage_in_one_line(prepaid: Command, scope: str) -> None:
-    refused = await prepaid("keys", "create", "--name", "a", "--scope", scope, "--json")
+    refused = await prepaid("keys", "create", "--name", "a", "--scope", scope, "--all", "--json")
     assert_refused(refused, "--scope", "read, write, admin", code=2)
 
 
@@ -147,7 +148,7 @@ async def test_an_address_that_is_not_this_machines_is_one_line(prepaid_process:
 
 
 async def test_a_key_is_shown_once_then_only_its_end(prepaid: Command) -> None:
-    made = await prepaid("keys", "create", "--name", "app", "--scope", "write", "--json")
+    made = await prepaid("keys", "create", "--name", "app", "--scope", "write", "--all", "--json")
     assert made.code == 0
     assert set(made.json) == {"id", "key", "scope", "organizationId"}
     listed = await prepaid("keys", "list", "--json")
@@ -168,7 +169,8 @@ async def test_a_key_may_be_bound_to_one_organization_and_the_audit_log_knows(
     row = await pool.fetchrow("SELECT * FROM audit_log")
     assert row is not None
     assert (row["action"], row["organization_id"]) == ("keys.create", organization.id)
-    assert row["actor"].startswith("cli:")
+    role = await pool.fetchval("SELECT session_user::text")
+    assert row["actor"] == f"cli:{getpass.getuser()}@{role}"
     assert made.json["key"] not in str(dict(row))
 
 

@@ -323,7 +323,11 @@ async def test_clients_that_debit_through_a_cap_while_settings_change_are_never_
             await act(mine)
 
     async def change(_mine: Shop) -> None:
-        body = {"autoRechargeEnabled": True, "autoRechargeMonthlyCountCap": 1_000}
+        body = {
+            "autoRechargeEnabled": True,
+            "autoRechargeMonthlyCountCap": 1_000,
+            "consentedBy": "jo@acme.example",
+        }
         answer = await paying_client.call("PATCH", "/v1/organizations/acme/billing", body)
         assert answer.status == 200, answer.json
 

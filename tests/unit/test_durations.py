@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from shared.durations import Duration
+from shared.durations import Duration, parse_expiry
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -56,3 +56,24 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_equal_durations_are_equal() -> None:
     assert Duration.parse("P1Y") == Duration.parse("P12M")
     assert Duration.parse("P1W") == Duration.parse("P7D")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("P1D", NOON + timedelta(days=1)),
+        ("2999-01-31", datetime(2999, 1, 31, tzinfo=UTC)),
+        ("2999-01-31T12:00:00+02:00", datetime(2999, 1, 31, 10, tzinfo=UTC)),
+        ("2999-01-31T12:00:00Z", datetime(2999, 1, 31, 12, tzinfo=UTC)),
+    ],
+)
+def test_an_expiry_is_a_duration_a_date_or_a_moment(text: str, moment: datetime) -> None:
+    assert parse_expiry(text, NOON) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["", "P0D", "soon", "2999-01-31T12:00:00", "2020-01-01", "2999-02-30", "1y"]
+)
+def test_what_is_no_moment_to_come_is_no_expiry(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_expiry(text, NOON)
