@@ -11,7 +11,7 @@ import typer
 from ops.database import database_url, transaction
 from ops.output import EXIT_REFUSED, AsJson, emit, run, table
 from shared.db.pool import connect
-from shared.errors import NotFoundError
+from shared.errors import InvalidRequestError, NotFoundError
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import service, store, verification
 from shared.ledger.verification import Verification
@@ -42,7 +42,6 @@ def verify(
         Path | None,
         typer.Option(
             "--anchor",
-            exists=True,
             dir_okay=False,
             help="Check the heads that `ledger anchor --heads` wrote, and nothing else.",
         ),
@@ -86,6 +85,8 @@ def _verify_anchor(file: Path, *, as_json: bool) -> None:
         try:
             with file.open(encoding="utf-8") as lines:
                 root, problems = await verification.verify_heads(connection, lines)
+        except (FileNotFoundError, PermissionError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(f"--anchor: {file} cannot be read ({error}).") from None
         finally:
             await connection.close()
         return {"ok": not problems, **root, "problems": problems}

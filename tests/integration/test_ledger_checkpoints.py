@@ -173,6 +173,7 @@ async def test_an_old_anchor_is_checked_by_its_heads(
     bad: Any = await prepaid("ledger", "verify", "--anchor", str(heads), "--json")
     (problem,) = bad.json["problems"]
     assert (bad.code, problem["organizationId"], problem["seq"]) == (1, str(other.id), 1)
+    assert (await prepaid("ledger", "verify", "--anchor", str(tmp_path / "none"))).code == 1
     heads.write_text("not a head\n")
     assert (await prepaid("ledger", "verify", "--anchor", str(heads))).code == 1
 
