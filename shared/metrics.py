@@ -30,6 +30,11 @@ LEDGER_POSTINGS = Counter(
     "Ledger postings, by transaction type and result.",
     ["type", "result"],
 )
+INVARIANT_OK = Gauge(
+    "prepaid_invariant_ok",
+    "1 where the last check of an invariant found no problem, else 0.",
+    ["name"],
+)
 OUTBOUND_MESSAGES = Counter(
     "prepaid_outbound_messages",
     "Attempts to send messages to the customer's app, by type and what they came to.",

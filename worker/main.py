@@ -35,6 +35,7 @@ from worker.listener import Listener
 from worker.messenger import Messenger
 from worker.recharger import Recharger
 from worker.sweeper import Sweeper
+from worker.verifier import Verifier
 
 log = structlog.get_logger()
 
@@ -96,6 +97,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(Describer(pool, lookup).run(stop))
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
+            loops.create_task(Verifier(settings.database_url).run(stop))
             loops.create_task(
                 outages.watch(
                     {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from ops.database import database_url, transaction
 from ops.output import EXIT_REFUSED, AsJson, emit, run, table
 from shared.db.pool import connect
-from shared.errors import NotFoundError
+from shared.errors import InvalidRequestError, NotFoundError
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import service, store, verification
 from shared.ledger.verification import Verification
@@ -27,9 +28,34 @@ def verify(
     organization: Annotated[
         str | None, typer.Option(help="Only this organization (id or slug).")
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full/--incremental",
+            help="All rows, or those since the checkpoints of the last verification.",
+        ),
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last --full run that did not end.")
+    ] = False,
+    anchor_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--anchor",
+            dir_okay=False,
+            help="Check the heads that `ledger anchor --heads` wrote, and nothing else.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recompute every hash and balance; exit code 1 where something does not fit."""
+    if anchor_file is not None:
+        _verify_anchor(anchor_file, as_json=as_json)
+        return
+    if resume and (organization or not full):
+        raise typer.BadParameter("--resume goes on with a --full run of all organizations.")
+    if organization and not full:
+        raise typer.BadParameter("--organization verifies all rows of the organization.")
 
     async def work() -> Verification:
         connection = await connect(
@@ -41,12 +67,32 @@ def verify(
             only = None
             if organization:
                 only = (await organizations.find(connection, organization)).id
-            return await verification.verify(connection, only, progress=_progress)
+            return await verification.verify(
+                connection, only, whole=full, resume=resume, progress=_progress
+            )
         finally:
             await connection.close()
 
     found = run(work())
     emit(found, as_json=as_json, human=_verify_human)
+    if not found["ok"]:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _verify_anchor(file: Path, *, as_json: bool) -> None:
+    async def work() -> dict[str, Any]:
+        connection = await connect(database_url(), application_name="prepaid-verify")
+        try:
+            with file.open(encoding="utf-8") as lines:
+                root, problems = await verification.verify_heads(connection, lines)
+        except (FileNotFoundError, PermissionError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(f"--anchor: {file} cannot be read ({error}).") from None
+        finally:
+            await connection.close()
+        return {"ok": not problems, **root, "problems": problems}
+
+    found = run(work())
+    emit(found, as_json=as_json, human=lambda found: f"{found['root']}\n{_verify_human(found)}")
     if not found["ok"]:
         raise typer.Exit(EXIT_REFUSED)
 
@@ -141,7 +187,15 @@ def _explain_human(found: dict[str, Any]) -> str:
 
 
 @app.command()
-def anchor(as_json: AsJson = False) -> None:
+def anchor(
+    heads: Annotated[
+        Path | None,
+        typer.Option(
+            "--heads", dir_okay=False, help="Write the heads there, for `ledger verify --anchor`."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print a root over the heads of all ledgers, to keep elsewhere.
 
     With `verify`, which binds every row to its head, it proves that no row before it has changed.
@@ -150,7 +204,10 @@ def anchor(as_json: AsJson = False) -> None:
     async def work() -> dict[str, Any]:
         connection = await connect(database_url(), application_name="prepaid-anchor")
         try:
-            return dict(await verification.anchor(connection))
+            if heads is None:
+                return dict(await verification.anchor(connection))
+            with heads.open("w", encoding="utf-8") as file:
+                return dict(await verification.anchor(connection, file.write))
         finally:
             await connection.close()
 

@@ -209,6 +209,28 @@ BEGIN
 END
 $$;
 
+-- The hash of what a grant was opened with and no row says: in which order it burns, and when it expires.
+CREATE OR REPLACE FUNCTION ledger_terms_hash(
+    p_organization_id uuid,
+    p_id uuid,
+    p_priority smallint,
+    p_promotional boolean,
+    p_expires_at timestamptz
+) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT sha256(
+        convert_to(
+            json_build_array(
+                p_organization_id,
+                p_id,
+                p_priority,
+                p_promotional,
+                p_expires_at AT TIME ZONE 'UTC'
+            )::text,
+            'UTF8'
+        )
+    )
+$$;
+
 -- Opens a grant for a credit. Debt is paid with it first: the range of consumption that nothing had
 -- covered is now covered by this grant.
 CREATE OR REPLACE FUNCTION ledger_open_grant(
@@ -233,7 +255,8 @@ BEGIN
         promotional,
         expires_at,
         payment_intent_id,
-        created_at
+        created_at,
+        terms_hash
     ) VALUES (
         p_account.organization_id,
         p_row.grant_id,
@@ -249,7 +272,10 @@ BEGIN
             ELSE p_expires_at
         END,
         p_row.payment_intent_id,
-        p_row.created_at
+        p_row.created_at,
+        ledger_terms_hash(
+            p_account.organization_id, p_row.grant_id, p_priority, p_promotional, p_expires_at
+        )
     );
     IF v_covered > 0 THEN
         INSERT INTO burn_segments (organization_id, lower, upper, grant_id)

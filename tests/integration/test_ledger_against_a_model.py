@@ -29,6 +29,7 @@ from shared.ledger.model import PostingStatus as Status
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
 from shared.organizations import service as organizations
+from tests.fixtures.ledger import limit_overdraft
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -326,11 +327,7 @@ class LedgerMachine(RuleBasedStateMachine):
         async with self.pool.acquire() as connection, connection.transaction():
             slug = f"m-{uuid4().hex}"
             made = await organizations.create(connection, slug=slug, name=slug)
-            await connection.execute(
-                "UPDATE accounts SET overdraft_limit = $2 WHERE organization_id = $1",
-                made.id,
-                limit,
-            )
+            await limit_overdraft(connection, made.id, limit)
         return made.id
 
     # What is asked for
@@ -536,9 +533,10 @@ class LedgerMachine(RuleBasedStateMachine):
             account.close(hold_id)
 
     async def _make_due(self, table: str, organization_id: UUID, row_id: UUID) -> None:
+        unhashed = ", terms_hash = NULL" if table == "credit_grants" else ""
         async with self.pool.acquire() as connection, connection.transaction():
             await connection.execute(
-                f"UPDATE {table} SET expires_at = now() - interval '1 s'"  # noqa: S608 - ours
+                f"UPDATE {table} SET expires_at = now() - interval '1 s'{unhashed}"  # noqa: S608
                 " WHERE organization_id = $1 AND id = $2",
                 organization_id,
                 row_id,

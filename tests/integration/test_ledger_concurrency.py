@@ -15,6 +15,7 @@ from shared.ledger.verification import verify
 from tests.fixtures.ledger import (
     balances,
     grant,
+    limit_overdraft,
     make_due,
     post,
     statuses,
@@ -36,7 +37,7 @@ WRITERS = 64
 async def test_64_writers_at_the_limit_spend_exactly_what_there_is(
     pool: Pool, organization: Organization, overdraft: int, through: str
 ) -> None:
-    await pool.execute("UPDATE accounts SET overdraft_limit = $1", overdraft)
+    await limit_overdraft(pool, organization.id, overdraft)
     await post(pool, grant(organization, 100))
     ledger = Ledger(pool)
 
@@ -113,7 +114,7 @@ async def test_every_way_in_at_once_meets_one_limit(
     pool: Pool, organization: Organization, overdraft: Any
 ) -> None:
     """The batcher, connections of their own, whole batches, holds: what fits is taken exactly."""
-    await pool.execute("UPDATE accounts SET overdraft_limit = $1", Decimal(overdraft))
+    await limit_overdraft(pool, organization.id, Decimal(overdraft))
     await post(pool, *(grant(organization, "12.5") for _ in range(8)))
     ledger = Ledger(pool)
     half = Decimal("0.5")

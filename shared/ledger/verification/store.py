@@ -1,0 +1,127 @@
+"""The SQL of the verification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shared.db.queries import beside
+from shared.ledger.verification.model import FIRST, PROBLEMS_MAX, Run
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+
+FILLED_ROWS_MAX = 1_000
+# What reads the grants, holds, payments and segments of an organization, but not its debits.
+_DERIVED = (
+    QUERIES.verify_accounts,
+    QUERIES.verify_grants,
+    QUERIES.verify_terms,
+    QUERIES.verify_payments,
+    QUERIES.verify_attempts,
+)
+# What reads all of its rows.
+_WHOLE = (QUERIES.verify_usage, QUERIES.verify_captures)
+
+
+async def rows(
+    connection: Connection, after: tuple[UUID, int], last: UUID, limit: int
+) -> asyncpg.Record:
+    """Check a page of rows, in the order of the ledgers."""
+    page = await connection.fetchrow(QUERIES.verify_rows, *after, last, limit)
+    assert page is not None  # noqa: S101 - an aggregate always answers
+    return page
+
+
+async def accounts(
+    connection: Connection, after: UUID, last: UUID, limit: int
+) -> list[asyncpg.Record]:
+    """Return a page of accounts: `organization_id` and `last_seq`."""
+    return await connection.fetch(QUERIES.accounts_page, after, last, limit)
+
+
+async def new_accounts(connection: Connection, after: UUID, limit: int) -> list[asyncpg.Record]:
+    """Return a page of accounts that have changed since they were verified."""
+    return await connection.fetch(QUERIES.new_accounts, after, limit)
+
+
+async def derived(
+    connection: Connection, organization_ids: Sequence[UUID], *, whole: bool
+) -> list[asyncpg.Record]:
+    """Check what is derived from the rows of organizations; return the first problems."""
+    found: list[asyncpg.Record] = []
+    for query in (*_DERIVED, *_WHOLE) if whole else _DERIVED:
+        found += await connection.fetch(query, organization_ids, PROBLEMS_MAX)
+    return found
+
+
+async def fill_terms(connection: Connection, organization_ids: Sequence[UUID]) -> None:
+    """Hash the terms of all grants of organizations that have no hash yet, some at a time."""
+    while True:
+        done = await connection.execute(QUERIES.fill_terms, organization_ids, FILLED_ROWS_MAX)
+        if int(done.rpartition(" ")[2]) < FILLED_ROWS_MAX:
+            return
+
+
+async def save_checkpoints(
+    connection: Connection, heads: Sequence[tuple[UUID, int, bytes]]
+) -> None:
+    """Remember the row until which each ledger is verified."""
+    columns = [list(column) for column in zip(*heads, strict=True)]
+    if columns:
+        await connection.execute(QUERIES.save_checkpoints, *columns)
+
+
+async def is_read_only(connection: Connection) -> bool:
+    """Say whether nothing can be recorded: on a standby, for one."""
+    return bool(await connection.fetchval("SHOW transaction_read_only") == "on")
+
+
+async def start(connection: Connection, run_id: UUID, *, whole: bool) -> Run:
+    """Record a new run."""
+    return _run(await connection.fetchrow(QUERIES.start, run_id, whole, FIRST))
+
+
+async def start_of_day(
+    connection: Connection, run_id: UUID, day: date, left_after: timedelta
+) -> Run | None:
+    """Take the incremental run of a day; None where it is done, or another process has it."""
+    row = await connection.fetchrow(QUERIES.start_of_day, run_id, day, FIRST, left_after)
+    return None if row is None else _run(row)
+
+
+async def unfinished(connection: Connection) -> Run | None:
+    """Return the last whole run, where it did not end."""
+    row = await connection.fetchrow(QUERIES.unfinished)
+    return None if row is None else _run(row)
+
+
+async def save(connection: Connection, run: Run, *, finished: bool = False) -> None:
+    """Save the place that a run has reached."""
+    await connection.execute(
+        QUERIES.save,
+        run.id,
+        run.phase,
+        *run.after,
+        run.organizations,
+        run.transactions,
+        run.problems,
+        finished,
+    )
+
+
+def _run(row: Any) -> Run:
+    return Run(
+        id=row["id"],
+        phase=row["phase"],
+        after=(row["after_organization_id"], row["after_seq"]),
+        organizations=row["organizations"],
+        transactions=row["transactions"],
+        problems=row["problems"],
+    )

@@ -1,0 +1,70 @@
+"""Verifies what is new on the ledger, once a day."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from shared import metrics
+from shared.db.pool import connect
+from shared.ledger import verification
+from worker.clock import repeat
+
+log = structlog.get_logger()
+
+INTERVAL_SECONDS = 600.0
+STATEMENT_SECONDS_MAX = 600
+PROBLEMS_LOGGED_MAX = 20
+
+
+class Verifier:
+    """Looks every ten minutes whether the verification of the day is still to be done.
+
+    One worker does it, on a connection of its own; where it dies, another goes on a quarter of an
+    hour later. What it finds is logged, and `prepaid_invariant_ok{name="ledger"}` falls to 0.
+    """
+
+    def __init__(self, database_url: str, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._database_url = database_url
+        self._interval_seconds = interval_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Verify until `stop` is set, which ends a verification too: it is resumed later."""
+        running = asyncio.create_task(
+            repeat("verifier", self.look, stop, interval_seconds=self._interval_seconds)
+        )
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        stopping.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Verify what is new, if nobody has today."""
+        connection = await connect(
+            self._database_url,
+            application_name="prepaid-verifier",
+            statement_seconds_max=STATEMENT_SECONDS_MAX,
+        )
+        try:
+            found = await verification.verify_day(connection, datetime.now(UTC).date())
+        finally:
+            await connection.close()
+        if found is not None:
+            self._report(found)
+
+    def _report(self, found: verification.Verification) -> None:
+        metrics.INVARIANT_OK.labels("ledger").set(found["ok"])
+        counts: dict[str, Any] = {
+            "organizations": found["organizations"],
+            "transactions": found["transactions"],
+        }
+        if found["ok"]:
+            log.info("verifier.verified", **counts)
+            return
+        for problem in found["problems"][:PROBLEMS_LOGGED_MAX]:
+            log.error("verifier.problem", **problem)
+        log.error("verifier.not_ok", problems=len(found["problems"]), **counts)
