@@ -81,6 +81,10 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
         web.get(DOCUMENT_PATH, openapi_json),
         *docs.routes(),
         *PayPage(
-            api.pool, api.charger.charges, api.settings.public_url, api.settings.stripe_api_base
+            api.pool,
+            api.charger.charges,
+            api.settings.public_url,
+            api.settings.stripe_api_base,
+            api.deadlines,
         ).routes(),
     ]
