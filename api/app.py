@@ -84,6 +84,10 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
         web.get(DOCUMENT_PATH, openapi_json),
         *docs.routes(),
         *PayPage(
-            api.pool, api.pay_charges, api.settings.public_url, api.settings.stripe_api_base
+            api.pool,
+            api.pay_charges,
+            api.settings.public_url,
+            api.settings.stripe_api_base,
+            api.deadlines,
         ).routes(),
     ]

@@ -27,6 +27,13 @@ _SHAPES = {
 }
 _ONE_KEY = "An API key, `ppk_…`. Send it here or there: one is enough."
 _SCHEMES = ("bearer", "apiKey")
+_SAYS_WHEN = {errors.RateLimitError.status, errors.UnavailableError.status}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "Seconds after which to ask again.",
+    }
+}
 _REF = "#/components/schemas/{name}"
 
 # What any operation may answer, whatever it does.
@@ -208,14 +215,19 @@ def _refusals(operation: Operation, known: dict[str, Any]) -> dict[str, Any]:
         said = f"`{kind.type}`: {(kind.__doc__ or '').partition(chr(10))[0]}"
         by_status.setdefault(int(kind.status), []).append(said)
     return {
-        str(status): _response(" ".join(dict.fromkeys(said)), known[repr(ErrorShown)])
+        str(status): _response(
+            " ".join(dict.fromkeys(said)),
+            known[repr(ErrorShown)],
+            says_when=status in _SAYS_WHEN,
+        )
         for status, said in by_status.items()
     }
 
 
-def _response(description: str, schema: Any) -> dict[str, Any]:
+def _response(description: str, schema: Any, *, says_when: bool = False) -> dict[str, Any]:
+    headers = {"X-Request-Id": {"schema": {"type": "string"}}}
     return {
         "description": description,
-        "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+        "headers": headers | (_RETRY_AFTER if says_when else {}),
         "content": {"application/json": {"schema": schema}},
     }

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import api, attack, events, ingest, ledger, recharge, rolling, wrk
+from bench import api, attack, events, ingest, isolation, ledger, recharge, rolling, wrk
 from bench.results import Ratio, table
 from migrations.runner import migrate
 from sandbox.servers import EmbeddedServers
@@ -26,6 +26,7 @@ PARTS: dict[str, Part] = {
     "ingest": ingest.measure,
     "events": events.measure,
     "ledger": ledger.measure,
+    "isolation": isolation.measure,
     "growth": ledger.measure_growth,
     "recharge": recharge.measure,
     "api": api.measure,

@@ -25,7 +25,7 @@ def send(pid: int, number: signal.Signals) -> None:
 def children_of(pid: int) -> list[int]:
     """Return the processes that `pid` has forked and not yet reaped."""
     if HAS_PROC:
-        return [child for child in _processes() if _parent_of(child) == pid]
+        return [child for child in _processes() if parent_of(child) == pid]
     listing = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     )
@@ -58,7 +58,8 @@ def _processes() -> list[int]:
     return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
 
 
-def _parent_of(pid: int) -> int | None:
+def parent_of(pid: int) -> int | None:
+    """Return the parent of a process; None where it is gone."""
     try:
         stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
