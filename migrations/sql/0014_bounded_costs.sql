@@ -42,3 +42,20 @@ WHERE idempotency_key IS NOT NULL;
 ALTER TABLE holds DROP CONSTRAINT holds_key_once;
 
 ALTER TABLE credit_transactions DROP CONSTRAINT credit_transactions_key_once;
+
+-- Lists of what is open, and of holds in one state.
+CREATE INDEX credit_grants_open ON credit_grants (organization_id, seq) WHERE NOT spent;
+
+CREATE INDEX holds_by_state ON holds (organization_id, status, id) WHERE status IS NOT NULL;
+
+-- Look-ups that read the whole table.
+CREATE INDEX stripe_payments_by_charge ON stripe_payments (charge_id) WHERE charge_id IS NOT NULL;
+
+CREATE INDEX payment_methods_by_organization ON payment_methods (organization_id);
+
+CREATE INDEX recharge_attempts_by_id ON recharge_attempts (id) WHERE id IS NOT NULL;
+
+CREATE INDEX recharge_attempts_declined ON recharge_attempts (organization_id, settled_at)
+WHERE state = 'failed';
+
+CREATE INDEX purchases_open ON purchases (organization_id, created_at) WHERE state = 'open';
