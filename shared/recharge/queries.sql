@@ -39,7 +39,7 @@ WHERE a.organization_id IN (
         INNER JOIN accounts AS b ON s.organization_id = b.organization_id
         WHERE
             s.state = 'active'
-            AND b.balance - b.held < b.recharge_below
+            AND b.balance - b.expired - b.held < b.recharge_below
             AND NOT b.recharge_waits
             AND (s.not_before IS NULL OR s.not_before <= now())
             AND NOT EXISTS (
