@@ -202,7 +202,7 @@ ORDER BY t.seq DESC;
 
 -- name: list_all
 -- A page of all organizations' rows, newest first: ids begin with the time. What is skipped is skipped in
--- the index.
+-- the index. OFFSET 0 keeps each join a look-up for each row of the page.
 WITH page AS (
     SELECT id
     FROM credit_transactions
@@ -215,9 +215,24 @@ SELECT
     o.number,
     g.expires_at
 FROM page AS p
-INNER JOIN credit_transactions AS t ON p.id = t.id
-INNER JOIN organizations AS o ON t.organization_id = o.id
-LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM credit_transactions
+    WHERE id = p.id
+    OFFSET 0
+) AS t
+CROSS JOIN LATERAL (
+    SELECT number
+    FROM organizations
+    WHERE id = t.organization_id
+    OFFSET 0
+) AS o
+LEFT JOIN LATERAL (
+    SELECT expires_at
+    FROM credit_grants
+    WHERE organization_id = t.organization_id AND seq = t.seq
+    OFFSET 0
+) AS g ON TRUE
 ORDER BY t.id DESC;
 
 -- name: count_filtered
@@ -257,7 +272,12 @@ FROM (
     WHERE organization_id = $1
 ) AS t
 INNER JOIN organizations AS o ON t.organization_id = o.id
-LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM credit_grants
+    WHERE organization_id = t.organization_id AND seq = t.seq
+    OFFSET 0
+) AS g ON TRUE
 WHERE TRUE
 ORDER BY t.seq DESC
 LIMIT $3 OFFSET $2;
@@ -350,16 +370,20 @@ LIMIT $1;
 SELECT ledger_tell_expiring($1, $2::interval, $3);
 
 -- name: grants
--- A page of an organization's grants, newest first, before a given seq; all, or those that have something
--- left, or those that have not.
+-- A page of an organization's grants, newest first, before a given seq; all, or ($3) those that are spent.
 SELECT *
 FROM credit_grants
-WHERE
-    organization_id = $1
-    AND seq < $2
-    AND ($3::boolean IS NULL OR spent <> $3)
+WHERE organization_id = $1 AND seq < $2 AND (spent OR NOT $3)
 ORDER BY seq DESC
 LIMIT $4;
+
+-- name: open_grants
+-- A page of an organization's grants that have something left, newest first, before a given seq.
+SELECT *
+FROM credit_grants
+WHERE organization_id = $1 AND seq < $2 AND NOT spent
+ORDER BY seq DESC
+LIMIT $3;
 
 -- name: find_grant
 -- A grant of an organization.
@@ -368,13 +392,18 @@ FROM credit_grants
 WHERE organization_id = $1 AND id = $2;
 
 -- name: holds
--- A page of an organization's holds, newest first, before a given id; all, or those in a state.
+-- A page of an organization's holds, newest first, before a given id.
 SELECT *
 FROM holds
-WHERE
-    organization_id = $1
-    AND ($2::uuid IS NULL OR id < $2)
-    AND ($3::text IS NULL OR status = $3)
+WHERE organization_id = $1 AND id < $2
+ORDER BY id DESC
+LIMIT $3;
+
+-- name: holds_in_state
+-- A page of an organization's holds in a state, newest first, before a given id.
+SELECT *
+FROM holds
+WHERE organization_id = $1 AND id < $2 AND status = $3
 ORDER BY id DESC
 LIMIT $4;
 

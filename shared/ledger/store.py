@@ -221,7 +221,10 @@ async def grants(
     limit: int,
 ) -> list[asyncpg.Record]:
     """Return a page of grants, newest first, with a seq below the given one."""
-    return await connection.fetch(QUERIES.grants, organization_id, before, is_open, limit)
+    if is_open:
+        return await connection.fetch(QUERIES.open_grants, organization_id, before, limit)
+    only_spent = is_open is not None
+    return await connection.fetch(QUERIES.grants, organization_id, before, only_spent, limit)
 
 
 async def find_grant(
@@ -240,7 +243,10 @@ async def holds(
     limit: int,
 ) -> list[asyncpg.Record]:
     """Return a page of holds, newest first, with an id below the given one."""
-    return await connection.fetch(QUERIES.holds, organization_id, before, status, limit)
+    beyond = before or UUID(int=(1 << 128) - 1)
+    if status is None:
+        return await connection.fetch(QUERIES.holds, organization_id, beyond, limit)
+    return await connection.fetch(QUERIES.holds_in_state, organization_id, beyond, status, limit)
 
 
 async def find_hold(

@@ -25,7 +25,7 @@ SELECT
     a.closed_at
 FROM organizations AS o
 INNER JOIN accounts AS a ON o.id = a.organization_id
-WHERE $1::uuid IS NULL OR o.id > $1
+WHERE o.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
 ORDER BY o.id
 LIMIT $2;
 

@@ -39,7 +39,7 @@ WHERE a.organization_id IN (
         INNER JOIN accounts AS b ON s.organization_id = b.organization_id
         WHERE
             s.state = 'active'
-            AND b.balance - b.held < b.recharge_below
+            AND b.balance - b.expired - b.held < b.recharge_below
             AND NOT b.recharge_waits
             AND (s.not_before IS NULL OR s.not_before <= now())
             AND NOT EXISTS (
@@ -707,7 +707,12 @@ WHERE organization_id = $1 AND state = 'requires_action';
 -- A page of an organization's attempts, newest first, after the moment and id of one.
 SELECT *
 FROM recharge_attempts
-WHERE organization_id = $1 AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+WHERE
+    organization_id = $1
+    AND (created_at, id) < (
+        coalesce($3::timestamptz, 'infinity'),
+        coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    )
 ORDER BY created_at DESC, id DESC
 LIMIT $2;
 
@@ -865,7 +870,9 @@ FOR NO KEY UPDATE;
 -- The attempt of an organization that lives, if one does.
 SELECT *
 FROM recharge_attempts
-WHERE organization_id = $1 AND settled_at IS NULL;
+WHERE
+    organization_id = $1
+    AND state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown');
 
 -- name: is_recharge
 -- Whether auto-recharge made this payment.

@@ -1,0 +1,165 @@
+"""No statement's cost grows with history: plans on skewed data, with fresh and old statistics."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.db.queries import Queries
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+ROOT = Path(__file__).parents[2]
+QUERY_FILES = sorted((ROOT / "shared").rglob("queries.sql"))
+
+# One organization has nearly all rows of the ledger. PREPAID_PLAN_ROWS=3000000 for a thorough run.
+ROWS = int(os.environ.get("PREPAID_PLAN_ROWS", "20000"))
+FILL = Path(__file__).with_name("skewed_data.sql")
+
+GROWING = {
+    "accounts", "audit_log", "auto_recharges", "burn_segments", "credit_grants",
+    "credit_transactions", "holds", "idempotent_requests", "organizations", "outbound_messages",
+    "payment_methods", "purchases", "recharge_attempts", "stripe_events", "stripe_payments",
+    "usage_totals",
+}  # fmt: skip
+# Tables in which one organization may have most of the rows.
+GROWING_IN_ONE = {
+    "burn_segments", "credit_grants", "credit_transactions", "holds", "outbound_messages",
+    "recharge_attempts", "stripe_payments", "usage_totals",
+}  # fmt: skip
+
+# Indexes with one entry for each organization, or of what is under way and not of what is done.
+SMALL = {
+    "recharge_attempts_one_live", "recharge_attempts_due", "burn_segments_one_open",
+    "payment_methods_one_default", "payment_methods_undescribed", "purchases_closing",
+    "purchases_open",
+}  # fmt: skip
+
+ON_PURPOSE = "a check or an anchor of the whole ledger reads all of it"
+UNTIL_FULL = "reads an organization's rows, newest first, until its page is full"
+EXCEPTIONS = {
+    "ledger.verify_accounts": ON_PURPOSE,
+    "ledger.verify_grants": ON_PURPOSE,
+    "ledger.verify_usage": ON_PURPOSE,
+    "ledger.heads": ON_PURPOSE,
+    "ledger.trial_balance": ON_PURPOSE,
+    "ledger.recent_of_types": UNTIL_FULL,
+    "ledger.recent_usage": UNTIL_FULL,
+    "ledger.count_filtered": "counts what passes any filter; its caller has a deadline",
+    "ledger.count_listed": "adds one number of each organization, for keys of all of them",
+    "organizations.currency_in_use": "runs once, at the start",
+    "recharge.overview": "a list for the operator, one row of each organization",
+    "inbox.backlog": "counts by state, to go by partial index",
+    "inbox.pending": "counts what waits",
+    "notifications.backlog": "counts what waits and what is dead",
+    "events.customer_owner": "names an organization in five ways, for an event of a card",
+    "events.claim_undescribed": "looks at the cards that wait for a description, a few at a time",
+    "idempotency.purge": "deletes what is a week old, a few at a time",
+}
+
+
+async def plan_of(connection: Connection, statement: str) -> dict[str, Any]:
+    """Return the generic plan of a statement, as it is reused whatever its arguments are."""
+    numbers = [int(number) for number in re.findall(r"\$(\d+)", statement)]
+    arguments = ", ".join(["NULL"] * max(numbers, default=0))
+    await connection.execute(f"PREPARE planned AS {statement.rstrip(';')}")
+    try:
+        called = f"planned({arguments})" if arguments else "planned"
+        row = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE {called}")
+    finally:
+        await connection.execute("DEALLOCATE planned")
+    plan: dict[str, Any] = json.loads(row)[0]["Plan"]
+    return plan
+
+
+def faults(node: dict[str, Any], *, everything: bool) -> Iterator[str]:
+    """Name the nodes that read without a bound. `everything`: whoever is above wants all rows."""
+    kind, table = node["Node Type"], node.get("Relation Name")
+    if kind == "Limit":
+        everything = False
+    elif kind in {"Sort", "Aggregate", "WindowAgg", "Hash", "Materialize", "Bitmap Heap Scan"}:
+        everything = True
+    index = node.get("Index Name", "")
+    condition = node.get("Index Cond", "")
+    if kind == "Bitmap Index Scan":
+        table = next((name for name in GROWING if index.startswith(name)), None)
+    if kind == "Seq Scan" and table in GROWING:
+        yield f"Seq Scan on {table}"
+    if "Index" in kind and table in GROWING:
+        columns = set(re.findall(r"\(*(?:\w+\.)?(\w+) (?:=|<|>|<=|>=|IS) ?", condition))
+        by_one = columns == {"organization_id"} and table in GROWING_IN_ONE
+        if by_one and index not in SMALL and (everything or "Filter" in node):
+            yield f"all of an organization by {index}"
+        if not condition and everything and index not in SMALL:
+            yield f"all of {index}"
+    for child in node.get("Plans", []):
+        yield from faults(child, everything=everything)
+
+
+async def test_no_plan_reads_more_than_a_stated_part_of_a_table_that_grows(
+    connection: Connection,
+) -> None:
+    """R10, R20: whatever the statistics say, and whichever arguments the plan was made for."""
+    found: dict[str, set[str]] = {}
+    await connection.execute("SET session_replication_role = replica; ANALYZE")
+    # A sequential scan is then what no index can serve, and not what is better for a small table.
+    await connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+    for statement in FILL.read_text(encoding="utf-8").split(";"):
+        if statement.strip():
+            await connection.execute(statement.replace(":rows", str(ROWS)))
+    for statistics in ("old", "fresh"):
+        if statistics == "fresh":
+            await connection.execute("ANALYZE")
+        for file in QUERY_FILES:
+            for name, statement in Queries(file).items():
+                plan = await plan_of(connection, statement)
+                for fault in faults(plan, everything=True):
+                    found.setdefault(f"{file.parent.name}.{name}", set()).add(
+                        f"{fault} ({statistics})"
+                    )
+    unexpected = {name: said for name, said in found.items() if name not in EXCEPTIONS}
+    assert unexpected == {}, json.dumps(
+        {name: sorted(said) for name, said in unexpected.items()}, indent=1
+    )
+    names = {f"{f.parent.name}.{name}" for f in QUERY_FILES for name, _ in Queries(f).items()}
+    assert set(EXCEPTIONS) <= names
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"Node Type": "Seq Scan", "Relation Name": "stripe_events"},
+        {
+            "Node Type": "Index Scan",
+            "Relation Name": "credit_transactions",
+            "Index Name": "credit_transactions_by_key",
+            "Index Cond": "(organization_id = $1)",
+            "Filter": "(seq = $2)",
+        },
+        {
+            "Node Type": "Limit",
+            "Plans": [
+                {
+                    "Node Type": "Sort",
+                    "Plans": [
+                        {
+                            "Node Type": "Index Scan",
+                            "Relation Name": "holds",
+                            "Index Name": "holds_pkey",
+                            "Index Cond": "(h.organization_id = $1)",
+                        }
+                    ],
+                }
+            ],
+        },
+    ],
+)
+def test_the_rule_sees_what_it_forbids(node: dict[str, Any]) -> None:
+    assert list(faults(node, everything=False))
