@@ -38,7 +38,7 @@ class LaneLimits:
 LIMITS = {
     Lane.SHARED: LaneLimits(BATCH_ROWS_MAX, 3),
     Lane.STRIPE: LaneLimits(20, 3),
-    Lane.ALONE: LaneLimits(20, 1),
+    Lane.ALONE: LaneLimits(50, 1),
     # One event at a time: no other shares its crash.
     Lane.SUSPECT: LaneLimits(1, 1),
 }

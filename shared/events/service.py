@@ -146,9 +146,9 @@ class Applier:
                 outcome = await self._record_failure(token, event, poisoned[event.key])
                 done.outcomes.append(outcome)
         events = [event for event in events if event.key not in poisoned]
-        # What has failed before, or took its worker down with it, is tried alone from the start.
-        fresh = [e for e in events if e.attempts == 1 and not rules.is_alone(e.type)]
-        alone = [e for e in events if e.attempts != 1 or rules.is_alone(e.type)]
+        # What has failed before is tried alone from the start.
+        alone = [e for e in events if e.has_failed or rules.is_alone(e.type)]
+        fresh = [e for e in events if not (e.has_failed or rules.is_alone(e.type))]
         batches = [fresh] if fresh else []
         while batches:
             batch = batches.pop()

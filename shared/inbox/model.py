@@ -32,7 +32,7 @@ class Lane(enum.StrEnum):
     """Applied in one transaction with others."""
 
     ALONE = "alone"
-    """Failed before: applied in a transaction of its own."""
+    """Failed before, or lost one worker: claimed with few others."""
 
     STRIPE = "stripe"
     """Needs an answer of Stripe's."""
@@ -101,6 +101,11 @@ class ClaimedEvent:
     received_at: datetime
     request_id: str | None
     leases_lost: int = 0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an attempt before this one came to a failure, and not to a lost lease."""
+        return self.attempts - self.leases_lost > 1
 
     @property
     def id(self) -> str:
