@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +16,7 @@ from api.operation import Operation, Retry
 from api.operations.auto_recharge import AttemptShown
 from shared import errors
 from shared.errors import PrepaidError
+from shared.http import envelope
 
 PARAMETER = re.compile(r"\{(\w+)\}")
 # The four client shapes. docs/api.md shows each by examples.
@@ -58,8 +59,8 @@ WITH_A_BODY: tuple[type[PrepaidError], ...] = (
 class FieldErrorShown(msgspec.Struct):
     """A rejected field: where it stands, why, and a word for programs."""
 
-    loc: list[str | int]
-    msg: str
+    loc: Annotated[list[str | int], msgspec.Meta(max_length=envelope.LOCATION_STEPS_MAX)]
+    msg: Annotated[str, msgspec.Meta(max_length=envelope.MESSAGE_LENGTH_MAX)]
     type: str
 
 
@@ -75,13 +76,14 @@ class ErrorShown(msgspec.Struct, omit_defaults=True, rename="camel"):
 
     Where credits are wanting: `required` is what was asked for, `available` what a debit may take
     now (balance, less held, plus the overdraft limit). `rechargeInProgress`: ask again after
-    `Retry-After`. Where a payment did not go through: `nextAction`, and perhaps `attempt`.
+    `Retry-After`. Where a payment did not go through: `nextAction`, and perhaps `attempt`. What it
+    repeats of a request is cut, and ends with … then.
     """
 
     code: int
     type: str
-    detail: str
-    errors: list[FieldErrorShown] = []
+    detail: Annotated[str, msgspec.Meta(max_length=envelope.DETAIL_LENGTH_MAX)]
+    errors: Annotated[list[FieldErrorShown], msgspec.Meta(max_length=envelope.ERRORS_MAX)] = []
     required: fields.Number | msgspec.UnsetType = msgspec.UNSET
     available: fields.Number | msgspec.UnsetType = msgspec.UNSET
     balance: fields.Number | msgspec.UnsetType = msgspec.UNSET
