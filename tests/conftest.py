@@ -14,6 +14,14 @@ pytest_plugins = [
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("roles of the database")
+    group.addoption(
+        "--database-roles",
+        choices=["superuser", "restricted"],
+        default="superuser",
+        help="restricted: the database has an owner that is no superuser, and processes have the"
+        " role that migrations/grants.sql makes for them",
+    )
     group = parser.getgroup("random runs of auto-recharge")
     group.addoption("--recharge-seed", type=int, default=0, help="the first seed (0)")
     group.addoption("--recharge-runs", type=int, default=1000, help="how many seeds (1000)")

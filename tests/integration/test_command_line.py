@@ -332,8 +332,8 @@ async def test_migrating_an_empty_database_then_again_changes_nothing(
     assert (status.code, status.json) == (0, up.json)
 
 
-async def test_migrate_without_a_word_takes_json_too(prepaid: Command) -> None:
-    finished = await prepaid("migrate", "--json")
+async def test_migrate_without_a_word_takes_json_too(prepaid: Command, database_url: str) -> None:
+    finished = await prepaid("migrate", "--json", DATABASE_URL=database_url)
     assert (finished.code, finished.json["upToDate"]) == (0, True)
 
 
