@@ -22,7 +22,7 @@ from webhooks.app import PATH
 ROUNDS = 10
 PURCHASES = 20_000
 LANES = 4
-PAUSE_SECONDS = 0.02  # of a lane, between two requests
+PAUSE_SECONDS = 0.05  # of a lane, between two requests
 DRAIN_SECONDS = 2
 PROBE_SECONDS = 0.05
 SETTLED_SECONDS_MAX = 60

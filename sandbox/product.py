@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-READY_SECONDS_MAX = 20
+READY_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 15
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from shared import metrics
 from shared.config import Settings
 from shared.errors import PrepaidError
-from shared.http.body import LargeBodies, check_head, read_body
+from shared.http.body import SMALL_BODY_BYTES_MAX, LargeBodies, check_head, read_body
 from shared.http.envelope import json_response
 from shared.http.middleware import REQUEST_ID_KEY
 from shared.inbox import rules
@@ -18,7 +18,6 @@ from shared.inbox.model import Delivery, Receipt
 from shared.inbox.service import Inbox
 from shared.payments import signature
 
-SMALL_BODY_BYTES_MAX = 64 * 1024  # an event of Stripe's has some 3 kB
 LARGE_BODIES_AT_ONCE_MAX = 4
 TURN_SECONDS_MAX = 10.0
 
@@ -48,7 +47,7 @@ class StripeWebhook:
         self._inbox = inbox
         self._unix_now = unix_now
         self._large_bodies = LargeBodies(
-            small_bytes_max=SMALL_BODY_BYTES_MAX,
+            small_bytes_max=SMALL_BODY_BYTES_MAX,  # an event of Stripe's has some 3 kB
             at_once_max=LARGE_BODIES_AT_ONCE_MAX,
             turn_seconds_max=TURN_SECONDS_MAX,
         )

@@ -18,6 +18,7 @@ from shared.errors import (
 
 BODY_BYTES_MAX = 1024 * 1024
 BODY_SECONDS_MAX = 10
+SMALL_BODY_BYTES_MAX = 64 * 1024
 TURN_RETRY_AFTER_SECONDS = 5
 
 
@@ -53,6 +54,12 @@ class LargeBodies:
             yield
         finally:
             self._turns.release()
+
+
+def is_worth_reading(request: web.Request) -> bool:
+    """Whether the rest of a body that was refused is small: its connection can be used again."""
+    length = request.content_length
+    return request.content.is_eof() or (length is not None and length <= SMALL_BODY_BYTES_MAX)
 
 
 def check_head(request: web.Request) -> None:

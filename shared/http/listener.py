@@ -91,6 +91,16 @@ def has_input(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
+def has_hung_up(connection: Connection) -> bool:
+    """Whether the client has closed its side, also where nobody reads what it sent before."""
+    descriptor = connection.descriptor()
+    if descriptor is None:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
 class Listener:
     """Accepts on sockets, and tells once when the limit is reached and once when that is over.
 

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError, RateLimitError, StripeFailedError, UnavailableError
+from shared.http.body import is_worth_reading
 from shared.http.envelope import error_response, from_http_exception
 from shared.ids import new_request_id
 
@@ -62,8 +63,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
         response = error_response(PrepaidError())
     if response.status == UnavailableError.status:
         response.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS)
-    if not request.content.is_eof():
-        # What is left of the body is not worth reading, and the next request cannot be found in it.
+    if not is_worth_reading(request):
         response.force_close()
     response.headers.update(request.get(ANSWER_HEADERS, {}))
     response.headers[REQUEST_ID] = request_id

@@ -23,9 +23,9 @@ log = structlog.get_logger()
 
 SHUTDOWN_SECONDS_MAX = 10
 KEEPALIVE_SECONDS = 75
-# How long the rest of a body that was refused is still taken, so that the client reads the answer
-# before its connection is reset.
+# How long a client that still sends has to read its answer, before its connection is reset.
 LINGERING_SECONDS = 1.0
+LINGERING_TICK_SECONDS = 0.05
 # Descriptors that are no connection of a client's: servers, Stripe, files.
 DESCRIPTORS_RESERVED = 64
 # Whoever has been silent for so long, at the end, has no request under way.
@@ -165,10 +165,28 @@ class _Connection(web.RequestHandler):
         resp: web.StreamResponse,
         start_time: float | None,
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; while the process drains, it is the connection's last."""
+        """Send an answer; while the process drains, it is the connection's last.
+
+        Where it is the last, the rest of a body that was refused is not read: it costs nothing.
+        """
         if isinstance(self._manager, _Server) and self._manager.draining:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        unread = resp.keep_alive is False and not request.content.is_eof()
+        if unread and self.transport is not None:
+            self.transport.pause_reading()
+        sent = await super().finish_response(request, resp, start_time)
+        if unread:
+            await self._linger()
+        return sent
+
+    async def _linger(self) -> None:
+        """Wait until the client has read the answer, and hangs up."""
+        self._lingering_time = 0  # the base class would read the rest
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
+        end = self._loop.time() + LINGERING_SECONDS
+        while not listener.has_hung_up(self) and self._loop.time() < end:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(LINGERING_TICK_SECONDS)
 
     def handle_error(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.signed_events import event, signature
 from shared.errors import InvalidRequestError
-from shared.http.body import BODY_BYTES_MAX
+from shared.http.body import BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX
 from tests.fixtures.operations import check_refused
 from tests.fixtures.product import (
     SECRET_NEW,
@@ -100,7 +100,7 @@ async def test_r15_large_bodies_take_turns_while_small_deliveries_go_on(
     endpoint: Endpoint, pool: Pool, framing: str
 ) -> None:
     signed = f"Stripe-Signature: t={int(time.time())},v1={DIGEST}"
-    part = b"x" * (2 * webhook.SMALL_BODY_BYTES_MAX)
+    part = b"x" * (2 * SMALL_BODY_BYTES_MAX)
     body = large_event("large")
     sent = [body[:1000], body[1000:]]
 
