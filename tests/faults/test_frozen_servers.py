@@ -90,3 +90,14 @@ async def test_a_command_says_that_postgresql_does_not_answer(
         finished = await prepaid(*command, DATABASE_URL=postgres.url)
     assert finished.code == 1
     assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL does not answer in time.")
+
+
+async def test_a_command_ends_where_postgresql_freezes_during_a_statement(
+    database_url: str, prepaid: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "SERVER_SECONDS_MAX", 0.5 - db.STATEMENT_SECONDS_MAX)
+    async with gate(database_url) as postgres:
+        postgres.freeze_at = b"FROM stripe_events"
+        finished = await prepaid("events", "list", DATABASE_URL=postgres.url)
+    assert finished.code == 1
+    assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL does not answer in time.")
