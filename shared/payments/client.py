@@ -6,42 +6,18 @@ idempotency key and can ask Stripe what became of the first try.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Any
 
 import stripe
 
-from shared import outages
 from shared.errors import StripeFailedError, StripeRefusedError
+from shared.payments.watched_client import WatchedClient
 
 STRIPE_SECONDS_MAX = 30
 
 # For the houses that hand the client on and call nothing of it themselves.
 Stripe = stripe.StripeClient
-
-
-class _Client(stripe.AIOHTTPClient):
-    """Notes whether Stripe answers, so that an outage is logged when it begins and ends."""
-
-    async def request_async(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        post_data: Any = None,
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        try:
-            answer = await super().request_async(method, url, headers, post_data)
-        except Exception as error:
-            outages.STRIPE.failed(error)
-            raise
-        if answer[1] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            outages.STRIPE.failed(StripeFailedError(f"Stripe answered {answer[1]}."))
-        else:
-            outages.STRIPE.succeeded()
-        return answer
 
 
 @asynccontextmanager
@@ -50,7 +26,7 @@ async def stripe_client(
 ) -> AsyncIterator[stripe.StripeClient]:
     """Give a client for Stripe's address or a stand-in's; its connections close at the end."""
     stripe.enable_telemetry = False
-    http_client = _Client(timeout=seconds_max)
+    http_client = WatchedClient(timeout=seconds_max)
     try:
         yield stripe.StripeClient(
             api_key,
