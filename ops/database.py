@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ops.environment import environment
 from shared import config
-from shared.db.pool import connect
+from shared.db.pool import close, connect
 
 if TYPE_CHECKING:
     import asyncpg
@@ -27,4 +27,4 @@ async def transaction() -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         async with connection.transaction():
             yield connection
     finally:
-        await connection.close()
+        await close(connection)

@@ -82,6 +82,7 @@ def _sandbox_settings(kept: Kept) -> dict[str, str]:
         "STRIPE_WEBHOOK_SECRETS": kept.secret(),
         "HOST": "127.0.0.1",
         "PORT": str(kept.port("web", wanted=int(os.environ.get("PORT", PORT_DEFAULT)))),
+        "PREPAID_OPERATIONS_PORT": str(kept.port("operations")),
         "PREPAID_WORKER_PORT": str(kept.port("worker")),
         # Whoever tries it out has the app on this machine.
         "PREPAID_WEBHOOKS_ALLOW_PRIVATE": "1",
@@ -130,12 +131,17 @@ def _url(variables: dict[str, str]) -> str:
     return f"http://127.0.0.1:{variables['PORT']}"
 
 
+def _operations_url(variables: dict[str, str]) -> str:
+    return f"http://127.0.0.1:{variables['PREPAID_OPERATIONS_PORT']}"
+
+
 def _addresses(variables: dict[str, str], key: str) -> list[str]:
     return [
         "",
-        f"Prepaid            {_url(variables)}  (health /readyz, metrics /metrics)",
+        f"Prepaid            {_url(variables)}",
         f"API to browse      {_url(variables)}/docs",
         f"webhook endpoint   {_url(variables)}{PATH}",
+        f"for operators      {_operations_url(variables)}  (health /readyz, metrics /metrics)",
         f"Stripe simulator   {variables['STRIPE_API_BASE']}  (a stand-in: no real money)",
         f"PostgreSQL         {variables['DATABASE_URL']}",
         f"API key            {key}",

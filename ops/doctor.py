@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypedDict
 
 import asyncpg
@@ -12,10 +12,11 @@ from redis.exceptions import RedisError
 
 from migrations import runner
 from ops.environment import settings
-from ops.output import EXIT_REFUSED, emit
+from ops.output import EXIT_REFUSED, abandon_at_end, emit
 from shared.config import Settings
-from shared.db.pool import UNAVAILABLE, connect
+from shared.db.pool import UNAVAILABLE, close, connect
 from shared.errors import PrepaidError
+from shared.heartbeats import store as heartbeats
 from shared.logging import mask
 from shared.money import plain
 from shared.organizations.service import check_rate
@@ -24,6 +25,11 @@ from shared.payments.permissions import PERMISSIONS, lacking
 from shared.queue.connection import connect as connect_redis
 from shared.recharge import alerts
 
+Probe = Callable[[Settings], Coroutine[Any, Any, str]]
+
+CHECK_SECONDS_MAX = 5.0
+PERMISSIONS_SECONDS_MAX = 30.0  # some twenty requests, one after the other
+DETAIL_LENGTH_MAX = 500
 POSTGRES_MAJOR_MIN = 15
 REDIS_MAJOR_MIN = 7
 
@@ -41,37 +47,61 @@ class DoctorError(PrepaidError):
 
 
 def examine(*, as_json: bool) -> None:
-    """Run every check and print what was found; exit code 1 where one failed."""
-    checks = asyncio.run(_examine())
-    emit({"ok": all(c["ok"] for c in checks), "checks": checks}, as_json=as_json, human=_human)
+    """Run every check and print each as it ends; exit code 1 where one failed."""
+    checks: list[Check] = []
+
+    def report(check: Check) -> None:
+        checks.append(check)
+        if not as_json:
+            print(_line(check), flush=True)
+
+    abandon_at_end(_examine(report))
+    if as_json:
+        document = {"ok": all(c["ok"] for c in checks), "checks": checks}
+        emit(document, as_json=True, human=str)
     if not all(check["ok"] for check in checks):
         raise typer.Exit(EXIT_REFUSED)
 
 
-async def _examine() -> list[Check]:
+async def _examine(report: Callable[[Check], None]) -> None:
     try:
         found = settings()
     except PrepaidError as error:
-        return [Check(name="settings", ok=False, detail=error.detail)]
+        report(Check(name="settings", ok=False, detail=error.detail))
+        return
     mode = "live" if found.livemode else "test"
-    return [
-        Check(name="settings", ok=True, detail=f"{mode} mode"),
-        await _check("postgres", _postgres, found),
-        await _check("schema", _schema, found),
-        await _check("redis", _redis, found),
-        await _check("currencies", _currencies, found),
-        await _check("stripe", _stripe, found),
-        await _check("permissions", _permissions, found),
-        await _check("recharges", _recharges, found),
-    ]
+    report(Check(name="settings", ok=True, detail=f"{mode} mode"))
+    away: set[str] = set()
+    for name, server, probe in _CHECKS:
+        if server in away:
+            report(Check(name=name, ok=False, detail=f"not checked: {server} does not answer"))
+            continue
+        check, answered = await _check(name, server, probe, found)
+        report(check)
+        if not answered:
+            away.add(server)
 
 
-async def _check(name: str, probe: Callable[[Settings], Awaitable[str]], found: Settings) -> Check:
+async def _check(name: str, server: str, probe: Probe, found: Settings) -> tuple[Check, bool]:
+    """Return the finding, and whether the server answered.
+
+    A check that takes too long is left behind and not cancelled: a frozen server holds up the
+    cancellation too.
+    """
+    running = asyncio.ensure_future(probe(found))
+    seconds_max = PERMISSIONS_SECONDS_MAX if name == "permissions" else CHECK_SECONDS_MAX
+    await asyncio.wait({running}, timeout=seconds_max)
+    if not running.done():
+        detail = f"{server} does not answer within {seconds_max:g} s: {_MENDS[server]}"
+        return Check(name=name, ok=False, detail=detail), False
     try:
-        return Check(name=name, ok=True, detail=await probe(found))
+        return Check(name=name, ok=True, detail=running.result()), True
+    except TimeoutError:
+        detail = f"{server} does not answer in time: {_MENDS[server]}"
+        return Check(name=name, ok=False, detail=detail), False
     except (*UNAVAILABLE, asyncpg.PostgresError, PrepaidError, RedisError) as error:
-        detail = mask(str(error)) or type(error).__name__
-        return Check(name=name, ok=False, detail=detail)
+        detail = mask(str(error)[:DETAIL_LENGTH_MAX]) or type(error).__name__
+        return Check(name=name, ok=False, detail=detail), not isinstance(error, OSError)
 
 
 async def _postgres(found: Settings) -> str:
@@ -80,7 +110,7 @@ async def _postgres(found: Settings) -> str:
         version = await connection.fetchval("SHOW server_version")
         fsync = await connection.fetchval("SHOW fsync")
     finally:
-        await connection.close()
+        await close(connection)
     if int(version.split(".")[0]) < POSTGRES_MAJOR_MIN:
         raise DoctorError(f"PostgreSQL {version} is too old; take 15 or later")
     if fsync != "on":
@@ -120,7 +150,7 @@ async def _currencies(found: Settings) -> str:
     try:
         await check_rate(connection, found.credits_per_unit)
     finally:
-        await connection.close()
+        await close(connection)
     return f"{plain(found.credits_per_unit)} credits a unit is exact in every currency in use"
 
 
@@ -142,7 +172,7 @@ async def _recharges(found: Settings) -> str:
     try:
         standing = await alerts.standing(connection)
     finally:
-        await connection.close()
+        await close(connection)
     if standing:
         raise DoctorError("; ".join(map(_alert, standing)))
     return "no attempt waits because Stripe refuses this installation"
@@ -156,8 +186,34 @@ def _alert(alert: alerts.StripeAlert) -> str:
     )
 
 
-def _human(document: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:12}{check['detail']}"
-        for check in document["checks"]
-    )
+async def _workers(found: Settings) -> str:
+    connection = await connect(found.database_url, application_name="prepaid-doctor")
+    try:
+        health = await heartbeats.look(connection)
+    finally:
+        await close(connection)
+    if health.problem is not None:
+        raise DoctorError(health.problem)
+    return f"{health.workers} running, {len(health.loops)} loops each beat within 20 s"
+
+
+def _line(check: Check) -> str:
+    return f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:12}{check['detail']}"
+
+
+# In this order, each with the server that it asks.
+_CHECKS: tuple[tuple[str, str, Probe], ...] = (
+    ("postgres", "PostgreSQL", _postgres),
+    ("schema", "PostgreSQL", _schema),
+    ("redis", "Redis", _redis),
+    ("currencies", "PostgreSQL", _currencies),
+    ("stripe", "Stripe", _stripe),
+    ("permissions", "Stripe", _permissions),
+    ("recharges", "PostgreSQL", _recharges),
+    ("workers", "PostgreSQL", _workers),
+)
+_MENDS = {
+    "PostgreSQL": "see whether it runs, is frozen or overloaded, and that DATABASE_URL names it",
+    "Redis": "see whether it runs or is frozen, and that REDIS_URL names it",
+    "Stripe": "see status.stripe.com, and whether this machine reaches STRIPE_API_BASE",
+}

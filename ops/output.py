@@ -22,14 +22,20 @@ T = TypeVar("T")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
+LEFT_SECONDS_MAX = 0.5
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
     """Run a command to its end; a refusal becomes one line on stderr and exit code 1."""
     try:
-        return asyncio.run(command)
+        return abandon_at_end(command)
     except PrepaidError as error:
         refuse(error.detail)
+    except TimeoutError:
+        refuse(
+            "DATABASE_URL: PostgreSQL does not answer in time. See whether it is frozen or"
+            " overloaded, then try again."
+        )
     except UNAVAILABLE as error:
         detail = str(error) or type(error).__name__
         refuse(f"DATABASE_URL: PostgreSQL did not answer ({detail}).")
@@ -37,6 +43,27 @@ def run(command: Coroutine[Any, Any, T]) -> T:
         refuse("The database has no schema yet, or an old one: run prepaid migrate.")
     except (asyncpg.PostgresError, asyncpg.ClientConfigurationError) as error:
         refuse(f"DATABASE_URL: PostgreSQL refused ({error}).")
+
+
+def abandon_at_end(command: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, and wait only a moment for what it leaves behind.
+
+    `asyncio.run` waits for the end of every task that it cancels, and a server that is frozen holds
+    up such an end for minutes.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(command)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            # Of what is still under way at the very end, nothing is worth a line.
+            loop.set_exception_handler(lambda *_about: None)
+            loop.run_until_complete(asyncio.wait(left, timeout=LEFT_SECONDS_MAX))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def refuse(detail: str, *, code: int = EXIT_REFUSED) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -11,8 +12,11 @@ from api import app as api
 from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
-from shared.http import health, lag, server
-from shared.inbox.service import Inbox, measure_backlog
+from shared.heartbeats import store as heartbeats
+from shared.http import lag, server
+from shared.http.health import Health
+from shared.inbox.service import Inbox
+from shared.measures import measures
 from shared.organizations.startup import check_settings
 from shared.queue.connection import connect
 from shared.queue.doorbell import Doorbell
@@ -44,22 +48,38 @@ async def run(
             )
         )
         await check_settings(pool, settings.credits_per_unit)
+        probes: outages.Probes = {
+            outages.POSTGRES: lambda: pool.fetchval("SELECT 1"),
+            outages.REDIS: redis.ping,
+        }
+        await stack.enter_async_context(outages.watching(probes))
         doorbell = Doorbell(redis)
         inbox = Inbox(pool, doorbell.ring)
-        routes = health.routes(
+        found = Health(
             required={
                 "process": stop.check,
                 "postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1"),
             },
             optional={"redis": redis.ping},
-            measure=lambda: measure_backlog(pool),
+            operations={"workers": partial(heartbeats.check, pool)},
+            measures=measures(pool),
+            token=settings.operations_token,
         )
+        routes = found.public_routes()
         if "webhooks" in houses:
             routes += webhooks.routes(settings, inbox)
         if "api" in houses:
             routes += api.routes(
                 await stack.enter_async_context(api.open_api(settings, pool, redis))
             )
+        if settings.operations_port is not None:
+            operations, _ = await server.start(
+                server.create_app(found.operations_routes()),
+                settings.host,
+                settings.operations_port,
+                port_variable="PREPAID_OPERATIONS_PORT",
+            )
+            stack.push_async_callback(operations.cleanup)
         runner, port = await server.start(
             server.create_app(routes),
             settings.host,
@@ -68,11 +88,7 @@ async def run(
         )
         async with lag.watch():
             on_ready(port)
-            # Until `stop` is set.
-            await outages.watch(
-                {outages.POSTGRES: lambda: pool.fetchval("SELECT 1"), outages.REDIS: redis.ping},
-                stop,
-            )
+            await stop.wait()
             drain_seconds = settings.drain_seconds if stop.drains else 0
             log.info("serve.draining", seconds=drain_seconds)
             await runner.drain(drain_seconds)

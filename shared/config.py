@@ -50,6 +50,8 @@ class Settings:
     credits_per_unit: Decimal = Decimal(1)
     database_pool_size: int = 10
     worker_port: int | None = None
+    operations_port: int | None = None
+    operations_token: str | None = field(default=None, repr=False)
     lease_seconds: int = 30
     webhooks_allow_private: bool = False
     public_url: str = "http://127.0.0.1:8000"
@@ -87,6 +89,8 @@ def load(env: Mapping[str, str]) -> Settings:
         credits_per_unit=credits_per_unit(env),
         database_pool_size=_read(env, "PREPAID_DATABASE_POOL_SIZE", "10", _pool_size),
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
+        operations_port=_read(env, "PREPAID_OPERATIONS_PORT", "", _optional_port),
+        operations_token=_read(env, "PREPAID_OPERATIONS_TOKEN", "", _optional_token),
         lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
         webhooks_allow_private=webhooks_allow_private(env),
         public_url=public_url(env),
@@ -287,6 +291,13 @@ def _port(text: str) -> int:
 def _optional_port(text: str) -> int | None:
     """Set it to a port from 0 to 65535, or leave it empty for no metrics port."""
     return _port(text) if text else None
+
+
+def _optional_token(text: str) -> str | None:
+    """Set it to 16 or more random characters without spaces, or leave it empty for no token."""
+    if text and (len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text):  # noqa: PLR2004 - the sentence above
+        raise ValueError
+    return text or None
 
 
 def _log_format(text: str) -> LogFormat:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
@@ -73,3 +75,29 @@ WORKER_HEARTBEAT_AGE_SECONDS = Gauge(
 WORKER_LOOPS_FAILING = Gauge(
     "prepaid_worker_loops_failing", "Loops of the workers whose last round failed unexpectedly."
 )
+MEASUREMENT_AGE_SECONDS = Gauge(
+    "prepaid_measurement_age_seconds", "Since the gauges of the database were last measured."
+)
+MEASUREMENT_FAILURES = Counter(
+    "prepaid_measurement_failures", "Measurements of the database that failed or took too long."
+)
+
+# What is measured in the database before a scrape.
+MEASURED = (
+    INBOX_BACKLOG,
+    INBOX_OLDEST_SECONDS,
+    OUTBOUND_BACKLOG,
+    RECHARGE_ATTEMPTS_BLOCKED,
+    WORKERS,
+    WORKER_HEARTBEAT_AGE_SECONDS,
+    WORKER_LOOPS_FAILING,
+)
+
+
+def forget_measured() -> None:
+    """Show no number that is old: series of labels disappear, and the others are NaN."""
+    for gauge in MEASURED:
+        if gauge._labelnames:  # noqa: SLF001 - there is no other way to ask
+            gauge.clear()
+        else:
+            gauge.set(math.nan)

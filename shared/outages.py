@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -79,17 +80,27 @@ REDIS = Outage("redis")
 STRIPE = Outage("stripe", failures_min=3)
 
 CHECK_SECONDS = 1.0
+Probes = Mapping[Outage, Callable[[], Awaitable[object]]]
 
 
-async def watch(
-    probes: Mapping[Outage, Callable[[], Awaitable[object]]],
-    stop: asyncio.Event,
+@asynccontextmanager
+async def watching(
+    probes: Probes,
     *,
     interval_seconds: float = CHECK_SECONDS,
-) -> None:
-    """Say when a server is back, until `stop` is set; ask nothing of one that is there."""
-    stopping = asyncio.ensure_future(stop.wait())
-    while not stopping.done():
-        for outage, probe in probes.items():
-            await outage.check(probe)
-        await asyncio.wait({stopping}, timeout=interval_seconds)
+) -> AsyncIterator[None]:
+    """Meanwhile, notice when a server is back; ask nothing of one that is there."""
+
+    async def watch() -> None:
+        while True:
+            for outage, probe in probes.items():
+                await outage.check(probe)
+            await asyncio.sleep(interval_seconds)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        # A server that is frozen may hold a cancellation up.
+        await asyncio.wait({task}, timeout=CHECK_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -12,10 +13,12 @@ import structlog
 from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
+from shared.errors import UnavailableError
 from shared.events.service import Applier
-from shared.http import health, server
-from shared.inbox.service import measure_backlog
-from shared.notifications import service as notifications
+from shared.heartbeats import store as heartbeats
+from shared.http import server
+from shared.http.health import Health
+from shared.measures import measures
 from shared.notifications.sender import Sender
 from shared.organizations.startup import check_settings
 from shared.payments.charges import Charges
@@ -23,7 +26,6 @@ from shared.payments.gateway import stripe_gateway
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.queue.connection import connect
-from shared.recharge import alerts
 from shared.recharge.charger import Charger
 from worker.closer import Closer
 from worker.describer import Describer
@@ -40,6 +42,10 @@ from worker.verifier import Verifier
 log = structlog.get_logger()
 
 
+class StoppingError(UnavailableError):
+    """The process is stopping."""
+
+
 async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT; then finish the batches under way and return."""
     stop = server.stop_signal()
@@ -54,6 +60,10 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe,
     ):
         await check_settings(pool, settings.credits_per_unit)
+        probes: outages.Probes = {
+            outages.POSTGRES: lambda: pool.fetchval("SELECT 1"),
+            outages.REDIS: redis.ping,
+        }
         lookup = StripeLookup(stripe.questions)
         drainer = Drainer(
             pool,
@@ -71,23 +81,23 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         messenger = Messenger(pool, sender, make_token=uuid4)
         metrics_runner = None
         if settings.worker_port is not None:
-            app = server.create_app(
-                health.routes(
-                    required={"postgres": lambda: pool.fetchval("SELECT 1")},
-                    optional={},
-                    measure=lambda: asyncio.gather(
-                        measure_backlog(pool),
-                        notifications.measure_backlog(pool),
-                        alerts.measure(pool),
-                    ),
-                )
+            found = Health(
+                required={
+                    "process": partial(_refuse_once_stopping, stop),
+                    "postgres": lambda: pool.fetchval("SELECT 1"),
+                },
+                optional={"redis": redis.ping},
+                operations={"workers": partial(heartbeats.check, pool)},
+                measures=measures(pool),
+                token=settings.operations_token,
             )
+            app = server.create_app(found.operations_routes())
             metrics_runner, _ = await server.start(
                 app, settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
             )
         log.info("worker.ready")
         on_ready()
-        async with asyncio.TaskGroup() as loops:
+        async with outages.watching(probes), asyncio.TaskGroup() as loops:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
             loops.create_task(Heart(pool, uuid4()).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
@@ -98,15 +108,6 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
             loops.create_task(Verifier(settings.database_url).run(stop))
-            loops.create_task(
-                outages.watch(
-                    {
-                        outages.POSTGRES: lambda: pool.fetchval("SELECT 1"),
-                        outages.REDIS: redis.ping,
-                    },
-                    stop,
-                )
-            )
             await stop.wait()
             drainer.stop()
             messenger.stop()
@@ -115,3 +116,8 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             await metrics_runner.cleanup()
     await redis.aclose(close_connection_pool=True)
     log.info("worker.stopped")
+
+
+async def _refuse_once_stopping(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        raise StoppingError

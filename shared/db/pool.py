@@ -26,6 +26,9 @@ class Connections(Protocol):
 
 CONNECT_SECONDS_MAX = 5
 STATEMENT_SECONDS_MAX = 30
+# How much later than its own limit a server may say that a statement took too long.
+SERVER_SECONDS_MAX = 5
+CLOSE_SECONDS_MAX = 1.0
 
 # What asyncpg raises when PostgreSQL is away, restarting or full: try again later.
 AWAY = (
@@ -89,6 +92,8 @@ async def connect(
     connection = await asyncpg.connect(
         database_url,
         timeout=CONNECT_SECONDS_MAX,
+        # Longer than the server's own limit: it is for a server that is frozen, or gone.
+        command_timeout=statement_seconds_max + SERVER_SECONDS_MAX,
         server_settings={
             **_SERVER_SETTINGS,
             "application_name": application_name,
@@ -97,6 +102,14 @@ async def connect(
     )
     await _prepare_connection(connection)
     return connection
+
+
+async def close(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Close a connection of `connect`; where the server does not answer, drop it."""
+    try:
+        await connection.close(timeout=CLOSE_SECONDS_MAX)
+    except UNAVAILABLE:
+        connection.terminate()
 
 
 def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
@@ -109,7 +122,7 @@ def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
         min_size=0,
         max_size=size,
         timeout=CONNECT_SECONDS_MAX,
-        command_timeout=STATEMENT_SECONDS_MAX + 5,
+        command_timeout=STATEMENT_SECONDS_MAX + SERVER_SECONDS_MAX,
         max_inactive_connection_lifetime=300,
         init=_prepare_connection,
         reset=_keep_session,

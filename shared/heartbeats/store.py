@@ -10,12 +10,17 @@ from uuid import UUID
 
 from shared import metrics
 from shared.db.queries import beside
+from shared.errors import UnavailableError
 from shared.heartbeats.model import KEPT_SECONDS, STALE_SECONDS, Beat, LoopHealth, WorkersHealth
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
 
 QUERIES = beside(__file__)
+
+
+class WorkersError(UnavailableError):
+    """No worker runs."""
 
 
 async def beat(connection: Connection, worker_id: UUID, beats: Sequence[Beat]) -> None:
@@ -35,6 +40,14 @@ async def look(connection: Connection) -> WorkersHealth:
     rows = await connection.fetch(QUERIES.loops, STALE_SECONDS)
     workers = await connection.fetchval(QUERIES.workers, STALE_SECONDS)
     return WorkersHealth(workers, [LoopHealth(**row) for row in rows])
+
+
+async def check(pool: Pool) -> None:
+    """Raise WorkersError where no worker beats, or one loop beats in none."""
+    async with pool.acquire() as connection:
+        found = await look(connection)
+    if found.workers == 0 or found.missing:
+        raise WorkersError(found.problem)
 
 
 async def measure(pool: Pool) -> None:

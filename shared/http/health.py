@@ -3,52 +3,167 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from shared import metrics
+from shared.errors import AuthenticationError
 from shared.http.envelope import json_response
 
+log = structlog.get_logger()
+
 Probe = Callable[[], Awaitable[object]]
-PROBE_SECONDS_MAX = 2
+PROBE_SECONDS_MAX = 2.0
+PROBE_FRESH_SECONDS = 1.0
+MEASUREMENT_FRESH_SECONDS = 3.0
+# Gauges that are older are not shown.
+MEASUREMENT_SECONDS_MAX = 30.0
+OK = "ok"
 
 
-def routes(
-    required: Mapping[str, Probe], optional: Mapping[str, Probe], measure: Probe
-) -> list[web.RouteDef]:
-    """Return `/healthz` (this process runs), `/readyz` (what it needs is there) and `/metrics`.
+class SharedProbe:
+    """A probe that runs once at a time, whoever asks how often, and is cached for a moment.
 
-    `/readyz` is 503 while a required server is away. An optional one is reported and changes
-    nothing: without Redis the inbox is drained by the worker's own sweep. `measure` is run before
-    each `/metrics`, so that gauges are of that moment.
+    No answer takes longer than its limit. What takes longer is not cancelled, since a frozen server
+    holds up the cancellation too: until it ends, the answer is TimeoutError, at once.
     """
 
-    async def healthz(_request: web.Request) -> web.Response:
-        return json_response({"status": "ok"})
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        fresh_seconds: float = PROBE_FRESH_SECONDS,
+        seconds_max: float = PROBE_SECONDS_MAX,
+    ) -> None:
+        self._probe = probe
+        self._fresh_seconds = fresh_seconds
+        self._seconds_max = seconds_max
+        self._running: asyncio.Task[str] | None = None
+        self._started_at = 0.0
+        self._found = ""
+        self._found_at = float("-inf")
 
-    async def readyz(_request: web.Request) -> web.Response:
-        names = [*required, *optional]
-        probes = [*required.values(), *optional.values()]
-        found = dict(zip(names, await asyncio.gather(*map(_probe, probes)), strict=True))
-        ready = all(found[name] == "ok" for name in required)
-        body = {"status": "ready" if ready else "not_ready", "checks": found}
-        return json_response(body, 200 if ready else 503)
+    async def __call__(self) -> str:
+        """Return `ok`, or the class of what is wrong."""
+        running = self._running
+        if running is None:
+            if time.monotonic() - self._found_at < self._fresh_seconds:
+                return self._found
+            self._started_at = time.monotonic()
+            running = self._running = asyncio.create_task(self._run())
+        left = self._started_at + self._seconds_max - time.monotonic()
+        await asyncio.wait({running}, timeout=max(left, 0))
+        return running.result() if running.done() else TimeoutError.__name__
 
-    async def metrics(_request: web.Request) -> web.Response:
-        await _probe(measure)
+    async def _run(self) -> str:
+        try:
+            await self._probe()
+        except Exception as error:  # noqa: BLE001 - whatever a probe says, the answer is "not there"
+            self._found = type(error).__name__
+        else:
+            self._found = OK
+        self._found_at = time.monotonic()
+        self._running = None
+        return self._found
+
+
+class Health:
+    """`/healthz`, `/readyz` and `/metrics` of a process.
+
+    A process is not ready while a `required` server is away. An `optional` one is reported and
+    changes nothing: without Redis the inbox is drained by the worker's own sweep. `operations` are
+    about the whole installation: only the port for operators takes them into account. `measures`
+    are run before a scrape, so that gauges are of that moment.
+
+    The public port says no more than whether it is ready, and has metrics only where a `token` is
+    set. The port for operators is closed by the token too, where there is one.
+    """
+
+    def __init__(
+        self,
+        *,
+        required: Mapping[str, Probe],
+        optional: Mapping[str, Probe],
+        operations: Mapping[str, Probe],
+        measures: Sequence[Probe],
+        token: str | None,
+    ) -> None:
+        self._required = {name: SharedProbe(probe) for name, probe in required.items()}
+        self._optional = {name: SharedProbe(probe) for name, probe in optional.items()}
+        self._operations = {name: SharedProbe(probe) for name, probe in operations.items()}
+        self._measures = measures
+        self._measured_at = time.monotonic()  # from here on, it is late
+        self._measure = SharedProbe(self._measure_all, fresh_seconds=MEASUREMENT_FRESH_SECONDS)
+        self._token = token
+        metrics.MEASUREMENT_AGE_SECONDS.set_function(lambda: time.monotonic() - self._measured_at)
+
+    def public_routes(self) -> list[web.RouteDef]:
+        """Return what anybody may ask."""
+        routes = [web.get("/healthz", _healthz), web.get("/readyz", self._readyz)]
+        return routes if self._token is None else [*routes, web.get("/metrics", self._metrics)]
+
+    def operations_routes(self) -> list[web.RouteDef]:
+        """Return what operators may ask, on a port of its own."""
+        return [
+            web.get("/healthz", _healthz),
+            web.get("/readyz", self._readyz_in_detail),
+            web.get("/metrics", self._metrics),
+        ]
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        found = await _ask(self._required)
+        return _readiness(ready=_all_ok(found))
+
+    async def _readyz_in_detail(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        needed = {**self._required, **self._operations}
+        found = await _ask({**needed, **self._optional})
+        ready = _all_ok({name: found[name] for name in needed})
+        return _readiness(ready=ready, checks=found)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        failure = await self._measure()
+        if failure != OK:
+            metrics.MEASUREMENT_FAILURES.inc()
+            if time.monotonic() - self._measured_at > MEASUREMENT_SECONDS_MAX:
+                metrics.forget_measured()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    return [
-        web.get("/healthz", healthz),
-        web.get("/readyz", readyz),
-        web.get("/metrics", metrics),
-    ]
+    async def _measure_all(self) -> None:
+        for measure in self._measures:
+            await measure()
+        self._measured_at = time.monotonic()
+
+    def _authorize(self, request: web.Request) -> None:
+        if self._token is None:
+            return
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(), self._token.encode())
+        if scheme.lower() != "bearer" or not right:
+            raise AuthenticationError("Send PREPAID_OPERATIONS_TOKEN as a bearer token.")
 
 
-async def _probe(probe: Probe) -> str:
-    try:
-        await asyncio.wait_for(probe(), PROBE_SECONDS_MAX)
-    except Exception as error:  # noqa: BLE001 - whatever a probe says, the answer is "not there"
-        return type(error).__name__
-    return "ok"
+async def _healthz(_request: web.Request) -> web.Response:
+    return json_response({"status": "ok"})
+
+
+def _readiness(*, ready: bool, checks: Mapping[str, str] | None = None) -> web.Response:
+    body: dict[str, object] = {"status": "ready" if ready else "not_ready"}
+    if checks is not None:
+        body["checks"] = checks
+    return json_response(body, 200 if ready else 503)
+
+
+async def _ask(probes: Mapping[str, SharedProbe]) -> dict[str, str]:
+    answers = await asyncio.gather(*(probe() for probe in probes.values()))
+    return dict(zip(probes, answers, strict=True))
+
+
+def _all_ok(found: Mapping[str, str]) -> bool:
+    return all(answer == OK for answer in found.values())

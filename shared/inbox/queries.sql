@@ -297,16 +297,57 @@ SET paused_until = now() + $2::interval
 WHERE event_type = $1;
 
 -- name: backlog
--- How much is not settled, and how old the oldest event is that should have been.
+-- How much is not settled, and how old the oldest event is that should have been. Each part goes by its
+-- partial index and reads no more than the given number of rows: as many stand for more.
+WITH open AS (
+    SELECT
+        state,
+        received_at,
+        available_at
+    FROM stripe_events
+    WHERE state IN ('received', 'retrying')
+    ORDER BY available_at
+    LIMIT $1
+),
+
+dead AS (
+    SELECT received_at
+    FROM stripe_events
+    WHERE state = 'dead'
+    ORDER BY received_at DESC
+    LIMIT $1
+),
+
+quarantined AS (
+    SELECT received_at
+    FROM stripe_events
+    WHERE state = 'quarantined'
+    ORDER BY received_at DESC
+    LIMIT $1
+)
+
 SELECT
     state,
     count(*) AS events,
     coalesce(
         extract(EPOCH FROM now() - min(received_at) FILTER (WHERE available_at <= now())), 0
     )::float8 AS oldest_seconds
-FROM stripe_events
-WHERE state IN ('received', 'retrying', 'dead', 'quarantined')
-GROUP BY state;
+FROM open
+GROUP BY state
+UNION ALL
+SELECT
+    'dead',
+    count(*),
+    0
+FROM dead
+HAVING count(*) > 0
+UNION ALL
+SELECT
+    'quarantined',
+    count(*),
+    0
+FROM quarantined
+HAVING count(*) > 0;
 
 -- name: list_events
 -- A page of events, newest first, after a cursor (arrival and id of the last row seen).

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+BACKLOG_ROWS_MAX = 100_000
 
 # Those that `stripe_events_in_state` has.
 _RARE = frozenset(
@@ -161,8 +162,11 @@ async def pause_type(connection: Connection, event_type: str, pause: timedelta) 
 
 
 async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]:
-    """Return (events, age of the oldest due one in seconds) for each open or dead state."""
-    rows = await connection.fetch(QUERIES.backlog)
+    """Return (events, age of the oldest due one in seconds) for each open or dead state.
+
+    It counts to BACKLOG_ROWS_MAX: that many stand for more.
+    """
+    rows = await connection.fetch(QUERIES.backlog, BACKLOG_ROWS_MAX)
     return {EventState(row["state"]): (row["events"], row["oldest_seconds"]) for row in rows}
 
 

@@ -182,13 +182,29 @@ WHERE id = $2 AND endpoint_id = $3 AND lease_token = $1
 RETURNING id;
 
 -- name: backlog
--- How many messages wait, and how many are dead.
+-- How many messages wait, and how many are dead, by the partial index. As many as the given number stand
+-- for more.
 SELECT
-    state,
+    'pending' AS state,
     count(*) AS messages
-FROM outbound_messages
-WHERE state IN ('pending', 'dead')
-GROUP BY state;
+FROM (
+    SELECT created_at
+    FROM outbound_messages
+    WHERE state = 'pending'
+    ORDER BY created_at DESC
+    LIMIT $1
+) AS pending
+UNION ALL
+SELECT
+    'dead',
+    count(*)
+FROM (
+    SELECT created_at
+    FROM outbound_messages
+    WHERE state = 'dead'
+    ORDER BY created_at DESC
+    LIMIT $1
+) AS dead;
 
 -- name: list_messages
 -- The newest messages, a row for each endpoint.

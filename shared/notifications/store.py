@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+BACKLOG_ROWS_MAX = 100_000
 
 
 async def announce(connection: Connection, messages: Sequence[Message]) -> None:
@@ -139,8 +140,8 @@ async def settle(connection: Connection, token: UUID, settlement: Settlement) ->
 
 
 async def backlog(connection: Connection) -> dict[MessageState, int]:
-    """Return how many messages are pending and dead."""
-    rows = await connection.fetch(QUERIES.backlog)
+    """Return how many messages are pending and dead; BACKLOG_ROWS_MAX stands for more."""
+    rows = await connection.fetch(QUERIES.backlog, BACKLOG_ROWS_MAX)
     return {MessageState(row["state"]): row["messages"] for row in rows}
 
 

@@ -6,15 +6,13 @@ idempotency key and can ask Stripe what became of the first try.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Any
 
 import stripe
 
-from shared import outages
 from shared.errors import StripeFailedError, StripeRefusedError
+from shared.payments.watched_client import WatchedClient
 
 STRIPE_SECONDS_MAX = 30
 
@@ -22,35 +20,12 @@ STRIPE_SECONDS_MAX = 30
 Stripe = stripe.StripeClient
 
 
-class HTTPClient(stripe.AIOHTTPClient):
-    """Notes whether Stripe answers, so that an outage is logged when it begins and ends."""
-
-    async def request_async(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        post_data: Any = None,
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Send a request; an error or a 5xx counts as a failure of Stripe."""
-        try:
-            answer = await super().request_async(method, url, headers, post_data)
-        except Exception as error:
-            outages.STRIPE.failed(error)
-            raise
-        if answer[1] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            outages.STRIPE.failed(StripeFailedError(f"Stripe answered {answer[1]}."))
-        else:
-            outages.STRIPE.succeeded()
-        return answer
-
-
 @asynccontextmanager
 async def stripe_client(
     api_key: str, api_base: str, *, seconds_max: float = STRIPE_SECONDS_MAX
 ) -> AsyncIterator[stripe.StripeClient]:
     """Give a client for Stripe's address or a stand-in's; its connections close at the end."""
-    http_client = HTTPClient(timeout=seconds_max)
+    http_client = WatchedClient(timeout=seconds_max)
     try:
         yield create_client(api_key, api_base, http_client)
     finally:

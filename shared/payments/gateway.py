@@ -20,7 +20,8 @@ from typing import Any
 
 import stripe
 
-from shared.payments.client import HTTPClient, create_client
+from shared.payments.client import create_client
+from shared.payments.watched_client import WatchedClient
 from shared.token_bucket import TokenBucket
 
 PAUSE_SECONDS_MIN = 1.0
@@ -101,7 +102,7 @@ class _Pause:
         return max(0.0, self._until - self._clock())
 
 
-class _LaneHTTPClient(HTTPClient):
+class _LaneHTTPClient(WatchedClient):
     """Sends a request when it is its turn in its lane."""
 
     def __init__(

@@ -36,6 +36,8 @@ PROMISED_METRICS = {
     "prepaid_workers": (),
     "prepaid_worker_heartbeat_age_seconds": ("loop",),
     "prepaid_worker_loops_failing": (),
+    "prepaid_measurement_age_seconds": (),
+    "prepaid_measurement_failures_total": (),
     "prepaid_reconcile_drift": ("kind",),
     "prepaid_invariant_ok": ("name",),
 }

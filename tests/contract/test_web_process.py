@@ -100,17 +100,25 @@ async def test_health_and_readiness_are_200_while_the_servers_are_there(
 
 
 async def test_the_promised_metrics_count_deliveries(
-    web: WebProcess, client: aiohttp.ClientSession
+    database_url: str, redis_url: str, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
+    port = closed_port()
+    found = environment(database_url, redis_url) | {"PREPAID_OPERATIONS_PORT": str(port)}
+    web = WebProcess(found, tmp_path / "web.log")
+    await web.start()
     body = payment("1")
     await deliver(client, web, body)
     await deliver(client, web, body)
     await deliver(client, web, body, "t=1,v1=0")
     async with client.get(f"{web.url}/metrics") as response:
+        assert response.status == 404
+    async with client.get(f"http://127.0.0.1:{port}/metrics") as response:
         text = await response.text()
+    await web.stop()
     for result in ("received", "duplicate", "refused"):
         assert f'prepaid_webhook_events_total{{result="{result}"}} 1.0' in text
     assert "prepaid_webhook_ack_seconds_count 3.0" in text
+    assert "prepaid_workers 0.0" in text
 
 
 async def test_without_redis_a_web_process_is_ready_and_without_postgresql_it_is_not(

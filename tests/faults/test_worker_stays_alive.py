@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,17 @@ import pytest_asyncio
 
 from migrations.runner import migrate
 from sandbox.product import WorkerProcess
-from tests.fixtures.product import closed_port, environment, event_states, payment, receive, until
+from shared.heartbeats import store
+from shared.heartbeats.model import STALE_SECONDS
+from tests.fixtures.product import (
+    Command,
+    closed_port,
+    environment,
+    event_states,
+    payment,
+    receive,
+    until,
+)
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -54,10 +66,10 @@ async def drained(pool: Pool, event_id: str) -> None:
     await until(done)
 
 
-async def test_a_renamed_column_or_a_role_that_may_not_log_in_ends_no_worker(
-    pool: Pool, organization: Organization, worker: WorkerProcess, role: str
+async def test_an_unexpected_error_ends_no_worker_and_a_frozen_worker_is_noticed(
+    pool: Pool, organization: Organization, worker: WorkerProcess, role: str, prepaid: Command
 ) -> None:
-    """R12."""
+    """R12 and R13."""
     await pool.execute("ALTER TABLE recharge_attempts RENAME COLUMN tries TO renamed")
     failed = await worker.wait_for_log("worker.loop_failed")
     assert failed["loop"].startswith("recharge")
@@ -83,6 +95,24 @@ async def test_a_renamed_column_or_a_role_that_may_not_log_in_ends_no_worker(
     await pool.execute(f"ALTER ROLE {role} LOGIN")
     await drained(pool, "evt_2")
     assert worker.is_running
+    # A frozen one does not beat. Its last beats are made older, so that the test need not wait.
+    os.kill(worker.pid, signal.SIGSTOP)
+    await pool.execute(
+        "UPDATE worker_heartbeats SET beat_at = beat_at - make_interval(secs => $1)", STALE_SECONDS
+    )
+    finished = await prepaid(
+        "doctor", "--json", STRIPE_API_BASE=f"http://127.0.0.1:{closed_port()}"
+    )
+    (check,) = (check for check in finished.json["checks"] if check["name"] == "workers")
+    assert not check["ok"]
+    assert "no worker runs (the last heartbeat is 2" in check["detail"]
+    os.kill(worker.pid, signal.SIGCONT)
+
+    async def beats() -> bool:
+        async with pool.acquire() as connection:
+            return (await store.look(connection)).workers == 1
+
+    await until(beats)
     # Once for each time that a loop begins to fail, however often it is tried.
     assert len([line for line in worker.log_lines() if line["event"] == "worker.loop_failed"]) < 30
     assert await worker.stop() == 0

@@ -129,7 +129,12 @@ async def test_an_unknown_scope_is_wrong_usage_in_one_line(prepaid: Command, sco
 
 
 @pytest.mark.parametrize(
-    ("process", "variable"), [("serve", "PORT"), ("worker", "PREPAID_WORKER_PORT")]
+    ("process", "variable"),
+    [
+        ("serve", "PORT"),
+        ("serve", "PREPAID_OPERATIONS_PORT"),
+        ("worker", "PREPAID_WORKER_PORT"),
+    ],
 )
 async def test_a_port_that_is_taken_is_one_line_that_names_it(
     prepaid_process: Command, process: str, variable: str
@@ -137,7 +142,7 @@ async def test_a_port_that_is_taken_is_one_line_that_names_it(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         async with asyncio.timeout(30):
-            finished = await prepaid_process(process, **{variable: port})
+            finished = await prepaid_process(process, **{"PORT": "0", variable: port})
     assert_refused(finished, f"{variable}: ", port, "another port")
 
 
@@ -379,7 +384,7 @@ async def test_doctor_names_every_check_in_one_document_and_fails_where_one_does
     checks = {check["name"]: check["ok"] for check in finished.json["checks"]}
     assert set(checks) == {
         *("settings", "postgres", "schema", "redis", "currencies"),
-        *("stripe", "permissions", "recharges"),
+        *("stripe", "permissions", "recharges", "workers"),
     }  # fmt: skip
     assert (checks["settings"], checks["schema"], checks["redis"]) == (True, True, True)
     assert checks["stripe"] is False

@@ -35,6 +35,8 @@ def test_the_required_variables_are_enough() -> None:
     assert found.stripe_webhook_secrets == (SECRET_NEW, SECRET_OLD)
     assert found.livemode is False
     assert found.worker_port is None
+    assert found.operations_port is None
+    assert found.operations_token is None
     assert (found.credit_customer_payments, found.purchase_expires) == (False, None)
 
 
@@ -86,6 +88,9 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_DATABASE_POOL_SIZE", "201"),
         ("PREPAID_DATABASE_POOL_SIZE", "x"),
         ("PREPAID_WORKER_PORT", "65536"),
+        ("PREPAID_OPERATIONS_PORT", "web"),
+        ("PREPAID_OPERATIONS_TOKEN", "short"),
+        ("PREPAID_OPERATIONS_TOKEN", "with a space and long"),
         ("PREPAID_WEBHOOKS_ALLOW_PRIVATE", "yes"),
         ("PREPAID_REQUESTS_PER_MINUTE", "-1"),
         ("PREPAID_DRAIN_SECONDS", "-1"),

@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 from structlog.testing import capture_logs
 
-from shared.outages import Outage, watch
+from shared.outages import Outage, watching
 
 
 class Clock:
@@ -74,6 +74,8 @@ async def test_the_end_is_seen_by_whoever_watches_and_nobody_is_asked_without_an
     assert asked == 0
     outage.failed(OSError())
     with capture_logs() as lines:
-        await watch({outage: probe}, stop, interval_seconds=0)
+        async with watching({outage: probe}, interval_seconds=0):
+            await stop.wait()
+            await asyncio.sleep(0)
     assert asked == 2
     assert [line["event"] for line in lines] == ["postgres.available"]

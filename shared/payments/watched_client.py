@@ -1,0 +1,35 @@
+"""Stripe's HTTP client, which notes whether Stripe answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import stripe
+
+from shared import outages
+from shared.errors import StripeFailedError
+
+
+class WatchedClient(stripe.AIOHTTPClient):
+    """Sees every request of the library, so that an outage is logged once, whoever asked."""
+
+    async def request_async(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        post_data: Any = None,
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        """Return Stripe's answer; a 5xx, or none, is a failure that may begin an outage."""
+        try:
+            answer = await super().request_async(method, url, headers, post_data)
+        except Exception as error:
+            outages.STRIPE.failed(error)
+            raise
+        if answer[1] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            outages.STRIPE.failed(StripeFailedError(f"Stripe answered {answer[1]}."))
+        else:
+            outages.STRIPE.succeeded()
+        return answer

@@ -1,0 +1,103 @@
+"""R14: PostgreSQL, Valkey or Stripe is frozen. Every probe and every command has an end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from ops import doctor
+from sandbox.product import WebProcess
+from shared.db import pool as db
+from tests.fixtures.freezing import gate
+from tests.fixtures.product import Command, closed_port, environment, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_the_probe_of_a_web_process_ends_while_postgresql_is_frozen(
+    database_url: str, redis_url: str, client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    port = closed_port()
+    async with gate(database_url) as postgres:
+        found = environment(postgres.url, redis_url) | {"PREPAID_OPERATIONS_PORT": str(port)}
+        web = WebProcess(found, tmp_path / "web.log")
+        await web.start()
+        try:
+
+            async def status(url: str) -> int:
+                # Beyond the two seconds of a probe, with room for a busy machine.
+                async with client.get(url, timeout=aiohttp.ClientTimeout(10)) as answer:
+                    return answer.status
+
+            assert await status(f"{web.url}/readyz") == 200
+            postgres.freeze()
+
+            async def not_ready() -> bool:
+                return await status(f"{web.url}/readyz") == 503
+
+            await until(not_ready)
+            assert await status(f"{web.url}/healthz") == 200
+            assert await status(f"http://127.0.0.1:{port}/readyz") == 503
+            assert await status(f"http://127.0.0.1:{port}/metrics") == 200
+            postgres.thaw()
+
+            async def ready() -> bool:
+                return await status(f"{web.url}/readyz") == 200
+
+            await until(ready)
+        finally:
+            postgres.thaw()
+            await web.stop()
+
+
+async def test_doctor_says_of_each_frozen_server_what_to_do(
+    database_url: str, redis_url: str, prepaid: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "CHECK_SECONDS_MAX", 0.5)
+    stripe_url = f"http://127.0.0.1:{closed_port()}"
+    async with (
+        gate(database_url) as postgres,
+        gate(redis_url) as valkey,
+        gate(stripe_url) as stripe,
+    ):
+        for server in (postgres, valkey, stripe):
+            server.freeze()
+        finished = await prepaid(
+            "doctor", DATABASE_URL=postgres.url, REDIS_URL=valkey.url, STRIPE_API_BASE=stripe.url
+        )
+    assert finished.code == 1
+    lines = {line[6:18].strip(): line[18:] for line in finished.stdout.splitlines()}
+    assert list(lines)[:4] == ["settings", "postgres", "schema", "redis"]
+    for name, called in (("postgres", "PostgreSQL"), ("redis", "Redis"), ("stripe", "Stripe")):
+        assert lines[name].startswith(f"{called} does not answer within 0.5 s: see ")
+    assert lines["schema"] == "not checked: PostgreSQL does not answer"
+    assert "TimeoutError" not in finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize("command", [("events", "list"), ("keys", "list"), ("ledger", "verify")])
+async def test_a_command_says_that_postgresql_does_not_answer(
+    database_url: str,
+    prepaid: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(db, "CONNECT_SECONDS_MAX", 0.2)
+    async with gate(database_url) as postgres:
+        postgres.freeze()
+        finished = await prepaid(*command, DATABASE_URL=postgres.url)
+    assert finished.code == 1
+    assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL does not answer in time.")
+
+
+async def test_a_command_ends_where_postgresql_freezes_during_a_statement(
+    database_url: str, prepaid: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "SERVER_SECONDS_MAX", 0.5 - db.STATEMENT_SECONDS_MAX)
+    async with gate(database_url) as postgres:
+        postgres.freeze_at = b"FROM stripe_events"
+        finished = await prepaid("events", "list", DATABASE_URL=postgres.url)
+    assert finished.code == 1
+    assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL does not answer in time.")
