@@ -111,7 +111,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
             parsing.check_content_type(request.headers)
         body = parsing.body(raw or b"{}", operation.body)
         if operation.cost_of_body is not None:
-            api.limiter.charge(caller.key_id, operation.cost_of_body(body))
+            api.limiter.charge(caller.limited_as, operation.cost_of_body(body))
     reads = operation.retry is Retry.READ
     return Call(
         api=api,

@@ -55,6 +55,7 @@ OTHER_ROUTES = [
     ("GET", "/pay/{token}/done"),
 ]
 SLUGS = ("attacked", "bystander")
+_OPERATIONS_TOKEN = "attack-0123456789abcdef0123456789"
 _LAG = re.compile(r"^prepaid_event_loop_lag_seconds (\S+)$", re.MULTILINE)
 
 
@@ -196,8 +197,12 @@ async def target(
     async with AsyncExitStack() as stack:
         simulator = SimulatorProcess(folder / "attack-stripe.sqlite")
         stack.push_async_callback(simulator.stop)
-        unlimited = {"STRIPE_API_BASE": await simulator.start(), "PREPAID_REQUESTS_PER_MINUTE": "0"}
-        web = WebProcess({**environment, **unlimited}, folder / "attack.log")
+        attacked = {
+            "STRIPE_API_BASE": await simulator.start(),
+            "PREPAID_REQUESTS_PER_MINUTE": "0",
+            "PREPAID_OPERATIONS_TOKEN": _OPERATIONS_TOKEN,
+        }
+        web = WebProcess({**environment, **attacked}, folder / "attack.log")
         stack.push_async_callback(web.stop)
         await web.start()
         yield web, keys
@@ -249,9 +254,11 @@ async def _lane(
 
 
 async def _lag(http: aiohttp.ClientSession, web: WebProcess) -> float:
-    async with http.get(f"{web.url}/metrics") as response:
+    headers = {"Authorization": f"Bearer {_OPERATIONS_TOKEN}"}
+    async with http.get(f"{web.url}/metrics", headers=headers) as response:
         found = _LAG.search(await response.text())
-    return float(found[1]) if found else 0.0
+    assert found is not None
+    return float(found[1])
 
 
 def _resident(pid: int) -> int:
