@@ -152,16 +152,20 @@ class FairShare:
             return
         waiting = self._waiting.pop(tenant)
         entry = waiting.popleft()
+        while entry.cancelled() and waiting:  # its caller is gone, and has not run since
+            entry = waiting.popleft()
         if waiting:
             self._waiting[tenant] = waiting
-        self.enter(tenant)
-        entry.set_result(None)
+        if not entry.cancelled():
+            self.enter(tenant)
+            entry.set_result(None)
 
     def _forget(self, tenant: Tenant, entry: asyncio.Future[None]) -> None:
-        waiting = self._waiting[tenant]
-        waiting.remove(entry)
+        waiting = self._waiting.get(tenant, deque())
+        if entry in waiting:
+            waiting.remove(entry)
         if not waiting:
-            del self._waiting[tenant]
+            self._waiting.pop(tenant, None)
 
 
 class SharedPool:

@@ -84,6 +84,19 @@ async def test_one_that_goes_away_as_it_is_let_in_leaves_its_place_to_the_next()
     assert door.inside == ["ka0", "ka2"]
 
 
+async def test_one_that_goes_away_before_it_is_let_in_leaves_its_place_to_the_next() -> None:
+    door = Door(Limits(at_once_max=1, of_key_max=1, of_organization_max=1))
+    await door.ask("ka0", "ka1", "ka2")
+    door.out["ka0"].set()
+    door.tasks["ka1"].cancel()  # before `ka0` has run, which would let it in
+    await turns()
+    assert door.tasks["ka0"].exception() is None
+    assert door.inside == ["ka0", "ka2"]
+    await door.let_out("ka2")
+    await door.ask("ka3")
+    assert door.inside[-1] == "ka3"
+
+
 async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> None:
     limits = Limits(
         at_once_max=1,
