@@ -121,8 +121,8 @@ $$;
 -- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
 -- grant of its open segment. What no grant covers is debt: a range of consumption without a segment.
 --
--- The grants are read in one pass that stops once the amount is covered; each is written by its key, and all
--- segments at once. No plan scans or sorts, whatever the statistics say.
+-- The grants are read in one pass that stops once the amount is covered; then all are written in one statement,
+-- each by its key, and all segments in another. No plan scans, sorts or hashes, whatever the statistics say.
 CREATE OR REPLACE FUNCTION ledger_burn(
     p_account accounts,
     p_amount numeric
@@ -130,10 +130,13 @@ CREATE OR REPLACE FUNCTION ledger_burn(
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 SET enable_sort = off AS $$
 DECLARE
     v_from numeric := p_account.consumed - p_amount;
     v_left numeric := p_amount;
+    v_taken numeric;
     v_grant record;
     v_grants uuid [] := '{}';
     v_lowers numeric [] := '{}';
@@ -142,19 +145,21 @@ BEGIN
     FOR v_grant IN
         SELECT
             g.id,
-            g.remaining AS taken
+            g.remaining
         FROM ledger_burn_order(p_account.organization_id, p_account.expired_through) AS g
     LOOP
-        v_grant.taken := least(v_left, v_grant.taken);
-        UPDATE credit_grants AS g
-        SET remaining = g.remaining - v_grant.taken
-        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
+        v_taken := least(v_left, v_grant.remaining);
         v_grants := array_append(v_grants, v_grant.id);
         v_lowers := array_append(v_lowers, p_account.consumed - v_left);
-        v_left := v_left - v_grant.taken;
+        v_left := v_left - v_taken;
         v_uppers := array_append(v_uppers, p_account.consumed - v_left);
         EXIT WHEN v_left = 0;
     END LOOP;
+
+    UPDATE credit_grants AS g
+    SET remaining = g.remaining - (s.upper - s.lower)
+    FROM unnest(v_lowers, v_uppers, v_grants) AS s (lower, upper, grant_id)
+    WHERE g.organization_id = p_account.organization_id AND g.id = s.grant_id;
 
     -- The last segment stays open as long as its grant is the one that burns.
     IF p_account.burning_grant_id IS NOT DISTINCT FROM v_grants[1] THEN
