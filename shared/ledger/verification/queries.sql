@@ -173,7 +173,10 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(h.amount), 0) AS held
     FROM holds AS h
-    WHERE h.organization_id = a.organization_id AND h.status = 'active'
+    WHERE
+        h.organization_id = a.organization_id
+        AND h.status = 'active'
+        AND h.expires_at > a.expired_through
 ) AS reserved
 CROSS JOIN LATERAL (
     SELECT
