@@ -28,6 +28,7 @@ PARTS: dict[str, Part] = {
     "ledger": ledger.measure,
     "isolation": isolation.measure,
     "growth": ledger.measure_growth,
+    "burns": ledger.measure_burns,
     "recharge": recharge.measure,
     "api": api.measure,
     "rolling": rolling.measure,

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
+
 from bench.results import Ratio, rates
 from bench.setting import create_organization
 from sandbox.binaries import postgres_binaries
@@ -33,7 +35,10 @@ LANES = 2
 SECONDS = 5
 ORGANIZATIONS = 10_000
 OWNED = Decimal(10) ** 12
-SMALL_ROWS, LARGE_ROWS = 50_000, 5_000_000
+# PREPAID_BENCH_ROWS=1000000 for a shorter run.
+SMALL_ROWS, LARGE_ROWS = 50_000, int(os.environ.get("PREPAID_BENCH_ROWS", "10000000"))
+# Grants of 1 credit that one debit is taken from; the target is a cost that is linear in them.
+GRANTS = (1_000, 10_000, 100_000)
 PAGE, LONG_PAGE, LAST_PAGE = 100, 1_000, 1_000
 
 # Row-per-commit debit of one hot row, as everybody begins: pgbench's own client and one statement.
@@ -109,7 +114,7 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
 
 
 async def measure_growth(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
-    """Measure the same work on one ledger at 50,000 and at 5,000,000 rows."""
+    """Measure the same work on one ledger at 50,000 and at 10,000,000 rows."""
     url = environment["DATABASE_URL"]
     owner = UUID(await create_organization(url, "growing"))
     connection = await connect(url, application_name="prepaid-bench", statement_seconds_max=600)
@@ -124,7 +129,7 @@ async def measure_growth(environment: Mapping[str, str], _folder: Path) -> list[
         await connection.close()
     return pages + [
         Ratio(
-            f"{name}, at 5,000,000 rows / at 50,000",
+            f"{name}, at {LARGE_ROWS:,} rows / at {SMALL_ROWS:,}",
             f"{large[name] * 1e3:.2f} ms",
             f"{small[name] * 1e3:.2f} ms",
             large[name] / small[name],
@@ -133,6 +138,51 @@ async def measure_growth(environment: Mapping[str, str], _folder: Path) -> list[
         )
         for name in small
     ]
+
+
+async def measure_burns(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
+    """Measure one debit across many grants, against the same of a tenth of the grants."""
+    url = environment["DATABASE_URL"]
+    connection = await connect(url, application_name="prepaid-bench", statement_seconds_max=600)
+    try:
+        seconds = {count: await _burn(connection, url, count) for count in GRANTS}
+    finally:
+        await connection.close()
+    return [
+        Ratio(
+            f"one debit across {more:,} grants / {fewer:,} grants",
+            f"{seconds[more]:.2f} s",
+            f"{seconds[fewer]:.2f} s",
+            seconds[more] / seconds[fewer],
+            15,
+            at_most=True,
+        )
+        for fewer, more in itertools.pairwise(GRANTS)
+    ]
+
+
+async def _burn(connection: Connection, url: str, count: int) -> float:
+    """Return the seconds of one debit of all that `count` grants of 1 credit hold."""
+    owner = UUID(await create_organization(url, f"burning-{count}"))
+    for start in range(0, count, BATCH * 5):
+        postings = [_grant_of_one(owner) for _ in range(min(BATCH * 5, count - start))]
+        await service.post(connection, postings)
+    debit = msgspec.structs.replace(_usage(owner), amount=Decimal(-count))
+    started = time.perf_counter()
+    (result,) = await service.post(connection, [debit])
+    assert result.status == "posted"
+    return time.perf_counter() - started
+
+
+def _grant_of_one(owner: UUID) -> Posting:
+    return Posting(
+        organization_id=owner,
+        id=new_id(),
+        type=TransactionType.GRANT,
+        counterparty=SystemAccount.PROMOTIONS,
+        key=f"grant-{next(_names)}",
+        amount=Decimal(1),
+    )
 
 
 _names = itertools.count()
@@ -250,7 +300,7 @@ async def _times(connection: Connection, owner: UUID) -> dict[str, float]:
 
 
 async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
-    """Compare pages of 5,000,000 rows by how deep they are: by cursor, and by number."""
+    """Compare pages of all these rows by how deep they are: by cursor, and by number."""
     found = await store.balance(connection, owner)
     assert found is not None
     depths = {"first": found.last_seq + 1, "middle": found.last_seq // 2, "last": PAGE + 1}
@@ -302,7 +352,7 @@ async def _best(job: Callable[[], Awaitable[object]], *, tries: int = 200) -> fl
 
 def _costs(name: str, measured: float, baseline: float, most: float) -> Ratio:
     return Ratio(
-        f"{name}, at 5,000,000 rows",
+        f"{name}, at {LARGE_ROWS:,} rows",
         f"{measured * 1e3:.2f} ms",
         f"{baseline * 1e3:.2f} ms",
         measured / baseline,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CHANNEL = "prepaid_recharge"
 INTERVAL_SECONDS = 1.0
 TICK_SECONDS = 5.0
+# The clock looks at so many pages of rules in a tick, each in a transaction of its own.
+PAGES_A_TICK_MAX = 10
 LANES = 4
 # A connection that only listens is asked whether it lives: a server that vanished says nothing.
 ALIVE_SECONDS = 10.0
@@ -43,6 +45,7 @@ class Recharger:
         self._database_url = database_url
         self._interval_seconds = interval_seconds
         self._armed = asyncio.Event()
+        self._after = service.FIRST
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, and end what is under way. Whatever fails is tried again."""
@@ -75,8 +78,12 @@ class Recharger:
             continue
 
     async def _tick(self) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await service.tick(connection, now=datetime.now(UTC))
+        for _ in range(PAGES_A_TICK_MAX):
+            async with self._pool.acquire() as connection, connection.transaction():
+                after = await service.tick(connection, now=datetime.now(UTC), after=self._after)
+            self._after = after
+            if after == service.FIRST:
+                break
 
     async def _listen(self, stop: asyncio.Event) -> None:
         """Listen on a connection of its own until it breaks."""

@@ -109,23 +109,31 @@ LIMIT 1;
 SELECT o.id
 FROM organizations AS o
 WHERE
-    o.id = $1
-    OR o.slug = $2
-    OR ($2 IS NULL AND o.stripe_customer_id = $3 AND o.stripe_account = $5)
-    OR (
-        $2 IS NULL
-        AND o.id = (
-            SELECT m.organization_id
-            FROM payment_methods AS m
-            WHERE m.id = $4 AND m.stripe_account = $5
+    o.id IN (
+        SELECT $1::uuid
+        UNION ALL
+        (SELECT n.id FROM organizations AS n WHERE n.slug = $2)
+        UNION ALL
+        (
+            SELECT c.id
+            FROM organizations AS c
+            WHERE $2 IS NULL AND c.stripe_customer_id = $3 AND c.stripe_account = $5
         )
-    )
-    OR (
-        $2 IS NULL
-        AND o.id IN (
+        UNION ALL
+        (
             SELECT m.organization_id
             FROM payment_methods AS m
-            WHERE m.customer_id = $3 AND m.stripe_account = $5 AND m.detached_at IS NULL
+            WHERE $2 IS NULL AND m.id = $4 AND m.stripe_account = $5
+        )
+        UNION ALL
+        (
+            SELECT m.organization_id
+            FROM payment_methods AS m
+            WHERE
+                $2 IS NULL
+                AND m.customer_id = $3
+                AND m.stripe_account = $5
+                AND m.detached_at IS NULL
         )
     )
 ORDER BY o.stripe_customer_id IS NOT DISTINCT FROM $3 DESC

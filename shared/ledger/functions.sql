@@ -121,8 +121,8 @@ $$;
 -- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
 -- grant of its open segment. What no grant covers is debt: a range of consumption without a segment.
 --
--- The grants are read in one pass that stops once the amount is covered; each is written by its key, and all
--- segments at once. No plan scans or sorts, whatever the statistics say.
+-- The grants are read in one pass that stops once the amount is covered; then all are written in one statement,
+-- each by its key, and all segments in another. No plan scans, sorts or hashes, whatever the statistics say.
 CREATE OR REPLACE FUNCTION ledger_burn(
     p_account accounts,
     p_amount numeric
@@ -130,10 +130,13 @@ CREATE OR REPLACE FUNCTION ledger_burn(
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 SET enable_sort = off AS $$
 DECLARE
     v_from numeric := p_account.consumed - p_amount;
     v_left numeric := p_amount;
+    v_taken numeric;
     v_grant record;
     v_grants uuid [] := '{}';
     v_lowers numeric [] := '{}';
@@ -142,19 +145,21 @@ BEGIN
     FOR v_grant IN
         SELECT
             g.id,
-            g.remaining AS taken
+            g.remaining
         FROM ledger_burn_order(p_account.organization_id, p_account.expired_through) AS g
     LOOP
-        v_grant.taken := least(v_left, v_grant.taken);
-        UPDATE credit_grants AS g
-        SET remaining = g.remaining - v_grant.taken
-        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
+        v_taken := least(v_left, v_grant.remaining);
         v_grants := array_append(v_grants, v_grant.id);
         v_lowers := array_append(v_lowers, p_account.consumed - v_left);
-        v_left := v_left - v_grant.taken;
+        v_left := v_left - v_taken;
         v_uppers := array_append(v_uppers, p_account.consumed - v_left);
         EXIT WHEN v_left = 0;
     END LOOP;
+
+    UPDATE credit_grants AS g
+    SET remaining = g.remaining - (s.upper - s.lower)
+    FROM unnest(v_lowers, v_uppers, v_grants) AS s (lower, upper, grant_id)
+    WHERE g.organization_id = p_account.organization_id AND g.id = s.grant_id;
 
     -- The last segment stays open as long as its grant is the one that burns.
     IF p_account.burning_grant_id IS NOT DISTINCT FROM v_grants[1] THEN
@@ -322,19 +327,34 @@ BEGIN
 END
 $$;
 
--- Closes the holds that have expired; returns what they had reserved.
-CREATE OR REPLACE FUNCTION ledger_expire_holds(
+-- Closes the holds that have expired, up to a number, those that expired first. An account that has been through
+-- ledger_note_expired counts none of them as held.
+CREATE OR REPLACE FUNCTION ledger_close_expired_holds(
     p_organization_id uuid,
-    p_now timestamptz
-) RETURNS numeric LANGUAGE sql AS $$
-    WITH expired AS (
-        UPDATE holds AS h
-        SET status = 'expired', closed_at = p_now
+    p_now timestamptz,
+    p_holds_max integer
+) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_sort = off AS $$
+DECLARE
+    v_ids uuid [];
+BEGIN
+    v_ids := array(
+        SELECT h.id
+        FROM holds AS h
         WHERE h.organization_id = p_organization_id AND h.status = 'active' AND h.expires_at <= p_now
-        RETURNING h.amount
-    )
-
-    SELECT coalesce(sum(e.amount), 0) FROM expired AS e
+        ORDER BY h.expires_at
+        LIMIT p_holds_max
+    );
+    UPDATE holds AS h
+    SET status = 'expired', closed_at = p_now
+    FROM unnest(v_ids) AS e (id)
+    WHERE h.organization_id = p_organization_id AND h.id = e.id;
+END
 $$;
 
 -- When the next grant or hold of an organization expires; NULL: none will. Each by its index.
@@ -364,8 +384,9 @@ SET enable_sort = off AS $$
     )
 $$;
 
--- Adds to what an account says has expired the grants that did since it last said so. Each is read once here,
--- however long it takes until its expiration is posted.
+-- Brings what an account says has expired up to a moment: adds the grants that expired since it last said so, and
+-- takes off what the holds that did had reserved. Each is read once here, however long it takes until its
+-- expiration is posted or it is closed.
 CREATE OR REPLACE FUNCTION ledger_note_expired(
     p_account accounts,
     p_now timestamptz
@@ -373,6 +394,7 @@ CREATE OR REPLACE FUNCTION ledger_note_expired(
 SET enable_seqscan = off AS $$
 DECLARE
     v_expired numeric;
+    v_released numeric;
 BEGIN
     SELECT coalesce(sum(g.remaining), 0) INTO v_expired
     FROM credit_grants AS g
@@ -381,7 +403,15 @@ BEGIN
         AND NOT g.spent
         AND g.expires_at > p_account.expired_through
         AND g.expires_at <= p_now;
+    SELECT coalesce(sum(h.amount), 0) INTO v_released
+    FROM holds AS h
+    WHERE
+        h.organization_id = p_account.organization_id
+        AND h.status = 'active'
+        AND h.expires_at > p_account.expired_through
+        AND h.expires_at <= p_now;
     p_account.expired := p_account.expired + v_expired;
+    p_account.held := p_account.held - v_released;
     p_account.expired_through := p_now;
     RETURN p_account;
 END
@@ -446,8 +476,8 @@ END
 $$;
 
 -- Posts transfers of one organization, in the order given, in the caller's transaction; grants and holds
--- that are due expire before them. No posting spends what has expired; `p_expirations_max` of them are posted
--- now, and the rest later: until then a row's balance_after still counts them.
+-- that are due expire before them. No posting spends what has expired; `p_expirations_max` grants are posted now and
+-- as many holds closed, and the rest later: until then a row's balance_after still counts those grants.
 --
 -- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same
 -- request: the first row is the answer); `conflict` (this key was posted before with another request);
@@ -507,8 +537,8 @@ BEGIN
     v_waited := v_account.recharge_waits;
     v_due := coalesce(v_account.next_due_at <= v_now, FALSE);
     IF v_due THEN
-        v_account.held := v_account.held - ledger_expire_holds(p_organization_id, v_now);
         v_account := ledger_note_expired(v_account, v_now);
+        PERFORM ledger_close_expired_holds(p_organization_id, v_now, p_expirations_max);
         -- From here to the end, without what has expired: what there is to spend.
         v_account.balance := v_account.balance - v_account.expired;
         v_postings := ledger_expirations(p_organization_id, v_now, p_expirations_max) || v_postings;
@@ -1237,7 +1267,7 @@ END
 $$;
 
 -- The organizations whose postings would keep a shared batch: they may burn across so many grants, or so many
--- have expired. It looks at no more grants than that. The accounts are locked already.
+-- grants or holds have expired. It looks at no more of them than that. The accounts are locked already.
 CREATE OR REPLACE FUNCTION ledger_heavy_organizations(
     p_postings ledger_posting [],
     p_plain uuid [],
@@ -1285,9 +1315,23 @@ BEGIN
             LIMIT p_grants_max
         ) AS g
     ) AS expired
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS holds
+        FROM (
+            SELECT
+            FROM holds AS h
+            WHERE
+                h.organization_id = a.organization_id
+                AND h.status = 'active'
+                AND h.expires_at <= p_now
+                AND a.next_due_at <= p_now
+            LIMIT p_grants_max
+        ) AS h
+    ) AS lapsed
     WHERE
         (first.grants = p_grants_max AND first.remaining < s.burn)
-        OR expired.grants = p_grants_max;
+        OR expired.grants = p_grants_max
+        OR lapsed.holds = p_grants_max;
     RETURN v_heavy;
 END
 $$;
@@ -1510,7 +1554,7 @@ BEGIN
             p_amount,
             p_key,
             p_digest,
-            p_expires_at,
+            greatest(p_expires_at, v_account.expired_through + interval '1 microsecond'),
             v_now,
             p_description
         )
@@ -1519,7 +1563,7 @@ BEGIN
         UPDATE accounts AS a
         SET
             held = v_account.held,
-            next_due_at = least(v_account.next_due_at, p_expires_at),
+            next_due_at = least(v_account.next_due_at, hold.expires_at),
             recharge_waits = FALSE,
             updated_at = v_now
         WHERE a.organization_id = p_organization_id;
@@ -1545,9 +1589,13 @@ CREATE OR REPLACE FUNCTION ledger_release(
 ) RETURNS TABLE (status text, hold holds) LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz;
+    v_expired_through timestamptz;
 BEGIN
     PERFORM ledger_post_organization(p_organization_id, '{}');
-    SELECT greatest(clock_timestamp(), a.updated_at) INTO v_now
+    SELECT
+        greatest(clock_timestamp(), a.updated_at),
+        a.expired_through
+    INTO v_now, v_expired_through
     FROM accounts AS a
     WHERE a.organization_id = p_organization_id
     FOR UPDATE;
@@ -1557,7 +1605,7 @@ BEGIN
     status := CASE
         WHEN hold.id IS NULL THEN 'unknown_hold'
         WHEN hold.status = 'released' THEN 'replayed'
-        WHEN hold.status <> 'active' THEN 'hold_closed'
+        WHEN hold.status <> 'active' OR hold.expires_at <= v_expired_through THEN 'hold_closed'
         ELSE 'posted'
     END;
     IF status = 'posted' THEN

@@ -102,6 +102,7 @@ CROSS JOIN LATERAL (
                     WHERE
                         h.organization_id = a.organization_id
                         AND h.status = 'active'
+                        AND h.expires_at > a.expired_through
                         AND h.expires_at <= now()
                 )
             ELSE 0

@@ -11,10 +11,20 @@ FROM accounts
 WHERE organization_id = $1
 FOR NO KEY UPDATE;
 
+-- name: rules_after
+-- A page of the organizations that have a rule, whether or not it runs, in order of their ids.
+SELECT organization_id
+FROM auto_recharges
+WHERE organization_id > $1
+ORDER BY organization_id
+LIMIT $2;
+
 -- name: lock_due
 -- Take the accounts for which the clock has something to do: a suspension that is over, a schedule that is
 -- due, an attempt that should have been armed (a debit before the rule was saved, a wait that is over, a charge
--- that did not reach the threshold, a top-up that waits for its customer). In the order in which postings take many.
+-- that did not reach the threshold, a top-up that waits for its customer). For the last, it looks at the rules of
+-- these organizations ($3) and at those whose wait ended in the last minute. In the order in which postings take
+-- many; an account that another transaction has is left for the next time.
 SELECT a.organization_id
 FROM accounts AS a
 WHERE a.organization_id IN (
@@ -22,6 +32,7 @@ WHERE a.organization_id IN (
         SELECT s.organization_id
         FROM auto_recharges AS s
         WHERE s.state = 'suspended' AND s.suspended_until <= $1
+        ORDER BY s.suspended_until
         LIMIT $2
     )
     UNION ALL
@@ -35,7 +46,21 @@ WHERE a.organization_id IN (
     UNION ALL
     (
         SELECT s.organization_id
-        FROM auto_recharges AS s
+        FROM (
+            SELECT unnest($3::uuid [])
+            UNION ALL
+            (
+                SELECT w.organization_id
+                FROM auto_recharges AS w
+                WHERE
+                    w.state = 'active'
+                    AND w.not_before <= now()
+                    AND w.not_before > now() - interval '1 minute'
+                ORDER BY w.not_before DESC
+                LIMIT $2
+            )
+        ) AS looked_at (organization_id)
+        INNER JOIN auto_recharges AS s ON looked_at.organization_id = s.organization_id
         INNER JOIN accounts AS b ON s.organization_id = b.organization_id
         WHERE
             s.state = 'active'
@@ -50,11 +75,10 @@ WHERE a.organization_id IN (
                     -- A top-up that waits for its customer gives way, unless it was told to already.
                     AND (r.trigger <> 'top_up' OR r.state <> 'requires_action' OR r.link_expires_at <= $1)
             )
-        LIMIT $2
     )
 )
 ORDER BY a.organization_id
-FOR NO KEY UPDATE;
+FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: suspend
 -- Suspend an auto-recharge that may charge, or replace a reason that this one outranks ($6). While it is off, or
@@ -432,6 +456,7 @@ FROM accounts AS a
 INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
 WHERE
     r.organization_id = a.organization_id
+    AND r.organization_id = any($2::uuid [])
     AND a.organization_id = any($2::uuid [])
     AND r.state = 'requires_action'
     AND r.trigger = 'top_up'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROWS_AT_ONCE_MAX = 200
+RULES_AT_ONCE_MAX = 500
+FIRST = UUID(int=0)
 
 # Another card can end these; the others need a person, or time.
 _ENDED_BY_A_CARD = frozenset({
@@ -329,17 +331,34 @@ async def fresh_link(
 
 
 async def tick(
-    connection: Connection, *, now: datetime, make_id: Callable[[], UUID] = new_id
-) -> None:
+    connection: Connection,
+    *,
+    now: datetime,
+    after: UUID = FIRST,
+    rules_max: int = RULES_AT_ONCE_MAX,
+    make_id: Callable[[], UUID] = new_id,
+) -> UUID:
     """Do what is due by the clock: end caps with their month, arm schedules, arm what was missed.
 
     Alerts that no attempt waits for end too, and top-ups that wait for their customer give way.
 
+    What was missed is looked for in a page of the rules, those of the organizations behind `after`;
+    return behind which the next page begins, FIRST after the last one.
+
     Safe on two workers at once, and late: every account is taken under a lock, and a schedule that
-    was missed runs once. In the caller's transaction.
+    was missed runs once. An account that is locked is left for another time. In the caller's
+    transaction.
     """
     await alerts.end(connection)
-    due = await store.lock_due(connection, now, rows_max=ROWS_AT_ONCE_MAX)
+    page = await store.rules_after(connection, after, limit=rules_max)
+    await _work_due(connection, page, now=now, make_id=make_id)
+    return page[-1] if len(page) == rules_max else FIRST
+
+
+async def _work_due(
+    connection: Connection, page: Sequence[UUID], *, now: datetime, make_id: Callable[[], UUID]
+) -> None:
+    due = await store.lock_due(connection, now, page, rows_max=ROWS_AT_ONCE_MAX)
     if not due:
         return
     await store.end_suspensions(connection, due, now)

@@ -302,9 +302,20 @@ async def record_decline(
     await connection.execute(QUERIES.record_decline, organization_id, declines, not_before)
 
 
-async def lock_due(connection: Connection, now: datetime, *, rows_max: int) -> list[UUID]:
-    """Take the accounts for which the clock has something to do, so many of each kind at most."""
-    rows = await connection.fetch(QUERIES.lock_due, now, rows_max)
+async def rules_after(connection: Connection, after: UUID, *, limit: int) -> list[UUID]:
+    """Return the organizations after one, in order of their ids, that have a rule."""
+    rows = await connection.fetch(QUERIES.rules_after, after, limit)
+    return [row["organization_id"] for row in rows]
+
+
+async def lock_due(
+    connection: Connection, now: datetime, looked_at: Sequence[UUID], *, rows_max: int
+) -> list[UUID]:
+    """Take the accounts for which the clock has something to do, so many of each kind at most.
+
+    Of `looked_at`, those whose balance is low and that have not armed.
+    """
+    rows = await connection.fetch(QUERIES.lock_due, now, rows_max, looked_at)
     return [row["organization_id"] for row in rows]
 
 

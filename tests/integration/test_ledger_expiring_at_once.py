@@ -11,7 +11,18 @@ import pytest
 from shared.ledger import service
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
-from tests.fixtures.ledger import balances, grant, left, post, posting, statuses, try_hold, usage
+from tests.fixtures.ledger import (
+    balances,
+    grant,
+    hold,
+    left,
+    post,
+    posting,
+    release,
+    statuses,
+    try_hold,
+    usage,
+)
 from tests.fixtures.product import create_organization, transactions
 from worker.expirer import Expirer
 
@@ -126,3 +137,50 @@ async def test_the_expirer_works_in_rounds_and_waits_for_no_account_that_is_lock
     assert await expirations(pool) == 3 + 7
     assert await Expirer(pool).settle() == 1
     assert await expirations(pool) == 3 + GRANTS
+
+
+async def test_many_holds_that_expire_at_once_are_closed_in_rounds_and_free_at_once(
+    pool: Pool, organization: Organization
+) -> None:
+    """R8: the next debit closed all of them, however many."""
+    holds = 4 * ROUND
+    await post(pool, grant(organization, holds))
+    held = [await hold(pool, organization, 1) for _ in range(holds)]
+    await pool.execute(
+        "UPDATE holds SET expires_at = now() - interval '1 h' + made.place * interval '1 s'"
+        " FROM unnest($1::uuid []) WITH ORDINALITY AS made (id, place)"
+        " WHERE holds.id = made.id",
+        [made.id for made in held],
+    )
+    await pool.execute("UPDATE accounts SET next_due_at = now() - interval '1 h'")
+    assert await balances(pool, organization) == (holds, 0)
+    still_open = "SELECT count(*) FROM holds WHERE status = 'active'"
+    for spent in (1, 2):
+        assert await statuses(pool, usage(organization, 1)) == ["posted"]
+        assert await pool.fetchval(still_open) == holds - spent * ROUND
+        assert await balances(pool, organization) == (holds - spent, 0)
+        async with pool.acquire() as connection:
+            assert (await verify(connection))["problems"] == []
+
+    assert await release(pool, organization, held[-1].id) == "hold_closed"
+    assert await pool.fetchval(still_open) == ROUND
+    late = posting(organization, Kind.HOLD_CAPTURE, Decimal(-1), hold_id=held[-1].id)
+    assert await statuses(pool, late) == ["hold_closed"]
+    assert await balances(pool, organization) == (holds - 2, 0)
+    assert await pool.fetchval("SELECT next_due_at FROM accounts") is None
+
+
+async def test_the_expirer_closes_holds_that_have_expired_in_rounds(
+    pool: Pool, organization: Organization
+) -> None:
+    await post(pool, grant(organization, 10))
+    for _ in range(10):
+        await hold(pool, organization, 1)
+    await pool.execute("UPDATE holds SET expires_at = now() - interval '1 minute'")
+    await pool.execute("UPDATE accounts SET next_due_at = now() - interval '1 minute'")
+    async with pool.acquire() as connection, connection.transaction():
+        assert await service.settle_due(connection, expirations_max=7) == 1
+    assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == 3
+    assert await balances(pool, organization) == (10, 0)
+    assert await Expirer(pool).settle() == 1
+    assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == 0

@@ -131,7 +131,6 @@ async def buy(shop: Shop) -> None:
     [
         pytest.param(lambda shop: armed(shop, None), work, id="a suspension for want of a card"),
         pytest.param(armed, work, id="a charge that begins"),
-        pytest.param(low_and_not_armed, tick, id="the clock"),
         pytest.param(low_and_not_armed, buy, id="a top-up"),
     ],
 )
@@ -225,14 +224,6 @@ async def turn_off(shop: Shop) -> None:
         await service.turn_off(connection, shop.owner.id, actor="test", reason=None)
 
 
-async def suspend_until_the_month_ends(shop: Shop) -> None:
-    async with shop.pool.acquire() as connection, connection.transaction():
-        await service.suspend(
-            connection, shop.owner.id, SuspensionReason.CAP, "a test",
-            now=shop.clock(), until=shop.clock(),
-        )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("before", "act"),
     [
@@ -240,7 +231,6 @@ async def suspend_until_the_month_ends(shop: Shop) -> None:
         pytest.param(nothing, turn_off, id="an end of the consent"),
         pytest.param(nothing, suspend_by_hand, id="a suspension"),
         pytest.param(suspend_by_hand, resume, id="the end of a suspension"),
-        pytest.param(suspend_until_the_month_ends, tick, id="the end of a month"),
     ],
 )
 async def test_a_capture_and_a_change_of_auto_recharge_never_wait_for_each_other_in_a_circle(

@@ -1,7 +1,7 @@
 -- name: verify_rows
 -- Check a run of rows, after a given one: its hashes, balances, seqs and moments, what each made or ended, and
 -- what it was when it was last verified. Returns how far it went, the last row of each ledger, and the first
--- problems.
+-- problems. OFFSET 0 keeps each EXISTS a look-up: hashed, it would read its whole table for each run.
 WITH page AS (
     SELECT t.*
     FROM credit_transactions AS t
@@ -86,6 +86,7 @@ problems AS (
                         g.organization_id = l.organization_id
                         AND g.seq = l.seq
                         AND g.transaction_id = l.id
+                    OFFSET 0
                 )
                 THEN 'the grant that this row opened is missing'
             WHEN
@@ -97,6 +98,7 @@ problems AS (
                         AND g.id = l.grant_id
                         AND g.ended_by = l.type
                         AND g.ended_at = l.created_at
+                    OFFSET 0
                 )
                 THEN 'the grant that this row ended does not say so: ' || l.grant_id
             WHEN
@@ -109,6 +111,7 @@ problems AS (
                         AND h.status = 'captured'
                         AND h.captured_amount = -l.amount
                         AND h.closed_at = l.created_at
+                    OFFSET 0
                 )
                 THEN 'the hold that this row captured does not say so: ' || l.hold_id
             WHEN
@@ -120,6 +123,7 @@ problems AS (
                     WHERE
                         s.payment_intent_id = l.payment_intent_id
                         AND s.organization_id = l.organization_id
+                    OFFSET 0
                 )
                 THEN 'the payment of this row is missing: ' || l.payment_intent_id
             WHEN c.hash <> l.hash THEN 'the row has changed since it was verified'
@@ -173,7 +177,10 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(h.amount), 0) AS held
     FROM holds AS h
-    WHERE h.organization_id = a.organization_id AND h.status = 'active'
+    WHERE
+        h.organization_id = a.organization_id
+        AND h.status = 'active'
+        AND h.expires_at > a.expired_through
 ) AS reserved
 CROSS JOIN LATERAL (
     SELECT
