@@ -103,12 +103,11 @@ class Drainer:
         """Apply new events; return how many. Those that ask Stripe go on after this returns."""
         return await self._drain_lane(Lane.SHARED)
 
-    async def sweep(self) -> int:
-        """Apply new events, and have the other lanes take what is due without waiting for them."""
+    async def start_other_lanes(self) -> None:
+        """Have the lanes of what is not new take what is due, without waiting for them."""
         for lane in LIMITS:
             if lane is not Lane.SHARED:
                 self._start(lane)
-        return await self._drain_lane(Lane.SHARED)
 
     def _start(self, lane: Lane) -> None:
         started = self._started[lane]

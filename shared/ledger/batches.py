@@ -28,7 +28,8 @@ SHARED_GRANTS_MAX = 20
 # Longer than another process's batch takes, as a rule.
 CONTENDED_LOCK_MILLISECONDS_MAX = 50
 LANES_AT_ONCE_MAX = 3
-LANE_ROWS_MAX = 1_000
+# As many requests as a process lets in of an organization at once: a lane refuses none of them.
+LANE_ROWS_MAX = 2_500
 LANE_LOCK_MILLISECONDS_MAX = 2_000
 LANE_TURN_SECONDS_MAX = 5
 RETRY_AFTER_SECONDS = 2

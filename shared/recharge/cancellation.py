@@ -6,6 +6,7 @@ canceled it.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -82,7 +83,7 @@ async def end(
         except (ConflictError, StripeFailedError):
             async with charger.pool.acquire() as connection:
                 await store.postpone(
-                    connection, attempt, token, attempt.state, None, until=charger.now()
+                    connection, attempt, token, attempt.state, None, wait=timedelta(0)
                 )
             raise
         async with charger.ending(attempt, token) as outcome:

@@ -245,13 +245,14 @@ class Charger:
     async def _wait(self, outcome: Outcome, until: datetime) -> None:
         """Look again then; one that has waited for too long is armed anew when that is over."""
         attempt, latest = outcome.attempt, states.deadline(outcome.attempt)
-        if latest <= self.now():
+        now = self.now()
+        if latest <= now:
             await outcome.canceled("it waited for too long", due_again=True)
             return
-        until = min(until, latest)
+        wait = min(until, latest) - now
         fence(
             await store.postpone(
-                outcome.connection, attempt, outcome.token, attempt.state, None, until=until
+                outcome.connection, attempt, outcome.token, attempt.state, None, wait=wait
             )
         )
 
@@ -352,11 +353,11 @@ class Charger:
                 else:
                     await outcome.written_off(detail)
             return
-        until = min(self.now() + rules.PROCESSING_LOOK, states.deadline(attempt))
+        wait = min(rules.PROCESSING_LOOK, states.deadline(attempt) - self.now())
         async with self.pool.acquire() as connection:
             fence(
                 await store.postpone(
-                    connection, attempt, token, AttemptState.PROCESSING, None, until=until
+                    connection, attempt, token, AttemptState.PROCESSING, None, wait=wait
                 )
             )
 
@@ -445,7 +446,7 @@ class Charger:
                 await outcome.given_up(answer.detail, reason=STRIPE_ERROR)
             log.error("recharge.top_up_refused", cause=answer.cause, detail=answer.detail)
             return
-        until = self._next_look(attempt)
+        wait = self._wait_after_failure(attempt)
         async with self.pool.acquire() as connection, connection.transaction():
             fence(
                 await store.postpone(
@@ -454,13 +455,13 @@ class Charger:
                     token,
                     attempt.state,
                     answer.detail,
-                    until=until,
+                    wait=wait,
                     another_key=answer.stored,
                     blocked_by=answer.cause,
                 )
             )
             await alerts.begin(connection, answer.cause, answer.detail, self.now())
-        log.info("recharge.blocked", cause=answer.cause, until=until.isoformat())
+        log.info("recharge.blocked", cause=answer.cause, wait_seconds=wait.total_seconds())
 
     async def _canceled_at_stripe(self, attempt: Attempt, token: UUID, intent_id: str) -> bool:
         """Cancel the PaymentIntent; where that is not sure, leave the attempt for another look."""
@@ -504,17 +505,18 @@ class Charger:
         *,
         another_key: bool = False,
     ) -> None:
-        until = self._next_look(attempt)
+        wait = self._wait_after_failure(attempt)
         async with self.pool.acquire() as connection:
             fence(
                 await store.postpone(
-                    connection, attempt, token, state, detail, until=until, another_key=another_key
+                    connection, attempt, token, state, detail, wait=wait, another_key=another_key
                 )
             )
-        log.warning("recharge.postponed", state=state, detail=detail, until=until.isoformat())
+        seconds = wait.total_seconds()
+        log.warning("recharge.postponed", state=state, detail=detail, wait_seconds=seconds)
 
-    def _next_look(self, attempt: Attempt) -> datetime:
-        return self.now() + rules.retry_delay(attempt.tries, self.random())
+    def _wait_after_failure(self, attempt: Attempt) -> timedelta:
+        return rules.retry_delay(attempt.tries, self.random())
 
 
 def _charge(attempt: Attempt) -> Charge:

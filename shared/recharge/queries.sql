@@ -321,13 +321,13 @@ WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
 -- name: postpone
--- Give an attempt back until a moment, in the state it is in now; with another idempotency key for its
+-- Give an attempt back for a time, in the state it is in now; with another idempotency key for its
 -- PaymentIntent ($7) where Stripe stores a refusal under the one before, and with what blocks it ($8).
 UPDATE recharge_attempts
 SET
     state = $4,
     detail = $5,
-    due_at = CASE WHEN rung THEN now() ELSE $6 END,
+    due_at = CASE WHEN rung THEN now() ELSE now() + $6::interval END,
     create_key = create_key + $7::smallint,
     blocked_by = coalesce($8, CASE WHEN $4 <> 'processing' THEN blocked_by END),
     lease_token = NULL

@@ -231,17 +231,17 @@ async def postpone(
     state: AttemptState,
     detail: str | None,
     *,
-    until: datetime,
+    wait: timedelta,
     another_key: bool = False,
     blocked_by: str | None = None,
 ) -> bool:
-    """Give an attempt back until a moment.
+    """Give an attempt back for a time, by PostgreSQL's clock: a worker's may be off.
 
     `another_key`: its PaymentIntent is created under another idempotency key from here on.
     `blocked_by`: the alert that it waits for.
     """
     return await _fenced(
-        connection, QUERIES.postpone, attempt, token, state, detail, until, int(another_key),
+        connection, QUERIES.postpone, attempt, token, state, detail, wait, int(another_key),
         blocked_by,
     )  # fmt: skip
 

@@ -34,10 +34,15 @@ from tests.integration.invoices import reversal
 from tests.integration.test_event_owners import waiting_for_locks
 from worker import drainer as drainer_module
 from worker.drainer import LIMITS, Drainer
+from worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
     from shared.db.pool import Pool
     from shared.events.replay import Replayer
+    from shared.inbox.model import ClaimedEvent
     from shared.organizations.model import Organization
     from shared.payments.lookup import StripeLookup
     from tests.fixtures.stripe_answers import StripeAnswers
@@ -48,6 +53,13 @@ LOCK_ACCOUNT = "SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE"
 async def make_due(pool: Pool) -> None:
     """Let leases and backoffs end."""
     await pool.execute("UPDATE stripe_events SET available_at = now() WHERE settled_at IS NULL")
+
+
+async def until_claimed(pool: Pool, event_id: str) -> None:
+    async def claimed() -> bool:
+        return (await event_row(pool, event_id))["lease_token"] is not None
+
+    await until(claimed)
 
 
 # Locks
@@ -78,6 +90,45 @@ async def test_events_of_others_are_applied_while_one_account_is_locked(
     await make_due(pool)
     await drainer.drain()
     assert await balance(pool) == 10 * rules.BREAKER_FAILURES
+
+
+async def test_an_event_that_is_due_again_is_applied_while_draining_the_new_ones_does_not_end(
+    pool: Pool, organization: Organization, applier: Applier
+) -> None:
+    """All slots of new events are taken, as under a load that lasts."""
+    end = asyncio.Event()
+
+    class Busy(Applier):
+        async def apply_without_asking(
+            self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
+        ) -> bool:
+            if any(event.id.startswith("evt_new") for event in events):
+                await end.wait()
+            return await super().apply_without_asking(token, events, lease)
+
+    drainer = Drainer(pool, Busy(pool, applier.terms), make_token=uuid4)
+    draining = []
+    for n in range(LIMITS[Lane.SHARED].at_once_max):
+        await receive(pool, payment(f"new{n}"))
+        draining.append(asyncio.create_task(drainer.answer_ring()))
+        await until_claimed(pool, f"evt_new{n}")
+    stop = asyncio.Event()
+    sweeping = asyncio.create_task(Sweeper(drainer, 0.01).run(stop))
+    await receive(pool, payment("again"))
+    # It fails, and is due again, after the sweeper has looked at its lane.
+    await pool.execute(
+        "UPDATE stripe_events SET state = 'retrying', lane = 'alone', attempts = 1,"
+        " available_at = now() + interval '0.2 s' WHERE id = 'evt_again'"
+    )
+
+    async def applied() -> bool:
+        return (await event_states(pool))["evt_again"] == "applied"
+
+    await until(applied)
+    end.set()
+    stop.set()
+    await asyncio.gather(sweeping, *draining)
+    assert set((await event_states(pool)).values()) == {"applied"}
 
 
 @pytest.mark.parametrize("code", ["57014", "40P01"], ids=["statement timeout", "deadlock"])
@@ -183,7 +234,7 @@ async def test_events_that_wait_for_stripe_hold_up_no_other(
         stripe_answers.refund(400, f"refunded{n}")
     stripe_answers.gate.clear()
     await receive(pool, *(reversal(f"refunded{n}") for n in range(22)))
-    await asking.sweep()
+    await asking.answer_ring()
     await stripe_is_asked(stripe_answers)
     others = [event(f"other{n}", "customer.tax_id.created", {}) for n in range(5)]
     await receive(pool, *others)
@@ -205,7 +256,7 @@ async def test_an_event_of_which_a_worker_stopped_while_stripe_was_asked_is_give
     stripe_answers.pay()
     stripe_answers.gate.clear()
     await receive(pool, reversal())
-    await asking.sweep()
+    await asking.answer_ring()
     await stripe_is_asked(stripe_answers)
     await asking.close()
     row = await pool.fetchrow("SELECT *, available_at <= now() AS due FROM stripe_events")

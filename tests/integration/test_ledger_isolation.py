@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from api import shares
 from shared.errors import UnavailableError
 from shared.ledger import batches
 from shared.ledger.batches import Ledger
 from shared.ledger.model import PostingResult, PostingStatus
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import balances, grant, left, post, usage
-from tests.fixtures.product import POOL_SIZE, WAIT_SECONDS_MAX, connections, create_organization
+from tests.fixtures.product import (
+    POOL_SIZE,
+    WAIT_SECONDS_MAX,
+    connections,
+    create_organization,
+    until,
+)
 from tests.integration.test_event_owners import waiting_for_locks
 
 if TYPE_CHECKING:
@@ -103,6 +110,25 @@ async def test_more_postings_than_a_lane_takes_are_refused_at_once(
         assert (await ledger.post(usage(other, 1))).status is PostingStatus.POSTED
     outcomes = await asyncio.gather(*own, return_exceptions=True)
     assert 3 <= sum(isinstance(outcome, PostingResult) for outcome in outcomes) <= 4
+
+
+async def test_a_lane_takes_all_debits_that_a_process_lets_in_of_an_organization(
+    pool: Pool, ledger: Ledger, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that post to one busy organization meet in lanes, and refuse nothing."""
+    monkeypatch.setattr(batches, "LANE_LOCK_MILLISECONDS_MAX", 1000 * WAIT_SECONDS_MAX)
+    let_in = shares.REQUESTS_OF_ORGANIZATION_MAX
+    await post(pool, grant(organization, let_in))
+    async with locked(pool, organization):
+        own = [asyncio.create_task(ledger.post(usage(organization, 1))) for _ in range(let_in)]
+        await waiting_for_locks(pool, 1)
+
+        async def all_wait_in_the_lane() -> bool:
+            return ledger._shared.is_idle and ledger._contended.is_idle  # noqa: SLF001
+
+        await until(all_wait_in_the_lane)
+    assert {(await task).status for task in own} == {PostingStatus.POSTED}
+    assert await balances(pool, organization) == (0, 0)
 
 
 async def test_lanes_of_many_organizations_take_few_connections(

@@ -235,3 +235,16 @@ async def test_a_500_that_stripe_stores_is_left_behind_under_another_key(shop: S
     assert [row["state"] for row in await shop.attempts()] == ["succeeded"]
     assert (await shop.attempt())["create_key"] == 2
     assert await shop.captures() == [2000]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_workers_clock_that_jumps_moves_no_wait_for_stripe(shop: Shop, hours: int) -> None:
+    """An hour behind, Stripe would be asked without a pause; an hour ahead, nobody for so long."""
+    await shop.open()
+    shop.clock.now += timedelta(hours=hours)
+    await shop.sim("faults", **CONFIRM, fault="rate_limited", times=1)
+    await shop.work()
+    wait = await shop.pool.fetchval("SELECT due_at - now() FROM recharge_attempts")
+    assert timedelta(0) < wait < timedelta(minutes=1)
+    await shop.work()
+    assert await shop.captures() == [2000]
