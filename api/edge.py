@@ -70,12 +70,12 @@ async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Re
     caller = await _authenticate(api, request)
     _limit(api, operation, caller, request)
     _check_scope(caller, operation)
-    with acting_for(Tenant(caller.key_id, caller.organization_id)):
+    with acting_for(Tenant(caller.limited_as, caller.organization_id)):
         call = await _read(api, operation, caller, request)
         if operation.organization_of is not None:
             call = replace(call, organization=await operation.organization_of(call))
     owner = caller.organization_id if call.organization is None else call.organization.id
-    tenant = Tenant(caller.key_id, owner)
+    tenant = Tenant(caller.limited_as, owner)
     api.requests.enter_now(tenant)
     try:
         with acting_for(tenant):

@@ -111,18 +111,21 @@ class Limiter:
     def headers(self, key_id: UUID) -> Mapping[str, str]:
         """Return how a key stands, as draft-ietf-httpapi-ratelimit-headers-10 has it.
 
-        `q` units in a window of `w` seconds; `r` are left, and all are back after `t` seconds.
+        `q` units in a window of `w` seconds; `r` are left, and all are back after `t` seconds. The
+        same once more in the headers of the drafts before the 8th, which most clients read.
         """
         rate = self._rate
         if rate is None:
             return {}
         missing = self._missing_seconds(key_id)
-        left = rate.available_units(missing_seconds=missing)
+        limit, left = rate.capacity_units, rate.available_units(missing_seconds=missing)
+        reset = math.ceil(missing)
         return {
-            "RateLimit-Policy": (
-                f'"key";q={rate.capacity_units};w={math.ceil(rate.window_seconds)}'
-            ),
-            "RateLimit": f'"key";r={left};t={math.ceil(missing)}',
+            "RateLimit-Policy": f'"key";q={limit};w={math.ceil(rate.window_seconds)}',
+            "RateLimit": f'"key";r={left};t={reset}',
+            "RateLimit-Limit": str(limit),
+            "RateLimit-Remaining": str(left),
+            "RateLimit-Reset": str(reset),
         }
 
     async def close(self) -> None:

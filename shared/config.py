@@ -275,8 +275,10 @@ def _host(text: str) -> str:
 
 def _http_url(text: str) -> str:
     """Set it to an http:// or https:// address."""
-    if not text.startswith(("http://", "https://")):
+    url = urlsplit(text)
+    if not text.startswith(("http://", "https://")) or not url.hostname:
         raise ValueError
+    _ = url.port  # raises ValueError where it is no number
     return text.rstrip("/")
 
 
@@ -295,7 +297,7 @@ def _optional_port(text: str) -> int | None:
 
 def _optional_token(text: str) -> str | None:
     """Set it to 16 or more random characters without spaces, or leave it empty for no token."""
-    if text and (len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text):  # noqa: PLR2004 - the sentence above
+    if text and (not _is_secret(text) or not text.isprintable() or " " in text):
         raise ValueError
     return text or None
 

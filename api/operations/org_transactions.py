@@ -136,7 +136,7 @@ async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
     name: str | None = row["payment_intent_id"]
     if invoice_id is not None:
         account = await _account(call, row)
-        call.api.receipts.take(call.caller.key_id)
+        call.api.receipts.take(call.caller.limited_as)
         url = await receipts.invoice_url(call.api.receipts.client, invoice_id, account)
         if url is not None or name is None:
             return url
@@ -147,7 +147,7 @@ async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
     if known is not None and known["receipt_url"] is not None:
         return str(known["receipt_url"])
     account = await _account(call, row)
-    call.api.receipts.take(call.caller.key_id)
+    call.api.receipts.take(call.caller.limited_as)
     url = await receipts.receipt_url(call.api.receipts.client, name, account)
     if url is not None:
         async with call.api.pool.acquire() as connection:

@@ -49,7 +49,9 @@ def list_(
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
-            owner = await organizations.find(connection, organization) if organization else None
+            owner = None
+            if organization is not None:
+                owner = await organizations.find(connection, organization)
             rows = await service.audit_entries(
                 connection,
                 organization_id=owner.id if owner else None,

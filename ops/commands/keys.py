@@ -54,7 +54,9 @@ def create(
 
     async def work() -> service.CreatedKey:
         async with transaction() as connection:
-            owner = await organizations.find(connection, organization) if organization else None
+            owner = None
+            if organization is not None:  # an empty one is none, and never all of them
+                owner = await organizations.find(connection, organization)
             owner_id = owner.id if owner else None
             made = await service.create_key(
                 connection, name=name, scope=scope, organization_id=owner_id, expires_at=expires_at

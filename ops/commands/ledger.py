@@ -52,9 +52,9 @@ def verify(
     if anchor_file is not None:
         _verify_anchor(anchor_file, as_json=as_json)
         return
-    if resume and (organization or not full):
+    if resume and (organization is not None or not full):
         raise typer.BadParameter("--resume goes on with a --full run of all organizations.")
-    if organization and not full:
+    if organization is not None and not full:
         raise typer.BadParameter("--organization verifies all rows of the organization.")
 
     async def work() -> Verification:
@@ -65,7 +65,7 @@ def verify(
         )
         try:
             only = None
-            if organization:
+            if organization is not None:
                 only = (await organizations.find(connection, organization)).id
             return await verification.verify(
                 connection, only, whole=full, resume=resume, progress=_progress

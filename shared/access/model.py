@@ -89,10 +89,10 @@ class Caller:
 
     @property
     def limited_as(self) -> UUID:
-        """Whose request rate this counts against: that of the key.
+        """Whose request rate and share of the connections this counts against: those of the key.
 
         All sessions of one organization count together and apart from the key, so that a browser
-        can use up neither the key's rate nor, with many sessions, more than one.
+        can use up neither what is the key's nor, with many sessions, more than one share.
         """
         if self.is_session and self.organization_id is not None:
             return self.organization_id

@@ -144,7 +144,8 @@ class Health:
         if self._token is None:
             return
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode(), self._token.encode())
+        sent = given.strip().encode(errors="surrogateescape")  # bytes that are no text, too
+        right = hmac.compare_digest(sent, self._token.encode())
         if scheme.lower() != "bearer" or not right:
             raise AuthenticationError("Send PREPAID_OPERATIONS_TOKEN as a bearer token.")
 

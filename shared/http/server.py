@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from shared.errors import ConfigError, InvalidRequestError, PrepaidError
 from shared.http import headers, listener
@@ -32,6 +32,8 @@ DESCRIPTORS_RESERVED = 64
 QUIET_SECONDS = 0.2
 CLOSING_TICK_SECONDS = 0.02
 NOT_HTTP = "The request cannot be read: its line, a header or the framing of its body is malformed."
+CONTINUE = "100-continue"
+NOT_EXPECTED = f"Expect: {CONTINUE} is served, and no other."
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -210,9 +212,12 @@ class _Connection(web.RequestHandler):
 
 def _in_envelope(handler: _Handler) -> _Handler:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        # Before aiohttp looks at it: an Expect that is no text would be a failure there.
+        if request.headers.get(hdrs.EXPECT, CONTINUE).lower() != CONTINUE:
+            return _refusal(InvalidRequestError(NOT_EXPECTED))
         try:
             return await handler(request)
-        except web.HTTPException as error:  # before any middleware: an Expect that is not known
+        except web.HTTPException as error:  # outside of any middleware
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise
             return _refusal(from_http_exception(error))

@@ -16,6 +16,8 @@ ANSWERS = [
     ("POST /v1/webhooks/stripe HTTP/1.1", b"", 400),
     ("GET /pay/x HTTP/1.1", b"", 404),
     ("GET /healthz HTTP/1.1", b"Expect: something\r\n", 400),
+    ("GET /healthz HTTP/1.1", b"Expect: \xff\r\n", 400),
+    ("GET /no/such/path HTTP/1.1", b"Expect: \xff\r\n", 400),
     ("GET /healthz HTTP/1.1", b"Bad Header: x\r\n", 400),
     ("nonsense", b"", 400),
 ]

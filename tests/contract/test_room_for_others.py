@@ -149,3 +149,21 @@ async def test_one_organization_cannot_fill_the_queue_and_is_refused_alone(
     answers = await asyncio.gather(*asking)
     assert answers[-1].status == 200
     assert sorted(answer.status for answer in answers[:-1]) == [200] * 4 + [503] * 2
+
+
+async def test_browsers_of_one_organization_leave_the_requests_of_their_key_alone(
+    api_client: ApiClient, organization: Organization, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(shares.REQUEST_LIMITS, of_key_max=2)
+    monkeypatch.setattr(api_client.api.requests, "_limits", limits)
+    await create_organization(pool, "other")
+    opened = await api_client.post("/v1/billing/sessions", {"organizationId": "acme"})
+    browser = api_client.with_key(opened.json["token"])
+    await browser.get("/v1/billing/acme/holds")
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE credit_transactions")
+        asking = [asyncio.create_task(browser.get(SEARCH.format("acme"))) for _ in range(3)]
+        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result().status for task in done] == [503]
+        assert (await api_client.get("/v1/billing/other/holds")).status == 200
+    assert sorted([answer.status for answer in await asyncio.gather(*asking)]) == [200, 200, 503]

@@ -223,6 +223,11 @@ async def test_r16_answers_tell_what_is_left_and_a_refusal_when_to_come_back(
     check_refused(refused, RateLimitError)
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert refused.headers["RateLimit"].startswith('"key";r=0;')
+    # The same for clients of the older drafts.
+    older = [first.headers[f"RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")]
+    assert older == ["60", "59", "1"]
+    assert refused.headers["RateLimit-Remaining"] == "0"
+    assert refused.headers["RateLimit"].endswith(f"t={refused.headers['RateLimit-Reset']}")
 
 
 async def test_r16_requests_without_a_key_share_one_bucket_and_keys_do_not_wait_for_them(

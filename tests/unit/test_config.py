@@ -92,6 +92,9 @@ def test_a_missing_variable_is_named_with_its_mend(variable: str, blank: str | N
         ("PREPAID_OPERATIONS_TOKEN", "short"),
         ("PREPAID_OPERATIONS_TOKEN", "with a space and long"),
         ("PREPAID_WEBHOOKS_ALLOW_PRIVATE", "yes"),
+        ("PREPAID_PUBLIC_URL", "https://"),
+        ("PREPAID_PUBLIC_URL", "https://:443/pay"),
+        ("PREPAID_PUBLIC_URL", "https://credits.example.com:x"),
         ("PREPAID_REQUESTS_PER_MINUTE", "-1"),
         ("PREPAID_DRAIN_SECONDS", "-1"),
         ("PREPAID_DRAIN_SECONDS", "601"),
@@ -161,6 +164,8 @@ def test_a_live_key_needs_https_where_customers_come(url: str) -> None:
         ("DATABASE_URL", "postgresql://prepaid:CHANGE_ME@127.0.0.1:5432/prepaid"),
         ("DATABASE_URL", "postgresql://prepaid@localhost/prepaid?password=changeme"),
         ("REDIS_URL", "redis://:change-me@localhost:6379/0"),
+        ("PREPAID_OPERATIONS_TOKEN", "CHANGE_ME_CHANGE_ME"),
+        ("PREPAID_OPERATIONS_TOKEN", "xxxxxxxxxxxxxxxxxxxx"),
     ],
 )
 def test_r4_a_placeholder_and_a_short_secret_are_refused(variable: str, value: str) -> None:

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from shared import metrics
 from shared.http import health
 from shared.http.health import Health, SharedProbe
-from tests.fixtures.product import listening
+from tests.fixtures.product import listening, send_raw
 
 TOKEN = "a-token-of-operators"
 
@@ -130,6 +130,13 @@ async def test_a_token_closes_metrics_and_details_on_every_port(operations: bool
             assert answer.status == 200
         async with client.get("/readyz") as answer:
             assert answer.status == (401 if operations else 200)
+
+
+async def test_a_token_that_is_not_even_text_is_refused_like_any_other() -> None:
+    found = Health(required={}, optional={}, operations={}, measures=[], token=TOKEN)
+    async with listening(found.operations_routes()) as port:
+        sent = b"Authorization: Bearer \xff\xfe\r\n"
+        assert (await send_raw(port, "GET /metrics HTTP/1.1", headers=sent)).status == 401
 
 
 async def test_scrapers_at_once_measure_once() -> None:

@@ -17,6 +17,52 @@ from shared.access.model import (
 )
 
 ONE, TWO = UUID(int=1), UUID(int=2)
+# What a key with one scope alone may ask for. `write` is the sum of the first five; `admin` may
+# ask for everything.
+READS = """
+    getBilling getCredits getCreditTransaction getGrant getHold getNoCapReminder getOrganization
+    getTransaction getTransactionReceipt getUsage explainTransaction listCreditHistory listGrants
+    listHolds listOrganizations listOrganizationTransactions listRechargeAttempts
+    listRequiredActions listTransactions searchTransactions
+"""
+ALLOWED = {
+    "usage": """
+        createCreditTransaction createCreditTransactions createHold captureHold releaseHold
+        getCredits getHold listHolds
+    """,
+    "purchases": "createCheckout createPortalSession setUpPaymentMethod topUp completeLocal",
+    "grants": "createCreditTransaction createCreditTransactions createGrant voidGrant",
+    "billing": """
+        getBilling changeBilling changeOrganization dismissNoCapReminder resumeAutoRecharge
+        cancelRechargeAttempt
+    """,
+    "read": READS,
+}
+BY_SEVERAL = {"createSession"}  # billing, read and purchases together
+OF_ADMIN_ALONE = {
+    "createOrganization", "listWebhookEndpoints", "putWebhookEndpoint", "removeWebhookEndpoint",
+}  # fmt: skip
+
+
+def let_in(*scopes: Scope) -> set[str]:
+    """Return the operations that a key with these scopes may ask for."""
+    caller = Caller(key_id=ONE, scopes=frozenset(scopes), organization_id=None, name="k")
+    return {operation.name for operation in OPERATIONS if operation.lets_in(caller)}
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_r3_each_scope_alone_lets_in_to_its_own_operations_and_to_no_other(scope: Scope) -> None:
+    every = {operation.name for operation in OPERATIONS}
+    allowed = every if scope is Scope.ADMIN else {*ALLOWED[scope].split()}
+    assert let_in(scope) == allowed
+
+
+def test_r3_write_is_the_sum_of_its_scopes_and_the_rest_is_for_admin() -> None:
+    every = {operation.name for operation in OPERATIONS}
+    assert let_in(*WRITE_SCOPES) == every - OF_ADMIN_ALONE
+    alone = set[str]().union(*(let_in(scope) for scope in WRITE_SCOPES))
+    assert let_in(*WRITE_SCOPES) - alone == BY_SEVERAL
+    assert let_in(*SESSION_SCOPES) == let_in(Scope.READ) | let_in(Scope.PURCHASES)
 
 
 @pytest.mark.parametrize(
