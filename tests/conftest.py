@@ -17,10 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("roles of the database")
     group.addoption(
         "--database-roles",
-        choices=["superuser", "restricted"],
-        default="superuser",
-        help="restricted: the database has an owner that is no superuser, and processes have the"
-        " role that migrations/grants.sql makes for them",
+        choices=["restricted", "superuser"],
+        default="restricted",
+        help="restricted (the default): the database has an owner that is no superuser, and"
+        " processes have the role that migrations/grants.sql makes for them; superuser: one role"
+        " for all",
     )
     group = parser.getgroup("random runs of auto-recharge")
     group.addoption("--recharge-seed", type=int, default=0, help="the first seed (0)")
