@@ -367,11 +367,20 @@ async def test_the_printed_schema_builds_a_database(
     ids=lambda value: "" if isinstance(value, dict) else value,
 )
 async def test_a_wrong_setting_stops_the_start_in_one_line_that_names_it(
-    prepaid_process: Command, process: str, env: dict[str, str], variable: str
+    prepaid: Command, process: str, env: dict[str, str], variable: str
 ) -> None:
     async with asyncio.timeout(30):
-        finished = await prepaid_process(process, **env)
+        finished = await prepaid(process, **env)
     assert_refused(finished, variable)
+
+
+@pytest.mark.parametrize("process", ["serve", "worker"])
+async def test_a_process_with_a_wrong_setting_ends_with_one_line(
+    prepaid_process: Command, process: str
+) -> None:
+    async with asyncio.timeout(30):
+        finished = await prepaid_process(process, STRIPE_API_KEY="")
+    assert_refused(finished, "STRIPE_API_KEY")
 
 
 async def test_doctor_names_every_check_in_one_document_and_fails_where_one_does(
