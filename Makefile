@@ -31,7 +31,7 @@ up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DE
 
 .PHONY: test
 test: $(DEV) ## Run the whole test suite, files side by side, each side on embedded servers of its own
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: $(DEV) ## Run the suite on the embedded servers, then on Debian's PostgreSQL 15 and Redis 7

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.db.pool import create_pool
 from shared.db.queries import Queries
 
 if TYPE_CHECKING:
@@ -109,10 +110,25 @@ def faults(node: dict[str, Any], *, everything: bool) -> Iterator[str]:
 
 
 async def test_no_plan_reads_more_than_a_stated_part_of_a_table_that_grows(
-    connection: Connection,
+    superuser_url: str,
 ) -> None:
     """R10, R20: whatever the statistics say, and whichever arguments the plan was made for."""
+    async with (
+        create_pool(superuser_url, size=1, application_name="prepaid-tests") as pool,
+        pool.acquire() as connection,
+    ):
+        found = await faults_of_all(connection)
+    unexpected = {name: said for name, said in found.items() if name not in EXCEPTIONS}
+    assert unexpected == {}, json.dumps(
+        {name: sorted(said) for name, said in unexpected.items()}, indent=1
+    )
+    assert set(EXCEPTIONS) - set(found) == set(), "these have no faults: they are no exceptions"
+
+
+async def faults_of_all(connection: Connection) -> dict[str, set[str]]:
+    """Fill the tables; return the faults of each statement, with old statistics and fresh ones."""
     found: dict[str, set[str]] = {}
+    # Rows that refer to nothing are enough. Only a superuser leaves triggers out.
     await connection.execute("SET session_replication_role = replica; ANALYZE")
     # A sequential scan is then what no index can serve, and not what is better for a small table.
     await connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
@@ -129,11 +145,7 @@ async def test_no_plan_reads_more_than_a_stated_part_of_a_table_that_grows(
                     found.setdefault(f"{file.parent.name}.{name}", set()).add(
                         f"{fault} ({statistics})"
                     )
-    unexpected = {name: said for name, said in found.items() if name not in EXCEPTIONS}
-    assert unexpected == {}, json.dumps(
-        {name: sorted(said) for name, said in unexpected.items()}, indent=1
-    )
-    assert set(EXCEPTIONS) - set(found) == set(), "these have no faults: they are no exceptions"
+    return found
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,15 @@ async def deliver(
         return response.status, await response.json()
 
 
-async def test_a_web_process_stores_events_and_stops_on_sigterm(
+async def test_a_web_process_is_healthy_stores_events_and_stops_on_sigterm(
     web: WebProcess, client: aiohttp.ClientSession, pool: Pool
 ) -> None:
     status, answer = await deliver(client, web, payment("1"))
     assert (status, answer) == (200, {"received": True, "eventId": "evt_1", "duplicate": False})
+    for path in ("/healthz", "/readyz"):
+        async with client.get(web.url + path) as response:
+            assert response.status == 200
+            assert response.headers["X-Request-Id"]
     assert await web.stop() == 0
     assert await event_states(pool) == {"evt_1": "received"}
 
@@ -67,36 +71,19 @@ async def test_nothing_secret_reaches_the_log(
     assert [text for text in hidden if text in log] == []
 
 
-async def test_every_line_of_the_log_is_one_json_object_that_says_when_and_how_grave(
+async def test_the_log_is_a_json_object_a_line_and_joins_a_delivery_by_its_request_id(
     web: WebProcess, client: aiohttp.ClientSession
 ) -> None:
-    await deliver(client, web, payment("1"))
     await deliver(client, web, payment("2"), "")
-    await web.stop()
-    lines = web.log_file.read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    assert records
-    assert all({"timestamp", "level", "event"} <= set(record) for record in records)
-
-
-async def test_the_log_joins_a_delivery_by_its_request_id(
-    web: WebProcess, client: aiohttp.ClientSession
-) -> None:
     body = payment("1")
     headers = {"Stripe-Signature": signature(body, SECRET_NEW), "X-Request-Id": "joined-1"}
     async with client.post(web.url + PATH, data=body, headers=headers) as response:
         assert response.status == 200
     await web.stop()
     assert any("joined-1" in str(line) and "evt_1" in str(line) for line in web.log_lines())
-
-
-async def test_health_and_readiness_are_200_while_the_servers_are_there(
-    web: WebProcess, client: aiohttp.ClientSession
-) -> None:
-    for path in ("/healthz", "/readyz"):
-        async with client.get(web.url + path) as response:
-            assert response.status == 200
-            assert response.headers["X-Request-Id"]
+    lines = web.log_file.read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert all({"timestamp", "level", "event"} <= set(record) for record in records)
 
 
 async def test_the_promised_metrics_count_deliveries(

@@ -20,6 +20,7 @@ from sandbox.signed_events import purchase_id, purchase_paid, signature
 from shared.db.pool import UNAVAILABLE
 from shared.organizations import service as organizations
 from shared.queue.connection import connect
+from tests.fixtures.servers import as_role, execute
 from webhooks.app import PATH
 
 SECRET = "whsec_test_faults_0123456789"
@@ -112,13 +113,15 @@ async def system(tmp_path: Path) -> AsyncIterator[System]:
         EmbeddedServers(tmp_path / "home", fsync=False, appendonly=False, keep=False) as servers,
         aiohttp.ClientSession() as http,
     ):
-        await migrate(servers.database_url)
+        role, password = "processes", "secret"
+        await execute(servers.database_url, f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+        await migrate(servers.database_url, app_role=role)
         connection = await asyncpg.connect(servers.database_url)
         organization = await organizations.create(connection, slug="acme", name="Acme")
         await open_purchases(connection, organization.id)
         await connection.close()
         environment = {
-            "DATABASE_URL": servers.database_url,
+            "DATABASE_URL": as_role(servers.database_url, role, password),
             "REDIS_URL": servers.redis_url,
             "STRIPE_API_KEY": "sk_test_of_the_fault_tests",
             "STRIPE_WEBHOOK_SECRETS": SECRET,

@@ -24,6 +24,7 @@ from tests.fixtures.product import (
     receive,
     until,
 )
+from tests.fixtures.servers import execute
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -31,14 +32,13 @@ if TYPE_CHECKING:
 
 
 @pytest_asyncio.fixture
-async def role(pool: Pool, database_url: str) -> AsyncIterator[str]:
+async def role(database_url: str, superuser_url: str) -> AsyncIterator[str]:
     """Give the worker a role of its own, as in production; return its name."""
     name = "worker_" + urlsplit(database_url).path.rpartition("_")[2]
-    await pool.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'first'")
+    await execute(superuser_url, f"CREATE ROLE {name} LOGIN PASSWORD 'first'")
     await migrate(database_url, app_role=name)
     yield name
-    await pool.execute(f"DROP OWNED BY {name}")
-    await pool.execute(f"DROP ROLE {name}")
+    await execute(superuser_url, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 @pytest_asyncio.fixture
@@ -67,7 +67,12 @@ async def drained(pool: Pool, event_id: str) -> None:
 
 
 async def test_an_unexpected_error_ends_no_worker_and_a_frozen_worker_is_noticed(
-    pool: Pool, organization: Organization, worker: WorkerProcess, role: str, prepaid: Command
+    pool: Pool,
+    superuser_url: str,
+    organization: Organization,
+    worker: WorkerProcess,
+    role: str,
+    prepaid: Command,
 ) -> None:
     """R12 and R13."""
     await pool.execute("ALTER TABLE recharge_attempts RENAME COLUMN tries TO renamed")
@@ -79,9 +84,10 @@ async def test_an_unexpected_error_ends_no_worker_and_a_frozen_worker_is_noticed
     await pool.execute("ALTER TABLE recharge_attempts RENAME COLUMN renamed TO tries")
     await worker.wait_for_log("worker.loop_recovered")
 
-    await pool.execute(f"ALTER ROLE {role} NOLOGIN")
-    await pool.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
+    await execute(
+        superuser_url,
+        f"ALTER ROLE {role} NOLOGIN;"  # noqa: S608 - ours
+        f" SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'",
     )
     await receive(pool, payment("2"))
 
@@ -92,7 +98,7 @@ async def test_an_unexpected_error_ends_no_worker_and_a_frozen_worker_is_noticed
         )
 
     await until(sweep_failed)
-    await pool.execute(f"ALTER ROLE {role} LOGIN")
+    await execute(superuser_url, f"ALTER ROLE {role} LOGIN")
     await drained(pool, "evt_2")
     assert worker.is_running
     # A frozen one does not beat. Its last beats are made older, so that the test need not wait.

@@ -21,7 +21,7 @@ from shared.notifications.sender import Sender
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import create_organization, event_states, payment, receive, transactions
 from tests.fixtures.receiver import Receiver
-from tests.fixtures.servers import Servers, database_at, execute
+from tests.fixtures.servers import execute
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.messenger import Messenger
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 
 
 @pytest_asyncio.fixture
-async def restricted(pool: Pool, database_url: str, servers: Servers) -> AsyncIterator[str]:
+async def restricted(pool: Pool, database_url: str, superuser_url: str) -> AsyncIterator[str]:
     """Make a role as a superuser, grant it what it needs as the owner, and let the owner be it."""
     role = f"app_{uuid4().hex}"
     owner = await pool.fetchval("SELECT current_user")
-    name = await pool.fetchval("SELECT current_database()")
-    superuser_url = database_at(servers.database_url, name)
     await execute(superuser_url, f"CREATE ROLE {role} NOLOGIN; GRANT {role} TO {owner}")
     await migrate(database_url, app_role=role)
     yield role

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sandbox.stripe.process import SimulatorProcess
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
-    from tests.fixtures.servers import Servers
+    from tests.fixtures.servers import Roles, Servers
     from worker.drainer import Drainer
 
 
@@ -310,11 +310,11 @@ async def test_a_wrong_password_is_one_line(prepaid_process: Command, servers: S
 
 
 @pytest_asyncio.fixture
-async def empty_database_url(servers: Servers) -> AsyncIterator[str]:
-    """Make a database that no migration has seen."""
+async def empty_database_url(servers: Servers, roles: Roles) -> AsyncIterator[str]:
+    """Make a database that no migration has seen; the address is its owner's."""
     name = "prepaid_empty"
-    await execute(servers.database_url, f"CREATE DATABASE {name}")
-    yield database_at(servers.database_url, name)
+    await execute(servers.database_url, f"CREATE DATABASE {name}{roles.owner_clause}")
+    yield roles.owner_url(database_at(servers.database_url, name))
     await execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -367,11 +367,20 @@ async def test_the_printed_schema_builds_a_database(
     ids=lambda value: "" if isinstance(value, dict) else value,
 )
 async def test_a_wrong_setting_stops_the_start_in_one_line_that_names_it(
-    prepaid_process: Command, process: str, env: dict[str, str], variable: str
+    prepaid: Command, process: str, env: dict[str, str], variable: str
 ) -> None:
-    async with asyncio.timeout(4):
-        finished = await prepaid_process(process, **env)
+    async with asyncio.timeout(30):
+        finished = await prepaid(process, **env)
     assert_refused(finished, variable)
+
+
+@pytest.mark.parametrize("process", ["serve", "worker"])
+async def test_a_process_with_a_wrong_setting_ends_with_one_line(
+    prepaid_process: Command, process: str
+) -> None:
+    async with asyncio.timeout(30):
+        finished = await prepaid_process(process, STRIPE_API_KEY="")
+    assert_refused(finished, "STRIPE_API_KEY")
 
 
 async def test_doctor_names_every_check_in_one_document_and_fails_where_one_does(

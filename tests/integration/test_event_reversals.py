@@ -487,7 +487,7 @@ async def test_other_events_of_the_batch_do_not_wait_for_stripe(
     await open_purchase(pool, organization, "2")
     await receive(pool, changed(), session("2"))
     drain = asyncio.create_task(asking.drain())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await balance(pool) != 10:  # noqa: ASYNC110 - a row has no event
             await asyncio.sleep(0.005)
     stripe_answers.gate.set()

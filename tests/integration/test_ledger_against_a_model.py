@@ -664,7 +664,8 @@ def machine(database_url: str) -> Iterator[type[LedgerMachine]]:
             runner.run(opened.__aexit__(None, None, None))
 
 
-@pytest.mark.parametrize(("histories", "steps"), [(40, 5), (110, 25)], ids=["short", "long"])
+@pytest.mark.timeout(300)  # some thousand transactions
+@pytest.mark.parametrize(("histories", "steps"), [(40, 5), (50, 25)], ids=["short", "long"])
 def test_any_history_of_operations_leaves_the_ledger_as_the_model(
     machine: type[LedgerMachine], histories: int, steps: int
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from shared.db.group_commit import GroupCommit
 from shared.errors import UnavailableError
 
-SECONDS_MAX = 2
+SECONDS_MAX = 30
 
 
 class Database:
