@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import pairwise
@@ -17,6 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 
 from ops.cli import app
+from sandbox.stripe.process import SimulatorProcess
 from shared import config, metrics
 from shared.inbox.model import EventState
 from shared.notifications.model import MessageState
@@ -285,6 +290,18 @@ def states_in(text: str) -> tuple[set[str], set[str]]:
     return table, drawn
 
 
+def test_the_glossary_has_each_word_once() -> None:
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    words = [
+        word
+        for entry in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+        if entry != "Word"
+        for word in entry.split(", ")
+    ]
+    assert {"lane", "heartbeat", "session", "scope", "checkpoint", "online step"} <= set(words)
+    assert sorted(words) == sorted(set(words))
+
+
 def test_the_states_of_an_event_are_those_of_the_code() -> None:
     table, drawn = states_in(section(ROOT / "docs/states.md", "Stripe event"))
     assert table == drawn == {str(state) for state in EventState}
@@ -326,6 +343,21 @@ def test_the_readme_lists_every_type_of_event_that_is_acted_on() -> None:
     steps = section(ROOT / "README.md", "Use it with Stripe")
     table = steps.split("| For | Event types |")[1].split("\n\n")[0]
     assert set(re.findall(r"`([a-z_.]+)`", table)) == set(rules._READERS)  # noqa: SLF001 - the list itself
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_the_simulator_takes_the_event_that_the_readme_sends(
+    stand_in: SimulatorProcess,
+) -> None:
+    (first_steps,) = (b for b in fences(ROOT / "README.md", "sh") if "_sim/events" in b)
+    command = re.findall(r"^curl .*?'$", first_steps, re.MULTILINE | re.DOTALL)[0]
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-euc", command),
+        env={**os.environ, "SIMULATOR": stand_in.url},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await shell.communicate()
+    assert json.loads(output)["data"]["object"]["id"] == "pi_first"
 
 
 def test_the_runbook_says_what_ends_each_suspension() -> None:
