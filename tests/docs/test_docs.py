@@ -141,6 +141,7 @@ def test_decisions_are_numbered_without_gaps_and_have_the_same_four_parts() -> N
         parts = ["Status: ", "## Context", "## Decision", "## Consequences"]
         places = [text.find(part) for part in parts]
         assert all(0 <= a < b for a, b in pairwise(places)), name_of(page)
+        assert re.findall(r"^## .*$", text, re.MULTILINE) == parts[1:], name_of(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -190,16 +191,17 @@ class RecordedReads(Mapping[str, str]):
         return len(self._values)
 
 
+NEEDED = {
+    "DATABASE_URL": "postgresql://127.0.0.1/x",
+    "REDIS_URL": "redis://127.0.0.1",
+    "STRIPE_API_KEY": "sk_test_51H7gV2eZvKYlo2C",
+    "STRIPE_WEBHOOK_SECRETS": "whsec_51H7gV2eZvKYlo2C",
+}
+
+
 @cache
 def variables_read_by_config() -> frozenset[str]:
-    env = RecordedReads(
-        {
-            "DATABASE_URL": "postgresql://127.0.0.1/x",
-            "REDIS_URL": "redis://127.0.0.1",
-            "STRIPE_API_KEY": "sk_test_x",
-            "STRIPE_WEBHOOK_SECRETS": "whsec_x",
-        }
-    )
+    env = RecordedReads(NEEDED)
     config.load(env)
     return frozenset(env.names)
 
@@ -225,12 +227,8 @@ def test_env_example_has_no_variable_that_nobody_reads() -> None:
 
 
 def test_env_example_shows_the_defaults() -> None:
-    needed = {
-        name: env_example()[name]
-        for name in ("DATABASE_URL", "REDIS_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRETS")
-    }
     as_documented = {name: env_example()[name] for name in variables_read_by_config()}
-    assert config.load(as_documented) == config.load(needed)
+    assert config.load(as_documented | NEEDED) == config.load(NEEDED)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -390,6 +388,7 @@ def test_the_compose_file_starts_what_exists() -> None:
         assert program == "prepaid"
         parse(words)
         assert set(service["environment"]) <= set(env_example())
+        assert "user" not in service  # the image's own, which is not root
 
 
 def test_the_compose_file_waits_for_services_that_it_has() -> None:
@@ -406,8 +405,63 @@ def test_the_compose_file_waits_for_services_that_it_has() -> None:
     assert set(volumes) == set(document["volumes"])
 
 
+# What the image or the compose file decides: where a process listens inside its container.
+FIXED_BY_COMPOSE = {"HOST", "PORT", "PREPAID_OPERATIONS_PORT", "PREPAID_WORKER_PORT"}
+
+
+def test_r5_the_compose_file_passes_every_variable_of_the_settings_to_web_and_worker() -> None:
+    services = compose()["services"]
+    for name in ("web", "worker"):
+        environment = services[name]["environment"]
+        assert set(environment) - FIXED_BY_COMPOSE == variables_read_by_config() - FIXED_BY_COMPOSE
+        for variable in set(environment) - FIXED_BY_COMPOSE - {"DATABASE_URL", "REDIS_URL"}:
+            assert re.fullmatch(rf"\$\{{{variable}:[-?].*\}}", environment[variable]), variable
+
+
+def test_r5_the_compose_file_reads_no_variable_that_the_example_lacks() -> None:
+    assert set(re.findall(r"\$\{([A-Z_]+)", compose_text())) <= set(env_example())
+
+
+def test_r5_web_and_worker_have_a_password_that_is_not_the_owners() -> None:
+    services = compose()["services"]
+    owners = "${POSTGRES_PASSWORD:"
+    assert owners in services["release"]["environment"]["DATABASE_URL"]
+    for name in ("web", "worker"):
+        assert owners not in str(services[name])
+        assert (
+            "prepaid_app:${POSTGRES_APP_PASSWORD:" in services[name]["environment"]["DATABASE_URL"]
+        )
+    assert owners not in str(compose()["configs"])
+
+
+def test_r5_every_service_is_confined() -> None:
+    for name, service in compose()["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"], name
+        assert service["mem_limit"], name
+        assert "/tmp" in service["tmpfs"] or name == "valkey", name  # noqa: S108 - a mount's path
+        assert service.get("image") == "prepaid" or service["user"] not in {"root", "0"}, name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_r5_valkey_asks_for_a_password_that_no_command_line_shows() -> None:
+    services = compose()["services"]
+    assert "requirepass ${VALKEY_PASSWORD:?" in compose()["configs"]["valkey"]["content"]
+    assert services["web"]["environment"]["REDIS_URL"].startswith("redis://:${VALKEY_PASSWORD:?")
+    for service in services.values():
+        assert "PASSWORD" not in str(service.get("command"))
+
+
+SECRETS = (
+    "POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "VALKEY_PASSWORD", "STRIPE_API_KEY",
+    "STRIPE_WEBHOOK_SECRETS",
+)  # fmt: skip
+
+
 def test_the_compose_file_refuses_to_start_without_its_secrets() -> None:
-    for name in ("POSTGRES_PASSWORD", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRETS"):
+    for name in SECRETS:
         used = re.findall(rf"\$\{{{name}[^}}]*\}}", compose_text())
         assert used
         assert all(use.startswith(f"${{{name}:?") for use in used)
