@@ -197,12 +197,12 @@ async def target(
     async with AsyncExitStack() as stack:
         simulator = SimulatorProcess(folder / "attack-stripe.sqlite")
         stack.push_async_callback(simulator.stop)
-        attacked = {
+        variables = {
             "STRIPE_API_BASE": await simulator.start(),
             "PREPAID_REQUESTS_PER_MINUTE": "0",
             "PREPAID_OPERATIONS_TOKEN": _OPERATIONS_TOKEN,
         }
-        web = WebProcess({**environment, **attacked}, folder / "attack.log")
+        web = WebProcess({**environment, **variables}, folder / "attack.log")
         stack.push_async_callback(web.stop)
         await web.start()
         yield web, keys

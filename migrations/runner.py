@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from migrations import locking, online
 from migrations.online import State
+from shared.db import pool
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -170,7 +171,7 @@ class _Migration:
 async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -> MigrationStatus:
     """Compare the database with this release, changing nothing."""
     config = _config(versions=versions)
-    connection = await asyncpg.connect(database_url)
+    connection = await pool.connect(database_url, application_name="prepaid-migrate")
     try:
         current = await _current(connection)
         functions = all(
@@ -187,7 +188,7 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
         )
         steps = await online.states(connection, online_steps(config, current))
     finally:
-        await connection.close()
+        await pool.close(connection)
     head = ScriptDirectory.from_config(config).get_current_head() or ""
     return MigrationStatus(
         current=current,
@@ -261,7 +262,7 @@ def _engine(database_url: str) -> Any:
     # The driver reads the URL itself, so that every form libpq knows is taken.
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(database_url),
+        async_creator=lambda: asyncpg.connect(database_url, timeout=pool.CONNECT_SECONDS_MAX),
         poolclass=NullPool,
     )
 

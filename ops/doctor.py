@@ -92,6 +92,7 @@ async def _check(name: str, server: str, probe: Probe, found: Settings) -> tuple
     seconds_max = PERMISSIONS_SECONDS_MAX if name == "permissions" else CHECK_SECONDS_MAX
     await asyncio.wait({running}, timeout=seconds_max)
     if not running.done():
+        running.add_done_callback(_drop)
         detail = f"{server} does not answer within {seconds_max:g} s: {_MENDS[server]}"
         return Check(name=name, ok=False, detail=detail), False
     try:
@@ -102,6 +103,12 @@ async def _check(name: str, server: str, probe: Probe, found: Settings) -> tuple
     except (*UNAVAILABLE, asyncpg.PostgresError, PrepaidError, RedisError) as error:
         detail = mask(str(error)[:DETAIL_LENGTH_MAX]) or type(error).__name__
         return Check(name=name, ok=False, detail=detail), not isinstance(error, OSError)
+
+
+def _drop(left_behind: asyncio.Task[str]) -> None:
+    """Take the outcome of a check that was left behind, so that asyncio logs none of it."""
+    if not left_behind.cancelled():
+        left_behind.exception()
 
 
 async def _postgres(found: Settings) -> str:

@@ -68,7 +68,11 @@ def parse_expiry(text: str, now: datetime) -> datetime:
     """
     if text.startswith("P"):
         return Duration.parse(text).after(now)
-    found = datetime.fromisoformat(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        problem = f"{text[:50]!r} is no duration such as P90D, no date and no moment"
+        raise ValueError(problem) from None
     if "T" not in text and " " not in text:
         found = found.replace(tzinfo=UTC)
     if found.tzinfo is None:

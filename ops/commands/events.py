@@ -106,6 +106,8 @@ def show(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson
                 "type": row["type"],
                 "state": row["state"],
                 "attempts": row["attempts"],
+                "lane": row["lane"] if row["settled_at"] is None else None,
+                "leasesLost": row["leases_lost"],
                 "error": row["reason"],
                 "errorClass": row["error_class"],
                 "errorTrace": row["error_trace"],

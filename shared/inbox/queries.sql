@@ -400,6 +400,8 @@ SELECT
     api_version,
     state,
     attempts,
+    lane,
+    leases_lost,
     reason,
     error_class,
     error_trace,

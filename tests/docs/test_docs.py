@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import pairwise
@@ -17,6 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 
 from ops.cli import app
+from sandbox.stripe.process import SimulatorProcess
 from shared import config, metrics
 from shared.inbox.model import EventState
 from shared.notifications.model import MessageState
@@ -136,6 +141,7 @@ def test_decisions_are_numbered_without_gaps_and_have_the_same_four_parts() -> N
         parts = ["Status: ", "## Context", "## Decision", "## Consequences"]
         places = [text.find(part) for part in parts]
         assert all(0 <= a < b for a, b in pairwise(places)), name_of(page)
+        assert re.findall(r"^## .*$", text, re.MULTILINE) == parts[1:], name_of(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -282,6 +288,18 @@ def states_in(text: str) -> tuple[set[str], set[str]]:
     return table, drawn
 
 
+def test_the_glossary_has_each_word_once() -> None:
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    words = [
+        word
+        for entry in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+        if entry != "Word"
+        for word in entry.split(", ")
+    ]
+    assert {"lane", "heartbeat", "session", "scope", "checkpoint", "online step"} <= set(words)
+    assert sorted(words) == sorted(set(words))
+
+
 def test_the_states_of_an_event_are_those_of_the_code() -> None:
     table, drawn = states_in(section(ROOT / "docs/states.md", "Stripe event"))
     assert table == drawn == {str(state) for state in EventState}
@@ -323,6 +341,21 @@ def test_the_readme_lists_every_type_of_event_that_is_acted_on() -> None:
     steps = section(ROOT / "README.md", "Use it with Stripe")
     table = steps.split("| For | Event types |")[1].split("\n\n")[0]
     assert set(re.findall(r"`([a-z_.]+)`", table)) == set(rules._READERS)  # noqa: SLF001 - the list itself
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_the_simulator_takes_the_event_that_the_readme_sends(
+    stand_in: SimulatorProcess,
+) -> None:
+    (first_steps,) = (b for b in fences(ROOT / "README.md", "sh") if "_sim/events" in b)
+    command = re.findall(r"^curl .*?'$", first_steps, re.MULTILINE | re.DOTALL)[0]
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "-euc", command),
+        env={**os.environ, "SIMULATOR": stand_in.url},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await shell.communicate()
+    assert json.loads(output)["data"]["object"]["id"] == "pi_first"
 
 
 def test_the_runbook_says_what_ends_each_suspension() -> None:
@@ -373,18 +406,14 @@ def test_the_compose_file_waits_for_services_that_it_has() -> None:
 
 
 # What the image or the compose file decides: where a process listens inside its container.
-FIXED_BY_COMPOSE = {"HOST", "PORT", "PREPAID_WORKER_PORT"}
-OF_WEB_ALONE = {"PREPAID_OPERATIONS_PORT"}
+FIXED_BY_COMPOSE = {"HOST", "PORT", "PREPAID_OPERATIONS_PORT", "PREPAID_WORKER_PORT"}
 
 
 def test_r5_the_compose_file_passes_every_variable_of_the_settings_to_web_and_worker() -> None:
     services = compose()["services"]
     for name in ("web", "worker"):
         environment = services[name]["environment"]
-        expected = variables_read_by_config() - FIXED_BY_COMPOSE
-        if name == "worker":
-            expected -= OF_WEB_ALONE
-        assert set(environment) - FIXED_BY_COMPOSE == expected
+        assert set(environment) - FIXED_BY_COMPOSE == variables_read_by_config() - FIXED_BY_COMPOSE
         for variable in set(environment) - FIXED_BY_COMPOSE - {"DATABASE_URL", "REDIS_URL"}:
             assert re.fullmatch(rf"\$\{{{variable}:[-?].*\}}", environment[variable]), variable
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from ops import doctor
 from sandbox.product import WebProcess
+from shared.config import Settings, load
 from shared.db import pool as db
 from tests.fixtures.freezing import gate
 from tests.fixtures.product import Command, closed_port, environment, until
@@ -77,7 +80,39 @@ async def test_doctor_says_of_each_frozen_server_what_to_do(
     assert "TimeoutError" not in finished.stdout + finished.stderr
 
 
-@pytest.mark.parametrize("command", [("events", "list"), ("keys", "list"), ("ledger", "verify")])
+async def test_nothing_is_said_of_a_check_that_was_left_behind(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "CHECK_SECONDS_MAX", 0.05)
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: said.append(about))
+    thawed, ended = asyncio.Event(), asyncio.Event()
+
+    async def frozen(_: Settings) -> str:
+        try:
+            await thawed.wait()
+            raise TimeoutError
+        finally:
+            ended.set()
+
+    found = load(environment(database_url, redis_url))
+    check, answered = await doctor._check("postgres", "PostgreSQL", frozen, found)  # noqa: SLF001
+    thawed.set()
+    await ended.wait()
+    gc.collect()
+    assert (check["ok"], answered, said) == (False, False, [])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("events", "list"),
+        ("keys", "list"),
+        ("ledger", "verify"),
+        ("migrate",),
+        ("migrate", "status"),
+    ],
+)
 async def test_a_command_says_that_postgresql_does_not_answer(
     database_url: str,
     prepaid: Command,

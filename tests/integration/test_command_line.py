@@ -199,6 +199,19 @@ async def test_events_are_listed_newest_first_in_pages(prepaid: Command, pool: P
     assert rest.json["nextCursor"] is None
 
 
+async def test_an_open_event_is_shown_with_its_lane_and_its_lost_leases(
+    prepaid: Command, pool: Pool
+) -> None:
+    await receive(pool, payment("1"))
+    await pool.execute("UPDATE stripe_events SET lane = 'suspect', leases_lost = 3")
+    shown = (await prepaid("events", "show", "evt_1", "--json")).json["events"][0]
+    assert (shown["lane"], shown["leasesLost"]) == ("suspect", 3)
+    lines = [
+        line.split() for line in (await prepaid("events", "show", "evt_1")).stdout.splitlines()
+    ]
+    assert ["lane", "suspect"] in lines
+
+
 async def test_a_dead_letter_is_understood_mended_and_replayed(
     prepaid_process: Command, pool: Pool, drainer: Drainer, stand_in: SimulatorProcess
 ) -> None:
@@ -209,6 +222,7 @@ async def test_a_dead_letter_is_understood_mended_and_replayed(
     assert all("acme" in row["error"] for row in listed.json["events"])
     shown = (await prepaid_process("events", "show", "evt_1", "--json")).json["events"][0]
     assert (shown["state"], shown["errorClass"]) == ("dead", "UnknownOrganizationError")
+    assert (shown["lane"], shown["leasesLost"]) == (None, 0)
     assert "Traceback" in shown["errorTrace"]
     assert shown["payload"] == json.loads(payment("1")) | {"created": shown["payload"]["created"]}
 

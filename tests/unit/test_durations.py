@@ -77,3 +77,8 @@ def test_an_expiry_is_a_duration_a_date_or_a_moment(text: str, moment: datetime)
 def test_what_is_no_moment_to_come_is_no_expiry(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_expiry(text, NOON)
+
+
+def test_a_refused_expiry_says_what_is_understood() -> None:
+    with pytest.raises(ValueError, match="'soon' is no duration such as P90D, no date"):
+        parse_expiry("soon", NOON)
