@@ -151,17 +151,22 @@ class FairShare:
         if not self._has_room(tenant):
             return
         waiting = self._waiting.pop(tenant)
-        entry = waiting.popleft()
-        if waiting:
-            self._waiting[tenant] = waiting
-        self.enter(tenant)
-        entry.set_result(None)
+        while waiting:
+            entry = waiting.popleft()
+            if entry.cancelled():  # its task has not run since
+                continue
+            if waiting:
+                self._waiting[tenant] = waiting
+            self.enter(tenant)
+            entry.set_result(None)
+            return
 
     def _forget(self, tenant: Tenant, entry: asyncio.Future[None]) -> None:
-        waiting = self._waiting[tenant]
-        waiting.remove(entry)
+        waiting = self._waiting.get(tenant, deque())
+        if entry in waiting:
+            waiting.remove(entry)
         if not waiting:
-            del self._waiting[tenant]
+            self._waiting.pop(tenant, None)
 
 
 class SharedPool:
