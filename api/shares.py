@@ -151,14 +151,15 @@ class FairShare:
         if not self._has_room(tenant):
             return
         waiting = self._waiting.pop(tenant)
-        entry = waiting.popleft()
-        while entry.cancelled() and waiting:  # its caller is gone, and has not run since
+        while waiting:
             entry = waiting.popleft()
-        if waiting:
-            self._waiting[tenant] = waiting
-        if not entry.cancelled():
+            if entry.cancelled():  # its task has not run since
+                continue
+            if waiting:
+                self._waiting[tenant] = waiting
             self.enter(tenant)
             entry.set_result(None)
+            return
 
     def _forget(self, tenant: Tenant, entry: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(tenant, deque())

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from shared import metrics
-from shared.db.pool import connect
+from shared.db.pool import close, connect
 from shared.ledger import verification
 from worker.clock import repeat
 
@@ -52,7 +52,7 @@ class Verifier:
         try:
             found = await verification.verify_day(connection, datetime.now(UTC).date())
         finally:
-            await connection.close()
+            await close(connection)
         if found is not None:
             self._report(found)
 

@@ -31,6 +31,7 @@ LANES_AT_ONCE_MAX = 3
 # As many requests as a process lets in of an organization at once: a lane refuses none of them.
 LANE_ROWS_MAX = 2_500
 LANE_LOCK_MILLISECONDS_MAX = 2_000
+LANES_BEFORE_PRUNING = 100
 LANE_TURN_SECONDS_MAX = 5
 RETRY_AFTER_SECONDS = 2
 
@@ -137,13 +138,14 @@ class Ledger:
 class Lanes:
     """A lane for each organization that is posted apart: bounded in rows, time and connections.
 
-    A lane is there while something waits in it; a few of all work at once, each in its turn.
+    A lane counts while something waits in it; a few of all work at once, each in its turn.
     """
 
     def __init__(self, flush: Flush, *, at_once_max: int) -> None:
         self._flush = flush
         self._turns = asyncio.Semaphore(at_once_max)
         self._lanes: dict[UUID, GroupCommit[Posting, PostingResult]] = {}
+        self._prune_at = LANES_BEFORE_PRUNING
 
     def __contains__(self, organization_id: UUID) -> bool:
         """Whether an organization has a lane now: what else comes for it goes there too."""
@@ -154,7 +156,9 @@ class Lanes:
         """Return the result after the commit; raise UnavailableError beyond the lane's limits."""
         organization_id = posting.organization_id
         if organization_id not in self._lanes:
-            self._lanes = {o: lane for o, lane in self._lanes.items() if not lane.is_idle}
+            if len(self._lanes) >= self._prune_at:
+                self._lanes = {o: lane for o, lane in self._lanes.items() if not lane.is_idle}
+                self._prune_at = max(LANES_BEFORE_PRUNING, 2 * len(self._lanes))
             self._lanes[organization_id] = GroupCommit(
                 self._flush_in_turn, batch_rows_max=BATCH_ROWS_MAX, pending_rows_max=LANE_ROWS_MAX
             )

@@ -14,7 +14,8 @@ from sandbox.product import WebProcess
 from shared.config import Settings, load
 from shared.db import pool as db
 from tests.fixtures.freezing import gate
-from tests.fixtures.product import Command, closed_port, environment, until
+from tests.fixtures.product import WAIT_SECONDS_MAX, Command, closed_port, environment, until
+from worker.verifier import Verifier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,3 +137,20 @@ async def test_a_command_ends_where_postgresql_freezes_during_a_statement(
         finished = await prepaid("events", "list", DATABASE_URL=postgres.url)
     assert finished.code == 1
     assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL does not answer in time.")
+
+
+async def test_a_verification_ends_with_its_worker_while_postgresql_is_frozen(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "CLOSE_SECONDS_MAX", 0.1)
+    stop = asyncio.Event()
+    async with gate(database_url) as postgres, asyncio.timeout(WAIT_SECONDS_MAX):
+        postgres.freeze_at = b"ledger_verifications"
+        verifying = asyncio.create_task(Verifier(postgres.url).run(stop))
+
+        async def frozen() -> bool:
+            return postgres.is_frozen
+
+        await until(frozen)
+        stop.set()
+        await verifying

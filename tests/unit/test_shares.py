@@ -122,3 +122,18 @@ async def test_nothing_is_remembered_of_those_who_have_left() -> None:
     await door.let_out("ka1", "ka2", "lb1")
     left = [value for name, value in vars(door.share).items() if name != "_limits"]
     assert not any(left)
+
+
+async def test_no_place_is_lost_when_all_are_cancelled_at_once() -> None:
+    """As when one look at the clock ends all that are over their time."""
+    door = Door(Limits(at_once_max=2, of_key_max=2, of_organization_max=2))
+    await door.ask("ka1", "ka2", "ka3", "ka4", "lb1")
+    for task in door.tasks.values():
+        task.cancel()
+    ended = await asyncio.gather(*door.tasks.values(), return_exceptions=True)
+    assert {type(end) for end in ended} == {asyncio.CancelledError}
+    door.inside.clear()
+    await door.ask("ka5", "lb2", "ka6")
+    assert door.inside == ["ka5", "lb2"]
+    await door.let_out("lb2")
+    assert door.inside == ["ka5", "lb2", "ka6"]
