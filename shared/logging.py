@@ -41,15 +41,19 @@ _SECRET_NAME = re.compile(
     r"secret|authorization|signature|api_?key|password|card_number|cvc", re.IGNORECASE
 )
 # At any place each alternative has one way to match, so a search is linear in the text.
+# The second: behind an escape such as \\n, as `repr` writes it.
 _SECRET_VALUE = re.compile(
-    r"\b(?:sk|rk)_(?:test|live)_\w+|\bppk_[\w-]+|\bwhsec_[\w+/=]+"
-    r"|\b\w+_secret_\w+|\bv[01]=[0-9a-f]{16,}|(?<=://)[^/\s:@]*+:[^/\s]+(?=@)"
+    r"(?:\b|(?<=\\[nrt]))(?:(?:sk|rk)_(?:test|live)_\w+|ppk_[\w-]+|whsec_[\w+/=]+"
+    r"|v[01]=[0-9a-f]{16,})|\b\w+_secret_\w+|(?<=://)[^/\s:@]*+:[^/\s]+(?=@)"
+    r"|(?<=[?&]password=)[^&\s'\"]+|(?<=/pay/)[\w-]{20,}"
 )
-_CARD_NUMBER = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
+_CARD_NUMBER = re.compile(r"(?:(?<![\w.-])|(?<=\\[nrt]))\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
 
 # A text without any of these cannot hold a secret, and most texts have none: the patterns above are
 # not run on them.
-_SIGN_OF_SECRET = re.compile(r"k_(?:test|live)_|ppk_|whsec_|_secret_|v[01]=|://|\d{4}[ -]?\d{4}")
+_SIGN_OF_SECRET = re.compile(
+    r"k_(?:test|live)_|ppk_|whsec_|_secret_|v[01]=|://|password=|/pay/|\d{4}[ -]?\d{4}"
+)
 
 
 def mask(text: str, *, length_max: int = TEXT_LENGTH_MAX) -> str:

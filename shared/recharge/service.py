@@ -218,7 +218,8 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
     before = await store.settings(connection, organization_id=organization_id)
     was_on = any(found.state is not RechargeState.OFF for found in before)
-    if on and not (consented_by or "").strip() and not (keep_consent and was_on):
+    consented_by = (consented_by or "").strip() or None
+    if on and consented_by is None and not (keep_consent and was_on):
         raise _consent_missing()
     consent: tuple[datetime | None, str | None] = (now, consented_by)
     if consented_by is None:  # the one on record, if there is one

@@ -146,12 +146,13 @@ async def _replace_waiting(
 ) -> None:
     """Cancel another top-up that its customer left at the bank, so that this one can be made."""
     async with charger.pool.acquire() as connection:
+        if await store.find_attempt(connection, organization.id, attempt_id) is not None:
+            return  # a retry makes nothing, and replaces nothing
         live = await store.live(connection, organization.id)
         can_be_made = await store.has_method(connection, organization.id)
     if (
         live is not None
         and can_be_made
-        and live.id != attempt_id
         and live.trigger is Trigger.TOP_UP
         and live.state is AttemptState.REQUIRES_ACTION
     ):

@@ -297,6 +297,18 @@ async def test_another_top_up_replaces_one_that_its_customer_left_at_the_bank(
     assert await shop.captures() == [2000]
 
 
+async def test_a_retry_of_a_replaced_top_up_leaves_its_successor_alone(
+    paying_client: ApiClient, shop: Shop
+) -> None:
+    await shop.save_card("pm_card_authenticationRequired")
+    for key in ("a", "b"):
+        assert (await top_up(paying_client, key=key)).status == 402
+    left = await top_up(paying_client, key="a")
+    assert (left.status, left.json["attempt"]["state"]) == (402, "canceled")
+    waits = await top_up(paying_client, key="b")
+    assert waits.json["nextAction"]["type"] == "authenticate"
+
+
 async def test_a_top_up_is_a_conflict_while_a_recharge_waits_for_its_customer(
     paying_client: ApiClient, shop: Shop
 ) -> None:

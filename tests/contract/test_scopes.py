@@ -216,6 +216,16 @@ async def test_an_organization_of_all_zeros_is_refused(api_client: ApiClient) ->
     assert (await api_client.get(f"/v1/organizations/{UUID(int=0)}")).status == 404
 
 
+async def test_r3_a_consent_on_record_is_not_replaced_by_a_blank(
+    api_client: ApiClient, organization: Organization, pool: Pool
+) -> None:
+    assert (await api_client.call("PATCH", SETTINGS, ON | {"consentedBy": " "})).status == 422
+    assert (await api_client.call("PATCH", SETTINGS, ON | {"consentedBy": "jo"})).status == 200
+    change = {"autoRechargeMonthlyCountCap": 3, "consentedBy": " "}
+    assert (await api_client.call("PATCH", SETTINGS, change)).status == 200
+    assert await pool.fetchval("SELECT consented_by FROM auto_recharges") == "jo"
+
+
 # Sessions
 
 

@@ -61,13 +61,32 @@ def record(stream: io.StringIO) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("around", ["{}", "a {} b", "key={}", "({})", "'{}'", "{}.", "{},", "\n{}"])
+@pytest.mark.parametrize(
+    "around",
+    ["{}", "a {} b", "key={}", "({})", "'{}'", "{}.", "{},", "\n{}", "'a\\n{}'", "'\\t{}'"],
+)
 @pytest.mark.parametrize("kind", SECRETS)
 def test_a_secret_is_hidden_wherever_it_stands_in_a_text(kind: str, around: str) -> None:
     secret = SECRETS[kind]
     masked = mask(around.format(secret))
     assert secret.removeprefix("v1=") not in masked
     assert MASK in masked
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "Not a URL: https://x.test/pay/kJ3-xY_2bQ9sV7tR1mN5wZ8/done",
+            "https://x.test/pay/[masked]/d",
+        ),
+        ("'postgresql://127.0.0.1/db?user=x&password=hunter2'", "user=x&password=[masked]'"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_hidden(text: str, shown: str) -> None:
+    masked = mask(text)
+    assert shown in masked
+    assert "hunter2" not in masked
 
 
 @pytest.mark.parametrize("around", ["{}", "first line\n{}", "tab\t{}", '"{}"', "{}.\n", "\\{}"])
