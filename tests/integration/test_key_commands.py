@@ -166,7 +166,7 @@ async def test_keys_from_before_keep_their_rights_and_one_of_each_name_keeps_it(
             " VALUES ($1, 'app', $2, $3, 'x', $4)",
             UUID(int=number), scope, bytes([number]), datetime.now(UTC) if number == 3 else None,
         )  # fmt: skip
-    (file,) = [file for file in SQL if "scopes_and_sessions" in file.name]
+    (file,) = [file for file in SQL if file.name.endswith("scopes_and_sessions.sql")]
     await connection.execute(file.read_text(encoding="utf-8"))
     # The last release creates one more.
     await connection.execute(
