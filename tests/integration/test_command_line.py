@@ -7,6 +7,7 @@ import getpass
 import json
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,7 @@ from tests.fixtures.product import (
     run_command,
     transactions,
 )
-from tests.fixtures.servers import database_at, execute
+from tests.fixtures.servers import database_at, execute, process_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -164,7 +165,7 @@ async def test_a_key_is_shown_once_then_only_its_end(prepaid: Command) -> None:
 
 
 async def test_a_key_may_be_bound_to_one_organization_and_the_audit_log_knows(
-    prepaid: Command, pool: Pool, organization: Organization
+    prepaid: Command, database_url: str, pool: Pool, organization: Organization
 ) -> None:
     made = await prepaid(
         *("keys", "create", "--name", "app", "--scope", "read"),
@@ -174,7 +175,7 @@ async def test_a_key_may_be_bound_to_one_organization_and_the_audit_log_knows(
     row = await pool.fetchrow("SELECT * FROM audit_log")
     assert row is not None
     assert (row["action"], row["organization_id"]) == ("keys.create", organization.id)
-    role = await pool.fetchval("SELECT session_user::text")
+    role = urlsplit(process_url(database_url)).username
     assert row["actor"] == f"cli:{getpass.getuser()}@{role}"
     assert made.json["key"] not in str(dict(row))
 
