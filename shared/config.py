@@ -247,7 +247,7 @@ def _account_ids(text: str) -> frozenset[str]:
 
 
 def _database_url(text: str) -> str:
-    """Set it to an address such as postgresql://USER:PASSWORD@HOST/DATABASE."""
+    """Set it to an address such as postgresql://USER@HOST/DATABASE, with a password if need be."""
     url = urlsplit(text)
     if url.scheme not in {"postgresql", "postgres"} or not (url.netloc or url.query):
         raise ValueError
@@ -258,7 +258,7 @@ def _database_url(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    """Set it to an address such as redis://:PASSWORD@HOST:6379/0; rediss:// for TLS."""
+    """Set it to an address such as redis://HOST:6379/0; rediss:// for TLS."""
     url = urlsplit(text)
     if url.scheme not in {"redis", "rediss", "unix"} or not (url.netloc or url.path):
         raise ValueError
