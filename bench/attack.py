@@ -192,8 +192,8 @@ async def target(
     environment: Mapping[str, str], folder: Path
 ) -> AsyncIterator[tuple[WebProcess, dict[str, str | None]]]:
     """Run a web process on two organizations; give it with a key of each kind."""
-    attacked, _ = [await create_organization(environment["DATABASE_URL"], s) for s in SLUGS]
-    keys = await _keys(environment["DATABASE_URL"], UUID(attacked))
+    first, _ = [await create_organization(environment["DATABASE_URL"], s) for s in SLUGS]
+    keys = await _keys(environment["DATABASE_URL"], UUID(first))
     async with AsyncExitStack() as stack:
         simulator = SimulatorProcess(folder / "attack-stripe.sqlite")
         stack.push_async_callback(simulator.stop)
