@@ -35,8 +35,8 @@ LANES = 2
 SECONDS = 5
 ORGANIZATIONS = 10_000
 OWNED = Decimal(10) ** 12
-# PREPAID_BENCH_ROWS=1000000 for a shorter run.
-SMALL_ROWS, LARGE_ROWS = 50_000, int(os.environ.get("PREPAID_BENCH_ROWS", "10000000"))
+# BENCH_ROWS=1000000 for a shorter run.
+SMALL_ROWS, LARGE_ROWS = 50_000, int(os.environ.get("BENCH_ROWS", "10000000"))
 # Grants of 1 credit that one debit is taken from; the target is a cost that is linear in them.
 GRANTS = (1_000, 10_000, 100_000)
 PAGE, LONG_PAGE, LAST_PAGE = 100, 1_000, 1_000

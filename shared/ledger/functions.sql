@@ -121,8 +121,8 @@ $$;
 -- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
 -- grant of its open segment. What no grant covers is debt: a range of consumption without a segment.
 --
--- The grants are read in one pass that stops once the amount is covered; then all are written in one statement,
--- each by its key, and all segments in another. No plan scans, sorts or hashes, whatever the statistics say.
+-- The grants are read in one pass that stops once the amount is covered; then all are written by their keys, and
+-- all segments in one statement. No plan scans or sorts, whatever the statistics say.
 CREATE OR REPLACE FUNCTION ledger_burn(
     p_account accounts,
     p_amount numeric
@@ -130,8 +130,6 @@ CREATE OR REPLACE FUNCTION ledger_burn(
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET enable_sort = off AS $$
 DECLARE
     v_from numeric := p_account.consumed - p_amount;
@@ -156,10 +154,17 @@ BEGIN
         EXIT WHEN v_left = 0;
     END LOOP;
 
+    -- All but the last are taken whole. No joins: one could be planned the wrong way round, as a scan for each.
     UPDATE credit_grants AS g
-    SET remaining = g.remaining - (s.upper - s.lower)
-    FROM unnest(v_lowers, v_uppers, v_grants) AS s (lower, upper, grant_id)
-    WHERE g.organization_id = p_account.organization_id AND g.id = s.grant_id;
+    SET remaining = 0
+    WHERE
+        g.organization_id = p_account.organization_id
+        AND g.id = any(v_grants[:cardinality(v_grants) - 1]);
+    UPDATE credit_grants AS g
+    SET remaining = g.remaining - v_taken
+    WHERE
+        g.organization_id = p_account.organization_id
+        AND g.id = v_grants[cardinality(v_grants)];
 
     -- The last segment stays open as long as its grant is the one that burns.
     IF p_account.burning_grant_id IS NOT DISTINCT FROM v_grants[1] THEN
@@ -337,8 +342,6 @@ CREATE OR REPLACE FUNCTION ledger_close_expired_holds(
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET enable_sort = off AS $$
 DECLARE
     v_ids uuid [];
@@ -352,8 +355,7 @@ BEGIN
     );
     UPDATE holds AS h
     SET status = 'expired', closed_at = p_now
-    FROM unnest(v_ids) AS e (id)
-    WHERE h.organization_id = p_organization_id AND h.id = e.id;
+    WHERE h.organization_id = p_organization_id AND h.id = any(v_ids);
 END
 $$;
 

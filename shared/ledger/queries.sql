@@ -38,13 +38,14 @@ FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key
 ORDER BY k.place;
 
 -- name: settle_due
--- Post what has expired in these organizations, up to a number for each, and nothing else. An account that
--- another has locked is left out. Returns how many accounts there were.
+-- Post what has expired in some of these organizations ($3), up to a number for each, and nothing else. An account
+-- that another has locked is left out. Returns how many accounts there were.
 WITH taken AS MATERIALIZED (
     SELECT organization_id
     FROM accounts
     WHERE organization_id = any($1::uuid [])
     ORDER BY organization_id
+    LIMIT $3
     FOR UPDATE SKIP LOCKED
 )
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 EXPIRY_NOTICE = timedelta(days=7)
+# A round takes the first that are free of so many organizations in which something is due.
+DUE_LOOKED_AT_MAX = 200
 
 
 async def post(
@@ -152,17 +154,23 @@ def _with_digest(posting: Posting) -> Posting:
 
 
 async def settle_due(
-    connection: Connection, *, organizations_max: int = 200, expirations_max: int = 1000
+    connection: Connection, *, organizations_max: int = 20, expirations_max: int = 200
 ) -> int:
     """Post a round of what has expired; return in how many organizations.
 
     Runs in the caller's transaction, which posts `expirations_max` at most and waits for no account
     that is locked. Safe to run twice at once.
     """
-    due = await store.due(connection, limit=organizations_max)
+    due = await store.due(connection, limit=DUE_LOOKED_AT_MAX)
     if not due:
         return 0
-    return await store.settle_due(connection, due, expirations_max=expirations_max // len(due))
+    organizations = min(len(due), organizations_max)
+    return await store.settle_due(
+        connection,
+        due,
+        organizations_max=organizations,
+        expirations_max=expirations_max // organizations,
+    )
 
 
 async def tell_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:

@@ -326,11 +326,18 @@ async def due(connection: Connection, *, limit: int) -> list[UUID]:
 
 
 async def settle_due(
-    connection: Connection, organization_ids: Sequence[UUID], *, expirations_max: int
+    connection: Connection,
+    organization_ids: Sequence[UUID],
+    *,
+    organizations_max: int,
+    expirations_max: int,
 ) -> int:
-    """Post what has expired in these organizations, a number in each; return how many were free."""
+    """Post what has expired in some of these organizations, a number in each; return in how many.
+
+    Those whose account is locked are left out.
+    """
     count: int = await connection.fetchval(
-        QUERIES.settle_due, sorted(organization_ids), expirations_max
+        QUERIES.settle_due, sorted(organization_ids), expirations_max, organizations_max
     )
     return count
 

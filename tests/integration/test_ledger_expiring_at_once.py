@@ -184,3 +184,18 @@ async def test_the_expirer_closes_holds_that_have_expired_in_rounds(
     assert await balances(pool, organization) == (10, 0)
     assert await Expirer(pool).settle() == 1
     assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == 0
+
+
+async def test_a_round_takes_organizations_behind_those_that_are_locked(
+    pool: Pool, expired: Organization
+) -> None:
+    other = await create_organization(pool, "other")
+    await post(pool, grant(other, 1, expires_at=SOON))
+    await let_expire(pool)
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute(
+            "SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE", expired.id
+        )
+        async with pool.acquire() as connection, connection.transaction():
+            assert await service.settle_due(connection, organizations_max=1) == 1
+        assert await balances(pool, other) == (0, 0)
