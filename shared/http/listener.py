@@ -22,7 +22,7 @@ CONNECTIONS_MIN = 16
 CONNECTIONS_MAX = 10_000
 ACCEPTS_AT_ONCE_MAX = 64
 # A connection without a request gives way to a new one, once it has been idle for so long.
-IDLE_SECONDS_MIN = 0.5
+IDLE_SECONDS_MIN = 2.0
 EVICTIONS_AT_ONCE_MAX = 16
 RETRY_SECONDS = 0.1
 LIMIT_OVER_SHARE = 0.9
