@@ -11,10 +11,10 @@ from aiohttp import web
 from api import edge, openapi, shares
 from api.context import Api
 from api.docs import page as docs
+from api.endpoints import OPERATIONS
 from api.keys import Keys
 from api.limits import Limiter
 from api.operation import Operation
-from api.operations import OPERATIONS
 from api.organization_names import OrganizationNames
 from api.pay.page import PayPage
 from api.receipts import Receipts

@@ -12,8 +12,8 @@ import msgspec
 
 from api import fields, webhook_document
 from api.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
+from api.endpoints.auto_recharge import AttemptShown
 from api.operation import Operation, Retry
-from api.operations.auto_recharge import AttemptShown
 from shared import errors
 from shared.errors import PrepaidError
 from shared.http import envelope

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from api import edge, openapi
+from api.endpoints import OPERATIONS
 from api.operation import Call, Operation, Reply
-from api.operations import OPERATIONS
 from shared import errors
 from shared.access.model import Scope
 from shared.db.pool import create_pool

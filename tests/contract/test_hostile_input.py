@@ -20,8 +20,8 @@ from jsonschema import Draft202012Validator
 from msgspec.inspect import IntType
 
 from api import cursors, edge, openapi
+from api.endpoints import OPERATIONS
 from api.operation import Operation, Retry
-from api.operations import OPERATIONS
 from sandbox.product import WebProcess
 from shared.errors import (
     AuthenticationError,

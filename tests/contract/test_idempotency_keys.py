@@ -18,8 +18,8 @@ import aiohttp
 import pytest
 
 from api import idempotency
+from api.endpoints import OPERATIONS
 from api.operation import Call, Operation, Reply, Retry
-from api.operations import OPERATIONS
 from shared.errors import StripeFailedError
 from shared.http.deadlines import TICK_SECONDS
 from shared.idempotency import store

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from api.operation import Operation
-from api.operations import (
+from api.endpoints import (
     auto_recharge,
     balances,
     billing,
@@ -19,6 +18,7 @@ from api.operations import (
     transaction_list,
     webhook_endpoints,
 )
+from api.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *credit_transactions.OPERATIONS,

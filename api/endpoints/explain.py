@@ -9,9 +9,9 @@ from uuid import UUID
 import msgspec
 
 from api import cursors, fields
+from api.endpoints import credit_transactions
 from api.fields import Number, Shown
 from api.operation import Call, Operation, Reply, no_such
-from api.operations import credit_transactions
 from shared.access.model import Scope
 from shared.errors import NotFoundError
 from shared.ids import transaction_public_id

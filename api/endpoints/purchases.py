@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 
 from api import fields
+from api.endpoints import auto_recharge
+from api.endpoints.auto_recharge import AttemptShown
 from api.fields import Name, Number, Request, Shown
 from api.operation import Call, Operation, Reply, Retry
-from api.operations import auto_recharge
-from api.operations.auto_recharge import AttemptShown
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,

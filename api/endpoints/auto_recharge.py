@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from api import cursors, fields
+from api.endpoints import billing
+from api.endpoints.billing import BillingShown
 from api.fields import NumberOrNull, PageQuery, Request, Shown, Text
 from api.operation import Call, Operation, Reply, Retry, no_such
-from api.operations import billing
-from api.operations.billing import BillingShown
 from shared.access.model import Scope
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.ids import parse_id

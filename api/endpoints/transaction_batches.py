@@ -9,10 +9,10 @@ import msgspec
 from msgspec.structs import replace
 
 from api import by_hand, fields, parsing, rights
+from api.endpoints import credit_transactions
+from api.endpoints.credit_transactions import TransactionRequest, TransactionShown
 from api.fields import Request, Shown
 from api.operation import Call, Operation, Reply, Retry
-from api.operations import credit_transactions
-from api.operations.credit_transactions import TransactionRequest, TransactionShown
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
