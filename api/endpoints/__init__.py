@@ -18,7 +18,7 @@ from api.endpoints import (
     transaction_list,
     webhook_endpoints,
 )
-from api.operation import Operation
+from api.framework.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *credit_transactions.OPERATIONS,

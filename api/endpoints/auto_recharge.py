@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from api import cursors, fields
 from api.endpoints import billing
 from api.endpoints.billing import BillingShown
-from api.fields import NumberOrNull, PageQuery, Request, Shown, Text
-from api.operation import Call, Operation, Reply, Retry, no_such
+from api.framework import cursors, fields
+from api.framework.fields import NumberOrNull, PageQuery, Request, Shown, Text
+from api.framework.operation import Call, Operation, Reply, Retry, no_such
 from shared.access.model import Scope
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.ids import parse_id

@@ -8,10 +8,18 @@ from uuid import UUID
 
 import msgspec
 
-from api import cursors, fields, metadata
-from api.fields import Decimillicents, DecimillicentsOrNull, Number, PageQuery, Request, Shown
-from api.operation import Call, Operation, Reply
-from api.transaction_types import name_on_c
+from api.framework import cursors, fields
+from api.framework.fields import (
+    Decimillicents,
+    DecimillicentsOrNull,
+    Number,
+    PageQuery,
+    Request,
+    Shown,
+)
+from api.framework.operation import Call, Operation, Reply
+from api.transactions import metadata
+from api.transactions.type_names import name_on_c
 from shared.access.model import Scope
 from shared.ids import transaction_public_id
 from shared.ledger import rules, store

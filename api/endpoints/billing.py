@@ -11,9 +11,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from api import fields
-from api.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Shown
-from api.operation import Call, Operation, Reply, Retry
+from api.framework import fields
+from api.framework.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, ValidationError
 from shared.ledger import store as ledger

@@ -9,11 +9,12 @@ from uuid import UUID
 
 import msgspec
 
-from api import by_hand, fields, metadata, refusals, rights
-from api.fields import Number, NumberOrNull, Request, Shown
-from api.operation import Call, Operation, Reply, Retry, no_such
-from api.posting_keys import posting_key
-from api.transaction_types import POSTABLE, PROMOTIONAL
+from api.framework import fields
+from api.framework.fields import Number, NumberOrNull, Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry, no_such
+from api.transactions import manual_postings, metadata, refusals, rights
+from api.transactions.posting_keys import posting_key
+from api.transactions.type_names import POSTABLE, PROMOTIONAL
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
@@ -134,7 +135,7 @@ async def create(call: Call) -> Reply:
     if posting.type is TransactionType.USAGE:
         result = await call.api.ledger.post(rights.within(call, posting))
     else:
-        result = await by_hand.post(call, posting, ACTION, organization=organization)
+        result = await manual_postings.post(call, posting, ACTION, organization=organization)
     if error := rights.refusal(call, posting, result):
         raise error
     replayed = result.status is PostingStatus.REPLAYED

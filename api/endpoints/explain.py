@@ -8,10 +8,10 @@ from uuid import UUID
 
 import msgspec
 
-from api import cursors, fields
 from api.endpoints import credit_transactions
-from api.fields import Number, Shown
-from api.operation import Call, Operation, Reply, no_such
+from api.framework import cursors, fields
+from api.framework.fields import Number, Shown
+from api.framework.operation import Call, Operation, Reply, no_such
 from shared.access.model import Scope
 from shared.errors import NotFoundError
 from shared.ids import transaction_public_id

@@ -9,10 +9,11 @@ from uuid import UUID
 
 import msgspec
 
-from api import by_hand, cursors, fields, metadata, refusals
-from api.fields import Number, PageQuery, Request, Shown
-from api.operation import Call, Operation, Reply, Retry, no_such
-from api.posting_keys import posting_key
+from api.framework import cursors, fields
+from api.framework.fields import Number, PageQuery, Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry, no_such
+from api.transactions import manual_postings, metadata, refusals
+from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import ConflictError, IdempotencyError, NotFoundError, ValidationError
 from shared.ids import parse_id, transaction_public_id
@@ -101,7 +102,7 @@ async def create(call: Call) -> Reply:
         key_id=call.caller.key_id,
         request_id=call.request_id,
     )
-    result = await by_hand.post(
+    result = await manual_postings.post(
         call, posting, "grants.create", organization=call.owner, subject=posting.id
     )
     if error := refusals.refusal(result.status, error=result.error, met=result):
@@ -155,7 +156,7 @@ async def void(call: Call) -> Reply:
         key_id=call.caller.key_id,
         request_id=call.request_id,
     )
-    result = await by_hand.post(
+    result = await manual_postings.post(
         call, posting, "grants.void", organization=call.owner, subject=grant_id
     )
     if error := refusals.refusal(result.status, error=result.error):

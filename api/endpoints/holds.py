@@ -8,10 +8,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from api import cursors, fields, refusals
-from api.fields import Number, PageQuery, Request, Shown
-from api.operation import Call, Operation, Reply, Retry, no_such
-from api.posting_keys import posting_key
+from api.framework import cursors, fields
+from api.framework.fields import Number, PageQuery, Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry, no_such
+from api.transactions import refusals
+from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,

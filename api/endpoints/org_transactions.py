@@ -10,10 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from api import cursors, fields
-from api.fields import LIMIT_DEFAULT, Limit, Number, NumberOrNull
-from api.operation import Call, Operation, Reply, no_such
-from api.transaction_types import NAMES, USAGE_CATEGORIES, USAGE_TYPES, name_on_b
+from api.framework import cursors, fields
+from api.framework.fields import LIMIT_DEFAULT, Limit, Number, NumberOrNull
+from api.framework.operation import Call, Operation, Reply, no_such
+from api.transactions.type_names import NAMES, USAGE_CATEGORIES, USAGE_TYPES, name_on_b
 from shared.access.model import Scope
 from shared.errors import NotFoundError, StripeFailedError, StripeMissingError
 from shared.ids import parse_id

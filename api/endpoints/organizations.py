@@ -8,9 +8,9 @@ from uuid import UUID
 
 import msgspec
 
-from api import cursors, fields
-from api.fields import PageQuery, Request, Shown
-from api.operation import Call, Operation, Reply, Retry
+from api.framework import cursors, fields
+from api.framework.fields import PageQuery, Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access import service as audit
 from shared.access.model import Scope
 from shared.errors import (

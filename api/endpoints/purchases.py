@@ -9,11 +9,11 @@ from uuid import UUID
 
 import msgspec
 
-from api import fields
 from api.endpoints import auto_recharge
 from api.endpoints.auto_recharge import AttemptShown
-from api.fields import Name, Number, Request, Shown
-from api.operation import Call, Operation, Reply, Retry
+from api.framework import fields
+from api.framework.fields import Name, Number, Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from api import fields
-from api.fields import Request, Shown
-from api.operation import Call, Operation, Reply
+from api.framework import fields
+from api.framework.fields import Request, Shown
+from api.framework.operation import Call, Operation, Reply
 from shared.access import sessions
 from shared.access.model import SESSION_SCOPES, Scope
 from shared.errors import NotFoundError, ValidationError

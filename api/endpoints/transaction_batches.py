@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec.structs import replace
 
-from api import by_hand, fields, parsing, rights
 from api.endpoints import credit_transactions
 from api.endpoints.credit_transactions import TransactionRequest, TransactionShown
-from api.fields import Request, Shown
-from api.operation import Call, Operation, Reply, Retry
+from api.framework import fields, parsing
+from api.framework.fields import Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry
+from api.transactions import manual_postings, rights
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
@@ -80,7 +81,7 @@ async def create_batch(call: Call) -> Reply:
             if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
         ]
         if credited:
-            await by_hand.record(
+            await manual_postings.record(
                 call,
                 connection,
                 credit_transactions.ACTION,

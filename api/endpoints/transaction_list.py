@@ -10,9 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from api import fields, metadata, transaction_filters
-from api.fields import Number
-from api.operation import Call, Operation, Reply, no_such
+from api.framework import fields
+from api.framework.fields import Number
+from api.framework.operation import Call, Operation, Reply, no_such
+from api.transactions import list_filters, metadata
 from shared.access.model import Scope
 from shared.errors import NotFoundError, ValidationError
 from shared.ids import parse_id, transaction_public_id
@@ -40,7 +41,7 @@ class ListQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class FilteredRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Conditions by field, all of which must hold. Metadata is `metadata__` and its name."""
 
-    filters: dict[str, transaction_filters.Condition] = {}
+    filters: dict[str, list_filters.Condition] = {}
 
 
 class TransactionD(msgspec.Struct, kw_only=True):
@@ -85,7 +86,7 @@ async def search(call: Call) -> Reply:
     the filters leave: narrow them by organization and `created_at` where there is much.
     """
     body: FilteredRequest = call.body
-    filters: Sequence[Filter] = transaction_filters.read(body.filters)
+    filters: Sequence[Filter] = list_filters.read(body.filters)
     own = call.caller.organization_id
     if own is None:
         own, filters = _one_organization(filters)

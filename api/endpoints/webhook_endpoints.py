@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from api.fields import Request, Shown
-from api.operation import Call, Operation, Reply, Retry, no_such
+from api.framework.fields import Request, Shown
+from api.framework.operation import Call, Operation, Reply, Retry, no_such
 from shared.access.model import Scope
 from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.ids import parse_id

@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from api.endpoints import OPERATIONS
-from api.operation import Operation
+from api.framework.operation import Operation
 from shared.config import LogFormat
 from shared.logging import configure
 from tests.contract.test_hostile_input import WITH_A_BODY, fields, parameters, with_field

@@ -6,7 +6,7 @@ import base64
 import binascii
 from uuid import UUID
 
-from api import fields
+from api.framework import fields
 
 LENGTH_MAX = 200
 SEQ_DIGITS_MAX = 19

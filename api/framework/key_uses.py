@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from api.recent import Recent
+from api.framework.recent import Recent
 from shared.access import service as access
 from shared.db.pool import UNAVAILABLE
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from api import fields, webhook_document
-from api.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
 from api.endpoints.auto_recharge import AttemptShown
-from api.operation import Operation, Retry
+from api.framework import fields, webhook_document
+from api.framework.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
+from api.framework.operation import Operation, Retry
 from shared import errors
 from shared.errors import PrepaidError
 from shared.http import envelope

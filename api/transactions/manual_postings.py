@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from api.operation import Call
+from api.framework.operation import Call
 from shared.ids import transaction_public_id
 from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingResult, PostingStatus

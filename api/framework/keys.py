@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from api.key_uses import KeyUses
-from api.recent import Recent
+from api.framework.key_uses import KeyUses
+from api.framework.recent import Recent
 from shared.access import service as access
 from shared.access.model import Caller
 from shared.db.group_commit import GroupCommit

@@ -20,7 +20,7 @@ from shared.errors import NotFoundError, PermissionDeniedError, PrepaidError
 from shared.organizations.model import Organization
 
 if TYPE_CHECKING:
-    from api.context import Api
+    from api.framework.context import Api
     from shared.db.pool import Connection
 
 

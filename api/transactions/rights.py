@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from api import refusals
-from api.operation import Call
+from api.framework.operation import Call
+from api.transactions import refusals
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, PrepaidError
 from shared.ledger import rules

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from api.keys import Keys
-from api.limits import Limiter
-from api.organization_names import OrganizationNames
-from api.receipts import Receipts
-from api.shares import FairShare, SharedPool
+from api.framework.keys import Keys
+from api.framework.limits import Limiter
+from api.framework.organization_names import OrganizationNames
+from api.framework.receipts import Receipts
+from api.framework.shares import FairShare, SharedPool
 from shared.config import Settings
 from shared.http.deadlines import Deadlines
 from shared.ids import new_id

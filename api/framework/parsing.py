@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from multidict import MultiMapping
 
-from api import fields
+from api.framework import fields
 from shared.errors import InvalidRequestError, UnsupportedMediaTypeError, ValidationError
 from shared.ledger.rules import nesting_refusal
 

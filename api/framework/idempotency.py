@@ -21,7 +21,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from api.operation import Call, Operation, Reply, Retry
+from api.framework.operation import Call, Operation, Reply, Retry
 from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, IdempotencyError, PrepaidError
 from shared.http.envelope import encode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.recent import Recent
+from api.framework.recent import Recent
 from shared.access.model import Caller
 from shared.errors import NotFoundError
 from shared.organizations import service as organizations

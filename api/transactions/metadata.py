@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from api import fields
+from api.framework import fields
 from shared.ledger.origin import OWN
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from api import fields
+from api.framework import fields
 from shared.ids import parse_id
 from shared.ledger import rules
 from shared.ledger.filters import COLUMNS, OPERATORS, Filter, Kind, Operator, Value

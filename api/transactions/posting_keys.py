@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from api import fields
-from api.operation import Call
+from api.framework import fields
+from api.framework.operation import Call
 from shared.ledger import keys
 
 

@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from api.rate import Rate
+from api.framework.rate import Rate
 from shared.errors import RateLimitError
 
 log = structlog.get_logger()

@@ -9,10 +9,10 @@ from uuid import UUID
 from aiohttp import web
 from msgspec.structs import replace
 
-from api import idempotency, parsing
-from api.context import Api
-from api.operation import Call, Operation, Reply, Retry
-from api.shares import Tenant, acting_for
+from api.framework import idempotency, parsing
+from api.framework.context import Api
+from api.framework.operation import Call, Operation, Reply, Retry
+from api.framework.shares import Tenant, acting_for
 from shared.access.model import Caller, scopes_text
 from shared.errors import (
     AuthenticationError,
