@@ -7,7 +7,7 @@ COPY requirements/runtime.txt /tmp/runtime.txt
 RUN pip --python /opt/prepaid/bin/python install --no-cache-dir --disable-pip-version-check \
     --require-hashes --only-binary :all: -r /tmp/runtime.txt
 # The same entry that `pip install` would make, without a build tool whose version is not locked.
-RUN printf '#!/opt/prepaid/bin/python\nfrom ops.cli import main\n\nmain()\n' > /opt/prepaid/bin/prepaid \
+RUN printf '#!/opt/prepaid/bin/python\nfrom cli.app import main\n\nmain()\n' > /opt/prepaid/bin/prepaid \
     && chmod 755 /opt/prepaid/bin/prepaid
 
 FROM python:3.13-slim
@@ -15,8 +15,8 @@ RUN useradd --system --uid 10001 --create-home --shell /usr/sbin/nologin prepaid
 COPY --from=build /opt/prepaid /opt/prepaid
 COPY LICENSE /app/
 COPY api /app/api
+COPY cli /app/cli
 COPY migrations /app/migrations
-COPY ops /app/ops
 COPY sandbox /app/sandbox
 COPY shared /app/shared
 COPY webhooks /app/webhooks

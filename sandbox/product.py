@@ -41,7 +41,7 @@ class ProductProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "ops",
+                "cli",
                 *self._argv,
                 env={**os.environ, **self._environment},
                 stdout=asyncio.subprocess.PIPE if pipe_stdout else asyncio.subprocess.DEVNULL,

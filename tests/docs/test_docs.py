@@ -20,7 +20,7 @@ import yaml  # type: ignore[import-untyped] # its stubs are not among the depend
 from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 
-from ops.cli import app
+from cli.app import app
 from sandbox.stripe.process import SimulatorProcess
 from shared import config, metrics
 from shared.inbox.model import EventState
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CODE = [
-    file for house in ("ops", "sandbox", "shared") for file in sorted((ROOT / house).rglob("*.py"))
+    file for house in ("cli", "sandbox", "shared") for file in sorted((ROOT / house).rglob("*.py"))
 ]
 MARKDOWN_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
@@ -263,7 +263,7 @@ def test_operations_lists_every_metric() -> None:
 def test_every_log_line_that_the_pages_name_is_written_by_the_code() -> None:
     source = "".join(
         file.read_text(encoding="utf-8")
-        for house in ("api", "ops", "shared", "webhooks", "worker")
+        for house in ("api", "cli", "shared", "webhooks", "worker")
         for file in (ROOT / house).rglob("*.py")
     )
     # report.py makes these from the state.

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import typer
 
-from ops.actor import current_actor
-from ops.database import transaction
-from ops.environment import environment
-from ops.output import AsJson, emit, run, table
+from cli.actor import current_actor
+from cli.database import transaction
+from cli.environment import environment
+from cli.output import AsJson, emit, run, table
 from shared import config
 from shared.access import service as audit
 from shared.notifications import service

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.database import database_url
-from ops.environment import environment
-from ops.output import EXIT_REFUSED, AsJson, emit, run
+from cli.database import database_url
+from cli.environment import environment
+from cli.output import EXIT_REFUSED, AsJson, emit, run
 
 app = typer.Typer(help="The database's schema. Without a word: up.")
 WAIT_SECONDS_MAX = 600.0

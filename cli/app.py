@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.commands import (
+from cli.commands import (
     audit,
     endpoints,
     events,
@@ -21,8 +21,8 @@ from ops.commands import (
     organizations,
     recharge,
 )
-from ops.environment import settings
-from ops.output import AsJson, refuse
+from cli.environment import settings
+from cli.output import AsJson, refuse
 from shared import logging
 from shared.config import LogFormat, Settings
 from shared.errors import ConfigError
@@ -51,7 +51,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
 ) -> None:
     """Run a web process: the webhook endpoint, the billing API, health and metrics."""
-    from ops import serve as server  # noqa: PLC0415 - other commands do without aiohttp
+    from cli import serve as server  # noqa: PLC0415 - other commands do without aiohttp
 
     wrong = set(houses or ()) - set(server.HOUSES)
     if wrong:
@@ -78,7 +78,7 @@ def worker() -> None:
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Check settings, PostgreSQL, Redis and Stripe; exit code 1 where something is wrong."""
-    from ops import doctor as checks  # noqa: PLC0415 - as above
+    from cli import doctor as checks  # noqa: PLC0415 - as above
 
     checks.examine(as_json=as_json)
 
@@ -86,7 +86,7 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command()
 def dev() -> None:
     """Start everything embedded, run the story, keep serving until Ctrl-C (DEMO=0: no story)."""
-    from ops import dev as sandbox  # noqa: PLC0415 - production has no sandbox installed
+    from cli import dev as sandbox  # noqa: PLC0415 - production has no sandbox installed
 
     sandbox.run()
 

@@ -10,9 +10,9 @@ import asyncpg
 import typer
 from redis.exceptions import RedisError
 
+from cli.environment import settings
+from cli.output import EXIT_REFUSED, abandon_at_end, emit
 from migrations import runner
-from ops.environment import settings
-from ops.output import EXIT_REFUSED, abandon_at_end, emit
 from shared.config import Settings
 from shared.db.pool import UNAVAILABLE, close, connect
 from shared.errors import PrepaidError

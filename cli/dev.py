@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from cli.environment import home, remove_env_file, write_env_file
+from cli.output import refuse
 from migrations.runner import migrate
-from ops.environment import home, remove_env_file, write_env_file
-from ops.output import refuse
 from sandbox.kept import Kept
 from sandbox.servers import EmbeddedServers
 from sandbox.story import tell
@@ -95,7 +95,7 @@ def _sandbox_settings(kept: Kept) -> dict[str, str]:
 
 async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) -> None:
     web, stripe = _url(variables), variables["STRIPE_API_BASE"]
-    prepaid = [sys.executable, "-m", "ops"]
+    prepaid = [sys.executable, "-m", "cli"]
     simulator = [sys.executable, "-m", "sandbox.stripe", "--state", str(home() / "stripe.sqlite")]
     simulator += ["--port", stripe.rpartition(":")[2], "--webhook-url", web + PATH]
     secrets = {SECRETS_VARIABLE: variables["STRIPE_WEBHOOK_SECRETS"]}

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import typer
 
-from ops.actor import current_actor
-from ops.database import transaction
-from ops.output import EXIT_USAGE, AsJson, emit, refuse, run, table
+from cli.actor import current_actor
+from cli.database import transaction
+from cli.output import EXIT_USAGE, AsJson, emit, refuse, run, table
 from shared.access import service
 from shared.access.model import SCOPE_NAMES, parse_scopes, scopes_text
 from shared.durations import Duration, parse_expiry

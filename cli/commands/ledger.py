@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.database import database_url, transaction
-from ops.output import EXIT_REFUSED, AsJson, emit, run, table
+from cli.database import database_url, transaction
+from cli.output import EXIT_REFUSED, AsJson, emit, run, table
 from shared.db.pool import connect
 from shared.errors import InvalidRequestError, NotFoundError
 from shared.ids import parse_id, transaction_public_id

@@ -9,12 +9,12 @@ from uuid import uuid4
 import msgspec
 import typer
 
-from ops.actor import current_actor
-from ops.database import database_url, transaction
-from ops.environment import settings
-from ops.output import EXIT_REFUSED, AsJson, emit, run, table
-from ops.paging import cursor as cursor_after
-from ops.paging import moment, read_cursor
+from cli.actor import current_actor
+from cli.database import database_url, transaction
+from cli.environment import settings
+from cli.output import EXIT_REFUSED, AsJson, emit, run, table
+from cli.paging import cursor as cursor_after
+from cli.paging import moment, read_cursor
 from shared.access import service as audit
 from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, PrepaidError

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ops.environment import environment
+from cli.environment import environment
 from shared import config
 from shared.db.pool import close, connect
 

@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 import typer
 
-from ops.actor import current_actor
-from ops.database import transaction
-from ops.output import AsJson, emit, run, table
+from cli.actor import current_actor
+from cli.database import transaction
+from cli.output import AsJson, emit, run, table
 from shared.access import service as audit
 from shared.errors import NotFoundError
 from shared.ids import new_id

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import typer
 
-from ops.database import transaction
-from ops.output import AsJson, emit, run, table
-from ops.paging import cursor as cursor_after
-from ops.paging import moment, read_cursor
+from cli.database import transaction
+from cli.output import AsJson, emit, run, table
+from cli.paging import cursor as cursor_after
+from cli.paging import moment, read_cursor
 from shared.access import service
 from shared.organizations import service as organizations
 

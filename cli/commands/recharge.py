@@ -10,10 +10,10 @@ from uuid import UUID
 
 import typer
 
-from ops.actor import current_actor
-from ops.database import database_url, transaction
-from ops.environment import environment, settings
-from ops.output import AsJson, cell, emit, run, table
+from cli.actor import current_actor
+from cli.database import database_url, transaction
+from cli.environment import environment, settings
+from cli.output import AsJson, cell, emit, run, table
 from shared import config
 from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, ValidationError

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.actor import current_actor
-from ops.database import transaction
-from ops.environment import environment
-from ops.output import AsJson, cell, emit, run, table
+from cli.actor import current_actor
+from cli.database import transaction
+from cli.environment import environment
+from cli.output import AsJson, cell, emit, run, table
 from shared import config
 from shared.access import service as audit
 from shared.errors import NotFoundError
