@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 VERSIONS = HERE / "versions"
 SHARED = HERE.parent / "shared"
 FUNCTION_FILES = (
-    SHARED / "notifications" / "functions.sql",
+    SHARED / "outbound" / "functions.sql",
     SHARED / "ledger" / "functions.sql",
     SHARED / "idempotency" / "functions.sql",
 )
