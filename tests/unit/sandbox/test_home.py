@@ -10,7 +10,8 @@ import pytest
 
 from sandbox import outside
 from sandbox.account import Account
-from sandbox.home import Home, HomeInUseError, ServerRecord, home_path
+from cli.environment import home_path
+from sandbox.home import Home, HomeInUseError, ServerRecord
 from sandbox.outside import HomeError
 
 
