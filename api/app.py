@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from api import edge, openapi, shares
-from api.context import Api
 from api.docs import page as docs
-from api.keys import Keys
-from api.limits import Limiter
-from api.operation import Operation
-from api.operations import OPERATIONS
-from api.organization_names import OrganizationNames
+from api.endpoints import OPERATIONS
+from api.framework import edge, openapi, shares
+from api.framework.context import Api
+from api.framework.keys import Keys
+from api.framework.limits import Limiter
+from api.framework.operation import Operation
+from api.framework.organization_names import OrganizationNames
+from api.framework.receipts import Receipts
+from api.framework.shares import FairShare, SharedPool
 from api.pay.page import PayPage
-from api.receipts import Receipts
-from api.shares import FairShare, SharedPool
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances

@@ -18,9 +18,9 @@ from schemathesis import Case, GenerationMode
 from schemathesis.checks import CheckFunction, not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from api import edge, openapi
-from api.operation import Operation
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import edge, openapi
+from api.framework.operation import Operation
 from tests.fixtures.api import document
 from tests.fixtures.operations import World, check_refused, leaves, name, needs
 from tests.fixtures.product import Answer

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from api import edge, openapi
-from api.operation import Call, Operation, Reply
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import edge, openapi
+from api.framework.operation import Call, Operation, Reply
 from shared import errors
 from shared.access.model import Scope
 from shared.db.pool import create_pool

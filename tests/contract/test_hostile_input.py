@@ -19,9 +19,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from msgspec.inspect import IntType
 
-from api import cursors, edge, openapi
-from api.operation import Operation, Retry
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import cursors, edge, openapi
+from api.framework.operation import Operation, Retry
 from sandbox.product import WebProcess
 from shared.errors import (
     AuthenticationError,

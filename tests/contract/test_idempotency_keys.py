@@ -17,9 +17,9 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from api import idempotency
-from api.operation import Call, Operation, Reply, Retry
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import idempotency
+from api.framework.operation import Call, Operation, Reply, Retry
 from shared.errors import StripeFailedError
 from shared.http.deadlines import TICK_SECONDS
 from shared.idempotency import store

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from api import edge
-from api.operation import Call, Operation, Reply
+from api.framework import edge
+from api.framework.operation import Call, Operation, Reply
 from shared.access.model import Scope
 from shared.errors import (
     ConfigError,

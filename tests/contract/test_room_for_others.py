@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api import keys, shares
+from api.framework import keys, shares
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
 from tests.fixtures.ledger import grant, post

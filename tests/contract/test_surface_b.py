@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from api.operations.org_transactions import TransactionTypeB
-from api.transaction_types import NAMES, USAGE_CATEGORIES
+from api.endpoints.org_transactions import TransactionTypeB
+from api.transactions.type_names import NAMES, USAGE_CATEGORIES
 from sandbox.signed_events import event
 from shared.events.service import Applier
 from shared.organizations.model import Organization

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api import cursors
+from api.framework import cursors
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
 

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 import migrations
-from api.key_uses import KeyUses
+from api.framework.key_uses import KeyUses
 from shared.access import service as access
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient

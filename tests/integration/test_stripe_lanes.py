@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from api.receipts import ASKED_BURST, Receipts
+from api.framework.receipts import ASKED_BURST, Receipts
 from shared.errors import RateLimitError, StripeFailedError, StripeThrottledError
 from shared.payments.charges import Charge, Charges, Intent, NotNow
 from shared.payments.gateway import LIMITS, StripeGateway, StripeLane, stripe_gateway

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
 from shared.access.model import (
     SESSION_SCOPES,
     WRITE_SCOPES,
