@@ -66,6 +66,6 @@ attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with
 
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes
-	@for set in runtime sandbox dev; do \
+	@for set in build runtime sandbox dev; do \
 	  $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header requirements/$$set.in -o requirements/$$set.txt $(ARGS); done

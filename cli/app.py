@@ -47,8 +47,8 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(audit.app, name="audit")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
+    if wanted:
         print(f"prepaid {version('prepaid')}")
         raise typer.Exit
 

@@ -104,7 +104,13 @@ def _sandbox_settings(kept: Kept) -> dict[str, str]:
 async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) -> None:
     web, stripe = _url(variables), variables["STRIPE_API_BASE"]
     prepaid = [sys.executable, "-m", "cli"]
-    simulator = [sys.executable, "-m", "sandbox.stripe", "--state", str(home_path() / "stripe.sqlite")]
+    simulator = [
+        sys.executable,
+        "-m",
+        "sandbox.stripe",
+        "--state",
+        str(home_path() / "stripe.sqlite"),
+    ]
     simulator += ["--port", stripe.rpartition(":")[2], "--webhook-url", web + PATH]
     secrets = {SECRETS_VARIABLE: variables["STRIPE_WEBHOOK_SECRETS"]}
     async with asyncio.TaskGroup() as starts:
