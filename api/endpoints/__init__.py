@@ -10,7 +10,7 @@ from api.endpoints import (
     explain,
     grants,
     holds,
-    org_transactions,
+    org_credits,
     organizations,
     purchases,
     sessions,
@@ -23,7 +23,7 @@ from api.framework.operation import Operation
 OPERATIONS: tuple[Operation, ...] = (
     *credit_transactions.OPERATIONS,
     *transaction_batches.OPERATIONS,
-    *org_transactions.OPERATIONS,
+    *org_credits.OPERATIONS,
     *transaction_list.OPERATIONS,
     *billing.OPERATIONS,
     *balances.OPERATIONS,

@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 
 from api.endpoints import auto_recharge
-from api.endpoints.auto_recharge import AttemptShown
+from api.endpoints.auto_recharge import AttemptResponse
 from api.framework import fields
-from api.framework.fields import Name, Number, Request, Shown
+from api.framework.fields import Name, Number, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
 from shared.errors import (
@@ -89,14 +89,14 @@ class CompleteRequest(Request):
     checkout_id: Name | None = None
 
 
-class PageShown(Shown):
+class StripePageResponse(Response):
     """A page of Stripe's, to send the browser to."""
 
     id: str
     url: str
 
 
-class CompletedShown(Shown):
+class CompletedPurchaseResponse(Response):
     """The purchase that was paid, and the row of the ledger that credited it."""
 
     purchase_id: UUID
@@ -143,7 +143,7 @@ async def checkout(call: Call) -> Reply:
         cancel_url=cancel_url,
     )
     call.api.organizations.forget(call.owner)
-    return _shown(page)
+    return _response(page)
 
 
 async def portal(call: Call) -> Reply:
@@ -155,7 +155,7 @@ async def portal(call: Call) -> Reply:
     return_url = _url("returnUrl", body.return_url)
     page = await open_portal(call.api.pool, call.api.stripe, call.owner, return_url=return_url)
     call.api.organizations.forget(call.owner)
-    return _shown(page)
+    return _response(page)
 
 
 async def setup(call: Call) -> Reply:
@@ -170,7 +170,7 @@ async def setup(call: Call) -> Reply:
         cancel_url=_url("cancelUrl", body.cancel_url),
     )
     call.api.organizations.forget(call.owner)
-    return _shown(page)
+    return _response(page)
 
 
 async def topped_up(call: Call) -> Reply:
@@ -202,7 +202,7 @@ async def topped_up(call: Call) -> Reply:
     refused = _refusal(done)
     if refused is not None:  # it is an answer like any other: the attempt was made, and stays
         return Reply(envelope(refused), refused.status, final=state in SETTLED)
-    return Reply(auto_recharge.shown(done.attempt), final=state in SETTLED)
+    return Reply(auto_recharge.attempt_response(done.attempt), final=state in SETTLED)
 
 
 async def _top_up(call: Call, price: Go) -> ToppedUp:
@@ -236,7 +236,7 @@ def _refusal(done: ToppedUp) -> PaymentRequiredError | None:
             detail = f"The payment did not go through: {attempt['detail'] or attempt['reason']}"
         case _:
             return None
-    shown = auto_recharge.shown(attempt)
+    shown = auto_recharge.attempt_response(attempt)
     return PaymentRequiredError(detail, more={"nextAction": step, "attempt": shown})
 
 
@@ -261,13 +261,13 @@ async def complete_local(call: Call) -> Reply:
     assert result.id is not None  # noqa: S101 - it is on the ledger
     assert result.amount is not None and result.balance_after is not None  # noqa: S101, PT018
     return Reply(
-        CompletedShown(
+        CompletedPurchaseResponse(
             purchase_id=done.purchase_id,
             checkout_id=done.checkout_session_id,
             payment_intent_id=done.payment_intent_id,
             transaction_id=transaction_public_id(result.id),
-            amount=fields.shown(result.amount),
-            balance_after=fields.shown(result.balance_after),
+            amount=fields.format_number(result.amount),
+            balance_after=fields.format_number(result.balance_after),
         )
     )
 
@@ -277,13 +277,13 @@ async def _organization(call: Call) -> Organization:
     reference: str | None = call.body.organization_id
     own = call.caller.organization_id
     if reference is None and own is None:
-        raise fields.refused(("body", "organizationId"), "is missing")
+        raise fields.invalid(("body", "organizationId"), "is missing")
     return await call.organization_named(reference if reference is not None else str(own))
 
 
 def _price(call: Call, organization: Organization, amount: msgspec.Raw) -> Go:
     settings = call.api.settings
-    wanted = fields.number(amount, "body", "amount")
+    wanted = fields.parse_number(amount, "body", "amount")
     minor = purchase_price(
         wanted,
         organization.currency,
@@ -302,12 +302,12 @@ def _url(name: str, url: str) -> str:
     except ValueError:
         good = False
     if not good or " " in url:
-        raise fields.refused(("body", name), "an http:// or https:// address is expected")
+        raise fields.invalid(("body", name), "an http:// or https:// address is expected")
     return url
 
 
-def _shown(page: Page) -> Reply:
-    return Reply(PageShown(id=page.id, url=page.url))
+def _response(page: Page) -> Reply:
+    return Reply(StripePageResponse(id=page.id, url=page.url))
 
 
 _TAG = "Purchases (C)"
@@ -320,11 +320,11 @@ OPERATIONS = (
         path="/v1/billing/checkout",
         handle=checkout,
         body=CheckoutRequest,
-        answer=PageShown,
+        response=StripePageResponse,
         scope=Scope.PURCHASES,
-        retry=Retry.CARRIED,
+        retry=Retry.RESUMED,
         organization_of=_organization,
-        refusals=(ValidationError, NotFoundError, StripeFailedError),
+        errors=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={
@@ -341,11 +341,11 @@ OPERATIONS = (
         path="/v1/billing/portal",
         handle=portal,
         body=PortalRequest,
-        answer=PageShown,
+        response=StripePageResponse,
         scope=Scope.PURCHASES,
-        retry=Retry.CARRIED,
+        retry=Retry.RESUMED,
         organization_of=_organization,
-        refusals=(ValidationError, NotFoundError, StripeFailedError),
+        errors=(ValidationError, NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={"organizationId": "acme", "returnUrl": "https://app.example.com/credits"},
@@ -357,10 +357,10 @@ OPERATIONS = (
         path=f"{_BASE}/payment-methods/setup",
         handle=setup,
         body=SetupRequest,
-        answer=PageShown,
+        response=StripePageResponse,
         scope=Scope.PURCHASES,
-        retry=Retry.CARRIED,
-        refusals=(ValidationError, StripeFailedError),
+        retry=Retry.RESUMED,
+        errors=(ValidationError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={
@@ -375,10 +375,10 @@ OPERATIONS = (
         path=f"{_BASE}/top-up",
         handle=topped_up,
         body=TopUpRequest,
-        answer=AttemptShown,
+        response=AttemptResponse,
         scope=Scope.PURCHASES,
-        retry=Retry.CARRIED,
-        refusals=(ValidationError, PaymentRequiredError, ConflictError, StripeFailedError),
+        retry=Retry.RESUMED,
+        errors=(ValidationError, PaymentRequiredError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={"amount": 25},
@@ -390,10 +390,10 @@ OPERATIONS = (
         path=f"{_BASE}/dev/complete-local",
         handle=complete_local,
         body=CompleteRequest,
-        answer=CompletedShown,
+        response=CompletedPurchaseResponse,
         scope=Scope.PURCHASES,
-        retry=Retry.CARRIED,
-        refusals=(NotFoundError, PermissionDeniedError, StripeFailedError),
+        retry=Retry.RESUMED,
+        errors=(NotFoundError, PermissionDeniedError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={},

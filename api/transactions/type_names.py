@@ -48,13 +48,13 @@ POSTABLE = {
 PROMOTIONAL = frozenset({T.GRANT, T.BONUS})
 
 
-def name_on_b(kind: str, category: str | None) -> str:
+def org_credit_type(kind: str, category: str | None) -> str:
     """Return what surface B calls a row."""
     if kind in USAGE_TYPES and category in USAGE_CATEGORIES:
         return category
     return NAMES[T(kind)].b
 
 
-def name_on_c(kind: str) -> str:
+def entry_type(kind: str) -> str:
     """Return what surface C calls a row."""
     return NAMES[T(kind)].c
