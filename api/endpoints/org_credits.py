@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PATH = "/api/v1/org/{slug}/credits/transactions"
 STRIPE_SECONDS_MAX = 20.0
-_USAGE = NAMES[TransactionType.USAGE].b
+_USAGE = NAMES[TransactionType.USAGE].org_credits
 
 
 class OrgCreditType(enum.StrEnum):
@@ -97,7 +97,7 @@ async def list_(call: Call) -> Reply:
 async def _of_types(
     connection: Connection, organization_id: UUID, wanted: frozenset[str], limit: int
 ) -> list[asyncpg.Record]:
-    types = [kind for kind, names in NAMES.items() if names.b in wanted - {_USAGE}]
+    types = [kind for kind, names in NAMES.items() if names.org_credits in wanted - {_USAGE}]
     categories = sorted(wanted & USAGE_CATEGORIES)
     rows: list[asyncpg.Record] = []
     if types:

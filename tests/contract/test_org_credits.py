@@ -92,7 +92,7 @@ async def test_types_can_be_chosen(
 
 
 def test_the_surface_has_the_names_of_the_one_table_and_of_its_kinds_of_usage() -> None:
-    assert set(OrgCreditType) == {names.b for names in NAMES.values()} | USAGE_CATEGORIES
+    assert set(OrgCreditType) == {names.org_credits for names in NAMES.values()} | USAGE_CATEGORIES
 
 
 @pytest.mark.parametrize(
