@@ -145,7 +145,7 @@ async def create(call: Call) -> Reply:
 async def retrieve(call: Call) -> Reply:
     """Return one transaction, by its UUID or `ct_…`."""
     row = await find(call, call.path["id"])
-    organization = await call.organization_named(str(row["organization_id"]))
+    organization = await call.find_organization(str(row["organization_id"]))
     return Reply(_row_response(row, organization))
 
 
@@ -175,7 +175,7 @@ async def _organization(call: Call) -> Organization:
     named, own = _references(call.body), call.caller.organization_id
     if not named and own is None:
         raise fields.invalid(("body", "organizationId"), "is missing")
-    organization = await call.organization_named(named[0][1] if named else str(own))
+    organization = await call.find_organization(named[0][1] if named else str(own))
     check_named(call.body, organization, ("body",))
     return organization
 

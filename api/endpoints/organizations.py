@@ -99,7 +99,7 @@ async def list_(call: Call) -> Reply:
     query: PageQuery = call.query
     own = call.caller.organization_id
     if own is not None:
-        found = [_response(await call.organization_named(str(own)))]
+        found = [_response(await call.find_organization(str(own)))]
         return Reply(OrganizationPage(data=found, next_cursor=None))
     after = cursors.decode_id(CURSOR, query.cursor)
     async with call.api.pool.acquire() as connection:

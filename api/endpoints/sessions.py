@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from api.framework import fields
+from api.framework.body_organization import body_organization
 from api.framework.fields import Request, Response
 from api.framework.operation import Call, Operation, Reply
 from shared.access import sessions
 from shared.access.model import SESSION_SCOPES, Scope
 from shared.errors import NotFoundError, ValidationError
-from shared.organizations.model import Organization
 
 
 class SessionRequest(Request):
@@ -57,15 +56,6 @@ async def create(call: Call) -> Reply:
     )
 
 
-async def _organization(call: Call) -> Organization:
-    """Return the organization of the body, or that of a key that is bound to one."""
-    reference: str | None = call.body.organization_id
-    own = call.caller.organization_id
-    if reference is None and own is None:
-        raise fields.invalid(("body", "organizationId"), "is missing")
-    return await call.organization_named(reference if reference is not None else str(own))
-
-
 OPERATIONS = (
     Operation(
         name="createSession",
@@ -79,7 +69,7 @@ OPERATIONS = (
         # the key itself lacks.
         scope=Scope.BILLING,
         and_scopes=tuple(sorted(SESSION_SCOPES)),
-        organization_of=_organization,
+        organization_of=body_organization,
         errors=(ValidationError, NotFoundError),
         example={"organizationId": "acme"},
     ),

@@ -77,7 +77,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         assert self.organization is not None  # noqa: S101 - the edge has found it
         return self.organization
 
-    async def organization_named(self, reference: str) -> Organization:
+    async def find_organization(self, reference: str) -> Organization:
         """Find an organization by id or slug, as far as this key may know of it."""
         return await self.api.organizations.find(reference, self.caller)
 
