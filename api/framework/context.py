@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from api.framework.keys import Keys
+from api.framework.authenticator import Authenticator
 from api.framework.limits import Limiter
-from api.framework.organization_names import OrganizationNames
+from api.framework.organization_lookup import OrganizationLookup
 from api.framework.receipts import Receipts
 from api.framework.shares import FairShare, SharedPool
 from shared.config import Settings
@@ -43,8 +43,8 @@ class Api:
     receipts: Receipts
     charger: Charger
     pay_charges: PaymentIntentGateway
-    keys: Keys
-    organizations: OrganizationNames
+    authenticator: Authenticator
+    organizations: OrganizationLookup
     limiter: Limiter
     searches: FairShare
     requests: FairShare
