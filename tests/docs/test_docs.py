@@ -24,7 +24,7 @@ from cli.app import app
 from sandbox.stripe.process import SimulatorProcess
 from shared import config, metrics
 from shared.inbox.model import EventState
-from shared.notifications.model import MessageState
+from shared.outbound.model import MessageState
 from shared.payments.objects import CREDITS_METADATA, EXPIRES_METADATA
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def test_the_states_of_a_purchase_are_those_of_the_schema() -> None:
 
 def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     from shared.inbox import rules  # noqa: PLC0415 - only here
-    from shared.notifications import sender  # noqa: PLC0415 - only here
+    from shared.outbound import sender  # noqa: PLC0415 - only here
     from worker import drainer, messenger, sweeper  # noqa: PLC0415 - only here
 
     runbook = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
@@ -462,7 +462,8 @@ def test_the_compose_file_refuses_to_start_without_its_secrets() -> None:
 
 def test_the_image_copies_what_exists_and_locks_what_it_installs() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    copied = re.findall(r"^COPY (?!--from)(\S+) ", dockerfile, re.MULTILINE)
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
+    copied = [path for paths in copies for path in paths.split()]
     assert copied
     assert [path for path in copied if not (ROOT / path).exists()] == []
     kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
@@ -476,7 +477,9 @@ def test_the_image_has_every_house_that_is_packaged() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     include = re.findall(r"^include = \[(.+)\]$", pyproject, re.MULTILINE)[0]
     for house in re.findall(r'"(\w+)\*"', include):
-        assert f"COPY {house} /app/{house}\n" in dockerfile
+        assert f"COPY {house} {house}\n" in dockerfile
+    assert "sandbox" not in include
+    assert "sandbox" not in dockerfile
 
 
 def test_the_changelog_has_a_place_for_what_is_unreleased() -> None:
