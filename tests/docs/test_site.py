@@ -11,7 +11,7 @@ import pytest
 
 from docs.build import STAGE, staged, with_links
 from shared.events import rules
-from shared.notifications.model import MessageType
+from shared.outbound.model import MessageType
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "docs/zensical.toml").read_text(encoding="utf-8"))
