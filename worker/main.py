@@ -19,8 +19,8 @@ from shared.heartbeats import store as heartbeats
 from shared.http import server
 from shared.http.health import Health
 from shared.measures import measures
-from shared.notifications.sender import Sender
 from shared.organizations.startup import check_settings
+from shared.outbound.sender import Sender
 from shared.payments.charges import Charges
 from shared.payments.gateway import stripe_gateway
 from shared.payments.lookup import StripeLookup

@@ -13,8 +13,8 @@ from api.framework.operation import Call, Operation, Reply, Retry, no_such
 from shared.access.model import Scope
 from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.ids import parse_id
-from shared.notifications import service
-from shared.notifications.model import Endpoint, MessageType
+from shared.outbound import service
+from shared.outbound.model import Endpoint, MessageType
 
 PATH = "/v1/webhook-endpoints"
 

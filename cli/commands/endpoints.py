@@ -13,8 +13,8 @@ from cli.environment import environment
 from cli.output import AsJson, emit, run, table
 from shared import config
 from shared.access import service as audit
-from shared.notifications import service
-from shared.notifications.model import Endpoint, MessageType, NewSecret
+from shared.outbound import service
+from shared.outbound.model import Endpoint, MessageType, NewSecret
 
 app = typer.Typer(no_args_is_help=True, help="Webhook endpoints: where your app is told.")
 COLUMNS = ("id", "url", "types", "createdAt", "disabledAt", "description")

@@ -21,7 +21,7 @@ import structlog
 from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.ids import new_id
-from shared.notifications.model import MessageType
+from shared.outbound.model import MessageType
 from shared.payments.charges import (
     Answer,
     Charge,

@@ -13,8 +13,8 @@ import structlog
 from shared import metrics
 from shared.errors import PrepaidError
 from shared.ledger.model import PostingResult, PostingStatus
-from shared.notifications import service as notifications
-from shared.notifications.model import Message, MessageType
+from shared.outbound import service as outbound
+from shared.outbound.model import Message, MessageType
 from shared.payments import crediting
 from shared.payments.charges import Intent, Missing, Refused, Subject
 from shared.payments.messages import purchase_completed
@@ -176,7 +176,7 @@ class Outcome:
             id=self.make_id(),
             at=self.now,
         )
-        await notifications.announce(self.connection, [message])
+        await outbound.announce(self.connection, [message])
 
     async def _settle(self, state: AttemptState, **why: str | None) -> None:
         fence(
@@ -244,7 +244,7 @@ class Outcome:
         elif result.status is PostingStatus.POSTED:  # else its webhook announced the purchase
             amount = {"amountMinor": self.attempt.amount_minor, "currency": self.attempt.currency}
             message = purchase_completed(result, paid | amount, self.now)
-            await notifications.announce(self.connection, [message])
+            await outbound.announce(self.connection, [message])
 
     async def _announce_failure(self, reason: str | None, detail: str | None) -> None:
         await self.announce(MessageType.RECHARGE_FAILED, {"reason": reason, "detail": detail})

@@ -24,7 +24,7 @@ from cli.app import app
 from sandbox.stripe.process import SimulatorProcess
 from shared import config, metrics
 from shared.inbox.model import EventState
-from shared.notifications.model import MessageState
+from shared.outbound.model import MessageState
 from shared.payments.objects import CREDITS_METADATA, EXPIRES_METADATA
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def test_the_states_of_a_purchase_are_those_of_the_schema() -> None:
 
 def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     from shared.inbox import rules  # noqa: PLC0415 - only here
-    from shared.notifications import sender  # noqa: PLC0415 - only here
+    from shared.outbound import sender  # noqa: PLC0415 - only here
     from worker import drainer, messenger, sweeper  # noqa: PLC0415 - only here
 
     runbook = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")

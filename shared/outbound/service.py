@@ -11,8 +11,8 @@ from uuid import UUID
 from shared import metrics
 from shared.errors import AlreadyExistsError, ConflictError, NotFoundError, ValidationError
 from shared.ids import new_id
-from shared.notifications import rules, store
-from shared.notifications.model import (
+from shared.outbound import rules, store
+from shared.outbound.model import (
     Endpoint,
     Message,
     MessageState,

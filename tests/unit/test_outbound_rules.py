@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ValidationError
-from shared.notifications import rules
-from shared.notifications.model import (
+from shared.outbound import rules
+from shared.outbound.model import (
     Answer,
     ClaimedMessage,
     MessageKey,

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from shared.db.queries import beside
-from shared.notifications.model import (
+from shared.outbound.model import (
     ClaimedMessage,
     Endpoint,
     Message,
@@ -19,7 +19,7 @@ from shared.notifications.model import (
     MessageType,
     Settlement,
 )
-from shared.notifications.rules import exact
+from shared.outbound.rules import exact
 
 if TYPE_CHECKING:
     import asyncpg

@@ -12,9 +12,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.connector import AddrInfoType
 
-from shared.notifications import rules
-from shared.notifications.addresses import fault_of_url, is_public
-from shared.notifications.model import Answer, ClaimedMessage
+from shared.outbound import rules
+from shared.outbound.addresses import fault_of_url, is_public
+from shared.outbound.model import Answer, ClaimedMessage
 
 ANSWER_SECONDS_MAX = 15
 ANSWER_BYTES_MAX = 64 * 1024

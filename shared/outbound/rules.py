@@ -15,8 +15,8 @@ from uuid import UUID
 from shared.errors import FieldError, ValidationError
 from shared.ids import parse_id
 from shared.money import json_number
-from shared.notifications.addresses import fault_of_url
-from shared.notifications.model import (
+from shared.outbound.addresses import fault_of_url
+from shared.outbound.model import (
     Answer,
     ClaimedMessage,
     MessageState,
