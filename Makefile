@@ -49,8 +49,12 @@ lint: $(DEV) ## Format, lint, types and architecture rules, without tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(DEV) ## Build the documentation site into build/site; fail on a broken link
+	$(BIN)/python -m docs.build
+
 .PHONY: check
-check: lint test ## What CI runs
+check: lint docs test ## What CI runs
 
 .PHONY: audit
 audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from api.endpoints import billing
-from api.endpoints.billing import BillingShown
+from api.endpoints.billing import BillingResponse
 from api.framework import cursors, fields
-from api.framework.fields import NumberOrNull, PageQuery, Request, Shown, Text
-from api.framework.operation import Call, Operation, Reply, Retry, no_such
+from api.framework.fields import NumberOrNull, PageQuery, Request, Response, Text
+from api.framework.operation import Call, Operation, Reply, Retry, not_found
 from shared.access.model import Scope
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.ids import parse_id
-from shared.payments.charges import Intent
+from shared.payments.payment_intents import Intent
 from shared.recharge import cancellation, service, store
 from shared.recharge.model import AttemptState, RechargeState, Trigger
 
@@ -28,7 +28,7 @@ BASE = "/v1/billing/{organizationId}"
 STRIPE_SECONDS_MAX = 20.0
 
 
-class ReminderShown(Shown):
+class ReminderResponse(Response):
     """`show` is true while auto-recharge is on, no monthly cap is set, and nobody dismissed it."""
 
     organization_id: UUID
@@ -36,7 +36,7 @@ class ReminderShown(Shown):
     dismissed_at: datetime | None
 
 
-class AttemptShown(Shown):
+class AttemptResponse(Response):
     """An attempt to charge. `amount` is in credits, `amountMinor` in the currency's smallest unit.
 
     `reason` and `detail` say why it failed or was canceled.
@@ -57,24 +57,24 @@ class AttemptShown(Shown):
     settled_at: datetime | None
 
 
-class AttemptPage(Shown):
+class AttemptPage(Response):
     """A page of attempts, newest first."""
 
-    data: list[AttemptShown]
+    data: list[AttemptResponse]
     next_cursor: str | None
 
 
-class ActionShown(AttemptShown):
+class RequiredActionResponse(AttemptResponse):
     """A payment that waits for its customer. Confirm it with Stripe.js and the client secret."""
 
     client_secret: str | None
     expires_at: datetime
 
 
-class ActionList(Shown):
+class RequiredActionList(Response):
     """The payments that wait for their customer: one at most."""
 
-    data: list[ActionShown]
+    data: list[RequiredActionResponse]
 
 
 class CancelRequest(Request):
@@ -89,9 +89,9 @@ class ResumeRequest(Request):
     reason: Text | None = None
 
 
-def shown(row: asyncpg.Record) -> AttemptShown:
+def attempt_response(row: asyncpg.Record) -> AttemptResponse:
     """Show an attempt."""
-    return AttemptShown(**_fields(row))
+    return AttemptResponse(**_fields(row))
 
 
 async def reminder(call: Call) -> Reply:
@@ -126,13 +126,13 @@ async def requires_action(call: Call) -> Reply:
             raise StripeFailedError(f"Stripe did not say: {answer.detail}")
         if answer.status in _WAITING:
             found.append(
-                ActionShown(
+                RequiredActionResponse(
                     **_fields(row),
                     client_secret=answer.client_secret if may_pay else None,
                     expires_at=row["link_expires_at"],
                 )
             )
-    return Reply(ActionList(data=found))
+    return Reply(RequiredActionList(data=found))
 
 
 # Declined off session for want of authentication, or under way with the bank.
@@ -148,7 +148,7 @@ async def attempts(call: Call) -> Reply:
         )
     page = rows[: query.limit]
     more = _cursor(page[-1]) if len(rows) > len(page) else None
-    return Reply(AttemptPage(data=[shown(row) for row in page], next_cursor=more))
+    return Reply(AttemptPage(data=[attempt_response(row) for row in page], next_cursor=more))
 
 
 async def cancel(call: Call) -> Reply:
@@ -161,7 +161,7 @@ async def cancel(call: Call) -> Reply:
     body: CancelRequest = call.body
     attempt_id = parse_id(call.path["attemptId"])
     if attempt_id is None:
-        raise no_such("attempt", call.path["attemptId"])
+        raise not_found("attempt", call.path["attemptId"])
     row = await cancellation.cancel(
         call.api.charger,
         call.owner.id,
@@ -169,7 +169,7 @@ async def cancel(call: Call) -> Reply:
         actor=call.actor,
         reason=body.reason,
     )
-    return Reply(shown(row))
+    return Reply(attempt_response(row))
 
 
 async def resume(call: Call) -> Reply:
@@ -185,14 +185,14 @@ async def resume(call: Call) -> Reply:
         )
         if not resumed:
             raise ConflictError("Auto-recharge is not suspended.")
-        return Reply(await billing.shown(call, connection))
+        return Reply(await billing.billing_response(call, connection))
 
 
-async def _reminder(call: Call, connection: Connection) -> ReminderShown:
+async def _reminder(call: Call, connection: Connection) -> ReminderResponse:
     row = await store.billing(connection, call.owner.id)
     capped = row["monthly_cap"] is not None or row["monthly_count_cap"] is not None
     on = RechargeState(row["state"]) is not RechargeState.OFF
-    return ReminderShown(
+    return ReminderResponse(
         organization_id=call.owner.id,
         show=on and not capped and row["reminder_dismissed_at"] is None,
         dismissed_at=row["reminder_dismissed_at"],
@@ -211,7 +211,7 @@ def _after(query: PageQuery) -> tuple[datetime, UUID] | None:
     try:
         return _EPOCH + timedelta(microseconds=int(microseconds)), UUID(attempt_id)
     except (ValueError, OverflowError):
-        raise fields.refused(("query", "cursor"), cursors.WRONG) from None
+        raise fields.invalid(("query", "cursor"), cursors.WRONG) from None
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -223,7 +223,7 @@ def _fields(row: asyncpg.Record) -> dict[str, Any]:
         "organization_id": row["organization_id"],
         "state": AttemptState(row["state"]),
         "trigger": Trigger(row["trigger"]),
-        "amount": fields.shown_or_null(row["amount"]),
+        "amount": fields.format_number_or_null(row["amount"]),
         "amount_minor": row["amount_minor"],
         "currency": row["currency"],
         "payment_intent_id": row["payment_intent_id"],
@@ -244,7 +244,7 @@ OPERATIONS = (
         method="GET",
         path=f"{BASE}/no-cap-reminder",
         handle=reminder,
-        answer=ReminderShown,
+        response=ReminderResponse,
         scope=Scope.READ,
     ),
     Operation(
@@ -253,7 +253,7 @@ OPERATIONS = (
         method="POST",
         path=f"{BASE}/no-cap-reminder/dismiss",
         handle=dismiss,
-        answer=ReminderShown,
+        response=ReminderResponse,
         scope=Scope.BILLING,
         retry=Retry.STORED,
     ),
@@ -263,9 +263,9 @@ OPERATIONS = (
         method="GET",
         path=f"{BASE}/auto-recharge/requires-action",
         handle=requires_action,
-        answer=ActionList,
+        response=RequiredActionList,
         scope=Scope.READ,
-        refusals=(StripeFailedError,),
+        errors=(StripeFailedError,),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
     ),
@@ -276,7 +276,7 @@ OPERATIONS = (
         path=f"{BASE}/auto-recharge/attempts",
         handle=attempts,
         query=PageQuery,
-        answer=AttemptPage,
+        response=AttemptPage,
         scope=Scope.READ,
     ),
     Operation(
@@ -286,10 +286,10 @@ OPERATIONS = (
         path=f"{BASE}/auto-recharge/attempts/{{attemptId}}/cancel",
         handle=cancel,
         body=CancelRequest,
-        answer=AttemptShown,
+        response=AttemptResponse,
         scope=Scope.BILLING,
-        retry=Retry.CARRIED,
-        refusals=(NotFoundError, ConflictError, StripeFailedError),
+        retry=Retry.RESUMED,
+        errors=(NotFoundError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={"reason": "the customer pays by invoice"},
@@ -301,10 +301,10 @@ OPERATIONS = (
         path=f"{BASE}/auto-recharge/resume",
         handle=resume,
         body=ResumeRequest,
-        answer=BillingShown,
+        response=BillingResponse,
         scope=Scope.BILLING,
         retry=Retry.STORED,
-        refusals=(ConflictError,),
+        errors=(ConflictError,),
         example={"reason": "the dispute was withdrawn"},
     ),
 )

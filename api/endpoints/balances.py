@@ -15,11 +15,11 @@ from api.framework.fields import (
     Number,
     PageQuery,
     Request,
-    Shown,
+    Response,
 )
 from api.framework.operation import Call, Operation, Reply
 from api.transactions import metadata
-from api.transactions.type_names import name_on_c
+from api.transactions.type_names import entry_type
 from shared.access.model import Scope
 from shared.ids import transaction_public_id
 from shared.ledger import rules, store
@@ -37,7 +37,7 @@ class CreditsQuery(Request):
     at: datetime | None = None
 
 
-class CreditsShown(Shown):
+class CreditsResponse(Response):
     """A balance. `availableCredits` is what a debit may take now. Of the past, `balance` alone."""
 
     organization_id: UUID
@@ -49,7 +49,7 @@ class CreditsShown(Shown):
     at: datetime
 
 
-class HistoryRow(Shown):
+class HistoryRow(Response):
     """A row of the ledger. `amount` and `balanceAfter` are credits."""
 
     id: str
@@ -63,7 +63,7 @@ class HistoryRow(Shown):
     created_at: datetime
 
 
-class HistoryPage(Shown):
+class HistoryPage(Response):
     """A page, newest first. `prevCursor` leads to newer rows; `total` counts all there are."""
 
     data: list[HistoryRow]
@@ -80,7 +80,7 @@ class UsageQuery(Request):
     period_end: datetime | None = None
 
 
-class UsageShown(Shown):
+class UsageResponse(Response):
     """What was used. The period is in whole hours: those that were asked for, and begun ones."""
 
     organization_id: UUID
@@ -102,13 +102,13 @@ async def balance(call: Call) -> Reply:
     found = await call.api.balances.read(call.owner.id)
     assert found is not None  # noqa: S101 - every organization has an account
     return Reply(
-        CreditsShown(
+        CreditsResponse(
             organization_id=call.owner.id,
-            credits_balance_decimillicents=fields.decimillicents(found.balance),
-            reserved_credits_decimillicents=fields.decimillicents(found.held),
-            available_credits_decimillicents=fields.decimillicents(found.available),
-            overdraft_limit_decimillicents=fields.decimillicents(found.overdraft_limit),
-            balance=fields.shown(found.balance),
+            credits_balance_decimillicents=fields.format_decimillicents(found.balance),
+            reserved_credits_decimillicents=fields.format_decimillicents(found.held),
+            available_credits_decimillicents=fields.format_decimillicents(found.available),
+            overdraft_limit_decimillicents=fields.format_decimillicents(found.overdraft_limit),
+            balance=fields.format_number(found.balance),
             at=call.now,
         )
     )
@@ -117,17 +117,17 @@ async def balance(call: Call) -> Reply:
 async def _balance_at(call: Call, at: datetime) -> Reply:
     moment = _moment(at, "at")
     if moment > call.now + AHEAD_MAX:
-        raise fields.refused(("query", "at"), "must not be in the future")
+        raise fields.invalid(("query", "at"), "must not be in the future")
     async with call.api.pool.acquire() as connection:
         owned = await store.balance_at(connection, call.owner.id, moment)
     return Reply(
-        CreditsShown(
+        CreditsResponse(
             organization_id=call.owner.id,
-            credits_balance_decimillicents=fields.decimillicents(owned),
+            credits_balance_decimillicents=fields.format_decimillicents(owned),
             reserved_credits_decimillicents=fields.NULL,
             available_credits_decimillicents=fields.NULL,
             overdraft_limit_decimillicents=fields.NULL,
-            balance=fields.shown(owned),
+            balance=fields.format_number(owned),
             at=moment,
         )
     )
@@ -164,20 +164,20 @@ async def usage(call: Call) -> Reply:
     """
     query: UsageQuery = call.query
     if fault := rules.text_refusal("category", query.category, rules.CATEGORY_LENGTH_MAX):
-        raise fields.refused(("query", "category"), fault.partition(": ")[2])
+        raise fields.invalid(("query", "category"), fault.partition(": ")[2])
     start, end = _period(query, call.now)
     async with call.api.pool.acquire() as connection:
         total = await store.usage_total(
             connection, call.owner.id, query.category, start=start, end=end
         )
     return Reply(
-        UsageShown(
+        UsageResponse(
             organization_id=call.owner.id,
             category=query.category,
             period_start=start,
             period_end=end,
-            total_quantity=fields.shown(total["quantity"]),
-            total_cost_decimillicents=fields.decimillicents(total["cost"]),
+            total_quantity=fields.format_number(total["quantity"]),
+            total_cost_decimillicents=fields.format_decimillicents(total["cost"]),
         )
     )
 
@@ -208,8 +208,8 @@ def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     end = now if query.period_end is None else _moment(query.period_end, "periodEnd")
     if end < start:
         if query.period_end is None:
-            raise fields.refused(("query", "periodStart"), "must not be in the future")
-        raise fields.refused(("query", "periodEnd"), "must not be before periodStart")
+            raise fields.invalid(("query", "periodStart"), "must not be in the future")
+        raise fields.invalid(("query", "periodEnd"), "must not be before periodStart")
     hour = timedelta(hours=1)
     whole = end.replace(minute=0, second=0, microsecond=0)
     return (
@@ -220,9 +220,9 @@ def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
 
 def _moment(given: datetime, name: str) -> datetime:
     if given.tzinfo is None:
-        raise fields.refused(("query", name), "needs a time zone, such as 2031-01-31T09:30:00Z")
+        raise fields.invalid(("query", name), "needs a time zone, such as 2031-01-31T09:30:00Z")
     if not rules.MOMENT_MIN <= given <= rules.MOMENT_MAX:
-        raise fields.refused(("query", name), "must be from 1970 to 9000")
+        raise fields.invalid(("query", name), "must be from 1970 to 9000")
     return given.astimezone(UTC)
 
 
@@ -230,11 +230,11 @@ def _row(row: asyncpg.Record) -> HistoryRow:
     return HistoryRow(
         id=transaction_public_id(row["id"]),
         organization_id=row["organization_id"],
-        amount=fields.shown(row["amount"]),
-        entry_type=name_on_c(row["type"]),
+        amount=fields.format_number(row["amount"]),
+        entry_type=entry_type(row["type"]),
         reason=row["description"],
         reference_id=row["payment_intent_id"] or row["idempotency_key"],
-        balance_after=fields.shown(row["balance_after"]),
+        balance_after=fields.format_number(row["balance_after"]),
         metadata=metadata.public(row["metadata"]),
         created_at=row["created_at"],
     )
@@ -249,7 +249,7 @@ OPERATIONS = (
         path="/v1/billing/{organizationId}/credits",
         handle=balance,
         query=CreditsQuery,
-        answer=CreditsShown,
+        response=CreditsResponse,
         scope=Scope.READ,
         or_scopes=(Scope.USAGE,),
     ),
@@ -260,7 +260,7 @@ OPERATIONS = (
         path="/v1/billing/{organizationId}/credits/history",
         handle=history,
         query=PageQuery,
-        answer=HistoryPage,
+        response=HistoryPage,
         scope=Scope.READ,
     ),
     Operation(
@@ -270,7 +270,7 @@ OPERATIONS = (
         path="/v1/organizations/{organizationId}/usage",
         handle=usage,
         query=UsageQuery,
-        answer=UsageShown,
+        response=UsageResponse,
         scope=Scope.READ,
     ),
 )

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from api.framework import fields
-from api.framework.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Shown
+from api.framework.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, ValidationError
@@ -42,7 +42,7 @@ _OVERDRAFT = "overdraftLimitDecimillicents"
 _LOW_BALANCE = "lowBalanceThresholdDecimillicents"
 
 
-class BillingShown(Shown):
+class BillingResponse(Response):
     """Billing settings. `creditsBalance` is everything owned, `reservedCredits` what is on hold."""
 
     organization_id: UUID
@@ -99,7 +99,7 @@ class BillingChange(Request):
 async def retrieve(call: Call) -> Reply:
     """Return an organization's billing settings."""
     async with call.acquire() as connection:
-        return Reply(await shown(call, connection))
+        return Reply(await billing_response(call, connection))
 
 
 async def change(call: Call) -> Reply:
@@ -124,34 +124,38 @@ async def change(call: Call) -> Reply:
             raw = body.low_balance_threshold_decimillicents
             await _change_low_balance(call, connection, raw)
         call.api.organizations.forget(call.owner)
-        return Reply(await shown(call, connection))
+        return Reply(await billing_response(call, connection))
 
 
-async def shown(call: Call, connection: Connection) -> BillingShown:
+async def billing_response(call: Call, connection: Connection) -> BillingResponse:
     """Read the settings as they are now, in the transaction that may have changed them."""
     balance = await ledger.balance(connection, call.owner.id)
     assert balance is not None  # noqa: S101 - every organization has an account
     row = await store.billing(connection, call.owner.id)
     state = RechargeState(row["state"])
-    return BillingShown(
+    return BillingResponse(
         organization_id=call.owner.id,
         billing_email=row["email"],
         stripe_customer_id=row["stripe_customer_id"],
         stripe_subscription_id=row["subscription_id"],
         stripe_payment_method_id=row["payment_method_id"],
-        credits_balance_decimillicents=fields.decimillicents(balance.balance),
-        reserved_credits_decimillicents=fields.decimillicents(balance.held),
-        overdraft_limit_decimillicents=fields.decimillicents(balance.overdraft_limit),
-        low_balance_threshold_decimillicents=fields.decimillicents_or_null(
+        credits_balance_decimillicents=fields.format_decimillicents(balance.balance),
+        reserved_credits_decimillicents=fields.format_decimillicents(balance.held),
+        overdraft_limit_decimillicents=fields.format_decimillicents(balance.overdraft_limit),
+        low_balance_threshold_decimillicents=fields.format_decimillicents_or_null(
             row["low_balance_threshold"]
         ),
         auto_recharge_enabled=state is not RechargeState.OFF,
         auto_recharge_state=state,
         auto_recharge_state_reason=SuspensionReason(row["reason"]) if row["reason"] else None,
-        auto_recharge_threshold_decimillicents=fields.decimillicents_or_null(row["threshold"]),
-        auto_recharge_amount_decimillicents=fields.decimillicents_or_null(row["amount"]),
-        auto_recharge_target_decimillicents=fields.decimillicents_or_null(row["target"]),
-        auto_recharge_monthly_cap_decimillicents=fields.decimillicents_or_null(row["monthly_cap"]),
+        auto_recharge_threshold_decimillicents=fields.format_decimillicents_or_null(
+            row["threshold"]
+        ),
+        auto_recharge_amount_decimillicents=fields.format_decimillicents_or_null(row["amount"]),
+        auto_recharge_target_decimillicents=fields.format_decimillicents_or_null(row["target"]),
+        auto_recharge_monthly_cap_decimillicents=fields.format_decimillicents_or_null(
+            row["monthly_cap"]
+        ),
         auto_recharge_monthly_count_cap=row["monthly_count_cap"],
         auto_recharge_pause_seconds=row["pause_seconds_min"],
         is_subscribed=row["subscription_status"] in SUBSCRIBED,
@@ -167,16 +171,16 @@ def _overdraft(call: Call, body: BillingChange) -> Decimal | None:
     if body.overdraft_limit_decimillicents is UNSET:
         return None
     call.require(Scope.ADMIN, "A change of the overdraft limit")
-    limit = fields.credits_of(body.overdraft_limit_decimillicents, "body", _OVERDRAFT)
+    limit = fields.parse_decimillicents(body.overdraft_limit_decimillicents, "body", _OVERDRAFT)
     if limit < 0:
-        raise fields.refused(("body", _OVERDRAFT), "must not be negative")
+        raise fields.invalid(("body", _OVERDRAFT), "must not be negative")
     return limit
 
 
 async def _change_low_balance(call: Call, connection: Connection, raw: msgspec.Raw) -> None:
-    threshold = fields.credits_of_or_none(raw, "body", _LOW_BALANCE)
+    threshold = fields.parse_decimillicents_or_none(raw, "body", _LOW_BALANCE)
     if threshold is not None and threshold < 0:
-        raise fields.refused(("body", _LOW_BALANCE), "must not be negative")
+        raise fields.invalid(("body", _LOW_BALANCE), "must not be negative")
     await store.set_low_balance_threshold(connection, call.owner.id, threshold)
     told = None if threshold is None else plain(threshold)
     await call.record(connection, "billing.low_balance", details={_LOW_BALANCE: told})
@@ -233,9 +237,9 @@ def _asked(body: BillingChange) -> dict[str, Any]:
     }
     both = [raw for raw in (given["amount"], given["target"]) if raw not in (UNSET, fields.NULL)]
     if len(both) > 1:
-        raise fields.refused(("body", NAMES["target"]), "an amount, or a target, but not both")
+        raise fields.invalid(("body", NAMES["target"]), "an amount, or a target, but not both")
     asked: dict[str, Any] = {
-        name: fields.credits_of_or_none(raw, "body", NAMES[name])
+        name: fields.parse_decimillicents_or_none(raw, "body", NAMES[name])
         for name, raw in given.items()
         if raw is not UNSET
     }
@@ -272,7 +276,7 @@ OPERATIONS = (
         method="GET",
         path=PATH,
         handle=retrieve,
-        answer=BillingShown,
+        response=BillingResponse,
         scope=Scope.READ,
         or_scopes=(Scope.BILLING,),
     ),
@@ -283,10 +287,10 @@ OPERATIONS = (
         path=PATH,
         handle=change,
         body=BillingChange,
-        answer=BillingShown,
+        response=BillingResponse,
         scope=Scope.BILLING,
         retry=Retry.STORED,
-        refusals=(ValidationError, PermissionDeniedError),
+        errors=(ValidationError, PermissionDeniedError),
         example={
             "autoRechargeEnabled": True,
             "autoRechargeThresholdDecimillicents": 100_000_000,

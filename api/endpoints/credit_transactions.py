@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 
 from api.framework import fields
-from api.framework.fields import Number, NumberOrNull, Request, Shown
-from api.framework.operation import Call, Operation, Reply, Retry, no_such
-from api.transactions import manual_postings, metadata, refusals, rights
+from api.framework.fields import Number, NumberOrNull, Request, Response
+from api.framework.operation import Call, Operation, Reply, Retry, not_found
+from api.transactions import manual_postings, metadata, permissions, posting_errors
 from api.transactions.posting_keys import posting_key
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
 from shared.access.model import Scope
@@ -82,7 +82,7 @@ class TransactionRequest(Request):
     updated_on: str | None = None
 
 
-class OrganizationShown(Shown):
+class TransactionOrganization(Response):
     """The organization of a transaction."""
 
     id: UUID
@@ -94,13 +94,13 @@ class OrganizationShown(Shown):
     updated_on: datetime
 
 
-class TransactionShown(Shown):
+class TransactionResponse(Response):
     """A row of the ledger. `changeSequence` counts an organization's rows from 1, without gaps."""
 
     id: str
     uuid: UUID
     organization_id: UUID
-    organization: OrganizationShown
+    organization: TransactionOrganization
     transaction_id: str
     change_sequence: int
     amount: Number
@@ -131,22 +131,22 @@ async def create(call: Call) -> Reply:
     """
     organization = call.owner
     posting = posting_of(call, call.body)
-    rights.check(call, posting)
+    permissions.check_scope(call, posting)
     if posting.type is TransactionType.USAGE:
-        result = await call.api.ledger.post(rights.within(call, posting))
+        result = await call.api.ledger.post(permissions.limit_overdraft(call, posting))
     else:
         result = await manual_postings.post(call, posting, ACTION, organization=organization)
-    if error := rights.refusal(call, posting, result):
+    if error := permissions.posting_error(call, posting, result):
         raise error
     replayed = result.status is PostingStatus.REPLAYED
-    return Reply(shown_result(posting, result, organization), replayed=replayed)
+    return Reply(posted_response(posting, result, organization), replayed=replayed)
 
 
 async def retrieve(call: Call) -> Reply:
     """Return one transaction, by its UUID or `ct_…`."""
     row = await find(call, call.path["id"])
-    organization = await call.organization_named(str(row["organization_id"]))
-    return Reply(_shown_row(row, organization))
+    organization = await call.find_organization(str(row["organization_id"]))
+    return Reply(_row_response(row, organization))
 
 
 async def find(call: Call, reference: str) -> asyncpg.Record:
@@ -157,7 +157,7 @@ async def find(call: Call, reference: str) -> asyncpg.Record:
         async with call.api.pool.acquire() as connection:
             row = await store.find(connection, transaction_id)
     if row is None or not call.may_see(row["organization_id"]):
-        raise no_such("transaction", reference)
+        raise not_found("transaction", reference)
     return row
 
 
@@ -174,8 +174,8 @@ async def _organization(call: Call) -> Organization:
     """Return the organization that a body names, or that of a key that is of one."""
     named, own = _references(call.body), call.caller.organization_id
     if not named and own is None:
-        raise fields.refused(("body", "organizationId"), "is missing")
-    organization = await call.organization_named(named[0][1] if named else str(own))
+        raise fields.invalid(("body", "organizationId"), "is missing")
+    organization = await call.find_organization(named[0][1] if named else str(own))
     check_named(call.body, organization, ("body",))
     return organization
 
@@ -186,7 +186,7 @@ def check_named(
     """Refuse a transaction that names another organization in any of its fields."""
     for place, name in _references(asked):
         if name != organization.slug and parse_id(name) != organization.id:
-            raise fields.refused((*where, *place), "names another organization")
+            raise fields.invalid((*where, *place), "names another organization")
 
 
 def posting_of(
@@ -194,10 +194,10 @@ def posting_of(
 ) -> Posting:
     """Return what a transaction asks of the ledger; `where` in the request it stands."""
     key = posting_key(call, asked.transaction_id, where)
-    amount = fields.number(asked.amount, *where, "amount")
+    amount = fields.parse_number(asked.amount, *where, "amount")
     kind = asked.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
     if kind not in POSTABLE:
-        raise fields.refused((*where, "type"), f"one of {', '.join(POSTABLE)}")
+        raise fields.invalid((*where, "type"), f"one of {', '.join(POSTABLE)}")
     return Posting(
         organization_id=call.owner.id,
         id=call.id,
@@ -208,7 +208,7 @@ def posting_of(
         effective_at=asked.effective_on,
         description=asked.note,
         category=asked.category,
-        quantity=fields.number_or_none(asked.quantity, *where, "quantity"),
+        quantity=fields.parse_number_or_none(asked.quantity, *where, "quantity"),
         user_id=asked.user_id,
         metadata=_metadata(asked, where),
         promotional=True if kind in PROMOTIONAL else None,
@@ -224,20 +224,20 @@ def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[s
     own = [("user", asked.user or ""), *(("modelCosts", cost) for cost in asked.model_costs or ())]
     for name, text in own:
         if error := rules.text_refusal(name, text, rules.TEXT_LENGTH_MAX):
-            raise refusals.invalid(error, where)
+            raise posting_errors.invalid_field(error, where)
     kept = {_USER: asked.user, _MODEL_COSTS: asked.model_costs}
     return (given | {k: v for k, v in kept.items() if v is not None}) or None
 
 
-def shown_result(
+def posted_response(
     posting: Posting, result: PostingResult, organization: Organization
-) -> TransactionShown:
+) -> TransactionResponse:
     """Show what was posted; a replay has the same digest, so that its fields are the same."""
     assert result.id is not None  # noqa: S101 - these four are there once it is on the ledger
     assert result.seq is not None  # noqa: S101
     assert result.created_at is not None  # noqa: S101
     assert result.balance_after is not None and result.amount is not None  # noqa: S101, PT018
-    return _shown(
+    return _response(
         {
             "id": result.id,
             "seq": result.seq,
@@ -257,25 +257,25 @@ def shown_result(
     )
 
 
-def _shown_row(row: asyncpg.Record, organization: Organization) -> TransactionShown:
-    return _shown(dict(row), organization)
+def _row_response(row: asyncpg.Record, organization: Organization) -> TransactionResponse:
+    return _response(dict(row), organization)
 
 
-def _shown(row: dict[str, Any], organization: Organization) -> TransactionShown:
+def _response(row: dict[str, Any], organization: Organization) -> TransactionResponse:
     kept: dict[str, Any] = row["metadata"] or {}
-    return TransactionShown(
+    return TransactionResponse(
         id=transaction_public_id(row["id"]),
         uuid=row["id"],
         organization_id=organization.id,
-        organization=_shown_organization(organization),
+        organization=_organization_response(organization),
         transaction_id=row["idempotency_key"],
         change_sequence=row["seq"],
-        amount=fields.shown(row["amount"]),
-        balance_after=fields.shown(row["balance_after"]),
+        amount=fields.format_number(row["amount"]),
+        balance_after=fields.format_number(row["balance_after"]),
         type=TransactionType(row["type"]),
         note=row["description"],
         category=row["category"],
-        quantity=fields.shown_or_null(row["quantity"]),
+        quantity=fields.format_number_or_null(row["quantity"]),
         user_id=row["user_id"],
         user=kept.get(_USER),
         model_costs=kept.get(_MODEL_COSTS, []),
@@ -286,8 +286,8 @@ def _shown(row: dict[str, Any], organization: Organization) -> TransactionShown:
     )
 
 
-def _shown_organization(organization: Organization) -> OrganizationShown:
-    return OrganizationShown(
+def _organization_response(organization: Organization) -> TransactionOrganization:
+    return TransactionOrganization(
         id=organization.id,
         uuid=organization.id,
         name=organization.name,
@@ -298,7 +298,7 @@ def _shown_organization(organization: Organization) -> OrganizationShown:
     )
 
 
-_REFUSALS = (
+_ERRORS = (
     ValidationError,
     InsufficientCreditsError,
     NotFoundError,
@@ -314,13 +314,13 @@ OPERATIONS = (
         path="/api/credit-transactions",
         handle=create,
         body=TransactionRequest,
-        answer=TransactionShown,
+        response=TransactionResponse,
         scope=Scope.USAGE,
         or_scopes=(Scope.GRANTS,),
         retry=Retry.LEDGER,
         organization_of=_organization,
         keyed_by="transaction_id",
-        refusals=_REFUSALS,
+        errors=_ERRORS,
         example={"organizationId": "acme", "amount": -4.25, "transactionId": "job-1"},
     ),
     Operation(
@@ -329,8 +329,8 @@ OPERATIONS = (
         method="GET",
         path="/api/credit-transactions/{id}",
         handle=retrieve,
-        answer=TransactionShown,
+        response=TransactionResponse,
         scope=Scope.READ,
-        refusals=(NotFoundError,),
+        errors=(NotFoundError,),
     ),
 )

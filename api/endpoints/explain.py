@@ -10,8 +10,8 @@ import msgspec
 
 from api.endpoints import credit_transactions
 from api.framework import cursors, fields
-from api.framework.fields import Number, Shown
-from api.framework.operation import Call, Operation, Reply, no_such
+from api.framework.fields import Number, Response
+from api.framework.operation import Call, Operation, Reply, not_found
 from shared.access.model import Scope
 from shared.errors import NotFoundError
 from shared.ids import transaction_public_id
@@ -29,7 +29,7 @@ class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
     cursor: str | None = None
 
 
-class SourceShown(Shown):
+class CreditSourceResponse(Response):
     """A part of a debit and the grant that paid for it. No grant: it is debt so far."""
 
     amount: Number
@@ -40,7 +40,7 @@ class SourceShown(Shown):
     receipt_url: str | None
 
 
-class UseShown(Shown):
+class GrantUseResponse(Response):
     """A part of a grant and the debit that it paid for."""
 
     amount: Number
@@ -50,7 +50,7 @@ class UseShown(Shown):
     created_at: datetime
 
 
-class ExplanationShown(Shown):
+class ExplanationResponse(Response):
     """A row of the ledger, explained. The sources add up to what a debit took."""
 
     id: str
@@ -60,8 +60,8 @@ class ExplanationShown(Shown):
     amount: Number
     balance_after: Number
     created_at: datetime
-    sources: list[SourceShown]
-    uses: list[UseShown]
+    sources: list[CreditSourceResponse]
+    uses: list[GrantUseResponse]
     next_cursor: str | None
 
 
@@ -75,7 +75,7 @@ async def explain(call: Call) -> Reply:
     after = 0 if query.cursor is None else cursors.decode_seq(CURSOR, query.cursor)
     row = await credit_transactions.find(call, call.path["id"])
     if row["organization_id"] != call.owner.id:
-        raise no_such("transaction", call.path["id"])
+        raise not_found("transaction", call.path["id"])
     async with call.api.pool.acquire() as connection:
         sources = await service.explain(connection, row)
         uses: list[Use] = []
@@ -85,13 +85,13 @@ async def explain(call: Call) -> Reply:
             )
     page = uses[: query.limit]
     return Reply(
-        ExplanationShown(
+        ExplanationResponse(
             id=transaction_public_id(row["id"]),
             organization_id=row["organization_id"],
             change_sequence=row["seq"],
             type=TransactionType(row["type"]),
-            amount=fields.shown(row["amount"]),
-            balance_after=fields.shown(row["balance_after"]),
+            amount=fields.format_number(row["amount"]),
+            balance_after=fields.format_number(row["balance_after"]),
             created_at=row["created_at"],
             sources=[_source(source) for source in sources],
             uses=[_use(use) for use in page],
@@ -100,9 +100,9 @@ async def explain(call: Call) -> Reply:
     )
 
 
-def _source(source: Source) -> SourceShown:
-    return SourceShown(
-        amount=fields.shown(source.amount),
+def _source(source: Source) -> CreditSourceResponse:
+    return CreditSourceResponse(
+        amount=fields.format_number(source.amount),
         grant_id=source.grant_id,
         grant_type=source.grant_type,
         payment_intent_id=source.payment_intent_id,
@@ -111,9 +111,9 @@ def _source(source: Source) -> SourceShown:
     )
 
 
-def _use(use: Use) -> UseShown:
-    return UseShown(
-        amount=fields.shown(use.amount),
+def _use(use: Use) -> GrantUseResponse:
+    return GrantUseResponse(
+        amount=fields.format_number(use.amount),
         transaction_id=transaction_public_id(use.transaction_id),
         change_sequence=use.seq,
         type=TransactionType(use.type),
@@ -128,10 +128,10 @@ OPERATIONS = (
         method="GET",
         path="/v1/billing/{organizationId}/transactions/{id}/explain",
         handle=explain,
-        answer=ExplanationShown,
+        response=ExplanationResponse,
         query=ExplainQuery,
         scope=Scope.READ,
-        refusals=(NotFoundError,),
+        errors=(NotFoundError,),
         cost=10,
     ),
 )

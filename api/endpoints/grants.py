@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 
 from api.framework import cursors, fields
-from api.framework.fields import Number, PageQuery, Request, Shown
-from api.framework.operation import Call, Operation, Reply, Retry, no_such
-from api.transactions import manual_postings, metadata, refusals
+from api.framework.fields import Number, PageQuery, Request, Response
+from api.framework.operation import Call, Operation, Reply, Retry, not_found
+from api.transactions import manual_postings, metadata, posting_errors
 from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import ConflictError, IdempotencyError, NotFoundError, ValidationError
@@ -55,7 +55,7 @@ class GrantQuery(PageQuery):
     open: bool | None = None
 
 
-class GrantShown(Shown):
+class GrantResponse(Response):
     """A grant. `endedBy`: `expiration` or `void`, where that took what was left."""
 
     id: UUID
@@ -72,10 +72,10 @@ class GrantShown(Shown):
     created_at: datetime
 
 
-class GrantPage(Shown):
+class GrantPage(Response):
     """A page of grants, newest first."""
 
-    data: list[GrantShown]
+    data: list[GrantResponse]
     next_cursor: str | None
 
 
@@ -93,7 +93,7 @@ async def create(call: Call) -> Reply:
         type=TransactionType.GRANT,
         counterparty=SystemAccount.PROMOTIONS,
         key=posting_key(call, body.transaction_id),
-        amount=fields.number(body.amount, "body", "amount"),
+        amount=fields.parse_number(body.amount, "body", "amount"),
         description=body.note,
         priority=body.priority,
         promotional=body.promotional,
@@ -105,7 +105,7 @@ async def create(call: Call) -> Reply:
     result = await manual_postings.post(
         call, posting, "grants.create", organization=call.owner, subject=posting.id
     )
-    if error := refusals.refusal(result.status, error=result.error, met=result):
+    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
         raise error
     assert result.id is not None  # noqa: S101 - posted
     return await _reply(call, result, result.id)
@@ -124,12 +124,12 @@ async def list_(call: Call) -> Reply:
         )
     page = rows[: query.limit]
     more = cursors.encode(CURSOR, page[-1]["seq"]) if len(rows) > len(page) else None
-    return Reply(GrantPage(data=[_shown(dict(row)) for row in page], next_cursor=more))
+    return Reply(GrantPage(data=[_response(dict(row)) for row in page], next_cursor=more))
 
 
 async def retrieve(call: Call) -> Reply:
     """Return one grant."""
-    return Reply(_shown(await _find(call, _grant_id(call))))
+    return Reply(_response(await _find(call, _grant_id(call))))
 
 
 async def void(call: Call) -> Reply:
@@ -159,20 +159,20 @@ async def void(call: Call) -> Reply:
     result = await manual_postings.post(
         call, posting, "grants.void", organization=call.owner, subject=grant_id
     )
-    if error := refusals.refusal(result.status, error=result.error):
+    if error := posting_errors.posting_error(result.status, error=result.error):
         raise error
     return await _reply(call, result, grant_id)
 
 
 async def _reply(call: Call, result: PostingResult, grant_id: UUID) -> Reply:
     replayed = result.status is PostingStatus.REPLAYED
-    return Reply(_shown(await _find(call, grant_id)), replayed=replayed)
+    return Reply(_response(await _find(call, grant_id)), replayed=replayed)
 
 
 def _grant_id(call: Call) -> UUID:
     grant_id = parse_id(call.path["id"])
     if grant_id is None:
-        raise no_such("grant", call.path["id"])
+        raise not_found("grant", call.path["id"])
     return grant_id
 
 
@@ -180,17 +180,17 @@ async def _find(call: Call, grant_id: UUID) -> Mapping[str, Any]:
     async with call.api.pool.acquire() as connection:
         row = await store.find_grant(connection, call.owner.id, grant_id)
     if row is None:
-        raise no_such("grant", str(grant_id))
+        raise not_found("grant", str(grant_id))
     return dict(row)
 
 
-def _shown(row: Mapping[str, Any]) -> GrantShown:
-    return GrantShown(
+def _response(row: Mapping[str, Any]) -> GrantResponse:
+    return GrantResponse(
         id=row["id"],
         organization_id=row["organization_id"],
         transaction_id=transaction_public_id(row["transaction_id"]),
-        amount=fields.shown(row["original"]),
-        remaining=fields.shown(row["remaining"]),
+        amount=fields.format_number(row["original"]),
+        remaining=fields.format_number(row["remaining"]),
         priority=row["priority"],
         promotional=row["promotional"],
         expires_at=row["expires_at"],
@@ -210,11 +210,11 @@ OPERATIONS = (
         path=PATH,
         handle=create,
         body=GrantRequest,
-        answer=GrantShown,
+        response=GrantResponse,
         scope=Scope.GRANTS,
         retry=Retry.LEDGER,
         keyed_by="transaction_id",
-        refusals=(ValidationError, ConflictError, IdempotencyError),
+        errors=(ValidationError, ConflictError, IdempotencyError),
         example={"amount": 100, "priority": 10, "expiresAt": "2031-01-01T00:00:00Z"},
     ),
     Operation(
@@ -224,7 +224,7 @@ OPERATIONS = (
         path=PATH,
         handle=list_,
         query=GrantQuery,
-        answer=GrantPage,
+        response=GrantPage,
         scope=Scope.READ,
     ),
     Operation(
@@ -233,9 +233,9 @@ OPERATIONS = (
         method="GET",
         path=f"{PATH}/{{id}}",
         handle=retrieve,
-        answer=GrantShown,
+        response=GrantResponse,
         scope=Scope.READ,
-        refusals=(NotFoundError,),
+        errors=(NotFoundError,),
     ),
     Operation(
         name="voidGrant",
@@ -244,9 +244,9 @@ OPERATIONS = (
         path=f"{PATH}/{{id}}/void",
         handle=void,
         body=VoidRequest,
-        answer=GrantShown,
+        response=GrantResponse,
         scope=Scope.GRANTS,
         retry=Retry.LEDGER,
-        refusals=(ConflictError, IdempotencyError, NotFoundError),
+        errors=(ConflictError, IdempotencyError, NotFoundError),
     ),
 )

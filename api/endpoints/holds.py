@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from api.framework import cursors, fields
-from api.framework.fields import Number, PageQuery, Request, Shown
-from api.framework.operation import Call, Operation, Reply, Retry, no_such
-from api.transactions import refusals
+from api.framework.fields import Number, PageQuery, Request, Response
+from api.framework.operation import Call, Operation, Reply, Retry, not_found
+from api.transactions import posting_errors
 from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import (
@@ -68,7 +68,7 @@ class HoldQuery(PageQuery):
     status: HoldStatus | None = None
 
 
-class HoldShown(Shown):
+class HoldResponse(Response):
     """A hold. `transactionId` is the id that it was asked for under."""
 
     id: UUID
@@ -82,17 +82,17 @@ class HoldShown(Shown):
     closed_at: datetime | None
 
 
-class CaptureShown(HoldShown):
+class CaptureResponse(HoldResponse):
     """A captured hold, and the row of the ledger that used its credits."""
 
     capture_transaction_id: str
     balance_after: Number
 
 
-class HoldPage(Shown):
+class HoldPage(Response):
     """A page of holds, newest first."""
 
-    data: list[HoldShown]
+    data: list[HoldResponse]
     next_cursor: str | None
 
 
@@ -108,7 +108,7 @@ async def create(call: Call) -> Reply:
         result = await service.hold(
             connection,
             call.owner.id,
-            amount=fields.number(body.amount, "body", "amount"),
+            amount=fields.parse_number(body.amount, "body", "amount"),
             seconds=body.expires_in_seconds,
             key=posting_key(call, body.transaction_id),
             now=call.now,
@@ -131,12 +131,14 @@ async def list_(call: Call) -> Reply:
         )
     page = rows[: query.limit]
     more = cursors.encode(CURSOR, page[-1]["id"]) if len(rows) > len(page) else None
-    return Reply(HoldPage(data=[HoldShown(**_fields(dict(row))) for row in page], next_cursor=more))
+    return Reply(
+        HoldPage(data=[HoldResponse(**_fields(dict(row))) for row in page], next_cursor=more)
+    )
 
 
 async def retrieve(call: Call) -> Reply:
     """Return one hold."""
-    return Reply(HoldShown(**_fields(await _find(call))))
+    return Reply(HoldResponse(**_fields(await _find(call))))
 
 
 async def capture(call: Call) -> Reply:
@@ -146,9 +148,9 @@ async def capture(call: Call) -> Reply:
     answered again; another amount, or a hold that has ended, is a 409.
     """
     body: CaptureRequest = call.body
-    amount = fields.number(body.amount, "body", "amount")
+    amount = fields.parse_number(body.amount, "body", "amount")
     if amount <= 0:
-        raise fields.refused(("body", "amount"), "must be positive")
+        raise fields.invalid(("body", "amount"), "must be positive")
     hold_id = _hold_id(call)
     result = await call.api.ledger.post(
         Posting(
@@ -165,15 +167,15 @@ async def capture(call: Call) -> Reply:
             request_id=call.request_id,
         )
     )
-    if error := refusals.refusal(result.status, error=result.error, met=result):
+    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
         raise error
     assert result.id is not None and result.balance_after is not None  # noqa: S101, PT018 - posted
-    shown = CaptureShown(
+    response = CaptureResponse(
         **_fields(await _find(call)),
         capture_transaction_id=transaction_public_id(result.id),
-        balance_after=fields.shown(result.balance_after),
+        balance_after=fields.format_number(result.balance_after),
     )
-    return Reply(shown, replayed=result.status is PostingStatus.REPLAYED)
+    return Reply(response, replayed=result.status is PostingStatus.REPLAYED)
 
 
 async def release(call: Call) -> Reply:
@@ -184,18 +186,18 @@ async def release(call: Call) -> Reply:
 
 
 def _reply(result: HoldResult) -> Reply:
-    if error := refusals.refusal(result.status, error=result.error, met=result):
+    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
         raise error
     assert result.hold is not None  # noqa: S101 - it was done
     row = {name: getattr(result.hold, name) for name in result.hold.__struct_fields__}
     replayed = result.status is PostingStatus.REPLAYED
-    return Reply(HoldShown(**_fields(row)), replayed=replayed)
+    return Reply(HoldResponse(**_fields(row)), replayed=replayed)
 
 
 def _hold_id(call: Call) -> UUID:
     hold_id = parse_id(call.path["id"])
     if hold_id is None:
-        raise no_such("hold", call.path["id"])
+        raise not_found("hold", call.path["id"])
     return hold_id
 
 
@@ -203,7 +205,7 @@ async def _find(call: Call) -> Mapping[str, Any]:
     async with call.api.pool.acquire() as connection:
         row = await store.find_hold(connection, call.owner.id, _hold_id(call))
     if row is None:
-        raise no_such("hold", call.path["id"])
+        raise not_found("hold", call.path["id"])
     return dict(row)
 
 
@@ -212,8 +214,8 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
         "id": row["id"],
         "organization_id": row["organization_id"],
         "status": HoldStatus(row["status"]),
-        "amount": fields.shown(row["amount"]),
-        "captured_amount": fields.shown(row["captured_amount"]),
+        "amount": fields.format_number(row["amount"]),
+        "captured_amount": fields.format_number(row["captured_amount"]),
         "note": row["description"],
         "expires_at": row["expires_at"],
         "created_at": row["created_at"],
@@ -230,10 +232,10 @@ OPERATIONS = (
         path=PATH,
         handle=create,
         body=HoldRequest,
-        answer=HoldShown,
+        response=HoldResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        refusals=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
+        errors=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
         example={"amount": 5, "expiresInSeconds": 600, "transactionId": "job-7"},
     ),
     Operation(
@@ -243,7 +245,7 @@ OPERATIONS = (
         path=PATH,
         handle=list_,
         query=HoldQuery,
-        answer=HoldPage,
+        response=HoldPage,
         scope=Scope.READ,
         or_scopes=(Scope.USAGE,),
     ),
@@ -253,10 +255,10 @@ OPERATIONS = (
         method="GET",
         path=f"{PATH}/{{id}}",
         handle=retrieve,
-        answer=HoldShown,
+        response=HoldResponse,
         scope=Scope.READ,
         or_scopes=(Scope.USAGE,),
-        refusals=(NotFoundError,),
+        errors=(NotFoundError,),
     ),
     Operation(
         name="captureHold",
@@ -265,10 +267,10 @@ OPERATIONS = (
         path=f"{PATH}/{{id}}/capture",
         handle=capture,
         body=CaptureRequest,
-        answer=CaptureShown,
+        response=CaptureResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        refusals=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
+        errors=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
         example={"amount": 3.5},
     ),
     Operation(
@@ -277,9 +279,9 @@ OPERATIONS = (
         method="POST",
         path=f"{PATH}/{{id}}/release",
         handle=release,
-        answer=HoldShown,
+        response=HoldResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        refusals=(NotFoundError, ConflictError),
+        errors=(NotFoundError, ConflictError),
     ),
 )

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from api.framework import cursors, fields
-from api.framework.fields import PageQuery, Request, Shown
+from api.framework.fields import PageQuery, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access import service as audit
 from shared.access.model import Scope
@@ -42,7 +42,7 @@ class OrganizationChange(Request):
     email: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class OrganizationAnswer(Shown):
+class OrganizationResponse(Response):
     """A customer."""
 
     id: UUID
@@ -55,10 +55,10 @@ class OrganizationAnswer(Shown):
     updated_at: datetime
 
 
-class OrganizationPage(Shown):
+class OrganizationPage(Response):
     """A page of customers, oldest first."""
 
-    data: list[OrganizationAnswer]
+    data: list[OrganizationResponse]
     next_cursor: str | None
 
 
@@ -73,7 +73,7 @@ async def create(call: Call) -> Reply:
     body: OrganizationRequest = call.body
     wanted = None if body.id is None else parse_id(body.id)
     if body.id is not None and wanted is None:
-        raise fields.refused(("body", "id"), "a UUID")
+        raise fields.invalid(("body", "id"), "a UUID")
     async with call.transaction() as connection:
         made = await service.create(
             connection,
@@ -91,7 +91,7 @@ async def create(call: Call) -> Reply:
             subject=str(made.id),
             organization_id=made.id,
         )
-    return Reply(_shown(made))
+    return Reply(_response(made))
 
 
 async def list_(call: Call) -> Reply:
@@ -99,7 +99,7 @@ async def list_(call: Call) -> Reply:
     query: PageQuery = call.query
     own = call.caller.organization_id
     if own is not None:
-        found = [_shown(await call.organization_named(str(own)))]
+        found = [_response(await call.find_organization(str(own)))]
         return Reply(OrganizationPage(data=found, next_cursor=None))
     after = cursors.decode_id(CURSOR, query.cursor)
     async with call.api.pool.acquire() as connection:
@@ -108,7 +108,7 @@ async def list_(call: Call) -> Reply:
     names = Organization.__struct_fields__
     return Reply(
         OrganizationPage(
-            data=[_shown(Organization(**{name: row[name] for name in names})) for row in page],
+            data=[_response(Organization(**{name: row[name] for name in names})) for row in page],
             next_cursor=cursors.encode(CURSOR, page[-1]["id"]) if len(rows) > len(page) else None,
         )
     )
@@ -116,7 +116,7 @@ async def list_(call: Call) -> Reply:
 
 async def retrieve(call: Call) -> Reply:
     """Return an organization, by its id or slug."""
-    return Reply(_shown(await _fresh(call)))
+    return Reply(_response(await _fresh(call)))
 
 
 async def change(call: Call) -> Reply:
@@ -132,7 +132,7 @@ async def change(call: Call) -> Reply:
         )
         await call.record(connection, "organizations.change", details=msgspec.to_builtins(body))
     call.api.organizations.forget(changed)
-    return Reply(_shown(changed))
+    return Reply(_response(changed))
 
 
 async def _fresh(call: Call) -> Organization:
@@ -140,9 +140,9 @@ async def _fresh(call: Call) -> Organization:
         return await service.find(connection, str(call.owner.id))
 
 
-def _shown(organization: Organization) -> OrganizationAnswer:
-    return OrganizationAnswer(
-        **{name: getattr(organization, name) for name in OrganizationAnswer.__struct_fields__}
+def _response(organization: Organization) -> OrganizationResponse:
+    return OrganizationResponse(
+        **{name: getattr(organization, name) for name in OrganizationResponse.__struct_fields__}
     )
 
 
@@ -155,11 +155,11 @@ OPERATIONS = (
         path="/v1/organizations",
         handle=create,
         body=OrganizationRequest,
-        answer=OrganizationAnswer,
+        response=OrganizationResponse,
         scope=Scope.ADMIN,
         status=HTTPStatus.CREATED,
         retry=Retry.STORED,
-        refusals=(ValidationError, AlreadyExistsError),
+        errors=(ValidationError, AlreadyExistsError),
         example={"slug": "initech", "name": "Initech", "currency": "usd"},
     ),
     Operation(
@@ -169,7 +169,7 @@ OPERATIONS = (
         path="/v1/organizations",
         handle=list_,
         query=PageQuery,
-        answer=OrganizationPage,
+        response=OrganizationPage,
         scope=Scope.READ,
     ),
     Operation(
@@ -178,7 +178,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/organizations/{organizationId}",
         handle=retrieve,
-        answer=OrganizationAnswer,
+        response=OrganizationResponse,
         scope=Scope.READ,
     ),
     Operation(
@@ -188,10 +188,10 @@ OPERATIONS = (
         path="/v1/organizations/{organizationId}",
         handle=change,
         body=OrganizationChange,
-        answer=OrganizationAnswer,
+        response=OrganizationResponse,
         scope=Scope.BILLING,
         retry=Retry.STORED,
-        refusals=(ValidationError,),
+        errors=(ValidationError,),
         example={"name": "Initech Ltd"},
     ),
 )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from api.framework import fields
-from api.framework.fields import Request, Shown
+from api.framework.body_organization import body_organization
+from api.framework.fields import Request, Response
 from api.framework.operation import Call, Operation, Reply
 from shared.access import sessions
 from shared.access.model import SESSION_SCOPES, Scope
 from shared.errors import NotFoundError, ValidationError
-from shared.organizations.model import Organization
 
 
 class SessionRequest(Request):
@@ -20,7 +19,7 @@ class SessionRequest(Request):
     organization_id: str | None = None
 
 
-class SessionShown(Shown):
+class SessionResponse(Response):
     """A session. `token` is sent as an API key is; it is shown once and cannot be renewed."""
 
     id: UUID
@@ -47,7 +46,7 @@ async def create(call: Call) -> Reply:
             now=call.now,
         )
     return Reply(
-        SessionShown(
+        SessionResponse(
             id=opened.id,
             organization_id=call.owner.id,
             token=opened.token,
@@ -55,15 +54,6 @@ async def create(call: Call) -> Reply:
             expires_at=opened.expires_at,
         )
     )
-
-
-async def _organization(call: Call) -> Organization:
-    """Return the organization of the body, or that of a key that is bound to one."""
-    reference: str | None = call.body.organization_id
-    own = call.caller.organization_id
-    if reference is None and own is None:
-        raise fields.refused(("body", "organizationId"), "is missing")
-    return await call.organization_named(reference if reference is not None else str(own))
 
 
 OPERATIONS = (
@@ -74,13 +64,13 @@ OPERATIONS = (
         path="/v1/billing/sessions",
         handle=create,
         body=SessionRequest,
-        answer=SessionShown,
+        response=SessionResponse,
         # Who may decide for the organization may let its people in; nobody gives rights away that
         # the key itself lacks.
         scope=Scope.BILLING,
         and_scopes=tuple(sorted(SESSION_SCOPES)),
-        organization_of=_organization,
-        refusals=(ValidationError, NotFoundError),
+        organization_of=body_organization,
+        errors=(ValidationError, NotFoundError),
         example={"organizationId": "acme"},
     ),
 )

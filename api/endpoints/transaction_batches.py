@@ -9,11 +9,11 @@ import msgspec
 from msgspec.structs import replace
 
 from api.endpoints import credit_transactions
-from api.endpoints.credit_transactions import TransactionRequest, TransactionShown
+from api.endpoints.credit_transactions import TransactionRequest, TransactionResponse
 from api.framework import fields, parsing
-from api.framework.fields import Request, Shown
+from api.framework.fields import Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
-from api.transactions import manual_postings, rights
+from api.transactions import manual_postings, permissions
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
@@ -29,7 +29,7 @@ from shared.ledger.model import Posting, PostingResult, PostingStatus, Transacti
 BATCH_TRANSACTIONS_MAX = 1_000
 
 # Read one by one, so that one that is wrong harms no other.
-ItemOfBatch = Annotated[
+BatchItem = Annotated[
     msgspec.Raw,
     msgspec.Meta(
         extra_json_schema={"$ref": f"#/components/schemas/{TransactionRequest.__name__}"},
@@ -41,20 +41,20 @@ class BatchRequest(Request):
     """Up to 1,000 transactions of one organization."""
 
     transactions: Annotated[
-        list[ItemOfBatch],
+        list[BatchItem],
         msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": BATCH_TRANSACTIONS_MAX}),
     ]
 
 
-class BatchResult(Shown):
+class BatchResult(Response):
     """What became of one transaction of a batch."""
 
     status: PostingStatus
-    transaction: TransactionShown | None
+    transaction: TransactionResponse | None
     error: dict[str, Any] | None
 
 
-class BatchShown(Shown):
+class BatchResponse(Response):
     """A result for each transaction, in the order asked."""
 
     results: list[BatchResult]
@@ -68,12 +68,12 @@ async def create_batch(call: Call) -> Reply:
     """
     asked: Sequence[msgspec.Raw] = call.body.transactions
     if not 1 <= len(asked) <= BATCH_TRANSACTIONS_MAX:
-        raise fields.refused(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
-    postings = [_posting_of_batch(call, raw, place) for place, raw in enumerate(asked)]
+        raise fields.invalid(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
+    postings = [_posting_or_error(call, raw, place) for place, raw in enumerate(asked)]
     valid = [posting for posting in postings if isinstance(posting, Posting)]
     all_usage = all(posting.type is TransactionType.USAGE for posting in valid)
     async with call.acquire() if all_usage else call.transaction() as connection:
-        asked_for = [rights.within(call, posting) for posting in valid]
+        asked_for = [permissions.limit_overdraft(call, posting) for posting in valid]
         posted = await ledger.post(connection, asked_for, now=call.now) if valid else []
         credited = [
             result
@@ -88,21 +88,21 @@ async def create_batch(call: Call) -> Reply:
                 credited,
                 organization=call.owner,
             )
-    results = iter(posted)
-    shown = [
-        _shown_of_batch(call, posting, next(results), place)
+    remaining = iter(posted)
+    results = [
+        _batch_result(call, posting, next(remaining), place)
         if isinstance(posting, Posting)
-        else _refused_of_batch(PostingStatus.INVALID, posting)
+        else _failed_result(PostingStatus.INVALID, posting)
         for place, posting in enumerate(postings)
     ]
-    return Reply(BatchShown(results=shown))
+    return Reply(BatchResponse(results=results))
 
 
 def _in_batch(place: int) -> tuple[str | int, ...]:
     return ("body", "transactions", place)
 
 
-def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
+def _posting_or_error(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
     where = _in_batch(place)
     try:
         item = parsing.body(bytes(raw), TransactionRequest, where)
@@ -110,24 +110,24 @@ def _posting_of_batch(call: Call, raw: msgspec.Raw, place: int) -> Posting | Pre
         # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
         own = replace(call, id=call.api.make_id(), idempotency_key=None)
         posting = credit_transactions.posting_of(own, item, where)
-        rights.check(call, posting)
+        permissions.check_scope(call, posting)
     except PrepaidError as error:
         return error
     return posting
 
 
-def _shown_of_batch(call: Call, posting: Posting, result: PostingResult, place: int) -> BatchResult:
-    error = rights.refusal(call, posting, result, where=_in_batch(place))
+def _batch_result(call: Call, posting: Posting, result: PostingResult, place: int) -> BatchResult:
+    error = permissions.posting_error(call, posting, result, where=_in_batch(place))
     if error is not None:
-        return _refused_of_batch(result.status, error)
+        return _failed_result(result.status, error)
     return BatchResult(
         status=result.status,
-        transaction=credit_transactions.shown_result(posting, result, call.owner),
+        transaction=credit_transactions.posted_response(posting, result, call.owner),
         error=None,
     )
 
 
-def _refused_of_batch(status: PostingStatus, error: PrepaidError) -> BatchResult:
+def _failed_result(status: PostingStatus, error: PrepaidError) -> BatchResult:
     return BatchResult(status=status, transaction=None, error=envelope(error))
 
 
@@ -140,11 +140,11 @@ OPERATIONS = (
         handle=create_batch,
         body=BatchRequest,
         cost_of_body=lambda batch: len(batch.transactions) // 10,
-        answer=BatchShown,
+        response=BatchResponse,
         scope=Scope.USAGE,
         or_scopes=(Scope.GRANTS,),
         retry=Retry.STORED,
-        refusals=(ValidationError, NotFoundError, ConflictError, IdempotencyError),
+        errors=(ValidationError, NotFoundError, ConflictError, IdempotencyError),
         example={"transactions": [{"amount": -0.001, "transactionId": "call-1"}]},
     ),
 )

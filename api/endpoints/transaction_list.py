@@ -12,7 +12,7 @@ import msgspec
 
 from api.framework import fields
 from api.framework.fields import Number
-from api.framework.operation import Call, Operation, Reply, no_such
+from api.framework.operation import Call, Operation, Reply, not_found
 from api.transactions import list_filters, metadata
 from shared.access.model import Scope
 from shared.errors import NotFoundError, ValidationError
@@ -44,7 +44,7 @@ class FilteredRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     filters: dict[str, list_filters.Condition] = {}
 
 
-class TransactionD(msgspec.Struct, kw_only=True):
+class ListedTransaction(msgspec.Struct, kw_only=True):
     """A transaction. `expires_at` is that of the credits it brought."""
 
     id: str
@@ -59,13 +59,13 @@ class TransactionD(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any]
 
 
-class ListShown(msgspec.Struct, kw_only=True):
+class TransactionPage(msgspec.Struct, kw_only=True):
     """A page, newest first. `next` and `previous` are addresses of other pages."""
 
     count: int
     next: str | None
     previous: str | None
-    results: list[TransactionD]
+    results: list[ListedTransaction]
 
 
 async def list_(call: Call) -> Reply:
@@ -101,8 +101,8 @@ async def retrieve(call: Call) -> Reply:
         async with call.api.pool.acquire() as connection:
             row = await listing.find(connection, transaction_id)
     if row is None or not call.may_see(row["organization_id"]):
-        raise no_such("transaction", call.path["id"])
-    return Reply(_shown(row))
+        raise not_found("transaction", call.path["id"])
+    return Reply(_response(row))
 
 
 def _one_organization(filters: Sequence[Filter]) -> tuple[UUID | None, Sequence[Filter]]:
@@ -128,11 +128,11 @@ async def _page(call: Call, organization_id: UUID | None, filters: Sequence[Filt
     pages = max(1, -(-found.count // query.page_size))
     before, after = min(query.page - 1, pages), query.page + 1
     return Reply(
-        ListShown(
+        TransactionPage(
             count=found.count,
             next=_address(call, after) if after <= pages else None,
             previous=_address(call, before) if before >= 1 else None,
-            results=[_shown(row) for row in found.rows],
+            results=[_response(row) for row in found.rows],
         )
     )
 
@@ -142,12 +142,12 @@ def _address(call: Call, page: int) -> str:
     return f"{call.api.settings.public_url}{PATH}?{query}"
 
 
-def _shown(row: asyncpg.Record) -> TransactionD:
-    return TransactionD(
+def _response(row: asyncpg.Record) -> ListedTransaction:
+    return ListedTransaction(
         id=transaction_public_id(row["id"]),
         organization_subscription=row["number"],
         unique_organization_id=row["organization_id"],
-        amount=fields.shown(row["amount"]),
+        amount=fields.format_number(row["amount"]),
         transaction_type=TransactionType(row["type"]),
         created_at=row["created_at"],
         expires_at=row["expires_at"],
@@ -167,7 +167,7 @@ OPERATIONS = (
         path=PATH,
         handle=list_,
         query=ListQuery,
-        answer=ListShown,
+        response=TransactionPage,
         scope=Scope.READ,
         seconds_max=LIST_SECONDS_MAX,
         cost=10,
@@ -180,9 +180,9 @@ OPERATIONS = (
         handle=search,
         query=ListQuery,
         body=FilteredRequest,
-        answer=ListShown,
+        response=TransactionPage,
         scope=Scope.READ,
-        refusals=(ValidationError,),
+        errors=(ValidationError,),
         seconds_max=LIST_SECONDS_MAX,
         cost=10,
         example={"filters": {"transaction_type": {"operator": "", "value": ["purchase"]}}},
@@ -193,8 +193,8 @@ OPERATIONS = (
         method="GET",
         path="/api/credit-transactions/{id}/",
         handle=retrieve,
-        answer=TransactionD,
+        response=ListedTransaction,
         scope=Scope.READ,
-        refusals=(NotFoundError,),
+        errors=(NotFoundError,),
     ),
 )

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from api.framework.fields import Request, Shown
-from api.framework.operation import Call, Operation, Reply, Retry, no_such
+from api.framework.fields import Request, Response
+from api.framework.operation import Call, Operation, Reply, Retry, not_found
 from shared.access.model import Scope
 from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.ids import parse_id
@@ -27,7 +27,7 @@ class EndpointRequest(Request):
     description: str | None = None
 
 
-class EndpointShown(Shown):
+class EndpointResponse(Response):
     """An endpoint. Its secret is shown when it is made or changed, and never again."""
 
     id: UUID
@@ -40,13 +40,13 @@ class EndpointShown(Shown):
     secret: str | None
 
 
-class EndpointList(Shown):
+class EndpointList(Response):
     """Every endpoint, disabled ones too."""
 
-    data: list[EndpointShown]
+    data: list[EndpointResponse]
 
 
-class RemovedShown(Shown):
+class RemovedEndpointResponse(Response):
     """An endpoint that is sent nothing any more, and how many messages were discarded with it."""
 
     id: UUID
@@ -58,7 +58,7 @@ async def list_(call: Call) -> Reply:
     _refuse_bound(call)
     async with call.api.pool.acquire() as connection:
         found = await service.list_endpoints(connection)
-    return Reply(EndpointList(data=[_shown(endpoint) for endpoint in found]))
+    return Reply(EndpointList(data=[_response(endpoint) for endpoint in found]))
 
 
 async def put(call: Call) -> Reply:
@@ -83,7 +83,7 @@ async def put(call: Call) -> Reply:
             subject=endpoint.id,
             details={"url": body.url, "types": list(endpoint.types)},
         )
-    return Reply(_shown(endpoint, secret))
+    return Reply(_response(endpoint, secret))
 
 
 async def remove(call: Call) -> Reply:
@@ -91,13 +91,13 @@ async def remove(call: Call) -> Reply:
     _refuse_bound(call)
     endpoint_id = parse_id(call.path["id"])
     if endpoint_id is None:
-        raise no_such("endpoint", call.path["id"])
+        raise not_found("endpoint", call.path["id"])
     async with call.transaction() as connection:
         discarded = await service.remove_endpoint(connection, endpoint_id)
         await call.record(
             connection, "endpoints.remove", subject=endpoint_id, details={"discarded": discarded}
         )
-    return Reply(RemovedShown(id=endpoint_id, discarded=discarded))
+    return Reply(RemovedEndpointResponse(id=endpoint_id, discarded=discarded))
 
 
 def _refuse_bound(call: Call) -> None:
@@ -105,8 +105,8 @@ def _refuse_bound(call: Call) -> None:
         raise PermissionDeniedError("A key of one organization has no say in where all are told.")
 
 
-def _shown(endpoint: Endpoint, secret: str | None = None) -> EndpointShown:
-    return EndpointShown(
+def _response(endpoint: Endpoint, secret: str | None = None) -> EndpointResponse:
+    return EndpointResponse(
         id=endpoint.id,
         url=endpoint.url,
         types=list(endpoint.types),
@@ -126,7 +126,7 @@ OPERATIONS = (
         method="GET",
         path=PATH,
         handle=list_,
-        answer=EndpointList,
+        response=EndpointList,
         scope=Scope.ADMIN,
     ),
     Operation(
@@ -136,11 +136,11 @@ OPERATIONS = (
         path=PATH,
         handle=put,
         body=EndpointRequest,
-        answer=EndpointShown,
+        response=EndpointResponse,
         scope=Scope.ADMIN,
         status=HTTPStatus.OK,
         retry=Retry.STORED,
-        refusals=(ValidationError,),
+        errors=(ValidationError,),
         example={"url": "https://app.example.com/hooks", "types": ["credits.low"]},
     ),
     Operation(
@@ -149,9 +149,9 @@ OPERATIONS = (
         method="DELETE",
         path=f"{PATH}/{{id}}",
         handle=remove,
-        answer=RemovedShown,
+        response=RemovedEndpointResponse,
         scope=Scope.ADMIN,
         retry=Retry.STORED,
-        refusals=(NotFoundError,),
+        errors=(NotFoundError,),
     ),
 )

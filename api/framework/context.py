@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from api.framework.keys import Keys
+from api.framework.authenticator import Authenticator
 from api.framework.limits import Limiter
-from api.framework.organization_names import OrganizationNames
+from api.framework.organization_lookup import OrganizationLookup
 from api.framework.receipts import Receipts
 from api.framework.shares import FairShare, SharedPool
 from shared.config import Settings
@@ -23,7 +23,7 @@ from shared.payments.client import Stripe
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
-    from shared.payments.charges import Charges
+    from shared.payments.payment_intents import PaymentIntentGateway
     from shared.recharge.charger import Charger
 
 
@@ -42,9 +42,9 @@ class Api:
     stripe: Stripe
     receipts: Receipts
     charger: Charger
-    pay_charges: Charges
-    keys: Keys
-    organizations: OrganizationNames
+    pay_charges: PaymentIntentGateway
+    authenticator: Authenticator
+    organizations: OrganizationLookup
     limiter: Limiter
     searches: FairShare
     requests: FairShare

@@ -29,7 +29,7 @@ def decode(kind: str, cursor: str) -> str:
         if (version, found) != ("1", kind):
             raise ValueError  # noqa: TRY301
     except (ValueError, binascii.Error, UnicodeError):
-        raise fields.refused(("query", "cursor"), WRONG) from None
+        raise fields.invalid(("query", "cursor"), WRONG) from None
     return position
 
 
@@ -40,7 +40,7 @@ def decode_id(kind: str, cursor: str | None) -> UUID | None:
     try:
         return UUID(decode(kind, cursor))
     except ValueError:
-        raise fields.refused(("query", "cursor"), WRONG) from None
+        raise fields.invalid(("query", "cursor"), WRONG) from None
 
 
 def decode_seq(kind: str, cursor: str | None) -> int:
@@ -49,5 +49,5 @@ def decode_seq(kind: str, cursor: str | None) -> int:
         return SEQ_BEYOND
     position = decode(kind, cursor)
     if not (position.isascii() and position.isdigit() and len(position) < SEQ_DIGITS_MAX):
-        raise fields.refused(("query", "cursor"), WRONG)
+        raise fields.invalid(("query", "cursor"), WRONG)
     return int(position)

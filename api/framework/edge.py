@@ -59,7 +59,7 @@ def _check_version(request: web.Request) -> None:
 
 
 def _check_scope(caller: Caller, operation: Operation) -> None:
-    if not operation.lets_in(caller):
+    if not operation.allows(caller):
         needed = " or ".join(",".join(scopes) for scopes in operation.scope_sets)
         raise PermissionDeniedError(
             f"This needs a key with the scope {needed}; this one has {scopes_text(caller.scopes)}."
@@ -86,7 +86,7 @@ async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Re
 
 async def _authenticate(api: Api, request: web.Request) -> Caller:
     try:
-        return await api.keys.authenticate(request)
+        return await api.authenticator.authenticate(request)
     except AuthenticationError:
         api.limiter.take_for_stranger()
         raise

@@ -58,60 +58,60 @@ class Request(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_field
     """A body or a query in camelCase; a field that is not declared is refused by name."""
 
 
-class Shown(msgspec.Struct, kw_only=True, rename="camel"):
+class Response(msgspec.Struct, kw_only=True, rename="camel"):
     """An answer in camelCase."""
 
 
-def number(raw: msgspec.Raw, *location: str | int) -> Decimal:
+def parse_number(raw: msgspec.Raw, *location: str | int) -> Decimal:
     """Read a JSON number exactly; raise ValidationError, which names where it stands."""
     text = bytes(raw).strip()
     if not _NUMBER.fullmatch(text):
-        raise refused(location, "a JSON number is expected")
+        raise invalid(location, "a JSON number is expected")
     return Decimal(text.decode())
 
 
-def number_or_none(raw: msgspec.Raw, *location: str | int) -> Decimal | None:
+def parse_number_or_none(raw: msgspec.Raw, *location: str | int) -> Decimal | None:
     """Read a JSON number or null exactly."""
-    return None if bytes(raw).strip() == b"null" else number(raw, *location)
+    return None if bytes(raw).strip() == b"null" else parse_number(raw, *location)
 
 
-def shown(value: Decimal) -> msgspec.Raw:
+def format_number(value: Decimal) -> msgspec.Raw:
     """Write an amount of credits as a JSON number."""
     return json_number(value)
 
 
-def shown_or_null(value: Decimal | None) -> msgspec.Raw:
+def format_number_or_null(value: Decimal | None) -> msgspec.Raw:
     """Write an amount of credits, or null."""
     return NULL if value is None else json_number(value)
 
 
-def decimillicents(value: Decimal) -> msgspec.Raw:
+def format_decimillicents(value: Decimal) -> msgspec.Raw:
     """Write credits in units of 1e-7, toward zero: what is smaller cannot be shown there."""
     return msgspec.Raw(str(int(value / DECIMILLICENT)).encode())
 
 
-def decimillicents_or_null(value: Decimal | None) -> msgspec.Raw:
+def format_decimillicents_or_null(value: Decimal | None) -> msgspec.Raw:
     """Write credits in units of 1e-7, or null."""
-    return NULL if value is None else decimillicents(value)
+    return NULL if value is None else format_decimillicents(value)
 
 
-def credits_of(raw: msgspec.Raw, *location: str | int) -> Decimal:
+def parse_decimillicents(raw: msgspec.Raw, *location: str | int) -> Decimal:
     """Read units of 1e-7 as credits; raise ValidationError, which names where it stands."""
     text = bytes(raw).strip()
     if not _INTEGER.fullmatch(text):
-        raise refused(location, "an integer is expected, in units of 1e-7 credits")
+        raise invalid(location, "an integer is expected, in units of 1e-7 credits")
     value = int(text) * DECIMILLICENT
     if abs(value) > AMOUNT_MAX:
-        raise refused(location, f"must be at most {AMOUNT_MAX / DECIMILLICENT:f}")
+        raise invalid(location, f"must be at most {AMOUNT_MAX / DECIMILLICENT:f}")
     return value
 
 
-def credits_of_or_none(raw: msgspec.Raw, *location: str | int) -> Decimal | None:
+def parse_decimillicents_or_none(raw: msgspec.Raw, *location: str | int) -> Decimal | None:
     """Read units of 1e-7 as credits, or null."""
-    return None if bytes(raw).strip() == b"null" else credits_of(raw, *location)
+    return None if bytes(raw).strip() == b"null" else parse_decimillicents(raw, *location)
 
 
-def refused(location: tuple[str | int, ...], message: str) -> ValidationError:
+def invalid(location: tuple[str | int, ...], message: str) -> ValidationError:
     """Return a ValidationError about one field."""
     name = ".".join(str(part) for part in location[1:]) or str(location[0])
     return ValidationError(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from api.endpoints.auto_recharge import AttemptShown
+from api.endpoints.auto_recharge import AttemptResponse
 from api.framework import fields, webhook_document
 from api.framework.edge import API_VERSION, IDEMPOTENCY_HEADER, VERSION_HEADER
 from api.framework.operation import Operation, Retry
@@ -56,7 +56,7 @@ WITH_A_BODY: tuple[type[PrepaidError], ...] = (
 )
 
 
-class FieldErrorShown(msgspec.Struct):
+class FieldErrorResponse(msgspec.Struct):
     """A rejected field: where it stands, why, and a word for programs."""
 
     loc: Annotated[list[str | int], msgspec.Meta(max_length=envelope.LOCATION_STEPS_MAX)]
@@ -71,7 +71,7 @@ class NextAction(msgspec.Struct):
     url: str | None
 
 
-class ErrorShown(msgspec.Struct, omit_defaults=True, rename="camel"):
+class ErrorResponse(msgspec.Struct, omit_defaults=True, rename="camel"):
     """The one error envelope: `errors` of a 422; of a 402 what helps with it.
 
     Where credits are wanting: `required` is what was asked for, `available` what a debit may take
@@ -83,21 +83,21 @@ class ErrorShown(msgspec.Struct, omit_defaults=True, rename="camel"):
     code: int
     type: str
     detail: Annotated[str, msgspec.Meta(max_length=envelope.DETAIL_LENGTH_MAX)]
-    errors: Annotated[list[FieldErrorShown], msgspec.Meta(max_length=envelope.ERRORS_MAX)] = []
+    errors: Annotated[list[FieldErrorResponse], msgspec.Meta(max_length=envelope.ERRORS_MAX)] = []
     required: fields.Number | msgspec.UnsetType = msgspec.UNSET
     available: fields.Number | msgspec.UnsetType = msgspec.UNSET
     balance: fields.Number | msgspec.UnsetType = msgspec.UNSET
     held: fields.Number | msgspec.UnsetType = msgspec.UNSET
     recharge_in_progress: bool | msgspec.UnsetType = msgspec.UNSET
     next_action: NextAction | msgspec.UnsetType = msgspec.UNSET
-    attempt: AttemptShown | msgspec.UnsetType = msgspec.UNSET
+    attempt: AttemptResponse | msgspec.UnsetType = msgspec.UNSET
 
 
 def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
     """Return the document of these operations, served at an address."""
-    kinds = [kind for o in operations for kind in (o.body, o.answer, o.query) if kind is not None]
-    schemas, components = msgspec.json.schema_components([ErrorShown, *kinds], ref_template=_REF)
-    known = dict(zip([repr(ErrorShown), *map(repr, kinds)], schemas, strict=True))
+    kinds = [kind for o in operations for kind in (o.body, o.response, o.query) if kind is not None]
+    schemas, components = msgspec.json.schema_components([ErrorResponse, *kinds], ref_template=_REF)
+    known = dict(zip([repr(ErrorResponse), *map(repr, kinds)], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
@@ -133,9 +133,9 @@ def document(operations: Sequence[Operation], *, server: str) -> dict[str, Any]:
     }
 
 
-def refusals(operation: Operation) -> set[type[PrepaidError]]:
+def possible_errors(operation: Operation) -> set[type[PrepaidError]]:
     """Return every error that an operation may answer, and none that it cannot."""
-    found = {*EVERYWHERE, *operation.refusals}
+    found = {*EVERYWHERE, *operation.errors}
     if operation.body is not None:
         found |= {*WITH_A_BODY}
     if operation.organization_parameter:
@@ -158,7 +158,7 @@ def _operation(
         "parameters": [*_parameters(operation, components)],
         "responses": {
             str(int(operation.status)): _response(
-                HTTPStatus(operation.status).phrase, known[repr(operation.answer)]
+                HTTPStatus(operation.status).phrase, known[repr(operation.response)]
             ),
             **_refusals(operation, known),
         },
@@ -213,13 +213,13 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _refusals(operation: Operation, known: dict[str, Any]) -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
-    for kind in sorted(refusals(operation), key=lambda kind: (kind.status, kind.type)):
+    for kind in sorted(possible_errors(operation), key=lambda kind: (kind.status, kind.type)):
         said = f"`{kind.type}`: {(kind.__doc__ or '').partition(chr(10))[0]}"
         by_status.setdefault(int(kind.status), []).append(said)
     return {
         str(status): _response(
             " ".join(dict.fromkeys(said)),
-            known[repr(ErrorShown)],
+            known[repr(ErrorResponse)],
             says_when=status in _SAYS_WHEN,
         )
         for status, said in by_status.items()

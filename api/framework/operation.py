@@ -29,7 +29,7 @@ class Retry(StrEnum):
 
     READ = "read"  # a second one does no harm: the header is of no use
     STORED = "stored"  # the answer is kept in the transaction of what it did, and given again
-    CARRIED = "carried"  # Stripe is asked in between: the next try goes on under the same id
+    RESUMED = "resumed"  # Stripe is asked in between: the next try goes on under the same id
     LEDGER = "ledger"  # the ledger's own key does it; what has another key is kept besides
 
 
@@ -77,7 +77,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         assert self.organization is not None  # noqa: S101 - the edge has found it
         return self.organization
 
-    async def organization_named(self, reference: str) -> Organization:
+    async def find_organization(self, reference: str) -> Organization:
         """Find an organization by id or slug, as far as this key may know of it."""
         return await self.api.organizations.find(reference, self.caller)
 
@@ -155,7 +155,7 @@ class Operation:
     method: str
     path: str
     handle: Handler
-    answer: Any
+    response: Any
     scope: Scope
     or_scopes: tuple[Scope, ...] = ()
     and_scopes: tuple[Scope, ...] = ()
@@ -167,7 +167,7 @@ class Operation:
     organization_of: Callable[[Call], Awaitable[Organization]] | None = None
     # Where the ledger's own key may stand in the body; a request without one takes the header's.
     keyed_by: str | None = None
-    refusals: tuple[type[PrepaidError], ...] = ()
+    errors: tuple[type[PrepaidError], ...] = ()
     seconds_max: float = 30.0
     # What a request counts against its key's rate limit, and what its body adds once it is read.
     cost: int = 1
@@ -184,11 +184,11 @@ class Operation:
         """The sets of scopes of which a key needs one."""
         return tuple((scope, *self.and_scopes) for scope in (self.scope, *self.or_scopes))
 
-    def lets_in(self, caller: Caller) -> bool:
+    def allows(self, caller: Caller) -> bool:
         """Whether a key has one of the sets; the handler may need more for what the body says."""
         return any(all(map(caller.may, scopes)) for scopes in self.scope_sets)
 
 
-def no_such(what: str, reference: str) -> NotFoundError:
+def not_found(what: str, reference: str) -> NotFoundError:
     """Return the same refusal for what is not there and for what is another organization's."""
     return NotFoundError(f"There is no {what} {reference[:100]!r}.")

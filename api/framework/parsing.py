@@ -56,7 +56,7 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
     for attribute, name in _free_json(kind):
         value = getattr(found, attribute)
         if value and (fault := nesting_refusal(name, value)):
-            raise fields.refused((*where, name), fault.partition(": ")[2])
+            raise fields.invalid((*where, name), fault.partition(": ")[2])
     return found
 
 

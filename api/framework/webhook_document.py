@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PATH = "/v1/webhooks/stripe"
-_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorShown"}}}
+_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
 _REFUSALS = {
     "400": "`invalid_request_error`: A signature, a timestamp or a body that is not valid.",
     "408": "`invalid_request_error`: The body took too long to arrive.",

@@ -45,7 +45,7 @@ class Condition(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def read(asked: Mapping[str, Condition]) -> list[Filter]:
     """Return the filters; raise ValidationError, which names the field and what is wrong."""
     if len(asked) > FILTERS_MAX:
-        raise fields.refused(("body", "filters"), f"at most {FILTERS_MAX} of them")
+        raise fields.invalid(("body", "filters"), f"at most {FILTERS_MAX} of them")
     return [_filter(name, condition) for name, condition in asked.items()]
 
 
@@ -54,13 +54,13 @@ def _filter(name: str, condition: Condition) -> Filter:
     several = condition.operator in _SEVERAL
     if not 1 <= len(condition.value) <= (VALUES_MAX if several else 1):
         wanted = f"1 to {VALUES_MAX} values" if several else "one value"
-        raise fields.refused((*where, "value"), f"{condition.operator or 'equality'}: {wanted}")
+        raise fields.invalid((*where, "value"), f"{condition.operator or 'equality'}: {wanted}")
     metadata = name.removeprefix(METADATA_PREFIX) if name.startswith(METADATA_PREFIX) else None
     if metadata is not None:
         return _of_metadata(metadata, condition, where)
     if name not in FIELDS:
         known = f"{', '.join(FIELDS)} and {METADATA_PREFIX}… can be filtered"
-        raise fields.refused(where, f"unknown field; {known}")
+        raise fields.invalid(where, f"unknown field; {known}")
     field = FIELDS[name]
     kind = COLUMNS[field][1]
     _check_operator(condition.operator, kind, where)
@@ -69,19 +69,19 @@ def _filter(name: str, condition: Condition) -> Filter:
     else:
         values = [_value(raw, kind, (*where, "value", i)) for i, raw in enumerate(condition.value)]
     if field == "type" and several and (unknown := [v for v in values if v not in _TYPES]):
-        raise fields.refused((*where, "value"), f"{unknown[0]!r} is none of {', '.join(_TYPES)}")
+        raise fields.invalid((*where, "value"), f"{unknown[0]!r} is none of {', '.join(_TYPES)}")
     return Filter(field, condition.operator, values, kind)
 
 
 def _of_metadata(name: str, condition: Condition, where: tuple[str, ...]) -> Filter:
     if not name or rules.text_refusal("name", name, rules.KEY_LENGTH_MAX):
-        raise fields.refused(where, "name the metadata after metadata__")
+        raise fields.invalid(where, "name the metadata after metadata__")
     if condition.operator is Operator.ISNULL:
         value = _boolean(condition.value[0], where)
         return Filter(None, condition.operator, [value], Kind.TEXT, name)
     numbers = {_is_number(raw) for raw in condition.value}
     if len(numbers) > 1:
-        raise fields.refused((*where, "value"), "numbers, or texts, but not both")
+        raise fields.invalid((*where, "value"), "numbers, or texts, but not both")
     kind = Kind.NUMBER if numbers.pop() else Kind.TEXT
     _check_operator(condition.operator, kind, where)
     values = [
@@ -93,22 +93,22 @@ def _of_metadata(name: str, condition: Condition, where: tuple[str, ...]) -> Fil
 def _check_operator(operator: Operator, kind: Kind, where: tuple[str, ...]) -> None:
     if operator not in OPERATORS[kind]:
         known = ", ".join(o.value or '""' for o in Operator if o in OPERATORS[kind])
-        raise fields.refused((*where, "operator"), f"does not fit here; one of {known}")
+        raise fields.invalid((*where, "operator"), f"does not fit here; one of {known}")
 
 
 def _value(raw: msgspec.Raw, kind: Kind, where: tuple[str | int, ...]) -> Value:
     match kind:
         case Kind.NUMBER:
-            number = fields.number(raw, *where)
+            number = fields.parse_number(raw, *where)
             if rules.decimal_refusal("value", number):
-                raise fields.refused(where, "a number of at most 9 decimals, up to 10^18")
+                raise fields.invalid(where, "a number of at most 9 decimals, up to 10^18")
             return number
         case Kind.MOMENT:
             return _moment(raw, where)
         case Kind.ID:
             found = parse_id(_text(raw, where))
             if found is None:
-                raise fields.refused(where, "an id is expected")
+                raise fields.invalid(where, "an id is expected")
             return found
         case Kind.TEXT:
             return _text(raw, where)
@@ -119,23 +119,23 @@ def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
     if isinstance(value, bool):  # among metadata: as PostgreSQL writes it
         return "true" if value else "false"
     if value is None:
-        raise fields.refused(tuple(where), "a text is expected")
+        raise fields.invalid(tuple(where), "a text is expected")
     if rules.text_refusal("value", value, TEXT_LENGTH_MAX):
-        raise fields.refused(tuple(where), f"at most {TEXT_LENGTH_MAX} characters, without NUL")
+        raise fields.invalid(tuple(where), f"at most {TEXT_LENGTH_MAX} characters, without NUL")
     return value
 
 
 def _moment(raw: msgspec.Raw, where: tuple[str | int, ...]) -> datetime:
     found: datetime | None = _decoded(raw, datetime)
     if found is None or found.tzinfo is None or not rules.MOMENT_MIN <= found <= rules.MOMENT_MAX:
-        raise fields.refused(where, "a moment such as 2031-01-31T09:30:00Z is expected")
+        raise fields.invalid(where, "a moment such as 2031-01-31T09:30:00Z is expected")
     return found
 
 
 def _boolean(raw: msgspec.Raw, where: tuple[str, ...]) -> bool:
     value: bool | None = _decoded(raw, bool)
     if value is None:
-        raise fields.refused((*where, "value", 0), "true or false is expected")
+        raise fields.invalid((*where, "value", 0), "true or false is expected")
     return value
 
 

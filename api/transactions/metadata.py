@@ -17,4 +17,4 @@ def public(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 def check_names(given: Mapping[str, Any], where: tuple[str | int, ...]) -> None:
     """Refuse metadata with a name of Prepaid's own; `where` in the request it stands."""
     if any(name.startswith(OWN) for name in given):
-        raise fields.refused((*where, "metadata"), f"no name may begin with {OWN}")
+        raise fields.invalid((*where, "metadata"), f"no name may begin with {OWN}")

@@ -13,7 +13,7 @@ def posting_key(
     """Return the caller's own id, else the Idempotency-Key, else one that no retry can find."""
     if transaction_id is not None:
         if transaction_id.startswith(keys.RESERVED):
-            raise fields.refused((*where, "transactionId"), "begins with a word of Prepaid's own")
+            raise fields.invalid((*where, "transactionId"), "begins with a word of Prepaid's own")
         return transaction_id
     if call.idempotency_key is not None:
         return f"{keys.HEADER}{call.idempotency_key}"

@@ -1,4 +1,4 @@
-"""What a transfer's type is called on each surface: the one table of it."""
+"""The one table of transaction types: what each client shape calls them, and what may be posted."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ T = TransactionType
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The names of one type. The ledger's own is the name on surfaces A and D."""
+class TypeNames:
+    """What two client shapes call a type; `credit_transactions` and `transaction_list` rename none.
 
-    b: str
-    c: str
+    `org_credits`: its `transaction_type`. `billing`: the `entryType` of its history.
+    """
+
+    org_credits: str
+    billing: str
 
 
 NAMES = {
-    T.PURCHASE: Names("purchase", "purchase"),
-    T.RECHARGE: Names("auto_refill", "recharge"),
-    T.GRANT: Names("signup_allocation", "initial_grant"),
-    T.BONUS: Names("signup_allocation", "bonus"),
-    T.USAGE: Names("usage", "charge"),
-    T.ADJUSTMENT: Names("admin_adjustment", "adjustment"),
-    T.REFUND: Names("refund", "refund"),
-    T.DISPUTE: Names("refund", "dispute"),
-    T.DISPUTE_REVERSAL: Names("admin_adjustment", "dispute_reversal"),
-    T.EXPIRATION: Names("admin_adjustment", "expiration"),
-    T.VOID: Names("admin_adjustment", "void"),
-    T.HOLD_CAPTURE: Names("usage", "charge"),
+    T.PURCHASE: TypeNames("purchase", "purchase"),
+    T.RECHARGE: TypeNames("auto_refill", "recharge"),
+    T.GRANT: TypeNames("signup_allocation", "initial_grant"),
+    T.BONUS: TypeNames("signup_allocation", "bonus"),
+    T.USAGE: TypeNames("usage", "charge"),
+    T.ADJUSTMENT: TypeNames("admin_adjustment", "adjustment"),
+    T.REFUND: TypeNames("refund", "refund"),
+    T.DISPUTE: TypeNames("refund", "dispute"),
+    T.DISPUTE_REVERSAL: TypeNames("admin_adjustment", "dispute_reversal"),
+    T.EXPIRATION: TypeNames("admin_adjustment", "expiration"),
+    T.VOID: TypeNames("admin_adjustment", "void"),
+    T.HOLD_CAPTURE: TypeNames("usage", "charge"),
 }
 
-# Surface B tells usage apart by what was used: a category of one of these names is its own type.
+# org_credits tells kinds of usage apart: usage of one of these categories has it as its type.
 USAGE_CATEGORIES = frozenset({"inference", "span_ingestion", "storage", "web_search"})
 USAGE_TYPES = frozenset({T.USAGE, T.HOLD_CAPTURE})
 
-# What a client may post, and the account on the other side.
+# The types that a client may post, each with the account on the other side of the transfer.
 POSTABLE = {
     T.GRANT: SystemAccount.PROMOTIONS,
     T.BONUS: SystemAccount.PROMOTIONS,
@@ -44,17 +47,17 @@ POSTABLE = {
     T.ADJUSTMENT: SystemAccount.ADJUSTMENTS,
 }
 
-# What is given and not bought: it burns before what was paid for, where their priorities are equal.
+# Promotional credits burn before purchased ones of the same priority.
 PROMOTIONAL = frozenset({T.GRANT, T.BONUS})
 
 
-def name_on_b(kind: str, category: str | None) -> str:
-    """Return what surface B calls a row."""
-    if kind in USAGE_TYPES and category in USAGE_CATEGORIES:
+def org_credit_type(transaction_type: str, category: str | None) -> str:
+    """Return the `transaction_type` of a ledger row in the shape `org_credits`."""
+    if transaction_type in USAGE_TYPES and category in USAGE_CATEGORIES:
         return category
-    return NAMES[T(kind)].b
+    return NAMES[T(transaction_type)].org_credits
 
 
-def name_on_c(kind: str) -> str:
-    """Return what surface C calls a row."""
-    return NAMES[T(kind)].c
+def entry_type(transaction_type: str) -> str:
+    """Return the `entryType` of a ledger row in the history of the shape `billing`."""
+    return NAMES[T(transaction_type)].billing

@@ -32,7 +32,7 @@ async def ask_with_no_time(api_client: ApiClient, handle: Handler) -> tuple[int,
         method="GET",
         path="/hang",
         handle=handle,
-        answer=None,
+        response=None,
         scope=Scope.READ,
         seconds_max=0,
     )

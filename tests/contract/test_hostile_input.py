@@ -153,7 +153,7 @@ def parsed(raw: str) -> tuple[bool, Any]:
 def check_answer(operation: Operation, answer: Answer) -> None:
     """Fail unless it succeeded or was refused, as documented and in the envelope."""
     if answer.status != operation.status:
-        check_refused(answer, *openapi.refusals(operation))
+        check_refused(answer, *openapi.possible_errors(operation))
         assert answer.status < 500, answer.json
 
 

@@ -46,7 +46,7 @@ async def log_of(api_client: ApiClient, error: Exception | None) -> tuple[int, M
         method="GET",
         path="/fail",
         handle=fail,
-        answer=None,
+        response=None,
         scope=Scope.READ,
         seconds_max=0 if error is None else 30,
     )

@@ -12,8 +12,8 @@ import msgspec
 
 from api.framework import cursors, fields
 from api.framework.fields import LIMIT_DEFAULT, Limit, Number, NumberOrNull
-from api.framework.operation import Call, Operation, Reply, no_such
-from api.transactions.type_names import NAMES, USAGE_CATEGORIES, USAGE_TYPES, name_on_b
+from api.framework.operation import Call, Operation, Reply, not_found
+from api.transactions.type_names import NAMES, USAGE_CATEGORIES, USAGE_TYPES, org_credit_type
 from shared.access.model import Scope
 from shared.errors import NotFoundError, StripeFailedError, StripeMissingError
 from shared.ids import parse_id
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 PATH = "/api/v1/org/{slug}/credits/transactions"
 STRIPE_SECONDS_MAX = 20.0
-_USAGE = NAMES[TransactionType.USAGE].b
+_USAGE = NAMES[TransactionType.USAGE].org_credits
 
 
-class TransactionTypeB(enum.StrEnum):
+class OrgCreditType(enum.StrEnum):
     """What surface B calls a row: the names of the one table, and those of kinds of usage."""
 
     PURCHASE = "purchase"
@@ -51,14 +51,14 @@ class TransactionsQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     """How many, and of which types: `transaction_type` may be repeated."""
 
     limit: Limit = LIMIT_DEFAULT
-    transaction_type: list[TransactionTypeB] | None = None
+    transaction_type: list[OrgCreditType] | None = None
 
 
-class TransactionB(msgspec.Struct, kw_only=True):
+class OrgCreditTransaction(msgspec.Struct, kw_only=True):
     """A transaction. Model, tokens and cost are what its metadata says of them."""
 
     id: UUID
-    transaction_type: TransactionTypeB
+    transaction_type: OrgCreditType
     amount: Number
     description: str | None
     created_at: datetime
@@ -69,7 +69,7 @@ class TransactionB(msgspec.Struct, kw_only=True):
     inference_cost_usd: NumberOrNull
 
 
-class ReceiptShown(msgspec.Struct, kw_only=True):
+class ReceiptResponse(msgspec.Struct, kw_only=True):
     """Where Stripe shows the receipt or the invoice."""
 
     url: str
@@ -91,13 +91,13 @@ async def list_(call: Call) -> Reply:
             )
         else:
             rows = await _of_types(connection, call.owner.id, frozenset(wanted), query.limit)
-    return Reply([_shown(row) for row in rows])
+    return Reply([_response(row) for row in rows])
 
 
 async def _of_types(
     connection: Connection, organization_id: UUID, wanted: frozenset[str], limit: int
 ) -> list[asyncpg.Record]:
-    types = [kind for kind, names in NAMES.items() if names.b in wanted - {_USAGE}]
+    types = [kind for kind, names in NAMES.items() if names.org_credits in wanted - {_USAGE}]
     categories = sorted(wanted & USAGE_CATEGORIES)
     rows: list[asyncpg.Record] = []
     if types:
@@ -121,14 +121,14 @@ async def receipt(call: Call) -> Reply:
         if transaction_id is not None:
             row = await store.find(connection, transaction_id)
     if row is None or row["organization_id"] != call.owner.id:
-        raise no_such("transaction", call.path["id"])
+        raise not_found("transaction", call.path["id"])
     try:
         url = await call.api.receipts.find(row["id"], lambda _: _receipt_url(call, row))
     except StripeMissingError:  # it was another Stripe account's, or nobody's
         url = None
     if url is None:
         raise NotFoundError("This transaction has no receipt.")
-    return Reply(ReceiptShown(url=url))
+    return Reply(ReceiptResponse(url=url))
 
 
 async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
@@ -170,20 +170,22 @@ def _invoice_of(row: asyncpg.Record) -> str | None:
     return invoice_postings.invoice_of(row["idempotency_key"]) if of_stripe else None
 
 
-def _shown(row: asyncpg.Record) -> TransactionB:
+def _response(row: asyncpg.Record) -> OrgCreditTransaction:
     metadata: dict[str, Any] = row["metadata"] or {}
     category = row["category"] if row["type"] in USAGE_TYPES else None
-    return TransactionB(
+    return OrgCreditTransaction(
         id=row["id"],
-        transaction_type=TransactionTypeB(name_on_b(row["type"], category)),
-        amount=fields.shown(row["amount"]),
+        transaction_type=OrgCreditType(org_credit_type(row["type"], category)),
+        amount=fields.format_number(row["amount"]),
         description=row["description"],
         created_at=row["created_at"],
         has_receipt=row["payment_intent_id"] is not None or _invoice_of(row) is not None,
         model=_text(metadata.get("model")),
         input_tokens=_count(metadata.get("input_tokens")),
         output_tokens=_count(metadata.get("output_tokens")),
-        inference_cost_usd=fields.shown_or_null(_decimal(metadata.get("inference_cost_usd"))),
+        inference_cost_usd=fields.format_number_or_null(
+            _decimal(metadata.get("inference_cost_usd"))
+        ),
     )
 
 
@@ -216,7 +218,7 @@ OPERATIONS = (
         path=PATH,
         handle=list_,
         query=TransactionsQuery,
-        answer=list[TransactionB],
+        response=list[OrgCreditTransaction],
         scope=Scope.READ,
         cost=10,
     ),
@@ -226,9 +228,9 @@ OPERATIONS = (
         method="GET",
         path=f"{PATH}/{{id}}/receipt",
         handle=receipt,
-        answer=ReceiptShown,
+        response=ReceiptResponse,
         scope=Scope.READ,
-        refusals=(NotFoundError, StripeFailedError),
+        errors=(NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
     ),

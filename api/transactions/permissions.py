@@ -5,14 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from api.framework.operation import Call
-from api.transactions import refusals
+from api.transactions import posting_errors
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, PrepaidError
 from shared.ledger import rules
 from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
 
 
-def check(call: Call, posting: Posting) -> None:
+def check_scope(call: Call, posting: Posting) -> None:
     """Raise PermissionDeniedError where the key may not post this at all."""
     if posting.type is TransactionType.USAGE:
         call.require(Scope.USAGE, "Usage")
@@ -20,7 +20,7 @@ def check(call: Call, posting: Posting) -> None:
         call.require(Scope.GRANTS, f"A transaction of type {posting.type}")
 
 
-def within(call: Call, posting: Posting) -> Posting:
+def limit_overdraft(call: Call, posting: Posting) -> Posting:
     """Return the posting within the overdraft limit, where the key may not go beyond it.
 
     Its digest stays that of the request, so that the same request with another key is a replay.
@@ -30,7 +30,7 @@ def within(call: Call, posting: Posting) -> Posting:
     return replace(posting, digest=rules.digest(posting), may_overdraw=False)
 
 
-def refusal(
+def posting_error(
     call: Call,
     posting: Posting,
     result: PostingResult,
@@ -42,7 +42,7 @@ def refusal(
             "The balance does not cover this: to overdraw beyond the limit needs a key with the"
             f" scope {Scope.GRANTS}."
         )
-    return refusals.refusal(result.status, error=result.error, met=result, where=where)
+    return posting_errors.posting_error(result.status, error=result.error, met=result, where=where)
 
 
 def _is_limited(call: Call, posting: Posting) -> bool:

@@ -27,12 +27,12 @@ _FORM = re.compile(access.KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
 _HOW = "Send Authorization: Bearer KEY, or x-api-key: KEY."
 
 
-class Keys:
-    """Knows the callers. A key is looked up by its digest, at most every three seconds.
+class Authenticator:
+    """Authenticates requests. Each key is looked up by its digest, at most every three seconds.
 
-    Keys that nobody gave out are remembered as such for as long, apart from the callers; and
-    whatever is looked up at once shares a statement. So whoever makes keys up, one again and again
-    or another each time, takes two connections at most from those who have one.
+    Unknown keys are cached for as long, apart from known ones, and concurrent look-ups share a
+    statement. So a client that sends invented keys, the same one or a new one each time, occupies
+    at most two connections.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.endpoints.org_transactions import TransactionTypeB
+from api.endpoints.org_credits import OrgCreditType
 from api.transactions.type_names import NAMES, USAGE_CATEGORIES
 from sandbox.signed_events import event
 from shared.events.service import Applier
@@ -92,7 +92,7 @@ async def test_types_can_be_chosen(
 
 
 def test_the_surface_has_the_names_of_the_one_table_and_of_its_kinds_of_usage() -> None:
-    assert set(TransactionTypeB) == {names.b for names in NAMES.values()} | USAGE_CATEGORIES
+    assert set(OrgCreditType) == {names.org_credits for names in NAMES.values()} | USAGE_CATEGORIES
 
 
 @pytest.mark.parametrize(

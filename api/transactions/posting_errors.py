@@ -29,7 +29,7 @@ _FIELD_NAMES = {
     "user_id": "userId",
 }
 
-_REFUSALS: dict[PostingStatus, Callable[[], PrepaidError]] = {
+_ERRORS: dict[PostingStatus, Callable[[], PrepaidError]] = {
     PostingStatus.CONFLICT: lambda: IdempotencyError("This id came with another request before."),
     PostingStatus.UNKNOWN_ORGANIZATION: lambda: NotFoundError("There is no such organization."),
     PostingStatus.CLOSED: lambda: ConflictError("The organization's account is closed."),
@@ -45,7 +45,7 @@ _REFUSALS: dict[PostingStatus, Callable[[], PrepaidError]] = {
 }
 
 
-def refusal(
+def posting_error(
     status: PostingStatus,
     *,
     error: str | None = None,
@@ -59,10 +59,10 @@ def refusal(
     if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
         return None
     if status is PostingStatus.INVALID:
-        return invalid(error or "the request is not valid", where)
+        return invalid_field(error or "the request is not valid", where)
     if status is PostingStatus.INSUFFICIENT:
         return _insufficient(met.shortfall if met is not None else None)
-    return _REFUSALS[status]()
+    return _ERRORS[status]()
 
 
 def _insufficient(shortfall: Shortfall | None) -> InsufficientCreditsError:
@@ -81,7 +81,7 @@ def _insufficient(shortfall: Shortfall | None) -> InsufficientCreditsError:
     )
 
 
-def invalid(error: str, where: tuple[str | int, ...] = ("body",)) -> ValidationError:
+def invalid_field(error: str, where: tuple[str | int, ...] = ("body",)) -> ValidationError:
     """Return the ledger's sentence (`field: what is wrong`) as a ValidationError of that field."""
     name, _, message = error.partition(": ")
     field = _FIELD_NAMES.get(name, name)

@@ -18,7 +18,7 @@ REMEMBERED_SECONDS = 2.0
 REFERENCE_LENGTH_MAX = 100
 
 
-class OrganizationNames:
+class OrganizationLookup:
     """Finds organizations by id or slug, and keeps those of others from a key."""
 
     def __init__(self, pool: Connections) -> None:
