@@ -13,7 +13,7 @@ import time
 import uvloop
 from aiohttp import web
 
-from ops.environment import settings as read_settings
+from cli.environment import settings as read_settings
 from shared import logging
 from shared.db.pool import create_pool
 from shared.http import server

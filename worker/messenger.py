@@ -14,9 +14,9 @@ import structlog
 
 from shared import metrics, outages
 from shared.db.pool import UNAVAILABLE
-from shared.notifications import rules, service, store
-from shared.notifications.model import Answer, ClaimedMessage, MessageState, Settlement
-from shared.notifications.sender import Sender
+from shared.outbound import rules, service, store
+from shared.outbound.model import Answer, ClaimedMessage, MessageState, Settlement
+from shared.outbound.sender import Sender
 from worker.clock import repeat
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from shared.events.model import (
     SubscriptionTold,
 )
 from shared.ids import parse_id
-from shared.notifications.model import Message, MessageType
+from shared.outbound.model import Message, MessageType
 from shared.payments import sales
 from shared.payments.invoice_objects import Invoice
 from shared.payments.model import PaymentLevel, Sale

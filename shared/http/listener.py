@@ -20,7 +20,8 @@ log = structlog.get_logger()
 BACKLOG = 1024
 CONNECTIONS_MIN = 16
 CONNECTIONS_MAX = 10_000
-ACCEPTS_AT_ONCE_MAX = 64
+# One: the requests of many new connections do not delay those of the connections that are open.
+ACCEPTS_AT_ONCE_MAX = 1
 # A connection without a request gives way to a new one, once it has been idle for so long.
 IDLE_SECONDS_MIN = 2.0
 EVICTIONS_AT_ONCE_MAX = 16
@@ -142,7 +143,7 @@ class Listener:
         if self._closed:
             return
         for listening in self.sockets:
-            self._accept(listening)
+            self._accept(listening, at_once_max=BACKLOG)
         self._pause()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
@@ -179,8 +180,8 @@ class Listener:
             self._retry.cancel()
             self._retry = None
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_AT_ONCE_MAX):
+    def _accept(self, listening: socket.socket, at_once_max: int = ACCEPTS_AT_ONCE_MAX) -> None:
+        for _ in range(at_once_max):
             if self._open >= self._limit:
                 self._wait_for_room("limit")
                 return

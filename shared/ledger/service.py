@@ -153,15 +153,24 @@ def _with_digest(posting: Posting) -> Posting:
     return with_origin(posting)
 
 
-async def settle_due(
-    connection: Connection, *, organizations_max: int = 20, expirations_max: int = 200
-) -> int:
-    """Post a round of what has expired; return in how many organizations.
+async def due(connection: Connection) -> list[UUID]:
+    """Return the organizations with expirations that are not posted yet, 200 at most."""
+    return await store.due(connection, limit=DUE_LOOKED_AT_MAX)
 
-    Runs in the caller's transaction, which posts `expirations_max` at most and waits for no account
-    that is locked. Safe to run twice at once.
+
+async def settle_due(
+    connection: Connection,
+    *,
+    among: Sequence[UUID] | None = None,
+    organizations_max: int = 20,
+    expirations_max: int = 200,
+) -> int:
+    """Post a round of expirations; return in how many organizations.
+
+    Runs in the caller's transaction, which posts `expirations_max` at most, in organizations of
+    `among` or in any, and waits for no account that is locked. Safe to run twice at once.
     """
-    due = await store.due(connection, limit=DUE_LOOKED_AT_MAX)
+    due = await store.due(connection, limit=DUE_LOOKED_AT_MAX) if among is None else among
     if not due:
         return 0
     organizations = min(len(due), organizations_max)

@@ -9,7 +9,7 @@ from uuid import uuid5
 
 from shared.ids import transaction_public_id
 from shared.ledger.model import PostingResult
-from shared.notifications.model import Message, MessageType
+from shared.outbound.model import Message, MessageType
 
 
 def purchase_completed(posted: PostingResult, paid: Mapping[str, Any], now: datetime) -> Message:

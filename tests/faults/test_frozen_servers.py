@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from ops import doctor
+from cli import doctor
 from sandbox.product import WebProcess
 from shared.config import Settings, load
 from shared.db import pool as db

@@ -14,9 +14,9 @@ import pytest
 from migrations.runner import migrate, status
 from migrations.script import SQL
 from shared.errors import AlreadyExistsError, ValidationError
-from shared.notifications import service
-from shared.notifications.model import Message, MessageType
 from shared.organizations.model import Organization
+from shared.outbound import service
+from shared.outbound.model import Message, MessageType
 from tests.fixtures.servers import execute
 
 FIRST_SCHEMA = SQL / "0001_first_ledger_and_inbox.sql"

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from shared.notifications import service
-from shared.notifications.model import Message, MessageType
-from shared.notifications.rules import public_id
 from shared.organizations.model import Organization
+from shared.outbound import service
+from shared.outbound.model import Message, MessageType
+from shared.outbound.rules import public_id
 from tests.fixtures.product import Command, Finished
 from tests.fixtures.receiver import Receiver
 from worker.messenger import Messenger

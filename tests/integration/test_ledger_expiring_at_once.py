@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from shared.db.pool import connect
 from shared.ledger import service
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
@@ -199,3 +202,32 @@ async def test_a_round_takes_organizations_behind_those_that_are_locked(
         async with pool.acquire() as connection, connection.transaction():
             assert await service.settle_due(connection, organizations_max=1) == 1
         assert await balances(pool, other) == (0, 0)
+
+
+async def test_an_organization_that_cannot_be_settled_stops_no_other(
+    pool: Pool, superuser_url: str, expired: Organization
+) -> None:
+    other = await create_organization(pool, "other")
+    await post(pool, grant(other, 1, expires_at=SOON))
+    await let_expire(pool)
+    owner = await connect(superuser_url, application_name="test")
+    try:
+        await owner.execute(
+            "ALTER TABLE credit_transactions ADD CONSTRAINT corrupted CHECK"
+            f" (organization_id <> '{expired.id}') NOT VALID"
+        )
+        expirer = Expirer(pool)
+        with capture_logs() as logs, pytest.raises(asyncpg.CheckViolationError):
+            await expirer.settle()
+        with pytest.raises(asyncpg.CheckViolationError):
+            await expirer.look()
+        assert [
+            entry["organization_id"] for entry in logs if entry["event"] == "expirer.failed"
+        ] == [str(expired.id)]
+        assert await expirations(pool) == 1
+        assert await balances(pool, other) == (0, 0)
+        await owner.execute("ALTER TABLE credit_transactions DROP CONSTRAINT corrupted")
+        assert await expirer.settle() > 0
+        assert await expirations(pool) == GRANTS + 1
+    finally:
+        await owner.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from shared.ledger import store
+from shared.db.pool import connect
+from shared.ledger import service, store
 from shared.ledger.model import Posting
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import grant, left, post, usage
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from shared.organizations.model import Organization
 
 GRANTS_AT_ONCE_MAX = 500
+EXPLAIN_NESTED = """
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_nested_statements = ON;
+SET client_min_messages = LOG;
+"""
 
 
 async def many_grants(pool: Pool, owner: Organization, count: int, **fields: Any) -> None:
@@ -55,6 +63,26 @@ async def test_the_cost_of_debits_across_many_grants_is_linear_in_the_grants(
     assert set(await left(pool, organization)) == {0}
     async with pool.acquire() as connection:
         assert (await verify(connection))["ok"]
+
+
+async def test_a_burn_joins_nothing(
+    pool: Pool, superuser_url: str, organization: Organization
+) -> None:
+    """R10: with statistics that know nothing, a join of burned grants compares each with each."""
+    await many_grants(pool, organization, 20)
+    plans: list[str] = []
+    connection = await connect(superuser_url, application_name="test")
+    try:
+        connection.add_log_listener(lambda _connection, message: plans.append(message.message))
+        await connection.execute(EXPLAIN_NESTED)
+        await service.post(connection, [usage(organization, 20)])
+    finally:
+        await connection.close()
+    writes = [
+        plan for plan in plans if re.search(r"(Update on credit_grants|Insert on burn)", plan)
+    ]
+    assert len(writes) == 3, plans
+    assert not [plan for plan in writes if "Join" in plan or "Nested Loop" in plan]
 
 
 async def test_the_cost_of_a_switch_of_grants_does_not_depend_on_the_segments_before_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from aiohttp import web
@@ -43,3 +44,34 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
         idle_writer.close()
     finally:
         await runner.cleanup()
+
+
+async def test_many_new_connections_are_accepted_one_in_each_turn_of_the_loop() -> None:
+    """R15: 32 refused requests in one turn delayed a signed delivery by all of them, each turn."""
+    loop = asyncio.get_running_loop()
+    turn = 0
+    accepted_in: list[int] = []
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(count)
+
+    def protocol() -> asyncio.Protocol:
+        accepted_in.append(turn)
+        return asyncio.Protocol()
+
+    sockets = await listener.bind("127.0.0.1", 0)
+    listening = listener.Listener(sockets, protocol, list, limit=100)
+    listening.start()
+    clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(8)]
+    loop.call_soon(count)
+
+    async def all_accepted() -> bool:
+        return len(accepted_in) == len(clients)
+
+    await until(all_accepted)
+    assert len(set(accepted_in)) == len(clients)
+    for client in clients:
+        client.close()
+    listening.close()

@@ -22,9 +22,10 @@ from structlog.testing import capture_logs
 from sandbox.product import ProductProcess
 from shared import outages
 from shared.db.pool import create_pool
-from shared.notifications import rules, service, store
-from shared.notifications import sender as sender_module
-from shared.notifications.model import (
+from shared.organizations.model import Organization
+from shared.outbound import rules, service, store
+from shared.outbound import sender as sender_module
+from shared.outbound.model import (
     Endpoint,
     Message,
     MessageKey,
@@ -33,8 +34,7 @@ from shared.notifications.model import (
     NewSecret,
     Settlement,
 )
-from shared.notifications.sender import ANSWER_BYTES_MAX, Sender
-from shared.organizations.model import Organization
+from shared.outbound.sender import ANSWER_BYTES_MAX, Sender
 from shared.recharge import recovery
 from tests.fixtures.product import closed_port, environment
 from tests.fixtures.receiver import Clock, Receiver, create_messenger

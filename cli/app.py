@@ -1,0 +1,144 @@
+"""The `prepaid` command: the one place where settings, houses and servers are put together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
+
+import typer
+
+from cli.commands import (
+    audit,
+    endpoints,
+    events,
+    keys,
+    ledger,
+    messages,
+    migrate,
+    organizations,
+    recharge,
+)
+from cli.environment import settings
+from cli.output import AsJson, refuse
+from shared import logging
+from shared.config import LogFormat, Settings
+from shared.errors import ConfigError
+
+# What is installed beside Prepaid in a checkout says so here: nothing that ships imports it.
+SANDBOX_GROUP = "prepaid.sandbox"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(migrate.app, name="migrate")
+app.add_typer(organizations.app, name="orgs")
+app.add_typer(keys.app, name="keys")
+app.add_typer(events.app, name="events")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(recharge.app, name="recharge")
+app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(messages.app, name="messages")
+app.add_typer(audit.app, name="audit")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
+    if wanted:
+        print(f"prepaid {version('prepaid')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Self-hosted prepaid credits on Stripe."""
+
+
+@app.command()
+def serve(
+    houses: Annotated[list[str] | None, typer.Argument(help="webhooks, api (or both).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
+) -> None:
+    """Run a web process: the webhook endpoint, the billing API, health and metrics."""
+    from cli import serve as server  # noqa: PLC0415 - other commands do without aiohttp
+
+    wrong = set(houses or ()) - set(server.HOUSES)
+    if wrong:
+        raise typer.BadParameter(f"{wrong.pop()!r} is none of: {', '.join(server.HOUSES)}")
+    found = _settings()
+    found = dataclasses.replace(
+        found,
+        host=found.host if host is None else host,
+        port=found.port if port is None else port,
+    )
+    _run_forever(server.run(found, houses or server.HOUSES, on_ready=_announce(found.host)))
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker process: drains the inbox, sends messages and keeps the schedule."""
+    from worker import main as process  # noqa: PLC0415 - other commands do without arq
+
+    # As the web process does: a line on stdout that no log level hides.
+    ready = json.dumps({"ready": True})
+    _run_forever(process.run(_settings(), on_ready=lambda: print(ready, flush=True)))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, PostgreSQL, Redis and Stripe; exit code 1 where something is wrong."""
+    from cli import doctor as checks  # noqa: PLC0415 - as above
+
+    checks.examine(as_json=as_json)
+
+
+@app.command()
+def dev() -> None:
+    """Start everything embedded, run the story, keep serving until Ctrl-C (DEMO=0: no story)."""
+    installed = entry_points(group=SANDBOX_GROUP, name="dev")
+    if not installed:
+        refuse("The sandbox is not part of this installation: it starts in a checkout, by make up.")
+    installed["dev"].load()()
+
+
+def _settings() -> Settings:
+    try:
+        found = settings()
+    except ConfigError as error:
+        refuse(error.detail)
+    logging.configure(found.log_format, found.log_level)
+    return found
+
+
+def _announce(host: str) -> Any:
+    # One line on stdout for whoever started us with port 0; logs go to stderr.
+    return lambda port: print(
+        json.dumps({"ready": True, "url": f"http://{host}:{port}"}), flush=True
+    )
+
+
+def _run_forever(process: Coroutine[Any, Any, None]) -> None:
+    import uvloop  # noqa: PLC0415 - only long-running processes gain from it
+
+    try:
+        uvloop.run(process)
+    except ConfigError as error:  # a setting that is wrong on this machine alone
+        refuse(error.detail)
+
+
+def main() -> None:
+    """Run the command line; wrong usage is exit code 2."""
+    logging.configure(LogFormat.CONSOLE, "WARNING", sys.stderr)
+    app()

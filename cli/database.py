@@ -1,0 +1,30 @@
+"""One connection for one command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from cli.environment import environment
+from shared import config
+from shared.db.pool import close, connect
+
+if TYPE_CHECKING:
+    import asyncpg
+
+
+def database_url() -> str:
+    """Return DATABASE_URL; raise ConfigError where it is missing or wrong."""
+    return config.database_url(environment())
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Connect, and commit at the end if nothing was raised."""
+    connection = await connect(database_url(), application_name="prepaid-cli")
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await close(connection)
