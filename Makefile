@@ -16,9 +16,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Prepaid needs Python 3.11 or later; name one with make PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
 
-$(SANDBOX): requirements/sandbox.txt pyproject.toml | $(BIN)/python
+$(SANDBOX): requirements/sandbox.txt pyproject.toml sandbox/pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sandbox.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./sandbox
 	@touch $@
 
 $(DEV): requirements/dev.txt $(SANDBOX)
@@ -49,8 +49,12 @@ lint: $(DEV) ## Format, lint, types and architecture rules, without tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(DEV) ## Build the documentation site into build/site; fail on a broken link
+	$(BIN)/python -m docs.build
+
 .PHONY: check
-check: lint test ## What CI runs
+check: lint docs test ## What CI runs
 
 .PHONY: audit
 audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached
@@ -66,6 +70,6 @@ attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with
 
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes
-	@for set in runtime sandbox dev; do \
+	@for set in build runtime sandbox dev; do \
 	  $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header requirements/$$set.in -o requirements/$$set.txt $(ARGS); done

@@ -16,9 +16,9 @@ from shared.ledger.model import PostingResult, PostingStatus
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting
-from shared.payments.charges import Intent, Missing, Refused, Subject
 from shared.payments.messages import purchase_completed
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import ChargeRefused, Intent, ObjectMissing, Subject
 from shared.recharge import rules, service, store
 from shared.recharge.model import (
     REFUSED,
@@ -106,11 +106,11 @@ class Outcome:
             await self._after_decline(became)
         report(attempt, "failed", reason=became.reason)
 
-    async def refused(self, answer: Refused) -> None:
+    async def refused(self, answer: ChargeRefused) -> None:
         """Say that Stripe never makes this charge, for a reason about this customer."""
         await self._failed(answer.code or REFUSED, answer.detail, SuspensionReason.CHARGE_REFUSED)
 
-    async def missing(self, answer: Missing) -> None:
+    async def missing(self, answer: ObjectMissing) -> None:
         """Forget what Stripe does not know of this customer; without a card left, suspend."""
         organization_id = self.attempt.organization_id
         gone = answer.subject is Subject.CUSTOMER

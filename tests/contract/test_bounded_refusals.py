@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 import structlog
 
-from api.operation import Operation
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework.operation import Operation
 from shared.config import LogFormat
 from shared.logging import configure
 from tests.contract.test_hostile_input import WITH_A_BODY, fields, parameters, with_field

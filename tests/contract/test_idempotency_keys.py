@@ -17,9 +17,9 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from api import idempotency
-from api.operation import Call, Operation, Reply, Retry
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import idempotency
+from api.framework.operation import Call, Operation, Reply, Retry
 from shared.errors import StripeFailedError
 from shared.http.deadlines import TICK_SECONDS
 from shared.idempotency import store
@@ -141,7 +141,7 @@ def test_a_try_has_ended_before_the_next_one_may_have_its_key(operation: Operati
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name)
 def test_nobody_asks_stripe_in_the_transaction_of_an_answer(operation: Operation) -> None:
     if operation.retry is Retry.STORED:
-        assert StripeFailedError not in operation.refusals
+        assert StripeFailedError not in operation.errors
         source = inspect.getsource(operation.handle)
         assert "api.stripe" not in source
         assert "api.charger" not in source

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from api.recent import Recent
+from api.framework.recent import Recent
 
 
 class Source:
