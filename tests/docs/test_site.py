@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shared.notifications.model import MessageType
 
 from docs.build import STAGE, staged, with_links
 from shared.events import rules
+from shared.outbound.model import MessageType
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "docs/zensical.toml").read_text(encoding="utf-8"))
