@@ -7,13 +7,19 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared.errors import UnclaimedError
-from shared.events.model import CardDetached, CardTold, DefaultTold, StoredCard, SubscriptionTold
+from shared.events.model import (
+    DefaultPaymentMethodChanged,
+    PaymentMethodDetached,
+    PaymentMethodUpdated,
+    StoredPaymentMethod,
+    SubscriptionUpdated,
+)
 from shared.payments.objects import MethodDetails, PaymentMethod, reference_id
 
 UNKNOWN = "unknown"
 
 
-def needs_description(stored: StoredCard | None, told: CardTold) -> bool:
+def needs_description(stored: StoredPaymentMethod | None, told: PaymentMethodUpdated) -> bool:
     """Whether Stripe must say what a payment method is.
 
     It must where the event names its id alone and nothing described it before, and where two events
@@ -32,7 +38,9 @@ def needs_description(stored: StoredCard | None, told: CardTold) -> bool:
     )
 
 
-def with_answer(told: CardTold, method: PaymentMethod) -> CardTold | CardDetached:
+def with_answer(
+    told: PaymentMethodUpdated, method: PaymentMethod
+) -> PaymentMethodUpdated | PaymentMethodDetached:
     """Return what an event says, with what Stripe says of the payment method in its place."""
     customer_id = reference_id(method.customer)
     if customer_id is None:
@@ -40,9 +48,9 @@ def with_answer(told: CardTold, method: PaymentMethod) -> CardTold | CardDetache
     return replace(told, type=method.type, customer_id=customer_id, details=method.details)
 
 
-def detached(told: CardTold) -> CardDetached:
+def detached(told: PaymentMethodUpdated) -> PaymentMethodDetached:
     """Return that a payment method is off file, which Stripe says and the event does not."""
-    return CardDetached(
+    return PaymentMethodDetached(
         payment_method_id=told.payment_method_id,
         type=told.type,
         customer_id=told.customer_id,
@@ -51,7 +59,7 @@ def detached(told: CardTold) -> CardDetached:
     )
 
 
-def is_new_card(told: CardTold, known: Sequence[StoredCard]) -> bool:
+def is_new_card(told: PaymentMethodUpdated, known: Sequence[StoredPaymentMethod]) -> bool:
     """Whether a described card ends what a new or renewed card ends.
 
     `known` are the organization's cards as they were before: those with the same fingerprint,
@@ -74,13 +82,15 @@ def is_new_default(chosen: str | None, *, before: str | None, after: str | None)
     return chosen is not None and chosen == after != before
 
 
-def default_is_tied(stored: tuple[datetime | None, str | None], told: DefaultTold) -> bool:
+def default_is_tied(
+    stored: tuple[datetime | None, str | None], told: DefaultPaymentMethodChanged
+) -> bool:
     """Whether two events of one second name different defaults."""
     as_of, payment_method_id = stored
     return as_of == told.as_of and payment_method_id != told.payment_method_id
 
 
-def subscription_is_tied(stored: SubscriptionTold | None, told: SubscriptionTold) -> bool:
+def subscription_is_tied(stored: SubscriptionUpdated | None, told: SubscriptionUpdated) -> bool:
     """Whether two events of one second say different things of a subscription."""
     if stored is None or stored.as_of != told.as_of:
         return False
@@ -89,7 +99,7 @@ def subscription_is_tied(stored: SubscriptionTold | None, told: SubscriptionTold
     )
 
 
-def detached_of_nobody(card: CardDetached) -> UnclaimedError:
+def detached_of_nobody(card: PaymentMethodDetached) -> UnclaimedError:
     """Say that a detached payment method names no customer, and is on nobody's file."""
     name = card.payment_method_id
     return UnclaimedError(f"Nobody has {name} on file, and it names no customer.", waits_for=name)

@@ -16,13 +16,13 @@ from shared.events import card_rules, rules, store
 from shared.events.model import (
     Applied,
     ApplyContext,
-    CardDetached,
-    CardMeaning,
-    CardTold,
     CustomerDeleted,
-    DefaultTold,
+    DefaultPaymentMethodChanged,
     Ignored,
-    MandateTold,
+    MandateUpdated,
+    PaymentMethodDetached,
+    PaymentMethodMeaning,
+    PaymentMethodUpdated,
 )
 from shared.events.questions import answer
 from shared.inbox import store as inbox
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 async def keep(
-    connection: Connection, account: str, told: CardMeaning, context: ApplyContext
+    connection: Connection, account: str, told: PaymentMethodMeaning, context: ApplyContext
 ) -> Applied | Ignored:
     """Do what an event of a Stripe account says of a card, a mandate or a customer.
 
@@ -44,17 +44,17 @@ async def keep(
     Stripe must be asked first.
     """
     match told:
-        case CardTold():
+        case PaymentMethodUpdated():
             return await _told(connection, account, told, context)
-        case CardDetached():
+        case PaymentMethodDetached():
             owner = await _owner(connection, account, told)
             await detach(connection, account, owner, told, now=context.now, make_id=context.make_id)
             return Applied(owner)
-        case DefaultTold():
+        case DefaultPaymentMethodChanged():
             return await _default(connection, account, told, context)
         case CustomerDeleted():
             return await _deleted(connection, account, told, context)
-        case MandateTold():
+        case MandateUpdated():
             return await _mandate(connection, account, told)
 
 
@@ -69,7 +69,9 @@ async def note_seen(
     await inbox.reopen_waiting(connection, [card[0] for card in seen])
 
 
-async def describe(connection: Connection, account: str, owner: UUID, card: CardTold) -> None:
+async def describe(
+    connection: Connection, account: str, owner: UUID, card: PaymentMethodUpdated
+) -> None:
     """Describe a payment method of a locked organization and account, where this is newer.
 
     A new or renewed card ends what it ends; any card ends a suspension for want of one.
@@ -91,7 +93,7 @@ async def detach(
     connection: Connection,
     account: str,
     owner: UUID,
-    card: CardDetached,
+    card: PaymentMethodDetached,
     *,
     now: datetime,
     make_id: Callable[[], UUID],
@@ -120,7 +122,7 @@ async def _suspend_without_card(
 
 
 async def _told(
-    connection: Connection, account: str, card: CardTold, context: ApplyContext
+    connection: Connection, account: str, card: PaymentMethodUpdated, context: ApplyContext
 ) -> Applied | Ignored:
     if card.customer_id is None:
         return Ignored(f"{card.payment_method_id} is of no customer, and cannot be charged again")
@@ -139,8 +141,12 @@ async def _told(
 
 
 async def _with_answer(
-    connection: Connection, account: str, owner: UUID, card: CardTold, context: ApplyContext
-) -> CardTold | CardDetached:
+    connection: Connection,
+    account: str,
+    owner: UUID,
+    card: PaymentMethodUpdated,
+    context: ApplyContext,
+) -> PaymentMethodUpdated | PaymentMethodDetached:
     """Return what an event says of a payment method, by Stripe's answer where that is needed."""
     found = await store.stored_cards(connection, card.payment_method_id, owner)
     stored = found[0] if found else None
@@ -157,16 +163,18 @@ async def _keep_described(
     connection: Connection,
     account: str,
     owner: UUID,
-    card: CardTold | CardDetached,
+    card: PaymentMethodUpdated | PaymentMethodDetached,
     context: ApplyContext,
 ) -> None:
-    if isinstance(card, CardTold):
+    if isinstance(card, PaymentMethodUpdated):
         await describe(connection, account, owner, card)
     else:
         await detach(connection, account, owner, card, now=context.now, make_id=context.make_id)
 
 
-async def _owner(connection: Connection, account: str, card: CardTold | CardDetached) -> UUID:
+async def _owner(
+    connection: Connection, account: str, card: PaymentMethodUpdated | PaymentMethodDetached
+) -> UUID:
     owner = await store.lock_customer_owner(
         connection,
         card.customer_id,
@@ -176,13 +184,16 @@ async def _owner(connection: Connection, account: str, card: CardTold | CardDeta
     )
     if owner is not None:
         return owner
-    if isinstance(card, CardDetached) and card.customer_id is card.named_organization is None:
+    if (
+        isinstance(card, PaymentMethodDetached)
+        and card.customer_id is card.named_organization is None
+    ):
         raise card_rules.detached_of_nobody(card)
     raise rules.unclaimed(card.customer_id, card.named_organization)
 
 
 async def _default(
-    connection: Connection, account: str, told: DefaultTold, context: ApplyContext
+    connection: Connection, account: str, told: DefaultPaymentMethodChanged, context: ApplyContext
 ) -> Applied | Ignored:
     customer_id = told.customer_id
     owner = await store.lock_customer_owner(connection, customer_id, account=account)
@@ -205,13 +216,17 @@ async def _default(
 
 
 async def _choose(
-    connection: Connection, account: str, owner: UUID, told: DefaultTold, context: ApplyContext
+    connection: Connection,
+    account: str,
+    owner: UUID,
+    told: DefaultPaymentMethodChanged,
+    context: ApplyContext,
 ) -> None:
     """Make a payment method the default, once Stripe has said what it is."""
     chosen = told.payment_method_id
-    described: CardTold | CardDetached | None = None
+    described: PaymentMethodUpdated | PaymentMethodDetached | None = None
     if chosen is not None:
-        seen = CardTold(
+        seen = PaymentMethodUpdated(
             payment_method_id=chosen,
             type=card_rules.UNKNOWN,
             customer_id=told.customer_id,
@@ -252,7 +267,7 @@ async def _deleted(
     return Applied(owner)
 
 
-async def _mandate(connection: Connection, account: str, told: MandateTold) -> Applied:
+async def _mandate(connection: Connection, account: str, told: MandateUpdated) -> Applied:
     owner = await store.keep_mandate(connection, told, account)
     if owner is None:
         raise UnclaimedError(

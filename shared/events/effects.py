@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from shared.errors import EventError, UnclaimedError
 from shared.events import cards, invoices, payments, reversals, rules, store, subscriptions
 from shared.events.model import (
-    Alone,
     Applied,
     ApplyContext,
-    AttemptMoved,
     CheckoutClosed,
     CheckoutPending,
-    CustomerNamed,
-    FraudWarned,
+    CustomerLinked,
+    FraudWarningReceived,
     Ignored,
     InvoicePaid,
     Meaning,
+    PaymentIntentUpdated,
     ReversalChanged,
-    SubscriptionTold,
+    SeparateMeaning,
+    SubscriptionUpdated,
     Unanswered,
 )
 from shared.events.questions import QuestionError
@@ -57,7 +57,7 @@ async def apply_batch(
     named = {
         meaning: await _name(connection, event, meaning)
         for event, meaning in zip(events, meanings, strict=True)
-        if isinstance(meaning, CustomerNamed)
+        if isinstance(meaning, CustomerLinked)
     }
     credited = await payments.credit(
         connection, [m for m in meanings if isinstance(m, PaymentCaptured)], context
@@ -70,7 +70,7 @@ async def apply_batch(
         match meaning:
             case PaymentCaptured():
                 results.append(credited[meaning])
-            case CustomerNamed():
+            case CustomerLinked():
                 results.append(named[meaning])
             case CheckoutPending(session_id):
                 results.append(await payments.await_bank(connection, session_id, context.now))
@@ -88,7 +88,7 @@ def _meaning(event: ClaimedEvent) -> Meaning:
     return meaning
 
 
-async def _name(connection: Connection, event: ClaimedEvent, named: CustomerNamed) -> EventResult:
+async def _name(connection: Connection, event: ClaimedEvent, named: CustomerLinked) -> EventResult:
     name = named.named_organization
     account = event.key.account
     owner = await store.lock_customer_owner(
@@ -101,7 +101,7 @@ async def _name(connection: Connection, event: ClaimedEvent, named: CustomerName
 
 
 async def _alone(
-    connection: Connection, event: ClaimedEvent, meaning: Alone, context: ApplyContext
+    connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
     """Carry out an effect in a savepoint of its own.
 
@@ -119,7 +119,7 @@ async def _alone(
 
 
 async def _in_savepoint(
-    connection: Connection, event: ClaimedEvent, meaning: Alone, context: ApplyContext
+    connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
     try:
         async with connection.transaction():
@@ -133,16 +133,16 @@ async def _in_savepoint(
 
 
 async def _effect(
-    connection: Connection, event: ClaimedEvent, meaning: Alone, context: ApplyContext
+    connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
     match meaning:
         case ReversalChanged():
             return await reversals.reverse(connection, event.key.account, meaning, context)
-        case FraudWarned():
+        case FraudWarningReceived():
             return await _warn(connection, meaning, context)
-        case AttemptMoved():
+        case PaymentIntentUpdated():
             return await _wake_recharger(connection, meaning)
-        case SubscriptionTold():
+        case SubscriptionUpdated():
             return await subscriptions.keep(connection, event.key.account, meaning, context)
         case InvoicePaid():
             return await invoices.credit(connection, event.key.account, meaning, context)
@@ -150,7 +150,7 @@ async def _effect(
             return await cards.keep(connection, event.key.account, meaning, context)
 
 
-async def _wake_recharger(connection: Connection, moved: AttemptMoved) -> EventResult:
+async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -> EventResult:
     await recharge_store.ring(connection, [moved.payment_intent_id])
     owner = await store.attempt_owner(connection, moved)
     if owner is None:
@@ -160,7 +160,9 @@ async def _wake_recharger(connection: Connection, moved: AttemptMoved) -> EventR
     return Applied(owner)
 
 
-async def _warn(connection: Connection, warned: FraudWarned, context: ApplyContext) -> EventResult:
+async def _warn(
+    connection: Connection, warned: FraudWarningReceived, context: ApplyContext
+) -> EventResult:
     organization_id = await store.keep_warning(connection, warned, context.now)
     if organization_id is None:
         known = await store.warned_organization(connection, warned)
@@ -178,7 +180,7 @@ async def _warn(connection: Connection, warned: FraudWarned, context: ApplyConte
     return Applied(organization_id)
 
 
-def _unknown_payment(warned: FraudWarned) -> EventResult:
+def _unknown_payment(warned: FraudWarningReceived) -> EventResult:
     detail = f"{warned.warning_id} is about no payment that was credited."
     if warned.payment_intent_id is None:
         return Ignored(detail)

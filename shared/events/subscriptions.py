@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import StripeMissingError
 from shared.events import card_rules, rules, store
-from shared.events.model import Applied, ApplyContext, Ignored, SubscriptionTold
+from shared.events.model import Applied, ApplyContext, Ignored, SubscriptionUpdated
 from shared.events.questions import answer
 from shared.payments.model import SubscriptionQuestion
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def keep(
-    connection: Connection, account: str, told: SubscriptionTold, context: ApplyContext
+    connection: Connection, account: str, told: SubscriptionUpdated, context: ApplyContext
 ) -> Applied | Ignored:
     """Store a subscription as the newest event of a Stripe account has it.
 
