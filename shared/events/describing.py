@@ -105,14 +105,14 @@ async def _describe(
             failures += [answer] if isinstance(answer, Exception) else []
             continue
         async with pool.acquire() as connection, connection.transaction():
-            owner = card.organization_id
-            await store.lock_owner(connection, owner)
-            await recharge.lock_account(connection, owner)
+            organization_id = card.organization_id
+            await store.lock_organization(connection, organization_id)
+            await recharge.lock_account(connection, organization_id)
             if isinstance(described, PaymentMethodUpdated):
-                await cards.describe(connection, card.account, owner, described)
+                await cards.describe(connection, card.account, organization_id, described)
             else:
                 await cards.detach(
-                    connection, card.account, owner, described, now=now(), make_id=make_id
+                    connection, card.account, organization_id, described, now=now(), make_id=make_id
                 )
     return failures
 

@@ -46,14 +46,14 @@ EventResult = Ignored | CheckoutClosed | Applied | PostingResult | EventError | 
 async def apply_batch(
     connection: Connection, events: Sequence[ClaimedEvent], context: ApplyContext
 ) -> list[EventResult]:
-    """Do what the events mean, set by set; return what each came to, in order.
+    """Apply the effects of a batch, set by set; return the results in order.
 
-    An event that must not be applied comes to its EventError, one that needs Stripe's answer to
-    Unanswered, and both leave the others unharmed; anything else that goes wrong is raised, and the
-    transaction is the caller's to roll back.
+    The result is an EventError for an event that must not be applied, and Unanswered for one that
+    needs an answer from Stripe; neither affects the other events. Any other error is raised, and
+    the caller rolls back.
     """
     meanings = [_attempt(_meaning, event) for event in events]
-    # These take the organization, and so come before the payments, which take its account.
+    # These lock organizations, and so come before the payments, which lock their accounts.
     named = {
         meaning: await _name(connection, event, meaning)
         for event, meaning in zip(events, meanings, strict=True)
@@ -91,22 +91,22 @@ def _meaning(event: ClaimedEvent) -> Meaning:
 async def _name(connection: Connection, event: ClaimedEvent, named: CustomerLinked) -> EventResult:
     name = named.named_organization
     account = event.key.account
-    owner = await store.lock_customer_owner(
+    organization_id = await store.lock_customer_organization(
         connection, named.customer_id, account=account, named=name
     )
-    if owner is None:
+    if organization_id is None:
         return rules.unclaimed(named.customer_id, name)
-    await bind_customers(connection, {owner: named.customer_id}, account=account)
-    return Applied(owner)
+    await bind_customers(connection, {organization_id: named.customer_id}, account=account)
+    return Applied(organization_id)
 
 
 async def _alone(
     connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
-    """Carry out an effect in a savepoint of its own.
+    """Apply one event in a savepoint of its own.
 
-    What nobody owns waits for its owner. It is tried once more under the lock that whoever comes to
-    own it takes too, so that neither misses the other.
+    An event without an organization waits for one. It is tried again under the advisory lock that
+    the transaction which binds the organization takes too, so that neither misses the other.
     """
     try:
         return await _in_savepoint(connection, event, meaning, context)
@@ -143,21 +143,21 @@ async def _effect(
         case PaymentIntentUpdated():
             return await _wake_recharger(connection, meaning)
         case SubscriptionUpdated():
-            return await subscriptions.keep(connection, event.key.account, meaning, context)
+            return await subscriptions.apply(connection, event.key.account, meaning, context)
         case InvoicePaid():
             return await invoices.credit(connection, event.key.account, meaning, context)
         case _:
-            return await cards.keep(connection, event.key.account, meaning, context)
+            return await cards.apply(connection, event.key.account, meaning, context)
 
 
 async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -> EventResult:
     await recharge_store.ring(connection, [moved.payment_intent_id])
-    owner = await store.attempt_owner(connection, moved)
-    if owner is None:
+    organization_id = await store.attempt_organization(connection, moved)
+    if organization_id is None:
         return Ignored(
             f"{moved.payment_intent_id} is of no auto-recharge; its success is what counts"
         )
-    return Applied(owner)
+    return Applied(organization_id)
 
 
 async def _warn(

@@ -165,18 +165,18 @@ def _subscription(payload: str) -> Meaning:
     return subscription(read(payload, Subscription), event_created_at(payload))
 
 
-def subscription(told: Subscription, as_of: datetime) -> SubscriptionUpdated:
+def subscription(update: Subscription, as_of: datetime) -> SubscriptionUpdated:
     """Return what a subscription says; old API versions have the period on the whole."""
-    item = told.first_item
+    item = update.first_item
     return SubscriptionUpdated(
-        subscription_id=told.id,
-        customer_id=reference_id(told.customer),
-        named_organization=sales.organization_in(told.metadata),
-        status=told.status,
+        subscription_id=update.id,
+        customer_id=reference_id(update.customer),
+        named_organization=sales.organization_in(update.metadata),
+        status=update.status,
         plan=item.price.id if item.price else None,
-        started_at=_moment(told.start_date),
-        ends_at=_moment(told.ended_at or told.cancel_at),
-        current_period_end=_moment(item.current_period_end or told.current_period_end),
+        started_at=_moment(update.start_date),
+        ends_at=_moment(update.ended_at or update.cancel_at),
+        current_period_end=_moment(item.current_period_end or update.current_period_end),
         as_of=as_of,
     )
 

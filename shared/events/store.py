@@ -97,15 +97,15 @@ async def warned_organization(connection: Connection, warned: FraudWarningReceiv
     return organization_id
 
 
-async def attempt_owner(connection: Connection, moved: PaymentIntentUpdated) -> UUID | None:
+async def attempt_organization(connection: Connection, moved: PaymentIntentUpdated) -> UUID | None:
     """Return the organization whose auto-recharge made a payment, if one did."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.attempt_owner, moved.payment_intent_id, moved.attempt_id
+        QUERIES.attempt_organization, moved.payment_intent_id, moved.attempt_id
     )
     return organization_id
 
 
-async def lock_customer_owner(
+async def lock_customer_organization(
     connection: Connection,
     customer_id: str | None,
     *,
@@ -118,7 +118,7 @@ async def lock_customer_owner(
     `account` is the Stripe account of the customer and the payment method.
     """
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.customer_owner,
+        QUERIES.customer_organization,
         parse_id(named) if named else None,
         named,
         customer_id,
@@ -128,9 +128,9 @@ async def lock_customer_owner(
     return organization_id
 
 
-async def lock_owner(connection: Connection, organization_id: UUID) -> None:
+async def lock_organization(connection: Connection, organization_id: UUID) -> None:
     """Lock an organization, under which what it has on file changes."""
-    await connection.execute(QUERIES.lock_owner, organization_id)
+    await connection.execute(QUERIES.lock_organization, organization_id)
 
 
 async def keep_seen_cards(
@@ -259,25 +259,25 @@ async def default_method(
 
 
 async def choose_default(
-    connection: Connection, organization_id: UUID, told: DefaultPaymentMethodChanged, account: str
+    connection: Connection, organization_id: UUID, update: DefaultPaymentMethodChanged, account: str
 ) -> None:
     """Make a payment method the default of a locked organization; None: it has none."""
-    await connection.execute(QUERIES.clear_default, organization_id, told.as_of)
-    if told.payment_method_id is not None:
+    await connection.execute(QUERIES.clear_default, organization_id, update.as_of)
+    if update.payment_method_id is not None:
         await connection.execute(
             QUERIES.set_default,
-            told.payment_method_id,
+            update.payment_method_id,
             organization_id,
-            told.customer_id,
-            told.as_of,
+            update.customer_id,
+            update.as_of,
             account,
         )
 
 
-async def keep_mandate(connection: Connection, told: MandateUpdated, account: str) -> UUID | None:
+async def keep_mandate(connection: Connection, update: MandateUpdated, account: str) -> UUID | None:
     """Note a mandate; return the organization, or None where the payment method is unknown."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.keep_mandate, told.payment_method_id, told.mandate_id, told.active, account
+        QUERIES.keep_mandate, update.payment_method_id, update.mandate_id, update.active, account
     )
     return organization_id
 
@@ -291,7 +291,7 @@ async def stored_subscription(
 
 
 async def keep_subscription(
-    connection: Connection, organization_id: UUID, told: SubscriptionUpdated, *, answered: bool
+    connection: Connection, organization_id: UUID, update: SubscriptionUpdated, *, answered: bool
 ) -> None:
     """Store a subscription, unless a newer event has told of it.
 
@@ -299,13 +299,13 @@ async def keep_subscription(
     """
     await connection.execute(
         QUERIES.keep_subscription,
-        told.subscription_id,
+        update.subscription_id,
         organization_id,
-        told.status,
-        told.plan,
-        told.started_at,
-        told.ends_at,
-        told.current_period_end,
-        told.as_of,
+        update.status,
+        update.plan,
+        update.started_at,
+        update.ends_at,
+        update.current_period_end,
+        update.as_of,
         answered,
     )
