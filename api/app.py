@@ -24,9 +24,9 @@ from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances
 from shared.ledger.batches import Ledger
-from shared.payments.charges import Charges
 from shared.payments.gateway import stripe_gateway
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge.charger import Charger
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             balances=Balances(pool),
             stripe=stripe.pages,
             receipts=Receipts(stripe.reads),
-            pay_charges=Charges(stripe.reads),
+            pay_charges=PaymentIntentGateway(stripe.reads),
             charger=Charger(
                 shared,
-                Charges(stripe.charges),
+                PaymentIntentGateway(stripe.charges),
                 SaleTerms.of(settings),
                 settings.purchase_max,
                 settings.public_url,

@@ -19,12 +19,12 @@ from shared.heartbeats import store as heartbeats
 from shared.http import server
 from shared.http.health import Health
 from shared.measures import measures
-from shared.notifications.sender import Sender
 from shared.organizations.startup import check_settings
-from shared.payments.charges import Charges
+from shared.outbound.sender import Sender
 from shared.payments.gateway import stripe_gateway
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
 from shared.recharge.charger import Charger
 from worker.closer import Closer
@@ -73,7 +73,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         )
         charger = Charger(
             pool,
-            Charges(stripe.charges),
+            PaymentIntentGateway(stripe.charges),
             SaleTerms.of(settings),
             settings.purchase_max,
             settings.public_url,

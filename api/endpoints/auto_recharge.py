@@ -14,7 +14,7 @@ from api.framework.operation import Call, Operation, Reply, Retry, not_found
 from shared.access.model import Scope
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.ids import parse_id
-from shared.payments.charges import Intent
+from shared.payments.payment_intents import Intent
 from shared.recharge import cancellation, service, store
 from shared.recharge.model import AttemptState, RechargeState, Trigger
 

@@ -13,8 +13,8 @@ from api.framework.operation import Call, Operation, Reply, Retry, not_found
 from shared.access.model import Scope
 from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.ids import parse_id
-from shared.notifications import service
-from shared.notifications.model import Endpoint, MessageType
+from shared.outbound import service
+from shared.outbound.model import MessageType, OutboundEndpoint
 
 PATH = "/v1/webhook-endpoints"
 
@@ -105,7 +105,7 @@ def _refuse_bound(call: Call) -> None:
         raise PermissionDeniedError("A key of one organization has no say in where all are told.")
 
 
-def _response(endpoint: Endpoint, secret: str | None = None) -> EndpointResponse:
+def _response(endpoint: OutboundEndpoint, secret: str | None = None) -> EndpointResponse:
     return EndpointResponse(
         id=endpoint.id,
         url=endpoint.url,

@@ -23,7 +23,7 @@ from shared.payments.client import Stripe
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
-    from shared.payments.charges import Charges
+    from shared.payments.payment_intents import PaymentIntentGateway
     from shared.recharge.charger import Charger
 
 
@@ -42,7 +42,7 @@ class Api:
     stripe: Stripe
     receipts: Receipts
     charger: Charger
-    pay_charges: Charges
+    pay_charges: PaymentIntentGateway
     authenticator: Authenticator
     organizations: OrganizationLookup
     limiter: Limiter

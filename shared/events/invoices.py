@@ -25,7 +25,7 @@ from shared.inbox import store as inbox
 from shared.ledger import service as ledger
 from shared.ledger import store as ledger_store
 from shared.ledger.model import Posting, PostingResult, PostingStatus
-from shared.notifications import service as notifications
+from shared.outbound import service as outbound
 from shared.payments import invoice_postings, invoices, sales
 from shared.payments import store as payments_store
 from shared.payments.crediting import on_the_ledger
@@ -165,7 +165,7 @@ async def _sell(
             await apply_level(connection, facts, context, of_dispute=False)
     if result.status is PostingStatus.POSTED:
         data = {"invoiceId": invoice.id}
-        await notifications.announce(connection, [purchase_completed(result, data, context.now)])
+        await outbound.announce(connection, [purchase_completed(result, data, context.now)])
     return result
 
 

@@ -12,8 +12,8 @@ from shared.events.levels import apply_level
 from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswered
 from shared.inbox import store as inbox
 from shared.ledger.model import PostingResult, PostingStatus, TransactionType
-from shared.notifications import service as notifications
 from shared.organizations import store as organizations
+from shared.outbound import service as outbound
 from shared.payments import crediting, sales
 from shared.payments import store as payments_store
 from shared.payments.customers import bind_customers
@@ -226,7 +226,7 @@ async def _keep_customers(connection: Connection, posted: Posted) -> None:
 
 
 async def _announce(connection: Connection, posted: Posted, context: ApplyContext) -> None:
-    await notifications.announce(
+    await outbound.announce(
         connection,
         [
             purchase_completed(result, rules.paid_with(sale), context.now)

@@ -27,7 +27,7 @@ from shared.events.model import (
     SubscriptionTold,
 )
 from shared.ids import parse_id
-from shared.notifications.model import Message, MessageType
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import sales
 from shared.payments.invoice_objects import Invoice
 from shared.payments.model import PaymentLevel, Sale
@@ -286,9 +286,9 @@ def dispute_message(
     payment: PaymentLevel,
     message_type: MessageType,
     now: datetime,
-) -> Message:
+) -> OutboundMessage:
     """Return the message of a dispute that opened or closed; its id is made from the dispute's."""
-    return Message(
+    return OutboundMessage(
         organization_id=payment.organization_id,
         type=message_type,
         data={

@@ -14,7 +14,7 @@ from shared.heartbeats import store
 from shared.heartbeats.model import KEPT_SECONDS, STALE_SECONDS, Beat
 from shared.inbox.store import QUERIES as INBOX
 from shared.measures import measures
-from shared.notifications.store import QUERIES as MESSAGES
+from shared.outbound.store import QUERIES as MESSAGES
 from tests.fixtures.product import payment, receive
 
 if TYPE_CHECKING:

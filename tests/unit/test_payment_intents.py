@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import stripe
 
-from shared.payments.charges import (
-    ABOUT_THE_CHARGE,
-    Missing,
-    NotNow,
-    OurFault,
-    Refused,
+from shared.payments.payment_intents import (
+    ChargeRefused,
+    InstallationRefused,
+    ObjectMissing,
+    OutcomeUnknown,
     Subject,
-    Unknown,
+    TryLater,
     classify,
 )
+from shared.payments.stripe_failures import CHARGE_CODES
 
 METHOD = "payment_intents.create"
 
@@ -61,7 +61,7 @@ def test_what_is_not_known_to_be_about_the_customer_is_about_us(
     error: stripe.StripeError, cause: str | None
 ) -> None:
     found = classify(error, METHOD)
-    assert isinstance(found, OurFault)
+    assert isinstance(found, InstallationRefused)
     assert found.cause == (cause or found.cause)
 
 
@@ -75,13 +75,13 @@ def test_a_key_of_the_other_mode_is_our_fault_and_no_object_is_missing(param: st
         message, param, "resource_missing", http_status=400
     )
     found = classify(error, METHOD)
-    assert found == OurFault(message, f"400 {METHOD} resource_missing")
+    assert found == InstallationRefused(message, f"400 {METHOD} resource_missing")
 
 
-@pytest.mark.parametrize("code", sorted(ABOUT_THE_CHARGE))
+@pytest.mark.parametrize("code", sorted(CHARGE_CODES))
 def test_a_code_about_this_charge_is_the_customers(code: str) -> None:
     found = classify(refusal(stripe.InvalidRequestError, 400, code), METHOD)
-    assert found == Refused("no", code)
+    assert found == ChargeRefused("no", code)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_code_about_this_charge_is_the_customers(code: str) -> None:
 )
 def test_what_stripe_does_not_know_is_named(param: str, code: str | None, subject: Subject) -> None:
     found = classify(refusal(stripe.InvalidRequestError, 404, code, param), METHOD)
-    assert found == Missing("no", subject)
+    assert found == ObjectMissing("no", subject)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_what_stripe_does_not_know_is_named(param: str, code: str | None, subjec
     ],
 )
 def test_what_may_have_happened_is_asked_about(error: stripe.StripeError) -> None:
-    assert classify(error, METHOD) == Unknown("no")
+    assert classify(error, METHOD) == OutcomeUnknown("no")
 
 
 def test_a_rate_limit_is_nobodys_fault() -> None:
-    assert classify(refusal(stripe.RateLimitError, 429), METHOD) == NotNow("no")
+    assert classify(refusal(stripe.RateLimitError, 429), METHOD) == TryLater("no")
 
 
 @pytest.mark.parametrize("header", ["Idempotent-Replayed", "idempotent-replayed"])
@@ -122,5 +122,5 @@ def test_a_failure_that_stripe_stores_is_known_by_its_header(
     kind: type[stripe.StripeError], header: str
 ) -> None:
     found = classify(refusal(kind, 500, **{header: "true"}), METHOD)
-    assert isinstance(found, Unknown | OurFault)
+    assert isinstance(found, OutcomeUnknown | InstallationRefused)
     assert found.stored

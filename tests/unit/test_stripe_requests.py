@@ -6,7 +6,7 @@ import pytest
 import stripe
 
 from shared.errors import StripeFailedError, StripeMissingError, StripeRefusedError
-from shared.payments.asking import ask
+from shared.payments.stripe_requests import ask
 
 MISSING = "No such customer: 'cus_1'"
 OTHER_MODE = "a similar object exists in live mode, but a test mode key was used"

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cli.environment import home, remove_env_file, write_env_file
+from cli.environment import ENV_FILE, home_path
 from cli.output import refuse
 from migrations.runner import migrate
 from sandbox.kept import Kept
@@ -46,25 +46,25 @@ def run() -> None:
 async def _run() -> None:
     given = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
     if all(given.values()):
-        home().mkdir(parents=True, exist_ok=True)
+        home_path().mkdir(parents=True, exist_ok=True)
         await _serve(given)
         return
-    print(f"starting PostgreSQL and Valkey in {_short(home())}", flush=True)
+    print(f"starting PostgreSQL and Valkey in {_short(home_path())}", flush=True)
     # The servers are the outer block: what uses them stops first.
-    async with EmbeddedServers(home()) as servers:
+    async with EmbeddedServers(home_path()) as servers:
         await _serve({"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url})
 
 
 async def _serve(servers: dict[str, str]) -> None:
     await migrate(servers["DATABASE_URL"])
-    kept = Kept.read(home() / KEPT_FILE)
+    kept = Kept.read(home_path() / KEPT_FILE)
     variables = servers | _sandbox_settings(kept)
-    write_env_file(variables)
+    _write_env_file(variables)
     try:
         async with Supervisor() as supervisor:
             await _start_processes(supervisor, variables)
             key = await _working_key(variables["DATABASE_URL"], kept)
-            kept.write(home() / KEPT_FILE)
+            kept.write(home_path() / KEPT_FILE)
             supervisor.say("ready")
             if os.environ.get("DEMO", "1") != "0":
                 await tell(load(variables), key, supervisor.say)
@@ -72,7 +72,15 @@ async def _serve(servers: dict[str, str]) -> None:
                 supervisor.say(line)
             await supervisor.wait()
     finally:
-        remove_env_file()
+        (home_path() / ENV_FILE).unlink(missing_ok=True)
+
+
+def _write_env_file(variables: dict[str, str]) -> None:
+    """Write the addresses of the servers for other terminals; readable by the owner alone."""
+    file = home_path() / ENV_FILE
+    file.touch(mode=0o600)
+    lines = [f"{name}={value}\n" for name, value in variables.items()]
+    file.write_text("".join(lines), encoding="utf-8")
 
 
 def _sandbox_settings(kept: Kept) -> dict[str, str]:
@@ -96,7 +104,13 @@ def _sandbox_settings(kept: Kept) -> dict[str, str]:
 async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) -> None:
     web, stripe = _url(variables), variables["STRIPE_API_BASE"]
     prepaid = [sys.executable, "-m", "cli"]
-    simulator = [sys.executable, "-m", "sandbox.stripe", "--state", str(home() / "stripe.sqlite")]
+    simulator = [
+        sys.executable,
+        "-m",
+        "sandbox.stripe",
+        "--state",
+        str(home_path() / "stripe.sqlite"),
+    ]
     simulator += ["--port", stripe.rpartition(":")[2], "--webhook-url", web + PATH]
     secrets = {SECRETS_VARIABLE: variables["STRIPE_WEBHOOK_SECRETS"]}
     async with asyncio.TaskGroup() as starts:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.notifications.addresses import fault_of_url, is_public
+from shared.outbound.addresses import fault_of_url, is_public
 
 INTERNAL = [
     "0.0.0.0/8",
