@@ -29,6 +29,10 @@ $(DEV): requirements/dev.txt $(SANDBOX)
 up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DEMO=0 skips the story)
 	@exec $(BIN)/prepaid dev
 
+# Python keeps what it has compiled, whatever the environment says: each of the suite's many
+# processes would compile the project again, and pytest its plugins.
+test: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: test
 test: $(DEV) ## Run the whole test suite, files side by side, each side on embedded servers of its own
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -54,7 +58,8 @@ docs: $(DEV) ## Build the documentation site into build/site; fail on a broken l
 	$(BIN)/python -m docs.build
 
 .PHONY: check
-check: lint docs test ## What CI runs
+check: export PREPAID_TEST_PROFILE = thorough
+check: lint docs test ## What CI runs: lint, docs, and the suite with all of its random cases
 
 .PHONY: audit
 audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached

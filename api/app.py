@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from api.docs import page as docs
+from api.docs.guide import GUIDE
 from api.endpoints import OPERATIONS
 from api.framework import edge, openapi, shares
 from api.framework.authenticator import Authenticator
@@ -74,7 +75,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
 
 def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.RouteDef]:
     """Return the routes of every operation, and of what describes them: document and page."""
-    document = encode(openapi.document(operations, server=api.settings.public_url))
+    document = encode(openapi.document(operations, server=api.settings.public_url, guide=GUIDE))
 
     async def openapi_json(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")

@@ -236,7 +236,7 @@ def _fields(row: asyncpg.Record) -> dict[str, Any]:
     }
 
 
-_TAG = "Auto-recharge (C)"
+_TAG = "Auto-recharge"
 OPERATIONS = (
     Operation(
         name="getNoCapReminder",

@@ -240,7 +240,7 @@ def _row(row: asyncpg.Record) -> HistoryRow:
     )
 
 
-_TAG = "Credits (C)"
+_TAG = "Balance and history"
 OPERATIONS = (
     Operation(
         name="getCredits",

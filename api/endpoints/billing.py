@@ -268,7 +268,7 @@ def _renamed(error: ValidationError, names: dict[str, str]) -> ValidationError:
     return ValidationError(told or error.detail, errors=found)
 
 
-_TAG = "Billing settings (C)"
+_TAG = "Billing settings"
 OPERATIONS = (
     Operation(
         name="getBilling",

@@ -309,7 +309,7 @@ _ERRORS = (
 OPERATIONS = (
     Operation(
         name="createCreditTransaction",
-        tag="Transactions (A)",
+        tag="Transactions",
         method="POST",
         path="/api/credit-transactions",
         handle=create,
@@ -325,7 +325,7 @@ OPERATIONS = (
     ),
     Operation(
         name="getCreditTransaction",
-        tag="Transactions (A)",
+        tag="Transactions",
         method="GET",
         path="/api/credit-transactions/{id}",
         handle=retrieve,

@@ -124,7 +124,7 @@ def _use(use: Use) -> GrantUseResponse:
 OPERATIONS = (
     Operation(
         name="explainTransaction",
-        tag="Transactions",
+        tag="Balance and history",
         method="GET",
         path="/v1/billing/{organizationId}/transactions/{id}/explain",
         handle=explain,

@@ -209,22 +209,10 @@ def _decimal(value: object) -> Decimal | None:
 
 
 _DIGITS_MAX = 30
-_TAG = "Transactions (B)"
 OPERATIONS = (
     Operation(
-        name="listOrganizationTransactions",
-        tag=_TAG,
-        method="GET",
-        path=PATH,
-        handle=list_,
-        query=TransactionsQuery,
-        response=list[OrgCreditTransaction],
-        scope=Scope.READ,
-        cost=10,
-    ),
-    Operation(
         name="getTransactionReceipt",
-        tag=_TAG,
+        tag="Receipts",
         method="GET",
         path=f"{PATH}/{{id}}/receipt",
         handle=receipt,
@@ -232,6 +220,17 @@ OPERATIONS = (
         scope=Scope.READ,
         errors=(NotFoundError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
+    ),
+    Operation(
+        name="listOrganizationTransactions",
+        tag="Organization transactions",
+        method="GET",
+        path=PATH,
+        handle=list_,
+        query=TransactionsQuery,
+        response=list[OrgCreditTransaction],
+        scope=Scope.READ,
         cost=10,
     ),
 )

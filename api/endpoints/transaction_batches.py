@@ -134,7 +134,7 @@ def _failed_result(status: PostingStatus, error: PrepaidError) -> BatchResult:
 OPERATIONS = (
     Operation(
         name="createCreditTransactions",
-        tag="Transactions (A)",
+        tag="Transactions",
         method="POST",
         path="/v1/billing/{organizationId}/transactions/batch",
         handle=create_batch,

@@ -157,7 +157,7 @@ def _response(row: asyncpg.Record) -> ListedTransaction:
     )
 
 
-_TAG = "Transactions (D)"
+_TAG = "Transaction list"
 OPERATIONS = (
     # Before the one with an id in its place: `list` is no id.
     Operation(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from api.framework.key_uses import KeyUses
-from api.framework.recent import Recent
+from api.framework.ttl_cache import TTLCache
 from shared.access import service as access
 from shared.access.model import Caller
 from shared.db.group_commit import GroupCommit
@@ -41,8 +41,8 @@ class Authenticator:
         self._pool = pool
         self._now = now
         self.uses = KeyUses(pool)
-        self._recent: Recent[bytes, Caller] = Recent(REMEMBERED_SECONDS)
-        self._unknown: Recent[bytes, bool] = Recent(REMEMBERED_SECONDS)
+        self._cache: TTLCache[bytes, Caller] = TTLCache(REMEMBERED_SECONDS)
+        self._unknown: TTLCache[bytes, bool] = TTLCache(REMEMBERED_SECONDS)
         self._look_ups = GroupCommit[bytes, Caller | None](
             self._read, flushes_at_once_max=LOOK_UPS_AT_ONCE_MAX
         )
@@ -52,7 +52,7 @@ class Authenticator:
         key = access.digest(_key_of(request))
         caller = None
         if not self._unknown.get(key):
-            caller = await self._recent.find(key, self._look_up)
+            caller = await self._cache.get_or_load(key, self._look_up)
         now = self._now()
         if caller is None or (caller.expires_at is not None and caller.expires_at <= now):
             raise AuthenticationError("This API key does not exist, was revoked, or has expired.")

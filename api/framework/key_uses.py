@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from api.framework.recent import Recent
+from api.framework.ttl_cache import TTLCache
 from shared.access import service as access
 from shared.db.pool import UNAVAILABLE
 
@@ -33,15 +33,15 @@ class KeyUses:
     def __init__(self, pool: Pool, *, interval_seconds: float = WRITE_INTERVAL_SECONDS) -> None:
         self._pool = pool
         self._interval_seconds = interval_seconds
-        self._recent: Recent[UUID, bool] = Recent(access.USED_SECONDS_MIN)
+        self._written: TTLCache[UUID, bool] = TTLCache(access.USED_SECONDS_MIN)
         self._waiting: dict[UUID, datetime] = {}
         self._writing: asyncio.Task[None] | None = None
 
     def add(self, key_id: UUID, now: datetime) -> None:
         """Note a use."""
-        if self._recent.get(key_id) or len(self._waiting) >= KEYS_AT_ONCE_MAX:
+        if self._written.get(key_id) or len(self._waiting) >= KEYS_AT_ONCE_MAX:
             return
-        self._recent.put(key_id, True)  # noqa: FBT003 - the value says that it was used
+        self._written.put(key_id, True)  # noqa: FBT003 - the value says that it was used
         self._waiting[key_id] = now
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_later())

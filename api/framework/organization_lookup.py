@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.framework.recent import Recent
+from api.framework.ttl_cache import TTLCache
 from shared.access.model import Caller
 from shared.errors import NotFoundError
 from shared.organizations import service as organizations
@@ -23,11 +23,11 @@ class OrganizationLookup:
 
     def __init__(self, pool: Connections) -> None:
         self._pool = pool
-        self._recent: Recent[str, Organization] = Recent(REMEMBERED_SECONDS)
+        self._cache: TTLCache[str, Organization] = TTLCache(REMEMBERED_SECONDS)
 
     async def find(self, reference: str, caller: Caller) -> Organization:
         """Return the organization; NotFoundError, the same one whether it is another's or none."""
-        found = await self._recent.find(reference, self._look_up)
+        found = await self._cache.get_or_load(reference, self._look_up)
         if found is None or caller.organization_id not in (None, found.id):
             raise NotFoundError(f"There is no organization {reference[:100]!r}.")
         return found
@@ -35,7 +35,7 @@ class OrganizationLookup:
     def forget(self, organization: Organization) -> None:
         """Look it up again next time: it has changed."""
         for reference in (str(organization.id), organization.slug):
-            self._recent.forget(reference)
+            self._cache.invalidate(reference)
 
     async def _look_up(self, reference: str) -> Organization | None:
         if len(reference) > REFERENCE_LENGTH_MAX or "\0" in reference:

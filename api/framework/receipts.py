@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from api.framework.recent import Recent
+from api.framework.ttl_cache import TTLCache
 from shared.errors import RateLimitError
 from shared.payments.client import Stripe
 from shared.token_bucket import TokenBuckets
@@ -21,14 +21,14 @@ class Receipts:
 
     def __init__(self, client: Stripe) -> None:
         self.client = client
-        self._found = Recent[UUID, str](REMEMBERED_SECONDS)
+        self._cache = TTLCache[UUID, str](REMEMBERED_SECONDS)
         self._asked = TokenBuckets[UUID](ASKED_PER_SECOND, ASKED_BURST)
 
     async def find(
         self, transaction_id: UUID, look_up: Callable[[UUID], Awaitable[str | None]]
     ) -> str | None:
         """Return what is remembered of a transaction, else look it up, once for all who ask."""
-        return await self._found.find(transaction_id, look_up)
+        return await self._cache.get_or_load(transaction_id, look_up)
 
     def take(self, key_id: UUID) -> None:
         """Count a question to Stripe; raise RateLimitError where a key has caused too many."""
