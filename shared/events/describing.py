@@ -15,7 +15,11 @@ import structlog
 
 from shared.errors import StripeMissingError
 from shared.events import card_rules, cards, store
-from shared.events.model import CardDetached, CardTold, UndescribedCard
+from shared.events.model import (
+    PaymentMethodDetached,
+    PaymentMethodUpdated,
+    UndescribedPaymentMethod,
+)
 from shared.ids import new_id
 from shared.payments.lookup import Answers, Facts
 from shared.payments.model import MethodQuestion
@@ -85,7 +89,7 @@ async def describe_on_file(
 async def _describe(
     pool: Connections,
     lookup: Lookup,
-    cards_: Sequence[UndescribedCard],
+    cards_: Sequence[UndescribedPaymentMethod],
     *,
     now: Callable[[], datetime],
     make_id: Callable[[], UUID],
@@ -101,21 +105,23 @@ async def _describe(
             failures += [answer] if isinstance(answer, Exception) else []
             continue
         async with pool.acquire() as connection, connection.transaction():
-            owner = card.organization_id
-            await store.lock_owner(connection, owner)
-            await recharge.lock_account(connection, owner)
-            if isinstance(described, CardTold):
-                await cards.describe(connection, card.account, owner, described)
+            organization_id = card.organization_id
+            await store.lock_organization(connection, organization_id)
+            await recharge.lock_account(connection, organization_id)
+            if isinstance(described, PaymentMethodUpdated):
+                await cards.describe(connection, card.account, organization_id, described)
             else:
                 await cards.detach(
-                    connection, card.account, owner, described, now=now(), make_id=make_id
+                    connection, card.account, organization_id, described, now=now(), make_id=make_id
                 )
     return failures
 
 
-def _described(card: UndescribedCard, found: Facts | Exception) -> CardTold | CardDetached | None:
+def _described(
+    card: UndescribedPaymentMethod, found: Facts | Exception
+) -> PaymentMethodUpdated | PaymentMethodDetached | None:
     """Return what Stripe says of a payment method; None: nothing, so that it is asked again."""
-    seen = CardTold(
+    seen = PaymentMethodUpdated(
         payment_method_id=card.payment_method_id,
         type=card_rules.UNKNOWN,
         customer_id=None,

@@ -95,14 +95,14 @@ FROM stripe_payments
 WHERE payment_intent_id = $1 OR ($1 IS NULL AND charge_id = $2)
 LIMIT 1;
 
--- name: attempt_owner
+-- name: attempt_organization
 -- The organization whose auto-recharge made a payment: known by the payment, or by the attempt's id.
 SELECT organization_id
 FROM recharge_attempts
 WHERE payment_intent_id = $1 OR id = $2
 LIMIT 1;
 
--- name: customer_owner
+-- name: customer_organization
 -- The organization that is named, else the one that has this customer, else the one whose card it is, or that
 -- has a card of this customer: a customer and a card belong to one Stripe account. Its row is the lock under which
 -- what it has on file changes.
@@ -281,7 +281,7 @@ WHERE organization_id = $1 AND as_of = to_timestamp(0) AND detached_at IS NULL
 ORDER BY created_at DESC, id
 LIMIT $2;
 
--- name: lock_owner
+-- name: lock_organization
 -- Take an organization, before what it has on file.
 SELECT id
 FROM organizations

@@ -191,7 +191,7 @@ RETURNING
     e.request_id,
     e.leases_lost;
 
--- name: settle
+-- name: finish
 -- Record what became of leased events. The lease token is the fence: the rows of a worker whose lease
 -- has gone to another are not touched, and the caller sees it from what comes back. One success of a
 -- type ends its row of failures.

@@ -13,7 +13,7 @@ import pytest
 
 from sandbox.signed_events import event
 from shared.db.pool import UNAVAILABLE
-from shared.events.service import Applier, LeaseLostError
+from shared.events.service import Applier, EventLeaseLostError
 from shared.inbox import rules, store
 from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
@@ -301,7 +301,7 @@ async def test_a_worker_that_lost_its_lease_asks_stripe_nothing(
         )
         await store.claim(connection, rows_max=1, token=tokens[1], lease=LEASE, lane=Lane.ALONE)
     applier = Applier(pool, SaleTerms(Decimal(1)), lookup=lookup)
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(EventLeaseLostError):
         await applier.apply(tokens[0], late)
     assert stripe_answers.asked == []
 

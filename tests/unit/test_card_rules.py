@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.events import card_rules
-from shared.events.model import CardTold, StoredCard
+from shared.events.model import PaymentMethodUpdated, StoredPaymentMethod
 from shared.payments.objects import MethodDetails, PaymentMethod, from_answer
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
@@ -27,14 +27,14 @@ def stored(
     *,
     as_of: datetime = AT,
     detached: bool = False,
-) -> StoredCard:
-    return StoredCard(
+) -> StoredPaymentMethod:
+    return StoredPaymentMethod(
         id=name, customer_id="cus_1", type=kind, details=of, as_of=as_of, detached=detached
     )
 
 
-def told(of: MethodDetails, name: str = "pm_1", kind: str = "card") -> CardTold:
-    return CardTold(
+def told(of: MethodDetails, name: str = "pm_1", kind: str = "card") -> PaymentMethodUpdated:
+    return PaymentMethodUpdated(
         payment_method_id=name,
         type=kind,
         customer_id="cus_1",
@@ -119,7 +119,7 @@ LINK = MethodDetails()
     ],
 )
 def test_a_new_or_renewed_card_is_told_from_the_same_one(
-    card: CardTold, known: list[StoredCard], *, new: bool
+    card: PaymentMethodUpdated, known: list[StoredPaymentMethod], *, new: bool
 ) -> None:
     assert card_rules.is_new_card(card, known) is new
 
