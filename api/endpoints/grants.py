@@ -105,7 +105,7 @@ async def create(call: Call) -> Reply:
     result = await manual_postings.post(
         call, posting, "grants.create", organization=call.owner, subject=posting.id
     )
-    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
+    if error := posting_errors.posting_error(result.status, error=result.error, result=result):
         raise error
     assert result.id is not None  # noqa: S101 - posted
     return await _reply(call, result, result.id)

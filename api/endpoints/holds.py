@@ -167,7 +167,7 @@ async def capture(call: Call) -> Reply:
             request_id=call.request_id,
         )
     )
-    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
+    if error := posting_errors.posting_error(result.status, error=result.error, result=result):
         raise error
     assert result.id is not None and result.balance_after is not None  # noqa: S101, PT018 - posted
     response = CaptureResponse(
@@ -186,7 +186,7 @@ async def release(call: Call) -> Reply:
 
 
 def _reply(result: HoldResult) -> Reply:
-    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
+    if error := posting_errors.posting_error(result.status, error=result.error, result=result):
         raise error
     assert result.hold is not None  # noqa: S101 - it was done
     row = {name: getattr(result.hold, name) for name in result.hold.__struct_fields__}

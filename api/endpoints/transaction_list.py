@@ -86,7 +86,7 @@ async def search(call: Call) -> Reply:
     matching row: filter by organization and `created_at` on a large ledger.
     """
     body: FilteredRequest = call.body
-    filters: Sequence[Filter] = list_filters.read(body.filters)
+    filters: Sequence[Filter] = list_filters.parse(body.filters)
     own = call.caller.organization_id
     if own is None:
         own, filters = _one_organization(filters)
