@@ -21,8 +21,8 @@ from shared.db.pool import connect
 from shared.ids import new_id
 from shared.ledger import service as ledger
 from shared.ledger.model import Posting, SystemAccount, TransactionType
-from shared.payments.charges import Charge, Charges, Intent
 from shared.payments.client import stripe_client
+from shared.payments.payment_intents import ChargeRequest, Intent, PaymentIntentGateway
 from shared.recharge import service
 from shared.recharge.model import Rule
 
@@ -125,7 +125,7 @@ async def _post(
 
 async def _round_trip(client: stripe.StripeClient, customer_id: str, method_id: str) -> float:
     """Return the seconds of one request that writes: creating a PaymentIntent."""
-    charge = Charge(
+    charge = ChargeRequest(
         attempt_id=new_id(),
         organization_id=new_id(),
         trigger="threshold",
@@ -136,7 +136,7 @@ async def _round_trip(client: stripe.StripeClient, customer_id: str, method_id: 
         payment_method_type="card",
     )
     started = time.perf_counter()
-    answer = await Charges(client).create(charge, key=str(charge.attempt_id))
+    answer = await PaymentIntentGateway(client).create(charge, key=str(charge.attempt_id))
     assert isinstance(answer, Intent), answer
     return time.perf_counter() - started
 

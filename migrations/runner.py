@@ -36,7 +36,7 @@ SHARED = HERE.parent / "shared"
 LEDGER = SHARED / "ledger" / "sql"
 # In this order: PostgreSQL checks the body of a function in SQL against those that it calls.
 FUNCTION_FILES = (
-    SHARED / "notifications" / "functions.sql",
+    SHARED / "outbound" / "functions.sql",
     LEDGER / "hash_chain.sql",
     LEDGER / "accounts.sql",
     LEDGER / "rows.sql",

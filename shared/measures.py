@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.heartbeats import store as heartbeats
 from shared.inbox.service import measure_backlog as measure_inbox
-from shared.notifications.service import measure_backlog as measure_messages
+from shared.outbound.service import measure_backlog as measure_messages
 from shared.recharge import alerts
 
 if TYPE_CHECKING:

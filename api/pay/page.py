@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from api.framework.shares import Tenant, acting_for
 from api.pay import pages
-from api.shares import Tenant, acting_for
 from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.errors import DeadlineError, UnavailableError
 from shared.http.deadlines import Deadlines
-from shared.payments.charges import Answer, Charges, Intent
+from shared.payments.payment_intents import GatewayAnswer, Intent, PaymentIntentGateway
 from shared.recharge import recovery, store
 from shared.recharge.recovery import Recovery, Standing
 from shared.token_bucket import TokenBuckets
@@ -54,7 +54,7 @@ class PayPage:
     """
 
     pool: Connections
-    charges: Charges
+    charges: PaymentIntentGateway
     public_url: str
     stripe_api_base: str
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -168,7 +168,7 @@ class PayPage:
 _TO_CONFIRM = frozenset({"requires_payment_method", "requires_confirmation"})
 
 
-def _became(found: Recovery, answer: Answer, token: str) -> web.Response:
+def _became(found: Recovery, answer: GatewayAnswer, token: str) -> web.Response:
     """Return the page of what Stripe says of a payment that its customer came back from."""
     if not isinstance(answer, Intent):
         return _away(answer)
@@ -179,6 +179,6 @@ def _became(found: Recovery, answer: Answer, token: str) -> web.Response:
     return pages.not_done(token)
 
 
-def _away(answer: Answer) -> web.Response:
+def _away(answer: GatewayAnswer) -> web.Response:
     log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
     return pages.try_later(502)

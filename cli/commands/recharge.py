@@ -18,9 +18,9 @@ from shared import config
 from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, ValidationError
 from shared.organizations import service as organizations
-from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge import cancellation, recovery, rules, service, store
 from shared.recharge.charger import Charger
 from shared.recharge.model import RechargeState, Rule, Schedule
@@ -225,7 +225,7 @@ def cancel(
                 actor = await current_actor(connection)
             charger = Charger(
                 pool,
-                Charges(client),
+                PaymentIntentGateway(client),
                 SaleTerms.of(found),
                 found.purchase_max,
                 found.public_url,

@@ -12,7 +12,6 @@ import structlog
 from shared.errors import ConflictError, StripeFailedError, StripeRefusedError
 from shared.organizations.model import Organization
 from shared.payments import store
-from shared.payments.asking import account_options, ask, hourly
 from shared.payments.customers import with_customer
 from shared.payments.model import PurchasePrice
 from shared.payments.objects import (
@@ -21,6 +20,7 @@ from shared.payments.objects import (
     PaymentIntent,
     from_answer,
 )
+from shared.payments.stripe_requests import account_options, ask, hourly
 
 if TYPE_CHECKING:
     from shared.db.pool import Connections

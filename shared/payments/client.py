@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import stripe
 
 from shared.errors import StripeFailedError, StripeRefusedError
+from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classify
 from shared.payments.watched_client import WatchedClient
 
 STRIPE_SECONDS_MAX = 30
@@ -53,12 +54,13 @@ async def check_key(api_key: str, api_base: str) -> None:
     async with stripe_client(api_key, api_base) as client:
         try:
             await client.v1.events.list_async({"limit": 1})
-        except stripe.PermissionError:
-            return
-        except stripe.AuthenticationError as error:
-            raise StripeRefusedError(
-                f"Stripe refuses STRIPE_API_KEY ({str(error).partition(chr(10))[0]}). Set it to a"
-                " key that works; until then nothing is charged, and no checkout opens."
-            ) from error
-        except stripe.StripeError as error:
-            raise StripeFailedError(str(error).partition("\n")[0]) from error
+        except REQUEST_ERRORS as error:
+            failure = classify(error)
+            if failure.kind is FailureKind.FORBIDDEN:
+                return
+            if failure.kind is FailureKind.UNAUTHORIZED:
+                raise StripeRefusedError(
+                    f"Stripe refuses STRIPE_API_KEY ({failure.detail}). Set it to a"
+                    " key that works; until then nothing is charged, and no checkout opens."
+                ) from error
+            raise StripeFailedError(failure.detail) from error

@@ -16,8 +16,8 @@ from shared.organizations import service as organizations
 from shared.organizations import store
 from shared.organizations.model import Organization
 from shared.payments import store as payments
-from shared.payments.asking import account_options, ask, hourly
 from shared.payments.objects import ORGANIZATION_METADATA
+from shared.payments.stripe_requests import account_options, ask, hourly
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Connections

@@ -16,7 +16,6 @@ import stripe
 
 from shared.errors import EventError, StripeFailedError, StripeMissingError
 from shared.payments import on_file, rules
-from shared.payments.asking import account_options, ask
 from shared.payments.invoice_objects import InvoiceLine, InvoicePayment
 from shared.payments.model import (
     InvoiceFacts,
@@ -36,8 +35,9 @@ from shared.payments.objects import (
     from_answer,
     reference_id,
 )
+from shared.payments.stripe_requests import account_options, ask
 
-# Together these keep what waits for Stripe well within the lease of its events.
+# BatchMeaning these keep what waits for Stripe well within the lease of its events.
 ASKED_AT_ONCE_MAX = 5
 ASK_SECONDS_MAX = 15
 PAGE_ROWS = 100

@@ -6,9 +6,9 @@ from typing import Any
 
 import stripe
 
-from shared.payments.asking import ask
 from shared.payments.model import CustomerQuestion, MethodQuestion, SubscriptionQuestion
 from shared.payments.objects import Customer, PaymentMethod, Subscription, from_answer
+from shared.payments.stripe_requests import ask
 
 OnFileQuestion = MethodQuestion | CustomerQuestion | SubscriptionQuestion
 OnFile = PaymentMethod | Customer | Subscription

@@ -14,7 +14,7 @@ from typing import Any
 import stripe
 
 from shared.errors import StripeFailedError, StripeRefusedError
-from shared.payments.asking import AWAY
+from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classify
 
 # An id that Stripe never gave: a request about it is refused before anything is done.
 NOBODY = "cus_prepaid_doctor"
@@ -151,15 +151,13 @@ async def lacking(client: stripe.StripeClient) -> list[Permission]:
 async def _may(client: stripe.StripeClient, probe: Probe) -> bool:
     try:
         await client.raw_request_async(probe.method, probe.path, **probe.params)
-    except stripe.PermissionError:
-        return False
-    except stripe.AuthenticationError as error:
-        raise StripeRefusedError(str(error).partition("\n")[0]) from error
-    except AWAY as error:
-        status = error.http_status if isinstance(error, stripe.StripeError) else None
-        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):  # it looked at the request
-            return True
-        raise StripeFailedError(
-            f"Stripe did not answer {probe.path}: {str(error).partition(chr(10))[0]}"
-        ) from error
+    except REQUEST_ERRORS as error:
+        failure = classify(error)
+        if failure.kind is FailureKind.FORBIDDEN:
+            return False
+        if failure.kind is FailureKind.UNAUTHORIZED:
+            raise StripeRefusedError(failure.detail) from error
+        if failure.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
+            return True  # the permission was granted: Stripe has looked at the parameters
+        raise StripeFailedError(f"Stripe did not answer {probe.path}: {failure.detail}") from error
     return True

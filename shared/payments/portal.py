@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import stripe
 
 from shared.organizations.model import Organization
-from shared.payments.asking import account_options, ask
 from shared.payments.checkout import Page
 from shared.payments.customers import with_customer
+from shared.payments.stripe_requests import account_options, ask
 
 if TYPE_CHECKING:
     from shared.db.pool import Connections

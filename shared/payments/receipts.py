@@ -6,7 +6,7 @@ from typing import Any
 
 import stripe
 
-from shared.payments.asking import account_options, ask
+from shared.payments.stripe_requests import account_options, ask
 
 
 async def receipt_url(

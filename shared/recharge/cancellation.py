@@ -13,7 +13,13 @@ from uuid import UUID, uuid4
 from shared.access import service as audit
 from shared.access.model import Actor
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
-from shared.payments.charges import Intent, Missing, Refused, Subject, Unknown
+from shared.payments.payment_intents import (
+    ChargeRefused,
+    Intent,
+    ObjectMissing,
+    OutcomeUnknown,
+    Subject,
+)
 from shared.recharge import store
 from shared.recharge.charger import Charger
 from shared.recharge.model import Attempt, AttemptState, Trigger
@@ -99,14 +105,14 @@ async def _cancel_at_stripe(charger: Charger, attempt: Attempt) -> None:
         return  # whatever Stripe may have created was never confirmed
     account = attempt.stripe_account
     answer = await charger.charges.cancel(attempt.payment_intent_id, stripe_account=account)
-    if isinstance(answer, Unknown):  # refused in its state, or the answer was lost
+    if isinstance(answer, OutcomeUnknown):  # refused in its state, or the answer was lost
         answer = await charger.charges.retrieve(attempt.payment_intent_id, stripe_account=account)
     match answer:
-        case Intent(status="canceled") | Missing(subject=Subject.INTENT):
+        case Intent(status="canceled") | ObjectMissing(subject=Subject.INTENT):
             return
         case Intent(status=status):
             raise ConflictError(f"The payment cannot be canceled any more: it is {status}.")
-        case Refused(detail=detail):
+        case ChargeRefused(detail=detail):
             raise ConflictError(f"The payment cannot be canceled: {detail}")
         case _:
             raise StripeFailedError(f"Stripe did not say: {answer.detail}")

@@ -21,20 +21,20 @@ import structlog
 from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.ids import new_id
-from shared.notifications.model import MessageType
-from shared.payments.charges import (
-    Answer,
-    Charge,
-    Charges,
-    Intent,
-    Missing,
-    NotNow,
-    OurFault,
-    Refused,
-    Subject,
-    Unknown,
-)
+from shared.outbound.model import MessageType
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import (
+    ChargeRefused,
+    ChargeRequest,
+    GatewayAnswer,
+    InstallationRefused,
+    Intent,
+    ObjectMissing,
+    OutcomeUnknown,
+    PaymentIntentGateway,
+    Subject,
+    TryLater,
+)
 from shared.recharge import alerts, rules, service, states, store
 from shared.recharge.model import STRIPE_ERROR, Attempt, AttemptState, RechargeState, Trigger
 from shared.recharge.outcomes import LeaseLostError, Outcome, fence, report
@@ -61,7 +61,7 @@ class Charger:
     """
 
     pool: Connections
-    charges: Charges
+    charges: PaymentIntentGateway
     terms: SaleTerms
     units_max: Decimal
     public_url: str
@@ -258,7 +258,7 @@ class Charger:
 
     async def _intent(
         self, attempt: Attempt, token: UUID, *, confirms: bool
-    ) -> tuple[Attempt, Answer]:
+    ) -> tuple[Attempt, GatewayAnswer]:
         """Return the attempt's PaymentIntent: asked for, or created and kept, and confirmed if new.
 
         It is created under one idempotency key, however often the answer is lost, so that Stripe
@@ -283,7 +283,7 @@ class Charger:
                 answer = await self.charges.cancel(answer.id, stripe_account=account)
         return attempt, answer
 
-    async def _confirm(self, attempt: Attempt, intent_id: str) -> Answer:
+    async def _confirm(self, attempt: Attempt, intent_id: str) -> GatewayAnswer:
         if self.customer_link is None:
             key = f"recharge:{attempt.id}:{attempt.tries}:confirm"
             return await self.charges.confirm(
@@ -297,24 +297,26 @@ class Charger:
             stripe_account=attempt.stripe_account,
         )
 
-    async def _act_on(self, attempt: Attempt, token: UUID, answer: Answer, *, fresh: bool) -> None:
+    async def _act_on(
+        self, attempt: Attempt, token: UUID, answer: GatewayAnswer, *, fresh: bool
+    ) -> None:
         """Do what an answer means. `fresh`: nothing was asked about the attempt before this."""
         match answer:
             case Intent():
                 await self._act_on_intent(attempt, token, answer)
-            case Unknown(detail, stored):
+            case OutcomeUnknown(detail, stored):
                 # The page of a customer who is to act stays open meanwhile.
                 waits = attempt.state is AttemptState.REQUIRES_ACTION
                 state = attempt.state if waits else AttemptState.UNKNOWN
                 await self._later(attempt, token, state, detail, another_key=stored)
-            case NotNow(detail):
+            case TryLater(detail):
                 await self._later(attempt, token, attempt.state, detail)
-            case OurFault():
+            case InstallationRefused():
                 await self._our_fault(attempt, token, answer, fresh=fresh)
-            case Missing(detail, Subject.INTENT):
+            case ObjectMissing(detail, Subject.INTENT):
                 async with self.ending(attempt, token) as outcome:
                     await outcome.given_up(detail, due_again=True)
-            case Refused() | Missing():
+            case ChargeRefused() | ObjectMissing():
                 await self._refused(attempt, token, answer)
 
     async def _act_on_intent(self, attempt: Attempt, token: UUID, intent: Intent) -> None:
@@ -410,13 +412,15 @@ class Charger:
             async with self.ending(attempt, token) as outcome:
                 await outcome.declined(intent.error_message, became)
 
-    async def _refused(self, attempt: Attempt, token: UUID, answer: Refused | Missing) -> None:
+    async def _refused(
+        self, attempt: Attempt, token: UUID, answer: ChargeRefused | ObjectMissing
+    ) -> None:
         """End what Stripe will never do for this customer."""
         intent_id = attempt.payment_intent_id
         if intent_id is not None and not await self._canceled_at_stripe(attempt, token, intent_id):
             return  # nobody knows what it may still do: it is looked at, not given up
         async with self.pool.acquire() as connection, connection.transaction():
-            if isinstance(answer, Missing) and answer.subject is Subject.CUSTOMER:
+            if isinstance(answer, ObjectMissing) and answer.subject is Subject.CUSTOMER:
                 assert attempt.customer_id is not None  # noqa: S101 - it was charged
                 # The organization's row comes before its account.
                 await store.forget_customer(
@@ -424,13 +428,13 @@ class Charger:
                 )
             await store.lock_account(connection, attempt.organization_id)
             outcome = self._outcome(connection, attempt, token)
-            if isinstance(answer, Missing):
+            if isinstance(answer, ObjectMissing):
                 await outcome.missing(answer)
             else:
                 await outcome.refused(answer)
 
     async def _our_fault(
-        self, attempt: Attempt, token: UUID, answer: OurFault, *, fresh: bool
+        self, attempt: Attempt, token: UUID, answer: InstallationRefused, *, fresh: bool
     ) -> None:
         """Wait until it is mended, and say so to the operators alone.
 
@@ -467,9 +471,9 @@ class Charger:
         """Cancel the PaymentIntent; where that is not sure, leave the attempt for another look."""
         answer = await self.charges.cancel(intent_id, stripe_account=attempt.stripe_account)
         match answer:
-            case Intent(status="canceled") | Missing(subject=Subject.INTENT):
+            case Intent(status="canceled") | ObjectMissing(subject=Subject.INTENT):
                 return True
-            case OurFault():
+            case InstallationRefused():
                 await self._our_fault(attempt, token, answer, fresh=False)
             case Intent(status=status):
                 await self._later(
@@ -519,11 +523,11 @@ class Charger:
         return rules.retry_delay(attempt.tries, self.random())
 
 
-def _charge(attempt: Attempt) -> Charge:
+def _charge(attempt: Attempt) -> ChargeRequest:
     assert attempt.amount_minor is not None  # noqa: S101 - the schema has these from `charging` on
     assert attempt.currency and attempt.customer_id  # noqa: S101, PT018
     assert attempt.payment_method_id and attempt.payment_method_type  # noqa: S101, PT018
-    return Charge(
+    return ChargeRequest(
         attempt_id=attempt.id,
         organization_id=attempt.organization_id,
         trigger=str(attempt.trigger),

@@ -13,12 +13,12 @@ import structlog
 from shared import metrics
 from shared.errors import PrepaidError
 from shared.ledger.model import PostingResult, PostingStatus
-from shared.notifications import service as notifications
-from shared.notifications.model import Message, MessageType
+from shared.outbound import service as outbound
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting
-from shared.payments.charges import Intent, Missing, Refused, Subject
 from shared.payments.messages import purchase_completed
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import ChargeRefused, Intent, ObjectMissing, Subject
 from shared.recharge import rules, service, store
 from shared.recharge.model import (
     REFUSED,
@@ -106,11 +106,11 @@ class Outcome:
             await self._after_decline(became)
         report(attempt, "failed", reason=became.reason)
 
-    async def refused(self, answer: Refused) -> None:
+    async def refused(self, answer: ChargeRefused) -> None:
         """Say that Stripe never makes this charge, for a reason about this customer."""
         await self._failed(answer.code or REFUSED, answer.detail, SuspensionReason.CHARGE_REFUSED)
 
-    async def missing(self, answer: Missing) -> None:
+    async def missing(self, answer: ObjectMissing) -> None:
         """Forget what Stripe does not know of this customer; without a card left, suspend."""
         organization_id = self.attempt.organization_id
         gone = answer.subject is Subject.CUSTOMER
@@ -169,14 +169,14 @@ class Outcome:
         about = {"attemptId": str(attempt.id), "trigger": str(attempt.trigger)}
         if attempt.amount is not None:
             about |= {"amount": attempt.amount, "currency": attempt.currency}  # type: ignore[dict-item]
-        message = Message(
+        message = OutboundMessage(
             organization_id=attempt.organization_id,
             type=kind,
             data=about | data,
             id=self.make_id(),
             at=self.now,
         )
-        await notifications.announce(self.connection, [message])
+        await outbound.announce(self.connection, [message])
 
     async def _settle(self, state: AttemptState, **why: str | None) -> None:
         fence(
@@ -244,7 +244,7 @@ class Outcome:
         elif result.status is PostingStatus.POSTED:  # else its webhook announced the purchase
             amount = {"amountMinor": self.attempt.amount_minor, "currency": self.attempt.currency}
             message = purchase_completed(result, paid | amount, self.now)
-            await notifications.announce(self.connection, [message])
+            await outbound.announce(self.connection, [message])
 
     async def _announce_failure(self, reason: str | None, detail: str | None) -> None:
         await self.announce(MessageType.RECHARGE_FAILED, {"reason": reason, "detail": detail})

@@ -11,7 +11,7 @@ import pytest
 from shared.config import load
 from shared.organizations.model import Organization
 from shared.payments import checkout
-from shared.payments.charges import Refused
+from shared.payments.payment_intents import ChargeRefused
 from shared.recharge.rules import TOP_UP_DECLINES_MAX
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import Answer, environment
@@ -354,8 +354,8 @@ async def test_a_charge_that_stripe_refuses_for_want_of_a_permission_is_no_bad_c
     await shop.save_card()
     charges = paying_client.api.charger.charges
 
-    async def refuse(*_asked: Any, **_named: Any) -> Refused:
-        return Refused("This key may not create PaymentIntents.", None)
+    async def refuse(*_asked: Any, **_named: Any) -> ChargeRefused:
+        return ChargeRefused("This key may not create PaymentIntents.", None)
 
     with mock.patch.object(type(charges), "create", refuse):
         answer = await top_up(paying_client)

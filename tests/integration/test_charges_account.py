@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from shared.payments.charges import Charges, Intent
 from shared.payments.client import stripe_client
+from shared.payments.payment_intents import Intent, PaymentIntentGateway
 from shared.recharge.model import AttemptState
 from tests.fixtures.recharging import Shop
 
@@ -40,7 +40,7 @@ async def test_the_account_of_the_card_is_named_from_the_creation_to_the_cancell
     await server.start_server()
     try:
         async with stripe_client("sk_test_1", str(server.make_url("")).rstrip("/")) as client:
-            charges = Charges(client)
+            charges = PaymentIntentGateway(client)
             await shop.open()
             await shop.pool.execute("UPDATE payment_methods SET stripe_account = $1", account)
             await replace(shop.charger, charges=charges).work()

@@ -14,7 +14,7 @@ from shared.heartbeats import store
 from shared.heartbeats.model import KEPT_SECONDS, STALE_SECONDS, Beat
 from shared.inbox.store import QUERIES as INBOX
 from shared.measures import measures
-from shared.notifications.store import QUERIES as MESSAGES
+from shared.outbound.store import QUERIES as MESSAGES
 from tests.fixtures.product import payment, receive
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def test_a_worker_that_beats_is_there_until_its_beats_are_stale(
     pool: Pool, connection: Connection
 ) -> None:
     """R13."""
-    await store.beat(connection, uuid4(), [Beat("sweeper"), Beat("heart")])
+    await store.beat(connection, uuid4(), [Beat("sweeper"), Beat("heartbeat")])
     await store.check(pool)
     assert (await store.look(connection)).problem is None
     await age(connection, STALE_SECONDS + 1)

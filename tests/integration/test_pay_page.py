@@ -18,9 +18,9 @@ from aiohttp.test_utils import TestServer
 from api.pay.page import ASKED_BURST, PayPage
 from sandbox.stripe.process import SimulatorProcess
 from shared.http.server import create_app
-from shared.payments.charges import Charges
 from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge.charger import Charger
 from tests.fixtures.product import Answer, balance, closed_port
 from tests.fixtures.recharging import Shop
@@ -163,7 +163,7 @@ async def test_a_hostile_name_is_text(page: Page) -> None:
 async def test_while_stripe_is_away_the_page_asks_to_come_back(page: Page, pool: Pool) -> None:
     away = f"http://127.0.0.1:{closed_port()}"
     async with stripe_client("sk_test_x", away) as client:
-        pay = PayPage(pool, Charges(client), "https://credits.test", away)
+        pay = PayPage(pool, PaymentIntentGateway(client), "https://credits.test", away)
         server = TestServer(create_app(pay.routes()))
         await server.start_server(access_log=None)
         page.url = str(server.make_url("")).rstrip("/")

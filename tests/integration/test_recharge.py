@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.errors import ValidationError
-from shared.payments.charges import Answer, Charge, Charges, Unknown
+from shared.payments.payment_intents import (
+    ChargeRequest,
+    GatewayAnswer,
+    OutcomeUnknown,
+    PaymentIntentGateway,
+)
 from shared.recharge import service
 from shared.recharge.model import (
     ENDED_BY_A_PERSON,
@@ -152,7 +157,7 @@ async def test_a_card_that_asks_for_the_customer_pauses_and_resumes_once_paid(sh
     answer = await shop.charger.charges.confirm_with_customer(
         attempt["payment_intent_id"], attempt["payment_method_id"], return_url="https://a.test/"
     )
-    assert not isinstance(answer, Unknown)
+    assert not isinstance(answer, OutcomeUnknown)
     await shop.sim(f"payment_intents/{attempt['payment_intent_id']}/authenticate", passed=True)
     await shop.work()
     assert (await shop.attempt())["state"] == "succeeded"
@@ -295,18 +300,18 @@ async def test_a_suspension_that_a_person_has_ended_does_not_come_back_with_off_
 class Losing:
     """Stripe whose answers to some requests are lost after the act."""
 
-    def __init__(self, real: Charges, lost: Sequence[str]) -> None:
+    def __init__(self, real: PaymentIntentGateway, lost: Sequence[str]) -> None:
         self._real = real
         self._lost = list(lost)
 
     def __getattr__(self, name: str) -> Any:
         act = getattr(self._real, name)
 
-        async def asked(*args: Any, **named: Any) -> Answer:
-            answer: Answer = await act(*args, **named)
+        async def asked(*args: Any, **named: Any) -> GatewayAnswer:
+            answer: GatewayAnswer = await act(*args, **named)
             if name in self._lost:
                 self._lost.remove(name)
-                return Unknown("the answer was lost")
+                return OutcomeUnknown("the answer was lost")
             return answer
 
         return asked
@@ -352,12 +357,12 @@ async def test_a_worker_that_dies_around_a_request_is_taken_over(
         def __getattr__(self, name: str) -> Any:
             act = getattr(self._real, name)
 
-            async def asked(*args: Any, **named: Any) -> Answer:
+            async def asked(*args: Any, **named: Any) -> GatewayAnswer:
                 if name == step and when == "after":
                     await act(*args, **named)
                 if name == step:
                     raise Dying
-                answer: Answer = await act(*args, **named)
+                answer: GatewayAnswer = await act(*args, **named)
                 return answer
 
             return asked
@@ -378,7 +383,7 @@ async def test_a_worker_that_lost_its_lease_commits_nothing(shop: Shop) -> None:
     await post(shop.pool, usage(shop.owner, 5))
 
     class Slow(Losing):
-        async def confirm(self, *args: Any, **named: Any) -> Answer:
+        async def confirm(self, *args: Any, **named: Any) -> GatewayAnswer:
             answer = await self._real.confirm(*args, **named)
             await shop.work()  # another worker takes over meanwhile, and settles
             return answer
@@ -394,8 +399,8 @@ async def test_a_worker_that_lost_its_lease_commits_nothing(shop: Shop) -> None:
 
 async def test_a_decline_of_which_two_workers_learn_counts_once(shop: Shop) -> None:
     class Slow(Losing):
-        async def cancel(self, *args: Any, **named: Any) -> Answer:
-            answer: Answer = await self._real.cancel(*args, **named)
+        async def cancel(self, *args: Any, **named: Any) -> GatewayAnswer:
+            answer: GatewayAnswer = await self._real.cancel(*args, **named)
             await shop.work()  # another worker takes over meanwhile, and settles
             return answer
 
@@ -450,8 +455,8 @@ async def test_a_charge_that_stripe_does_not_answer_holds_up_no_other_organizati
 ) -> None:
     gate, reached, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    class Held(Charges):
-        async def create(self, charge: Charge, *, key: str) -> Answer:
+    class Held(PaymentIntentGateway):
+        async def create(self, charge: ChargeRequest, *, key: str) -> GatewayAnswer:
             if charge.organization_id == shop.owner.id:
                 reached.set()
                 await gate.wait()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.stripe.process import SimulatorProcess
-from shared.payments.charges import Answer, Charge, Charges
 from shared.payments.client import stripe_client
+from shared.payments.payment_intents import ChargeRequest, GatewayAnswer, PaymentIntentGateway
 from shared.recharge.model import RechargeState
 from tests.fixtures.ledger import post, usage
 from tests.fixtures.product import Serve, balance, transactions, until
@@ -47,7 +47,7 @@ DECLINED = "pm_card_chargeCustomerFail"
 async def hurried(shop: Shop, stand_in: SimulatorProcess) -> Any:
     """Give a shop whose client does not wait long."""
     async with stripe_client("sk_test_123", stand_in.url, seconds_max=SECONDS_MAX) as client:
-        shop.charger = replace(shop.charger, charges=Charges(client))
+        shop.charger = replace(shop.charger, charges=PaymentIntentGateway(client))
         yield shop
 
 
@@ -172,8 +172,8 @@ async def test_a_card_that_is_removed_before_it_is_charged_ends_the_attempt_and_
 ) -> None:
     """Stripe refuses to confirm for ever: the attempt must not live for ever."""
 
-    class Removing(Charges):
-        async def create(self, charge: Charge, *, key: str) -> Answer:
+    class Removing(PaymentIntentGateway):
+        async def create(self, charge: ChargeRequest, *, key: str) -> GatewayAnswer:
             answer = await super().create(charge, key=key)
             await shop.client.v1.payment_methods.detach_async(charge.payment_method_id)
             return answer

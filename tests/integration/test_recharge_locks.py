@@ -16,8 +16,8 @@ from shared.db.pool import create_pool
 from shared.events.service import Applier
 from shared.ids import new_id
 from shared.ledger import service as ledger
-from shared.payments.charges import Answer, Charges
 from shared.payments.model import SaleTerms
+from shared.payments.payment_intents import GatewayAnswer, PaymentIntentGateway
 from shared.recharge import service
 from shared.recharge.model import SuspensionReason
 from shared.recharge.rules import Go
@@ -74,7 +74,7 @@ async def are_waiting(shop: Shop, sessions: int) -> None:
 class Gate:
     """Holds what the charger does after one of its requests, until it is opened."""
 
-    real: Charges
+    real: PaymentIntentGateway
     step: str
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,8 +82,8 @@ class Gate:
     def __getattr__(self, name: str) -> Any:
         act = getattr(self.real, name)
 
-        async def asked(*args: Any, **named: Any) -> Answer:
-            answer: Answer = await act(*args, **named)
+        async def asked(*args: Any, **named: Any) -> GatewayAnswer:
+            answer: GatewayAnswer = await act(*args, **named)
             if name == self.step:
                 self.reached.set()
                 await self.opened.wait()

@@ -29,7 +29,7 @@ import structlog
 
 from shared.ids import new_id
 from shared.ledger import verification
-from shared.payments.charges import Charges, Intent
+from shared.payments.payment_intents import Intent, PaymentIntentGateway
 from shared.recharge.model import AttemptState, RechargeState, Rule, SuspensionReason
 from shared.recharge.states import LINK_LIFETIME, UNANSWERED_MAX
 from tests.fixtures.ledger import grant, post, usage
@@ -219,7 +219,7 @@ class World:
 class Stepping:
     """Stripe, with a step before each request and after its answer."""
 
-    def __init__(self, real: Charges, world: World) -> None:
+    def __init__(self, real: PaymentIntentGateway, world: World) -> None:
         self._real = real
         self._world = world
 
@@ -243,7 +243,7 @@ async def end_leases(shop: Shop, organization_id: UUID | None) -> None:
 
 async def authenticate(shop: Shop, attempt: asyncpg.Record) -> None:
     intent_id = attempt["payment_intent_id"]
-    await Charges(shop.client).confirm_with_customer(
+    await PaymentIntentGateway(shop.client).confirm_with_customer(
         intent_id, attempt["payment_method_id"], return_url="https://a.test/"
     )
     if await is_now(shop, intent_id, "requires_action"):
@@ -257,7 +257,7 @@ async def settle(shop: Shop, intent_id: str) -> None:
 
 async def is_now(shop: Shop, intent_id: str, status: str) -> bool:
     """Tell whether it is; a fault may befall this answer too."""
-    answer = await Charges(shop.client).retrieve(intent_id)
+    answer = await PaymentIntentGateway(shop.client).retrieve(intent_id)
     return isinstance(answer, Intent) and answer.status == status
 
 

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from shared.errors import StripeFailedError
 from shared.organizations.model import Organization
-from shared.payments.asking import hourly
 from shared.payments.client import stripe_client
 from shared.payments.customers import ensure_customer
+from shared.payments.stripe_requests import hourly
 from tests.fixtures.product import listening
 
 if TYPE_CHECKING:

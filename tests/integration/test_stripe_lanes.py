@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from api.receipts import ASKED_BURST, Receipts
+from api.framework.receipts import ASKED_BURST, Receipts
 from shared.errors import RateLimitError, StripeFailedError, StripeThrottledError
-from shared.payments.charges import Charge, Charges, Intent, NotNow
 from shared.payments.gateway import LIMITS, StripeGateway, StripeLane, stripe_gateway
+from shared.payments.payment_intents import ChargeRequest, Intent, PaymentIntentGateway, TryLater
 from shared.payments.receipts import invoice_url
 from tests.fixtures.api import ApiClient
 from tests.fixtures.product import POOL_SIZE, connections, until
@@ -47,7 +47,7 @@ async def sent(shop: Shop, path: str) -> int:
 async def charge(gateway: StripeGateway, shop: Shop) -> object:
     customer_id = await shop.save_card()
     (method,) = await shop.pool.fetch("SELECT id, type FROM payment_methods")
-    asked = Charge(
+    asked = ChargeRequest(
         attempt_id=uuid4(),
         organization_id=shop.owner.id,
         trigger="usage",
@@ -57,7 +57,7 @@ async def charge(gateway: StripeGateway, shop: Shop) -> object:
         payment_method_id=method["id"],
         payment_method_type=method["type"],
     )
-    return await Charges(gateway.charges).create(asked, key=str(uuid4()))
+    return await PaymentIntentGateway(gateway.charges).create(asked, key=str(uuid4()))
 
 
 async def read(gateway: StripeGateway, name: str) -> str | None:
@@ -124,7 +124,7 @@ async def test_a_charge_that_finds_its_lane_full_is_nobodys_failure(
     limits = {**LIMITS, StripeLane.CHARGES: replace(FEW, burst=1)}
     async with stripe_gateway("sk_test_123", stand_in.url, limits=limits) as gateway:
         assert isinstance(await charge(gateway, shop), Intent)
-        assert isinstance(await Charges(gateway.charges).retrieve("pi_1"), NotNow)
+        assert isinstance(await PaymentIntentGateway(gateway.charges).retrieve("pi_1"), TryLater)
 
 
 async def test_a_receipt_is_asked_for_once_and_takes_no_connection_meanwhile(

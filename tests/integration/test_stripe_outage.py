@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from shared import outages
 from shared.errors import StripeFailedError
-from shared.payments.asking import ask
 from shared.payments.client import stripe_client
+from shared.payments.stripe_requests import ask
 from tests.fixtures.product import closed_port
 
 if TYPE_CHECKING:

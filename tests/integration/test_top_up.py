@@ -18,7 +18,7 @@ from sandbox.stripe.process import SimulatorProcess
 from shared.access import service as access
 from shared.errors import ConflictError, NoPaymentMethodError
 from shared.ids import new_id
-from shared.payments.charges import Answer, Charge, Charges
+from shared.payments.payment_intents import ChargeRequest, GatewayAnswer, PaymentIntentGateway
 from shared.recharge import service, store
 from shared.recharge.charger import LEASE
 from shared.recharge.model import Rule, Schedule
@@ -87,8 +87,8 @@ async def test_asked_again_under_the_same_id_it_charges_nothing(shop: Shop) -> N
 async def test_two_at_once_charge_one_of_them(shop: Shop) -> None:
     asked, other_is_over = asyncio.Event(), asyncio.Event()
 
-    class Held(Charges):
-        async def create(self, charge: Charge, *, key: str) -> Answer:
+    class Held(PaymentIntentGateway):
+        async def create(self, charge: ChargeRequest, *, key: str) -> GatewayAnswer:
             asked.set()
             await other_is_over.wait()
             return await super().create(charge, key=key)

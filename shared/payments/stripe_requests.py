@@ -1,0 +1,85 @@
+"""One request to Stripe: counted, and its failure raised as an error of shared/errors.py."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import stripe
+
+from shared import metrics
+from shared.errors import (
+    StripeFailedError,
+    StripeMissingError,
+    StripeRefusedError,
+    StripeThrottledError,
+)
+from shared.payments.stripe_failures import (
+    REQUEST_ERRORS,
+    FailureKind,
+    StripeFailure,
+    classify,
+)
+
+T = TypeVar("T")
+
+
+async def ask(method: str, request: Awaitable[T]) -> T:
+    """Return Stripe's answer; raise StripeFailedError where there was none, or it was no answer.
+
+    StripeRefusedError: it did nothing. StripeMissingError: it knows nothing of that id.
+    StripeThrottledError: it did nothing, and is to be asked later: nobody's failure. After any
+    other failure it may have happened all the same: ask again with the same idempotency key.
+
+    `method` names the request in the metrics, such as `checkout.sessions.create`.
+    """
+    try:
+        answer = await request
+    except REQUEST_ERRORS as error:
+        metrics.STRIPE_REQUESTS.labels(method, type(error).__name__).inc()
+        raise _exception(method, classify(error)) from error
+    metrics.STRIPE_REQUESTS.labels(method, "ok").inc()
+    return answer
+
+
+def account_options(account: str, *, key: str | None = None) -> stripe.RequestOptions:
+    """Return the options of a request: in a connected account, unless `account` is empty.
+
+    Source: https://docs.stripe.com/connect/authentication
+    """
+    asked: stripe.RequestOptions = {}
+    if account:
+        asked["stripe_account"] = account
+    if key is not None:
+        asked["idempotency_key"] = key
+    return asked
+
+
+def hourly(key: str, now: datetime | None = None) -> str:
+    """Return an idempotency key that is another one every hour.
+
+    Stripe gives the first answer to a key again for a day, be it a 500: under a key that stayed the
+    same, nothing could be created for as long. For what harms nobody where it exists twice, since
+    an answer that was lost in one hour is not found again in the next.
+    Source: https://docs.stripe.com/api/idempotent_requests
+    """
+    return f"{key}:{now or datetime.now(UTC):%Y-%m-%dT%H}"
+
+
+def _exception(method: str, failure: StripeFailure) -> StripeFailedError:
+    detail = failure.detail
+    match failure.kind:
+        case FailureKind.NO_ANSWER:
+            return StripeFailedError(f"Stripe did not answer {method}: {detail}")
+        case FailureKind.BUSY:
+            return StripeFailedError(f"Stripe is busy with {method}: {detail}")
+        case FailureKind.THROTTLED:
+            return StripeThrottledError(
+                f"Stripe is asked too often at present for {method}: {detail}",
+                retry_after_seconds=failure.retry_after_seconds,
+            )
+        case FailureKind.MISSING:
+            return StripeMissingError(f"Stripe refused {method}: {detail}")
+        case _:
+            return StripeRefusedError(f"Stripe refused {method}: {detail}")
