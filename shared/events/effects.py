@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from shared.errors import EventError, UnclaimedError
-from shared.events import cards, invoices, payments, reversals, rules, store, subscriptions
+from shared.events import (
+    invoices,
+    payment_methods,
+    payments,
+    reversals,
+    rules,
+    store,
+    subscriptions,
+)
 from shared.events.model import (
     Applied,
     ApplyContext,
@@ -147,7 +155,7 @@ async def _effect(
         case InvoicePaid():
             return await invoices.credit(connection, event.key.account, meaning, context)
         case _:
-            return await cards.apply(connection, event.key.account, meaning, context)
+            return await payment_methods.apply(connection, event.key.account, meaning, context)
 
 
 async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -> EventResult:
@@ -163,7 +171,7 @@ async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -
 async def _warn(
     connection: Connection, warned: FraudWarningReceived, context: ApplyContext
 ) -> EventResult:
-    organization_id = await store.keep_warning(connection, warned, context.now)
+    organization_id = await store.save_fraud_warning(connection, warned, context.now)
     if organization_id is None:
         known = await store.warned_organization(connection, warned)
         if known is None:

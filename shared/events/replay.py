@@ -79,8 +79,8 @@ class Replayer:
                 batch_id, wanted[start : start + BATCH_ROWS_MAX], actor=actor, reason=reason
             )
         async with self.pool.acquire() as connection:
-            forgotten = await inbox.forgotten(connection, wanted)
-        return summarize(batch_id, wanted, processed, forgotten)
+            deleted = await inbox.deleted_payloads(connection, wanted)
+        return summarize(batch_id, wanted, processed, deleted)
 
     async def _replay_batch(
         self, batch_id: UUID, ids: Sequence[str], *, actor: str, reason: str | None
@@ -109,11 +109,11 @@ def summarize(
     batch_id: UUID,
     wanted: Sequence[str],
     processed: Sequence[ProcessedEvent],
-    forgotten: Mapping[str, datetime],
+    deleted: Mapping[str, datetime],
 ) -> ReplayReport:
     """Count what the processed came to, and add up what they posted for each organization.
 
-    An event that was not tried counts as failed: its payload was forgotten, its type is paused, or
+    An event that was not tried counts as failed: its payload was deleted, its type is paused, or
     it is not ours.
     """
     # Two events of one payment may carry the same posting: it changed the ledger once.
@@ -129,7 +129,7 @@ def summarize(
     ]
     tried = {event.outcome.key.id for event in processed}
     failures += [
-        {"id": event_id, "state": None, "error": _not_tried(forgotten.get(event_id))}
+        {"id": event_id, "state": None, "error": _not_tried(deleted.get(event_id))}
         for event_id in wanted
         if event_id not in tried
     ]

@@ -46,7 +46,7 @@ class StoredDisputes:
     inquiries: frozenset[str]
 
 
-async def keep_disputes(
+async def save_disputes(
     connection: Connection,
     organization_id: UUID,
     payment_intent_id: str,
@@ -56,7 +56,7 @@ async def keep_disputes(
 ) -> StoredDisputes:
     """Store a locked payment's disputes; say which changed by this, and how."""
     rows = await connection.fetch(
-        QUERIES.keep_disputes,
+        QUERIES.save_disputes,
         organization_id,
         payment_intent_id,
         [dispute.id for dispute in disputes],
@@ -74,12 +74,12 @@ async def keep_disputes(
     )
 
 
-async def keep_warning(
+async def save_fraud_warning(
     connection: Connection, warned: FraudWarningReceived, at: datetime
 ) -> UUID | None:
     """Store a fraud warning; its organization, or None where it was known or has no payment."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.keep_warning,
+        QUERIES.save_fraud_warning,
         warned.warning_id,
         warned.payment_intent_id,
         warned.charge_id,
@@ -133,14 +133,14 @@ async def lock_organization(connection: Connection, organization_id: UUID) -> No
     await connection.execute(QUERIES.lock_organization, organization_id)
 
 
-async def keep_seen_cards(
+async def save_seen_payment_methods(
     connection: Connection, seen: Sequence[tuple[str, UUID, str, str, str | None, str]]
 ) -> None:
     """Note payment methods: each is (id, organization, customer, type, mandate, account)."""
-    await connection.execute(QUERIES.keep_seen_cards, *map(list, zip(*seen, strict=True)))
+    await connection.execute(QUERIES.save_seen_payment_methods, *map(list, zip(*seen, strict=True)))
 
 
-async def stored_cards(
+async def stored_payment_methods(
     connection: Connection,
     payment_method_id: str,
     organization_id: UUID,
@@ -148,7 +148,7 @@ async def stored_cards(
 ) -> list[StoredPaymentMethod]:
     """Return a payment method and the organization's others with a fingerprint, as stored."""
     rows = await connection.fetch(
-        QUERIES.stored_cards, payment_method_id, organization_id, fingerprint
+        QUERIES.stored_payment_methods, payment_method_id, organization_id, fingerprint
     )
     return [
         StoredPaymentMethod(
@@ -175,7 +175,7 @@ async def charged_method(connection: Connection, organization_id: UUID) -> str |
     return method
 
 
-async def keep_card(
+async def save_payment_method(
     connection: Connection,
     organization_id: UUID,
     card: PaymentMethodUpdated,
@@ -184,7 +184,7 @@ async def keep_card(
 ) -> bool:
     """Describe a payment method; False where it is detached, or a newer event has described it."""
     row = await connection.fetchrow(
-        QUERIES.keep_card,
+        QUERIES.save_payment_method,
         card.payment_method_id,
         organization_id,
         card.customer_id,
@@ -200,12 +200,12 @@ async def keep_card(
     return row is not None
 
 
-async def detach_card(
+async def detach_payment_method(
     connection: Connection, organization_id: UUID, card: PaymentMethodDetached, account: str
 ) -> bool:
     """Take a payment method off file; return whether it was not off file before."""
     row = await connection.fetchrow(
-        QUERIES.detach_card,
+        QUERIES.detach_payment_method,
         card.payment_method_id,
         organization_id,
         card.customer_id or "",
@@ -228,25 +228,25 @@ async def delete_customer(
     return own is not None
 
 
-async def has_card(connection: Connection, organization_id: UUID) -> bool:
+async def has_payment_method(connection: Connection, organization_id: UUID) -> bool:
     """Whether an organization has anything on file."""
-    found: bool = await connection.fetchval(QUERIES.has_card, organization_id)
+    found: bool = await connection.fetchval(QUERIES.has_payment_method, organization_id)
     return found
 
 
-async def claim_undescribed(
+async def claim_undescribed_payment_methods(
     connection: Connection, *, rows_max: int, lease: timedelta
 ) -> list[UndescribedPaymentMethod]:
     """Take payment methods that nothing has described; no other gets them before the lease ends."""
-    rows = await connection.fetch(QUERIES.claim_undescribed, rows_max, lease)
+    rows = await connection.fetch(QUERIES.claim_undescribed_payment_methods, rows_max, lease)
     return [UndescribedPaymentMethod(**row) for row in rows]
 
 
-async def undescribed_of(
+async def undescribed_payment_methods(
     connection: Connection, organization_id: UUID, *, rows_max: int
 ) -> list[UndescribedPaymentMethod]:
     """Read what an organization has on file and nothing has described, the newest first."""
-    rows = await connection.fetch(QUERIES.undescribed_of, organization_id, rows_max)
+    rows = await connection.fetch(QUERIES.undescribed_payment_methods, organization_id, rows_max)
     return [UndescribedPaymentMethod(**row) for row in rows]
 
 
@@ -258,7 +258,7 @@ async def default_method(
     return (row["as_of"], row["id"]) if row else (None, None)
 
 
-async def choose_default(
+async def save_default_payment_method(
     connection: Connection, organization_id: UUID, update: DefaultPaymentMethodChanged, account: str
 ) -> None:
     """Make a payment method the default of a locked organization; None: it has none."""
@@ -274,10 +274,10 @@ async def choose_default(
         )
 
 
-async def keep_mandate(connection: Connection, update: MandateUpdated, account: str) -> UUID | None:
+async def save_mandate(connection: Connection, update: MandateUpdated, account: str) -> UUID | None:
     """Note a mandate; return the organization, or None where the payment method is unknown."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.keep_mandate, update.payment_method_id, update.mandate_id, update.active, account
+        QUERIES.save_mandate, update.payment_method_id, update.mandate_id, update.active, account
     )
     return organization_id
 
@@ -290,7 +290,7 @@ async def stored_subscription(
     return SubscriptionUpdated(customer_id=None, named_organization=None, **row) if row else None
 
 
-async def keep_subscription(
+async def save_subscription(
     connection: Connection, organization_id: UUID, update: SubscriptionUpdated, *, answered: bool
 ) -> None:
     """Store a subscription, unless a newer event has told of it.
@@ -298,7 +298,7 @@ async def keep_subscription(
     `answered`: it is Stripe's answer to which of two events of one second is right.
     """
     await connection.execute(
-        QUERIES.keep_subscription,
+        QUERIES.save_subscription,
         update.subscription_id,
         organization_id,
         update.status,

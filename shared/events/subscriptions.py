@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.errors import StripeMissingError
-from shared.events import card_rules, rules, store
+from shared.events import payment_method_rules, rules, store
 from shared.events.model import Applied, ApplyContext, Ignored, SubscriptionUpdated
 from shared.events.questions import answer
 from shared.payments.model import SubscriptionQuestion
@@ -28,14 +28,14 @@ async def apply(
     if organization_id is None:
         raise rules.unclaimed(update.customer_id, update.named_organization)
     stored = await store.stored_subscription(connection, update.subscription_id)
-    tied = card_rules.subscription_is_tied(stored, update)
+    tied = payment_method_rules.subscription_is_tied(stored, update)
     if tied and context.answers is not None:
         try:
             found = answer(SubscriptionQuestion(account, update.subscription_id), context)
         except StripeMissingError:
             return Ignored(f"Stripe has no subscription {update.subscription_id} any more")
         update = rules.subscription(found, update.as_of)
-    await store.keep_subscription(
+    await store.save_subscription(
         connection, organization_id, update, answered=tied and context.answers is not None
     )
     return Applied(organization_id)

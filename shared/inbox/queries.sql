@@ -485,7 +485,7 @@ SET
     leases_lost = 0
 WHERE state = 'ignored' AND waits_for = any($1::text []);
 
--- name: forgotten
+-- name: deleted_payloads
 -- Of some events those that have lost their payloads, and when.
 SELECT
     id,
@@ -525,7 +525,7 @@ cleaned AS (
 
 SELECT count(*) FROM cleaned;
 
--- name: forget_payloads
+-- name: delete_payloads
 -- Leave no more of events that were settled long ago than what they were, the oldest first; say how many that
 -- were. Who waits for an owner, or for a person to decide, keeps its payload.
 WITH settled AS (

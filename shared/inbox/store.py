@@ -210,9 +210,9 @@ async def select_for_replay(
     return [row["id"] for row in rows]
 
 
-async def forgotten(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
+async def deleted_payloads(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
     """Return when those of some events that have lost their payloads lost them."""
-    rows = await connection.fetch(QUERIES.forgotten, ids)
+    rows = await connection.fetch(QUERIES.deleted_payloads, ids)
     return {row["id"]: row["payload_forgotten_at"] for row in rows}
 
 
@@ -222,10 +222,10 @@ async def remove_client_secrets(connection: Connection, *, rows_max: int) -> int
     return count
 
 
-async def forget_payloads(connection: Connection, retention: Duration, *, rows_max: int) -> int:
+async def delete_payloads(connection: Connection, *, retention: Duration, rows_max: int) -> int:
     """Forget the payloads of events that finished longer ago; return how many."""
     count: int = await connection.fetchval(
-        QUERIES.forget_payloads, retention.months, retention.time, rows_max
+        QUERIES.delete_payloads, retention.months, retention.time, rows_max
     )
     return count
 

@@ -20,7 +20,7 @@ UPDATE purchases
 SET state = 'failed', settled_at = now()
 WHERE id = $1 AND state = 'open' AND checkout_session_id IS NULL;
 
--- name: close_due
+-- name: expire_purchases
 -- Close purchases that nobody has paid in time, the oldest first; return how many.
 WITH due AS (
     SELECT id

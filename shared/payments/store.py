@@ -56,9 +56,9 @@ async def refuse_purchase(connection: Connection, purchase_id: UUID) -> None:
     await connection.execute(QUERIES.refuse_purchase, purchase_id)
 
 
-async def close_due(connection: Connection, *, rows_max: int) -> int:
+async def expire_purchases(connection: Connection, *, rows_max: int) -> int:
     """Close purchases that nobody has paid in time; return how many."""
-    count: int = await connection.fetchval(QUERIES.close_due, rows_max)
+    count: int = await connection.fetchval(QUERIES.expire_purchases, rows_max)
     return count
 
 

@@ -43,7 +43,7 @@ async def test_a_worker_that_beats_is_there_until_its_beats_are_stale(
     pool: Pool, connection: Connection
 ) -> None:
     """R13."""
-    await store.beat(connection, uuid4(), [Beat("sweeper"), Beat("heart")])
+    await store.beat(connection, uuid4(), [Beat("sweeper"), Beat("heartbeat")])
     await store.check(pool)
     assert (await store.look(connection)).problem is None
     await age(connection, STALE_SECONDS + 1)

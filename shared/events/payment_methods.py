@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.errors import StripeMissingError, UnclaimedError
-from shared.events import card_rules, rules, store
+from shared.events import payment_method_rules, rules, store
 from shared.events.model import (
     Applied,
     ApplyContext,
@@ -65,14 +65,14 @@ async def apply(
             return await _mandate(connection, account, update)
 
 
-async def note_seen(
+async def save_seen(
     connection: Connection, seen: Sequence[tuple[str, UUID, str, str, str | None, str]]
 ) -> None:
-    """Note that payment methods are on file; each is as `store.keep_seen_cards` takes it.
+    """Note that payment methods are on file; each is as `store.save_seen_payment_methods` takes it.
 
     Events that were ignored because nobody had them are applied again.
     """
-    await store.keep_seen_cards(connection, seen)
+    await store.save_seen_payment_methods(connection, seen)
     await inbox.reopen_waiting(connection, [card[0] for card in seen])
 
 
@@ -86,13 +86,15 @@ async def describe(
     if card.details is None:
         return
     fingerprint = card.details.fingerprint
-    known = await store.stored_cards(
+    known = await store.stored_payment_methods(
         connection, card.payment_method_id, organization_id, fingerprint
     )
-    if not await store.keep_card(connection, organization_id, card, card.details, account):
+    if not await store.save_payment_method(
+        connection, organization_id, card, card.details, account
+    ):
         return
     await inbox.reopen_waiting(connection, [card.payment_method_id])
-    if card_rules.is_new_card(card, known):
+    if payment_method_rules.is_new_card(card, known):
         await recharge.card_changed(connection, organization_id)
     else:
         await recharge.card_on_file(connection, organization_id)
@@ -109,7 +111,7 @@ async def detach(
 ) -> None:
     """Take a payment method of a locked organization off file; the last one suspends it."""
     await recharge.lock_account(connection, organization_id)
-    if not await store.detach_card(connection, organization_id, card, account):
+    if not await store.detach_payment_method(connection, organization_id, card, account):
         return
     await inbox.reopen_waiting(connection, [card.payment_method_id])
     await _suspend_without_card(connection, organization_id, now, make_id)
@@ -118,7 +120,7 @@ async def detach(
 async def _suspend_without_card(
     connection: Connection, organization_id: UUID, now: datetime, make_id: Callable[[], UUID]
 ) -> None:
-    if await store.has_card(connection, organization_id):
+    if await store.has_payment_method(connection, organization_id):
         return
     await recharge.suspend(
         connection,
@@ -144,7 +146,7 @@ async def _updated(
     if card.details is None:
         name = card.payment_method_id
         seen = (name, organization_id, card.customer_id, card.type, card.mandate_id, account)
-        await note_seen(connection, [seen])
+        await save_seen(connection, [seen])
     await _keep_described(connection, account, organization_id, described, context)
     return Applied(organization_id)
 
@@ -157,15 +159,15 @@ async def _with_answer(
     context: ApplyContext,
 ) -> PaymentMethodUpdated | PaymentMethodDetached:
     """Return what an event says of a payment method, by Stripe's answer where that is needed."""
-    found = await store.stored_cards(connection, card.payment_method_id, organization_id)
+    found = await store.stored_payment_methods(connection, card.payment_method_id, organization_id)
     stored = found[0] if found else None
-    if context.answers is None or not card_rules.needs_description(stored, card):
+    if context.answers is None or not payment_method_rules.needs_description(stored, card):
         return card
     try:
         method = answer(MethodQuestion(account, card.payment_method_id), context)
     except StripeMissingError:
-        return card_rules.detached(card)
-    return card_rules.with_answer(card, method)
+        return payment_method_rules.detached(card)
+    return payment_method_rules.with_answer(card, method)
 
 
 async def _keep_described(
@@ -199,7 +201,7 @@ async def _organization(
         isinstance(card, PaymentMethodDetached)
         and card.customer_id is card.named_organization is None
     ):
-        raise card_rules.detached_of_nobody(card)
+        raise payment_method_rules.detached_of_nobody(card)
     raise rules.unclaimed(card.customer_id, card.named_organization)
 
 
@@ -215,7 +217,7 @@ async def _default(
     stored = await store.default_method(connection, organization_id)
     if stored[0] is not None and stored[0] > update.as_of:
         return Applied(organization_id)
-    if context.answers is not None and card_rules.default_is_tied(stored, update):
+    if context.answers is not None and payment_method_rules.default_is_tied(stored, update):
         try:
             customer = answer(CustomerQuestion(account, customer_id), context)
         except StripeMissingError:
@@ -241,7 +243,7 @@ async def _choose(
     if chosen is not None:
         seen = PaymentMethodUpdated(
             payment_method_id=chosen,
-            type=card_rules.UNKNOWN,
+            type=payment_method_rules.UNKNOWN,
             customer_id=update.customer_id,
             named_organization=None,
             as_of=update.as_of,
@@ -251,11 +253,11 @@ async def _choose(
     before = await store.charged_method(connection, organization_id)
     if described is not None:
         await _keep_described(connection, account, organization_id, described, context)
-    await store.choose_default(connection, organization_id, update, account)
+    await store.save_default_payment_method(connection, organization_id, update, account)
     if chosen is not None:
         await inbox.reopen_waiting(connection, [chosen])
     after = await store.charged_method(connection, organization_id)
-    if card_rules.is_new_default(chosen, before=before, after=after):
+    if payment_method_rules.is_new_default(chosen, before=before, after=after):
         await recharge.card_changed(connection, organization_id)
 
 
@@ -283,7 +285,7 @@ async def _deleted(
 
 
 async def _mandate(connection: Connection, account: str, update: MandateUpdated) -> Applied:
-    organization_id = await store.keep_mandate(connection, update, account)
+    organization_id = await store.save_mandate(connection, update, account)
     if organization_id is None:
         raise UnclaimedError(
             f"Nobody has {update.payment_method_id} on file.", waits_for=update.payment_method_id

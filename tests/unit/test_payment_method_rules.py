@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.events import card_rules
+from shared.events import payment_method_rules
 from shared.events.model import PaymentMethodUpdated, StoredPaymentMethod
 from shared.payments.objects import MethodDetails, PaymentMethod, from_answer
 
@@ -121,7 +121,7 @@ LINK = MethodDetails()
 def test_a_new_or_renewed_card_is_told_from_the_same_one(
     card: PaymentMethodUpdated, known: list[StoredPaymentMethod], *, new: bool
 ) -> None:
-    assert card_rules.is_new_card(card, known) is new
+    assert payment_method_rules.is_new_card(card, known) is new
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_new_or_renewed_card_is_told_from_the_same_one(
 def test_a_default_is_new_where_another_method_is_charged_than_before(
     chosen: str | None, before: str | None, after: str | None, *, new: bool
 ) -> None:
-    assert card_rules.is_new_default(chosen, before=before, after=after) is new
+    assert payment_method_rules.is_new_default(chosen, before=before, after=after) is new
 
 
 @pytest.mark.parametrize(
