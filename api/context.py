@@ -24,14 +24,14 @@ from shared.payments.client import Stripe
 if TYPE_CHECKING:
     from shared.db.pool import Connection
     from shared.payments.payment_intents import PaymentIntentGateway
-    from shared.recharge.charger import Charger
+    from shared.recharge.flow import Charger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """The parts of the API. Time and ids are passed in.
 
-    `stripe` opens pages of Stripe's. `receipts` and `pay_charges` ask it on behalf of read keys and
+    `stripe` opens pages of Stripe's. `receipts` and `pay_gateway` ask it on behalf of read keys and
     pay links: in a lane of their own, which charges do not wait for.
     """
 
@@ -42,7 +42,7 @@ class Api:
     stripe: Stripe
     receipts: Receipts
     charger: Charger
-    pay_charges: PaymentIntentGateway
+    pay_gateway: PaymentIntentGateway
     keys: Keys
     organizations: OrganizationNames
     limiter: Limiter

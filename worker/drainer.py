@@ -13,7 +13,8 @@ import structlog
 
 from shared import outages
 from shared.db.pool import UNAVAILABLE
-from shared.events.service import Applier, LeaseLostError
+from shared.errors import LeaseLostError
+from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.model import ClaimedEvent, Lane
 

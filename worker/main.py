@@ -26,7 +26,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from worker.closer import Closer
 from worker.describer import Describer
 from worker.drainer import Drainer

@@ -119,7 +119,7 @@ async def requires_action(call: Call) -> Reply:
         rows = await store.waiting_attempts(connection, call.owner.id, call.now)
     found = []
     for row in rows:
-        answer = await call.api.charger.charges.retrieve(
+        answer = await call.api.charger.gateway.retrieve(
             row["payment_intent_id"], stripe_account=row["stripe_account"]
         )
         if not isinstance(answer, Intent):

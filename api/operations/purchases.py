@@ -38,8 +38,8 @@ from shared.payments.model import PurchasePrice, SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
 from shared.recharge.daily import DailyLimits
-from shared.recharge.model import REFUSED, SETTLED, STRIPE_ERROR, AttemptState
-from shared.recharge.rules import Go
+from shared.recharge.model import FINAL_STATES, REFUSED, STRIPE_ERROR, AttemptState
+from shared.recharge.rules import ChargeAmount
 from shared.recharge.top_up import ToppedUp, top_up
 
 URL_LENGTH_MAX = 2_000
@@ -201,11 +201,11 @@ async def topped_up(call: Call) -> Reply:
         raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
     refused = _refusal(done)
     if refused is not None:  # it is an answer like any other: the attempt was made, and stays
-        return Reply(envelope(refused), refused.status, final=state in SETTLED)
-    return Reply(auto_recharge.shown(done.attempt), final=state in SETTLED)
+        return Reply(envelope(refused), refused.status, final=state in FINAL_STATES)
+    return Reply(auto_recharge.shown(done.attempt), final=state in FINAL_STATES)
 
 
-async def _top_up(call: Call, price: Go) -> ToppedUp:
+async def _top_up(call: Call, price: ChargeAmount) -> ToppedUp:
     """Charge what is on file; where Stripe has not described it yet, it is asked first.
 
     A customer who has just bought may top up before a worker has asked.
@@ -281,7 +281,7 @@ async def _organization(call: Call) -> Organization:
     return await call.organization_named(reference if reference is not None else str(own))
 
 
-def _price(call: Call, organization: Organization, amount: msgspec.Raw) -> Go:
+def _price(call: Call, organization: Organization, amount: msgspec.Raw) -> ChargeAmount:
     settings = call.api.settings
     wanted = fields.number(amount, "body", "amount")
     minor = purchase_price(
@@ -291,7 +291,7 @@ def _price(call: Call, organization: Organization, amount: msgspec.Raw) -> Go:
         units_min=settings.purchase_min,
         units_max=settings.purchase_max,
     )
-    return Go(minor, wanted)
+    return ChargeAmount(minor, wanted)
 
 
 def _url(name: str, url: str) -> str:

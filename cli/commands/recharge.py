@@ -22,7 +22,7 @@ from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge import cancellation, recovery, rules, service, store
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from shared.recharge.model import RechargeState, Rule, Schedule
 
 if TYPE_CHECKING:

@@ -14,7 +14,13 @@ from uuid import UUID
 import structlog
 
 from shared.db.pool import AWAY, CONTENTION, LOCKED
-from shared.errors import EventError, PrepaidError, StripeFailedError, StripeThrottledError
+from shared.errors import (
+    EventError,
+    LeaseLostError,
+    PrepaidError,
+    StripeFailedError,
+    StripeThrottledError,
+)
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Outcome, Unanswered
@@ -41,10 +47,6 @@ THROTTLED_SECONDS = 1
 LEASE = timedelta(seconds=30)
 
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
-
-
-class LeaseLostError(PrepaidError):
-    """The lease on these events has passed to another worker; nothing was committed."""
 
 
 class QuestionsInRowError(PrepaidError):

@@ -13,7 +13,8 @@ from shared.errors import RateLimitError
 from shared.money import minor_unit_exponent, plain
 from shared.organizations.model import Organization
 from shared.recharge import store
-from shared.recharge.rules import Go
+from shared.recharge.model import TopUps
+from shared.recharge.rules import ChargeAmount
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -27,7 +28,7 @@ class DailyLimit:
     amount: Decimal = Decimal(0)
     count: int = 0
 
-    def refusal(self, spent: Sequence[store.TopUps], price: Decimal) -> str | None:
+    def refusal(self, spent: Sequence[TopUps], price: Decimal) -> str | None:
         """Say why one more top-up is too much; None where it is not."""
         if self.count and sum(part.count for part in spent) >= self.count:
             return f"At most {self.count} top-ups a day"
@@ -67,7 +68,7 @@ async def check(
     connection: Connection,
     limits: DailyLimits,
     organization: Organization,
-    price: Go,
+    price: ChargeAmount,
     *,
     key_id: UUID | None,
     now: datetime,

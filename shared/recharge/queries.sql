@@ -286,7 +286,7 @@ CROSS JOIN LATERAL (
 WHERE a.organization_id = $1;
 
 -- name: begin
--- Write down what an armed attempt is about to charge, before Stripe hears of it.
+-- Store what an armed attempt is about to charge, before the first request to Stripe.
 UPDATE recharge_attempts
 SET
     state = 'charging',
@@ -300,10 +300,10 @@ SET
     stripe_account = $11,
     credits_per_unit = $12
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3 AND state = 'armed'
-RETURNING id;
+RETURNING *;
 
--- name: keep_intent
--- Remember the PaymentIntent: from here on it is the only one that this attempt ever confirms.
+-- name: store_intent
+-- Store the PaymentIntent: from here on it is the only one that this attempt ever confirms.
 UPDATE recharge_attempts
 SET payment_intent_id = $4
 WHERE
@@ -313,29 +313,18 @@ WHERE
     AND payment_intent_id IS NULL
 RETURNING id;
 
--- name: note_decline
--- Write down why a PaymentIntent is about to be canceled: whoever finds it canceled counts the decline.
+-- name: store_decline
+-- Store why a PaymentIntent is about to be canceled: whoever finds it canceled counts the decline.
 UPDATE recharge_attempts
 SET reason = $4, decline_code = $5, network_advice = $6
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
--- name: postpone
--- Give an attempt back for a time, in the state it is in now; with another idempotency key for its
--- PaymentIntent ($7) where Stripe stores a refusal under the one before, and with what blocks it ($8).
-UPDATE recharge_attempts
-SET
-    state = $4,
-    detail = $5,
-    due_at = CASE WHEN rung THEN now() ELSE now() + $6::interval END,
-    create_key = create_key + $7::smallint,
-    blocked_by = coalesce($8, CASE WHEN $4 <> 'processing' THEN blocked_by END),
-    lease_token = NULL
-WHERE organization_id = $1 AND id = $2 AND lease_token = $3
-RETURNING id;
-
--- name: settle
--- End an attempt.
+-- name: transition
+-- Move an attempt to a state and give its lease back: the one write by which an attempt changes its state, but for
+-- `begin`. A live attempt is due again after a wait ($11), or when its customer's link expires; at once where it
+-- was rung meanwhile. Only the first link is stored. Where Stripe stores a refusal under the idempotency key of its
+-- PaymentIntent, the next one has another ($10).
 UPDATE recharge_attempts
 SET
     state = $4,
@@ -343,26 +332,19 @@ SET
     detail = $6,
     decline_code = $7,
     network_advice = $8,
-    settled_at = $9,
-    blocked_by = NULL,
+    blocked_by = $9,
+    create_key = create_key + $10::smallint,
+    due_at = CASE
+        WHEN rung THEN now()
+        WHEN $11::interval IS NOT NULL THEN now() + $11::interval
+        ELSE coalesce(link_expires_at, $13::timestamptz, due_at)
+    END,
+    link_sha256 = coalesce(link_sha256, $12),
+    link_expires_at = coalesce(link_expires_at, $13),
+    settled_at = $14,
     lease_token = NULL
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
-
--- name: require_action
--- Wait for the customer: for the first time with a link that expires, else with the one they have.
-UPDATE recharge_attempts
-SET
-    state = 'requires_action',
-    reason = 'authentication_required',
-    detail = $4,
-    link_sha256 = coalesce(link_sha256, $5),
-    link_expires_at = coalesce(link_expires_at, $6),
-    due_at = CASE WHEN rung THEN now() ELSE coalesce(link_expires_at, $6) END,
-    blocked_by = NULL,
-    lease_token = NULL
-WHERE organization_id = $1 AND id = $2 AND lease_token = $3
-RETURNING link_expires_at;
 
 -- name: pause
 -- Nothing more is armed while the customer must act.

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.errors import LeaseLostError
 from shared.organizations.model import Organization
 from shared.recharge.model import (
     ENDED_BY_A_PERSON,
+    ArmedAttempt,
     Attempt,
     AttemptState,
     AutoRecharge,
     Card,
+    ChargingAttempt,
+    Circumstances,
+    Lease,
     RechargeState,
     Rule,
     Schedule,
     Spent,
     SuspensionReason,
+    TopUps,
     Trigger,
 )
-from shared.recharge.rules import Go
+from shared.recharge.rules import ChargeAmount, ChargeDecision
 from shared.recharge.states import outranked
+from shared.recharge.transitions import Transition
 
 if TYPE_CHECKING:
     import asyncpg
@@ -34,15 +40,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
-
-
-@dataclass(frozen=True, slots=True)
-class TopUps:
-    """Top-ups of one currency: how many, and what they cost."""
-
-    currency: str
-    count: int
-    amount_minor: int
 
 
 async def lock_account(connection: Connection, organization_id: UUID) -> None:
@@ -118,10 +115,10 @@ async def ring(connection: Connection, payment_intent_ids: Sequence[str]) -> Non
 
 async def claim(
     connection: Connection, *, rows_max: int, token: UUID, lease: timedelta
-) -> list[Attempt]:
-    """Take attempts that are due, under a lease."""
+) -> list[Lease[Attempt]]:
+    """Take attempts that are due, under leases of one token."""
     rows = await connection.fetch(QUERIES.claim, rows_max, token, lease)
-    return [attempt(row) for row in rows]
+    return [Lease(_attempt(row), token) for row in rows]
 
 
 async def take(
@@ -130,38 +127,25 @@ async def take(
     attempt_id: UUID,
     token: UUID,
     lease: timedelta,
-) -> Attempt | None:
-    """Take one live attempt under a lease; None: it has ended, or a worker carries it."""
+) -> Lease[Attempt] | None:
+    """Take one live attempt under a lease; None: it has ended, or a worker has it."""
     row = await connection.fetchrow(QUERIES.take, organization_id, attempt_id, token, lease)
-    return attempt(row) if row else None
+    return Lease(_attempt(row), token) if row else None
 
 
 async def live(connection: Connection, organization_id: UUID) -> Attempt | None:
-    """Return the attempt of an organization that lives, if one does."""
+    """Return the live attempt of an organization, if there is one."""
     row = await connection.fetchrow(QUERIES.live, organization_id)
-    return attempt(row) if row else None
+    return _attempt(row) if row else None
 
 
-async def renew(connection: Connection, attempt: Attempt, token: UUID, lease: timedelta) -> bool:
-    """Keep the lease; False: another worker has it."""
-    return await _fenced(connection, QUERIES.renew, attempt, token, lease)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
-    """All that a decision about an organization looks at.
-
-    `spendable` is the balance less what is on hold; a debit may go below it by `overdraft_limit`.
-    `card_undescribed`: a payment method can be charged once Stripe has said what it is.
-    """
-
-    auto: AutoRecharge
-    spendable: Decimal
-    overdraft_limit: Decimal
-    currency: str
-    card: Card | None
-    card_undescribed: bool
-    spent: Spent
+async def renew(connection: Connection, lease: Lease[Attempt], duration: timedelta) -> bool:
+    """Renew a lease; False: it has passed on."""
+    try:
+        await _fenced(connection, QUERIES.renew, lease, duration)
+    except LeaseLostError:
+        return False
+    return True
 
 
 async def circumstances(
@@ -193,91 +177,53 @@ async def circumstances(
 
 async def begin(
     connection: Connection,
-    attempt: Attempt,
-    token: UUID,
-    card: Card,
-    price: Go,
+    lease: Lease[ArmedAttempt],
+    decision: ChargeDecision,
     *,
-    currency: str,
     credits_per_unit: Decimal,
     now: datetime,
-) -> bool:
-    """Write down what is about to be charged, and at which rate it was decided."""
-    return await _fenced(
-        connection, QUERIES.begin, attempt, token, price.credits, price.amount_minor, currency,
-        card.customer_id, card.id, card.type, now, card.stripe_account, credits_per_unit,
+) -> Lease[ChargingAttempt]:
+    """Store what is about to be charged, and the rate at which it was decided."""
+    card = decision.card
+    row = await _fenced(
+        connection, QUERIES.begin, lease, decision.credits, decision.amount_minor,
+        decision.currency, card.customer_id, card.id, card.type, now, card.stripe_account,
+        credits_per_unit,
+    )  # fmt: skip
+    return Lease(_charging_attempt(row), lease.token)
+
+
+async def store_intent(
+    connection: Connection, lease: Lease[ChargingAttempt], payment_intent_id: str
+) -> None:
+    """Store the PaymentIntent, the first one alone."""
+    await _fenced(connection, QUERIES.store_intent, lease, payment_intent_id)
+
+
+async def store_decline(
+    connection: Connection, lease: Lease[ChargingAttempt], decline: Transition
+) -> None:
+    """Store why it was declined, before its PaymentIntent is canceled."""
+    await _fenced(
+        connection, QUERIES.store_decline, lease,
+        decline.reason, decline.decline_code, decline.network_advice,
     )  # fmt: skip
 
 
-async def keep_intent(
-    connection: Connection, attempt: Attempt, token: UUID, payment_intent_id: str
-) -> bool:
-    """Remember the PaymentIntent, the first one alone."""
-    return await _fenced(connection, QUERIES.keep_intent, attempt, token, payment_intent_id)
+async def transition(
+    connection: Connection, lease: Lease[Attempt], to: Transition, *, now: datetime
+) -> None:
+    """Move an attempt to a state and give its lease back.
 
-
-async def note_decline(connection: Connection, attempt: Attempt, token: UUID) -> bool:
-    """Remember why it was declined, before its PaymentIntent is canceled."""
-    return await _fenced(
-        connection, QUERIES.note_decline, attempt, token,
-        attempt.reason, attempt.decline_code, attempt.network_advice,
-    )  # fmt: skip
-
-
-async def postpone(
-    connection: Connection,
-    attempt: Attempt,
-    token: UUID,
-    state: AttemptState,
-    detail: str | None,
-    *,
-    wait: timedelta,
-    another_key: bool = False,
-    blocked_by: str | None = None,
-) -> bool:
-    """Give an attempt back for a time, by PostgreSQL's clock: a worker's may be off.
-
-    `another_key`: its PaymentIntent is created under another idempotency key from here on.
-    `blocked_by`: the alert that it waits for.
+    A wait counts from PostgreSQL's clock: a worker's may be off.
     """
-    return await _fenced(
-        connection, QUERIES.postpone, attempt, token, state, detail, wait, int(another_key),
-        blocked_by,
+    link = to.link
+    await _fenced(
+        connection, QUERIES.transition, lease, to.state, to.reason, to.detail, to.decline_code,
+        to.network_advice, to.blocked_by, int(to.new_create_key), to.wait,
+        link.sha256 if link else None, link.expires_at if link else None,
+        now if to.is_final else None,
     )  # fmt: skip
-
-
-async def settle(  # noqa: PLR0913 - all that is told of an end
-    connection: Connection,
-    attempt: Attempt,
-    token: UUID,
-    state: AttemptState,
-    *,
-    now: datetime,
-    reason: str | None = None,
-    detail: str | None = None,
-    decline_code: str | None = None,
-    network_advice: str | None = None,
-) -> bool:
-    """End an attempt; False: another worker has it."""
-    return await _fenced(
-        connection, QUERIES.settle, attempt, token,
-        state, reason, detail, decline_code, network_advice, now,
-    )  # fmt: skip
-
-
-async def require_action(
-    connection: Connection,
-    attempt: Attempt,
-    token: UUID,
-    detail: str | None,
-    *,
-    link_sha256: bytes,
-    link_expires_at: datetime,
-) -> bool:
-    """Wait for the customer."""
-    return await _fenced(
-        connection, QUERIES.require_action, attempt, token, detail, link_sha256, link_expires_at
-    )
 
 
 async def pause(connection: Connection, organization_id: UUID) -> None:
@@ -498,7 +444,7 @@ async def begin_top_up(  # noqa: PLR0913 - all that is known of it from the star
     connection: Connection,
     organization_id: UUID,
     attempt_id: UUID,
-    price: Go,
+    price: ChargeAmount,
     *,
     currency: str,
     credits_per_unit: Decimal,
@@ -506,12 +452,13 @@ async def begin_top_up(  # noqa: PLR0913 - all that is known of it from the star
     token: UUID,
     lease: timedelta,
     key_id: UUID | None = None,
-) -> asyncpg.Record | None:
-    """Write down a charge that its customer asks for; None: no card, or another attempt lives."""
-    return await connection.fetchrow(
+) -> Lease[ChargingAttempt] | None:
+    """Store a charge that its customer requests; None: no card, or another attempt is live."""
+    row = await connection.fetchrow(
         QUERIES.begin_top_up, organization_id, attempt_id, price.credits, price.amount_minor,
         currency, now, token, lease, credits_per_unit, key_id,
     )  # fmt: skip
+    return Lease(_charging_attempt(row), token) if row else None
 
 
 async def is_recharge(
@@ -611,21 +558,34 @@ async def by_link(connection: Connection, link_sha256: bytes) -> asyncpg.Record 
 
 
 async def _fenced(
-    connection: Connection, query: str, attempt: Attempt, token: UUID, *values: object
-) -> bool:
-    row = await connection.fetchrow(query, attempt.organization_id, attempt.id, token, *values)
-    return row is not None
-
-
-def attempt(row: asyncpg.Record) -> Attempt:
-    """Read the row of an attempt."""
-    found = {name: row[name] for name in _ATTEMPT_FIELDS}
-    return Attempt(
-        **{**found, "state": AttemptState(row["state"]), "trigger": Trigger(row["trigger"])}
+    connection: Connection, query: str, lease: Lease[Attempt], *values: object
+) -> asyncpg.Record:
+    """Run a statement that names the lease; raise LeaseLostError where it found no row."""
+    attempt = lease.attempt
+    row = await connection.fetchrow(
+        query, attempt.organization_id, attempt.id, lease.token, *values
     )
+    if row is None:
+        raise LeaseLostError
+    return row
 
 
-_ATTEMPT_FIELDS = tuple(field.name for field in dataclasses.fields(Attempt))
+def _attempt(row: asyncpg.Record) -> Attempt:
+    """Read the row of a live attempt."""
+    if AttemptState(row["state"]) is not AttemptState.ARMED:
+        return _charging_attempt(row)
+    fields = {name: row[name] for name in _ARMED_FIELDS}
+    return ArmedAttempt(**fields | {"trigger": Trigger(row["trigger"])})
+
+
+def _charging_attempt(row: asyncpg.Record) -> ChargingAttempt:
+    fields = {name: row[name] for name in _CHARGING_FIELDS}
+    enums = {"state": AttemptState(row["state"]), "trigger": Trigger(row["trigger"])}
+    return ChargingAttempt(**fields | enums)
+
+
+_ARMED_FIELDS = tuple(field.name for field in dataclasses.fields(ArmedAttempt))
+_CHARGING_FIELDS = tuple(field.name for field in dataclasses.fields(ChargingAttempt))
 
 
 def _reason(stored: str | None) -> SuspensionReason | None:

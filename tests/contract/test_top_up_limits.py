@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.recharge.daily import DailyLimit
-from shared.recharge.store import TopUps
+from shared.recharge.model import TopUps
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import Answer, until
 from tests.fixtures.recharging import Shop

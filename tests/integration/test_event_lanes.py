@@ -13,7 +13,8 @@ import pytest
 
 from sandbox.signed_events import event
 from shared.db.pool import UNAVAILABLE
-from shared.events.service import Applier, LeaseLostError
+from shared.errors import LeaseLostError
+from shared.events.service import Applier
 from shared.inbox import rules, store
 from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
