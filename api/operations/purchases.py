@@ -37,10 +37,10 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import PurchasePrice, SaleTerms
 from shared.payments.portal import open_portal
 from shared.payments.prices import purchase_price
-from shared.recharge.daily import DailyLimits
 from shared.recharge.model import FINAL_STATES, REFUSED, STRIPE_ERROR, AttemptState
 from shared.recharge.rules import ChargeAmount
-from shared.recharge.top_up import ToppedUp, top_up
+from shared.recharge.top_ups.daily import DailyLimits
+from shared.recharge.top_ups.service import ToppedUp, top_up
 
 URL_LENGTH_MAX = 2_000
 STRIPE_SECONDS_MAX = 35.0

@@ -21,7 +21,8 @@ from shared.payments.payment_intents import (
     OutcomeUnknown,
     Subject,
 )
-from shared.recharge import outcomes, store
+from shared.recharge import outcomes
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.flow import Charger
 from shared.recharge.model import ArmedAttempt, Attempt, AttemptState
 from shared.recharge.transitions import CancellationOnRequest
@@ -47,7 +48,7 @@ async def cancel(
     cannot be canceled any more, and StripeFailedError where Stripe did not say.
     """
     async with charger.pool.acquire() as connection:
-        found = await store.find_attempt(connection, organization_id, attempt_id)
+        found = await attempt_store.find_attempt(connection, organization_id, attempt_id)
     if found is None:
         raise NotFoundError("There is no such attempt.")
     if found["state"] == AttemptState.CANCELED:
@@ -68,7 +69,7 @@ async def cancel(
             organization_id=organization_id,
             reason=reason,
         )
-        after = await store.find_attempt(connection, organization_id, attempt_id)
+        after = await attempt_store.find_attempt(connection, organization_id, attempt_id)
     assert after is not None  # noqa: S101 - none is ever deleted
     return after
 
@@ -78,7 +79,9 @@ async def end(
 ) -> None:
     """Cancel an attempt under a lease; `waits`: nothing more is armed before the next usage."""
     async with charger.pool.acquire() as connection:
-        lease = await store.take(connection, organization_id, attempt_id, uuid4(), charger.lease)
+        lease = await attempt_store.take(
+            connection, organization_id, attempt_id, uuid4(), charger.lease
+        )
     if lease is None:
         raise ConflictError(
             "The attempt has ended, or is being charged right now.",

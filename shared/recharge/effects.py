@@ -20,6 +20,8 @@ from shared.payments.messages import purchase_completed
 from shared.payments.model import Sale, SaleTerms
 from shared.payments.payment_intents import Intent, Subject
 from shared.recharge import alerts, rules, service, store
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.clock import store as clock_store
 from shared.recharge.model import (
     Attempt,
     AttemptState,
@@ -29,6 +31,7 @@ from shared.recharge.model import (
     SuspensionReason,
     Trigger,
 )
+from shared.recharge.suspensions import store as suspension_store
 from shared.recharge.transitions import (
     Alert,
     Cancellation,
@@ -69,21 +72,23 @@ async def commit(context: EffectContext, lease: Lease[Attempt], transition: Tran
     attempt, connection = lease.attempt, context.connection
     if not isinstance(attempt, ChargingAttempt):
         await store.lock_account(connection, attempt.organization_id)
-        await store.transition(connection, lease, transition, now=context.now)
+        await attempt_store.transition(connection, lease, transition, now=context.now)
         await _apply_to_any(context, attempt, transition)
         return
     effects = _Effects(context, attempt, transition)
     match transition.effect:
         case Capture(intent):
             posted = await effects.credit(intent)
-            await store.transition(connection, lease, transition, now=context.now)
+            await attempt_store.transition(connection, lease, transition, now=context.now)
             await effects.after_capture(intent, posted)
             return
         case MissingObject(Subject.CUSTOMER):  # the organization's row comes before its account
-            await store.forget_customer(connection, attempt.organization_id, attempt.customer_id)
+            await attempt_store.forget_customer(
+                connection, attempt.organization_id, attempt.customer_id
+            )
     if not isinstance(transition.effect, Alert):
         await store.lock_account(connection, attempt.organization_id)
-    await store.transition(connection, lease, transition, now=context.now)
+    await attempt_store.transition(connection, lease, transition, now=context.now)
     await effects.apply()
 
 
@@ -93,18 +98,18 @@ async def _apply_to_any(context: EffectContext, attempt: Attempt, transition: Tr
     match transition.effect:
         case Cancellation() as effect:
             if effect.due_again and attempt.trigger is Trigger.SCHEDULE:
-                await store.due_again(connection, organization_id, context.now)
+                await clock_store.due_again(connection, organization_id, context.now)
             if effect.rearm:
-                await store.unpause(connection, organization_id)
-                await store.arm_low(connection, [organization_id])
+                await suspension_store.unpause(connection, organization_id)
+                await attempt_store.arm_low(connection, [organization_id])
             if effect.suspension is not None:
                 await _suspend(
                     context, attempt, effect.suspension, transition.detail, until=effect.until
                 )
         case CancellationOnRequest(waits):
-            await store.unpause(connection, organization_id)
+            await suspension_store.unpause(connection, organization_id)
             if waits and attempt.trigger is not Trigger.TOP_UP:
-                await store.wait_for_usage(connection, organization_id)
+                await attempt_store.wait_for_usage(connection, organization_id)
 
 
 async def _suspend(
@@ -140,7 +145,7 @@ class _Effects:
         connection, organization_id = self.context.connection, self.attempt.organization_id
         match self.transition.effect:
             case Decline(hard):
-                await store.unpause(connection, organization_id)
+                await suspension_store.unpause(connection, organization_id)
                 await self._announce_failure()
                 if self.attempt.trigger is not Trigger.TOP_UP:  # its customer can choose a card
                     await self._after_decline(hard=hard)
@@ -169,7 +174,7 @@ class _Effects:
         """Clear the declines, begin the pause, and announce the purchase."""
         connection, now = self.context.connection, self.context.now
         attempt = self.attempt
-        await store.record_success(connection, attempt.organization_id, now)
+        await suspension_store.record_success(connection, attempt.organization_id, now)
         payment = {"paymentIntentId": intent.id}
         if attempt.trigger is not Trigger.TOP_UP:
             await self._announce(MessageType.RECHARGE_SUCCEEDED, payment)
@@ -185,23 +190,23 @@ class _Effects:
     async def _fail(self, suspension: SuspensionReason | None) -> None:
         await self._announce_failure()
         if suspension is None or self.attempt.trigger is Trigger.TOP_UP:
-            await store.unpause(self.context.connection, self.attempt.organization_id)
+            await suspension_store.unpause(self.context.connection, self.attempt.organization_id)
         else:
             await _suspend(self.context, self.attempt, suspension, self.transition.detail)
 
     async def _detach(self, subject: Subject) -> None:
         """Detach what Stripe does not have; suspend where nothing else can be charged."""
         connection, organization_id = self.context.connection, self.attempt.organization_id
-        await store.detach_methods(
+        await attempt_store.detach_methods(
             connection,
             organization_id,
             self.context.now,
             customer_id=self.attempt.customer_id if subject is Subject.CUSTOMER else None,
             payment_method_id=self.attempt.payment_method_id,
         )
-        another = await store.has_method(
+        another = await attempt_store.has_method(
             connection, organization_id
-        ) or await store.has_undescribed_method(connection, organization_id)
+        ) or await attempt_store.has_undescribed_method(connection, organization_id)
         await self._fail(None if another else SuspensionReason.NO_CARD)
 
     async def _expire_link(self) -> None:
@@ -218,7 +223,7 @@ class _Effects:
 
     async def _ask_customer(self, intent: Intent) -> None:
         if self.attempt.trigger is not Trigger.TOP_UP:  # a customer's own top-up pauses no rule
-            await store.pause(self.context.connection, self.attempt.organization_id)
+            await suspension_store.pause(self.context.connection, self.attempt.organization_id)
         link = self.transition.link
         if link is not None:
             await self._announce(
@@ -236,7 +241,7 @@ class _Effects:
         if current is None or self._is_another(current.card):
             return
         after = rules.after_decline(current.auto.declines_in_row, hard=hard, now=now)
-        await store.record_decline(
+        await suspension_store.record_decline(
             connection, organization_id, after.declines_in_row, after.not_before
         )
         if after.suspended:

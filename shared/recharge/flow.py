@@ -30,6 +30,7 @@ from shared.payments.payment_intents import (
     PaymentIntentGateway,
 )
 from shared.recharge import effects, outcomes, reports, rules, states, store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.effects import EffectContext
 from shared.recharge.model import (
     ArmedAttempt,
@@ -78,7 +79,7 @@ class Charger:
     async def work(self) -> int:
         """Take the attempts that are due and carry each as far as possible; return how many."""
         async with self.pool.acquire() as connection:
-            leases = await store.claim(
+            leases = await attempt_store.claim(
                 connection, rows_max=ATTEMPTS_AT_ONCE_MAX, token=uuid4(), lease=self.lease
             )
         await asyncio.gather(*(self.carry(lease) for lease in leases))
@@ -113,7 +114,7 @@ class Charger:
             while True:
                 await asyncio.sleep(RENEW_SECONDS)
                 async with self.pool.acquire() as connection:
-                    if not await store.renew(connection, lease, self.lease):
+                    if not await attempt_store.renew(connection, lease, self.lease):
                         return
 
         renewal = asyncio.create_task(renew())
@@ -127,7 +128,7 @@ class Charger:
         """Commit a transition with its effect, then count and log it."""
         async with self.pool.acquire() as connection:
             if transition.effect is None:
-                await store.transition(connection, lease, transition, now=self.now())
+                await attempt_store.transition(connection, lease, transition, now=self.now())
             else:
                 async with connection.transaction():
                     await effects.commit(self._context(connection), lease, transition)
@@ -186,7 +187,7 @@ class Charger:
         now: datetime,
     ) -> Lease[ChargingAttempt] | Transition:
         if isinstance(decision, rules.ChargeDecision):
-            return await store.begin(
+            return await attempt_store.begin(
                 connection, lease, decision, credits_per_unit=self.terms.credits_per_unit, now=now
             )
         transition = outcomes.not_charged(lease.attempt, decision, now)
@@ -221,7 +222,7 @@ class Charger:
             if not isinstance(answer, Intent):
                 return lease, answer
             async with self.pool.acquire() as connection:
-                await store.store_intent(connection, lease, answer.id)
+                await attempt_store.store_intent(connection, lease, answer.id)
             attempt = replace(attempt, payment_intent_id=answer.id)
             lease = replace(lease, attempt=attempt)
         else:
@@ -265,7 +266,7 @@ class Charger:
         Return the attempt with that.
         """
         async with self.pool.acquire() as connection:
-            await store.store_decline(connection, lease, then)
+            await attempt_store.store_decline(connection, lease, then)
         return replace(
             lease.attempt,
             reason=then.reason,

@@ -45,6 +45,10 @@ ENDED_BY_A_PERSON = frozenset({
 })  # fmt: skip
 
 
+# What a process of the last release stores for `no_card`.
+NO_CARD_BEFORE = "no_payment_method"
+
+
 class AttemptState(StrEnum):
     """The state of an attempt. All but the last three are live, and have a deadline."""
 

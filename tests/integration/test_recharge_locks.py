@@ -21,7 +21,7 @@ from shared.payments.payment_intents import GatewayAnswer, PaymentIntentGateway
 from shared.recharge import service
 from shared.recharge.model import SuspensionReason
 from shared.recharge.rules import ChargeAmount
-from shared.recharge.top_up import top_up
+from shared.recharge.top_ups.service import top_up
 from tests.fixtures.api import ApiClient
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import LEASE, payment, receive, until

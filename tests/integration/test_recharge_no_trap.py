@@ -17,7 +17,7 @@ from shared.recharge import cancellation, service
 from shared.recharge.model import FINAL_STATES, AttemptState, Rule, Schedule
 from shared.recharge.rules import ChargeAmount
 from shared.recharge.states import DEADLINES, PROCESSING_MAX, TOP_UP_LIFETIME, UNANSWERED_MAX
-from shared.recharge.top_up import ToppedUp, top_up
+from shared.recharge.top_ups.service import ToppedUp, top_up
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import balance
 from tests.fixtures.recharging import TOP, Shop

@@ -18,7 +18,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.recharge import service
 from shared.recharge.rules import ChargeAmount
-from shared.recharge.top_up import top_up
+from shared.recharge.top_ups.service import top_up
 from tests.fixtures.ledger import balances, grant, post, usage
 from tests.fixtures.product import event_states, payment, receive
 from tests.fixtures.recharging import TOP, Shop

@@ -12,7 +12,7 @@ from shared.ids import new_id
 from shared.payments.lookup import StripeLookup
 from shared.recharge.rules import ChargeAmount
 from shared.recharge.states import UNANSWERED_MAX
-from shared.recharge.top_up import top_up
+from shared.recharge.top_ups.service import top_up
 from tests.fixtures.recharging import Shop
 from worker.describer import Describer
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from shared.money import minor_unit_exponent
 from shared.payments import prices
-from shared.recharge import intent_states, rules
+from shared.recharge import intent_states, rules, validation
 from shared.recharge.model import (
     AttemptState,
     AutoRecharge,
@@ -66,7 +66,7 @@ def auto(rule: Rule, **changes: object) -> AutoRecharge:
 def refusal(
     rule: Rule, currency: str = "usd", rate: Decimal = Decimal(1), most: Decimal = UNITS_MAX
 ) -> str | None:
-    return rules.refusal(rule, currency, rate, units_max=most)
+    return validation.refusal(rule, currency, rate, units_max=most)
 
 
 def decide(

@@ -20,12 +20,15 @@ from shared.errors import (
     PrepaidError,
 )
 from shared.organizations.model import Organization
-from shared.recharge import cancellation, daily, service, store
-from shared.recharge.daily import DailyLimits
+from shared.recharge import cancellation, service, store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.flow import Charger
 from shared.recharge.model import AttemptState, ChargingAttempt, Lease, Trigger
 from shared.recharge.recovery import new_link
 from shared.recharge.rules import TOP_UP_DECLINES_MAX, TOP_UP_DECLINES_WITHIN, ChargeAmount
+from shared.recharge.top_ups import daily
+from shared.recharge.top_ups import store as top_up_store
+from shared.recharge.top_ups.daily import DailyLimits
 
 if TYPE_CHECKING:
     import asyncpg
@@ -72,7 +75,7 @@ async def top_up(
     link = new_link()
     async with charger.pool.acquire() as connection, connection.transaction():
         await store.lock_account(connection, organization.id)
-        known = await store.find_attempt(connection, organization.id, attempt_id)
+        known = await attempt_store.find_attempt(connection, organization.id, attempt_id)
         if known is None:
             lease = await _begin(
                 connection, charger, organization, price, attempt_id, limits, key_id
@@ -82,7 +85,7 @@ async def top_up(
         return ToppedUp(known, await _fresh_link(charger, known, actor))
     await charger.on_session(link).carry(lease)
     async with charger.pool.acquire() as connection:
-        row = await store.find_attempt(connection, organization.id, attempt_id)
+        row = await attempt_store.find_attempt(connection, organization.id, attempt_id)
     assert row is not None  # noqa: S101 - it was stored above, and none is ever deleted
     waits = row["state"] == AttemptState.REQUIRES_ACTION
     return ToppedUp(row, f"{charger.public_url}/pay/{link}" if waits else None)
@@ -100,11 +103,14 @@ async def _begin(
     """Store the attempt under a lease; raise why it cannot be made."""
     now = charger.now()
     since = now - TOP_UP_DECLINES_WITHIN
-    if await store.recent_declines(connection, organization.id, since) >= TOP_UP_DECLINES_MAX:
+    if (
+        await top_up_store.recent_declines(connection, organization.id, since)
+        >= TOP_UP_DECLINES_MAX
+    ):
         raise MethodDeclinedError
     await daily.check(connection, limits, organization, price, key_id=key_id, now=now)
-    replaced = await store.give_way(connection, organization.id, now)
-    lease = await store.begin_top_up(
+    replaced = await top_up_store.cancel_armed(connection, organization.id, now)
+    lease = await top_up_store.begin_top_up(
         connection,
         organization.id,
         attempt_id,
@@ -126,9 +132,9 @@ async def _begin(
 
 async def _refusal(connection: Connection, organization: Organization) -> PrepaidError:
     """Return why no attempt could be stored: nothing to charge, or another attempt is live."""
-    if await store.has_method(connection, organization.id):
+    if await attempt_store.has_method(connection, organization.id):
         return await _under_way(connection, organization)
-    if await store.has_undescribed_method(connection, organization.id):
+    if await attempt_store.has_undescribed_method(connection, organization.id):
         return MethodUndescribedError(retry_after_seconds=RETRY_AFTER_SECONDS)
     return NoPaymentMethodError()
 
@@ -143,10 +149,10 @@ async def _replace_waiting(
 ) -> None:
     """Cancel another top-up that its customer left at the bank, so that this one can be made."""
     async with charger.pool.acquire() as connection:
-        if await store.find_attempt(connection, organization.id, attempt_id) is not None:
+        if await attempt_store.find_attempt(connection, organization.id, attempt_id) is not None:
             return  # a retry makes nothing, and replaces nothing
-        live = await store.live(connection, organization.id)
-        can_be_made = await store.has_method(connection, organization.id)
+        live = await attempt_store.live(connection, organization.id)
+        can_be_made = await attempt_store.has_method(connection, organization.id)
     if (
         live is not None
         and can_be_made
@@ -163,7 +169,7 @@ async def _replace_waiting(
 
 async def _under_way(connection: Connection, organization: Organization) -> ConflictError:
     """Say what another top-up has to wait for."""
-    if await store.waiting(connection, organization.id) is None:
+    if await attempt_store.waiting(connection, organization.id) is None:
         return ConflictError(
             "A charge of this organization is under way; ask again when it has ended.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
