@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from api.docs import page as docs
+from api.docs.guide import GUIDE
 from api.endpoints import OPERATIONS
 from api.framework import edge, openapi, shares
 from api.framework.authenticator import Authenticator
@@ -38,7 +39,7 @@ DOCUMENT_PATH = "/openapi.json"
 
 @asynccontextmanager
 async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterator[Api]:
-    """Give the API what it works with; what is under way is finished at the end."""
+    """Yield the API's resources; requests in progress finish at the end."""
     size = settings.database_pool_size
     shared = SharedPool(pool, shares.connection_limits(size))
     async with stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe:
@@ -73,8 +74,8 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
 
 
 def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.RouteDef]:
-    """Return the routes of every operation, and of what describes them: document and page."""
-    document = encode(openapi.document(operations, server=api.settings.public_url))
+    """Return the routes of the operations, the OpenAPI document, /docs and the pay page."""
+    document = encode(openapi.document(operations, server=api.settings.public_url, guide=GUIDE))
 
     async def openapi_json(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")

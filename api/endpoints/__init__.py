@@ -1,4 +1,4 @@
-"""Every operation of the billing API, in the order of its document."""
+"""Every operation of the billing API: the recommended path first, then the rest."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from api.endpoints import (
 from api.framework.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
-    *credit_transactions.OPERATIONS,
-    *transaction_batches.OPERATIONS,
-    *org_credits.OPERATIONS,
-    *transaction_list.OPERATIONS,
-    *billing.OPERATIONS,
-    *balances.OPERATIONS,
+    *organizations.OPERATIONS,
     *purchases.OPERATIONS,
     *top_ups.OPERATIONS,
     *local_purchases.OPERATIONS,
-    *sessions.OPERATIONS,
-    *auto_recharge.OPERATIONS,
-    *explain.OPERATIONS,
+    *credit_transactions.OPERATIONS,
+    *transaction_batches.OPERATIONS,
     *holds.OPERATIONS,
+    *balances.OPERATIONS,
+    *explain.OPERATIONS,
+    *org_credits.OPERATIONS,
     *grants.OPERATIONS,
-    *organizations.OPERATIONS,
+    *billing.OPERATIONS,
+    *auto_recharge.OPERATIONS,
+    *sessions.OPERATIONS,
     *webhook_endpoints.OPERATIONS,
+    *transaction_list.OPERATIONS,
 )

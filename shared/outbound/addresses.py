@@ -1,7 +1,7 @@
-"""Which addresses a message may go to: no endpoint makes Prepaid speak to its own network.
+"""Addresses that outbound messages may go to: protection against SSRF.
 
-A URL is checked when it is registered, and every address again at the moment of the connection:
-what a name resolves to may change in between.
+A URL is checked when it is registered, and each address again when the socket connects: what a name
+resolves to may change in between (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ URL_LENGTH_MAX = 2000
 PORT_MAX = 65535
 
 # Only plain forms: no user, no percent signs and no letters beyond ASCII in the host, no fragment.
-# What two parsers could read in two ways is not taken.
+# Forms that two parsers could read differently are refused.
 _URL = re.compile(
     r"(?P<scheme>https?)://(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))"
     r"(?::(?P<port>[0-9]{1,5}))?(?:[/?][!\"$-;=?-\[\]-_a-~%]*)?"
@@ -43,8 +43,8 @@ _V4_REFUSED = tuple(
         "240.0.0.0/4",  # reserved, broadcast
     )
 )
-# Of IPv6 only global unicast is taken, so that ::1, unique local, link-local, multicast,
-# IPv4-mapped and NAT64 addresses are out already. Inside it:
+# Of IPv6 only global unicast is allowed, which excludes ::1, unique local, link-local, multicast,
+# IPv4-mapped and NAT64 addresses. Refused within it:
 _V6_GLOBAL = IPv6Network("2000::/3")
 _V6_REFUSED = tuple(
     IPv6Network(network)
@@ -58,7 +58,7 @@ _V6_REFUSED = tuple(
 
 
 def is_public(address: str) -> bool:
-    """Whether this is an IP address that anybody on the internet could reach; never raises."""
+    """Whether this is a globally reachable IP address; never raises."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -69,19 +69,19 @@ def is_public(address: str) -> bool:
 
 
 def fault_of_url(url: str, *, allow_private: bool) -> str | None:
-    """Say why nothing may be sent to this URL; None where it may.
+    """Return why this URL is refused; None where it is allowed.
 
-    `allow_private` takes http and addresses that are not public. Odd forms are never taken.
+    `allow_private` allows http and addresses that are not public. Unusual forms are never allowed.
     """
-    found = _URL.fullmatch(url)
-    if found is None or len(url) > URL_LENGTH_MAX or int(found["port"] or 1) not in _PORTS:
+    match = _URL.fullmatch(url)
+    if match is None or len(url) > URL_LENGTH_MAX or int(match["port"] or 1) not in _PORTS:
         return (
             f"a plain https:// address of at most {URL_LENGTH_MAX} ASCII characters, without user, "
             "password and #"
         )
-    if found["scheme"] != "https" and not allow_private:
+    if match["scheme"] != "https" and not allow_private:
         return "https:// is required"
-    literal = found["v6"] or _ipv4_form(found["name"])
+    literal = match["v6"] or _ipv4_form(match["name"])
     if literal is None:
         return None
     if _ip(literal) is None:

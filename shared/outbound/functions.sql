@@ -1,8 +1,8 @@
--- The one way in for outbound messages, for SQL and Python alike.
+-- The only way to create outbound messages, for SQL and Python alike.
 
--- Announces one message to every endpoint that wants it, in the transaction of the caller: rolled back
--- with it, sent after it. The same id again changes nothing. Without such an endpoint it costs one look
--- at a table of a few rows. Numbers at the top of the data lose the zeros that their column's scale adds.
+-- Writes one message for every endpoint that subscribes to its type, in the caller's transaction: rolled back
+-- with it, sent after its commit. A repeated id changes nothing. Without such an endpoint it costs one read of
+-- a table of a few rows. Top-level numbers of the data lose the trailing zeros of their column's scale.
 CREATE OR REPLACE FUNCTION announce(
     p_organization_id uuid,
     p_id uuid,

@@ -1,4 +1,4 @@
-"""The words of outbound messages: what the customer's app is told, where, and what became of it."""
+"""Types of outbound messages: the message, the endpoint, an attempt and its outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 
 class MessageType(enum.StrEnum):
-    """What a message tells of. Client apps match on these."""
+    """Types of outbound messages. Client apps match on these strings."""
 
     CREDITS_LOW = "credits.low"
     CREDITS_RECOVERED = "credits.recovered"
@@ -29,7 +29,7 @@ class MessageType(enum.StrEnum):
 
 
 class MessageState(enum.StrEnum):
-    """The life of a message to one endpoint; docs/states.md draws it."""
+    """States of a message to one endpoint; docs/states.md draws them."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -38,11 +38,11 @@ class MessageState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """Something that happened, on its way out.
+class OutboundMessage:
+    """A message to every endpoint that subscribes to its type.
 
-    `id` makes it one message: announced twice, it is sent once. `data` is what the receiver reads
-    besides the organization's id; amounts in it are Decimals.
+    `id` deduplicates: announced twice, it is sent once. `data` is the body besides the
+    organization's id; amounts in it are Decimals.
     """
 
     organization_id: UUID
@@ -52,8 +52,8 @@ class Message:
     at: datetime
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An address of the customer's app. No types: it wants all. Its secret is not shown again."""
+class OutboundEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL of the customer's app. Without types it receives all. Its secret is not shown again."""
 
     id: UUID
     url: str
@@ -65,16 +65,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class NewSecret:
-    """An endpoint with a secret that was just made: the only time that it is shown."""
+class EndpointWithSecret:
+    """An endpoint with its new secret: the only time that the secret is shown."""
 
-    endpoint: Endpoint
+    endpoint: OutboundEndpoint
     secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageKey:
-    """What makes a row one: the message and the endpoint that it goes to."""
+    """The primary key of a row: the message and its endpoint."""
 
     id: UUID
     endpoint_id: UUID
@@ -82,7 +82,7 @@ class MessageKey:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMessage:
-    """A message under a lease, with what sending it takes. `attempts` counts this one.
+    """A leased message with all that an attempt needs. `attempts` counts the present one.
 
     `since` is when its attempts began: its creation, or its last replay.
     """
@@ -100,16 +100,16 @@ class ClaimedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an attempt was answered: a status, or an error where there was no answer."""
+class DeliveryResponse:
+    """The response to an attempt: an HTTP status, or an error where there was no response."""
 
     status: int | None
     error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """What an attempt came to. `available_at` is set for `pending` alone: when to try again."""
+class DeliveryOutcome:
+    """The outcome of an attempt. `available_at`, set only for `pending`, is the next attempt."""
 
     key: MessageKey
     state: MessageState

@@ -10,7 +10,7 @@ FROM unnest(
 ) AS m (organization_id, id, type, data, at);
 
 -- name: add_endpoint
--- Store an endpoint, or enable one again that was disabled. Nothing comes back where the URL is in use.
+-- Insert an endpoint, or enable a disabled one again. No row is returned where the URL is in use.
 INSERT INTO webhook_endpoints AS e (id, url, secret, types, description)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (url) DO UPDATE
@@ -33,8 +33,8 @@ RETURNING
     e.disabled_reason;
 
 -- name: put_endpoint
--- Store an endpoint, or change what is stored for its URL. One that is enabled keeps its secret; whether the
--- given secret is the one that counts now comes back too.
+-- Insert an endpoint, or update the one with this URL. An enabled one keeps its secret; the last column says
+-- whether the new secret ($3) is in force.
 INSERT INTO webhook_endpoints AS e (id, url, secret, types, description)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (url) DO UPDATE
@@ -71,7 +71,7 @@ ORDER BY created_at, id
 LIMIT 1000;
 
 -- name: rotate_secret
--- Give an endpoint a new secret; the one before it signs beside it until the given moment.
+-- Replace an endpoint's secret; the previous one signs as well until $3.
 UPDATE webhook_endpoints
 SET
     previous_secret = secret,
@@ -88,14 +88,14 @@ RETURNING
     disabled_reason;
 
 -- name: disable_endpoint
--- Send an endpoint nothing any more.
+-- Disable an endpoint.
 UPDATE webhook_endpoints
 SET disabled_at = now(), disabled_reason = $2
 WHERE id = $1 AND disabled_at IS NULL
 RETURNING id;
 
 -- name: discard_of_endpoint
--- Close what waits for an endpoint that a person has removed.
+-- Discard the pending messages of an endpoint that an operator removed.
 UPDATE outbound_messages
 SET
     state = 'discarded',
@@ -106,9 +106,9 @@ WHERE endpoint_id = $1 AND state = 'pending'
 RETURNING id;
 
 -- name: claim
--- Lease what is due, the oldest first, and of each endpoint no more than it has room for: what it has
--- under way already is told. What another worker holds is skipped. As with events, the commit of a claim
--- does not wait for the disk.
+-- Lease due messages, the oldest first, up to $4 attempts at once for each endpoint, those under way ($5, $6)
+-- included. Rows that another worker has locked are skipped. As with events, the commit of a claim does not
+-- wait for the disk.
 WITH unflushed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ),
@@ -161,10 +161,10 @@ RETURNING
     due.previous_secret_until,
     due.disabled_at IS NOT NULL AS endpoint_disabled;
 
--- name: settle
--- Record what an attempt came to. The lease token is the fence: a row whose lease has gone to another is
--- not touched, and the caller sees it from what comes back. A link to the page on which a payment is
--- authenticated is a secret: once it has arrived, it is stored as a digest alone, with its attempt.
+-- name: finish
+-- Record the outcome of an attempt. The lease token is the fence: a row whose lease another worker holds is
+-- not changed and not returned. A link to the page for 3-D Secure is a secret: once delivered, it is removed
+-- here and remains only as a digest, with its recharge attempt.
 UPDATE outbound_messages
 SET
     payload = CASE
@@ -182,8 +182,7 @@ WHERE id = $2 AND endpoint_id = $3 AND lease_token = $1
 RETURNING id;
 
 -- name: backlog
--- How many messages wait, and how many are dead, by the partial index. As many as the given number stand
--- for more.
+-- How many messages are pending and how many dead, by the index on the state; counting ends at $1.
 SELECT
     'pending' AS state,
     count(*) AS messages
@@ -228,7 +227,7 @@ ORDER BY m.created_at DESC, m.id DESC, m.endpoint_id DESC
 LIMIT $3;
 
 -- name: show_message
--- Everything that is known of a message, a row for each endpoint that it goes to.
+-- Every column of a message, a row for each endpoint.
 SELECT
     m.id,
     m.endpoint_id,
@@ -250,9 +249,8 @@ WHERE m.id = $1
 ORDER BY m.endpoint_id;
 
 -- name: replay
--- Make messages due now, with their attempts and their three days begun again: the named ones (NULL: all),
--- in the given state (NULL: any), of the given type (NULL: any). What a worker holds is on its way already,
--- and a disabled endpoint takes nothing.
+-- Make messages due now and restart their three days of attempts. Filters: ids ($1), state ($2) and type ($3),
+-- NULL for any. Leased messages are being sent already, and disabled endpoints receive nothing.
 UPDATE outbound_messages AS m
 SET
     state = 'pending',
@@ -281,7 +279,7 @@ WHERE m.id = named.id AND m.endpoint_id = named.endpoint_id
 RETURNING m.id, m.endpoint_id, m.organization_id;
 
 -- name: discard
--- Close a message for good, by a person's decision, wherever it was not delivered.
+-- Discard a message, by an operator's decision, for every endpoint that has not received it.
 UPDATE outbound_messages
 SET
     state = 'discarded',

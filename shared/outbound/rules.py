@@ -1,4 +1,4 @@
-"""What outbound messages decide: how one is signed, when it is tried again, when to give up."""
+"""Decisions about outbound messages: signature, retry schedule, end of retries. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from shared.ids import parse_id
 from shared.money import json_number
 from shared.outbound.addresses import fault_of_url
 from shared.outbound.model import (
-    Answer,
     ClaimedMessage,
+    DeliveryOutcome,
+    DeliveryResponse,
     MessageState,
     MessageType,
-    Settlement,
 )
 
 MESSAGE_PREFIX = "msg_"
@@ -38,12 +38,12 @@ _SUCCESS = range(200, 300)
 
 
 def public_id(message_id: UUID) -> str:
-    """Return the `msg_…` form of a message's id: its webhook-id, at every attempt the same."""
+    """Return the `msg_…` form of a message's id: its webhook-id, the same at every attempt."""
     return MESSAGE_PREFIX + message_id.hex
 
 
 def read_message_id(text: str) -> UUID | None:
-    """Read a message's id as a person may give it, `msg_…` or a UUID; None when it is neither."""
+    """Parse a message's id, `msg_…` or a UUID; None when it is neither."""
     return parse_id(text.removeprefix(MESSAGE_PREFIX))
 
 
@@ -67,10 +67,10 @@ def _hmac(secret: str, signed: bytes) -> str:
 
 
 def headers(message: ClaimedMessage, *, now: datetime) -> dict[str, str]:
-    """Return the Standard Webhooks headers of an attempt at this moment.
+    """Return the Standard Webhooks headers of an attempt at `now`.
 
-    While a rotation is under way the secret before it signs too, so that no receiver misses a
-    message between two deploys.
+    During a rotation the previous secret signs too, so that a receiver may deploy the new one at
+    any time.
     """
     secrets = [message.secret]
     until = message.previous_secret_until
@@ -87,34 +87,33 @@ def headers(message: ClaimedMessage, *, now: datetime) -> dict[str, str]:
 def check_endpoint(
     *, url: str, types: Sequence[str], description: str | None, allow_private: bool
 ) -> None:
-    """Raise ValidationError with every field of an endpoint that is wrong, and why."""
-    found: list[FieldError] = []
+    """Raise ValidationError with every wrong field of an endpoint, and why it is wrong."""
+    errors: list[FieldError] = []
     fault = fault_of_url(url, allow_private=allow_private)
     if fault is not None:
-        found.append(_wrong("url", fault))
+        errors.append(_error("url", fault))
     unknown = sorted(set(types) - set(MessageType))
     if unknown:
-        found.append(_wrong("types", f"{', '.join(map(repr, unknown))}: no such type"))
+        errors.append(_error("types", f"{', '.join(map(repr, unknown))}: no such type"))
     if description is not None and not (
         len(description) <= DESCRIPTION_LENGTH_MAX and description.isprintable()
     ):
-        found.append(
-            _wrong("description", f"at most {DESCRIPTION_LENGTH_MAX} printable characters")
+        errors.append(
+            _error("description", f"at most {DESCRIPTION_LENGTH_MAX} printable characters")
         )
-    if found:
-        summary = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in found)
-        raise ValidationError(summary, errors=found)
+    if errors:
+        summary = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in errors)
+        raise ValidationError(summary, errors=errors)
 
 
-def _wrong(name: str, message: str) -> FieldError:
+def _error(name: str, message: str) -> FieldError:
     return {"loc": ["body", name], "msg": message, "type": "value_error"}
 
 
 def exact(value: Any) -> Any:
-    """Return data that JSON can say: Decimals as numbers with all their digits, no NUL in a text.
+    """Return data that JSON and PostgreSQL accept: exact numbers for Decimals, text without NUL.
 
-    A text may come from a payment, and what PostgreSQL refuses would take the caller's transaction
-    with it.
+    Text may come from a payment; PostgreSQL would refuse a NUL and abort the caller's transaction.
     """
     if isinstance(value, Decimal):
         return json_number(value)
@@ -130,44 +129,45 @@ def exact(value: Any) -> Any:
 
 
 def backoff(attempts: int, *, random: float) -> timedelta:
-    """Return the wait after the given attempt: from 5 s to 24 h, ±10 %.
+    """Return the wait after this attempt: from 5 s to 24 h, ±10 %.
 
-    `random` is a number from 0 to 1; the spread keeps messages that failed together apart.
+    `random` is a number from 0 to 1; the jitter spreads messages that failed together.
     """
     seconds = BACKOFF_SECONDS[min(attempts, len(BACKOFF_SECONDS)) - 1]
     return timedelta(seconds=seconds * (1 + JITTER * (2 * random - 1)))
 
 
-def is_success(answer: Answer) -> bool:
-    """Whether the receiver has taken the message: 2xx, and nothing else."""
-    return answer.status is not None and answer.status in _SUCCESS
+def is_success(response: DeliveryResponse) -> bool:
+    """Whether the receiver accepted the message: 2xx, and nothing else."""
+    return response.status is not None and response.status in _SUCCESS
 
 
-def says_gone(answer: Answer) -> bool:
-    """Whether the receiver asks never to be called again."""
-    return answer.status == HTTPStatus.GONE
+def says_gone(response: DeliveryResponse) -> bool:
+    """Whether the receiver answered 410: no more messages."""
+    return response.status == HTTPStatus.GONE
 
 
 def after_attempt(
-    message: ClaimedMessage, answer: Answer, *, now: datetime, random: float
-) -> Settlement:
-    """Decide what an attempt comes to: delivered, another attempt, or dead.
+    message: ClaimedMessage, response: DeliveryResponse, *, now: datetime, random: float
+) -> DeliveryOutcome:
+    """Decide the outcome of an attempt: delivered, another attempt, or dead.
 
-    The last attempt is made three days after the first moment, wherever the backoff stands then.
+    The last attempt is made three days after the first, whatever the backoff is by then.
     """
-    if is_success(answer):
-        return Settlement(message.key, MessageState.DELIVERED, answer.status)
-    reason = (answer.error or f"the receiver answered {answer.status}")[:REASON_LENGTH_MAX]
+    if is_success(response):
+        return DeliveryOutcome(message.key, MessageState.DELIVERED, response.status)
+    reason = (response.error or f"the receiver answered {response.status}")[:REASON_LENGTH_MAX]
     deadline = message.since + RETRY_FOR
-    if says_gone(answer) or now >= deadline:
-        return Settlement(message.key, MessageState.DEAD, answer.status, reason)
-    # Never sooner than the first step: clocks that disagree about the deadline must not spin here.
+    if says_gone(response) or now >= deadline:
+        return DeliveryOutcome(message.key, MessageState.DEAD, response.status, reason)
+    # Never sooner than the first step: clocks that disagree about the deadline must not cause a
+    # busy loop.
     first = timedelta(seconds=BACKOFF_SECONDS[0])
     again = max(min(now + backoff(message.attempts, random=random), deadline), now + first)
-    return Settlement(message.key, MessageState.PENDING, answer.status, reason, again)
+    return DeliveryOutcome(message.key, MessageState.PENDING, response.status, reason, again)
 
 
-def for_disabled_endpoint(message: ClaimedMessage) -> Settlement:
-    """Decide on a message whose endpoint takes none any more: dead, without an attempt."""
+def for_disabled_endpoint(message: ClaimedMessage) -> DeliveryOutcome:
+    """Decide the outcome for a disabled endpoint: dead, without an attempt."""
     reason = "the endpoint is disabled; add it again, then replay"
-    return Settlement(message.key, MessageState.DEAD, None, reason)
+    return DeliveryOutcome(message.key, MessageState.DEAD, None, reason)

@@ -1,4 +1,4 @@
-"""Sends one message over HTTP, to addresses that are allowed and to no other."""
+"""HTTP client for outbound messages: connects to allowed addresses only."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from aiohttp.connector import AddrInfoType
 
 from shared.outbound import rules
 from shared.outbound.addresses import fault_of_url, is_public
-from shared.outbound.model import Answer, ClaimedMessage
+from shared.outbound.model import ClaimedMessage, DeliveryResponse
 
-ANSWER_SECONDS_MAX = 15
-ANSWER_BYTES_MAX = 64 * 1024
+RESPONSE_SECONDS_MAX = 15
+RESPONSE_BYTES_MAX = 64 * 1024
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "Prepaid-Webhooks"}
 
 
 class Sender:
-    """An HTTP client for endpoints that strangers may have chosen. One of these a process.
+    """HTTP client for URLs that untrusted people may have chosen. One instance a process.
 
-    Guarantee: without `allow_private` no connection is opened to an address that is not public,
-    whatever the URL says and a resolver answers: each socket is refused before it connects. No
-    redirect is followed, no proxy is used, no cookie is kept.
+    Guarantee (protection against SSRF): without `allow_private` no connection is opened to an
+    address that is not public, whatever the URL says and a resolver answers: each socket is refused
+    before it connects. It follows no redirects, uses no proxy and stores no cookies.
     """
 
     def __init__(self, *, allow_private: bool, resolver: AbstractResolver | None = None) -> None:
@@ -34,8 +34,8 @@ class Sender:
         self._resolver = resolver
 
     async def __aenter__(self) -> Self:
-        # A connection for each attempt: one that is kept might have gone stale, and the failure
-        # would be ours. How many there are at once, the messenger decides.
+        # One connection an attempt: a pooled one may be stale, and its failure would count against
+        # the receiver. The messenger limits how many are open at once.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
@@ -43,7 +43,7 @@ class Sender:
                 force_close=True,
                 limit=0,
             ),
-            timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS_MAX),
+            timeout=aiohttp.ClientTimeout(total=RESPONSE_SECONDS_MAX),
             headers=_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -59,15 +59,15 @@ class Sender:
     ) -> None:
         await self._session.close()
 
-    async def send(self, message: ClaimedMessage, *, now: datetime) -> Answer:
-        """Post a message, signed at this moment; return what it was answered. Never raises.
+    async def send(self, message: ClaimedMessage, *, now: datetime) -> DeliveryResponse:
+        """Post a message, signed at `now`; return the response. Never raises.
 
-        The status decides, whatever the body of the answer says; a body is read to 64 KiB at most,
-        out of courtesy, and thrown away.
+        Only the status counts. The body is read up to 64 KiB, so that the receiver can finish
+        writing, and ignored.
         """
         fault = fault_of_url(message.url, allow_private=self._allow_private)
         if fault is not None:
-            return Answer(None, f"the URL is refused: {fault}")
+            return DeliveryResponse(None, f"the URL is refused: {fault}")
         try:
             response = await self._session.post(
                 message.url,
@@ -76,15 +76,15 @@ class Sender:
                 allow_redirects=False,
             )
         except TimeoutError:
-            return Answer(None, f"no answer within {ANSWER_SECONDS_MAX} s")
-        except Exception as error:  # noqa: BLE001 - whatever a receiver does is kept as its answer
-            return Answer(None, f"{type(error).__name__}: {error}")
+            return DeliveryResponse(None, f"no answer within {RESPONSE_SECONDS_MAX} s")
+        except Exception as error:  # noqa: BLE001 - any failure of a receiver is an outcome
+            return DeliveryResponse(None, f"{type(error).__name__}: {error}")
         async with response:
             await _read_some(response)
-            return Answer(response.status)
+            return DeliveryResponse(response.status)
 
     def _open_socket(self, address_info: AddrInfoType) -> socket.socket:
-        """Open the socket that is about to connect to this very address, or refuse to."""
+        """Open the socket for a connection to exactly this address, or refuse to."""
         family, kind, protocol, _, address = address_info
         host = str(address[0])
         if not self._allow_private and not is_public(host):
@@ -93,9 +93,9 @@ class Sender:
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> None:
-    left = ANSWER_BYTES_MAX
+    left = RESPONSE_BYTES_MAX
     try:
         while left > 0 and (chunk := await response.content.read(left)):
             left -= len(chunk)
-    except (aiohttp.ClientError, OSError):  # it has answered: what it says after that is nothing
+    except (aiohttp.ClientError, OSError):  # the status has arrived; the body does not count
         return

@@ -1,4 +1,4 @@
-"""Telling the customer's app: committed with what caused it, delivered at least once."""
+"""Outbound messages: committed with the effect that causes them, delivered at least once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from shared.errors import AlreadyExistsError, ConflictError, NotFoundError, Vali
 from shared.ids import new_id
 from shared.outbound import rules, store
 from shared.outbound.model import (
-    Endpoint,
-    Message,
+    DeliveryOutcome,
+    EndpointWithSecret,
     MessageState,
     MessageType,
-    NewSecret,
-    Settlement,
+    OutboundEndpoint,
+    OutboundMessage,
 )
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 REPLAY_ROWS_MAX = 10_000
 
 
-async def announce(connection: Connection, messages: Sequence[Message]) -> None:
+async def announce(connection: Connection, messages: Sequence[OutboundMessage]) -> None:
     """Announce messages in the caller's transaction: they are sent if it commits, and only then.
 
-    A message whose id was announced before changes nothing. Where no endpoint wants a type, nothing
-    is written. SQL calls the function of the same name.
+    A repeated id changes nothing. Where no endpoint subscribes to a type, nothing is written. SQL
+    code calls the SQL function of the same name.
     """
-    # In the order of their ids, so that two batches with the same ids do not wait for each other.
+    # In the order of their ids, so that two batches with the same ids cannot deadlock.
     if messages:
         await store.announce(connection, sorted(messages, key=lambda message: message.id))
 
@@ -47,11 +47,11 @@ async def add_endpoint(
     types: Sequence[str] = (),
     description: str | None = None,
     allow_private: bool,
-) -> NewSecret:
-    """Register an address; from now on it hears of the types it wants (none named: of all).
+) -> EndpointWithSecret:
+    """Register a URL for the types (none named: all) that are announced from now on.
 
-    Raises ValidationError for a field that is wrong, AlreadyExistsError for a URL in use. A URL
-    that is disabled is enabled again, under its old id and with a new secret.
+    Raises ValidationError for a wrong field, AlreadyExistsError for a URL in use. A disabled URL is
+    enabled again, under its old id and with a new secret.
     """
     rules.check_endpoint(url=url, types=types, description=description, allow_private=allow_private)
     secret = rules.new_secret(secrets.token_bytes(rules.SECRET_RANDOM_BYTES))
@@ -65,7 +65,7 @@ async def add_endpoint(
     )
     if endpoint is None:
         raise AlreadyExistsError(f"An endpoint with the URL {url} exists.")
-    return NewSecret(endpoint, secret)
+    return EndpointWithSecret(endpoint, secret)
 
 
 async def put_endpoint(
@@ -75,11 +75,11 @@ async def put_endpoint(
     types: Sequence[str] = (),
     description: str | None = None,
     allow_private: bool,
-) -> tuple[Endpoint, str | None]:
-    """Register an address, or change what it wants; doing it twice changes nothing.
+) -> tuple[OutboundEndpoint, str | None]:
+    """Register a URL, or change its types and description; idempotent.
 
-    Returns the endpoint, and its secret where that is new: for a URL that was not known, or was
-    disabled. Raises ValidationError for a field that is wrong.
+    Returns the endpoint, and its secret where that is new: for an unknown or a disabled URL. Raises
+    ValidationError for a wrong field.
     """
     rules.check_endpoint(url=url, types=types, description=description, allow_private=allow_private)
     secret = rules.new_secret(secrets.token_bytes(rules.SECRET_RANDOM_BYTES))
@@ -94,15 +94,15 @@ async def put_endpoint(
     return endpoint, secret if has_new_secret else None
 
 
-async def list_endpoints(connection: Connection) -> list[Endpoint]:
-    """Return every endpoint, disabled ones too, without secrets."""
+async def list_endpoints(connection: Connection) -> list[OutboundEndpoint]:
+    """Return every endpoint, disabled ones included, without secrets."""
     return await store.list_endpoints(connection)
 
 
 async def remove_endpoint(connection: Connection, endpoint_id: UUID) -> int:
-    """Send an endpoint nothing any more, and discard what waits for it; return how much that was.
+    """Disable an endpoint and discard its pending messages; return how many those were.
 
-    Raises NotFoundError where there is no endpoint with this id that is enabled.
+    Raises NotFoundError where no enabled endpoint has this id.
     """
     if not await store.disable_endpoint(connection, endpoint_id, "removed"):
         raise NotFoundError(f"There is no enabled endpoint {endpoint_id}.")
@@ -111,17 +111,17 @@ async def remove_endpoint(connection: Connection, endpoint_id: UUID) -> int:
 
 async def rotate_secret(
     connection: Connection, endpoint_id: UUID, *, now: datetime | None = None
-) -> NewSecret:
-    """Give an endpoint a new secret; the one before it signs beside it for 24 hours more.
+) -> EndpointWithSecret:
+    """Replace an endpoint's secret; the previous one signs as well for 24 hours more.
 
-    Raises NotFoundError where there is no endpoint with this id that is enabled.
+    Raises NotFoundError where no enabled endpoint has this id.
     """
     secret = rules.new_secret(secrets.token_bytes(rules.SECRET_RANDOM_BYTES))
     until = (now or datetime.now(UTC)) + rules.ROTATION_OVERLAP
     endpoint = await store.rotate_secret(connection, endpoint_id, secret, previous_until=until)
     if endpoint is None:
         raise NotFoundError(f"There is no enabled endpoint {endpoint_id}.")
-    return NewSecret(endpoint, secret)
+    return EndpointWithSecret(endpoint, secret)
 
 
 async def replay(
@@ -131,11 +131,11 @@ async def replay(
     state: MessageState | None = None,
     message_type: MessageType | None = None,
 ) -> list[asyncpg.Record]:
-    """Make messages due again, with three days of attempts before them; return their rows.
+    """Make messages due again, with three days of attempts; return their rows.
 
-    The named ones, delivered ones too, or (none named) all that the filters name: dead ones where
-    they name no state. Raises NotFoundError for an id that nobody announced, ConflictError where
-    named ones cannot be sent now.
+    Selects the messages with these ids, delivered ones included, or without ids all that match the
+    filters, dead ones by default. Raises NotFoundError for an unknown id, ConflictError where none
+    of the named ones can be sent now.
     """
     for message_id in ids:
         if not await store.show_message(connection, message_id):
@@ -156,7 +156,7 @@ async def replay(
 
 
 async def discard(connection: Connection, message_id: UUID, reason: str) -> list[asyncpg.Record]:
-    """Close a message for good wherever it was not delivered; return the rows that were closed.
+    """Discard a message for every endpoint that has not received it; return the changed rows.
 
     Raises NotFoundError, ConflictError where nothing is left to discard, ValidationError without a
     reason.
@@ -167,31 +167,30 @@ async def discard(connection: Connection, message_id: UUID, reason: str) -> list
     if rows:
         return rows
     name = rules.public_id(message_id)
-    found = await store.show_message(connection, message_id)
-    if not found:
+    known = await store.show_message(connection, message_id)
+    if not known:
         raise NotFoundError(f"There is no message {name}.")
-    raise ConflictError(f"{name} is {found[0]['state']}: there is nothing left to discard.")
+    raise ConflictError(f"{name} is {known[0]['state']}: there is nothing left to discard.")
 
 
-async def settle(
-    connection: Connection, token: UUID, settlement: Settlement, *, gone: bool
+async def finish(
+    connection: Connection, token: UUID, outcome: DeliveryOutcome, *, gone: bool
 ) -> bool:
-    """Record what an attempt came to, and disable its endpoint where that is `gone`, in one go.
+    """Record the outcome of an attempt and, where `gone`, disable its endpoint: one transaction.
 
-    False where the lease has passed to another, or a person has discarded the message: then
-    nothing is changed.
+    Returns False, and changes nothing, where the lease was lost or the message was discarded.
     """
     async with connection.transaction():
-        settled = await store.settle(connection, token, settlement)
-        if settled and gone:
+        finished = await store.finish(connection, token, outcome)
+        if finished and gone:
             await store.disable_endpoint(
-                connection, settlement.key.endpoint_id, "the receiver answered 410 Gone"
+                connection, outcome.key.endpoint_id, "the receiver answered 410 Gone"
             )
-    return settled
+    return finished
 
 
 async def measure_backlog(pool: Pool) -> None:
-    """Set the gauges of what waits and what is dead. Any worker may: they are not its own."""
+    """Set the gauges of pending and dead messages: of the whole installation, from any worker."""
     async with pool.acquire() as connection:
         backlog = await store.backlog(connection)
     for state in (MessageState.PENDING, MessageState.DEAD):

@@ -1,4 +1,4 @@
-"""The outbound messages' SQL, and nothing else that speaks SQL to them."""
+"""All SQL of outbound messages and their endpoints."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import msgspec
 from shared.db.queries import beside
 from shared.outbound.model import (
     ClaimedMessage,
-    Endpoint,
-    Message,
+    DeliveryOutcome,
     MessageKey,
     MessageState,
     MessageType,
-    Settlement,
+    OutboundEndpoint,
+    OutboundMessage,
 )
 from shared.outbound.rules import exact
 
@@ -30,8 +30,8 @@ QUERIES = beside(__file__)
 BACKLOG_ROWS_MAX = 100_000
 
 
-async def announce(connection: Connection, messages: Sequence[Message]) -> None:
-    """Write messages for every endpoint that wants them, in one round trip."""
+async def announce(connection: Connection, messages: Sequence[OutboundMessage]) -> None:
+    """Write messages for every endpoint that subscribes to them, in one round trip."""
     await connection.execute(
         QUERIES.announce,
         [message.organization_id for message in messages],
@@ -50,7 +50,7 @@ async def add_endpoint(
     secret: str,
     types: Sequence[MessageType],
     description: str | None,
-) -> Endpoint | None:
+) -> OutboundEndpoint | None:
     """Store an endpoint, or enable a disabled one again; None where the URL is in use."""
     row = await connection.fetchrow(
         QUERIES.add_endpoint, endpoint_id, url, secret, list(types), description
@@ -66,8 +66,8 @@ async def put_endpoint(
     secret: str,
     types: Sequence[MessageType],
     description: str | None,
-) -> tuple[Endpoint, bool]:
-    """Store an endpoint or change the one with this URL; say whether the secret is the new one."""
+) -> tuple[OutboundEndpoint, bool]:
+    """Store an endpoint or change the one with this URL; return whether its secret is new."""
     row = await connection.fetchrow(
         QUERIES.put_endpoint, endpoint_id, url, secret, list(types), description
     )
@@ -76,26 +76,26 @@ async def put_endpoint(
     return _endpoint(fields), has_new_secret
 
 
-async def list_endpoints(connection: Connection) -> list[Endpoint]:
-    """Return every endpoint, disabled ones too, the oldest first."""
+async def list_endpoints(connection: Connection) -> list[OutboundEndpoint]:
+    """Return every endpoint, disabled ones included, the oldest first."""
     return [_endpoint(row) for row in await connection.fetch(QUERIES.list_endpoints)]
 
 
 async def rotate_secret(
     connection: Connection, endpoint_id: UUID, secret: str, *, previous_until: datetime
-) -> Endpoint | None:
+) -> OutboundEndpoint | None:
     """Replace an enabled endpoint's secret; None where there is no such endpoint."""
     row = await connection.fetchrow(QUERIES.rotate_secret, endpoint_id, secret, previous_until)
     return _endpoint(row) if row else None
 
 
 async def disable_endpoint(connection: Connection, endpoint_id: UUID, reason: str) -> bool:
-    """Send an endpoint nothing any more; False where it is disabled already, or is none."""
+    """Disable an endpoint; False where no enabled endpoint has this id."""
     return bool(await connection.fetch(QUERIES.disable_endpoint, endpoint_id, reason))
 
 
 async def discard_of_endpoint(connection: Connection, endpoint_id: UUID, reason: str) -> int:
-    """Close what waits for an endpoint; return how many messages that were."""
+    """Discard the pending messages of an endpoint; return how many those were."""
     return len(await connection.fetch(QUERIES.discard_of_endpoint, endpoint_id, reason))
 
 
@@ -110,7 +110,7 @@ async def claim(
 ) -> list[ClaimedMessage]:
     """Lease up to `rows_max` due messages under a token.
 
-    No endpoint gets more than `per_endpoint_max`, those that it has `under_way` included.
+    No endpoint has more than `per_endpoint_max` at once, those `under_way` included.
     """
     rows = await connection.fetch(
         QUERIES.claim,
@@ -124,23 +124,23 @@ async def claim(
     return [_claimed(row) for row in rows]
 
 
-async def settle(connection: Connection, token: UUID, settlement: Settlement) -> bool:
-    """Record an outcome under the fence; False where the message is not ours any more."""
+async def finish(connection: Connection, token: UUID, outcome: DeliveryOutcome) -> bool:
+    """Record an outcome if the lease is still held under this token; False otherwise."""
     rows = await connection.fetch(
-        QUERIES.settle,
+        QUERIES.finish,
         token,
-        settlement.key.id,
-        settlement.key.endpoint_id,
-        settlement.state,
-        settlement.last_status,
-        exact(settlement.reason),
-        settlement.available_at,
+        outcome.key.id,
+        outcome.key.endpoint_id,
+        outcome.state,
+        outcome.last_status,
+        exact(outcome.reason),
+        outcome.available_at,
     )
     return bool(rows)
 
 
 async def backlog(connection: Connection) -> dict[MessageState, int]:
-    """Return how many messages are pending and dead; BACKLOG_ROWS_MAX stands for more."""
+    """Return how many messages are pending and dead; counting ends at BACKLOG_ROWS_MAX."""
     rows = await connection.fetch(QUERIES.backlog, BACKLOG_ROWS_MAX)
     return {MessageState(row["state"]): row["messages"] for row in rows}
 
@@ -153,7 +153,7 @@ async def list_messages(
 
 
 async def show_message(connection: Connection, message_id: UUID) -> list[asyncpg.Record]:
-    """Return a message's rows, one for each endpoint that it goes to."""
+    """Return a message's rows, one for each endpoint."""
     return await connection.fetch(QUERIES.show_message, message_id)
 
 
@@ -165,19 +165,19 @@ async def replay(
     message_type: str | None,
     limit: int,
 ) -> list[asyncpg.Record]:
-    """Make messages due again; return the rows that were."""
+    """Make messages due again; return the changed rows."""
     named = None if ids is None else list(ids)
     return await connection.fetch(QUERIES.replay, named, state, message_type, limit)
 
 
 async def discard(connection: Connection, message_id: UUID, reason: str) -> list[asyncpg.Record]:
-    """Close a message wherever it was not delivered; return the rows that were closed."""
+    """Discard a message wherever it was not delivered; return the changed rows."""
     return await connection.fetch(QUERIES.discard, message_id, reason)
 
 
-def _endpoint(row: Mapping[str, Any] | asyncpg.Record) -> Endpoint:
+def _endpoint(row: Mapping[str, Any] | asyncpg.Record) -> OutboundEndpoint:
     fields: dict[str, Any] = dict(row)
-    return Endpoint(**fields | {"types": tuple(map(MessageType, row["types"]))})
+    return OutboundEndpoint(**fields | {"types": tuple(map(MessageType, row["types"]))})
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedMessage:

@@ -14,7 +14,7 @@ from shared import metrics
 from shared.errors import PrepaidError
 from shared.ledger.model import PostingResult, PostingStatus
 from shared.outbound import service as outbound
-from shared.outbound.model import Message, MessageType
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting
 from shared.payments.messages import purchase_completed
 from shared.payments.model import SaleTerms
@@ -169,7 +169,7 @@ class Outcome:
         about = {"attemptId": str(attempt.id), "trigger": str(attempt.trigger)}
         if attempt.amount is not None:
             about |= {"amount": attempt.amount, "currency": attempt.currency}  # type: ignore[dict-item]
-        message = Message(
+        message = OutboundMessage(
             organization_id=attempt.organization_id,
             type=kind,
             data=about | data,

@@ -15,7 +15,7 @@ from shared.errors import FieldError, NotFoundError, ValidationError
 from shared.ids import new_id
 from shared.money import plain
 from shared.outbound import service as outbound
-from shared.outbound.model import Message, MessageType
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.recharge import alerts, rules, store
 from shared.recharge.model import RechargeState, Rule, SuspensionReason
 from shared.recharge.recovery import link_digest
@@ -63,7 +63,7 @@ async def suspend(
         connection, organization_id, reason, detail, until=until, fingerprint=fingerprint
     )
     if suspended:
-        message = Message(
+        message = OutboundMessage(
             organization_id=organization_id,
             type=MessageType.RECHARGE_SUSPENDED,
             data={"reason": str(reason), "detail": detail, "until": until},

@@ -1,4 +1,4 @@
-"""Surface C over HTTP: settings, balance, history, usage, purchases and what waits for people."""
+"""The client shape `billing` over HTTP: settings, balance, history, usage, purchases, actions."""
 
 from __future__ import annotations
 

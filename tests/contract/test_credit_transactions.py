@@ -1,4 +1,4 @@
-"""Surface A over HTTP."""
+"""The client shape `credit_transactions` over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Surface B over HTTP: an organization's recent transactions, and receipts."""
+"""The client shape `org_credits` over HTTP: an organization's recent transactions, and receipts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_types_can_be_chosen(
     assert [row["amount"] for row in newest.json] == amounts[:1]
 
 
-def test_the_surface_has_the_names_of_the_one_table_and_of_its_kinds_of_usage() -> None:
+def test_the_types_are_those_of_the_one_table_and_the_usage_categories() -> None:
     assert set(OrgCreditType) == {names.org_credits for names in NAMES.values()} | USAGE_CATEGORIES
 
 

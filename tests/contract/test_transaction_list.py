@@ -1,4 +1,4 @@
-"""Surface D over HTTP: pages by number, filters, and one transaction."""
+"""The client shape `transaction_list` over HTTP: pages by number, filters, and one transaction."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ def test_every_log_line_that_the_pages_name_is_written_by_the_code() -> None:
     )
     # report.py makes these from the state.
     made = {f"events.{state}" for state in EventState}
-    lines = r"`((?:inbox|events|drainer|doorbell|listener|http|sweeper|messenger)\.[a-z_]+)`"
+    lines = r"`((?:inbox|events|drainer|doorbell|listener|http|sweeper|outbound)\.[a-z_]+)`"
     for name in ("docs/operations.md", "docs/runbook.md"):
         named = set(re.findall(lines, (ROOT / name).read_text(encoding="utf-8")))
         assert named, name
@@ -333,7 +333,7 @@ def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     assert f"looks every {sweeper.SWEEP_SECONDS:g} s" in architecture
     assert f"up to {drainer.BATCH_ROWS_MAX} due events" in architecture
     assert f"the lease ends ({messenger.LEASE_SECONDS} s); sent again" in faults
-    assert f"no answer within {sender.ANSWER_SECONDS_MAX} s" in runbook
+    assert f"no answer within {sender.RESPONSE_SECONDS_MAX} s" in runbook
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -16,7 +16,7 @@ from migrations.runner import migrate
 from shared.db.pool import create_pool
 from shared.events.service import Applier
 from shared.outbound import service as outbound
-from shared.outbound.model import Message, MessageType
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.outbound.sender import Sender
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import create_organization, event_states, payment, receive, transactions
@@ -75,7 +75,7 @@ async def test_the_role_of_the_processes_can_do_their_work(
     async with create_pool(url, size=2, application_name="prepaid-tests") as own:
         assert await own.fetchval("SELECT current_user") == restricted
         await Drainer(own, Applier(own, SaleTerms(Decimal(1))), make_token=uuid4).drain()
-        await Expirer(own).settle()
+        await Expirer(own).expire()
     assert await event_states(pool) == {"evt_1": "applied"}
     assert len(await transactions(pool)) == 1
 
@@ -89,7 +89,7 @@ async def test_the_role_of_the_processes_can_announce_and_deliver(
         async with own.acquire() as connection:
             made = await outbound.add_endpoint(connection, url=receiver.url(), allow_private=True)
             await outbound.rotate_secret(connection, made.endpoint.id)
-            message = Message(
+            message = OutboundMessage(
                 organization.id, MessageType.CREDITS_LOW, {}, uuid4(), datetime.now(UTC)
             )
             await outbound.announce(connection, [message])

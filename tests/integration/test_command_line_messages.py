@@ -11,7 +11,7 @@ import pytest
 
 from shared.organizations.model import Organization
 from shared.outbound import service
-from shared.outbound.model import Message, MessageType
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.outbound.rules import public_id
 from tests.fixtures.product import Command, Finished
 from tests.fixtures.receiver import Receiver
@@ -27,7 +27,9 @@ NOBODY = str(UUID(int=1))
 async def announce(
     pool: Pool, organization: Organization, message_type: MessageType = MessageType.CREDITS_LOW
 ) -> str:
-    sent = Message(organization.id, message_type, {"balance": 1}, uuid4(), datetime.now(UTC))
+    sent = OutboundMessage(
+        organization.id, message_type, {"balance": 1}, uuid4(), datetime.now(UTC)
+    )
     async with pool.acquire() as connection:
         await service.announce(connection, [sent])
     return public_id(sent.id)

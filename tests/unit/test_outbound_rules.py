@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from shared.errors import ValidationError
 from shared.outbound import rules
 from shared.outbound.model import (
-    Answer,
     ClaimedMessage,
+    DeliveryResponse,
     MessageKey,
     MessageState,
     MessageType,
@@ -130,7 +130,7 @@ def test_a_backoff_spreads_by_a_tenth(attempts: int, random: float) -> None:
 @given(status=st.integers(200, 299))
 def test_any_2xx_is_delivered_even_after_three_days(status: int) -> None:
     late = NOW + timedelta(days=9)
-    found = rules.after_attempt(claimed(), Answer(status), now=late, random=0.5)
+    found = rules.after_attempt(claimed(), DeliveryResponse(status), now=late, random=0.5)
     assert (found.state, found.last_status, found.reason) == ("delivered", status, None)
 
 
@@ -138,9 +138,9 @@ def test_any_2xx_is_delivered_even_after_three_days(status: int) -> None:
 def test_anything_else_is_tried_again_before_three_days_are_over_and_dead_after_them(
     status: int | None,
 ) -> None:
-    answer = Answer(status, None if status else "TimeoutError")
-    soon = rules.after_attempt(claimed(), answer, now=NOW, random=0.5)
-    late = rules.after_attempt(claimed(), answer, now=NOW + rules.RETRY_FOR, random=0.5)
+    response = DeliveryResponse(status, None if status else "TimeoutError")
+    soon = rules.after_attempt(claimed(), response, now=NOW, random=0.5)
+    late = rules.after_attempt(claimed(), response, now=NOW + rules.RETRY_FOR, random=0.5)
     assert soon.state is (MessageState.DEAD if status == 410 else MessageState.PENDING)
     assert late.state is MessageState.DEAD
     assert soon.reason
@@ -156,7 +156,7 @@ def test_another_attempt_is_never_planned_after_the_deadline_nor_at_once(
     attempts: int, random: float, seconds: int
 ) -> None:
     now = NOW + timedelta(seconds=seconds)
-    found = rules.after_attempt(claimed(attempts), Answer(500), now=now, random=random)
+    found = rules.after_attempt(claimed(attempts), DeliveryResponse(500), now=now, random=random)
     assert found.available_at is not None
     assert found.available_at >= now + timedelta(seconds=5 * 0.9)
     assert found.available_at <= max(NOW + rules.RETRY_FOR, now + timedelta(seconds=5))
@@ -166,7 +166,7 @@ def test_the_schedule_makes_its_last_attempt_at_three_days() -> None:
     now, moments = NOW, []
     for attempts in range(1, 100):
         moments.append(now - NOW)
-        found = rules.after_attempt(claimed(attempts), Answer(503), now=now, random=0.5)
+        found = rules.after_attempt(claimed(attempts), DeliveryResponse(503), now=now, random=0.5)
         if found.available_at is None:
             break
         now = found.available_at
@@ -176,7 +176,7 @@ def test_the_schedule_makes_its_last_attempt_at_three_days() -> None:
 
 
 def test_a_long_reason_is_cut() -> None:
-    found = rules.after_attempt(claimed(), Answer(None, "x" * 9999), now=NOW, random=0.5)
+    found = rules.after_attempt(claimed(), DeliveryResponse(None, "x" * 9999), now=NOW, random=0.5)
     assert found.reason == "x" * rules.REASON_LENGTH_MAX
 
 

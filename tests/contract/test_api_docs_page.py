@@ -7,7 +7,8 @@ from urllib.parse import urljoin
 
 import pytest
 
-from tests.fixtures.api import ApiClient
+from api.docs.guide import INTRODUCTION, TAGS
+from tests.fixtures.api import ApiClient, document
 
 PAGE = "/docs"
 TYPES = {".css": "text/css", ".js": "text/javascript", ".json": "application/json"}
@@ -66,3 +67,22 @@ async def test_any_other_file_is_not_found(api_client: ApiClient, name: str) -> 
     answer = await api_client.with_key(None).get(f"{PAGE}/{name}")
     assert (answer.status, answer.json["type"]) == (404, "not_found_error")
     assert set(answer.json) == {"code", "type", "detail"}
+
+
+def test_the_document_begins_with_the_recommended_path_and_every_path_in_it_exists() -> None:
+    paths = document()["paths"]
+    steps = re.findall(r"^\d\. \*\*(\w+)\*\*", INTRODUCTION, re.MULTILINE)
+    assert steps == ["Organization", "Checkout", "Usage", "History", "Receipt"]
+    requests = re.findall(r"`(GET|POST) (/[^` ]+)`", INTRODUCTION)
+    assert len(requests) == 8
+    for method, path in requests:
+        assert method.lower() in paths[path], f"{method} {path}"
+    tags = [operation["tags"][0] for item in paths.values() for operation in item.values()]
+    assert [*dict.fromkeys(tags)][:6] == [*TAGS][:6]  # the document lists them in this order
+
+
+def test_every_tag_of_an_operation_is_described_and_every_described_tag_is_used() -> None:
+    operations = [o for item in document()["paths"].values() for o in item.values()]
+    assert {tag for operation in operations for tag in operation["tags"]} == set(TAGS)
+    assert [tag["name"] for tag in document()["tags"]] == [*TAGS]
+    assert all(TAGS.values())
