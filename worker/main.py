@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
@@ -13,7 +14,7 @@ from arq.connections import ArqRedis
 
 from shared import outages
 from shared.config import Settings
-from shared.db.pool import Pool, create_pool
+from shared.db.pool import create_pool
 from shared.errors import UnavailableError
 from shared.events.service import Applier
 from shared.heartbeats import store as heartbeats
@@ -39,6 +40,9 @@ from worker.purchase_expirer import PurchaseExpirer
 from worker.recharger import Recharger
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
 
 log = structlog.get_logger()
 
