@@ -20,7 +20,7 @@ from shared.events.service import Applier
 from shared.heartbeats import store as heartbeats
 from shared.http import server
 from shared.http.health import Health
-from shared.measures import measures
+from shared.measurements import measurements
 from shared.organizations.startup import check_settings
 from shared.outbound.sender import Sender
 from shared.payments.gateway import stripe_gateway
@@ -28,7 +28,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SessionCleaner
 from worker.drainer import Drainer
 from worker.expirer import Expirer
@@ -126,7 +126,7 @@ async def _serve_operations(
         },
         optional={"redis": redis.ping},
         operations={"workers": partial(heartbeats.check, pool)},
-        measures=measures(pool),
+        measurements=measurements(pool),
         token=settings.operations_token,
     )
     app = server.create_app(health.operations_routes())
