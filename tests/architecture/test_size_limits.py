@@ -24,7 +24,6 @@ LONG_FUNCTIONS = {
     "shared/ledger/sql/reads.sql:ledger_uses": 76,
 }
 LONG_MODULES = {
-    "shared/inbox/queries.sql": 558,
     "shared/ledger/queries.sql": 441,
     "shared/ledger/verification/queries.sql": 688,
     "shared/payments/objects.py": 409,
