@@ -21,10 +21,27 @@ DECISIONS = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
 # Words that were replaced, as regular expressions. They must not come back in code, SQL or docs.
 RETIRED_WORDS = (
     r"CameTo",
-    r"from ops\b",
+    r"CardTold|DefaultTold|SubscriptionTold|MandateTold|AttemptMoved",
+    r"NotNow",
+    r"Settlement",
+    r"Terms",
+    r"Forgetter|Describer|Closer",
+    r"organization_names",
+    r"from ops",
 )
 # Words that the pages do not use, although the code may.
-RETIRED_WORDS_OF_DOCS = (r"[Nn]obody's failure",)
+RETIRED_WORDS_OF_DOCS = (
+    r"[Ss]urface [A-D]",
+    r"[Ss]hape [A-D]",
+    r"[Ll]ots?",
+    r"[Tt]ells? of",
+    r"[Cc]omes? to the same",
+    r"[Bb]y hand",
+    r"[Ff]or want of",
+    r"[Aa]new",
+    r"[Hh]ouses?",
+    r"[Nn]obody's failure",
+)
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ROOMS = ("api", "bench", "cli", "docs", "migrations", "sandbox", "shared", "webhooks", "worker")
 SOURCES = sorted(
