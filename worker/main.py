@@ -1,4 +1,4 @@
-"""The worker process: a listener for the doorbell, a sweeper for everything else, a messenger."""
+"""The worker process: starts every loop and stops them in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.events.service import Applier
 from shared.heartbeats import store as heartbeats
 from shared.http import server
 from shared.http.health import Health
-from shared.measures import measures
+from shared.measurements import measurements
 from shared.organizations.startup import check_settings
 from shared.outbound.sender import Sender
 from shared.payments.gateway import stripe_gateway
@@ -88,7 +88,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 },
                 optional={"redis": redis.ping},
                 operations={"workers": partial(heartbeats.check, pool)},
-                measures=measures(pool),
+                measurements=measurements(pool),
                 token=settings.operations_token,
             )
             app = server.create_app(found.operations_routes())
