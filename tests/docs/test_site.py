@@ -86,6 +86,13 @@ def test_the_site_loads_no_font_from_elsewhere() -> None:
     assert SETTINGS["project"]["theme"]["font"] is False
 
 
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_block_inside_a_list_is_indented_by_four_spaces(page: Path) -> None:
+    """GitHub accepts two or three; the site's generator ends the list there."""
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^ {2,3}(?:```|\|).*$", text, re.MULTILINE) == []
+
+
 def test_the_list_of_decisions_has_each_with_its_title() -> None:
     rows = re.findall(
         r"^\| (\d+) \| \[(.+)\]\((.+)\) \|",
