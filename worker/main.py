@@ -26,7 +26,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SessionCleaner
 from worker.drainer import Drainer
 from worker.expirer import Expirer

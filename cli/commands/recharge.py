@@ -22,7 +22,8 @@ from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge import cancellation, recovery, rules, service, store
-from shared.recharge.charger import Charger
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.flow import Charger
 from shared.recharge.model import RechargeState, Rule, Schedule
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def show(organization: Reference, as_json: AsJson = False) -> None:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             found = await _one(connection, owner)
-            attempts = await store.attempts(connection, owner.id, rows_max=ATTEMPTS_SHOWN)
+            attempts = await attempt_store.attempts(connection, owner.id, rows_max=ATTEMPTS_SHOWN)
         return found | {"attempts": [_public_attempt(row) for row in attempts]}
 
     emit(run(work()), as_json=as_json, human=_show_human)
@@ -241,11 +242,11 @@ def cancel(
 async def _live_attempt(connection: Connection, target: str) -> tuple[UUID, UUID]:
     """Return the organization and the id of an attempt, or of the one that lives."""
     with contextlib.suppress(ValueError):
-        row = await store.attempt_by_id(connection, UUID(target))
+        row = await attempt_store.attempt_by_id(connection, UUID(target))
         if row is not None:
             return row["organization_id"], row["id"]
     owner = await organizations.find(connection, target)
-    live = await store.live(connection, owner.id)
+    live = await attempt_store.live(connection, owner.id)
     if live is None:
         raise NotFoundError(f"{owner.slug} has no attempt that lives.")
     return owner.id, live.id
