@@ -23,9 +23,9 @@ COLUMNS = ("id", "slug", "name", "currency", "balance", "held")
 
 @app.command()
 def create(
-    slug: Annotated[str, typer.Option(help="Short name: a-z, 0-9 and -.")],
-    name: Annotated[str, typer.Option(help="Full name.")],
-    currency: Annotated[str, typer.Option(help="ISO 4217 code of its payments.")] = "usd",
+    slug: Annotated[str, typer.Option(help="A short name of a-z, 0-9 and -.")],
+    name: Annotated[str, typer.Option(help="The full name.")],
+    currency: Annotated[str, typer.Option(help="The ISO 4217 code of its payments.")] = "usd",
     as_json: AsJson = False,
 ) -> None:
     """Create an organization."""
