@@ -19,7 +19,7 @@ from shared.errors import (
     StripeFailedError,
     ValidationError,
 )
-from shared.events.describing import describe_on_file
+from shared.events.payment_method_details import fetch_on_file
 from shared.http.envelope import envelope
 from shared.payments.lookup import StripeLookup
 from shared.recharge.daily import DailyLimits
@@ -90,7 +90,7 @@ async def _top_up(call: Call, price: Go) -> ToppedUp:
         return await top_up(charger, owner, price, attempt_id=call.id, actor=actor, limits=limits)
     except MethodUndescribedError:
         lookup = StripeLookup(call.api.stripe)
-        if not await describe_on_file(call.api.pool, lookup, owner.id, now=charger.now):
+        if not await fetch_on_file(call.api.pool, lookup, owner.id, now=charger.now):
             raise
     return await top_up(charger, owner, price, attempt_id=call.id, actor=actor, limits=limits)
 

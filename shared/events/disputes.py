@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 
-async def tell(
+async def announce(
     connection: Connection, payment: PaymentLevel, facts: PaymentFacts, context: ApplyContext
 ) -> None:
     """Store a locked payment's disputes; announce once each that opened and each that closed.
@@ -29,7 +29,7 @@ async def tell(
         return
     organization_id = payment.organization_id
     payment_intent_id = facts.payment_intent.id
-    stored = await store.keep_disputes(
+    stored = await store.save_disputes(
         connection, organization_id, payment_intent_id, facts.disputes, currency=payment.currency
     )
     messages = [

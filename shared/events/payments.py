@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.errors import EventError, StripeMissingError
-from shared.events import cards, rules
+from shared.events import payment_methods, rules
 from shared.events.levels import apply_level
 from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswered
 from shared.inbox import store as inbox
@@ -222,7 +222,7 @@ async def _keep_customers(connection: Connection, posted: Posted) -> None:
         if payment.saved_method is not None and sale.customer_id is not None
     }
     if saved:
-        await cards.note_seen(connection, list(saved.values()))
+        await payment_methods.save_seen(connection, list(saved.values()))
 
 
 async def _announce(connection: Connection, posted: Posted, context: ApplyContext) -> None:

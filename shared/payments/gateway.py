@@ -55,7 +55,7 @@ class LaneLimits:
     answer_seconds_max: float
 
 
-# Together they stay below Stripe's 100 reads and 100 writes a second, where one process asks.
+# BatchMeaning they stay below Stripe's 100 reads and 100 writes a second, where one process asks.
 LIMITS: Mapping[StripeLane, LaneLimits] = {
     StripeLane.CHARGES: LaneLimits(40, 80, 80, 20, 30),
     StripeLane.PAGES: LaneLimits(20, 40, 80, 5, 30),

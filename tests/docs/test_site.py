@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped] # its stubs are not among the dependencies
 
 from docs.build import STAGE, staged, with_links
 from shared.events import rules
@@ -134,3 +135,20 @@ def test_a_retired_word_would_be_found() -> None:
     page = ROOT / "docs/glossary.md"
     assert hits((r"organization",), [page])
     assert not hits((r"organizat",), [page])
+
+
+def test_ci_on_github_calls_the_one_entry_of_ci() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    commands = [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step]
+    assert commands == [".ci/run"]
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_an_issue_form_has_fields_with_ids_that_differ(name: str) -> None:
+    form = yaml.safe_load((ROOT / f".github/ISSUE_TEMPLATE/{name}.yml").read_text(encoding="utf-8"))
+    assert form["name"]
+    assert form["description"]
+    fields = [field["id"] for field in form["body"] if field["type"] != "markdown"]
+    assert fields
+    assert len(fields) == len(set(fields))

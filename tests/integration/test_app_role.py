@@ -75,7 +75,7 @@ async def test_the_role_of_the_processes_can_do_their_work(
     async with create_pool(url, size=2, application_name="prepaid-tests") as own:
         assert await own.fetchval("SELECT current_user") == restricted
         await Drainer(own, Applier(own, SaleTerms(Decimal(1))), make_token=uuid4).drain()
-        await Expirer(own).settle()
+        await Expirer(own).expire()
     assert await event_states(pool) == {"evt_1": "applied"}
     assert len(await transactions(pool)) == 1
 

@@ -7,13 +7,19 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared.errors import UnclaimedError
-from shared.events.model import CardDetached, CardTold, DefaultTold, StoredCard, SubscriptionTold
+from shared.events.model import (
+    DefaultPaymentMethodChanged,
+    PaymentMethodDetached,
+    PaymentMethodUpdated,
+    StoredPaymentMethod,
+    SubscriptionUpdated,
+)
 from shared.payments.objects import MethodDetails, PaymentMethod, reference_id
 
 UNKNOWN = "unknown"
 
 
-def needs_description(stored: StoredCard | None, told: CardTold) -> bool:
+def needs_description(stored: StoredPaymentMethod | None, update: PaymentMethodUpdated) -> bool:
     """Whether Stripe must say what a payment method is.
 
     It must where the event names its id alone and nothing described it before, and where two events
@@ -22,36 +28,38 @@ def needs_description(stored: StoredCard | None, told: CardTold) -> bool:
     """
     if stored is not None and stored.detached:
         return False
-    if told.details is None:
+    if update.details is None:
         return stored is None or not stored.described
     return (
         stored is not None
-        and stored.as_of == told.as_of
+        and stored.as_of == update.as_of
         and (stored.customer_id, stored.type, _named(stored.details))
-        != (told.customer_id, told.type, _named(told.details))
+        != (update.customer_id, update.type, _named(update.details))
     )
 
 
-def with_answer(told: CardTold, method: PaymentMethod) -> CardTold | CardDetached:
+def with_answer(
+    update: PaymentMethodUpdated, method: PaymentMethod
+) -> PaymentMethodUpdated | PaymentMethodDetached:
     """Return what an event says, with what Stripe says of the payment method in its place."""
     customer_id = reference_id(method.customer)
     if customer_id is None:
-        return detached(told)
-    return replace(told, type=method.type, customer_id=customer_id, details=method.details)
+        return detached(update)
+    return replace(update, type=method.type, customer_id=customer_id, details=method.details)
 
 
-def detached(told: CardTold) -> CardDetached:
+def detached(update: PaymentMethodUpdated) -> PaymentMethodDetached:
     """Return that a payment method is off file, which Stripe says and the event does not."""
-    return CardDetached(
-        payment_method_id=told.payment_method_id,
-        type=told.type,
-        customer_id=told.customer_id,
-        named_organization=told.named_organization,
-        as_of=told.as_of,
+    return PaymentMethodDetached(
+        payment_method_id=update.payment_method_id,
+        type=update.type,
+        customer_id=update.customer_id,
+        named_organization=update.named_organization,
+        as_of=update.as_of,
     )
 
 
-def is_new_card(told: CardTold, known: Sequence[StoredCard]) -> bool:
+def is_new_card(update: PaymentMethodUpdated, known: Sequence[StoredPaymentMethod]) -> bool:
     """Whether a described card ends what a new or renewed card ends.
 
     `known` are the organization's cards as they were before: those with the same fingerprint,
@@ -60,13 +68,13 @@ def is_new_card(told: CardTold, known: Sequence[StoredCard]) -> bool:
     where its id is. The same card described again, another billing address or an earlier expiry
     is nothing new.
     """
-    assert told.details is not None  # noqa: S101 - only what is described is judged
+    assert update.details is not None  # noqa: S101 - only what is described is judged
     described = [card for card in known if card.described]
-    fingerprint = told.details.fingerprint
+    fingerprint = update.details.fingerprint
     if fingerprint is None:
-        return all(card.id != told.payment_method_id for card in described)
+        return all(card.id != update.payment_method_id for card in described)
     same = [card.details for card in described if card.details.fingerprint == fingerprint]
-    return not same or _expiry(told.details) > max(map(_expiry, same))
+    return not same or _expiry(update.details) > max(map(_expiry, same))
 
 
 def is_new_default(chosen: str | None, *, before: str | None, after: str | None) -> bool:
@@ -74,22 +82,24 @@ def is_new_default(chosen: str | None, *, before: str | None, after: str | None)
     return chosen is not None and chosen == after != before
 
 
-def default_is_tied(stored: tuple[datetime | None, str | None], told: DefaultTold) -> bool:
+def default_is_tied(
+    stored: tuple[datetime | None, str | None], update: DefaultPaymentMethodChanged
+) -> bool:
     """Whether two events of one second name different defaults."""
     as_of, payment_method_id = stored
-    return as_of == told.as_of and payment_method_id != told.payment_method_id
+    return as_of == update.as_of and payment_method_id != update.payment_method_id
 
 
-def subscription_is_tied(stored: SubscriptionTold | None, told: SubscriptionTold) -> bool:
+def subscription_is_tied(stored: SubscriptionUpdated | None, update: SubscriptionUpdated) -> bool:
     """Whether two events of one second say different things of a subscription."""
-    if stored is None or stored.as_of != told.as_of:
+    if stored is None or stored.as_of != update.as_of:
         return False
     return stored != replace(
-        told, customer_id=stored.customer_id, named_organization=stored.named_organization
+        update, customer_id=stored.customer_id, named_organization=stored.named_organization
     )
 
 
-def detached_of_nobody(card: CardDetached) -> UnclaimedError:
+def detached_of_nobody(card: PaymentMethodDetached) -> UnclaimedError:
     """Say that a detached payment method names no customer, and is on nobody's file."""
     name = card.payment_method_id
     return UnclaimedError(f"Nobody has {name} on file, and it names no customer.", waits_for=name)

@@ -1,4 +1,4 @@
-"""Says every few seconds that this worker and its loops run."""
+"""The loop that records every few seconds that this worker and its loops are alive."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 
-class Heart:
-    """Writes a row for each running loop; frozen or dead, it writes none, and that is noticed."""
+class Heartbeat:
+    """Updates a row for each running loop; a frozen or dead worker's rows become stale."""
 
     def __init__(self, pool: Pool, worker_id: UUID, interval_seconds: float = BEAT_SECONDS) -> None:
         self._pool = pool
@@ -24,11 +24,11 @@ class Heart:
         self._interval_seconds = interval_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat until `stop` is set. PostgreSQL being away is waited out."""
-        await clock.repeat("heart", self.beat, stop, interval_seconds=self._interval_seconds)
+        """Beat until `stop` is set. Survives outages of PostgreSQL."""
+        await clock.repeat("heartbeat", self.beat, stop, interval_seconds=self._interval_seconds)
 
     async def beat(self) -> None:
-        """Write that the loops run, and which of them fail."""
+        """Record which loops run, and which of them fail."""
         now = time.monotonic()
         beats = [
             Beat(

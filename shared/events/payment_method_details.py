@@ -14,8 +14,12 @@ from uuid import UUID
 import structlog
 
 from shared.errors import StripeMissingError
-from shared.events import card_rules, cards, store
-from shared.events.model import CardDetached, CardTold, UndescribedCard
+from shared.events import payment_method_rules, payment_methods, store
+from shared.events.model import (
+    PaymentMethodDetached,
+    PaymentMethodUpdated,
+    UndescribedPaymentMethod,
+)
 from shared.ids import new_id
 from shared.payments.lookup import Answers, Facts
 from shared.payments.model import MethodQuestion
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CARDS_AT_ONCE_MAX = 20
+METHODS_AT_ONCE_MAX = 20
 # So long, at least, until Stripe is asked again for what it did not say.
 AGAIN_AFTER = timedelta(minutes=1)
 
@@ -44,7 +48,7 @@ class Lookup(Protocol):
         ...
 
 
-async def describe_unknown(
+async def fetch_missing(
     pool: Connections,
     lookup: Lookup,
     *,
@@ -56,14 +60,14 @@ async def describe_unknown(
     Stripe is asked outside of any transaction. Safe on several workers at once: each takes others.
     """
     async with pool.acquire() as connection:
-        due = await store.claim_undescribed(
-            connection, rows_max=CARDS_AT_ONCE_MAX, lease=AGAIN_AFTER
+        due = await store.claim_undescribed_payment_methods(
+            connection, rows_max=METHODS_AT_ONCE_MAX, lease=AGAIN_AFTER
         )
     await _describe(pool, lookup, due, now=now, make_id=make_id)
     return len(due)
 
 
-async def describe_on_file(
+async def fetch_on_file(
     pool: Connections,
     lookup: Lookup,
     organization_id: UUID,
@@ -76,7 +80,9 @@ async def describe_on_file(
     For a customer who is here and waits. Raises StripeFailedError where Stripe did not answer.
     """
     async with pool.acquire() as connection:
-        found = await store.undescribed_of(connection, organization_id, rows_max=CARDS_AT_ONCE_MAX)
+        found = await store.undescribed_payment_methods(
+            connection, organization_id, rows_max=METHODS_AT_ONCE_MAX
+        )
     for error in await _describe(pool, lookup, found, now=now, make_id=make_id):
         raise error
     return bool(found)
@@ -85,7 +91,7 @@ async def describe_on_file(
 async def _describe(
     pool: Connections,
     lookup: Lookup,
-    cards_: Sequence[UndescribedCard],
+    cards_: Sequence[UndescribedPaymentMethod],
     *,
     now: Callable[[], datetime],
     make_id: Callable[[], UUID],
@@ -101,31 +107,35 @@ async def _describe(
             failures += [answer] if isinstance(answer, Exception) else []
             continue
         async with pool.acquire() as connection, connection.transaction():
-            owner = card.organization_id
-            await store.lock_owner(connection, owner)
-            await recharge.lock_account(connection, owner)
-            if isinstance(described, CardTold):
-                await cards.describe(connection, card.account, owner, described)
+            organization_id = card.organization_id
+            await store.lock_organization(connection, organization_id)
+            await recharge.lock_account(connection, organization_id)
+            if isinstance(described, PaymentMethodUpdated):
+                await payment_methods.describe(connection, card.account, organization_id, described)
             else:
-                await cards.detach(
-                    connection, card.account, owner, described, now=now(), make_id=make_id
+                await payment_methods.detach(
+                    connection, card.account, organization_id, described, now=now(), make_id=make_id
                 )
     return failures
 
 
-def _described(card: UndescribedCard, found: Facts | Exception) -> CardTold | CardDetached | None:
+def _described(
+    card: UndescribedPaymentMethod, found: Facts | Exception
+) -> PaymentMethodUpdated | PaymentMethodDetached | None:
     """Return what Stripe says of a payment method; None: nothing, so that it is asked again."""
-    seen = CardTold(
+    seen = PaymentMethodUpdated(
         payment_method_id=card.payment_method_id,
-        type=card_rules.UNKNOWN,
+        type=payment_method_rules.UNKNOWN,
         customer_id=None,
         named_organization=None,
         # Events have whole seconds: one that comes later than this is newer, whatever it says.
         as_of=card.seen_at.replace(microsecond=0),
     )
     if isinstance(found, PaymentMethod):
-        return card_rules.with_answer(seen, found)
+        return payment_method_rules.with_answer(seen, found)
     if isinstance(found, StripeMissingError):
-        return card_rules.detached(seen)
-    log.warning("cards.not_described", payment_method_id=card.payment_method_id, error=repr(found))
+        return payment_method_rules.detached(seen)
+    log.warning(
+        "payment_methods.not_fetched", payment_method_id=card.payment_method_id, error=repr(found)
+    )
     return None

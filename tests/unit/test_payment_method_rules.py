@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.events import card_rules
-from shared.events.model import CardTold, StoredCard
+from shared.events import payment_method_rules
+from shared.events.model import PaymentMethodUpdated, StoredPaymentMethod
 from shared.payments.objects import MethodDetails, PaymentMethod, from_answer
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
@@ -27,14 +27,14 @@ def stored(
     *,
     as_of: datetime = AT,
     detached: bool = False,
-) -> StoredCard:
-    return StoredCard(
+) -> StoredPaymentMethod:
+    return StoredPaymentMethod(
         id=name, customer_id="cus_1", type=kind, details=of, as_of=as_of, detached=detached
     )
 
 
-def told(of: MethodDetails, name: str = "pm_1", kind: str = "card") -> CardTold:
-    return CardTold(
+def told(of: MethodDetails, name: str = "pm_1", kind: str = "card") -> PaymentMethodUpdated:
+    return PaymentMethodUpdated(
         payment_method_id=name,
         type=kind,
         customer_id="cus_1",
@@ -119,9 +119,9 @@ LINK = MethodDetails()
     ],
 )
 def test_a_new_or_renewed_card_is_told_from_the_same_one(
-    card: CardTold, known: list[StoredCard], *, new: bool
+    card: PaymentMethodUpdated, known: list[StoredPaymentMethod], *, new: bool
 ) -> None:
-    assert card_rules.is_new_card(card, known) is new
+    assert payment_method_rules.is_new_card(card, known) is new
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_new_or_renewed_card_is_told_from_the_same_one(
 def test_a_default_is_new_where_another_method_is_charged_than_before(
     chosen: str | None, before: str | None, after: str | None, *, new: bool
 ) -> None:
-    assert card_rules.is_new_default(chosen, before=before, after=after) is new
+    assert payment_method_rules.is_new_default(chosen, before=before, after=after) is new
 
 
 @pytest.mark.parametrize(

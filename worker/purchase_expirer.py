@@ -1,4 +1,4 @@
-"""Closes the purchases that nobody has paid in time, on a clock."""
+"""The loop that expires unpaid purchases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERVAL_SECONDS = 60.0
 BATCH_ROWS_MAX = 200
 
 
-class Closer:
+class PurchaseExpirer:
     """Expires open purchases 25 hours after they were opened.
 
     A payment that comes later still makes such a purchase `paid`.
@@ -26,15 +26,15 @@ class Closer:
         self._interval_seconds = interval_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Close until `stop` is set. PostgreSQL being away is waited out."""
-        await repeat("closer", self.close, stop, interval_seconds=self._interval_seconds)
+        """Expire until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat("purchase_expirer", self.expire, stop, interval_seconds=self._interval_seconds)
 
-    async def close(self) -> int:
-        """Close everything that is due by now; return how many purchases that were."""
-        closed = 0
+    async def expire(self) -> int:
+        """Expire every purchase that is due; return how many those were."""
+        expired = 0
         while True:
             async with self._pool.acquire() as connection:
-                count = await store.close_due(connection, rows_max=BATCH_ROWS_MAX)
-            closed += count
+                count = await store.expire_purchases(connection, rows_max=BATCH_ROWS_MAX)
+            expired += count
             if count < BATCH_ROWS_MAX:
-                return closed
+                return expired

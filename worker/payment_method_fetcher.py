@@ -1,4 +1,4 @@
-"""Has Stripe describe the payment methods that no event has described, on a clock."""
+"""The loop that fetches from Stripe the details of payment methods that no event has given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from shared.events.describing import Lookup, describe_unknown
+from shared.events.payment_method_details import Lookup, fetch_missing
 from worker.clock import repeat
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 2.0
 
 
-class Describer:
-    """Asks Stripe for payment methods of which the id alone is known."""
+class PaymentMethodFetcher:
+    """Fetches payment methods of which only the id is known."""
 
     def __init__(
         self,
@@ -32,9 +32,11 @@ class Describer:
         self._now = now
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Describe until `stop` is set. PostgreSQL and Stripe being away are waited out."""
-        await repeat("describer", self.describe, stop, interval_seconds=self._interval_seconds)
+        """Fetch until `stop` is set. Survives outages of PostgreSQL and Stripe."""
+        await repeat(
+            "payment_method_fetcher", self.fetch, stop, interval_seconds=self._interval_seconds
+        )
 
-    async def describe(self) -> int:
-        """Describe what is due by now; return how many payment methods were tried."""
-        return await describe_unknown(self._pool, self._lookup, now=self._now)
+    async def fetch(self) -> int:
+        """Fetch all that are due; return how many payment methods were tried."""
+        return await fetch_missing(self._pool, self._lookup, now=self._now)
