@@ -22,7 +22,7 @@ from cli.commands import (
     organizations,
     recharge,
 )
-from cli.environment import settings
+from cli.environment import load_settings
 from cli.output import AsJson, refuse
 from shared import logging
 from shared.config import LogFormat, Settings
@@ -81,13 +81,15 @@ def serve(
     unknown = set(services or ()) - set(server.SERVICES)
     if unknown:
         raise typer.BadParameter(f"{unknown.pop()!r} is none of: {', '.join(server.SERVICES)}")
-    found = _settings()
-    found = dataclasses.replace(
-        found,
-        host=found.host if host is None else host,
-        port=found.port if port is None else port,
+    settings = _configure()
+    settings = dataclasses.replace(
+        settings,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
     )
-    _run_forever(server.run(found, services or server.SERVICES, on_ready=_announce(found.host)))
+    _run_forever(
+        server.run(settings, services or server.SERVICES, on_ready=_announce(settings.host))
+    )
 
 
 @app.command()
@@ -97,7 +99,7 @@ def worker() -> None:
 
     # Like the web process, print a line on stdout that no log level hides.
     ready = json.dumps({"ready": True})
-    _run_forever(process.run(_settings(), on_ready=lambda: print(ready, flush=True)))
+    _run_forever(process.run(_configure(), on_ready=lambda: print(ready, flush=True)))
 
 
 @app.command()
@@ -117,13 +119,13 @@ def dev() -> None:
     installed["dev"].load()()
 
 
-def _settings() -> Settings:
+def _configure() -> Settings:
     try:
-        found = settings()
+        settings = load_settings()
     except ConfigError as error:
         refuse(error.detail)
-    logging.configure(found.log_format, found.log_level)
-    return found
+    logging.configure(settings.log_format, settings.log_level)
+    return settings
 
 
 def _announce(host: str) -> Any:

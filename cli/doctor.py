@@ -10,7 +10,7 @@ import asyncpg
 import typer
 from redis.exceptions import RedisError
 
-from cli.environment import settings
+from cli.environment import load_settings
 from cli.output import EXIT_REFUSED, abandon_at_end, emit
 from migrations import runner
 from shared.config import Settings
@@ -65,30 +65,30 @@ def examine(*, as_json: bool) -> None:
 
 async def _examine(report: Callable[[Check], None]) -> None:
     try:
-        found = settings()
+        settings = load_settings()
     except PrepaidError as error:
         report(Check(name="settings", ok=False, detail=error.detail))
         return
-    mode = "live" if found.livemode else "test"
+    mode = "live" if settings.livemode else "test"
     report(Check(name="settings", ok=True, detail=f"{mode} mode"))
     unavailable: set[str] = set()
     for name, server, probe in _CHECKS:
         if server in unavailable:
             report(Check(name=name, ok=False, detail=f"not checked: {server} does not answer"))
             continue
-        check, answered = await _check(name, server, probe, found)
+        check, answered = await _check(name, server, probe, settings)
         report(check)
         if not answered:
             unavailable.add(server)
 
 
-async def _check(name: str, server: str, probe: Probe, found: Settings) -> tuple[Check, bool]:
+async def _check(name: str, server: str, probe: Probe, settings: Settings) -> tuple[Check, bool]:
     """Return the result, and whether the server answered.
 
     A check that takes too long is abandoned and not cancelled: a frozen server would delay the
     cancellation too.
     """
-    running = asyncio.ensure_future(probe(found))
+    running = asyncio.ensure_future(probe(settings))
     seconds_max = PERMISSIONS_SECONDS_MAX if name == "permissions" else CHECK_SECONDS_MAX
     await asyncio.wait({running}, timeout=seconds_max)
     if not running.done():
@@ -111,8 +111,8 @@ def _drop(left_behind: asyncio.Task[str]) -> None:
         left_behind.exception()
 
 
-async def _postgres(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _postgres(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
         version = await connection.fetchval("SHOW server_version")
         fsync = await connection.fetchval("SHOW fsync")
@@ -127,8 +127,8 @@ async def _postgres(found: Settings) -> str:
     return f"PostgreSQL {version}"
 
 
-async def _schema(found: Settings) -> str:
-    status = await runner.status(found.database_url)
+async def _schema(settings: Settings) -> str:
+    status = await runner.status(settings.database_url)
     if not status["upToDate"]:
         raise DoctorError(
             f"at {status['current']}, this release has {status['head']}: run prepaid migrate"
@@ -136,8 +136,8 @@ async def _schema(found: Settings) -> str:
     return f"at {status['current']}, up to date"
 
 
-async def _redis(found: Settings) -> str:
-    client = connect_redis(found.redis_url)
+async def _redis(settings: Settings) -> str:
+    client = connect_redis(settings.redis_url)
     try:
         info: dict[str, Any] = await client.info("server")
     finally:
@@ -149,24 +149,24 @@ async def _redis(found: Settings) -> str:
     return f"{name} {version}"
 
 
-async def _stripe(found: Settings) -> str:
-    await check_key(found.stripe_api_key, found.stripe_api_base)
-    return f"{found.stripe_api_base} accepts the key"
+async def _stripe(settings: Settings) -> str:
+    await check_key(settings.stripe_api_key, settings.stripe_api_base)
+    return f"{settings.stripe_api_base} accepts the key"
 
 
-async def _currencies(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _currencies(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
-        await check_rate(connection, found.credits_per_unit)
+        await check_rate(connection, settings.credits_per_unit)
     finally:
         await close(connection)
-    return f"{plain(found.credits_per_unit)} credits a unit are exact in every currency in use"
+    return f"{plain(settings.credits_per_unit)} credits a unit are exact in every currency in use"
 
 
-async def _permissions(found: Settings) -> str:
-    if not found.stripe_api_key.startswith("rk_"):
+async def _permissions(settings: Settings) -> str:
+    if not settings.stripe_api_key.startswith("rk_"):
         return "a secret key has all permissions"
-    async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
+    async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
         missing = await lacking(client)
     if missing:
         raise DoctorError(
@@ -176,8 +176,8 @@ async def _permissions(found: Settings) -> str:
     return f"the restricted key has all {len(PERMISSIONS)} permissions"
 
 
-async def _recharges(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _recharges(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
         standing = await alerts.standing(connection)
     finally:
@@ -195,8 +195,8 @@ def _alert(alert: alerts.StripeAlert) -> str:
     )
 
 
-async def _workers(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _workers(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
         health = await heartbeats.look(connection)
     finally:

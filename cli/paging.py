@@ -20,10 +20,10 @@ def moment(text: str) -> datetime:
         except OverflowError:
             raise typer.BadParameter("is too long ago") from None
     try:
-        found = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter("must be 30m, 24h, 7d or 2026-01-31T12:00:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def cursor(at: datetime, row_id: str) -> str:

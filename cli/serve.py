@@ -55,7 +55,7 @@ async def run(
         await stack.enter_async_context(outages.watching(probes))
         doorbell = Doorbell(redis)
         inbox = Inbox(pool, doorbell.ring)
-        found = Health(
+        health = Health(
             required={
                 "process": stop.check,
                 "postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1"),
@@ -65,7 +65,7 @@ async def run(
             measurements=measurements(pool),
             token=settings.operations_token,
         )
-        routes = found.public_routes()
+        routes = health.public_routes()
         if "webhooks" in services:
             routes += webhooks.routes(settings, inbox)
         if "api" in services:
@@ -74,7 +74,7 @@ async def run(
             )
         if settings.operations_port is not None:
             operations, _ = await server.start(
-                server.create_app(found.operations_routes()),
+                server.create_app(health.operations_routes()),
                 settings.host,
                 settings.operations_port,
                 port_variable="PREPAID_OPERATIONS_PORT",

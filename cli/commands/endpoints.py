@@ -96,7 +96,9 @@ def remove(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     emit(
         run(work()),
         as_json=as_json,
-        human=lambda found: f"removed {found['id']}, {found['discarded']} messages discarded",
+        human=lambda document: (
+            f"removed {document['id']}, {document['discarded']} messages discarded"
+        ),
     )
 
 

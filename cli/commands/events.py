@@ -11,7 +11,7 @@ import typer
 
 from cli.actor import current_actor
 from cli.database import database_url, transaction
-from cli.environment import settings
+from cli.environment import load_settings
 from cli.output import EXIT_REFUSED, AsJson, emit, run, table
 from cli.paging import cursor as cursor_after
 from cli.paging import moment, read_cursor
@@ -170,10 +170,10 @@ def replay(
                 elif missing := await _unknown(connection, selected):
                     raise NotFoundError(f"There is no event {missing[0]!r}.")
                 actor = await current_actor(connection)
-            found = settings()
-            async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
-                applier = Applier(pool, SaleTerms.of(found), lookup=StripeLookup(client))
-                return await Replayer(pool, applier, uuid4, Mode.of(found)).replay(
+            settings = load_settings()
+            async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
+                applier = Applier(pool, SaleTerms.of(settings), lookup=StripeLookup(client))
+                return await Replayer(pool, applier, uuid4, Mode.of(settings)).replay(
                     selected, actor=actor, reason=reason
                 )
 

@@ -73,9 +73,9 @@ def verify(
         finally:
             await connection.close()
 
-    found = run(work())
-    emit(found, as_json=as_json, human=_verify_human)
-    if not found["ok"]:
+    document = run(work())
+    emit(document, as_json=as_json, human=_verify_human)
+    if not document["ok"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -91,9 +91,13 @@ def _verify_anchor(file: Path, *, as_json: bool) -> None:
             await connection.close()
         return {"ok": not problems, **root, "problems": problems}
 
-    found = run(work())
-    emit(found, as_json=as_json, human=lambda found: f"{found['root']}\n{_verify_human(found)}")
-    if not found["ok"]:
+    document = run(work())
+    emit(
+        document,
+        as_json=as_json,
+        human=lambda document: f"{document['root']}\n{_verify_human(document)}",
+    )
+    if not document["ok"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -102,12 +106,14 @@ def _progress(transactions: int) -> None:
         print(f"\r{transactions:,} transactions …", end="", file=sys.stderr, flush=True)
 
 
-def _verify_human(found: dict[str, Any]) -> str:
-    counts = f"{found['transactions']:,} transactions of {found['organizations']:,} organizations"
-    if found["ok"]:
+def _verify_human(document: dict[str, Any]) -> str:
+    counts = (
+        f"{document['transactions']:,} transactions of {document['organizations']:,} organizations"
+    )
+    if document["ok"]:
         return f"ok: {counts}"
     columns = ("organizationId", "seq", "transactionId", "problem")
-    rows = [[problem[column] for column in columns] for problem in found["problems"]]
+    rows = [[problem[column] for column in columns] for problem in document["problems"]]
     return f"NOT ok: {counts}\n{table(columns, rows, empty='')}"
 
 
@@ -170,10 +176,13 @@ def explain(
     emit(run(work()), as_json=as_json, human=_explain_human)
 
 
-def _explain_human(found: dict[str, Any]) -> str:
-    head = f"{found['id']}  {found['type']} {plain(found['amount'])}, row {found['seq']} of"
-    lines = [f"{head} {found['organizationId']}, balance after it {plain(found['balanceAfter'])}"]
-    for source in found["sources"]:
+def _explain_human(document: dict[str, Any]) -> str:
+    amount = plain(document["amount"])
+    head = f"{document['id']}  {document['type']} {amount}, row {document['seq']} of"
+    lines = [
+        f"{head} {document['organizationId']}, balance after it {plain(document['balanceAfter'])}"
+    ]
+    for source in document["sources"]:
         origin = source["grantType"] or "no grant: debt"
         payment = " ".join(
             filter(None, (source["paymentIntentId"], source["chargeId"], source["receiptUrl"]))
@@ -183,7 +192,7 @@ def _explain_human(found: dict[str, Any]) -> str:
         )
     lines += [
         f"  {plain(use['amount'])} paid for {use['id']} ({use['type']}, row {use['seq']})"
-        for use in found["uses"]
+        for use in document["uses"]
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -219,8 +228,8 @@ def anchor(
     emit(
         run(work()),
         as_json=as_json,
-        human=lambda found: (
-            f"{found['root']}  {found['organizations']} organizations, "
-            f"{found['transactions']} transactions"
+        human=lambda document: (
+            f"{document['root']}  {document['organizations']} organizations, "
+            f"{document['transactions']} transactions"
         ),
     )

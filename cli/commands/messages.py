@@ -24,10 +24,10 @@ PAGE_ROWS_MAX = 1000
 
 
 def _message_id(text: str) -> UUID:
-    found = read_message_id(text)
-    if found is None:
+    message_id = read_message_id(text)
+    if message_id is None:
         raise typer.BadParameter("must be msg_… or a UUID")
-    return found
+    return message_id
 
 
 MessageId = Annotated[UUID, typer.Argument(metavar="ID", parser=_message_id)]

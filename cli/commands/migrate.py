@@ -41,7 +41,7 @@ def up(wait: WaitSeconds = WAIT_SECONDS_MAX, as_json: AsJson = False) -> None:
         )
         return dict(await runner.status(database_url()))
 
-    emit(run(work()), as_json=as_json, human=lambda found: f"schema at {found['current']}")
+    emit(run(work()), as_json=as_json, human=lambda schema: f"schema at {schema['current']}")
 
 
 @app.command()
@@ -52,22 +52,22 @@ def status(as_json: AsJson = False) -> None:
     async def work() -> dict[str, Any]:
         return dict(await runner.status(database_url()))
 
-    found = run(work())
+    schema = run(work())
     emit(
-        found,
+        schema,
         as_json=as_json,
         human=_status_human,
     )
-    if not found["upToDate"]:
+    if not schema["upToDate"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _status_human(found: dict[str, Any]) -> str:
-    if found["upToDate"]:
-        return f"schema at {found['current']}, up to date"
-    lines = [f"schema at {found['current']}, this release has {found['head']}: prepaid migrate"]
-    lines += [f"  missing: {name}" for name in found["indexesMissing"]]
-    lines += [f"  not finished: {name}" for name in found["indexesInvalid"]]
+def _status_human(schema: dict[str, Any]) -> str:
+    if schema["upToDate"]:
+        return f"schema at {schema['current']}, up to date"
+    lines = [f"schema at {schema['current']}, this release has {schema['head']}: prepaid migrate"]
+    lines += [f"  missing: {name}" for name in schema["indexesMissing"]]
+    lines += [f"  not finished: {name}" for name in schema["indexesInvalid"]]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from cli.commands.recharge_output import (
     state_line,
 )
 from cli.database import database_url, transaction
-from cli.environment import environment, settings
+from cli.environment import environment, load_settings
 from cli.output import AsJson, emit, run, table
 from shared import config
 from shared.db.pool import create_pool
@@ -68,8 +68,8 @@ def list_(
     emit(
         {"autoRecharges": run(work())},
         as_json=as_json,
-        human=lambda found: table(
-            COLUMNS, [[row[c] for c in COLUMNS] for row in found["autoRecharges"]], empty="none"
+        human=lambda document: table(
+            COLUMNS, [[row[c] for c in COLUMNS] for row in document["autoRecharges"]], empty="none"
         ),
     )
 
@@ -81,9 +81,9 @@ def show(organization: Reference, as_json: AsJson = False) -> None:
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
-            found = await _one(connection, owner)
+            document = await _one(connection, owner)
             attempts = await store.attempts(connection, owner.id, rows_max=ATTEMPTS_SHOWN)
-        return found | {"attempts": [attempt_document(row) for row in attempts]}
+        return document | {"attempts": [attempt_document(row) for row in attempts]}
 
     emit(run(work()), as_json=as_json, human=show_lines)
 
@@ -216,10 +216,10 @@ def cancel(
     """Cancel an attempt if its payment can be canceled. The rule waits for the next usage."""
 
     async def work() -> dict[str, Any]:
-        found = settings()
+        settings = load_settings()
         async with (
             create_pool(database_url(), size=2, application_name="prepaid-cli") as pool,
-            stripe_client(found.stripe_api_key, found.stripe_api_base) as client,
+            stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client,
         ):
             async with pool.acquire() as connection:
                 owner_id, attempt_id = await _live_attempt(connection, target)
@@ -227,16 +227,20 @@ def cancel(
             charger = Charger(
                 pool,
                 PaymentIntentGateway(client),
-                SaleTerms.of(found),
-                found.purchase_max,
-                found.public_url,
+                SaleTerms.of(settings),
+                settings.purchase_max,
+                settings.public_url,
             )
             row = await cancellation.cancel(
                 charger, owner_id, attempt_id, actor=actor, reason=reason
             )
         return attempt_document(row)
 
-    emit(run(work()), as_json=as_json, human=lambda found: f"{found['id']}: {found['state']}")
+    emit(
+        run(work()),
+        as_json=as_json,
+        human=lambda document: f"{document['id']}: {document['state']}",
+    )
 
 
 async def _live_attempt(connection: Connection, target: str) -> tuple[UUID, UUID]:
@@ -269,7 +273,7 @@ def link(organization: Reference, as_json: AsJson = False) -> None:
     emit(
         run(work()),
         as_json=as_json,
-        human=lambda found: f"{found['url']}\nuntil {found['expiresAt']}",
+        human=lambda document: f"{document['url']}\nuntil {document['expiresAt']}",
     )
 
 

@@ -85,20 +85,18 @@ def attempt_document(row: asyncpg.Record) -> dict[str, Any]:
     }
 
 
-def state_line(found: dict[str, Any]) -> str:
+def state_line(document: dict[str, Any]) -> str:
     """Return a line with the state, its reason and what ends it."""
-    line = f"{found['slug']}: {found['state']}"
-    if found["reason"]:
-        line += f" ({found['reason']}: {found['detail']}). Ends with {found['endsWith']}."
-    elif found["heldReason"]:
-        line += (
-            f"; suspended when it is turned on ({found['heldReason']}: {found['heldDetail']})."
-            f" Ends with {found['endsWith']}."
-        )
+    line = f"{document['slug']}: {document['state']}"
+    if document["reason"]:
+        line += f" ({document['reason']}: {document['detail']}). Ends with {document['endsWith']}."
+    elif document["heldReason"]:
+        reason = f"{document['heldReason']}: {document['heldDetail']}"
+        line += f"; suspended when it is turned on ({reason}). Ends with {document['endsWith']}."
     return line
 
 
-def show_lines(found: dict[str, Any]) -> str:
+def show_lines(document: dict[str, Any]) -> str:
     """Return the lines of `prepaid recharge show`."""
     hidden = {
         "attempts",
@@ -110,10 +108,10 @@ def show_lines(found: dict[str, Any]) -> str:
         "heldReason",
         "heldDetail",
     }
-    facts = [f"  {name}: {cell(value)}" for name, value in found.items() if name not in hidden]
+    facts = [f"  {name}: {cell(value)}" for name, value in document.items() if name not in hidden]
     attempts = table(
         ATTEMPT_COLUMNS,
-        [[row[c] for c in ATTEMPT_COLUMNS] for row in found["attempts"]],
+        [[row[c] for c in ATTEMPT_COLUMNS] for row in document["attempts"]],
         empty="no attempts yet",
     )
-    return "\n".join([state_line(found), *facts, "", attempts])
+    return "\n".join([state_line(document), *facts, "", attempts])
