@@ -118,7 +118,7 @@ async def requires_action(call: Call) -> Reply:
     may_pay = call.caller.may(Scope.PURCHASES)
     async with call.api.pool.acquire() as connection:
         rows = await attempt_store.waiting_attempts(connection, call.owner.id, call.now)
-    found = []
+    waiting = []
     for row in rows:
         answer = await call.api.charger.gateway.retrieve(
             row["payment_intent_id"], stripe_account=row["stripe_account"]
@@ -126,14 +126,14 @@ async def requires_action(call: Call) -> Reply:
         if not isinstance(answer, Intent):
             raise StripeFailedError(f"Stripe did not return the payment: {answer.detail}")
         if answer.status in _WAITING:
-            found.append(
+            waiting.append(
                 RequiredActionResponse(
                     **_fields(row),
                     client_secret=answer.client_secret if may_pay else None,
                     expires_at=row["link_expires_at"],
                 )
             )
-    return Reply(RequiredActionList(data=found))
+    return Reply(RequiredActionList(data=waiting))
 
 
 # Declined off session because authentication is required, or with the bank now.

@@ -99,23 +99,23 @@ async def balance(call: Call) -> Reply:
     query: CreditsQuery = call.query
     if query.at is not None:
         return await _balance_at(call, query.at)
-    found = await call.api.balances.read(call.owner.id)
-    assert found is not None  # noqa: S101 - every organization has an account
+    current = await call.api.balances.read(call.owner.id)
+    assert current is not None  # noqa: S101 - every organization has an account
     return Reply(
         CreditsResponse(
             organization_id=call.owner.id,
-            credits_balance_decimillicents=fields.format_decimillicents(found.balance),
-            reserved_credits_decimillicents=fields.format_decimillicents(found.held),
-            available_credits_decimillicents=fields.format_decimillicents(found.available),
-            overdraft_limit_decimillicents=fields.format_decimillicents(found.overdraft_limit),
-            balance=fields.format_number(found.balance),
+            credits_balance_decimillicents=fields.format_decimillicents(current.balance),
+            reserved_credits_decimillicents=fields.format_decimillicents(current.held),
+            available_credits_decimillicents=fields.format_decimillicents(current.available),
+            overdraft_limit_decimillicents=fields.format_decimillicents(current.overdraft_limit),
+            balance=fields.format_number(current.balance),
             at=call.now,
         )
     )
 
 
 async def _balance_at(call: Call, at: datetime) -> Reply:
-    moment = _moment(at, "at")
+    moment = _utc(at, "at")
     if moment > call.now + AHEAD_MAX:
         raise fields.invalid(("query", "at"), "must not be in the future")
     async with call.api.pool.acquire() as connection:
@@ -204,8 +204,8 @@ def _newer(seq: int) -> str:
 
 def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = month if query.period_start is None else _moment(query.period_start, "periodStart")
-    end = now if query.period_end is None else _moment(query.period_end, "periodEnd")
+    start = month if query.period_start is None else _utc(query.period_start, "periodStart")
+    end = now if query.period_end is None else _utc(query.period_end, "periodEnd")
     if end < start:
         if query.period_end is None:
             raise fields.invalid(("query", "periodStart"), "must not be in the future")
@@ -218,12 +218,12 @@ def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     )
 
 
-def _moment(given: datetime, name: str) -> datetime:
-    if given.tzinfo is None:
+def _utc(time: datetime, name: str) -> datetime:
+    if time.tzinfo is None:
         raise fields.invalid(("query", name), "needs a time zone, such as 2031-01-31T09:30:00Z")
-    if not rules.MOMENT_MIN <= given <= rules.MOMENT_MAX:
+    if not rules.MOMENT_MIN <= time <= rules.MOMENT_MAX:
         raise fields.invalid(("query", name), "must be from 1970 to 9000")
-    return given.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
 def _row(row: asyncpg.Record) -> HistoryRow:

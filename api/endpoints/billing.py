@@ -200,11 +200,11 @@ async def _change_rule(call: Call, connection: Connection, body: BillingChange) 
     enabled = body.auto_recharge_enabled
     if not changes and enabled is UNSET:
         return
-    found = await store.settings(connection, organization_id=call.owner.id)
-    was_on = bool(found) and found[0].state is not RechargeState.OFF
+    rows = await store.settings(connection, organization_id=call.owner.id)
+    was_on = bool(rows) and rows[0].state is not RechargeState.OFF
     on = was_on if enabled is UNSET else enabled
     if changes or on:
-        rule = _merged(found[0].rule if found else Rule(), changes)
+        rule = _merged(rows[0].rule if rows else Rule(), changes)
         try:
             await service.configure(
                 connection,
@@ -263,11 +263,11 @@ def _merged(rule: Rule, changes: dict[str, Any]) -> Rule:
 
 def _renamed(error: ValidationError, names: dict[str, str]) -> ValidationError:
     """Return the same error with the field names of the request."""
-    found = error.errors or []
-    for field in found:
+    field_errors = error.errors or []
+    for field in field_errors:
         field["loc"] = [names.get(str(part), part) for part in field["loc"]]
-    detail = "; ".join(f"{field['loc'][-1]}: {field['msg']}" for field in found)
-    return ValidationError(detail or error.detail, errors=found)
+    detail = "; ".join(f"{field['loc'][-1]}: {field['msg']}" for field in field_errors)
+    return ValidationError(detail or error.detail, errors=field_errors)
 
 
 _TAG = "Billing settings"

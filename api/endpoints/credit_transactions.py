@@ -164,13 +164,13 @@ async def find(call: Call, reference: str) -> asyncpg.Record:
 
 def _references(request: TransactionRequest) -> list[tuple[tuple[str, ...], str]]:
     """Return each reference to an organization in a body, with its location."""
-    found: list[tuple[tuple[str, ...], str | None]] = [
+    references: list[tuple[tuple[str, ...], str | None]] = [
         (("organizationId",), request.organization_id)
     ]
     if inside := request.organization:
         parts = {"id": inside.id, "uuid": inside.uuid, "slug": inside.slug}
-        found += [(("organization", part), name) for part, name in parts.items()]
-    return [(place, name) for place, name in found if name]
+        references += [(("organization", part), name) for part, name in parts.items()]
+    return [(place, name) for place, name in references if name]
 
 
 async def _organization(call: Call) -> Organization:

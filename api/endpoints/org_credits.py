@@ -202,10 +202,10 @@ def _decimal(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = Decimal(str(value))
+        number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return found if found.is_finite() and abs(found.adjusted()) <= _DIGITS_MAX else None
+    return number if number.is_finite() and abs(number.adjusted()) <= _DIGITS_MAX else None
 
 
 _DIGITS_MAX = 30

@@ -99,8 +99,8 @@ async def list_(call: Call) -> Reply:
     query: PageQuery = call.query
     bound_to = call.caller.organization_id
     if bound_to is not None:
-        found = [_response(await call.find_organization(str(bound_to)))]
-        return Reply(OrganizationPage(data=found, next_cursor=None))
+        data = [_response(await call.find_organization(str(bound_to)))]
+        return Reply(OrganizationPage(data=data, next_cursor=None))
     after = cursors.decode_id(CURSOR, query.cursor)
     async with call.api.pool.acquire() as connection:
         rows = await store.list_page(connection, after=after, limit=query.limit + 1)

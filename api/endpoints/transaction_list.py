@@ -110,9 +110,9 @@ def _one_organization(filters: Sequence[Filter]) -> tuple[UUID | None, Sequence[
     for candidate in filters:
         named = candidate.field == "organization_id" and candidate.kind is Kind.ID
         if named and candidate.operator is Operator.EQUAL and len(candidate.values) == 1:
-            (found,) = candidate.values
-            assert isinstance(found, UUID)  # noqa: S101 - its kind says so
-            return found, [other for other in filters if other is not candidate]
+            (organization_id,) = candidate.values
+            assert isinstance(organization_id, UUID)  # noqa: S101 - its kind says so
+            return organization_id, [other for other in filters if other is not candidate]
     return None, filters
 
 
@@ -122,17 +122,17 @@ async def _page(call: Call, organization_id: UUID | None, filters: Sequence[Filt
     may_be_long = bool(filters) or organization_id is None
     acquire = call.api.searching if may_be_long else call.api.pool.acquire
     async with acquire() as connection:
-        found = await listing.list_page(
+        listed = await listing.list_page(
             connection, organization_id, filters, offset=offset, limit=query.page_size
         )
-    pages = max(1, -(-found.count // query.page_size))
+    pages = max(1, -(-listed.count // query.page_size))
     before, after = min(query.page - 1, pages), query.page + 1
     return Reply(
         TransactionPage(
-            count=found.count,
+            count=listed.count,
             next=_address(call, after) if after <= pages else None,
             previous=_address(call, before) if before >= 1 else None,
-            results=[_response(row) for row in found.rows],
+            results=[_response(row) for row in listed.rows],
         )
     )
 

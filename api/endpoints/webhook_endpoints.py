@@ -57,8 +57,8 @@ async def list_(call: Call) -> Reply:
     """List the endpoints, without their secrets."""
     _require_unbound_key(call)
     async with call.api.pool.acquire() as connection:
-        found = await service.list_endpoints(connection)
-    return Reply(EndpointList(data=[_response(endpoint) for endpoint in found]))
+        endpoints = await service.list_endpoints(connection)
+    return Reply(EndpointList(data=[_response(endpoint) for endpoint in endpoints]))
 
 
 async def put(call: Call) -> Reply:

@@ -71,8 +71,8 @@ class Authenticator:
 
     async def _read(self, keys: Sequence[bytes]) -> list[Caller | Exception | None]:
         async with self._pool.acquire() as connection:
-            found = await access.find_callers(connection, keys)
-        return [found.get(key) for key in keys]
+            callers = await access.find_callers(connection, keys)
+        return [callers.get(key) for key in keys]
 
 
 def _key_of(request: web.Request) -> str:

@@ -25,8 +25,8 @@ def decode(kind: str, cursor: str) -> str:
         if len(cursor) > LENGTH_MAX:
             raise ValueError  # noqa: TRY301 - one error for every cause
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        version, found, position = text.decode().split(":", 2)
-        if (version, found) != ("1", kind):
+        version, cursor_kind, position = text.decode().split(":", 2)
+        if (version, cursor_kind) != ("1", kind):
             raise ValueError  # noqa: TRY301
     except (ValueError, binascii.Error, UnicodeError):
         raise fields.invalid(("query", "cursor"), WRONG) from None

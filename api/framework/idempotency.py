@@ -45,7 +45,7 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
     request is in progress.
     """
     async with call.api.pool.acquire() as connection:
-        found = await store.claim(
+        claim = await store.claim(
             connection,
             _tenant(call),
             key,
@@ -54,14 +54,14 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
             token=call.api.make_id(),
             lease=LEASE,
         )
-    if isinstance(found, Seen):
-        return _stored_reply(found)
+    if isinstance(claim, Seen):
+        return _stored_reply(claim)
     try:
         if operation.retry is Retry.STORED:
-            return await _run_and_store(operation, call, found)
-        return await _run_then_store(operation, call, found)
+            return await _run_and_store(operation, call, claim)
+        return await _run_then_store(operation, call, claim)
     except BaseException as error:  # the deadline too: the request has stopped
-        await _release(call.api.pool, found, refused=_is_refusal(error))
+        await _release(call.api.pool, claim, refused=_is_refusal(error))
         raise
 
 

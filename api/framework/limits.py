@@ -161,14 +161,14 @@ class Limiter:
         try:
             missing = await self._share_script(
                 keys=[f"prepaid:bucket:{key_id}" for key_id in units],
-                args=[round(found * 1e6) for found in seconds],
+                args=[round(value * 1e6) for value in seconds],
             )
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("limits.redis_unavailable", error=repr(error))
             return
-        for key_id, found in zip(units, missing, strict=True):
+        for key_id, missing_us in zip(units, missing, strict=True):
             since = self._unshared.get(key_id, 0) * rate.unit_seconds
-            self._lack(key_id, max(found / 1e6 + since, self._missing_seconds(key_id)))
+            self._lack(key_id, max(missing_us / 1e6 + since, self._missing_seconds(key_id)))
 
     def _prune(self) -> None:
         if len(self._full_at) > BUCKETS_BEFORE_PRUNING:

@@ -30,10 +30,10 @@ class OrganizationLookup:
 
         Raises the same NotFoundError for another tenant's organization as for a missing one.
         """
-        found = await self._cache.get_or_load(reference, self._look_up)
-        if found is None or caller.organization_id not in (None, found.id):
+        organization = await self._cache.get_or_load(reference, self._look_up)
+        if organization is None or caller.organization_id not in (None, organization.id):
             raise NotFoundError(f"There is no organization {reference[:100]!r}.")
-        return found
+        return organization
 
     def forget(self, organization: Organization) -> None:
         """Remove a changed organization from the cache."""

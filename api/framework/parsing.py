@@ -43,7 +43,7 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
     """
     try:
         raw.decode()  # msgspec does not decode values that it skips
-        found = _decoder(kind).decode(raw)
+        parsed = _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
         raise _field_error(str(error), where) from None
     except msgspec.DecodeError as error:
@@ -53,16 +53,16 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
     except RecursionError:
         raise InvalidRequestError("The body is nested too deeply.") from None
     for attribute, name in _free_json(kind):
-        value = getattr(found, attribute)
+        value = getattr(parsed, attribute)
         if value and (fault := nesting_refusal(name, value)):
             raise fields.invalid((*where, name), fault.partition(": ")[2])
-    return found
+    return parsed
 
 
 def query(parameters: MultiMapping[str], kind: type | None) -> Any:
     """Parse a query string; raise ValidationError for an unknown or repeated name."""
     known = _parameters(kind)
-    found: dict[str, Any] = {}
+    values_by_name: dict[str, Any] = {}
     for name in dict.fromkeys(parameters):
         values = parameters.getall(name)
         if name not in known:
@@ -73,15 +73,15 @@ def query(parameters: MultiMapping[str], kind: type | None) -> Any:
             # msgspec would treat it as absent.
             raise _parameter_error("query", name, "must not be null", "type_error")
         if known[name].is_list:
-            found[name] = values
+            values_by_name[name] = values
         elif len(values) == 1:
-            found[name] = values[0]
+            values_by_name[name] = values[0]
         else:
             raise _parameter_error("query", name, "must be given once", "value_error")
     if kind is None:
         return None
     try:
-        return msgspec.convert(found, kind, strict=False)
+        return msgspec.convert(values_by_name, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _field_error(str(error), ("query",)) from None
 
@@ -135,8 +135,8 @@ def _field_error(text: str, where: Location) -> ValidationError:
 
     The message may repeat a name as long as the body, so it is truncated before matching.
     """
-    message, found, path = text.rpartition(_AT)
-    if not found:
+    message, separator, path = text.rpartition(_AT)
+    if not separator:
         message, path = text, ""
     if len(message) > MESSAGE_LENGTH_MAX:
         message = message[:MESSAGE_LENGTH_MAX] + "…"

@@ -74,27 +74,27 @@ class PayPage:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show the payment, or why it cannot be made."""
-        found = await self._find(request)
-        if found is None:
+        payment = await self._find(request)
+        if payment is None:
             return pages.unknown()
-        return self._closed_page(found) or pages.ask(found, bank_origins=self._bank_origins())
+        return self._closed_page(payment) or pages.ask(payment, bank_origins=self._bank_origins())
 
     async def confirm(self, request: web.Request) -> web.Response:
         """Confirm the payment on session, and redirect the customer to their bank."""
-        found = await self._find(request)
-        if found is None:
+        payment = await self._find(request)
+        if payment is None:
             return pages.unknown()
-        if closed := self._closed_page(found):
+        if closed := self._closed_page(payment):
             return closed
-        if self.stripe_requests.take(found.payment_intent_id):
+        if self.stripe_requests.take(payment.payment_intent_id):
             return pages.try_later(429)
         done = f"{self.public_url}/pay/{request.match_info['token']}/done"
-        account = found.stripe_account
-        answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
+        account = payment.stripe_account
+        answer = await self.charges.retrieve(payment.payment_intent_id, stripe_account=account)
         if isinstance(answer, Intent) and answer.status in _TO_CONFIRM:
             answer = await self.charges.confirm_with_customer(
-                found.payment_intent_id,
-                found.payment_method_id,
+                payment.payment_intent_id,
+                payment.payment_method_id,
                 return_url=done,
                 stripe_account=account,
             )
@@ -106,21 +106,21 @@ class PayPage:
 
     async def done(self, request: web.Request) -> web.Response:
         """Show the current outcome at Stripe, and have a worker finish the attempt at once."""
-        found = await self._find(request)
-        if found is None:
+        payment = await self._find(request)
+        if payment is None:
             return pages.unknown()
-        match found.standing(self.now()):
+        match payment.standing(self.now()):
             case Standing.PAID:
-                return pages.paid(found)
+                return pages.paid(payment)
             case Standing.ENDED:
                 return pages.ended(_ENDED[Standing.ENDED])
-        if self.stripe_requests.take(found.payment_intent_id):
+        if self.stripe_requests.take(payment.payment_intent_id):
             return pages.try_later(429)
-        account = found.stripe_account
-        answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
+        account = payment.stripe_account
+        answer = await self.charges.retrieve(payment.payment_intent_id, stripe_account=account)
         async with self.pool.acquire() as connection:
-            await attempt_store.wake(connection, [found.payment_intent_id])
-        return _outcome_page(found, answer, request.match_info["token"])
+            await attempt_store.wake(connection, [payment.payment_intent_id])
+        return _outcome_page(payment, answer, request.match_info["token"])
 
     async def _find(self, request: web.Request) -> Recovery | None:
         token = request.match_info["token"]
@@ -154,10 +154,10 @@ class PayPage:
 
         return answer
 
-    def _closed_page(self, found: Recovery) -> web.Response | None:
-        standing = found.standing(self.now())
+    def _closed_page(self, payment: Recovery) -> web.Response | None:
+        standing = payment.standing(self.now())
         if standing is Standing.UNDER_WAY:
-            return pages.under_way(found)
+            return pages.under_way(payment)
         return pages.ended(_ENDED[standing]) if standing in _ENDED else None
 
     def _bank_origins(self) -> str:
@@ -169,14 +169,14 @@ class PayPage:
 _TO_CONFIRM = frozenset({"requires_payment_method", "requires_confirmation"})
 
 
-def _outcome_page(found: Recovery, answer: GatewayAnswer, token: str) -> web.Response:
+def _outcome_page(payment: Recovery, answer: GatewayAnswer, token: str) -> web.Response:
     """Return the page for Stripe's answer after the customer has returned."""
     if not isinstance(answer, Intent):
         return _stripe_unavailable(answer)
     if answer.status == "succeeded":
-        return pages.paid(found)
+        return pages.paid(payment)
     if answer.status == "processing":
-        return pages.under_way(found)
+        return pages.under_way(payment)
     return pages.not_done(token)
 
 

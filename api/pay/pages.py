@@ -23,35 +23,35 @@ _HEADERS = {
 }
 
 
-def ask(found: Recovery, *, bank_origins: str) -> web.Response:
+def ask(payment: Recovery, *, bank_origins: str) -> web.Response:
     """Return the page that asks for authentication; its form may post to these origins."""
     return _page(
-        f"{found.organization_name}: authentication required",
+        f"{payment.organization_name}: authentication required",
         "<h1>Your bank asks you to confirm a payment</h1>"
-        f'<p class="amount">{in_words(found.amount_minor, found.currency)}</p>'
-        f"{_facts(found)}"
+        f'<p class="amount">{in_words(payment.amount_minor, payment.currency)}</p>'
+        f"{_facts(payment)}"
         '<form method="post"><button>Continue to your bank</button></form>'
         '<p class="note">You return here afterwards. Nothing is charged before you confirm.</p>',
         forms_to=bank_origins,
     )
 
 
-def paid(found: Recovery) -> web.Response:
+def paid(payment: Recovery) -> web.Response:
     """Return the page of a successful payment."""
     return _page(
         "Payment complete",
         '<h1 class="good">Thank you, the payment is complete</h1>'
-        f'<p class="amount">{in_words(found.amount_minor, found.currency)}</p>{_facts(found)}'
+        f'<p class="amount">{in_words(payment.amount_minor, payment.currency)}</p>{_facts(payment)}'
         "<p>Your credits will be added shortly. You can close this page.</p>",
     )
 
 
-def under_way(found: Recovery) -> web.Response:
+def under_way(payment: Recovery) -> web.Response:
     """Return the page of a payment that the bank is processing."""
     return _page(
         "Payment processing",
         "<h1>The payment is being processed</h1>"
-        f'<p class="amount">{in_words(found.amount_minor, found.currency)}</p>{_facts(found)}'
+        f'<p class="amount">{in_words(payment.amount_minor, payment.currency)}</p>{_facts(payment)}'
         "<p>You have nothing more to do. Your credits are added as soon as it succeeds.</p>",
     )
 
@@ -93,8 +93,8 @@ def try_later(status: int) -> web.Response:
     return page
 
 
-def _facts(found: Recovery) -> str:
-    facts = [("For", found.organization_name), ("Paid with", found.method)]
+def _facts(payment: Recovery) -> str:
+    facts = [("For", payment.organization_name), ("Paid with", payment.method)]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
     return f"<dl>{rows}</dl>"
 

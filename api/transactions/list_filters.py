@@ -106,10 +106,10 @@ def _value(raw: msgspec.Raw, kind: Kind, where: tuple[str | int, ...]) -> Value:
         case Kind.MOMENT:
             return _moment(raw, where)
         case Kind.ID:
-            found = parse_id(_text(raw, where))
-            if found is None:
+            parsed_id = parse_id(_text(raw, where))
+            if parsed_id is None:
                 raise fields.invalid(where, "must be an id")
-            return found
+            return parsed_id
         case Kind.TEXT:
             return _text(raw, where)
 
@@ -126,10 +126,10 @@ def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
 
 
 def _moment(raw: msgspec.Raw, where: tuple[str | int, ...]) -> datetime:
-    found: datetime | None = _decoded(raw, datetime)
-    if found is None or found.tzinfo is None or not rules.MOMENT_MIN <= found <= rules.MOMENT_MAX:
+    time: datetime | None = _decoded(raw, datetime)
+    if time is None or time.tzinfo is None or not rules.MOMENT_MIN <= time <= rules.MOMENT_MAX:
         raise fields.invalid(where, "must be a time such as 2031-01-31T09:30:00Z")
-    return found
+    return time
 
 
 def _boolean(raw: msgspec.Raw, where: tuple[str, ...]) -> bool:

@@ -96,5 +96,5 @@ def invalid_field(error: str, where: tuple[str | int, ...] = ("body",)) -> Valid
     """Return the ledger's message (`field: reason`) as a ValidationError of that field."""
     name, _, message = error.partition(": ")
     field = _FIELD_NAMES.get(name, name)
-    found: FieldError = {"loc": [*where, field], "msg": message, "type": "value_error"}
-    return ValidationError(f"{field}: {message}", errors=[found])
+    field_error: FieldError = {"loc": [*where, field], "msg": message, "type": "value_error"}
+    return ValidationError(f"{field}: {message}", errors=[field_error])

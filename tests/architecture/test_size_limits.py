@@ -24,14 +24,9 @@ LONG_FUNCTIONS = {
     "shared/ledger/sql/reads.sql:ledger_uses": 76,
 }
 LONG_MODULES = {
-    "shared/inbox/queries.sql": 558,
     "shared/ledger/queries.sql": 441,
     "shared/ledger/verification/queries.sql": 688,
     "shared/payments/objects.py": 409,
-    "shared/recharge/charger.py": 560,
-    "shared/recharge/queries.sql": 1014,
-    "shared/recharge/rules.py": 411,
-    "shared/recharge/store.py": 668,
 }
 
 _SQL_FUNCTION = re.compile(
