@@ -20,7 +20,10 @@ DECISIONS = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
 
 # Words that were replaced, as regular expressions. They must not come back in code, SQL or docs.
 RETIRED_WORDS = (
-    r"CameTo",
+    r"CameTo|Became",
+    r"Doorbell",
+    r"CardDetached",
+    r"[Ss]urface [A-D]|[Ss]hape [A-D]",
     r"CardTold|DefaultTold|SubscriptionTold|MandateTold|AttemptMoved",
     r"NotNow",
     r"Settlement",
@@ -31,8 +34,6 @@ RETIRED_WORDS = (
 )
 # Words that the pages do not use, although the code may.
 RETIRED_WORDS_OF_DOCS = (
-    r"[Ss]urface [A-D]",
-    r"[Ss]hape [A-D]",
     r"[Ll]ots?",
     r"[Tt]ells? of",
     r"[Cc]omes? to the same",
