@@ -177,7 +177,7 @@ async def _permissions(found: Settings) -> str:
 async def _recharges(found: Settings) -> str:
     connection = await connect(found.database_url, application_name="prepaid-doctor")
     try:
-        standing = await alerts.standing(connection)
+        standing = await alerts.current(connection)
     finally:
         await close(connection)
     if standing:
