@@ -2,27 +2,31 @@
 
 FROM python:3.13-slim AS build
 RUN python -m venv --without-pip /opt/prepaid
-COPY requirements/runtime.txt /tmp/runtime.txt
+COPY requirements/build.txt requirements/runtime.txt /tmp/
 # Locked versions with hashes, and wheels alone: nothing is compiled, so no compiler is needed.
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
+    --require-hashes --only-binary :all: -r /tmp/build.txt
 RUN pip --python /opt/prepaid/bin/python install --no-cache-dir --disable-pip-version-check \
     --require-hashes --only-binary :all: -r /tmp/runtime.txt
-# The same entry that `pip install` would make, without a build tool whose version is not locked.
-RUN printf '#!/opt/prepaid/bin/python\nfrom cli.app import main\n\nmain()\n' > /opt/prepaid/bin/prepaid \
-    && chmod 755 /opt/prepaid/bin/prepaid
+# The same wheel that a test builds, installs and starts.
+WORKDIR /src
+COPY LICENSE README.md pyproject.toml ./
+COPY requirements/runtime.in requirements/
+COPY api api
+COPY cli cli
+COPY migrations migrations
+COPY shared shared
+COPY webhooks webhooks
+COPY worker worker
+RUN pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-index --no-build-isolation \
+    --wheel-dir /tmp/wheel . \
+    && pip --python /opt/prepaid/bin/python install --no-cache-dir --disable-pip-version-check \
+    --no-deps --no-index /tmp/wheel/prepaid-*.whl
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --shell /usr/sbin/nologin prepaid
 COPY --from=build /opt/prepaid /opt/prepaid
-COPY LICENSE /app/
-COPY api /app/api
-COPY cli /app/cli
-COPY migrations /app/migrations
-COPY sandbox /app/sandbox
-COPY shared /app/shared
-COPY webhooks /app/webhooks
-COPY worker /app/worker
 ENV PATH=/opt/prepaid/bin:$PATH \
-    PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOST=0.0.0.0 \

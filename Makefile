@@ -16,9 +16,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Prepaid needs Python 3.11 or later; name one with make PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
 
-$(SANDBOX): requirements/sandbox.txt pyproject.toml | $(BIN)/python
+$(SANDBOX): requirements/sandbox.txt pyproject.toml sandbox/pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sandbox.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./sandbox
 	@touch $@
 
 $(DEV): requirements/dev.txt $(SANDBOX)
@@ -28,6 +28,10 @@ $(DEV): requirements/dev.txt $(SANDBOX)
 .PHONY: up
 up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DEMO=0 skips the story)
 	@exec $(BIN)/prepaid dev
+
+# Python keeps what it has compiled, whatever the environment says: each of the suite's many
+# processes would compile the project again, and pytest its plugins.
+test: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test
 test: $(DEV) ## Run the whole test suite, files side by side, each side on embedded servers of its own
@@ -49,8 +53,13 @@ lint: $(DEV) ## Format, lint, types and architecture rules, without tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(DEV) ## Build the documentation site into build/site; fail on a broken link
+	$(BIN)/python -m docs.build
+
 .PHONY: check
-check: lint test ## What CI runs
+check: export PREPAID_TEST_PROFILE = thorough
+check: lint docs test ## What CI runs: lint, docs, and the suite with all of its random cases
 
 .PHONY: audit
 audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached
@@ -66,6 +75,6 @@ attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with
 
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes
-	@for set in runtime sandbox dev; do \
+	@for set in build runtime sandbox dev; do \
 	  $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header requirements/$$set.in -o requirements/$$set.txt $(ARGS); done

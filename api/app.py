@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from api import edge, openapi, shares
-from api.context import Api
 from api.docs import page as docs
-from api.keys import Keys
-from api.limits import Limiter
-from api.operation import Operation
-from api.operations import OPERATIONS
-from api.organization_names import OrganizationNames
+from api.docs.guide import GUIDE
+from api.endpoints import OPERATIONS
+from api.framework import edge, openapi, shares
+from api.framework.authenticator import Authenticator
+from api.framework.context import Api
+from api.framework.limits import Limiter
+from api.framework.operation import Operation
+from api.framework.organization_lookup import OrganizationLookup
+from api.framework.receipts import Receipts
+from api.framework.shares import FairShare, SharedPool
 from api.pay.page import PayPage
-from api.receipts import Receipts
-from api.shares import FairShare, SharedPool
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances
@@ -57,8 +58,8 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
                 settings.purchase_max,
                 settings.public_url,
             ),
-            keys=Keys(pool),
-            organizations=OrganizationNames(SharedPool(pool, shares.LOOK_UP_LIMITS)),
+            authenticator=Authenticator(pool),
+            organizations=OrganizationLookup(SharedPool(pool, shares.LOOK_UP_LIMITS)),
             limiter=Limiter(redis, settings.requests_per_minute),
             searches=FairShare(shares.search_limits(size)),
             requests=FairShare(shares.REQUEST_LIMITS),
@@ -68,13 +69,13 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
         finally:
             await api.ledger.close()
             await api.balances.close()
-            await api.keys.close()
+            await api.authenticator.close()
             await api.limiter.close()
 
 
 def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.RouteDef]:
     """Return the routes of every operation, and of what describes them: document and page."""
-    document = encode(openapi.document(operations, server=api.settings.public_url))
+    document = encode(openapi.document(operations, server=api.settings.public_url, guide=GUIDE))
 
     async def openapi_json(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")

@@ -12,13 +12,11 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bench import api, attack, events, ingest, isolation, ledger, recharge, rolling, wrk
 from bench.results import Ratio, table
-from migrations.runner import migrate
+from bench.setting import fresh_database
 from sandbox.servers import EmbeddedServers
-from shared.db.pool import connect
 
 SECRET = "whsec_test_bench_0123456789"  # noqa: S105 - signs the benchmark's own events
 Part = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
@@ -55,25 +53,9 @@ async def _run(names: list[str]) -> list[Ratio]:
         async with _environment(folder) as environment:
             for part in names:
                 print(f"measuring {part} …", file=sys.stderr, flush=True)
-                async with _fresh_database(environment["DATABASE_URL"], part) as url:
+                async with fresh_database(environment["DATABASE_URL"], part) as url:
                     found += await PARTS[part](environment | {"DATABASE_URL": url}, folder)
         return found
-
-
-@asynccontextmanager
-async def _fresh_database(server_url: str, part: str) -> AsyncIterator[str]:
-    """Give each part a database of its own, so that none measures what another left behind."""
-    name = f"prepaid_bench_{part}"
-    admin = await connect(server_url, application_name="prepaid-bench")
-    await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await admin.execute(f"CREATE DATABASE {name}")
-    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
-    await migrate(url)
-    try:
-        yield url
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
 
 
 def main() -> int:

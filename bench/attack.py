@@ -24,7 +24,7 @@ from uuid import UUID
 
 import aiohttp
 
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
 from bench import wrk
 from bench.results import Ratio
 from bench.setting import create_organization

@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 from bench.results import Ratio, rates
-from bench.setting import create_organization
+from bench.setting import create_organization, fresh_database
 from sandbox.binaries import postgres_binaries
 from shared.db.pool import connect
 from shared.ids import new_id
@@ -30,6 +30,7 @@ from shared.ledger.model import Posting, SystemAccount, TransactionType
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
+Job = Callable[[], Awaitable[object]]
 BATCH = 200
 LANES = 2
 SECONDS = 5
@@ -114,29 +115,32 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
 
 
 async def measure_growth(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
-    """Measure the same work on one ledger at 50,000 and at 10,000,000 rows."""
+    """Measure the same work on a ledger of 50,000 and one of 10,000,000 rows, by turns."""
     url = environment["DATABASE_URL"]
-    owner = UUID(await create_organization(url, "growing"))
-    connection = await connect(url, application_name="prepaid-bench", statement_seconds_max=600)
-    try:
-        await _grant(connection, [owner])
-        await _fill(connection, owner, SMALL_ROWS)
-        small = await _times(connection, owner)
-        await _fill(connection, owner, LARGE_ROWS)
-        large = await _times(connection, owner)
-        pages = await _pages(connection, owner)
-    finally:
-        await connection.close()
+    async with fresh_database(url, "small") as small_url:
+        small = await _growing(small_url, SMALL_ROWS)
+        large = await _growing(url, LARGE_ROWS)
+        try:
+            pages = await _pages(*large)
+            times = {
+                name: await _best_of(large_job, small_job)
+                for (name, small_job), large_job in zip(
+                    (await _work(*small)).items(), (await _work(*large)).values(), strict=True
+                )
+            }
+        finally:
+            await small[0].close()
+            await large[0].close()
     return pages + [
         Ratio(
             f"{name}, at {LARGE_ROWS:,} rows / at {SMALL_ROWS:,}",
-            f"{large[name] * 1e3:.2f} ms",
-            f"{small[name] * 1e3:.2f} ms",
-            large[name] / small[name],
+            f"{at_large * 1e3:.2f} ms",
+            f"{at_small * 1e3:.2f} ms",
+            at_large / at_small,
             1.3,
             at_most=True,
         )
-        for name in small
+        for name, (at_large, at_small) in times.items()
     ]
 
 
@@ -274,41 +278,45 @@ async def _spread(lanes: Sequence[Connection]) -> float:
     return await _rate(lanes, BATCH, lambda c: _post(c, next(turns)))
 
 
-async def _fill(connection: Connection, owner: UUID, rows: int) -> None:
+async def _growing(url: str, rows: int) -> tuple[Connection, UUID]:
     """Bring a ledger to a size through its own function, in large batches."""
-    found = await store.balance(connection, owner)
-    assert found is not None
-    for _ in range(found.last_seq, rows, 1000):
+    owner = UUID(await create_organization(url, "growing"))
+    connection = await connect(url, application_name="prepaid-bench", statement_seconds_max=600)
+    await _grant(connection, [owner])
+    for _ in range(0, rows, 1000):
         await _post(connection, [owner] * 1000)
     await connection.execute("VACUUM ANALYZE")
+    return connection, owner
 
 
-async def _times(connection: Connection, owner: UUID) -> dict[str, float]:
-    """Return the best time of each kind of work, in seconds: the least disturbed by others."""
+async def _work(connection: Connection, owner: UUID) -> dict[str, Job]:
     found = await store.balance(connection, owner)
     assert found is not None
     newest = found.last_seq + 1
     end = datetime.now(UTC) + timedelta(hours=1)
     start = end - timedelta(days=1)
-    work: dict[str, Callable[[], Awaitable[object]]] = {
+    return {
         "posting 200": lambda: _post(connection, [owner] * BATCH),
         "balance": lambda: store.balance(connection, owner),
         "history page": lambda: store.history(connection, owner, before=newest, limit=100),
         "usage total": lambda: store.usage_total(connection, owner, "tokens", start=start, end=end),
     }
-    return {name: await _best(job) for name, job in work.items()}
+
+
+async def _best_of(*jobs: Job, tries: int = 200) -> list[float]:
+    """Return the best time of each job, in seconds: the least disturbed by others."""
+    rounds = [[await _seconds(job) for job in jobs] for _ in range(tries)]
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
     """Compare pages of all these rows by how deep they are: by cursor, and by number."""
     found = await store.balance(connection, owner)
     assert found is not None
-    depths = {"first": found.last_seq + 1, "middle": found.last_seq // 2, "last": PAGE + 1}
-    by_cursor = {
-        depth: await _best(partial(store.history, connection, owner, before=before, limit=PAGE))
-        for depth, before in depths.items()
-    }
-    deepest = max(by_cursor["middle"], by_cursor["last"])
+    depths = (found.last_seq + 1, found.last_seq // 2, PAGE + 1)
+    first, *deeper = await _best_of(
+        *(partial(store.history, connection, owner, before=before, limit=PAGE) for before in depths)
+    )
     by_number = {
         (of, page): await _best(
             partial(
@@ -329,7 +337,7 @@ async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
         lambda: listing.list_page(connection, owner, [cheap], offset=0, limit=LONG_PAGE), tries=3
     )
     return [
-        _costs("deepest history page by cursor / the first", deepest, by_cursor["first"], 1.3),
+        _costs("deepest history page by cursor / the first", max(deeper), first, 1.3),
         *(
             _costs(
                 f"page {LAST_PAGE:,} of {LONG_PAGE:,} rows, {name} / page 1",
@@ -346,8 +354,9 @@ async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
     ]
 
 
-async def _best(job: Callable[[], Awaitable[object]], *, tries: int = 200) -> float:
-    return min([await _seconds(job) for _ in range(tries)])
+async def _best(job: Job, *, tries: int = 200) -> float:
+    (best,) = await _best_of(job, tries=tries)
+    return best
 
 
 def _costs(name: str, measured: float, baseline: float, most: float) -> Ratio:
@@ -361,7 +370,7 @@ def _costs(name: str, measured: float, baseline: float, most: float) -> Ratio:
     )
 
 
-async def _seconds(job: Callable[[], Awaitable[object]]) -> float:
+async def _seconds(job: Job) -> float:
     started = time.perf_counter()
     await job()
     return time.perf_counter() - started

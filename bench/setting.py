@@ -8,16 +8,34 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 
+from migrations.runner import migrate
 from sandbox.signed_events import purchase_id
 from shared.db.pool import connect
 from shared.organizations import service as organizations
 
 # What PostgreSQL keeps for reuse, by default (min_wal_size).
 WAL_FILES = 5
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str, part: str) -> AsyncIterator[str]:
+    """Create a database, so that no part measures what another left behind; drop it after."""
+    name = f"prepaid_bench_{part}"
+    admin = await connect(server_url, application_name="prepaid-bench")
+    await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await admin.execute(f"CREATE DATABASE {name}")
+    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    await migrate(url)
+    try:
+        yield url
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
 
 
 async def create_organization(database_url: str, slug: str) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Coroutine
+from importlib.metadata import entry_points, version
 from typing import Annotated, Any
 
 import typer
@@ -27,11 +28,13 @@ from shared import logging
 from shared.config import LogFormat, Settings
 from shared.errors import ConfigError
 
+# What is installed beside Prepaid in a checkout says so here: nothing that ships imports it.
+SANDBOX_GROUP = "prepaid.sandbox"
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Self-hosted prepaid credits on Stripe.",
 )
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(organizations.app, name="orgs")
@@ -42,6 +45,24 @@ app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
 app.add_typer(audit.app, name="audit")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
+    if wanted:
+        print(f"prepaid {version('prepaid')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Self-hosted prepaid credits on Stripe."""
 
 
 @app.command()
@@ -86,9 +107,10 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command()
 def dev() -> None:
     """Start everything embedded, run the story, keep serving until Ctrl-C (DEMO=0: no story)."""
-    from cli import dev as sandbox  # noqa: PLC0415 - production has no sandbox installed
-
-    sandbox.run()
+    installed = entry_points(group=SANDBOX_GROUP, name="dev")
+    if not installed:
+        refuse("The sandbox is not part of this installation: it starts in a checkout, by make up.")
+    installed["dev"].load()()
 
 
 def _settings() -> Settings:

@@ -16,7 +16,7 @@ from shared.heartbeats import store as heartbeats
 from shared.http import lag, server
 from shared.http.health import Health
 from shared.inbox.service import Inbox
-from shared.measures import measures
+from shared.measurements import measurements
 from shared.organizations.startup import check_settings
 from shared.queue.connection import connect
 from shared.queue.doorbell import Doorbell
@@ -62,7 +62,7 @@ async def run(
             },
             optional={"redis": redis.ping},
             operations={"workers": partial(heartbeats.check, pool)},
-            measures=measures(pool),
+            measurements=measurements(pool),
             token=settings.operations_token,
         )
         routes = found.public_routes()

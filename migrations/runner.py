@@ -33,9 +33,20 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 VERSIONS = HERE / "versions"
 SHARED = HERE.parent / "shared"
+LEDGER = SHARED / "ledger" / "sql"
+# In this order: PostgreSQL checks the body of a function in SQL against those that it calls.
 FUNCTION_FILES = (
-    SHARED / "notifications" / "functions.sql",
-    SHARED / "ledger" / "functions.sql",
+    SHARED / "outbound" / "functions.sql",
+    LEDGER / "hash_chain.sql",
+    LEDGER / "grants.sql",
+    LEDGER / "expiry.sql",
+    LEDGER / "recharge.sql",
+    LEDGER / "messages.sql",
+    LEDGER / "posting.sql",
+    LEDGER / "holds.sql",
+    LEDGER / "plain_batch.sql",
+    LEDGER / "batch.sql",
+    LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
 )
 
@@ -284,8 +295,8 @@ def _function_digests() -> dict[str, str]:
 
 
 def _name(file: Path) -> str:
-    """Return what a file of functions is known by: its house and its name."""
-    return f"{file.parent.name}/{file.name}"
+    """Return the name that a file of functions is recorded under: its path below `shared`."""
+    return file.relative_to(SHARED).as_posix()
 
 
 async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> None:

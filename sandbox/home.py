@@ -6,7 +6,6 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,6 @@ from sandbox.account import server_account
 from sandbox.outside import PASSABLE, HomeError
 from shared.errors import ConflictError
 
-DEFAULT = ".prepaid"
 PASSWORD_BYTES = 24
 
 PRIVATE = 0o700
@@ -32,11 +30,6 @@ class ServerRecord(msgspec.Struct):
 
     password: str
     port: int | None = None
-
-
-def home_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder that PREPAID_HOME names, else `.prepaid` in the current directory."""
-    return Path(environment.get("PREPAID_HOME") or DEFAULT).absolute()
 
 
 class Home:

@@ -16,10 +16,21 @@ STOP_SECONDS_MAX = 15
 
 
 class ProductProcess:
-    """One process of Prepaid, its log in a file of JSON lines."""
+    """One process of Prepaid, its log in a file of JSON lines.
 
-    def __init__(self, argv: list[str], environment: Mapping[str, str], log_file: Path) -> None:
+    It runs this checkout, or what is installed for another `python`, in that one's folder.
+    """
+
+    def __init__(
+        self,
+        argv: list[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        *,
+        python: Path | None = None,
+    ) -> None:
         self._argv = argv
+        self._python = python
         self._environment = environment
         self.log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
@@ -39,10 +50,11 @@ class ProductProcess:
         """Start the process; its stderr goes to the log file."""
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                self._python or sys.executable,
                 "-m",
                 "cli",
                 *self._argv,
+                cwd=self._python.parent if self._python else None,
                 env={**os.environ, **self._environment},
                 stdout=asyncio.subprocess.PIPE if pipe_stdout else asyncio.subprocess.DEVNULL,
                 stderr=log,
@@ -106,10 +118,12 @@ class ProductProcess:
 class WebProcess(ProductProcess):
     """`prepaid serve` on a free port."""
 
-    def __init__(self, environment: Mapping[str, str], log_file: Path) -> None:
-        # Nobody balances between processes here, unless a caller says so.
+    def __init__(
+        self, environment: Mapping[str, str], log_file: Path, *, python: Path | None = None
+    ) -> None:
+        # No load balancer is in front of it, unless a caller says so.
         environment = {"PREPAID_DRAIN_SECONDS": "0", **environment}
-        super().__init__(["serve", "--port", "0"], environment, log_file)
+        super().__init__(["serve", "--port", "0"], environment, log_file, python=python)
         self.url = ""
 
     async def start(self, *, pipe_stdout: bool = True) -> None:

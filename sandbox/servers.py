@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from sandbox.home import Home, home_path
+from cli.environment import home_path
+from sandbox.home import Home
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.valkey import EmbeddedValkey
 

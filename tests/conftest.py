@@ -1,5 +1,7 @@
 import pytest
 
+from tests.fixtures.profile import cases
+
 # What takes longest, begun first: at the end it would run alone. Files are handed out whole, in
 # this order where --no-loadscope-reorder is given.
 LONGEST_FILES = (
@@ -49,4 +51,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group = parser.getgroup("random runs of auto-recharge")
     group.addoption("--recharge-seed", type=int, default=0, help="the first seed (0)")
-    group.addoption("--recharge-runs", type=int, default=1000, help="how many seeds (1000)")
+    runs = cases(quick=100, thorough=1000)
+    group.addoption("--recharge-runs", type=int, default=runs, help=f"how many seeds ({runs})")

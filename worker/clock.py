@@ -1,4 +1,4 @@
-"""The loop of everything that a worker does on a clock."""
+"""The one loop helper of the worker: run, wait, run again, survive every failure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FAILURE_SECONDS_MAX = 5.0
 
 @dataclass(slots=True)
 class LoopState:
-    """How a running loop is doing: since when it fails (monotonic), how often, and of what."""
+    """Health of a running loop: since when (monotonic), how often and why it fails."""
 
     failing_since: float | None = None
     failures: int = 0
     error: str | None = None
 
 
-# The loops of this process that run, by name: what its heartbeat reports.
+# The running loops of this process by name; the heartbeat reports them.
 running: dict[str, LoopState] = {}
 
 
@@ -38,18 +38,18 @@ async def repeat(
     interval_seconds: float,
     wake: asyncio.Event | None = None,
 ) -> None:
-    """Do the work now, and again so long after it was done or when woken, until `stop` is set.
+    """Run `work` now, and again each interval after it ended or when `wake` is set, until `stop`.
 
-    No failure ends a loop. PostgreSQL being away is waited out. Anything else is a bug or a fault
-    that an operator corrects, such as a password or a privilege: it is logged with its trace when
-    it begins, counted each time, tried again at growing intervals, and logged when it ends.
+    No failure ends a loop. While PostgreSQL is away it only waits. Anything else is a bug, or a
+    fault that an operator corrects, such as a password or a privilege: it is logged with its trace
+    when it begins, counted each time, retried at growing intervals, and logged when it ends.
     """
     state = running[name] = LoopState()
     try:
         while not stop.is_set():
             try:
                 await work()
-            except Exception as error:  # noqa: BLE001 - what everything else relies on goes on
+            except Exception as error:  # noqa: BLE001 - no failure may end a loop
                 if isinstance(error, UNAVAILABLE) and outages.POSTGRES.failed(error):
                     await pause(interval_seconds, stop)
                     continue
@@ -64,13 +64,13 @@ async def repeat(
 
 
 def failure_seconds(interval_seconds: float, failures: int) -> float:
-    """Return how long a loop waits after so many failures in a row: twice as long each time."""
+    """Return the wait after this many failures in a row: twice as long each time, up to a limit."""
     longest = max(interval_seconds, FAILURE_SECONDS_MAX)
     return min(interval_seconds * 2.0 ** min(failures, 16), longest)
 
 
 async def pause(seconds: float, *until: asyncio.Event | None) -> None:
-    """Wait so long, or until one of the events is set."""
+    """Wait for this many seconds, or until one of the events is set."""
     waits = [asyncio.ensure_future(event.wait()) for event in until if event is not None]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Empties the inbox: claims batches under a lease and has them applied, until nothing is due."""
+"""Drains the inbox: claims batches under a lease and applies them until nothing is due."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import structlog
 
 from shared import outages
 from shared.db.pool import UNAVAILABLE
-from shared.errors import LeaseLostError
-from shared.events.service import Applier
+from shared.events.service import Applier, EventLeaseLostError
 from shared.inbox import store
 from shared.inbox.model import ClaimedEvent, Lane
 
@@ -30,7 +29,7 @@ STOP_SECONDS_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """How many events a claim takes, and how many claims a process works on at once."""
+    """How many events a claim takes, and how many claims a process applies at once."""
 
     rows_max: int
     at_once_max: int
@@ -47,10 +46,10 @@ _ASKING = frozenset({Lane.STRIPE, Lane.SUSPECT})
 
 
 class Drainer:
-    """One of these a process. Any number of drains, here and elsewhere, share the inbox safely.
+    """Claims and applies events; one instance a process, any number of processes.
 
-    Each lane has slots of its own. What waits for a lock or for Stripe holds no slot of the shared
-    lane, in which new events are.
+    Each lane has its own slots: an event that waits for a lock or for Stripe holds no slot of the
+    shared lane, in which new events are.
     """
 
     def __init__(
@@ -66,16 +65,16 @@ class Drainer:
         self._lease = lease
         self._slots = {lane: asyncio.Semaphore(at.at_once_max) for lane, at in LIMITS.items()}
         self._started: dict[Lane, set[asyncio.Task[None]]] = {lane: set() for lane in LIMITS}
-        # Lanes that were started while all of their slots were taken: looked at once more.
+        # Lanes that were started while all of their slots were taken: drained once more.
         self._again: set[Lane] = set()
         self._stopping = False
 
     def stop(self) -> None:
-        """End every drain after the batch that it is at."""
+        """End every drain after its present batch."""
         self._stopping = True
 
     async def close(self) -> None:
-        """Wait a while for the lanes that go on by themselves; give back what takes longer."""
+        """Wait a few seconds for the running lanes; release the events of the others."""
         self.stop()
         tasks = [task for started in self._started.values() for task in started]
         if not tasks:
@@ -86,10 +85,10 @@ class Drainer:
         await asyncio.gather(*late, return_exceptions=True)
 
     async def drain(self) -> int:
-        """Apply everything that is due now, in every lane; return how many events were claimed.
+        """Apply all due events of every lane; return how many were claimed.
 
-        An event that was committed before the call is taken by this drain, or is under the lease of
-        another. Raises what PostgreSQL raises when it is away.
+        An event that was committed before the call is claimed by this drain or leased by another.
+        Raises what asyncpg raises while PostgreSQL is away.
         """
         taken = 0
         while True:
@@ -100,12 +99,12 @@ class Drainer:
             if not count and not tasks:
                 return taken
 
-    async def answer_ring(self) -> int:
-        """Apply new events; return how many. Those that ask Stripe go on after this returns."""
+    async def drain_new(self) -> int:
+        """Apply new events; return how many. Those that ask Stripe continue after this returns."""
         return await self._drain_lane(Lane.SHARED)
 
     async def start_other_lanes(self) -> None:
-        """Have the lanes of what is not new take what is due, without waiting for them."""
+        """Start draining every lane but the shared one, without waiting for them."""
         for lane in LIMITS:
             if lane is not Lane.SHARED:
                 self._start(lane)
@@ -127,7 +126,7 @@ class Drainer:
             while lane in self._again:
                 self._again.discard(lane)
                 await self._drain_lane(lane)
-        except Exception as error:  # the leases end, and other drains go on
+        except Exception as error:  # the leases expire, and other drains continue
             if not (isinstance(error, UNAVAILABLE) and outages.POSTGRES.failed(error)):
                 log.exception("drainer.failed", lane=lane)
 
@@ -154,10 +153,10 @@ class Drainer:
             self._start(lane)  # there may be more
         try:
             await self._apply(lane, token, events)
-        except LeaseLostError:
+        except EventLeaseLostError:
             log.warning("drainer.lease_lost", events=len(events), lane=lane)
         except asyncio.CancelledError:
-            await self._give_back(lane, token, events)
+            await self._release(lane, token, events)
             raise
         return len(events)
 
@@ -167,6 +166,6 @@ class Drainer:
         elif await self._applier.apply_without_asking(token, events, self._lease):
             self._start(Lane.STRIPE)
 
-    async def _give_back(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
+    async def _release(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
         async with self._pool.acquire() as connection:
             await store.release(connection, token, [event.key for event in events], lane=lane)

@@ -1,4 +1,4 @@
-"""Settles what has expired, on a clock, and tells of what soon will."""
+"""The loop that posts expirations, and announces grants that expire soon."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ INTERVAL_SECONDS = 5.0
 
 
 class Expirer:
-    """Posts expirations at most some seconds after their moment.
+    """Posts expirations of grants and holds within seconds of their time.
 
-    A posting settles what is due in its organization by itself, so that nobody can spend what has
-    expired; this is for the organizations at rest. Two of these at once do no harm: the second
-    finds nothing due under the account's lock.
+    Every posting first expires what is due in its organization, so that expired credits are never
+    spent; this loop covers organizations without postings. Several instances are safe: under the
+    account's lock the second finds nothing due.
 
-    An organization whose expirations cannot be posted is logged, and stops no other's.
+    An organization whose expirations cannot be posted is logged once and does not stop the others.
     """
 
     def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
@@ -39,48 +39,48 @@ class Expirer:
         self._failing: set[UUID] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Settle until `stop` is set. PostgreSQL being away is waited out."""
-        await repeat("expirer", self.look, stop, interval_seconds=self._interval_seconds)
+        """Expire until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat("expirer", self.run_once, stop, interval_seconds=self._interval_seconds)
 
-    async def look(self) -> None:
-        """Settle what is due, and tell of what will be."""
+    async def run_once(self) -> None:
+        """Expire what is due, and announce what is due soon."""
         try:
-            await self.settle()
+            await self.expire()
         finally:
-            await self.tell()
+            await self.announce()
 
-    async def settle(self) -> int:
-        """Settle everything that is due now; return how many organizations that were.
+    async def expire(self) -> int:
+        """Expire all that is due; return in how many organizations.
 
-        Raises the error of an organization that cannot be settled, after all others are.
+        Raises the error of an organization that fails, after all others are done.
         """
-        settled = 0
+        expired = 0
         while True:
             try:
-                count = await self._settle()
+                count = await self._expire()
             except UNAVAILABLE:
                 raise
             except Exception as error:
-                count = await self._settle_one_by_one()
+                count = await self._expire_one_by_one()
                 if count == 0:
                     raise error from None
             if count == 0:
-                return settled
-            settled += count
-            log.info("expirer.settled", organizations=count)
+                return expired
+            expired += count
+            log.info("expirer.expired", organizations=count)
 
-    async def _settle(self, among: Sequence[UUID] | None = None) -> int:
+    async def _expire(self, among: Sequence[UUID] | None = None) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
             return await ledger.settle_due(connection, among=among)
 
-    async def _settle_one_by_one(self) -> int:
-        """Settle each organization in a transaction of its own; log each failing one once."""
+    async def _expire_one_by_one(self) -> int:
+        """Expire each organization in a transaction of its own; log each failing one once."""
         async with self._pool.acquire() as connection:
             due = await ledger.due(connection)
-        settled = 0
+        expired = 0
         for organization_id in due:
             try:
-                settled += await self._settle([organization_id])
+                expired += await self._expire([organization_id])
             except UNAVAILABLE:
                 raise
             except Exception:
@@ -89,9 +89,9 @@ class Expirer:
                 self._failing.add(organization_id)
             else:
                 self._failing.discard(organization_id)
-        return settled
+        return expired
 
-    async def tell(self) -> int:
-        """Announce what will expire soon; return how many grants that were."""
+    async def announce(self) -> int:
+        """Announce the grants that expire soon; return how many those were."""
         async with self._pool.acquire() as connection, connection.transaction():
             return await ledger.tell_expiring(connection, now=datetime.now(UTC))

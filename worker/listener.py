@@ -126,7 +126,7 @@ class Listener:
     async def _drain(self, ctx: dict[str, Any]) -> None:
         with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]):
             try:
-                await self._drainer.answer_ring()
+                await self._drainer.drain_new()
             except UNAVAILABLE as error:  # the sweep finds the events
                 if not outages.POSTGRES.failed(error):
                     log.warning("listener.drain_failed", error=repr(error))

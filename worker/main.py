@@ -18,23 +18,23 @@ from shared.events.service import Applier
 from shared.heartbeats import store as heartbeats
 from shared.http import server
 from shared.http.health import Health
-from shared.measures import measures
-from shared.notifications.sender import Sender
+from shared.measurements import measurements
 from shared.organizations.startup import check_settings
+from shared.outbound.sender import Sender
 from shared.payments.gateway import stripe_gateway
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
 from shared.recharge.flow import Charger
-from worker.closer import Closer
-from worker.describer import Describer
+from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SessionCleaner
 from worker.drainer import Drainer
 from worker.expirer import Expirer
-from worker.forgetter import Forgetter
-from worker.heart import Heart
+from worker.heartbeat import Heartbeat
 from worker.listener import Listener
 from worker.messenger import Messenger
+from worker.payment_method_fetcher import PaymentMethodFetcher
+from worker.purchase_expirer import PurchaseExpirer
 from worker.recharger import Recharger
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
@@ -88,7 +88,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 },
                 optional={"redis": redis.ping},
                 operations={"workers": partial(heartbeats.check, pool)},
-                measures=measures(pool),
+                measurements=measurements(pool),
                 token=settings.operations_token,
             )
             app = server.create_app(found.operations_routes())
@@ -99,12 +99,14 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         on_ready()
         async with outages.watching(probes), asyncio.TaskGroup() as loops:
             loops.create_task(Listener(settings.redis_url, drainer).run(stop))
-            loops.create_task(Heart(pool, uuid4()).run(stop))
+            loops.create_task(Heartbeat(pool, uuid4()).run(stop))
             loops.create_task(Sweeper(drainer).run(stop))
             loops.create_task(Expirer(pool).run(stop))
-            loops.create_task(Forgetter(pool, retention=settings.event_retention).run(stop))
-            loops.create_task(Closer(pool).run(stop))
-            loops.create_task(Describer(pool, lookup).run(stop))
+            loops.create_task(IdempotencyKeyCleaner(pool).run(stop))
+            loops.create_task(SessionCleaner(pool).run(stop))
+            loops.create_task(PayloadCleaner(pool, retention=settings.event_retention).run(stop))
+            loops.create_task(PurchaseExpirer(pool).run(stop))
+            loops.create_task(PaymentMethodFetcher(pool, lookup).run(stop))
             loops.create_task(messenger.run(stop))
             loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
             loops.create_task(Verifier(settings.database_url).run(stop))

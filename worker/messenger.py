@@ -1,4 +1,4 @@
-"""Sends outbound messages: claims what is due under a lease, sends, records what it came to."""
+"""The loop that sends outbound messages: claims due ones under a lease, sends, records outcomes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import structlog
 
 from shared import metrics, outages
 from shared.db.pool import UNAVAILABLE
-from shared.notifications import rules, service, store
-from shared.notifications.model import Answer, ClaimedMessage, MessageState, Settlement
-from shared.notifications.sender import Sender
+from shared.outbound import rules, service, store
+from shared.outbound.model import ClaimedMessage, DeliveryOutcome, DeliveryResponse, MessageState
+from shared.outbound.sender import Sender
 from worker.clock import repeat
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ log = structlog.get_logger()
 INTERVAL_SECONDS = 1.0
 UNDER_WAY_MAX = 64
 UNDER_WAY_PER_ENDPOINT_MAX = 4
-# Longer than an attempt and the writing of its outcome can take.
+# Longer than an attempt and the write of its outcome can take.
 LEASE_SECONDS = 60
 
 
 class Messenger:
-    """One of these a process. Any number of them share the messages safely.
+    """Sends due messages, one instance a process; any number of processes share the work.
 
-    Guarantee: a message that was committed is delivered at least once, or dead, whatever dies in
-    between. It is delivered twice only where its receiver took it and the outcome was not written.
-    A slow endpoint has a few attempts under way at once, and the others do not wait for it.
+    Guarantee: a committed message is delivered at least once, or dead, whatever crashes in between.
+    It is delivered twice only where the receiver accepted it and the outcome could not be written.
+    A slow endpoint has at most a few attempts under way, and other endpoints do not wait for it.
     """
 
     def __init__(
@@ -59,26 +59,25 @@ class Messenger:
         self._stopping = False
 
     def stop(self) -> None:
-        """Take no more; what is under way ends."""
+        """Claim no more; attempts under way finish."""
         self._stopping = True
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until `stop` is set. PostgreSQL being away is waited out."""
+        """Deliver until `stop` is set. Survives outages of PostgreSQL."""
         await repeat("messenger", self.deliver, stop, interval_seconds=self._interval_seconds)
         if self._under_way:
             await asyncio.wait(self._under_way)
 
     async def deliver(self) -> int:
-        """Attempt everything that is due, until nothing is and nothing is under way.
+        """Attempt all due messages until none is due and none is under way; return how many.
 
-        Returns how many attempts that were. What comes due meanwhile is looked for whenever an
-        attempt ends, and on the clock. Raises what PostgreSQL raises when it is away.
+        Looks for newly due ones whenever an attempt ends, and every interval. Raises what asyncpg
+        raises while PostgreSQL is away.
         """
         taken = 0
         while True:
-            idle = (
-                not self._under_way
-            )  # an attempt that ends during a claim was still counted by it
+            # Before the claim: an attempt that ends during it still took part of its room.
+            idle = not self._under_way
             if not self._stopping:
                 taken += await self._start_due()
             if not self._under_way:
@@ -112,46 +111,48 @@ class Messenger:
         return len(messages)
 
     async def _attempt(self, token: UUID, message: ClaimedMessage) -> None:
-        """Send one message and record the outcome; where that fails, its lease runs out."""
+        """Send one message and record the outcome; where that fails, the lease expires."""
         try:
             if message.endpoint_disabled:
-                answer, settlement = Answer(None), rules.for_disabled_endpoint(message)
+                response, outcome = DeliveryResponse(None), rules.for_disabled_endpoint(message)
             else:
-                answer = await self._sender.send(message, now=self._now())
-                settlement = rules.after_attempt(
-                    message, answer, now=self._now(), random=self._random()
+                response = await self._sender.send(message, now=self._now())
+                outcome = rules.after_attempt(
+                    message, response, now=self._now(), random=self._random()
                 )
-            gone = rules.says_gone(answer)
+            gone = rules.says_gone(response)
             async with self._pool.acquire() as connection:
-                settled = await service.settle(connection, token, settlement, gone=gone)
+                finished = await service.finish(connection, token, outcome, gone=gone)
         except UNAVAILABLE as error:
             if not outages.POSTGRES.failed(error):
-                log.warning("messenger.outcome_not_written", error=repr(error))
-        except Exception:  # a bug: it must not take the other attempts with it
-            log.exception("messenger.failed", message_id=rules.public_id(message.key.id))
+                log.warning("outbound.outcome_not_written", error=repr(error))
+        except Exception:  # a bug: it must not stop the other attempts
+            log.exception("outbound.failed", message_id=rules.public_id(message.key.id))
         else:
-            _report(message, settlement, settled=settled, gone=gone)
+            _report(message, outcome, finished=finished, gone=gone)
 
 
-def _report(message: ClaimedMessage, settlement: Settlement, *, settled: bool, gone: bool) -> None:
-    """Log and count an outcome that is committed: no body, no URL, no secret."""
+def _report(
+    message: ClaimedMessage, outcome: DeliveryOutcome, *, finished: bool, gone: bool
+) -> None:
+    """Log and count a committed outcome: no body, no URL, no secret."""
     about = {
         "message_id": rules.public_id(message.key.id),
         "endpoint_id": str(message.key.endpoint_id),
         "type": str(message.type),
         "attempts": message.attempts,
-        "status": settlement.last_status,
+        "status": outcome.last_status,
     }
-    if not settled:
-        log.warning("messenger.lease_lost", **about)
+    if not finished:
+        log.warning("outbound.lease_lost", **about)
         return
-    result = "retrying" if settlement.state is MessageState.PENDING else str(settlement.state)
+    result = "retrying" if outcome.state is MessageState.PENDING else str(outcome.state)
     metrics.OUTBOUND_MESSAGES.labels(message.type, result).inc()
-    if settlement.state is MessageState.DELIVERED:
-        log.info("messenger.delivered", **about)
-    elif settlement.state is MessageState.DEAD:
-        log.warning("messenger.dead", **about, reason=settlement.reason)
+    if outcome.state is MessageState.DELIVERED:
+        log.info("outbound.delivered", **about)
+    elif outcome.state is MessageState.DEAD:
+        log.warning("outbound.dead", **about, reason=outcome.reason)
     else:
-        log.warning("messenger.retrying", **about, reason=settlement.reason)
+        log.warning("outbound.retrying", **about, reason=outcome.reason)
     if gone:
-        log.warning("messenger.endpoint_disabled", endpoint_id=about["endpoint_id"])
+        log.warning("outbound.endpoint_disabled", endpoint_id=about["endpoint_id"])

@@ -1,4 +1,4 @@
-"""Sweeps the inbox on a clock: lost rings, what a crash left behind, retries that are due."""
+"""The loop that drains the inbox without a wakeup: lost wakeups, expired leases, due retries."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SWEEP_SECONDS = 2.0
 class Sweeper:
     """Drains every few seconds, with or without Redis.
 
-    While new events keep coming, draining them does not end: the other lanes are looked at by a
-    loop of their own.
+    While new events keep arriving, draining the shared lane does not end; a second loop therefore
+    starts the other lanes.
     """
 
     def __init__(self, drainer: Drainer, interval_seconds: float = SWEEP_SECONDS) -> None:
@@ -22,9 +22,9 @@ class Sweeper:
         self._interval_seconds = interval_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sweep until `stop` is set. PostgreSQL being away is waited out."""
+        """Sweep until `stop` is set. Survives outages of PostgreSQL."""
         works = {
-            "sweeper": self._drainer.answer_ring,
+            "sweeper": self._drainer.drain_new,
             "lane_sweeper": self._drainer.start_other_lanes,
         }
         async with asyncio.TaskGroup() as loops:

@@ -1,4 +1,4 @@
-"""Verifies what is new on the ledger, once a day."""
+"""The loop that verifies new rows of the ledger once a day."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PROBLEMS_LOGGED_MAX = 20
 
 
 class Verifier:
-    """Looks every ten minutes whether the verification of the day is still to be done.
+    """Checks every ten minutes whether today's verification is still to be done.
 
-    One worker does it, on a connection of its own; where it dies, another goes on a quarter of an
-    hour later. What it finds is logged, and `prepaid_invariant_ok{name="ledger"}` falls to 0.
+    One worker runs it, on its own connection; if that worker dies, another resumes a quarter of an
+    hour later. Problems are logged, and set `prepaid_invariant_ok{name="ledger"}` to 0.
     """
 
     def __init__(self, database_url: str, interval_seconds: float = INTERVAL_SECONDS) -> None:
@@ -32,9 +32,9 @@ class Verifier:
         self._interval_seconds = interval_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Verify until `stop` is set, which ends a verification too: it is resumed later."""
+        """Verify until `stop` is set, which also ends a running verification: it resumes later."""
         running = asyncio.create_task(
-            repeat("verifier", self.look, stop, interval_seconds=self._interval_seconds)
+            repeat("verifier", self.run_once, stop, interval_seconds=self._interval_seconds)
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -42,8 +42,8 @@ class Verifier:
         stopping.cancel()
         await asyncio.gather(running, stopping, return_exceptions=True)
 
-    async def look(self) -> None:
-        """Verify what is new, if nobody has today."""
+    async def run_once(self) -> None:
+        """Verify the new rows, unless a worker has today."""
         connection = await connect(
             self._database_url,
             application_name="prepaid-verifier",

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from api.framework.shares import Tenant, acting_for
 from api.pay import pages
-from api.shares import Tenant, acting_for
 from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.errors import DeadlineError, UnavailableError

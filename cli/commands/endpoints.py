@@ -13,8 +13,8 @@ from cli.environment import environment
 from cli.output import AsJson, emit, run, table
 from shared import config
 from shared.access import service as audit
-from shared.notifications import service
-from shared.notifications.model import Endpoint, MessageType, NewSecret
+from shared.outbound import service
+from shared.outbound.model import EndpointWithSecret, MessageType, OutboundEndpoint
 
 app = typer.Typer(no_args_is_help=True, help="Webhook endpoints: where your app is told.")
 COLUMNS = ("id", "url", "types", "createdAt", "disabledAt", "description")
@@ -118,7 +118,7 @@ def rotate(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     emit(run(work()), as_json=as_json, human=_secret_human)
 
 
-def _public(endpoint: Endpoint) -> dict[str, Any]:
+def _public(endpoint: OutboundEndpoint) -> dict[str, Any]:
     return {
         "id": str(endpoint.id),
         "url": endpoint.url,
@@ -130,7 +130,7 @@ def _public(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _with_secret(made: NewSecret) -> dict[str, Any]:
+def _with_secret(made: EndpointWithSecret) -> dict[str, Any]:
     return _public(made.endpoint) | {"secret": made.secret}
 
 

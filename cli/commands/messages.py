@@ -14,9 +14,9 @@ from cli.output import AsJson, emit, run, table
 from shared.access import service as audit
 from shared.errors import NotFoundError
 from shared.ids import new_id
-from shared.notifications import service, store
-from shared.notifications.model import MessageState, MessageType
-from shared.notifications.rules import public_id, read_message_id
+from shared.outbound import service, store
+from shared.outbound.model import MessageState, MessageType
+from shared.outbound.rules import public_id, read_message_id
 
 app = typer.Typer(no_args_is_help=True, help="Messages to your app, and its dead letters.")
 COLUMNS = ("id", "type", "state", "attempts", "lastStatus", "createdAt", "url", "error")

@@ -49,7 +49,6 @@ INSUFFICIENT_FUNDS: Final = _declined(
 )
 LOST: Final = _declined("lost_card", advice="do_not_try_again", network="41")
 STOLEN: Final = _declined("stolen_card", advice="do_not_try_again", network="43")
-DO_NOT_TRY_AGAIN: Final = _declined("do_not_honor", advice="do_not_try_again", network="05")
 VELOCITY: Final = _declined(
     "card_velocity_exceeded",
     "Your card was declined for making repeated attempts too frequently or exceeding its amount "

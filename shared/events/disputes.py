@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from shared.events import rules, store
 from shared.events.model import ApplyContext
-from shared.notifications import service as notifications
-from shared.notifications.model import MessageType
+from shared.outbound import service as outbound
+from shared.outbound.model import MessageType
 from shared.payments.model import PaymentFacts, PaymentLevel
 from shared.payments.rules import is_inquiry
 from shared.recharge import service as recharge
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 
-async def tell(
+async def announce(
     connection: Connection, payment: PaymentLevel, facts: PaymentFacts, context: ApplyContext
 ) -> None:
     """Store a locked payment's disputes; announce once each that opened and each that closed.
@@ -29,7 +29,7 @@ async def tell(
         return
     organization_id = payment.organization_id
     payment_intent_id = facts.payment_intent.id
-    stored = await store.keep_disputes(
+    stored = await store.save_disputes(
         connection, organization_id, payment_intent_id, facts.disputes, currency=payment.currency
     )
     messages = [
@@ -41,7 +41,7 @@ async def tell(
         )
         if dispute.id in ids
     ]
-    await notifications.announce(connection, messages)
+    await outbound.announce(connection, messages)
     for dispute in facts.disputes:
         reason = rules.suspension_of(
             dispute,

@@ -7,21 +7,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from shared.errors import EventError, UnclaimedError
-from shared.events import cards, invoices, payments, reversals, rules, store, subscriptions
+from shared.events import (
+    invoices,
+    payment_methods,
+    payments,
+    reversals,
+    rules,
+    store,
+    subscriptions,
+)
 from shared.events.model import (
-    Alone,
     Applied,
     ApplyContext,
-    AttemptMoved,
     CheckoutClosed,
     CheckoutPending,
-    CustomerNamed,
-    FraudWarned,
+    CustomerLinked,
+    FraudWarningReceived,
     Ignored,
     InvoicePaid,
     Meaning,
+    PaymentIntentUpdated,
     ReversalChanged,
-    SubscriptionTold,
+    SeparateMeaning,
+    SubscriptionUpdated,
     Unanswered,
 )
 from shared.events.questions import QuestionError
@@ -46,18 +54,18 @@ EventResult = Ignored | CheckoutClosed | Applied | PostingResult | EventError | 
 async def apply_batch(
     connection: Connection, events: Sequence[ClaimedEvent], context: ApplyContext
 ) -> list[EventResult]:
-    """Do what the events mean, set by set; return what each came to, in order.
+    """Apply the effects of a batch, set by set; return the results in order.
 
-    An event that must not be applied comes to its EventError, one that needs Stripe's answer to
-    Unanswered, and both leave the others unharmed; anything else that goes wrong is raised, and the
-    transaction is the caller's to roll back.
+    The result is an EventError for an event that must not be applied, and Unanswered for one that
+    needs an answer from Stripe; neither affects the other events. Any other error is raised, and
+    the caller rolls back.
     """
     meanings = [_attempt(_meaning, event) for event in events]
-    # These take the organization, and so come before the payments, which take its account.
+    # These lock organizations, and so come before the payments, which lock their accounts.
     named = {
         meaning: await _name(connection, event, meaning)
         for event, meaning in zip(events, meanings, strict=True)
-        if isinstance(meaning, CustomerNamed)
+        if isinstance(meaning, CustomerLinked)
     }
     credited = await payments.credit(
         connection, [m for m in meanings if isinstance(m, PaymentCaptured)], context
@@ -70,7 +78,7 @@ async def apply_batch(
         match meaning:
             case PaymentCaptured():
                 results.append(credited[meaning])
-            case CustomerNamed():
+            case CustomerLinked():
                 results.append(named[meaning])
             case CheckoutPending(session_id):
                 results.append(await payments.await_bank(connection, session_id, context.now))
@@ -88,25 +96,25 @@ def _meaning(event: ClaimedEvent) -> Meaning:
     return meaning
 
 
-async def _name(connection: Connection, event: ClaimedEvent, named: CustomerNamed) -> EventResult:
+async def _name(connection: Connection, event: ClaimedEvent, named: CustomerLinked) -> EventResult:
     name = named.named_organization
     account = event.key.account
-    owner = await store.lock_customer_owner(
+    organization_id = await store.lock_customer_organization(
         connection, named.customer_id, account=account, named=name
     )
-    if owner is None:
+    if organization_id is None:
         return rules.unclaimed(named.customer_id, name)
-    await bind_customers(connection, {owner: named.customer_id}, account=account)
-    return Applied(owner)
+    await bind_customers(connection, {organization_id: named.customer_id}, account=account)
+    return Applied(organization_id)
 
 
 async def _alone(
-    connection: Connection, event: ClaimedEvent, meaning: Alone, context: ApplyContext
+    connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
-    """Carry out an effect in a savepoint of its own.
+    """Apply one event in a savepoint of its own.
 
-    What nobody owns waits for its owner. It is tried once more under the lock that whoever comes to
-    own it takes too, so that neither misses the other.
+    An event without an organization waits for one. It is tried again under the advisory lock that
+    the transaction which binds the organization takes too, so that neither misses the other.
     """
     try:
         return await _in_savepoint(connection, event, meaning, context)
@@ -119,7 +127,7 @@ async def _alone(
 
 
 async def _in_savepoint(
-    connection: Connection, event: ClaimedEvent, meaning: Alone, context: ApplyContext
+    connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
     try:
         async with connection.transaction():
@@ -133,35 +141,37 @@ async def _in_savepoint(
 
 
 async def _effect(
-    connection: Connection, event: ClaimedEvent, meaning: Alone, context: ApplyContext
+    connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
     match meaning:
         case ReversalChanged():
             return await reversals.reverse(connection, event.key.account, meaning, context)
-        case FraudWarned():
+        case FraudWarningReceived():
             return await _warn(connection, meaning, context)
-        case AttemptMoved():
+        case PaymentIntentUpdated():
             return await _wake_recharger(connection, meaning)
-        case SubscriptionTold():
-            return await subscriptions.keep(connection, event.key.account, meaning, context)
+        case SubscriptionUpdated():
+            return await subscriptions.apply(connection, event.key.account, meaning, context)
         case InvoicePaid():
             return await invoices.credit(connection, event.key.account, meaning, context)
         case _:
-            return await cards.keep(connection, event.key.account, meaning, context)
+            return await payment_methods.apply(connection, event.key.account, meaning, context)
 
 
-async def _wake_recharger(connection: Connection, moved: AttemptMoved) -> EventResult:
+async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -> EventResult:
     await attempt_store.wake(connection, [moved.payment_intent_id])
-    owner = await store.attempt_owner(connection, moved)
-    if owner is None:
+    organization_id = await store.attempt_organization(connection, moved)
+    if organization_id is None:
         return Ignored(
             f"{moved.payment_intent_id} is of no auto-recharge; its success is what counts"
         )
-    return Applied(owner)
+    return Applied(organization_id)
 
 
-async def _warn(connection: Connection, warned: FraudWarned, context: ApplyContext) -> EventResult:
-    organization_id = await store.keep_warning(connection, warned, context.now)
+async def _warn(
+    connection: Connection, warned: FraudWarningReceived, context: ApplyContext
+) -> EventResult:
+    organization_id = await store.save_fraud_warning(connection, warned, context.now)
     if organization_id is None:
         known = await store.warned_organization(connection, warned)
         if known is None:
@@ -178,7 +188,7 @@ async def _warn(connection: Connection, warned: FraudWarned, context: ApplyConte
     return Applied(organization_id)
 
 
-def _unknown_payment(warned: FraudWarned) -> EventResult:
+def _unknown_payment(warned: FraudWarningReceived) -> EventResult:
     detail = f"{warned.warning_id} is about no payment that was credited."
     if warned.payment_intent_id is None:
         return Ignored(detail)

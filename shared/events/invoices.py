@@ -25,7 +25,7 @@ from shared.inbox import store as inbox
 from shared.ledger import service as ledger
 from shared.ledger import store as ledger_store
 from shared.ledger.model import Posting, PostingResult, PostingStatus
-from shared.notifications import service as notifications
+from shared.outbound import service as outbound
 from shared.payments import invoice_postings, invoices, sales
 from shared.payments import store as payments_store
 from shared.payments.crediting import on_the_ledger
@@ -36,7 +36,7 @@ from shared.payments.model import (
     InvoiceFacts,
     InvoiceQuestion,
     LinkedPayment,
-    Owner,
+    PaymentOrganization,
     PaymentQuestion,
     Sale,
 )
@@ -60,9 +60,11 @@ async def credit(
     and an EventError where the invoice brings credits that cannot be given to anybody.
     """
     invoice = paid.invoice
-    owner = await _owner(connection, account, invoice)
-    if isinstance(owner, Owner) and await _is_posted(connection, owner, invoice):
-        return Applied(owner.id)
+    organization = await _organization(connection, account, invoice)
+    if isinstance(organization, PaymentOrganization) and await _is_posted(
+        connection, organization, invoice
+    ):
+        return Applied(organization.id)
     brought = invoices.portions(
         invoice,
         _facts(account, invoice, context),
@@ -72,34 +74,38 @@ async def credit(
     )
     if not brought:
         return Ignored(_why_nothing(invoice))
-    if isinstance(owner, EventError):
-        raise owner
-    if invoice.currency is not None and invoice.currency != owner.currency:
+    if isinstance(organization, EventError):
+        raise organization
+    if invoice.currency is not None and invoice.currency != organization.currency:
         raise CurrencyMismatchError(
-            f"{invoice.id} is in {invoice.currency}, organization {owner.id} takes "
-            f"{owner.currency}."
+            f"{invoice.id} is in {invoice.currency}, organization {organization.id} takes "
+            f"{organization.currency}."
         )
     if brought[0].credits < 0:
-        taken = invoice_postings.taken_back(invoice, owner.id, brought[0], context.make_id())
+        taken = invoice_postings.taken_back(invoice, organization.id, brought[0], context.make_id())
         return (await _post(connection, [taken]))[0]
-    return await _sell(connection, account, invoice, owner, brought, context)
+    return await _sell(connection, account, invoice, organization, brought, context)
 
 
-async def _owner(connection: Connection, account: str, invoice: Invoice) -> Owner | EventError:
+async def _organization(
+    connection: Connection, account: str, invoice: Invoice
+) -> PaymentOrganization | EventError:
     """Lock and return the organization of an invoice, or the error that says why there is none."""
     try:
         names = invoices.names(invoice)
     except EventError as error:
         return error
     customer_id = reference_id(invoice.customer)
-    owners = await payments_store.invoice_owners(connection, names, customer_id, account)
-    if len(set(owners.values())) > 1 or (len(names) > 1 and len(owners) == 1):
+    organizations = await payments_store.invoice_organizations(
+        connection, names, customer_id, account
+    )
+    if len(set(organizations.values())) > 1 or (len(names) > 1 and len(organizations) == 1):
         return TwoOrganizationsError(
             f"{invoice.id} names the organization {names[0][:100]!r} in its own metadata and "
             f"{names[1][:100]!r} in that of its subscription."
         )
-    for owner in owners.values():
-        return owner
+    for organization in organizations.values():
+        return organization
     if names:
         return sales.unknown_organization(names[0])
     if customer_id is None:
@@ -112,9 +118,11 @@ async def _owner(connection: Connection, account: str, invoice: Invoice) -> Owne
     )
 
 
-async def _is_posted(connection: Connection, owner: Owner, invoice: Invoice) -> bool:
+async def _is_posted(
+    connection: Connection, organization: PaymentOrganization, invoice: Invoice
+) -> bool:
     key = invoice_postings.key(invoice)
-    (known,) = await ledger_store.are_known(connection, [(owner.id, key)])
+    (known,) = await ledger_store.are_known(connection, [(organization.id, key)])
     return known
 
 
@@ -133,7 +141,7 @@ async def _sell(
     connection: Connection,
     account: str,
     invoice: Invoice,
-    owner: Owner,
+    organization: PaymentOrganization,
     brought: Sequence[Portion],
     context: ApplyContext,
 ) -> Ignored | PostingResult:
@@ -155,8 +163,8 @@ async def _sell(
         return Ignored(f"{alone}, which paid {invoice.id}, is a sale of its own")
     paid = [(payment.payment_intent_id, payment.amount_minor) for payment in linked]
     shares = invoices.shares(live, paid, invoice.total_minor)
-    await _bind(connection, account, invoice, owner, linked, shares)
-    postings = invoice_postings.granted(invoice, owner.id, shares, context.make_id)
+    await _bind(connection, account, invoice, organization, linked, shares)
+    postings = invoice_postings.granted(invoice, organization.id, shares, context.make_id)
     result = _total(await _post(connection, postings))
     await inbox.reopen_waiting(connection, [name for name, _ in paid])
     for payment in linked:
@@ -165,7 +173,7 @@ async def _sell(
             await apply_level(connection, facts, context, of_dispute=False)
     if result.status is PostingStatus.POSTED:
         data = {"invoiceId": invoice.id}
-        await notifications.announce(connection, [purchase_completed(result, data, context.now)])
+        await outbound.announce(connection, [purchase_completed(result, data, context.now)])
     return result
 
 
@@ -186,8 +194,8 @@ async def _credit_alone(
     for payment in linked:
         if payment.facts is None or payment.facts.session is None:
             continue
-        asked = PaymentQuestion(account, payment.payment_intent_id)
-        answers = {**(context.answers or {}), asked: payment.facts}
+        question = PaymentQuestion(account, payment.payment_intent_id)
+        answers = {**(context.answers or {}), question: payment.facts}
         captured = replace(sales.from_intent(payment.facts.payment_intent), account=account)
         credited = await payments.credit(connection, [captured], replace(context, answers=answers))
         result = credited[captured]
@@ -212,10 +220,10 @@ def _linked(account: str, invoice: Invoice, context: ApplyContext) -> Sequence[L
     if name is None:
         if context.answers is None:
             return ()
-        asked = InvoiceQuestion(
+        question = InvoiceQuestion(
             account, invoice.id, payments=True, origins=_may_be_receipt(invoice)
         )
-        return answer(asked, context).payments
+        return answer(question, context).payments
     if context.answers is None:
         return [LinkedPayment(name, minor)]
     try:
@@ -229,7 +237,7 @@ async def _bind(
     connection: Connection,
     account: str,
     invoice: Invoice,
-    owner: Owner,
+    organization: PaymentOrganization,
     linked: Sequence[LinkedPayment],
     shares: Sequence[Share],
 ) -> None:
@@ -238,10 +246,10 @@ async def _bind(
     bound = [
         Sale(
             payment_intent_id=payment.payment_intent_id,
-            organization_id=owner.id,
+            organization_id=organization.id,
             gross_minor=payment.amount_minor,
             net_minor=None,
-            currency=invoice.currency or owner.currency,
+            currency=invoice.currency or organization.currency,
             credits=credited[payment.payment_intent_id],
             account=account,
             customer_id=reference_id(invoice.customer),

@@ -36,7 +36,7 @@ async def apply_level(
         return None
     charge_id = reference_id(facts.payment_intent.latest_charge)
     await payments_store.record_level(connection, name, as_of, charge_id)
-    await disputes.tell(connection, level, facts, context)
+    await disputes.announce(connection, level, facts, context)
     disputed = facts.withdrawn_minor > 0 and (of_dispute or facts.refunded_minor == 0)
     result = await ledger.reverse_payment(
         connection,

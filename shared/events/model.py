@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from shared.inbox.model import Settlement
+from shared.inbox.model import EventOutcome
 from shared.ledger.model import PostingResult
 from shared.payments.invoice_objects import Invoice
 from shared.payments.lookup import Answers, Question
@@ -51,7 +51,7 @@ class ReversalChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class FraudWarned:
+class FraudWarningReceived:
     """A card's issuer believes that a payment is fraud; nothing is taken back yet."""
 
     warning_id: str
@@ -61,7 +61,7 @@ class FraudWarned:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptMoved:
+class PaymentIntentUpdated:
     """A payment of auto-recharge has moved; whoever charges asks Stripe where to."""
 
     payment_intent_id: str
@@ -69,7 +69,7 @@ class AttemptMoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardTold:
+class PaymentMethodUpdated:
     """A payment method is on file. No `details`: the event says that it is, and not what it is."""
 
     payment_method_id: str
@@ -82,7 +82,7 @@ class CardTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardDetached:
+class PaymentMethodDetached:
     """A payment method is off file for good: Stripe attaches none twice."""
 
     payment_method_id: str
@@ -93,7 +93,7 @@ class CardDetached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCard:
+class StoredPaymentMethod:
     """A payment method as it is stored; what was only seen has the epoch for its moment."""
 
     id: str
@@ -110,7 +110,7 @@ class StoredCard:
 
 
 @dataclass(frozen=True, slots=True)
-class DefaultTold:
+class DefaultPaymentMethodChanged:
     """Which payment method a customer's invoices are paid with; None: no particular one."""
 
     customer_id: str
@@ -119,7 +119,7 @@ class DefaultTold:
 
 
 @dataclass(frozen=True, slots=True)
-class MandateTold:
+class MandateUpdated:
     """Whether a bank still lets us debit."""
 
     mandate_id: str
@@ -128,7 +128,7 @@ class MandateTold:
 
 
 @dataclass(frozen=True, slots=True)
-class CustomerNamed:
+class CustomerLinked:
     """A Stripe customer belongs to an organization, as the page that set it up says."""
 
     customer_id: str
@@ -144,11 +144,11 @@ class CustomerDeleted:
 
 
 # What works on a whole batch at once, and what has a transaction of its own.
-Together = Ignored | PaymentCaptured | CheckoutClosed | CheckoutPending | CustomerNamed
+BatchMeaning = Ignored | PaymentCaptured | CheckoutClosed | CheckoutPending | CustomerLinked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionTold:
+class SubscriptionUpdated:
     """A subscription as Stripe had it at a moment."""
 
     subscription_id: str
@@ -171,7 +171,7 @@ class InvoicePaid:
 
 
 @dataclass(frozen=True, slots=True)
-class UndescribedCard:
+class UndescribedPaymentMethod:
     """A payment method that is on file, and of which nothing is known but its id."""
 
     organization_id: UUID
@@ -180,10 +180,22 @@ class UndescribedCard:
     seen_at: datetime
 
 
-CardMeaning = CardTold | CardDetached | DefaultTold | MandateTold | CustomerDeleted
-SubscriptionMeaning = SubscriptionTold | InvoicePaid
-Alone = ReversalChanged | FraudWarned | AttemptMoved | CardMeaning | SubscriptionMeaning
-Meaning = Together | Alone
+PaymentMethodMeaning = (
+    PaymentMethodUpdated
+    | PaymentMethodDetached
+    | DefaultPaymentMethodChanged
+    | MandateUpdated
+    | CustomerDeleted
+)
+SubscriptionMeaning = SubscriptionUpdated | InvoicePaid
+SeparateMeaning = (
+    ReversalChanged
+    | FraudWarningReceived
+    | PaymentIntentUpdated
+    | PaymentMethodMeaning
+    | SubscriptionMeaning
+)
+Meaning = BatchMeaning | SeparateMeaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +228,8 @@ class ApplyContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """An applied event: how it is settled in the inbox, and what it posted, if anything."""
+class ProcessedEvent:
+    """A processed event: its outcome in the inbox, and what it posted, if anything."""
 
-    settlement: Settlement
+    outcome: EventOutcome
     result: PostingResult | None = None

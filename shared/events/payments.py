@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.errors import EventError, StripeMissingError
-from shared.events import cards, rules
+from shared.events import payment_methods, rules
 from shared.events.levels import apply_level
 from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswered
 from shared.inbox import store as inbox
 from shared.ledger.model import PostingResult, PostingStatus, TransactionType
-from shared.notifications import service as notifications
 from shared.organizations import store as organizations
+from shared.outbound import service as outbound
 from shared.payments import crediting, sales
 from shared.payments import store as payments_store
 from shared.payments.customers import bind_customers
@@ -222,11 +222,11 @@ async def _keep_customers(connection: Connection, posted: Posted) -> None:
         if payment.saved_method is not None and sale.customer_id is not None
     }
     if saved:
-        await cards.note_seen(connection, list(saved.values()))
+        await payment_methods.save_seen(connection, list(saved.values()))
 
 
 async def _announce(connection: Connection, posted: Posted, context: ApplyContext) -> None:
-    await notifications.announce(
+    await outbound.announce(
         connection,
         [
             purchase_completed(result, rules.paid_with(sale), context.now)

@@ -2,7 +2,7 @@
 -- PostgreSQL's clock, before Stripe is asked: the one clock that all workers share.
 SELECT clock_timestamp();
 
--- name: keep_disputes
+-- name: save_disputes
 -- Store disputes as Stripe has them; say which were not known, which were not closed before, and which were an
 -- inquiry before. The payment's lock keeps others from asking the same of them.
 WITH known AS (
@@ -61,7 +61,7 @@ RETURNING
         SELECT FROM known AS k WHERE k.id = d.id AND k.status LIKE 'warning%'
     ) AS was_inquiry;
 
--- name: keep_warning
+-- name: save_fraud_warning
 -- Store a fraud warning of a payment that is known, once.
 INSERT INTO stripe_disputes (
     organization_id,
@@ -95,14 +95,14 @@ FROM stripe_payments
 WHERE payment_intent_id = $1 OR ($1 IS NULL AND charge_id = $2)
 LIMIT 1;
 
--- name: attempt_owner
+-- name: attempt_organization
 -- The organization whose auto-recharge made a payment: known by the payment, or by the attempt's id.
 SELECT organization_id
 FROM recharge_attempts
 WHERE payment_intent_id = $1 OR id = $2
 LIMIT 1;
 
--- name: customer_owner
+-- name: customer_organization
 -- The organization that is named, else the one that has this customer, else the one whose card it is, or that
 -- has a card of this customer: a customer and a card belong to one Stripe account. Its row is the lock under which
 -- what it has on file changes.
@@ -140,7 +140,7 @@ ORDER BY o.stripe_customer_id IS NOT DISTINCT FROM $3 DESC
 LIMIT 1
 FOR NO KEY UPDATE;
 
--- name: keep_seen_cards
+-- name: save_seen_payment_methods
 -- Note payment methods of which nothing is known but that they are on file. Any description is newer.
 INSERT INTO payment_methods AS m (
     id, organization_id, customer_id, type, mandate_id, stripe_account, as_of
@@ -161,7 +161,7 @@ ON CONFLICT (id) DO UPDATE
     SET mandate_id = excluded.mandate_id
     WHERE excluded.mandate_id IS NOT NULL AND m.mandate_id IS NULL;
 
--- name: stored_cards
+-- name: stored_payment_methods
 -- What is stored of a payment method, and of an organization's others with the same fingerprint.
 SELECT
     id,
@@ -183,7 +183,7 @@ SELECT id
 FROM charged_methods
 WHERE organization_id = $1;
 
--- name: keep_card
+-- name: save_payment_method
 -- Describe a payment method, unless it is detached or a newer event has.
 INSERT INTO payment_methods AS m (
     id,
@@ -213,7 +213,7 @@ ON CONFLICT (id) DO UPDATE
     WHERE m.detached_at IS NULL AND m.as_of <= excluded.as_of
 RETURNING id;
 
--- name: detach_card
+-- name: detach_payment_method
 -- Take a payment method off file for good; one that nobody has heard of yet is noted as detached.
 INSERT INTO payment_methods AS m (
     id,
@@ -250,7 +250,7 @@ SET stripe_customer_id = NULL, stripe_account = '', updated_at = now()
 WHERE id = $1 AND stripe_customer_id = $2 AND stripe_account = $3
 RETURNING id;
 
--- name: claim_undescribed
+-- name: claim_undescribed_payment_methods
 -- Take payment methods on file that nothing has described, for a while: whoever asks Stripe has it alone.
 UPDATE payment_methods AS m
 SET describe_after = now() + $2::interval
@@ -269,7 +269,7 @@ RETURNING
     m.stripe_account AS account,
     m.created_at AS seen_at;
 
--- name: undescribed_of
+-- name: undescribed_payment_methods
 -- What an organization has on file and nothing has described.
 SELECT
     organization_id,
@@ -281,14 +281,14 @@ WHERE organization_id = $1 AND as_of = to_timestamp(0) AND detached_at IS NULL
 ORDER BY created_at DESC, id
 LIMIT $2;
 
--- name: lock_owner
+-- name: lock_organization
 -- Take an organization, before what it has on file.
 SELECT id
 FROM organizations
 WHERE id = $1
 FOR NO KEY UPDATE;
 
--- name: has_card
+-- name: has_payment_method
 -- Whether an organization has anything on file.
 SELECT EXISTS (
     SELECT FROM payment_methods WHERE organization_id = $1 AND detached_at IS NULL
@@ -325,7 +325,7 @@ ON CONFLICT (id) DO UPDATE
     SET is_default = (m.detached_at IS NULL), default_as_of = excluded.default_as_of
     WHERE m.organization_id = excluded.organization_id;
 
--- name: keep_mandate
+-- name: save_mandate
 -- Note a mandate. One that was taken back never comes back: there is a new one instead.
 UPDATE payment_methods
 SET
@@ -350,7 +350,7 @@ SELECT
 FROM subscriptions
 WHERE id = $1;
 
--- name: keep_subscription
+-- name: save_subscription
 -- Store a subscription as Stripe had it at a moment, unless a newer event has told.
 INSERT INTO subscriptions AS s (
     id,

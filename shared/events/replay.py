@@ -11,7 +11,7 @@ from uuid import UUID
 
 from shared.access import service as audit
 from shared.config import Settings
-from shared.events.model import Outcome
+from shared.events.model import ProcessedEvent
 from shared.events.service import Applier
 from shared.ids import transaction_public_id
 from shared.inbox import store as inbox
@@ -73,18 +73,18 @@ class Replayer:
         """Apply the named events now, their attempts counted anew, and report the difference."""
         batch_id = self.make_id()
         wanted = list(dict.fromkeys(ids))
-        outcomes: list[Outcome] = []
+        processed: list[ProcessedEvent] = []
         for start in range(0, len(wanted), BATCH_ROWS_MAX):
-            outcomes += await self._replay_batch(
+            processed += await self._replay_batch(
                 batch_id, wanted[start : start + BATCH_ROWS_MAX], actor=actor, reason=reason
             )
         async with self.pool.acquire() as connection:
-            forgotten = await inbox.forgotten(connection, wanted)
-        return summarize(batch_id, wanted, outcomes, forgotten)
+            deleted = await inbox.deleted_payloads(connection, wanted)
+        return summarize(batch_id, wanted, processed, deleted)
 
     async def _replay_batch(
         self, batch_id: UUID, ids: Sequence[str], *, actor: str, reason: str | None
-    ) -> list[Outcome]:
+    ) -> list[ProcessedEvent]:
         async with self.pool.acquire() as connection, connection.transaction():
             events = await inbox.claim_for_replay(
                 connection,
@@ -108,28 +108,28 @@ class Replayer:
 def summarize(
     batch_id: UUID,
     wanted: Sequence[str],
-    outcomes: Sequence[Outcome],
-    forgotten: Mapping[str, datetime],
+    processed: Sequence[ProcessedEvent],
+    deleted: Mapping[str, datetime],
 ) -> ReplayReport:
-    """Count what the outcomes came to, and add up what they posted for each organization.
+    """Count what the processed came to, and add up what they posted for each organization.
 
-    An event that was not tried counts as failed: its payload was forgotten, its type is paused, or
+    An event that was not tried counts as failed: its payload was deleted, its type is paused, or
     it is not ours.
     """
     # Two events of one payment may carry the same posting: it changed the ledger once.
     posted = {
-        outcome.result.id: outcome.result
-        for outcome in outcomes
-        if outcome.result is not None and outcome.result.status is PostingStatus.POSTED
+        event.result.id: event.result
+        for event in processed
+        if event.result is not None and event.result.status is PostingStatus.POSTED
     }
     failures = [
-        {"id": o.settlement.key.id, "state": o.settlement.state, "error": o.settlement.reason}
-        for o in outcomes
-        if o.settlement.state in (EventState.DEAD, EventState.RETRYING)
+        {"id": p.outcome.key.id, "state": p.outcome.state, "error": p.outcome.reason}
+        for p in processed
+        if p.outcome.state in (EventState.DEAD, EventState.RETRYING)
     ]
-    tried = {outcome.settlement.key.id for outcome in outcomes}
+    tried = {event.outcome.key.id for event in processed}
     failures += [
-        {"id": event_id, "state": None, "error": _not_tried(forgotten.get(event_id))}
+        {"id": event_id, "state": None, "error": _not_tried(deleted.get(event_id))}
         for event_id in wanted
         if event_id not in tried
     ]

@@ -1,4 +1,4 @@
-"""Says what became of events, after the commit: one log line an event, and the metrics."""
+"""Logs and counts processed events after their commit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 import structlog
 
 from shared import metrics
-from shared.events.model import Outcome
+from shared.events.model import ProcessedEvent
 from shared.inbox.model import ClaimedEvent, EventState
 
 log = structlog.get_logger()
 
 
-def report(events: Sequence[ClaimedEvent], outcomes: Sequence[Outcome], *, now: datetime) -> None:
-    """Log and count outcomes that are committed. `request_id` joins the line to the delivery's."""
-    for event, outcome in zip(events, outcomes, strict=True):
-        state = outcome.settlement.state
+def report(
+    events: Sequence[ClaimedEvent], processed_events: Sequence[ProcessedEvent], *, now: datetime
+) -> None:
+    """Log and count committed outcomes; `request_id` correlates with the delivery's line."""
+    for event, processed in zip(events, processed_events, strict=True):
+        state = processed.outcome.state
         if state is EventState.APPLIED:
             seconds = (now - event.received_at).total_seconds()
             metrics.EVENT_TO_LEDGER_SECONDS.observe(seconds)
@@ -29,18 +31,18 @@ def report(events: Sequence[ClaimedEvent], outcomes: Sequence[Outcome], *, now: 
             type=event.type,
             request_id=event.request_id,
             attempts=event.attempts,
-            **_details(outcome),
+            **_details(processed),
         )
 
 
-def _details(outcome: Outcome) -> dict[str, Any]:
-    settlement, result = outcome.settlement, outcome.result
+def _details(processed: ProcessedEvent) -> dict[str, Any]:
+    outcome, result = processed.outcome, processed.result
     if result is not None:
         return {
             "organization_id": str(result.organization_id),
             "transaction_id": str(result.id),
             "posting": str(result.status),
         }
-    if settlement.reason is not None:
-        return {"reason": settlement.reason, "error_class": settlement.error_class}
+    if outcome.reason is not None:
+        return {"reason": outcome.reason, "error_class": outcome.error_class}
     return {}

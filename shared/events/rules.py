@@ -10,24 +10,24 @@ from uuid import uuid5
 
 from shared.errors import EventError, MalformedEventError, UnclaimedError
 from shared.events.model import (
-    AttemptMoved,
-    CardDetached,
-    CardTold,
     CheckoutClosed,
     CheckoutPending,
     CustomerDeleted,
-    CustomerNamed,
-    DefaultTold,
-    FraudWarned,
+    CustomerLinked,
+    DefaultPaymentMethodChanged,
+    FraudWarningReceived,
     Ignored,
     InvoicePaid,
-    MandateTold,
+    MandateUpdated,
     Meaning,
+    PaymentIntentUpdated,
+    PaymentMethodDetached,
+    PaymentMethodUpdated,
     ReversalChanged,
-    SubscriptionTold,
+    SubscriptionUpdated,
 )
 from shared.ids import parse_id
-from shared.notifications.model import Message, MessageType
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import sales
 from shared.payments.invoice_objects import Invoice
 from shared.payments.model import PaymentLevel, Sale
@@ -45,10 +45,10 @@ from shared.payments.objects import (
     PreviousOwner,
     SetupIntent,
     Subscription,
+    event_created_at,
     read,
     read_previous,
     reference_id,
-    told_at,
 )
 from shared.payments.rules import is_closed, is_inquiry
 from shared.recharge.model import SuspensionReason
@@ -74,7 +74,7 @@ def _checkout_paid(payload: str) -> Meaning:
     if session.payment_status != "paid":
         # An asynchronous payment method: checkout.session.async_payment_succeeded will tell.
         return CheckoutPending(session.id)
-    return replace(sales.from_session(session), created=told_at(payload))
+    return replace(sales.from_session(session), created=event_created_at(payload))
 
 
 def _customer_named(session: CheckoutSession) -> Meaning:
@@ -84,7 +84,7 @@ def _customer_named(session: CheckoutSession) -> Meaning:
     """
     customer_id, name = reference_id(session.customer), sales.organization_in(session.metadata)
     if customer_id is not None and name is not None:
-        return CustomerNamed(customer_id, name)
+        return CustomerLinked(customer_id, name)
     why = f"the metadata of {session.id} names no organization for its customer"
     if session.mode == "setup":
         return Ignored(why)
@@ -92,23 +92,25 @@ def _customer_named(session: CheckoutSession) -> Meaning:
 
 
 def _payment_succeeded(payload: str) -> Meaning:
-    return replace(sales.from_intent(read(payload, PaymentIntent)), created=told_at(payload))
+    return replace(
+        sales.from_intent(read(payload, PaymentIntent)), created=event_created_at(payload)
+    )
 
 
 def _attempt_moved(payload: str) -> Meaning:
     intent = read(payload, PaymentReference)
     value = (intent.metadata or {}).get(ATTEMPT_METADATA)
-    return AttemptMoved(intent.id, parse_id(value) if isinstance(value, str) else None)
+    return PaymentIntentUpdated(intent.id, parse_id(value) if isinstance(value, str) else None)
 
 
 def _card_told(payload: str) -> Meaning:
     method = read(payload, PaymentMethod)
-    return CardTold(
+    return PaymentMethodUpdated(
         payment_method_id=method.id,
         type=method.type,
         customer_id=reference_id(method.customer),
         named_organization=sales.organization_in(method.metadata),
-        as_of=told_at(payload),
+        as_of=event_created_at(payload),
         details=method.details,
     )
 
@@ -116,12 +118,12 @@ def _card_told(payload: str) -> Meaning:
 def _card_detached(payload: str) -> Meaning:
     method = read(payload, PaymentMethod)
     before = read_previous(payload, PreviousOwner)
-    return CardDetached(
+    return PaymentMethodDetached(
         payment_method_id=method.id,
         type=method.type,
         customer_id=reference_id(method.customer or (before.customer if before else None)),
         named_organization=sales.organization_in(method.metadata),
-        as_of=told_at(payload),
+        as_of=event_created_at(payload),
     )
 
 
@@ -130,23 +132,25 @@ def _set_up(payload: str) -> Meaning:
     payment_method_id = reference_id(intent.payment_method)
     if payment_method_id is None:
         return Ignored(f"{intent.id} has set up nothing that can be charged")
-    return CardTold(
+    return PaymentMethodUpdated(
         payment_method_id=payment_method_id,
         type=sales.only_type(intent.payment_method_types),
         customer_id=reference_id(intent.customer),
         named_organization=sales.organization_in(intent.metadata),
-        as_of=told_at(payload),
+        as_of=event_created_at(payload),
         mandate_id=reference_id(intent.mandate),
     )
 
 
 def _customer_updated(payload: str) -> Meaning:
     customer = read(payload, Customer)
-    return DefaultTold(customer.id, customer.default_payment_method, told_at(payload))
+    return DefaultPaymentMethodChanged(
+        customer.id, customer.default_payment_method, event_created_at(payload)
+    )
 
 
 def _customer_deleted(payload: str) -> Meaning:
-    return CustomerDeleted(read(payload, Customer).id, told_at(payload))
+    return CustomerDeleted(read(payload, Customer).id, event_created_at(payload))
 
 
 def _mandate_updated(payload: str) -> Meaning:
@@ -154,25 +158,25 @@ def _mandate_updated(payload: str) -> Meaning:
     payment_method_id = reference_id(mandate.payment_method)
     if payment_method_id is None:
         return Ignored(f"{mandate.id} is of no payment method")
-    return MandateTold(mandate.id, payment_method_id, active=mandate.status != "inactive")
+    return MandateUpdated(mandate.id, payment_method_id, active=mandate.status != "inactive")
 
 
 def _subscription(payload: str) -> Meaning:
-    return subscription(read(payload, Subscription), told_at(payload))
+    return subscription(read(payload, Subscription), event_created_at(payload))
 
 
-def subscription(told: Subscription, as_of: datetime) -> SubscriptionTold:
+def subscription(update: Subscription, as_of: datetime) -> SubscriptionUpdated:
     """Return what a subscription says; old API versions have the period on the whole."""
-    item = told.first_item
-    return SubscriptionTold(
-        subscription_id=told.id,
-        customer_id=reference_id(told.customer),
-        named_organization=sales.organization_in(told.metadata),
-        status=told.status,
+    item = update.first_item
+    return SubscriptionUpdated(
+        subscription_id=update.id,
+        customer_id=reference_id(update.customer),
+        named_organization=sales.organization_in(update.metadata),
+        status=update.status,
         plan=item.price.id if item.price else None,
-        started_at=_moment(told.start_date),
-        ends_at=_moment(told.ended_at or told.cancel_at),
-        current_period_end=_moment(item.current_period_end or told.current_period_end),
+        started_at=_moment(update.start_date),
+        ends_at=_moment(update.ended_at or update.cancel_at),
+        current_period_end=_moment(item.current_period_end or update.current_period_end),
         as_of=as_of,
     )
 
@@ -185,7 +189,7 @@ def _invoice_paid(payload: str) -> Meaning:
     invoice = read(payload, Invoice)
     moments = invoice.status_transitions
     paid_at = _moment(moments.paid_at) if moments else None
-    return InvoicePaid(invoice, paid_at or told_at(payload))
+    return InvoicePaid(invoice, paid_at or event_created_at(payload))
 
 
 def _ignored(reason: str) -> Callable[[str], Meaning]:
@@ -205,7 +209,7 @@ def _reversal(*, of_dispute: bool) -> Callable[[str], Meaning]:
 
 def _fraud_warned(payload: str) -> Meaning:
     warning = read(payload, EarlyFraudWarning)
-    return FraudWarned(
+    return FraudWarningReceived(
         warning.id,
         reference_id(warning.payment_intent),
         reference_id(warning.charge),
@@ -286,9 +290,9 @@ def dispute_message(
     payment: PaymentLevel,
     message_type: MessageType,
     now: datetime,
-) -> Message:
+) -> OutboundMessage:
     """Return the message of a dispute that opened or closed; its id is made from the dispute's."""
-    return Message(
+    return OutboundMessage(
         organization_id=payment.organization_id,
         type=message_type,
         data={

@@ -1,4 +1,4 @@
-"""Applying leased events: effects and outcome commit together, or not at all."""
+"""Applies leased events: effects and outcome commit in one transaction, or not at all."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ from uuid import UUID
 import structlog
 
 from shared.db.pool import AWAY, CONTENTION, LOCKED
-from shared.errors import (
-    EventError,
-    LeaseLostError,
-    PrepaidError,
-    StripeFailedError,
-    StripeThrottledError,
-)
+from shared.errors import EventError, PrepaidError, StripeFailedError, StripeThrottledError
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch
-from shared.events.model import Applied, ApplyContext, Ignored, Outcome, Unanswered
+from shared.events.model import Applied, ApplyContext, Ignored, ProcessedEvent, Unanswered
 from shared.events.patience import BRIEF, LONG, Patience
 from shared.events.report import report
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
-from shared.inbox.model import ClaimedEvent, EventState, Lane, Settlement
+from shared.inbox.model import ClaimedEvent, EventOutcome, EventState, Lane
 from shared.ledger.model import PostingResult
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
@@ -39,7 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# An answer may lead to another question, such as from an invoice to its prices.
+# An answer may lead to another question, such as an invoice to its prices.
 QUESTIONS_IN_ROW_MAX = 3
 # Each question renews the lease; the last answer is applied within another.
 ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
@@ -49,8 +43,12 @@ LEASE = timedelta(seconds=30)
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
 
+class EventLeaseLostError(PrepaidError):
+    """The lease on these events has passed to another worker; nothing was committed."""
+
+
 class QuestionsInRowError(PrepaidError):
-    """No answer of Stripe's was enough: each led to another question."""
+    """Stripe's answers led to too many further questions."""
 
     def __init__(self, question: Question) -> None:
         super().__init__(
@@ -58,16 +56,16 @@ class QuestionsInRowError(PrepaidError):
         )
 
 
-# Not a failure of an event: PostgreSQL is away, or another worker has the event now. Its lease runs
-# out by itself, and it is due again.
-_NOT_THE_EVENT = (*AWAY, LeaseLostError)
+# Not a failure of the event: PostgreSQL is away, or another worker holds the lease. The event is
+# due again when its lease expires.
+_NOT_THE_EVENT = (*AWAY, EventLeaseLostError)
 
 
 class Lookup(Protocol):
-    """Says what Stripe has of an object, or why it did not; `StripeLookup` does."""
+    """Reads objects from Stripe; implemented by `StripeLookup`."""
 
     async def answers(self, questions: Collection[Question]) -> Answers:
-        """Return an answer to each question, or the error that stands in its place."""
+        """Return the answer to each question, or the error in its place."""
         ...
 
 
@@ -75,11 +73,10 @@ class Lookup(Protocol):
 class Applier:
     """Applies leased events. Time, randomness and ids are passed in.
 
-    Guarantee: an event's effects, its outcome and the fence commit in one transaction. An event
-    that fails unexpectedly, or waits too long for a lock, is tried alone and takes no other event
-    with it. `lookup` asks Stripe
-    what an event does not say, while no transaction is open; without it a payment is decided by its
-    event alone, and events of refunds and disputes fail.
+    Guarantee: an event's effects, its outcome and the check of its lease commit in one transaction.
+    An event that fails unexpectedly, or waits too long for a lock, is tried alone and fails no
+    other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
+    a payment is decided by its event alone, and events of refunds and disputes fail.
     """
 
     pool: Pool
@@ -91,20 +88,19 @@ class Applier:
 
     async def apply(
         self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
-    ) -> list[Outcome]:
-        """Apply events held under one lease; return what each came to, in no particular order.
+    ) -> list[ProcessedEvent]:
+        """Apply events under one lease; return their results in no particular order.
 
-        Stripe is asked for what they do not say, and the lease renewed before. Those that are given
-        back untried have no outcome. Raises what PostgreSQL raises when it is away, and
-        LeaseLostError when another worker has taken over: the rest of the lease is then left to run
-        out.
+        Reads from Stripe what the events lack, and renews the lease before. Events that are
+        released untried have no result. Raises what asyncpg raises while PostgreSQL is away, and
+        EventLeaseLostError where another worker has taken over; the leases then expire.
         """
-        done = await self._first_pass(token, events, Patience(LONG, pass_time=lease / 2))
-        # Whoever waits for Stripe keeps nobody waiting: the others are committed by now.
+        progress = await self._first_pass(token, events, Patience(LONG, pass_time=lease / 2))
+        # The events that need no answer are committed by now and do not wait for Stripe.
         groups: dict[Question, list[ClaimedEvent]] = {}
-        for event, question in done.unanswered:
+        for event, question in progress.unanswered:
             groups.setdefault(question, []).append(event)
-        # They wait for locks one after the other, and together no longer than a lease can bear.
+        # They wait for locks one after the other, and in total no longer than their leases last.
         turn, patience = asyncio.Lock(), Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
         answered = await asyncio.gather(
             *(
@@ -115,25 +111,25 @@ class Applier:
             ),
             return_exceptions=True,
         )
-        outcomes = done.outcomes
+        processed = progress.processed
         for found in answered:
             if isinstance(found, BaseException):
                 raise found
-            outcomes = outcomes + found
-        return outcomes
+            processed = processed + found
+        return processed
 
     async def apply_without_asking(
         self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
     ) -> bool:
-        """Apply what needs no answer of Stripe's, and hand the others to their lane.
+        """Apply the events that need nothing from Stripe; release the others to Lane.STRIPE.
 
-        Waits for no lock longer than a moment. Returns whether any event was handed over. Raises
+        Waits only briefly for locks. Returns whether any event was released to that lane. Raises
         what `apply` raises.
         """
-        done = await self._first_pass(token, events, Patience(BRIEF, pass_time=lease / 3))
-        if not done.unanswered:
+        progress = await self._first_pass(token, events, Patience(BRIEF, pass_time=lease / 3))
+        if not progress.unanswered:
             return False
-        keys = [event.key for event, _ in done.unanswered]
+        keys = [event.key for event, _ in progress.unanswered]
         async with self.pool.acquire() as connection:
             await inbox.release(connection, token, keys, lane=Lane.STRIPE)
         return True
@@ -141,21 +137,22 @@ class Applier:
     async def _first_pass(
         self, token: UUID, events: Sequence[ClaimedEvent], patience: Patience
     ) -> _Progress:
-        done = _Progress()
+        progress = _Progress()
         poisoned = {e.key: error for e in events if (error := inbox_rules.poison(e))}
         for event in events:
             if event.key in poisoned:
-                outcome = await self._record_failure(token, event, poisoned[event.key])
-                done.outcomes.append(outcome)
+                progress.processed.append(
+                    await self._record_failure(token, event, poisoned[event.key])
+                )
         events = [event for event in events if event.key not in poisoned]
-        # What has failed before is tried alone from the start.
+        # Events that failed before are applied alone from the start.
         alone = [e for e in events if e.has_failed or rules.is_alone(e.type)]
         fresh = [e for e in events if not (e.has_failed or rules.is_alone(e.type))]
         batches = [fresh] if fresh else []
         while batches:
             batch = batches.pop()
             try:
-                done += await self._commit(token, batch, self._context(), patience)
+                progress += await self._commit(token, batch, self._context(), patience)
             except _NOT_THE_EVENT:
                 raise
             except Exception as error:  # noqa: BLE001 - the culprit is found, and recorded
@@ -166,7 +163,7 @@ class Applier:
                     batches += [batch[half:], batch[:half]]
                 else:
                     alone = [*batch, *alone]
-        return done + await self._apply_each(token, alone, self._context(), patience)
+        return progress + await self._apply_each(token, alone, self._context(), patience)
 
     def _context(self) -> ApplyContext:
         answers: Answers | None = None if self.lookup is None else {}
@@ -175,29 +172,30 @@ class Applier:
     async def _answer(
         self,
         token: UUID,
-        done: _Progress,
+        progress: _Progress,
         lease: timedelta,
         turn: asyncio.Lock,
         patience: Patience,
-    ) -> list[Outcome]:
-        """Ask Stripe what events need to know, and apply them; `turn` is held for each transaction.
+    ) -> list[ProcessedEvent]:
+        """Ask Stripe what the events need, then apply them; `turn` is held for each transaction.
 
-        An event that no answer is enough for has failed, and says so.
+        An event that still has a question after QUESTIONS_IN_ROW_MAX answers has failed.
         """
         context = self._context()
         for _ in range(QUESTIONS_IN_ROW_MAX):
-            if not done.unanswered:
-                return done.outcomes
-            context = await self._ask(token, done.unanswered, context, lease)
-            asking = [event for event, _ in done.unanswered]
+            if not progress.unanswered:
+                return progress.processed
+            context = await self._ask(token, progress.unanswered, context, lease)
+            asking = [event for event, _ in progress.unanswered]
             async with turn:
-                done = _Progress(done.outcomes) + await self._apply_each(
+                progress = _Progress(progress.processed) + await self._apply_each(
                     token, asking, context, patience
                 )
-        for event, question in done.unanswered:
-            outcome = await self._record_failure(token, event, QuestionsInRowError(question))
-            done.outcomes.append(outcome)
-        return done.outcomes
+        for event, question in progress.unanswered:
+            progress.processed.append(
+                await self._record_failure(token, event, QuestionsInRowError(question))
+            )
+        return progress.processed
 
     async def _ask(
         self,
@@ -206,16 +204,16 @@ class Applier:
         before: ApplyContext,
         lease: timedelta,
     ) -> ApplyContext:
-        """Ask Stripe once for each thing that these events need to know, besides what it has said.
+        """Ask Stripe once for each unanswered question; return the context with all answers.
 
-        The lease is renewed first: an answer takes less than that. All answers are dated by the
-        oldest of them.
+        Renews the lease first: an answer takes less time than a lease. `as_of` is the time of the
+        oldest answer.
         """
         assert self.lookup is not None  # noqa: S101 - without it, no effect asks
         keys = [event.key for event, _ in unanswered]
         async with self.pool.acquire() as connection:
             if await inbox.renew(connection, token, keys, lease) != set(keys):
-                raise LeaseLostError
+                raise EventLeaseLostError
             as_of = await store.clock(connection)
         answers = await self.lookup.answers([question for _, question in unanswered])
         return replace(
@@ -231,7 +229,7 @@ class Applier:
         context: ApplyContext,
         patience: Patience,
     ) -> _Progress:
-        done = _Progress()
+        progress = _Progress()
         paused: set[str] = set()
         for index, event in enumerate(events):
             if event.type in paused:
@@ -242,20 +240,20 @@ class Applier:
                     await inbox.release(connection, token, left, lane=Lane.ALONE)
                 break
             try:
-                done += await self._commit(token, [event], context, patience)
+                progress += await self._commit(token, [event], context, patience)
             except _NOT_THE_EVENT:
                 raise
             except StripeThrottledError as error:
                 await self._postpone(token, event, error)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
-                done.outcomes.append(await self._record_failure(token, event, error))
+                progress.processed.append(await self._record_failure(token, event, error))
                 if isinstance(error, LOCKED):
                     patience.spend()
                 if isinstance(error, (*CONTENTION, StripeFailedError)):
-                    continue  # what others lock, or Stripe says, says nothing about the handler
+                    continue  # locks of others and failures of Stripe are no fault of the handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
-        return done
+        return progress
 
     async def _commit(
         self,
@@ -264,7 +262,7 @@ class Applier:
         context: ApplyContext,
         patience: Patience,
     ) -> _Progress:
-        """Commit what the events come to; those that need Stripe's answer are left as they were."""
+        """Commit effects and outcomes; events that need an answer from Stripe stay unchanged."""
         async with self.pool.acquire() as connection, connection.transaction():
             await inbox.limit_waits(
                 connection,
@@ -272,56 +270,61 @@ class Applier:
                 statement_milliseconds=patience.statement_milliseconds,
             )
             results = await apply_batch(connection, events, context)
-            found = list(zip(events, results, strict=True))
-            settled = [(e, self._outcome(e, r)) for e, r in found if not isinstance(r, Unanswered)]
-            outcomes = [outcome for _, outcome in settled]
-            await _settle(connection, token, [event for event, _ in settled], outcomes)
-        report([event for event, _ in settled], outcomes, now=self.now())
-        return _Progress(outcomes, [(e, r.question) for e, r in found if isinstance(r, Unanswered)])
+            pairs = list(zip(events, results, strict=True))
+            answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]
+            applied = [event for event, _ in answered]
+            processed = [self._processed(event, result) for event, result in answered]
+            await _finish(connection, token, applied, processed)
+        report(applied, processed, now=self.now())
+        return _Progress(
+            processed, [(e, r.question) for e, r in pairs if isinstance(r, Unanswered)]
+        )
 
     async def _postpone(
         self, token: UUID, event: ClaimedEvent, error: StripeThrottledError
     ) -> None:
-        """Give an event back until Stripe may be asked again: it has failed at nothing."""
+        """Release an event until Stripe accepts requests again; this counts as no attempt."""
         seconds = error.retry_after_seconds or THROTTLED_SECONDS
         due_in = timedelta(seconds=seconds * (1 + self.random()))
         async with self.pool.acquire() as connection:
             await inbox.release(connection, token, [event.key], lane=Lane.STRIPE, due_in=due_in)
         log.info("events.postponed", event_id=event.id, type=event.type, reason=error.detail)
 
-    def _outcome(self, event: ClaimedEvent, result: EventResult) -> Outcome:
+    def _processed(self, event: ClaimedEvent, result: EventResult) -> ProcessedEvent:
         match result:
             case EventError():
-                return Outcome(self._failure(event, result))
+                return ProcessedEvent(self._failure(event, result))
             case Ignored(reason, waits_for):
-                return Outcome(
-                    Settlement(event.key, EventState.IGNORED, reason=reason, waits_for=waits_for)
+                return ProcessedEvent(
+                    EventOutcome(event.key, EventState.IGNORED, reason=reason, waits_for=waits_for)
                 )
             case PostingResult() | Applied():
                 organization_id = result.organization_id
-                settlement = Settlement(
+                outcome = EventOutcome(
                     event.key, EventState.APPLIED, organization_id=organization_id
                 )
                 posting = result if isinstance(result, PostingResult) else None
-                return Outcome(settlement, posting)
+                return ProcessedEvent(outcome, posting)
             case _:
-                return Outcome(Settlement(event.key, EventState.APPLIED))
+                return ProcessedEvent(EventOutcome(event.key, EventState.APPLIED))
 
-    def _failure(self, event: ClaimedEvent, error: Exception) -> Settlement:
+    def _failure(self, event: ClaimedEvent, error: Exception) -> EventOutcome:
         trace = "".join(traceback.format_exception(error))
         return inbox_rules.after_failure(event, error, trace, random=self.random())
 
-    async def _record_failure(self, token: UUID, event: ClaimedEvent, error: Exception) -> Outcome:
-        outcome = Outcome(self._failure(event, error))
+    async def _record_failure(
+        self, token: UUID, event: ClaimedEvent, error: Exception
+    ) -> ProcessedEvent:
+        processed = ProcessedEvent(self._failure(event, error))
         async with self.pool.acquire() as connection, connection.transaction():
-            await _settle(connection, token, [event], [outcome])
-        report([event], [outcome], now=self.now())
-        return outcome
+            await _finish(connection, token, [event], [processed])
+        report([event], [processed], now=self.now())
+        return processed
 
     async def _pause_if_broken(
         self, token: UUID, event_type: str, left: Sequence[ClaimedEvent]
     ) -> bool:
-        """Count an unexpected failure; hold the type back when it is the handler that is broken."""
+        """Count an unexpected failure; pause the type where its handler seems to be broken."""
         async with self.pool.acquire() as connection, connection.transaction():
             failures = await inbox.count_failure(connection, event_type)
             pause = inbox_rules.breaker_pause(failures)
@@ -337,32 +340,32 @@ class Applier:
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """What events came to so far, and what is to be asked for the others."""
+    """Events processed so far, and the questions of the others."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    processed: list[ProcessedEvent] = field(default_factory=list)
     unanswered: list[tuple[ClaimedEvent, Question]] = field(default_factory=list)
 
     def __add__(self, other: _Progress) -> _Progress:
-        return _Progress(self.outcomes + other.outcomes, self.unanswered + other.unanswered)
+        return _Progress(self.processed + other.processed, self.unanswered + other.unanswered)
 
 
-async def _settle(
+async def _finish(
     connection: Connection,
     token: UUID,
     events: Sequence[ClaimedEvent],
-    outcomes: Sequence[Outcome],
+    processed: Sequence[ProcessedEvent],
 ) -> None:
-    if not outcomes:
+    if not processed:
         return
-    settled = await inbox.settle(
+    finished = await inbox.finish(
         connection,
         token,
-        [outcome.settlement for outcome in outcomes],
+        [one.outcome for one in processed],
         types_recovered={
             event.type
-            for event, outcome in zip(events, outcomes, strict=True)
-            if outcome.settlement.state in _SUCCEEDED
+            for event, one in zip(events, processed, strict=True)
+            if one.outcome.state in _SUCCEEDED
         },
     )
-    if settled != len(outcomes):
-        raise LeaseLostError
+    if finished != len(processed):
+        raise EventLeaseLostError

@@ -10,16 +10,16 @@ from uuid import UUID
 
 from shared.db.queries import beside
 from shared.events.model import (
-    AttemptMoved,
-    CardDetached,
-    CardTold,
     CustomerDeleted,
-    DefaultTold,
-    FraudWarned,
-    MandateTold,
-    StoredCard,
-    SubscriptionTold,
-    UndescribedCard,
+    DefaultPaymentMethodChanged,
+    FraudWarningReceived,
+    MandateUpdated,
+    PaymentIntentUpdated,
+    PaymentMethodDetached,
+    PaymentMethodUpdated,
+    StoredPaymentMethod,
+    SubscriptionUpdated,
+    UndescribedPaymentMethod,
 )
 from shared.ids import parse_id
 from shared.payments import rules as payments
@@ -46,7 +46,7 @@ class StoredDisputes:
     inquiries: frozenset[str]
 
 
-async def keep_disputes(
+async def save_disputes(
     connection: Connection,
     organization_id: UUID,
     payment_intent_id: str,
@@ -56,7 +56,7 @@ async def keep_disputes(
 ) -> StoredDisputes:
     """Store a locked payment's disputes; say which changed by this, and how."""
     rows = await connection.fetch(
-        QUERIES.keep_disputes,
+        QUERIES.save_disputes,
         organization_id,
         payment_intent_id,
         [dispute.id for dispute in disputes],
@@ -74,10 +74,12 @@ async def keep_disputes(
     )
 
 
-async def keep_warning(connection: Connection, warned: FraudWarned, at: datetime) -> UUID | None:
+async def save_fraud_warning(
+    connection: Connection, warned: FraudWarningReceived, at: datetime
+) -> UUID | None:
     """Store a fraud warning; its organization, or None where it was known or has no payment."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.keep_warning,
+        QUERIES.save_fraud_warning,
         warned.warning_id,
         warned.payment_intent_id,
         warned.charge_id,
@@ -87,7 +89,7 @@ async def keep_warning(connection: Connection, warned: FraudWarned, at: datetime
     return organization_id
 
 
-async def warned_organization(connection: Connection, warned: FraudWarned) -> UUID | None:
+async def warned_organization(connection: Connection, warned: FraudWarningReceived) -> UUID | None:
     """Return the organization whose payment a warning is about, if it is known."""
     organization_id: UUID | None = await connection.fetchval(
         QUERIES.warned_organization, warned.payment_intent_id, warned.charge_id
@@ -95,15 +97,15 @@ async def warned_organization(connection: Connection, warned: FraudWarned) -> UU
     return organization_id
 
 
-async def attempt_owner(connection: Connection, moved: AttemptMoved) -> UUID | None:
+async def attempt_organization(connection: Connection, moved: PaymentIntentUpdated) -> UUID | None:
     """Return the organization whose auto-recharge made a payment, if one did."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.attempt_owner, moved.payment_intent_id, moved.attempt_id
+        QUERIES.attempt_organization, moved.payment_intent_id, moved.attempt_id
     )
     return organization_id
 
 
-async def lock_customer_owner(
+async def lock_customer_organization(
     connection: Connection,
     customer_id: str | None,
     *,
@@ -116,7 +118,7 @@ async def lock_customer_owner(
     `account` is the Stripe account of the customer and the payment method.
     """
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.customer_owner,
+        QUERIES.customer_organization,
         parse_id(named) if named else None,
         named,
         customer_id,
@@ -126,30 +128,30 @@ async def lock_customer_owner(
     return organization_id
 
 
-async def lock_owner(connection: Connection, organization_id: UUID) -> None:
+async def lock_organization(connection: Connection, organization_id: UUID) -> None:
     """Lock an organization, under which what it has on file changes."""
-    await connection.execute(QUERIES.lock_owner, organization_id)
+    await connection.execute(QUERIES.lock_organization, organization_id)
 
 
-async def keep_seen_cards(
+async def save_seen_payment_methods(
     connection: Connection, seen: Sequence[tuple[str, UUID, str, str, str | None, str]]
 ) -> None:
     """Note payment methods: each is (id, organization, customer, type, mandate, account)."""
-    await connection.execute(QUERIES.keep_seen_cards, *map(list, zip(*seen, strict=True)))
+    await connection.execute(QUERIES.save_seen_payment_methods, *map(list, zip(*seen, strict=True)))
 
 
-async def stored_cards(
+async def stored_payment_methods(
     connection: Connection,
     payment_method_id: str,
     organization_id: UUID,
     fingerprint: str | None = None,
-) -> list[StoredCard]:
+) -> list[StoredPaymentMethod]:
     """Return a payment method and the organization's others with a fingerprint, as stored."""
     rows = await connection.fetch(
-        QUERIES.stored_cards, payment_method_id, organization_id, fingerprint
+        QUERIES.stored_payment_methods, payment_method_id, organization_id, fingerprint
     )
     return [
-        StoredCard(
+        StoredPaymentMethod(
             id=row["id"],
             customer_id=row["customer_id"],
             type=row["type"],
@@ -173,16 +175,16 @@ async def charged_method(connection: Connection, organization_id: UUID) -> str |
     return method
 
 
-async def keep_card(
+async def save_payment_method(
     connection: Connection,
     organization_id: UUID,
-    card: CardTold,
+    card: PaymentMethodUpdated,
     details: MethodDetails,
     account: str,
 ) -> bool:
     """Describe a payment method; False where it is detached, or a newer event has described it."""
     row = await connection.fetchrow(
-        QUERIES.keep_card,
+        QUERIES.save_payment_method,
         card.payment_method_id,
         organization_id,
         card.customer_id,
@@ -198,12 +200,12 @@ async def keep_card(
     return row is not None
 
 
-async def detach_card(
-    connection: Connection, organization_id: UUID, card: CardDetached, account: str
+async def detach_payment_method(
+    connection: Connection, organization_id: UUID, card: PaymentMethodDetached, account: str
 ) -> bool:
     """Take a payment method off file; return whether it was not off file before."""
     row = await connection.fetchrow(
-        QUERIES.detach_card,
+        QUERIES.detach_payment_method,
         card.payment_method_id,
         organization_id,
         card.customer_id or "",
@@ -226,26 +228,26 @@ async def delete_customer(
     return own is not None
 
 
-async def has_card(connection: Connection, organization_id: UUID) -> bool:
+async def has_payment_method(connection: Connection, organization_id: UUID) -> bool:
     """Whether an organization has anything on file."""
-    found: bool = await connection.fetchval(QUERIES.has_card, organization_id)
+    found: bool = await connection.fetchval(QUERIES.has_payment_method, organization_id)
     return found
 
 
-async def claim_undescribed(
+async def claim_undescribed_payment_methods(
     connection: Connection, *, rows_max: int, lease: timedelta
-) -> list[UndescribedCard]:
+) -> list[UndescribedPaymentMethod]:
     """Take payment methods that nothing has described; no other gets them before the lease ends."""
-    rows = await connection.fetch(QUERIES.claim_undescribed, rows_max, lease)
-    return [UndescribedCard(**row) for row in rows]
+    rows = await connection.fetch(QUERIES.claim_undescribed_payment_methods, rows_max, lease)
+    return [UndescribedPaymentMethod(**row) for row in rows]
 
 
-async def undescribed_of(
+async def undescribed_payment_methods(
     connection: Connection, organization_id: UUID, *, rows_max: int
-) -> list[UndescribedCard]:
+) -> list[UndescribedPaymentMethod]:
     """Read what an organization has on file and nothing has described, the newest first."""
-    rows = await connection.fetch(QUERIES.undescribed_of, organization_id, rows_max)
-    return [UndescribedCard(**row) for row in rows]
+    rows = await connection.fetch(QUERIES.undescribed_payment_methods, organization_id, rows_max)
+    return [UndescribedPaymentMethod(**row) for row in rows]
 
 
 async def default_method(
@@ -256,54 +258,54 @@ async def default_method(
     return (row["as_of"], row["id"]) if row else (None, None)
 
 
-async def choose_default(
-    connection: Connection, organization_id: UUID, told: DefaultTold, account: str
+async def save_default_payment_method(
+    connection: Connection, organization_id: UUID, update: DefaultPaymentMethodChanged, account: str
 ) -> None:
     """Make a payment method the default of a locked organization; None: it has none."""
-    await connection.execute(QUERIES.clear_default, organization_id, told.as_of)
-    if told.payment_method_id is not None:
+    await connection.execute(QUERIES.clear_default, organization_id, update.as_of)
+    if update.payment_method_id is not None:
         await connection.execute(
             QUERIES.set_default,
-            told.payment_method_id,
+            update.payment_method_id,
             organization_id,
-            told.customer_id,
-            told.as_of,
+            update.customer_id,
+            update.as_of,
             account,
         )
 
 
-async def keep_mandate(connection: Connection, told: MandateTold, account: str) -> UUID | None:
+async def save_mandate(connection: Connection, update: MandateUpdated, account: str) -> UUID | None:
     """Note a mandate; return the organization, or None where the payment method is unknown."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.keep_mandate, told.payment_method_id, told.mandate_id, told.active, account
+        QUERIES.save_mandate, update.payment_method_id, update.mandate_id, update.active, account
     )
     return organization_id
 
 
 async def stored_subscription(
     connection: Connection, subscription_id: str
-) -> SubscriptionTold | None:
+) -> SubscriptionUpdated | None:
     """Return a subscription as it is stored."""
     row = await connection.fetchrow(QUERIES.stored_subscription, subscription_id)
-    return SubscriptionTold(customer_id=None, named_organization=None, **row) if row else None
+    return SubscriptionUpdated(customer_id=None, named_organization=None, **row) if row else None
 
 
-async def keep_subscription(
-    connection: Connection, organization_id: UUID, told: SubscriptionTold, *, answered: bool
+async def save_subscription(
+    connection: Connection, organization_id: UUID, update: SubscriptionUpdated, *, answered: bool
 ) -> None:
     """Store a subscription, unless a newer event has told of it.
 
     `answered`: it is Stripe's answer to which of two events of one second is right.
     """
     await connection.execute(
-        QUERIES.keep_subscription,
-        told.subscription_id,
+        QUERIES.save_subscription,
+        update.subscription_id,
         organization_id,
-        told.status,
-        told.plan,
-        told.started_at,
-        told.ends_at,
-        told.current_period_end,
-        told.as_of,
+        update.status,
+        update.plan,
+        update.started_at,
+        update.ends_at,
+        update.current_period_end,
+        update.as_of,
         answered,
     )

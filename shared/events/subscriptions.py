@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.errors import StripeMissingError
-from shared.events import card_rules, rules, store
-from shared.events.model import Applied, ApplyContext, Ignored, SubscriptionTold
+from shared.events import payment_method_rules, rules, store
+from shared.events.model import Applied, ApplyContext, Ignored, SubscriptionUpdated
 from shared.events.questions import answer
 from shared.payments.model import SubscriptionQuestion
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 
-async def keep(
-    connection: Connection, account: str, told: SubscriptionTold, context: ApplyContext
+async def apply(
+    connection: Connection, account: str, update: SubscriptionUpdated, context: ApplyContext
 ) -> Applied | Ignored:
     """Store a subscription as the newest event of a Stripe account has it.
 
     Of two events of one second that differ, Stripe says which is right. Raises UnclaimedError where
     no organization owns it, yet, and QuestionError where Stripe must be asked first.
     """
-    owner = await store.lock_customer_owner(
-        connection, told.customer_id, account=account, named=told.named_organization
+    organization_id = await store.lock_customer_organization(
+        connection, update.customer_id, account=account, named=update.named_organization
     )
-    if owner is None:
-        raise rules.unclaimed(told.customer_id, told.named_organization)
-    stored = await store.stored_subscription(connection, told.subscription_id)
-    tied = card_rules.subscription_is_tied(stored, told)
+    if organization_id is None:
+        raise rules.unclaimed(update.customer_id, update.named_organization)
+    stored = await store.stored_subscription(connection, update.subscription_id)
+    tied = payment_method_rules.subscription_is_tied(stored, update)
     if tied and context.answers is not None:
         try:
-            found = answer(SubscriptionQuestion(account, told.subscription_id), context)
+            found = answer(SubscriptionQuestion(account, update.subscription_id), context)
         except StripeMissingError:
-            return Ignored(f"Stripe has no subscription {told.subscription_id} any more")
-        told = rules.subscription(found, told.as_of)
-    await store.keep_subscription(
-        connection, owner, told, answered=tied and context.answers is not None
+            return Ignored(f"Stripe has no subscription {update.subscription_id} any more")
+        update = rules.subscription(found, update.as_of)
+    await store.save_subscription(
+        connection, organization_id, update, answered=tied and context.answers is not None
     )
-    return Applied(owner)
+    return Applied(organization_id)

@@ -114,7 +114,7 @@ class ClaimedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class EventOutcome:
     """What an attempt came to. `retry_in` and `lane` are set for `retrying` alone.
 
     The moment of the next attempt is PostgreSQL's to compute: workers' clocks may differ.

@@ -191,7 +191,7 @@ RETURNING
     e.request_id,
     e.leases_lost;
 
--- name: settle
+-- name: finish
 -- Record what became of leased events. The lease token is the fence: the rows of a worker whose lease
 -- has gone to another are not touched, and the caller sees it from what comes back. One success of a
 -- type ends its row of failures.
@@ -485,7 +485,7 @@ SET
     leases_lost = 0
 WHERE state = 'ignored' AND waits_for = any($1::text []);
 
--- name: forgotten
+-- name: deleted_payloads
 -- Of some events those that have lost their payloads, and when.
 SELECT
     id,
@@ -525,7 +525,7 @@ cleaned AS (
 
 SELECT count(*) FROM cleaned;
 
--- name: forget_payloads
+-- name: delete_payloads
 -- Leave no more of events that were settled long ago than what they were, the oldest first; say how many that
 -- were. Who waits for an owner, or for a person to decide, keeps its payload.
 WITH settled AS (

@@ -15,7 +15,7 @@ from shared.errors import (
     StripeFailedError,
     StripeMissingError,
 )
-from shared.inbox.model import ClaimedEvent, EventHeader, EventState, Lane, Settlement
+from shared.inbox.model import ClaimedEvent, EventHeader, EventOutcome, EventState, Lane
 
 EVENT_ID_LENGTH_MAX = 255
 ATTEMPTS_MAX = 12
@@ -130,7 +130,7 @@ def poison(event: ClaimedEvent) -> LeasesLostError | None:
 
 def after_failure(
     event: ClaimedEvent, error: BaseException, trace: str, *, random: float
-) -> Settlement:
+) -> EventOutcome:
     """Decide between another attempt and the dead letters.
 
     An event that waits for Stripe's answer has failed at nothing: it is tried for days, as Stripe's
@@ -138,7 +138,7 @@ def after_failure(
     """
     attempts_max = UNANSWERED_ATTEMPTS_MAX if is_unanswered(error) else ATTEMPTS_MAX
     gives_up = is_deterministic(error) or event.attempts >= attempts_max
-    return Settlement(
+    return EventOutcome(
         key=event.key,
         state=EventState.DEAD if gives_up else EventState.RETRYING,
         reason=str(error)[:1000] or type(error).__name__,

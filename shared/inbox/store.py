@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.db.queries import beside
 from shared.durations import Duration
 from shared.inbox import rules
-from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventState, Lane, Settlement
+from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventOutcome, EventState, Lane
 
 if TYPE_CHECKING:
     import asyncpg
@@ -78,10 +78,10 @@ async def claim_for_replay(
     return [_claimed(row) for row in rows]
 
 
-async def settle(
+async def finish(
     connection: Connection,
     token: UUID,
-    settlements: Sequence[Settlement],
+    outcomes: Sequence[EventOutcome],
     *,
     types_recovered: Iterable[str] = (),
 ) -> int:
@@ -90,18 +90,18 @@ async def settle(
     Types that are named as recovered have their row of failures ended.
     """
     rows = await connection.fetch(
-        QUERIES.settle,
+        QUERIES.finish,
         token,
-        *_key_columns([settlement.key for settlement in settlements]),
-        [settlement.state for settlement in settlements],
-        [_storable(settlement.reason) for settlement in settlements],
-        [_storable(settlement.error_class) for settlement in settlements],
-        [_storable(settlement.error_trace) for settlement in settlements],
-        [settlement.retry_in for settlement in settlements],
-        [settlement.organization_id for settlement in settlements],
+        *_key_columns([outcome.key for outcome in outcomes]),
+        [outcome.state for outcome in outcomes],
+        [_storable(outcome.reason) for outcome in outcomes],
+        [_storable(outcome.error_class) for outcome in outcomes],
+        [_storable(outcome.error_trace) for outcome in outcomes],
+        [outcome.retry_in for outcome in outcomes],
+        [outcome.organization_id for outcome in outcomes],
         list(types_recovered),
-        [settlement.waits_for for settlement in settlements],
-        [settlement.lane for settlement in settlements],
+        [outcome.waits_for for outcome in outcomes],
+        [outcome.lane for outcome in outcomes],
     )
     return len(rows)
 
@@ -171,7 +171,7 @@ async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]
 
 
 async def pending(connection: Connection) -> int:
-    """Return how many events a worker has still to settle."""
+    """Return how many events a worker still has to finish."""
     count: int = await connection.fetchval(QUERIES.pending)
     return count
 
@@ -210,9 +210,9 @@ async def select_for_replay(
     return [row["id"] for row in rows]
 
 
-async def forgotten(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
+async def deleted_payloads(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
     """Return when those of some events that have lost their payloads lost them."""
-    rows = await connection.fetch(QUERIES.forgotten, ids)
+    rows = await connection.fetch(QUERIES.deleted_payloads, ids)
     return {row["id"]: row["payload_forgotten_at"] for row in rows}
 
 
@@ -222,10 +222,10 @@ async def remove_client_secrets(connection: Connection, *, rows_max: int) -> int
     return count
 
 
-async def forget_payloads(connection: Connection, retention: Duration, *, rows_max: int) -> int:
-    """Forget the payloads of events that were settled longer ago; return how many."""
+async def delete_payloads(connection: Connection, *, retention: Duration, rows_max: int) -> int:
+    """Forget the payloads of events that finished longer ago; return how many."""
     count: int = await connection.fetchval(
-        QUERIES.forget_payloads, retention.months, retention.time, rows_max
+        QUERIES.delete_payloads, retention.months, retention.time, rows_max
     )
     return count
 

@@ -1,4 +1,4 @@
-"""What the customer's app is told of a purchase. Pure."""
+"""Outbound messages about purchases. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from uuid import uuid5
 
 from shared.ids import transaction_public_id
 from shared.ledger.model import PostingResult
-from shared.notifications.model import Message, MessageType
+from shared.outbound.model import MessageType, OutboundMessage
 
 
-def purchase_completed(posted: PostingResult, paid: Mapping[str, Any], now: datetime) -> Message:
-    """Return the message of a purchase that was credited; its id is made from the row's."""
+def purchase_completed(
+    posted: PostingResult, paid: Mapping[str, Any], now: datetime
+) -> OutboundMessage:
+    """Return the message for a credited purchase; its id is derived from the ledger row's."""
     assert posted.id is not None  # noqa: S101 - posted
-    return Message(
+    return OutboundMessage(
         organization_id=posted.organization_id,
         type=MessageType.PURCHASE_COMPLETED,
         data={

@@ -150,7 +150,7 @@ class PaymentCaptured:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class PaymentOrganization:
     """The organization that a payment belongs to."""
 
     id: UUID
@@ -198,14 +198,14 @@ class Offer:
 class Claim:
     """Who may own a payment, by what is stored here.
 
-    `organizations` are those that its names lead to, `customer_owner` the one of its Stripe
+    `organizations` are those that its names lead to, `customer_organization` the one of its Stripe
     customer.
     """
 
     bound: BoundPayment | None = None
     offer: Offer | None = None
-    organizations: Mapping[str, Owner] = field(default_factory=dict)
-    customer_owner: Owner | None = None
+    organizations: Mapping[str, PaymentOrganization] = field(default_factory=dict)
+    customer_organization: PaymentOrganization | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,7 +388,7 @@ def read_previous(payload: str, kind: type[S]) -> S | None:
         raise MalformedEventError(f"Cannot read what was before: {error}") from None
 
 
-def told_at(payload: str) -> datetime:
+def event_created_at(payload: str) -> datetime:
     """Return Stripe's moment of the event."""
     try:
         return datetime.fromtimestamp(msgspec.json.decode(payload, type=_Envelope).created, UTC)

@@ -20,7 +20,7 @@ UPDATE purchases
 SET state = 'failed', settled_at = now()
 WHERE id = $1 AND state = 'open' AND checkout_session_id IS NULL;
 
--- name: close_due
+-- name: expire_purchases
 -- Close purchases that nobody has paid in time, the oldest first; return how many.
 WITH due AS (
     SELECT id
@@ -159,7 +159,7 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS a ON TRUE;
 
--- name: owners
+-- name: payment_organizations
 -- The organizations that are named by an id or a slug, or that have one of these Stripe customers.
 SELECT
     id,
@@ -255,7 +255,7 @@ UPDATE stripe_payments
 SET reversal_as_of = $2, charge_id = coalesce(charge_id, $3)
 WHERE payment_intent_id = $1;
 
--- name: invoice_owners
+-- name: invoice_organizations
 -- Lock the organizations that an invoice names; where it names none, the one that has its Stripe customer.
 SELECT
     id,

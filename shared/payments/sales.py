@@ -31,9 +31,9 @@ from shared.payments.model import (
     Claim,
     NotSold,
     Offer,
-    Owner,
     PaymentCaptured,
     PaymentFacts,
+    PaymentOrganization,
     PaymentQuestion,
     Sale,
     SaleTerms,
@@ -188,45 +188,51 @@ def _offered_sale(payment: PaymentCaptured, offer: Offer, terms: SaleTerms, now:
 def _claimed_sale(
     payment: PaymentCaptured, claim: Claim, terms: SaleTerms, now: datetime
 ) -> Sale | NotSold:
-    owner, binds_customer = _named_owner(payment, claim)
-    if owner is None:
-        found = _customer_owner(payment, claim, terms)
+    organization, binds_customer = _named_organization(payment, claim)
+    if organization is None:
+        found = _customer_organization(payment, claim, terms)
         if isinstance(found, NotSold):
             return found
-        owner = found
-    if owner.currency != payment.currency:
+        organization = found
+    if organization.currency != payment.currency:
         raise CurrencyMismatchError(
             f"{payment.payment_intent_id} is in {payment.currency}, "
-            f"organization {owner.id} takes {owner.currency}."
+            f"organization {organization.id} takes {organization.currency}."
         )
     net_minor = _net_minor(payment)
     credits_ = _buy(net_minor, payment.currency, terms)
-    sale = _sale(payment, owner.id, credits_, net_minor=net_minor, binds_customer=binds_customer)
+    sale = _sale(
+        payment, organization.id, credits_, net_minor=net_minor, binds_customer=binds_customer
+    )
     return replace(sale, expires_at=expiry(terms, now))
 
 
-def _named_owner(payment: PaymentCaptured, claim: Claim) -> tuple[Owner | None, bool]:
+def _named_organization(
+    payment: PaymentCaptured, claim: Claim
+) -> tuple[PaymentOrganization | None, bool]:
     """Return the organization that is named, and whether by whoever opened the payment.
 
     Raises TwoOrganizationsError or UnknownOrganizationError.
     """
     names = [n for n in (payment.named_organization, payment.session_organization) if n is not None]
-    owners = {claim.organizations.get(name) or name for name in names}
-    if len(owners) > 1:
+    organizations = {claim.organizations.get(name) or name for name in names}
+    if len(organizations) > 1:
         raise TwoOrganizationsError(
             f"{payment.payment_intent_id} names the organization {names[0][:100]!r} in its own "
             f"metadata and {names[1][:100]!r} in that of its Checkout Session."
         )
     if names:
-        owner = claim.organizations.get(names[0])
-        if owner is None:
+        organization = claim.organizations.get(names[0])
+        if organization is None:
             raise unknown_organization(names[0])
-        return owner, True
+        return organization, True
     reference = payment.reference_organization
     return (claim.organizations.get(reference) if reference else None), False
 
 
-def _customer_owner(payment: PaymentCaptured, claim: Claim, terms: SaleTerms) -> Owner | NotSold:
+def _customer_organization(
+    payment: PaymentCaptured, claim: Claim, terms: SaleTerms
+) -> PaymentOrganization | NotSold:
     reference = payment.reference_organization
     unknown = f", and its client_reference_id {reference[:100]!r} is none here" if reference else ""
     unnamed = f"{payment.payment_intent_id} names no organization{unknown}"
@@ -239,12 +245,12 @@ def _customer_owner(payment: PaymentCaptured, claim: Claim, terms: SaleTerms) ->
             "(PREPAID_CREDIT_CUSTOMER_PAYMENTS).",
             waits_for=later,
         )
-    if claim.customer_owner is None:
+    if claim.customer_organization is None:
         return NotSold(
             f"{unnamed}, and none has the Stripe customer {payment.customer_id}.",
             waits_for=payment.customer_id,
         )
-    return claim.customer_owner
+    return claim.customer_organization
 
 
 def _sale(

@@ -14,9 +14,9 @@ from shared.payments.model import (
     BoundPayment,
     Claim,
     Offer,
-    Owner,
     PaymentCaptured,
     PaymentLevel,
+    PaymentOrganization,
     PurchasePrice,
     Sale,
 )
@@ -56,9 +56,9 @@ async def refuse_purchase(connection: Connection, purchase_id: UUID) -> None:
     await connection.execute(QUERIES.refuse_purchase, purchase_id)
 
 
-async def close_due(connection: Connection, *, rows_max: int) -> int:
+async def expire_purchases(connection: Connection, *, rows_max: int) -> int:
     """Close purchases that nobody has paid in time; return how many."""
-    count: int = await connection.fetchval(QUERIES.close_due, rows_max)
+    count: int = await connection.fetchval(QUERIES.expire_purchases, rows_max)
     return count
 
 
@@ -110,22 +110,22 @@ async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) ->
         [payment.attempt_id for payment in payments],
         named,
     )
-    by_name, by_customer = await _owners(connection, payments)
+    by_name, by_customer = await _organizations(connection, payments)
     found = {row["ordinal"]: row for row in rows}
     return [
         Claim(
             bound=_bound(found[place]),
             offer=_offer(found[place]),
             organizations={name: by_name[name] for name in payment.names if name in by_name},
-            customer_owner=by_customer.get((payment.account, payment.customer_id)),
+            customer_organization=by_customer.get((payment.account, payment.customer_id)),
         )
         for place, payment in enumerate(payments, start=1)
     ]
 
 
-async def _owners(
+async def _organizations(
     connection: Connection, payments: Sequence[PaymentCaptured]
-) -> tuple[dict[str, Owner], dict[tuple[str, str | None], Owner]]:
+) -> tuple[dict[str, PaymentOrganization], dict[tuple[str, str | None], PaymentOrganization]]:
     """Return the organizations of these payments by each of their names, and by their customers.
 
     A customer is known in its own Stripe account.
@@ -133,18 +133,18 @@ async def _owners(
     names = {name for payment in payments for name in payment.names}
     ids = {name: parse_id(name) for name in names}
     rows = await connection.fetch(
-        QUERIES.owners,
+        QUERIES.payment_organizations,
         [found for found in ids.values() if found is not None],
         list(names),
         [payment.customer_id for payment in payments if payment.customer_id is not None],
     )
-    owners = {row["id"]: Owner(row["id"], row["currency"]) for row in rows}
+    organizations = {row["id"]: PaymentOrganization(row["id"], row["currency"]) for row in rows}
     slugs = {row["slug"]: row["id"] for row in rows}
-    named = {name: owners.get(ids[name] or slugs.get(name)) for name in names}
+    named = {name: organizations.get(ids[name] or slugs.get(name)) for name in names}
     return (
-        {name: owner for name, owner in named.items() if owner is not None},
+        {name: organization for name, organization in named.items() if organization is not None},
         {
-            (row["stripe_account"], row["stripe_customer_id"]): owners[row["id"]]
+            (row["stripe_account"], row["stripe_customer_id"]): organizations[row["id"]]
             for row in rows
             if row["stripe_customer_id"] is not None
         },
@@ -243,24 +243,24 @@ async def record_level(
     await connection.execute(QUERIES.record_level, payment_intent_id, as_of, charge_id)
 
 
-async def invoice_owners(
+async def invoice_organizations(
     connection: Connection, names: Sequence[str], customer_id: str | None, account: str
-) -> dict[str | None, Owner]:
-    """Lock and return the owners that an invoice may have, by the names that lead to them.
+) -> dict[str | None, PaymentOrganization]:
+    """Lock and return the organizations that an invoice may have, by the names that lead to them.
 
-    Where it names none, the owner of its Stripe customer in that account is under None.
+    Where it names none, the organization of its Stripe customer in that account is under None.
     """
     ids = {name: parse_id(name) for name in names}
     rows = await connection.fetch(
-        QUERIES.invoice_owners,
+        QUERIES.invoice_organizations,
         [found for found in ids.values() if found is not None],
         list(names),
         customer_id,
         account,
     )
-    owners = {row["id"]: Owner(row["id"], row["currency"]) for row in rows}
+    organizations = {row["id"]: PaymentOrganization(row["id"], row["currency"]) for row in rows}
     if not names:
-        return dict.fromkeys([None], next(iter(owners.values()))) if owners else {}
+        return dict.fromkeys([None], next(iter(organizations.values()))) if organizations else {}
     slugs = {row["slug"]: row["id"] for row in rows}
-    found = {name: owners.get(ids[name] or slugs.get(name)) for name in names}
-    return {name: owner for name, owner in found.items() if owner is not None}
+    found = {name: organizations.get(ids[name] or slugs.get(name)) for name in names}
+    return {name: organization for name, organization in found.items() if organization is not None}

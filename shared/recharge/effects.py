@@ -13,8 +13,8 @@ from uuid import UUID
 
 from shared.errors import PrepaidError
 from shared.ledger.model import PostingResult, PostingStatus
-from shared.notifications import service as notifications
-from shared.notifications.model import Message, MessageType
+from shared.outbound import service as outbound
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting, sales
 from shared.payments.messages import purchase_completed
 from shared.payments.model import Sale, SaleTerms
@@ -185,7 +185,7 @@ class _Effects:
         if posted.status is PostingStatus.POSTED:  # else its webhook announced the purchase
             price = {"amountMinor": attempt.amount_minor, "currency": attempt.currency}
             message = purchase_completed(posted, payment | price, now)
-            await notifications.announce(connection, [message])
+            await outbound.announce(connection, [message])
 
     async def _fail(self, suspension: SuspensionReason | None) -> None:
         await self._announce_failure()
@@ -276,14 +276,14 @@ class _Effects:
             "amount": attempt.amount,
             "currency": attempt.currency,
         }
-        message = Message(
+        message = OutboundMessage(
             organization_id=attempt.organization_id,
             type=kind,
             data=about | data,
             id=self.context.make_id(),
             at=self.context.now,
         )
-        await notifications.announce(self.context.connection, [message])
+        await outbound.announce(self.context.connection, [message])
 
 
 _REARMED = Transition(state=AttemptState.CANCELED, effect=Cancellation(due_again=True, rearm=True))

@@ -14,8 +14,8 @@ from shared.access.model import Actor
 from shared.errors import FieldError, NotFoundError, ValidationError
 from shared.ids import new_id
 from shared.money import plain
-from shared.notifications import service as notifications
-from shared.notifications.model import Message, MessageType
+from shared.outbound import service as outbound
+from shared.outbound.model import MessageType, OutboundMessage
 from shared.recharge import alerts, rules, store, validation
 from shared.recharge.attempts import store as attempt_store
 from shared.recharge.clock import store as clock_store
@@ -66,14 +66,14 @@ async def suspend(
         connection, organization_id, reason, detail, until=until, fingerprint=fingerprint
     )
     if suspended:
-        message = Message(
+        message = OutboundMessage(
             organization_id=organization_id,
             type=MessageType.RECHARGE_SUSPENDED,
             data={"reason": str(reason), "detail": detail, "until": until},
             id=make_id(),
             at=now,
         )
-        await notifications.announce(connection, [message])
+        await outbound.announce(connection, [message])
     return suspended
 
 

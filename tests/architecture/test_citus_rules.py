@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrations.runner import FUNCTION_FILES, LEDGER
+
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
@@ -45,12 +47,23 @@ async def test_keys_and_foreign_keys_begin_with_the_organization(
     }
 
 
+def function_text() -> str:
+    """Return the SQL functions of the ledger, in the order in which they are created."""
+    files = [file for file in FUNCTION_FILES if file.is_relative_to(LEDGER)]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
 def functions() -> dict[str, str]:
     """Return the body of each function of the ledger by its name, without comments."""
-    text = (ROOT / "shared/ledger/functions.sql").read_text(encoding="utf-8")
+    text = function_text()
     text = re.sub(r"--.*", "", text).split("CREATE OR REPLACE VIEW")[0]
     parts = re.split(r"CREATE OR REPLACE FUNCTION (\w+)", text)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_file_of_functions_is_applied() -> None:
+    files = sorted({*(ROOT / "shared").rglob("functions.sql"), *LEDGER.glob("*.sql")})
+    assert sorted(FUNCTION_FILES) == files
 
 
 def test_nothing_volatile_stands_in_a_statement_that_writes() -> None:
@@ -109,7 +122,7 @@ async def test_no_other_table_than_those_that_are_distributed_refers_to_the_ledg
 def test_the_rules_see_the_functions() -> None:
     """Every function is read to its end, and what it does is found."""
     found = functions()
-    text = (ROOT / "shared/ledger/functions.sql").read_text(encoding="utf-8")
+    text = function_text()
     assert set(re.findall(r"^CREATE OR REPLACE FUNCTION (\w+)", text, re.MULTILINE)) == set(found)
     assert all(body.count("$$") == 2 for body in found.values())
     writing = {name for name, body in found.items() if re.search(r"\b(UPDATE|INSERT INTO)\b", body)}

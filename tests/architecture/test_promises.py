@@ -11,7 +11,7 @@ import pytest
 from shared import metrics
 from shared.inbox.model import EventState
 from shared.ledger.model import TransactionType
-from shared.notifications.model import MessageState, MessageType
+from shared.outbound.model import MessageState, MessageType
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection

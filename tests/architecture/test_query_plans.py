@@ -64,7 +64,7 @@ EXCEPTIONS = {
     "recharge.overview": "a list for the operator, one row of each organization",
     "inbox.backlog": "counts what is in the rarer states",
     "inbox.pending": "counts what waits",
-    "events.claim_undescribed": "looks at the cards that wait for a description, a few at a time",
+    "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",
     "idempotency.purge": "deletes what is a week old, a few at a time",
     "recharge.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
     "inbox.remove_client_secrets": "takes what an older release stored, once, a few at a time",

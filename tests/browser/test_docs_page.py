@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import ConsoleMessage, Locator, Page, Request, expect
 
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
 

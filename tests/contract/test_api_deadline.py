@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from api import edge
-from api.operation import Call, Handler, Operation, Reply
+from api.framework import edge
+from api.framework.operation import Call, Handler, Operation, Reply
 from shared.access.model import Scope
 from shared.http.deadlines import Deadlines
 from tests.fixtures.product import POOL_SIZE, connections, listening
@@ -32,7 +32,7 @@ async def ask_with_no_time(api_client: ApiClient, handle: Handler) -> tuple[int,
         method="GET",
         path="/hang",
         handle=handle,
-        answer=None,
+        response=None,
         scope=Scope.READ,
         seconds_max=0,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
 from bench import attack
 from tests.fixtures.product import environment
 

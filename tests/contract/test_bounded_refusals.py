@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 import structlog
 
-from api.operation import Operation
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework.operation import Operation
 from shared.config import LogFormat
 from shared.logging import configure
 from tests.contract.test_hostile_input import WITH_A_BODY, fields, parameters, with_field
@@ -28,7 +28,7 @@ LONGER = 4
 TIMES_LONGER_MAX = 6
 REPEATS = 2_000
 LINE_REPEATS = 200  # what a request line or a header takes, four times
-ANSWER_BYTES_MAX = 16_000
+RESPONSE_BYTES_MAX = 16_000
 LOG_LINE_BYTES_MAX = 16_000
 HEADERS = (
     "Authorization", "x-api-key", "Idempotency-Key", "Prepaid-Version", "X-Request-Id",
@@ -96,7 +96,7 @@ async def cost(world: World, requests: Sequence[Request], lines: io.StringIO) ->
         assert answer.status < HTTPStatus.INTERNAL_SERVER_ERROR, answer.body[:1000]
         if answer.status >= HTTPStatus.BAD_REQUEST:
             refused += 1
-            assert len(answer.body) <= ANSWER_BYTES_MAX
+            assert len(answer.body) <= RESPONSE_BYTES_MAX
     spent = time.process_time() - started
     logged = lines.getvalue().splitlines()
     assert len(logged) >= refused
@@ -117,7 +117,7 @@ async def test_r1_no_delivery_costs_more_than_its_length(
             for body in (raw.encode(), event.encode()):
                 for answer in (await endpoint.deliver(body), await endpoint.post(body, header)):
                     assert answer.status == HTTPStatus.BAD_REQUEST
-                    assert len(answer.body) <= ANSWER_BYTES_MAX
+                    assert len(answer.body) <= RESPONSE_BYTES_MAX
         spent.append(time.process_time() - started)
     assert max(map(len, lines.getvalue().splitlines())) <= LOG_LINE_BYTES_MAX
     assert spent[1] < spent[0] * TIMES_LONGER_MAX

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from api import edge, openapi
-from api.operation import Call, Operation, Reply
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import edge, openapi
+from api.framework.operation import Call, Operation, Reply
 from shared import errors
 from shared.access.model import Scope
 from shared.db.pool import create_pool
@@ -234,7 +234,7 @@ def way(operation: Operation, kind: type[PrepaidError]) -> Provoke | None:
 async def test_every_refusal_of_the_document_can_be_had(
     world: World, operation: Operation, subtests: pytest.Subtests
 ) -> None:
-    for kind in sorted(openapi.refusals(operation), key=lambda kind: kind.__name__):
+    for kind in sorted(openapi.possible_errors(operation), key=lambda kind: kind.__name__):
         with subtests.test(kind.__name__):
             provoke = way(operation, kind)
             assert provoke is not None, f"{operation.name}: nothing provokes its {kind.__name__}"
@@ -252,7 +252,7 @@ async def test_success_is_answered_as_it_is_documented(world: World, operation: 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name)
 def test_the_document_has_no_other_answers(operation: Operation) -> None:
     documented = document()["paths"][operation.path][operation.method.lower()]["responses"]
-    possible = {kind.status for kind in openapi.refusals(operation)} | {operation.status}
+    possible = {kind.status for kind in openapi.possible_errors(operation)} | {operation.status}
     assert set(documented) == {str(int(status)) for status in possible}
 
 
@@ -275,7 +275,7 @@ def test_an_operation_is_covered_by_the_table_of_what_operations_need(
         asked = filled({**operation.example, **needed.body}, words)
         for body in (asked, {**asked, **needed.another}):
             msgspec.json.decode(msgspec.json.encode(body), type=operation.body)
-    for kind in openapi.refusals(operation):
+    for kind in openapi.possible_errors(operation):
         assert way(operation, kind) is not None, (
             f"{operation.name}: `refused` in {TABLE} says how to have its {kind.__name__}"
         )
@@ -289,6 +289,6 @@ def test_what_a_client_is_generated_from_names_the_items_of_a_batch_and_a_refuse
     schemas = document()["components"]["schemas"]
     items = schemas["BatchRequest"]["properties"]["transactions"]["items"]
     assert items == {"$ref": "#/components/schemas/TransactionRequest"}
-    refused = schemas["ErrorShown"]
-    assert refused["properties"]["attempt"] == {"$ref": "#/components/schemas/AttemptShown"}
+    refused = schemas["ErrorResponse"]
+    assert refused["properties"]["attempt"] == {"$ref": "#/components/schemas/AttemptResponse"}
     assert set(refused["required"]) == {"code", "type", "detail"}

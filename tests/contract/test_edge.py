@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api import edge
+from api.framework import edge
 from shared.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError
 from tests.fixtures.api import ApiClient
 from tests.fixtures.operations import check_refused

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
 from api.pay import page
 from sandbox.process_table import parent_of
 from shared.config import load

@@ -19,9 +19,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from msgspec.inspect import IntType
 
-from api import cursors, edge, openapi
-from api.operation import Operation, Retry
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import cursors, edge, openapi
+from api.framework.operation import Operation, Retry
 from sandbox.product import WebProcess
 from shared.errors import (
     AuthenticationError,
@@ -153,7 +153,7 @@ def parsed(raw: str) -> tuple[bool, Any]:
 def check_answer(operation: Operation, answer: Answer) -> None:
     """Fail unless it succeeded or was refused, as documented and in the envelope."""
     if answer.status != operation.status:
-        check_refused(answer, *openapi.refusals(operation))
+        check_refused(answer, *openapi.possible_errors(operation))
         assert answer.status < 500, answer.json
 
 

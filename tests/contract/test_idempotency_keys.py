@@ -17,9 +17,9 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from api import idempotency
-from api.operation import Call, Operation, Reply, Retry
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework import idempotency
+from api.framework.operation import Call, Operation, Reply, Retry
 from shared.errors import StripeFailedError
 from shared.http.deadlines import TICK_SECONDS
 from shared.idempotency import store
@@ -27,7 +27,7 @@ from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.operations import World, name, needs, send
 from tests.fixtures.product import settings
-from worker.forgetter import BATCH_ROWS_MAX, KEPT, Forgetter
+from worker.cleaners import BATCH_ROWS_MAX, KEY_RETENTION, IdempotencyKeyCleaner
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -141,7 +141,7 @@ def test_a_try_has_ended_before_the_next_one_may_have_its_key(operation: Operati
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name)
 def test_nobody_asks_stripe_in_the_transaction_of_an_answer(operation: Operation) -> None:
     if operation.retry is Retry.STORED:
-        assert StripeFailedError not in operation.refusals
+        assert StripeFailedError not in operation.errors
         source = inspect.getsource(operation.handle)
         assert "api.stripe" not in source
         assert "api.charger" not in source
@@ -173,7 +173,7 @@ async def test_an_answer_is_forgotten_after_a_week_and_no_sooner(
         "UPDATE idempotent_requests SET created_at = now() - interval '7 days 1 minute'"
         " WHERE key <> 'k0'"
     )
-    assert await Forgetter(pool).forget() == 2
+    assert await IdempotencyKeyCleaner(pool).clean() == 2
     assert await pool.fetchval("SELECT array_agg(key) FROM idempotent_requests") == ["k0"]
 
 
@@ -189,11 +189,13 @@ async def test_a_key_for_every_request_of_a_week_is_deleted_in_bounded_batches_b
     await pool.execute("ANALYZE idempotent_requests")
     kept = 7 * 24 * 12 - 1
     async with pool.acquire() as connection:
-        assert await store.purge(connection, KEPT, rows_max=BATCH_ROWS_MAX) == BATCH_ROWS_MAX
+        assert (
+            await store.purge(connection, KEY_RETENTION, rows_max=BATCH_ROWS_MAX) == BATCH_ROWS_MAX
+        )
         plan = await connection.fetch(
             "EXPLAIN SELECT FROM idempotent_requests WHERE created_at < now() - interval '7 days'"
             " ORDER BY created_at LIMIT 1000"
         )
     assert "idempotent_requests_by_age" in "".join(row[0] for row in plan)
-    assert await Forgetter(pool).forget() == 4500 - kept - BATCH_ROWS_MAX
+    assert await IdempotencyKeyCleaner(pool).clean() == 4500 - kept - BATCH_ROWS_MAX
     assert await pool.fetchval("SELECT count(*) FROM idempotent_requests") == kept

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from api import edge
-from api.operation import Call, Operation, Reply
+from api.framework import edge
+from api.framework.operation import Call, Operation, Reply
 from shared.access.model import Scope
 from shared.errors import (
     ConfigError,
@@ -46,7 +46,7 @@ async def log_of(api_client: ApiClient, error: Exception | None) -> tuple[int, M
         method="GET",
         path="/fail",
         handle=fail,
-        answer=None,
+        response=None,
         scope=Scope.READ,
         seconds_max=0 if error is None else 30,
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api.operation import Operation, Retry
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework.operation import Operation, Retry
 from shared.errors import IdempotencyError
 from tests.fixtures.api import ApiClient
 from tests.fixtures.operations import Whose, World, check_refused, send, whose

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api import keys, shares
+from api.framework import authenticator, shares
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
 from tests.fixtures.ledger import grant, post
@@ -41,7 +41,7 @@ async def test_keys_that_nobody_gave_out_take_few_connections_and_are_remembered
         await connection.execute("LOCK TABLE api_keys")
         asking = [asyncio.create_task(c.get("/v1/organizations")) for c in made_up]
         await until(lambda: are_waiting(connection, 1))
-        async with connections(pool, POOL_SIZE - 1 - keys.LOOK_UPS_AT_ONCE_MAX):
+        async with connections(pool, POOL_SIZE - 1 - authenticator.LOOK_UPS_AT_ONCE_MAX):
             assert await are_waiting(connection, 1)
     assert {answer.status for answer in await asyncio.gather(*asking)} == {401}
     async with connections(pool, POOL_SIZE):

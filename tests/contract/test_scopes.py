@@ -11,7 +11,7 @@ import pytest
 from shared.ledger.origin import KEY_ID, REQUEST_ID
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient, document
-from worker.forgetter import Forgetter
+from worker.cleaners import SessionCleaner
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -257,7 +257,7 @@ async def test_a_session_ends_with_its_time_and_with_its_key_and_is_deleted(
     assert (await browsers[0].get(SETTINGS)).status == 200
     await pool.execute("UPDATE api_sessions SET expires_at = now() - interval '2 hours'")
     assert (await browsers[1].get(SETTINGS)).status == 401
-    assert await Forgetter(pool).forget() == 2
+    assert await SessionCleaner(pool).clean() == 2
     ending = api_client.with_key((await backend.post(SESSIONS, {})).json["token"])
     await pool.execute("UPDATE api_keys SET revoked_at = now() WHERE organization_id IS NOT NULL")
     assert (await ending.get(SETTINGS)).status == 401

@@ -14,8 +14,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.operation import Operation, Retry
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
+from api.framework.operation import Operation, Retry
 from shared.access import service as access
 from shared.access.model import SESSION_SCOPES, Scope, parse_scopes
 from shared.errors import AuthenticationError, NotFoundError, PermissionDeniedError

@@ -12,7 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from shared import metrics
 from shared.inbox.model import EventState
-from shared.notifications.model import MessageState
+from shared.outbound.model import MessageState
 
 ROOT = Path(__file__).parents[2]
 RULES: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""docs/api.md does what it says: its commands run in a shell, and get the answers that it shows."""
+"""The examples of the API run in a shell, and get the answers that the pages show."""
 
 from __future__ import annotations
 
@@ -20,17 +20,24 @@ from tests.fixtures.product import environment
 if TYPE_CHECKING:
     from shared.db.pool import Pool
 
-PAGE = Path(__file__).parents[2] / "docs/api.md"
+ROOT = Path(__file__).parents[2]
+API_PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+README_PATH = (
+    (ROOT / "README.md")
+    .read_text(encoding="utf-8")
+    .split("\n## Use it from your app\n")[1]
+    .split("\n## ")[0]
+)
 FENCE = re.compile(r"^```(sh|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "@@ the next example @@"
 # What is another each time: shown up to the dots.
 CUT = "…"
 
 
-def examples() -> list[tuple[str, Any]]:
+def examples(page: str) -> list[tuple[str, Any]]:
     """Return each block of commands with the answer that is shown behind it, if one is."""
     found: list[tuple[str, Any]] = []
-    for kind, body in FENCE.findall(PAGE.read_text(encoding="utf-8")):
+    for kind, body in FENCE.findall(page):
         if kind == "sh":
             found.append((body, None))
         else:
@@ -57,9 +64,15 @@ def check(shown: Any, got: Any, where: str) -> None:
         assert got == shown, where
 
 
+@pytest.mark.parametrize("page", [API_PAGE, README_PATH], ids=["docs/api.md", "README.md"])
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_the_examples_run_and_get_the_answers_that_are_shown(
-    database_url: str, redis_url: str, pool: Pool, stand_in: SimulatorProcess, tmp_path: Path
+    database_url: str,
+    redis_url: str,
+    pool: Pool,
+    stand_in: SimulatorProcess,
+    tmp_path: Path,
+    page: str,
 ) -> None:
     web = WebProcess(
         environment(database_url, redis_url) | {"STRIPE_API_BASE": stand_in.url},
@@ -71,7 +84,7 @@ async def test_the_examples_run_and_get_the_answers_that_are_shown(
             key = await access.create_key(
                 connection, name="page", scope="admin", organization_id=None
             )
-        script = f"\necho; echo '{MARK}'\n".join(commands for commands, _ in examples())
+        script = f"\necho; echo '{MARK}'\n".join(commands for commands, _ in examples(page))
         shell = await asyncio.create_subprocess_exec(
             "bash", "-eu", "-o", "pipefail", "-c", script,
             env={**os.environ, "PREPAID": web.url, "KEY": key["key"]},
@@ -82,15 +95,17 @@ async def test_the_examples_run_and_get_the_answers_that_are_shown(
         await web.stop()
     answers = output.decode().split(MARK)
     assert shell.returncode == 0, answers[-1]
-    for (commands, shown), got in zip(examples(), answers, strict=True):
-        if shown is not None:
+    for (commands, shown), got in zip(examples(page), answers, strict=True):
+        if shown is None:
+            assert '"code":' not in got, f"an error is answered: {got}"
+        else:
             check(shown, json.loads(got), commands)
 
 
 def test_the_page_shows_an_answer_for_nearly_every_command() -> None:
-    answered = [shown for _, shown in examples() if shown is not None]
+    answered = [shown for _, shown in examples(API_PAGE) if shown is not None]
     assert len(answered) >= 15
-    assert len(examples()) - len(answered) == 1  # the settings at the top
+    assert len(examples(API_PAGE)) - len(answered) == 1  # the settings at the top
 
 
 def test_a_wrong_answer_would_be_found() -> None:

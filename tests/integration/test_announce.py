@@ -14,9 +14,9 @@ import pytest
 from migrations.runner import migrate, status
 from migrations.script import SQL
 from shared.errors import AlreadyExistsError, ValidationError
-from shared.notifications import service
-from shared.notifications.model import Message, MessageType
 from shared.organizations.model import Organization
+from shared.outbound import service
+from shared.outbound.model import MessageType, OutboundMessage
 from tests.fixtures.servers import execute
 
 FIRST_SCHEMA = SQL / "0001_first_ledger_and_inbox.sql"
@@ -33,8 +33,8 @@ def message(
     message_type: MessageType = MessageType.CREDITS_LOW,
     message_id: UUID | None = None,
     **data: Any,
-) -> Message:
-    return Message(organization.id, message_type, data, message_id or uuid4(), AT)
+) -> OutboundMessage:
+    return OutboundMessage(organization.id, message_type, data, message_id or uuid4(), AT)
 
 
 async def add(connection: Connection, name: str = "a", *types: str) -> UUID:

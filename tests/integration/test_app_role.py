@@ -15,9 +15,9 @@ import pytest_asyncio
 from migrations.runner import migrate
 from shared.db.pool import create_pool
 from shared.events.service import Applier
-from shared.notifications import service as notifications
-from shared.notifications.model import Message, MessageType
-from shared.notifications.sender import Sender
+from shared.outbound import service as outbound
+from shared.outbound.model import MessageType, OutboundMessage
+from shared.outbound.sender import Sender
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import create_organization, event_states, payment, receive, transactions
 from tests.fixtures.receiver import Receiver
@@ -75,7 +75,7 @@ async def test_the_role_of_the_processes_can_do_their_work(
     async with create_pool(url, size=2, application_name="prepaid-tests") as own:
         assert await own.fetchval("SELECT current_user") == restricted
         await Drainer(own, Applier(own, SaleTerms(Decimal(1))), make_token=uuid4).drain()
-        await Expirer(own).settle()
+        await Expirer(own).expire()
     assert await event_states(pool) == {"evt_1": "applied"}
     assert len(await transactions(pool)) == 1
 
@@ -87,19 +87,17 @@ async def test_the_role_of_the_processes_can_announce_and_deliver(
     url = f"{database_url}?options=-c%20role%3D{restricted}"
     async with create_pool(url, size=2, application_name="prepaid-tests") as own:
         async with own.acquire() as connection:
-            made = await notifications.add_endpoint(
-                connection, url=receiver.url(), allow_private=True
-            )
-            await notifications.rotate_secret(connection, made.endpoint.id)
-            message = Message(
+            made = await outbound.add_endpoint(connection, url=receiver.url(), allow_private=True)
+            await outbound.rotate_secret(connection, made.endpoint.id)
+            message = OutboundMessage(
                 organization.id, MessageType.CREDITS_LOW, {}, uuid4(), datetime.now(UTC)
             )
-            await notifications.announce(connection, [message])
+            await outbound.announce(connection, [message])
         async with Sender(allow_private=True) as sender:
             assert await Messenger(own, sender, uuid4).deliver() == 1
         async with own.acquire() as connection:
-            await notifications.remove_endpoint(connection, made.endpoint.id)
-        await notifications.measure_backlog(own)
+            await outbound.remove_endpoint(connection, made.endpoint.id)
+        await outbound.measure_backlog(own)
     assert len(receiver.received) == 1
 
 

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from shared.ledger import service as ledger
-from shared.notifications import service as notifications
 from shared.organizations.model import Organization
+from shared.outbound import service as outbound
 from shared.recharge import service as recharge
 from shared.recharge import store
 from shared.recharge.model import Rule
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 @pytest_asyncio.fixture(autouse=True)
 async def listening(pool: Pool) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        await notifications.add_endpoint(
-            connection, url="http://127.0.0.1:9/hook", allow_private=True
-        )
+        await outbound.add_endpoint(connection, url="http://127.0.0.1:9/hook", allow_private=True)
 
 
 async def told(pool: Pool) -> list[tuple[str, dict[str, Any]]]:

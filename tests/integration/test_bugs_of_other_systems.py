@@ -22,7 +22,7 @@ from shared.inbox import store
 from shared.inbox.model import Lane
 from shared.ledger import service as ledger
 from shared.ledger.model import Posting, PostingStatus, SystemAccount, TransactionType
-from shared.notifications import service as notifications
+from shared.outbound import service as outbound
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.recharge import service
@@ -290,7 +290,7 @@ async def test_a_refill_never_fails_silently(shop: Shop) -> None:
     """What cannot be charged is refused when it is saved, or is told when it is tried."""
     async with shop.pool.acquire() as connection:
         url = "https://app.example.com/hooks"
-        await notifications.add_endpoint(connection, url=url, allow_private=False)
+        await outbound.add_endpoint(connection, url=url, allow_private=False)
     too_much = Rule(threshold=Decimal(10), amount=Decimal(1_000_000))
     with pytest.raises(ValidationError):
         await shop.agree(too_much)

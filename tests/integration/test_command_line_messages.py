@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from shared.notifications import service
-from shared.notifications.model import Message, MessageType
-from shared.notifications.rules import public_id
 from shared.organizations.model import Organization
+from shared.outbound import service
+from shared.outbound.model import MessageType, OutboundMessage
+from shared.outbound.rules import public_id
 from tests.fixtures.product import Command, Finished
 from tests.fixtures.receiver import Receiver
 from worker.messenger import Messenger
@@ -27,7 +27,9 @@ NOBODY = str(UUID(int=1))
 async def announce(
     pool: Pool, organization: Organization, message_type: MessageType = MessageType.CREDITS_LOW
 ) -> str:
-    sent = Message(organization.id, message_type, {"balance": 1}, uuid4(), datetime.now(UTC))
+    sent = OutboundMessage(
+        organization.id, message_type, {"balance": 1}, uuid4(), datetime.now(UTC)
+    )
     async with pool.acquire() as connection:
         await service.announce(connection, [sent])
     return public_id(sent.id)

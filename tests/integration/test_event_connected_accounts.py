@@ -27,8 +27,8 @@ from tests.integration.test_event_cards import (
 )
 from tests.integration.test_event_owners import mandate, set_up, waits_for
 from tests.integration.test_event_ties import method
-from worker.describer import Describer
 from worker.drainer import Drainer
+from worker.payment_method_fetcher import PaymentMethodFetcher
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -109,7 +109,8 @@ async def test_what_a_payment_saved_is_described_by_asking_its_account(
     saving = {"customer": CUSTOMER, "payment_method": "pm_1", "setup_future_usage": "off_session"}
     await apply(pool, asking, connected(payment("1", **saving)))
     stripe_answers.on_file["pm_1"] = method()
-    await Describer(pool, lookup, now=lambda: datetime(2026, 11, 27, tzinfo=UTC)).describe()
+    fetcher = PaymentMethodFetcher(pool, lookup, now=lambda: datetime(2026, 11, 27, tzinfo=UTC))
+    await fetcher.fetch()
     (row,) = await cards(pool)
     assert (row["stripe_account"], row["last4"]) == (ACCOUNT, "4242")
     assert set(stripe_answers.accounts) == {ACCOUNT}

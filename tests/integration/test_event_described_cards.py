@@ -22,7 +22,7 @@ from tests.integration.test_event_cards import (
 )
 from tests.integration.test_event_owners import set_up
 from tests.integration.test_event_ties import method
-from worker.describer import Describer
+from worker.payment_method_fetcher import PaymentMethodFetcher
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -48,8 +48,8 @@ SAVING: dict[str, Any] = {
 
 
 @pytest.fixture
-def describer(pool: Pool, lookup: StripeLookup) -> Describer:
-    return Describer(pool, lookup, now=lambda: datetime(2026, 11, 27, tzinfo=UTC))
+def fetcher(pool: Pool, lookup: StripeLookup) -> PaymentMethodFetcher:
+    return PaymentMethodFetcher(pool, lookup, now=lambda: datetime(2026, 11, 27, tzinfo=UTC))
 
 
 async def charged(pool: Pool) -> str | None:
@@ -123,7 +123,7 @@ async def test_what_a_payment_saved_is_not_charged_before_it_is_described(
     pool: Pool,
     organization: Organization,
     asking: Drainer,
-    describer: Describer,
+    fetcher: PaymentMethodFetcher,
     stripe_answers: StripeAnswers,
     types: list[str] | None,
 ) -> None:
@@ -131,22 +131,22 @@ async def test_what_a_payment_saved_is_not_charged_before_it_is_described(
     await apply(pool, asking, payment("1", payment_method_types=types, **SAVING))
     assert await charged(pool) is None
     stripe_answers.on_file["pm_1"] = LINK
-    assert await describer.describe() == 1
+    assert await fetcher.fetch() == 1
     assert await described(pool) == [("link", None, None)]
     assert await charged(pool) == "pm_1"
     assert await state(pool) == ("active", None)
-    assert await describer.describe() == 0
+    assert await fetcher.fetch() == 0
 
 
 async def test_what_a_payment_saved_and_stripe_has_no_more_is_off_file(
     pool: Pool,
     organization: Organization,
     asking: Drainer,
-    describer: Describer,
+    fetcher: PaymentMethodFetcher,
 ) -> None:
     await recharging(pool, organization)
     await apply(pool, asking, payment("1", **SAVING))
-    await describer.describe()
+    await fetcher.fetch()
     assert [row["detached_at"] is not None for row in await cards(pool)] == [True]
     assert (await state(pool))[0] == "suspended"
 
@@ -155,17 +155,17 @@ async def test_stripe_is_asked_again_after_a_while_for_what_it_did_not_say(
     pool: Pool,
     organization: Organization,
     asking: Drainer,
-    describer: Describer,
+    fetcher: PaymentMethodFetcher,
     stripe_answers: StripeAnswers,
 ) -> None:
     await apply(pool, asking, payment("1", **SAVING))
     stripe_answers.status = 500
-    assert await describer.describe() == 1
+    assert await fetcher.fetch() == 1
     stripe_answers.status = 200
     stripe_answers.on_file["pm_1"] = method()
-    assert await describer.describe() == 0
+    assert await fetcher.fetch() == 0
     await pool.execute("UPDATE payment_methods SET describe_after = now()")
-    assert await describer.describe() == 1
+    assert await fetcher.fetch() == 1
     assert await described(pool) == [("card", "4242", "fp_1")]
 
 
@@ -173,12 +173,12 @@ async def test_an_event_that_is_older_than_what_stripe_said_changes_nothing(
     pool: Pool,
     organization: Organization,
     asking: Drainer,
-    describer: Describer,
+    fetcher: PaymentMethodFetcher,
     stripe_answers: StripeAnswers,
 ) -> None:
     await apply(pool, asking, payment("1", **SAVING))
     stripe_answers.on_file["pm_1"] = method(last4="2222")
-    await describer.describe()
+    await fetcher.fetch()
     await apply(pool, asking, card(at=100, last4="1111"))
     assert await described(pool) == [("card", "2222", "fp_1")]
     await apply(pool, asking, card("updated", at=4_000_000_000, last4="3333"))

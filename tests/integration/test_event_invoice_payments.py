@@ -19,7 +19,7 @@ from shared.inbox import store as inbox
 from shared.ledger import service as ledger
 from shared.ledger import store as ledger_store
 from shared.ledger.model import Posting, SystemAccount, TransactionType
-from shared.notifications import service as notifications
+from shared.outbound import service as outbound
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
@@ -250,9 +250,7 @@ async def test_one_message_announces_all_credits_of_an_invoice(
     pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
 ) -> None:
     async with pool.acquire() as connection:
-        await notifications.add_endpoint(
-            connection, url="https://app.example/hook", allow_private=False
-        )
+        await outbound.add_endpoint(connection, url="https://app.example/hook", allow_private=False)
     stripe_answers.pay_invoice("1", amount=1000)
     stripe_answers.pay_invoice("2", amount=1000)
     await apply(pool, asking, invoice(), invoice())

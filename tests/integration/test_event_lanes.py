@@ -13,8 +13,7 @@ import pytest
 
 from sandbox.signed_events import event
 from shared.db.pool import UNAVAILABLE
-from shared.errors import LeaseLostError
-from shared.events.service import Applier
+from shared.events.service import Applier, EventLeaseLostError
 from shared.inbox import rules, store
 from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
@@ -78,7 +77,7 @@ async def test_events_of_others_are_applied_while_one_account_is_locked(
     )
     async with pool.acquire() as holder, holder.transaction():
         await holder.execute(LOCK_ACCOUNT, organization.id)
-        await drainer.answer_ring()
+        await drainer.drain_new()
         assert await balance(pool, "other") == 390
         row = await event_row(pool, "evt_a1")
         assert (row["state"], row["error_class"]) == ("retrying", "LockNotAvailableError")
@@ -111,7 +110,7 @@ async def test_an_event_that_is_due_again_is_applied_while_draining_the_new_ones
     draining = []
     for n in range(LIMITS[Lane.SHARED].at_once_max):
         await receive(pool, payment(f"new{n}"))
-        draining.append(asyncio.create_task(drainer.answer_ring()))
+        draining.append(asyncio.create_task(drainer.drain_new()))
         await until_claimed(pool, f"evt_new{n}")
     stop = asyncio.Event()
     sweeping = asyncio.create_task(Sweeper(drainer, 0.01).run(stop))
@@ -235,11 +234,11 @@ async def test_events_that_wait_for_stripe_hold_up_no_other(
         stripe_answers.refund(400, f"refunded{n}")
     stripe_answers.gate.clear()
     await receive(pool, *(reversal(f"refunded{n}") for n in range(22)))
-    await asking.answer_ring()
+    await asking.drain_new()
     await stripe_is_asked(stripe_answers)
     others = [event(f"other{n}", "customer.tax_id.created", {}) for n in range(5)]
     await receive(pool, *others)
-    assert await asking.answer_ring() == 5
+    assert await asking.drain_new() == 5
     assert set((await event_states(pool)).values()) == {"received", "ignored"}
     stripe_answers.gate.set()
     await asking.drain()
@@ -257,7 +256,7 @@ async def test_an_event_of_which_a_worker_stopped_while_stripe_was_asked_is_give
     stripe_answers.pay()
     stripe_answers.gate.clear()
     await receive(pool, reversal())
-    await asking.answer_ring()
+    await asking.drain_new()
     await stripe_is_asked(stripe_answers)
     await asking.close()
     row = await pool.fetchrow("SELECT *, available_at <= now() AS due FROM stripe_events")
@@ -302,7 +301,7 @@ async def test_a_worker_that_lost_its_lease_asks_stripe_nothing(
         )
         await store.claim(connection, rows_max=1, token=tokens[1], lease=LEASE, lane=Lane.ALONE)
     applier = Applier(pool, SaleTerms(Decimal(1)), lookup=lookup)
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(EventLeaseLostError):
         await applier.apply(tokens[0], late)
     assert stripe_answers.asked == []
 

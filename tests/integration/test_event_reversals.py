@@ -18,7 +18,7 @@ from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.rules import BREAKER_FAILURES
-from shared.notifications import service as notifications
+from shared.outbound import service as outbound
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
@@ -93,9 +93,7 @@ async def recharge_reason(pool: Pool) -> str | None:
 
 async def listen(pool: Pool) -> None:
     async with pool.acquire() as connection:
-        await notifications.add_endpoint(
-            connection, url="https://app.example/hook", allow_private=False
-        )
+        await outbound.add_endpoint(connection, url="https://app.example/hook", allow_private=False)
 
 
 async def told(pool: Pool) -> list[str]:

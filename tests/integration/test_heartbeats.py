@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 from shared.heartbeats import store
 from shared.heartbeats.model import KEPT_SECONDS, STALE_SECONDS, Beat
 from shared.inbox.store import QUERIES as INBOX
-from shared.measures import measures
-from shared.notifications.store import QUERIES as MESSAGES
+from shared.measurements import measurements
+from shared.outbound.store import QUERIES as MESSAGES
 from tests.fixtures.product import payment, receive
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def test_a_worker_that_beats_is_there_until_its_beats_are_stale(
     pool: Pool, connection: Connection
 ) -> None:
     """R13."""
-    await store.beat(connection, uuid4(), [Beat("sweeper"), Beat("heart")])
+    await store.beat(connection, uuid4(), [Beat("sweeper"), Beat("heartbeat")])
     await store.check(pool)
     assert (await store.look(connection)).problem is None
     await age(connection, STALE_SECONDS + 1)
@@ -114,7 +114,7 @@ async def test_measuring_reads_no_event_or_message_that_is_settled(
         if statement is INBOX.backlog:
             assert "Seq Scan" not in text
             assert sum(map(int, re.findall(r'"Rows Removed by Filter": (\d+)', text))) < 10
-    for measure in measures(pool):
+    for measure in measurements(pool):
         await measure()
     assert REGISTRY.get_sample_value("prepaid_inbox_backlog", {"state": "received"}) == 1
     assert REGISTRY.get_sample_value("prepaid_inbox_backlog", {"state": "dead"}) == 0

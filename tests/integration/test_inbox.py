@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from shared.inbox import rules, store
-from shared.inbox.model import ClaimedEvent, Delivery, EventState, Lane, Settlement
+from shared.inbox.model import ClaimedEvent, Delivery, EventOutcome, EventState, Lane
 from shared.inbox.service import Inbox
 from tests.fixtures.product import LEASE, event_row, event_states, payment, receive
 
@@ -35,12 +35,12 @@ async def claim(
         return await store.claim(connection, rows_max=rows_max, token=token, lease=lease, lane=lane)
 
 
-async def settle(
+async def finish(
     pool: Pool, token: UUID, events: list[ClaimedEvent], state: EventState = EventState.APPLIED
 ) -> int:
-    settlements = [Settlement(event.key, state, reason="because") for event in events]
+    outcomes = [EventOutcome(event.key, state, reason="because") for event in events]
     async with pool.acquire() as connection:
-        return await store.settle(connection, token, settlements)
+        return await store.finish(connection, token, outcomes)
 
 
 def delivery(body: bytes) -> Delivery:
@@ -79,9 +79,9 @@ async def test_a_zombie_cannot_settle_after_its_lease_passed_to_another(pool: Po
     await receive(pool, payment("1"))
     zombie = await claim(pool, FIRST, lease=EXPIRED)
     heir = await claim(pool, SECOND, lane=Lane.ALONE)
-    assert await settle(pool, FIRST, zombie, EventState.DEAD) == 0
+    assert await finish(pool, FIRST, zombie, EventState.DEAD) == 0
     assert (await event_row(pool, "evt_1"))["lease_token"] == SECOND
-    assert await settle(pool, SECOND, heir) == 1
+    assert await finish(pool, SECOND, heir) == 1
     assert await event_states(pool) == {"evt_1": "applied"}
 
 
@@ -90,14 +90,14 @@ async def test_a_worker_that_was_late_may_still_settle_while_nobody_took_over(
 ) -> None:
     await receive(pool, payment("1"))
     late = await claim(pool, FIRST, lease=EXPIRED)
-    assert await settle(pool, FIRST, late) == 1
+    assert await finish(pool, FIRST, late) == 1
 
 
 async def test_an_event_is_settled_once(pool: Pool) -> None:
     await receive(pool, payment("1"))
     claimed = await claim(pool)
-    assert await settle(pool, FIRST, claimed) == 1
-    assert await settle(pool, FIRST, claimed, EventState.DEAD) == 0
+    assert await finish(pool, FIRST, claimed) == 1
+    assert await finish(pool, FIRST, claimed, EventState.DEAD) == 0
     assert await event_states(pool) == {"evt_1": "applied"}
 
 
@@ -155,7 +155,7 @@ async def test_a_zombie_cannot_release_what_another_has(pool: Pool) -> None:
 @pytest.mark.parametrize("state", ["applied", "ignored", "dead", "discarded", "quarantined"])
 async def test_what_is_settled_is_never_claimed(pool: Pool, state: str) -> None:
     await receive(pool, payment("1"))
-    await settle(pool, FIRST, await claim(pool, FIRST, lease=EXPIRED), EventState(state))
+    await finish(pool, FIRST, await claim(pool, FIRST, lease=EXPIRED), EventState(state))
     assert await claim(pool, SECOND) == []
 
 
@@ -163,11 +163,11 @@ async def test_a_retry_is_due_only_after_its_backoff(pool: Pool) -> None:
     await receive(pool, payment("1"), payment("2"))
     claimed = {event.id: event for event in await claim(pool)}
     async with pool.acquire() as connection:
-        await store.settle(
+        await store.finish(
             connection,
             FIRST,
             [
-                Settlement(
+                EventOutcome(
                     claimed[event_id].key,
                     EventState.RETRYING,
                     reason="later",
@@ -186,13 +186,13 @@ async def test_a_discarded_event_escapes_the_worker_that_holds_it(pool: Pool) ->
     claimed = await claim(pool)
     async with pool.acquire() as connection:
         assert await store.discard(connection, "evt_1", "a person said so")
-    assert await settle(pool, FIRST, claimed) == 0
+    assert await finish(pool, FIRST, claimed) == 0
     assert await event_states(pool) == {"evt_1": "discarded"}
 
 
 async def test_an_applied_event_has_nothing_to_discard(pool: Pool) -> None:
     await receive(pool, payment("1"))
-    await settle(pool, FIRST, await claim(pool))
+    await finish(pool, FIRST, await claim(pool))
     async with pool.acquire() as connection:
         assert not await store.discard(connection, "evt_1", "too late")
 
@@ -202,8 +202,8 @@ async def test_the_backlog_counts_open_and_dead_events_by_state(
 ) -> None:
     await receive(pool, *(payment(str(n)) for n in range(4)))
     claimed = await claim(pool, rows_max=2)
-    await settle(pool, FIRST, claimed[:1], EventState.DEAD)
-    await settle(pool, FIRST, claimed[1:], EventState.APPLIED)
+    await finish(pool, FIRST, claimed[:1], EventState.DEAD)
+    await finish(pool, FIRST, claimed[1:], EventState.APPLIED)
     found = await store.backlog(connection)
     assert {state: count for state, (count, _) in found.items()} == {"received": 2, "dead": 1}
     assert found[EventState.RECEIVED][1] >= 0

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 import migrations
-from api.key_uses import KeyUses
+from api.framework.key_uses import KeyUses
 from shared.access import service as access
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
@@ -87,7 +87,7 @@ async def test_the_last_use_is_written_behind_the_request_once_a_minute(
 ) -> None:
     used = "SELECT last_used_at FROM api_keys"
     await api_client.get("/v1/billing/acme/credits")
-    await api_client.api.keys.uses.write()
+    await api_client.api.authenticator.uses.write()
     first = await pool.fetchval(used)
     assert first is not None
     uses = KeyUses(pool)

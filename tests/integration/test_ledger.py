@@ -295,7 +295,7 @@ async def test_batches_that_name_organizations_in_opposite_orders_do_not_deadloc
 
 
 def chain(rows: list[asyncpg.Record]) -> list[bytes]:
-    """Recompute the hashes of one organization's rows from the form that functions.sql documents.
+    """Recompute the hashes of one organization's rows from the form that hash_chain.sql documents.
 
     SHA-256 over the previous hash and the row's fields as a JSON array, as PostgreSQL writes json:
     numbers with every digit of their column, moments in UTC.

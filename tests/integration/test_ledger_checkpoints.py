@@ -136,8 +136,8 @@ async def test_the_worker_says_what_it_found(
 ) -> None:
     await post(pool, grant(organization, 1))
     await pool.execute("UPDATE accounts SET balance = 2")
-    await Verifier(database_url).look()
-    await Verifier(database_url).look()
+    await Verifier(database_url).run_once()
+    await Verifier(database_url).run_once()
     lines = capsys.readouterr().out
     assert lines.count("verifier.not_ok") == 1
     assert "the balance is not that of the last row" in lines

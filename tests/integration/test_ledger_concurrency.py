@@ -101,7 +101,7 @@ async def test_two_expirers_at_once_settle_once(pool: Pool, organization: Organi
     for result in results:
         assert result.id is not None
         await make_due(pool, "credit_grants", result.id)
-    await asyncio.gather(*(Expirer(pool).settle() for _ in range(4)))
+    await asyncio.gather(*(Expirer(pool).expire() for _ in range(4)))
     count = await pool.fetchval(
         "SELECT count(*) FROM credit_transactions WHERE type = 'expiration'"
     )
@@ -175,10 +175,10 @@ async def test_batches_and_settlements_in_opposite_orders_do_not_deadlock(pool: 
         for result in made:
             assert result.id is not None
             await make_due(pool, "credit_grants", result.id)
-            await Expirer(pool).settle()
+            await Expirer(pool).expire()
 
     async with asyncio.timeout(WAIT_SECONDS_MAX):
-        await asyncio.gather(*map(write, range(4)), let_expire(), Expirer(pool).settle())
+        await asyncio.gather(*map(write, range(4)), let_expire(), Expirer(pool).expire())
     async with pool.acquire() as connection:
         assert (await verify(connection))["problems"] == []
     assert await pool.fetchval("SELECT count(*) FROM accounts WHERE next_due_at < now()") == 0
@@ -194,7 +194,7 @@ async def test_what_is_due_is_posted_once_by_expirers_and_postings_at_once(
         assert result.id is not None
         await make_due(pool, "credit_grants", result.id)
     await asyncio.gather(
-        *(Expirer(pool).settle() for _ in range(2)),
+        *(Expirer(pool).expire() for _ in range(2)),
         *(statuses(pool, usage(organization, 1)) for _ in range(6)),
         *(try_hold(pool, organization, 1) for _ in range(2)),
     )

@@ -98,7 +98,7 @@ async def test_debt_that_arises_between_two_rounds_is_paid_by_the_next_credit(
         assert (await verify(connection))["problems"] == []
     await post(pool, grant(expired, 10))
     assert await balances(pool, expired) == (7, 0)
-    assert await Expirer(pool).settle() == 1
+    assert await Expirer(pool).expire() == 1
     assert await balances(pool, expired) == (7, 0)
     assert await expirations(pool) == GRANTS
     async with pool.acquire() as connection:
@@ -133,12 +133,12 @@ async def test_the_expirer_works_in_rounds_and_waits_for_no_account_that_is_lock
         await holder.execute(
             "SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE", expired.id
         )
-        assert await Expirer(pool).settle() == 1
+        assert await Expirer(pool).expire() == 1
         assert await balances(pool, other) == (0, 0)
     async with pool.acquire() as connection, connection.transaction():
         assert await service.settle_due(connection, expirations_max=7) == 1
     assert await expirations(pool) == 3 + 7
-    assert await Expirer(pool).settle() == 1
+    assert await Expirer(pool).expire() == 1
     assert await expirations(pool) == 3 + GRANTS
 
 
@@ -185,7 +185,7 @@ async def test_the_expirer_closes_holds_that_have_expired_in_rounds(
         assert await service.settle_due(connection, expirations_max=7) == 1
     assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == 3
     assert await balances(pool, organization) == (10, 0)
-    assert await Expirer(pool).settle() == 1
+    assert await Expirer(pool).expire() == 1
     assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == 0
 
 
@@ -218,16 +218,16 @@ async def test_an_organization_that_cannot_be_settled_stops_no_other(
         )
         expirer = Expirer(pool)
         with capture_logs() as logs, pytest.raises(asyncpg.CheckViolationError):
-            await expirer.settle()
+            await expirer.expire()
         with pytest.raises(asyncpg.CheckViolationError):
-            await expirer.look()
+            await expirer.run_once()
         assert [
             entry["organization_id"] for entry in logs if entry["event"] == "expirer.failed"
         ] == [str(expired.id)]
         assert await expirations(pool) == 1
         assert await balances(pool, other) == (0, 0)
         await owner.execute("ALTER TABLE credit_transactions DROP CONSTRAINT corrupted")
-        assert await expirer.settle() > 0
+        assert await expirer.expire() > 0
         assert await expirations(pool) == GRANTS + 1
     finally:
         await owner.close()

@@ -95,8 +95,8 @@ async def test_what_has_expired_leaves_exactly_its_remainder_at_its_moment(
     await make_due(pool, "credit_grants", lost.id)
     assert await balances(pool, organization) == (5, 0), "it does not count before it is settled"
     if by == "the schedule":
-        assert await Expirer(pool).settle() == 1
-        assert await Expirer(pool).settle() == 0
+        assert await Expirer(pool).expire() == 1
+        assert await Expirer(pool).expire() == 0
     else:
         assert await statuses(pool, usage(organization, "5.1")) == ["insufficient"]
     row = (await transactions(pool))[-1]
@@ -112,7 +112,7 @@ async def test_an_expiration_stands_in_lists_where_it_happened_and_not_on_top_fo
     made = await post(pool, *(grant(organization, 1, expires_at=SOON) for _ in range(9)))
     before = time.time_ns() // 1_000_000
     await expire(pool, *(result.id for result in made))
-    await Expirer(pool).settle()
+    await Expirer(pool).expire()
     after = time.time_ns() // 1_000_000
     await post(pool, grant(organization, 5, id=new_id(after + 1000)))
     async with pool.acquire() as connection:
@@ -195,7 +195,7 @@ async def test_an_expiration_is_effective_at_the_moment_that_the_grant_named(
     await pool.execute(
         "UPDATE credit_grants SET expires_at = expires_at - interval '1 h' WHERE seq = 2"
     )
-    await Expirer(pool).settle()
+    await Expirer(pool).expire()
     rows = (await transactions(pool))[2:]
     assert [row["grant_id"] for row in rows] == [second.id, first.id], "the first to expire first"
     grants = {row["id"]: row for row in await pool.fetch("SELECT * FROM credit_grants")}
@@ -212,7 +212,7 @@ async def test_a_grant_that_is_spent_leaves_nothing_to_expire(
     (spent,) = await post(pool, grant(organization, 3, expires_at=SOON))
     await post(pool, usage(organization, 3))
     await expire(pool, spent.id)
-    await Expirer(pool).settle()
+    await Expirer(pool).expire()
     assert await types(pool) == ["grant", "usage"]
     assert await pool.fetchval("SELECT next_due_at FROM accounts") is None
 
@@ -225,7 +225,7 @@ async def test_the_next_expiry_is_known_after_each_settlement(
     )
     assert await pool.fetchval("SELECT next_due_at FROM accounts") == SOON
     await expire(pool, first.id)
-    await Expirer(pool).settle()
+    await Expirer(pool).expire()
     assert await pool.fetchval("SELECT next_due_at FROM accounts") == LATER
 
 

@@ -96,7 +96,7 @@ async def test_a_hold_expires_by_itself(pool: Pool, organization: Organization) 
     made = await hold(pool, organization, 6)
     await make_due(pool, "holds", made.id)
     assert await balances(pool, organization) == (10, 0)
-    assert await Expirer(pool).settle() == 1
+    assert await Expirer(pool).expire() == 1
     assert await pool.fetchval("SELECT status FROM holds") == "expired"
     assert await pool.fetchval("SELECT held FROM accounts") == 0
 
@@ -152,7 +152,7 @@ async def test_no_hold_leaks_in_two_hundred_operations(
             assert await release(pool, organization, chosen) == "posted"
         else:
             await make_due(pool, "holds", chosen)
-            await Expirer(pool).settle()
+            await Expirer(pool).expire()
         active = await pool.fetchval(
             "SELECT coalesce(sum(amount), 0) FROM holds WHERE status = 'active'"
         )

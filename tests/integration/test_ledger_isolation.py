@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from api import shares
+from api.framework import shares
 from shared.errors import UnavailableError
 from shared.ledger import batches
 from shared.ledger.batches import Ledger

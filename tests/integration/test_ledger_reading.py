@@ -246,7 +246,7 @@ async def test_what_is_taken_from_a_lot_directly_is_explained_by_it(
     (voided,) = await post(pool, void)
     assert await explained(connection, voided.id) == [(5, gift.id, None)]
     await make_due(pool, "credit_grants", lost.id)
-    await Expirer(pool).settle()
+    await Expirer(pool).expire()
     (expired,) = await store.history(connection, organization.id, before=1 << 62, limit=1)
     assert expired["type"] == "expiration"
     assert await explained(connection, expired["id"]) == [(6, lost.id, None)]

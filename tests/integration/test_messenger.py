@@ -22,19 +22,19 @@ from structlog.testing import capture_logs
 from sandbox.product import ProductProcess
 from shared import outages
 from shared.db.pool import create_pool
-from shared.notifications import rules, service, store
-from shared.notifications import sender as sender_module
-from shared.notifications.model import (
-    Endpoint,
-    Message,
+from shared.organizations.model import Organization
+from shared.outbound import rules, service, store
+from shared.outbound import sender as sender_module
+from shared.outbound.model import (
+    DeliveryOutcome,
+    EndpointWithSecret,
     MessageKey,
     MessageState,
     MessageType,
-    NewSecret,
-    Settlement,
+    OutboundEndpoint,
+    OutboundMessage,
 )
-from shared.notifications.sender import ANSWER_BYTES_MAX, Sender
-from shared.organizations.model import Organization
+from shared.outbound.sender import RESPONSE_BYTES_MAX, Sender
 from shared.recharge import recovery
 from tests.fixtures.product import closed_port, environment
 from tests.fixtures.receiver import Clock, Receiver, create_messenger
@@ -48,16 +48,16 @@ LEASE_OVER = "UPDATE outbound_messages SET available_at = now() WHERE state = 'p
 ACCEPTED = 204
 
 
-async def add(pool: Pool, url: str, *types: str) -> NewSecret:
+async def add(pool: Pool, url: str, *types: str) -> EndpointWithSecret:
     async with pool.acquire() as connection:
         return await service.add_endpoint(connection, url=url, types=types, allow_private=True)
 
 
 async def announce(
     pool: Pool, organization: Organization, count: int = 1, **data: Any
-) -> list[Message]:
+) -> list[OutboundMessage]:
     messages = [
-        Message(organization.id, MessageType.CREDITS_LOW, data, uuid4(), datetime.now(UTC))
+        OutboundMessage(organization.id, MessageType.CREDITS_LOW, data, uuid4(), datetime.now(UTC))
         for _ in range(count)
     ]
     async with pool.acquire() as connection, connection.transaction():
@@ -111,7 +111,7 @@ async def test_a_link_to_a_payment_is_not_stored_once_it_was_delivered(
     kind = MessageType.RECHARGE_REQUIRES_ACTION
     receiver.status = 500
     async with pool.acquire() as connection, connection.transaction():
-        message = Message(organization.id, kind, data, uuid4(), datetime.now(UTC))
+        message = OutboundMessage(organization.id, kind, data, uuid4(), datetime.now(UTC))
         await service.announce(connection, [message])
     assert await messenger.deliver() == 1
     assert link in (await only_row(pool))["payload"]
@@ -233,7 +233,7 @@ async def test_a_discarded_message_is_not_sent_and_escapes_the_worker_that_holds
     with capture_logs() as lines:
         assert await messenger.deliver() == 1
     assert await states(pool) == {"discarded": 2}
-    assert [line["event"] for line in lines] == ["messenger.lease_lost"]
+    assert [line["event"] for line in lines] == ["outbound.lease_lost"]
 
 
 async def test_410_disables_the_endpoint_and_what_waits_for_it_dies_without_an_attempt(
@@ -325,7 +325,7 @@ async def test_an_answer_without_end_is_read_to_its_limit_and_counts_by_its_stat
     await announce(pool, organization)
     await messenger.deliver()
     assert await states(pool) == {"delivered": 1}
-    assert ANSWER_BYTES_MAX == 65536
+    assert RESPONSE_BYTES_MAX == 65536
 
 
 async def test_an_answer_that_breaks_off_after_its_status_counts_by_its_status(
@@ -463,13 +463,13 @@ async def test_a_zombie_cannot_settle_after_its_lease_passed_to_another(
             (claimed,) = await store.claim(
                 connection, rows_max=9, per_endpoint_max=9, under_way={}, token=token, lease=lease
             )
-        dead = Settlement(claimed.key, MessageState.DEAD, 410, "too late")
-        assert not await service.settle(connection, zombie, dead, gone=True)
+        dead = DeliveryOutcome(claimed.key, MessageState.DEAD, 410, "too late")
+        assert not await service.finish(connection, zombie, dead, gone=True)
         (endpoint,) = await service.list_endpoints(connection)
         assert endpoint.disabled_at is None
-        delivered = Settlement(claimed.key, MessageState.DELIVERED, 200)
-        assert await service.settle(connection, heir, delivered, gone=False)
-        assert not await service.settle(connection, heir, dead, gone=False)
+        delivered = DeliveryOutcome(claimed.key, MessageState.DELIVERED, 200)
+        assert await service.finish(connection, heir, delivered, gone=False)
+        assert not await service.finish(connection, heir, dead, gone=False)
     assert claimed.attempts == 2
     assert await states(pool) == {"delivered": 1}
 
@@ -653,7 +653,7 @@ async def test_a_receiver_that_hangs_is_given_up_and_its_status_counts_if_it_has
     answers: bool,
     state: str,
 ) -> None:
-    monkeypatch.setattr(sender_module, "ANSWER_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(sender_module, "RESPONSE_SECONDS_MAX", 0.2)
     never = asyncio.Event()
 
     async def hang(request: web.Request) -> web.StreamResponse:
@@ -685,7 +685,7 @@ async def test_log_lines_have_no_body_no_url_and_no_secret(
     await announce(pool, organization)
     with capture_logs() as lines:
         await messenger.deliver()
-    assert [line["event"] for line in lines] == ["messenger.retrying"] * 2
+    assert [line["event"] for line in lines] == ["outbound.retrying"] * 2
     for text in ("token-in-the-path", "confidential", secret):
         assert text not in str(lines)
 
@@ -729,7 +729,7 @@ async def test_the_backlog_is_measured_by_state(
 async def test_a_removed_endpoint_is_sent_nothing_and_may_be_added_again(
     pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger
 ) -> None:
-    made: Endpoint = (await add(pool, receiver.url())).endpoint
+    made: OutboundEndpoint = (await add(pool, receiver.url())).endpoint
     await announce(pool, organization, 3)
     async with pool.acquire() as connection:
         assert await service.remove_endpoint(connection, made.id) == 3
@@ -775,7 +775,7 @@ async def test_an_outcome_that_cannot_be_written_is_left_to_the_lease(
     )
     with capture_logs() as lines:
         assert await messenger.deliver() == 1
-    assert [line["event"] for line in lines] == ["messenger.failed"]
+    assert [line["event"] for line in lines] == ["outbound.failed"]
     assert (await only_row(pool))["lease_token"] is not None
     await pool.execute("ALTER TABLE outbound_messages DROP CONSTRAINT broken")
     await pool.execute(LEASE_OVER)

@@ -10,8 +10,8 @@ from shared.organizations.model import Organization
 from shared.payments import store
 from shared.payments.model import PurchasePrice
 from tests.fixtures.product import payment, receive
-from worker import closer
-from worker.closer import Closer
+from worker import purchase_expirer
+from worker.purchase_expirer import PurchaseExpirer
 
 if TYPE_CHECKING:
     import pytest
@@ -38,9 +38,9 @@ async def test_what_nobody_paid_expires_after_its_time(
     pool: Pool, organization: Organization
 ) -> None:
     await have_purchases(pool, organization, due=2, later=1)
-    assert await Closer(pool).close() == 2
+    assert await PurchaseExpirer(pool).expire() == 2
     assert await states(pool) == {"expired": 2, "open": 1}
-    assert await Closer(pool).close() == 0
+    assert await PurchaseExpirer(pool).expire() == 0
     assert await pool.fetchval(
         "SELECT bool_and(settled_at IS NOT NULL) FROM purchases WHERE state = 'expired'"
     )
@@ -49,9 +49,9 @@ async def test_what_nobody_paid_expires_after_its_time(
 async def test_a_round_closes_so_many_at_a_time_until_none_is_due(
     pool: Pool, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closer, "BATCH_ROWS_MAX", 2)
+    monkeypatch.setattr(purchase_expirer, "BATCH_ROWS_MAX", 2)
     await have_purchases(pool, organization, due=5)
-    assert await Closer(pool).close() == 5
+    assert await PurchaseExpirer(pool).expire() == 5
     assert await states(pool) == {"expired": 5}
 
 
@@ -72,7 +72,9 @@ async def test_a_purchase_is_open_for_25_hours(pool: Pool, organization: Organiz
 async def test_the_due_are_found_by_an_index(pool: Pool, organization: Organization) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL enable_seqscan = off")
-        plan = await connection.fetch("EXPLAIN " + store.QUERIES.close_due.replace("$1", "200"))
+        plan = await connection.fetch(
+            "EXPLAIN " + store.QUERIES.expire_purchases.replace("$1", "200")
+        )
     assert any("purchases_closing" in row[0] for row in plan)
 
 
@@ -80,7 +82,7 @@ async def test_money_that_comes_after_the_time_makes_it_paid(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     await have_purchases(pool, organization, due=1)
-    assert await Closer(pool).close() == 1
+    assert await PurchaseExpirer(pool).expire() == 1
     purchase_id = await pool.fetchval("SELECT id FROM purchases")
     named = {"organization_id": organization.slug, "purchase_id": str(purchase_id)}
     await receive(pool, payment("1", metadata=named))

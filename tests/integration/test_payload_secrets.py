@@ -22,8 +22,8 @@ from tests.fixtures.product import (
     payment,
     receive,
 )
+from worker.cleaners import PayloadCleaner
 from worker.drainer import Drainer
-from worker.forgetter import Forgetter
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -78,10 +78,10 @@ async def test_r19_client_secrets_of_an_older_release_are_removed_in_bounded_bat
     async with pool.acquire() as connection:
         assert await store.remove_client_secrets(connection, rows_max=2) == 2
     assert await _stored(pool, SECRET) == 3
-    assert await Forgetter(pool, payloads_rows_max=2).forget() == 3
+    assert await PayloadCleaner(pool, rows_max=2).clean() == 3
     assert await _stored(pool, SECRET) == 0
     assert await _stored(pool, REMOVED) == 5
-    assert await Forgetter(pool).forget() == 0
+    assert await PayloadCleaner(pool).clean() == 0
 
 
 async def _stored(pool: Pool, text: str) -> int:
@@ -110,8 +110,8 @@ async def test_r19_a_settled_event_loses_its_payload_after_the_retention(
         "UPDATE stripe_events SET state = 'applied', settled_at = now() - interval '29 days'"
         " WHERE id = 'evt_fresh'"
     )
-    assert await Forgetter(pool).forget() == 0
-    assert await Forgetter(pool, retention=RETENTION, payloads_rows_max=2).forget() == 3
+    assert await PayloadCleaner(pool).clean() == 0
+    assert await PayloadCleaner(pool, retention=RETENTION, rows_max=2).clean() == 3
     kept = await pool.fetch("SELECT id FROM stripe_events WHERE strpos(payload, $1) > 0", EMAIL)
     assert {row["id"] for row in kept} == {
         "evt_dead", "evt_quarantined", "evt_waiting", "evt_fresh", "evt_open",

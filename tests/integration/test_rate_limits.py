@@ -16,9 +16,9 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from api import limits
-from api.limits import Limiter
-from api.rate import Rate
+from api.framework import limits
+from api.framework.limits import Limiter
+from api.framework.rate import Rate
 from sandbox.home import Home
 from sandbox.product import WebProcess
 from sandbox.signed_events import signature

@@ -14,7 +14,7 @@ from shared.recharge.rules import ChargeAmount
 from shared.recharge.states import UNANSWERED_MAX
 from shared.recharge.top_ups.service import top_up
 from tests.fixtures.recharging import Shop
-from worker.describer import Describer
+from worker.payment_method_fetcher import PaymentMethodFetcher
 
 LOOK = timedelta(seconds=5)
 
@@ -34,7 +34,7 @@ async def open_undescribed(shop: Shop, card: str = "pm_card_visa") -> None:
 
 
 async def describe(shop: Shop) -> None:
-    assert await Describer(shop.pool, StripeLookup(shop.client)).describe() == 1
+    assert await PaymentMethodFetcher(shop.pool, StripeLookup(shop.client)).fetch() == 1
 
 
 async def test_a_rule_that_arms_before_its_only_card_is_described_charges_it_afterwards(

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from api.receipts import ASKED_BURST, Receipts
+from api.framework.receipts import ASKED_BURST, Receipts
 from shared.errors import RateLimitError, StripeFailedError, StripeThrottledError
 from shared.payments.gateway import LIMITS, StripeGateway, StripeLane, stripe_gateway
 from shared.payments.payment_intents import ChargeRequest, Intent, PaymentIntentGateway, TryLater

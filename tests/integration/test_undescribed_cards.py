@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from shared.payments.lookup import StripeLookup
 from tests.fixtures.recharging import Shop
-from worker.describer import Describer
+from worker.payment_method_fetcher import PaymentMethodFetcher
 
 
 async def saved_by_a_payment(shop: Shop) -> None:
@@ -16,7 +16,7 @@ async def saved_by_a_payment(shop: Shop) -> None:
 
 async def describe(shop: Shop) -> None:
     lookup = StripeLookup(shop.client)
-    await Describer(shop.pool, lookup, now=lambda: datetime.now(UTC)).describe()
+    await PaymentMethodFetcher(shop.pool, lookup, now=lambda: datetime.now(UTC)).fetch()
 
 
 async def test_a_recharge_waits_until_stripe_has_described_the_card(shop: Shop) -> None:

@@ -71,39 +71,39 @@ def test_a_pause_is_between_5_seconds_and_5_minutes_and_never_shrinks(failures: 
 
 def test_an_unexpected_failure_is_tried_again_until_the_last_attempt() -> None:
     for attempts in range(1, rules.ATTEMPTS_MAX):
-        settlement = rules.after_failure(claimed(attempts), OSError("x"), "", random=0.5)
-        assert settlement.state is EventState.RETRYING
-        assert settlement.retry_in == rules.backoff(attempts, random=0.5)
+        outcome = rules.after_failure(claimed(attempts), OSError("x"), "", random=0.5)
+        assert outcome.state is EventState.RETRYING
+        assert outcome.retry_in == rules.backoff(attempts, random=0.5)
 
 
 @pytest.mark.parametrize("attempts", [rules.ATTEMPTS_MAX, rules.ATTEMPTS_MAX + 5])
 def test_a_failure_at_the_last_attempt_is_dead(attempts: int) -> None:
-    settlement = rules.after_failure(claimed(attempts), OSError("x"), "", random=0.5)
-    assert (settlement.state, settlement.retry_in) == (EventState.DEAD, None)
+    outcome = rules.after_failure(claimed(attempts), OSError("x"), "", random=0.5)
+    assert (outcome.state, outcome.retry_in) == (EventState.DEAD, None)
 
 
 def test_an_error_that_another_attempt_cannot_help_is_dead_at_once() -> None:
     error = MalformedEventError("no amount")
-    settlement = rules.after_failure(claimed(), error, "the trace", random=0.5)
-    assert settlement.state is EventState.DEAD
-    assert settlement.reason == "no amount"
-    assert settlement.error_class == "MalformedEventError"
-    assert settlement.error_trace == "the trace"
+    outcome = rules.after_failure(claimed(), error, "the trace", random=0.5)
+    assert outcome.state is EventState.DEAD
+    assert outcome.reason == "no amount"
+    assert outcome.error_class == "MalformedEventError"
+    assert outcome.error_trace == "the trace"
 
 
 def test_an_error_without_words_is_told_by_its_class() -> None:
-    settlement = rules.after_failure(claimed(), KeyError(), "", random=0.5)
-    assert settlement.reason == "KeyError"
+    outcome = rules.after_failure(claimed(), KeyError(), "", random=0.5)
+    assert outcome.reason == "KeyError"
 
 
 def test_an_endless_error_is_cut_and_of_its_trace_the_end_is_kept() -> None:
     trace = "start" + "x" * 100_000 + "the cause"
-    settlement = rules.after_failure(claimed(), OSError("e" * 100_000), trace, random=0.5)
-    assert settlement.reason is not None
-    assert settlement.error_trace is not None
-    assert len(settlement.reason) <= 1000
-    assert len(settlement.error_trace) <= rules.TRACE_LENGTH_MAX
-    assert settlement.error_trace.endswith("the cause")
+    outcome = rules.after_failure(claimed(), OSError("e" * 100_000), trace, random=0.5)
+    assert outcome.reason is not None
+    assert outcome.error_trace is not None
+    assert len(outcome.reason) <= 1000
+    assert len(outcome.error_trace) <= rules.TRACE_LENGTH_MAX
+    assert outcome.error_trace.endswith("the cause")
 
 
 @pytest.mark.parametrize(

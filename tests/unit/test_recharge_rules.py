@@ -28,16 +28,24 @@ from shared.recharge.model import (
     SuspensionReason,
     Trigger,
 )
+from tests.fixtures.profile import cases
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 CARD = Card(id="pm_1", customer_id="cus_1", type="card", fingerprint="f")
-MONTHS = 10_000
+MONTHS = cases(quick=1_000, thorough=10_000)
 UNITS_MAX = Decimal(10) ** 12  # Stripe's own limit is what binds
 CURRENCIES = ["usd", "eur", "jpy", "kwd", "huf", "gbp", "isk"]
 STEPS = {"bhd": 10, "jod": 10, "kwd": 10, "omr": 10, "tnd": 10, "isk": 100, "ugx": 100}
 RATES = [Decimal(1), Decimal(100), Decimal("0.5"), Decimal(3), Decimal("0.01"), Decimal(1000)]
 
-amounts = st.decimals(min_value="0.01", max_value=200_000, places=2)
+
+def decimals(least: str, most: str, *, places: int) -> st.SearchStrategy[Decimal]:
+    """Make decimals from whole numbers: Hypothesis makes these ten times faster than decimals."""
+    least_step, most_step = (int(Decimal(bound).scaleb(places)) for bound in (least, most))
+    return st.integers(least_step, most_step).map(lambda step: Decimal(step).scaleb(-places))
+
+
+amounts = decimals("0.01", "200000", places=2)
 moments = st.datetimes(
     min_value=datetime(1999, 1, 1),  # noqa: DTZ001 - the zone is the strategy's
     max_value=datetime(2101, 1, 1),  # noqa: DTZ001
@@ -50,7 +58,7 @@ def threshold_rules(draw: st.DrawFn) -> Rule:
     """Make a rule with a threshold, sane or not."""
     by_amount = draw(st.booleans())
     return Rule(
-        threshold=draw(st.decimals(min_value=0, max_value=50_000, places=2)),
+        threshold=draw(decimals("0", "50000", places=2)),
         amount=draw(amounts) if by_amount else None,
         target=None if by_amount else draw(amounts),
         monthly_cap=draw(st.none() | amounts),
@@ -93,10 +101,10 @@ def decide(
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=cases(quick=50, thorough=300))
 @given(
     threshold_rules(),
-    st.decimals(min_value="0.0001", max_value=1_500_000, places=4),
+    decimals("0.0001", "1500000", places=4),
     st.sampled_from(CURRENCIES),
     st.sampled_from(RATES),
 )
@@ -115,7 +123,7 @@ def test_one_charge_ends_above_the_threshold_or_is_the_most_that_stripe_takes(
     assert least <= decision.amount_minor <= prices.MINOR_MAX
 
 
-@settings(max_examples=300)
+@settings(max_examples=cases(quick=50, thorough=300))
 @given(threshold_rules(), st.sampled_from(CURRENCIES), st.sampled_from(RATES))
 def test_a_rule_that_is_saved_charges_as_soon_as_its_threshold_is_crossed(
     rule: Rule, currency: str, rate: Decimal
@@ -230,7 +238,7 @@ def test_what_closes_a_gap_is_rounded_up_to_what_stripe_takes(currency: str, ste
     assert decision.credits == Decimal(decision.amount_minor).scaleb(-exponent)
 
 
-def test_caps_of_money_and_count_hold_in_ten_thousand_random_months() -> None:
+def test_caps_of_money_and_count_hold_in_thousands_of_random_months() -> None:
     """Debits, declines and payments that take days, on a simulated clock; what runs counts too."""
     charged = suspended = 0
     for seed in range(MONTHS):

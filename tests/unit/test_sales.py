@@ -26,9 +26,9 @@ from shared.payments.model import (
     Claim,
     NotSold,
     Offer,
-    Owner,
     PaymentCaptured,
     PaymentFacts,
+    PaymentOrganization,
     PaymentQuestion,
     Sale,
     SaleTerms,
@@ -36,7 +36,7 @@ from shared.payments.model import (
 from shared.payments.objects import CheckoutSession, PaymentIntent
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
-ACME, GLOBEX = Owner(UUID(int=1), "usd"), Owner(UUID(int=2), "usd")
+ACME, GLOBEX = PaymentOrganization(UUID(int=1), "usd"), PaymentOrganization(UUID(int=2), "usd")
 TERMS = SaleTerms(Decimal(1))
 OFFER = Offer(
     organization_id=ACME.id,
@@ -132,7 +132,7 @@ def test_a_strange_reference_is_no_error() -> None:
 
 @pytest.mark.parametrize("known", [{}, {"acme": ACME}, {"acme": ACME, "globex": GLOBEX}])
 def test_two_organizations_in_metadata_credit_nobody_and_both_are_named(
-    known: dict[str, Owner],
+    known: dict[str, PaymentOrganization],
 ) -> None:
     payment = captured(named_organization="acme", session_organization="globex")
     with pytest.raises(TwoOrganizationsError, match=r"'acme'.*'globex'"):
@@ -151,7 +151,7 @@ def test_an_organization_that_does_not_exist_is_named() -> None:
 
 
 def test_a_customer_alone_is_no_sale_unless_the_installation_says_so() -> None:
-    payment, claim = captured(customer_id="cus_1"), Claim(customer_owner=ACME)
+    payment, claim = captured(customer_id="cus_1"), Claim(customer_organization=ACME)
     refused = decide(payment, claim)
     assert isinstance(refused, NotSold)
     assert "PREPAID_CREDIT_CUSTOMER_PAYMENTS" in refused.reason
@@ -170,7 +170,7 @@ def test_a_payment_of_a_customer_whom_nobody_has_waits_for_one_who_does() -> Non
 def test_a_payment_of_an_invoice_is_no_sale_of_its_own(named: str | None) -> None:
     terms = SaleTerms(Decimal(1), credit_customer_payments=True)
     payment = captured(customer_id="cus_1", invoice_id="in_1", named_organization=named)
-    claim = Claim(customer_owner=ACME, organizations={"acme": ACME})
+    claim = Claim(customer_organization=ACME, organizations={"acme": ACME})
     verdict = decide(payment, claim, terms)
     assert isinstance(verdict, NotSold)
     assert "in_1" in verdict.reason

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from api.operations import OPERATIONS
+from api.endpoints import OPERATIONS
 from shared.access.model import (
     SESSION_SCOPES,
     WRITE_SCOPES,
@@ -47,7 +47,7 @@ OF_ADMIN_ALONE = {
 def let_in(*scopes: Scope) -> set[str]:
     """Return the operations that a key with these scopes may ask for."""
     caller = Caller(key_id=ONE, scopes=frozenset(scopes), organization_id=None, name="k")
-    return {operation.name for operation in OPERATIONS if operation.lets_in(caller)}
+    return {operation.name for operation in OPERATIONS if operation.allows(caller)}
 
 
 @pytest.mark.parametrize("scope", Scope)
@@ -100,7 +100,7 @@ def test_the_sessions_of_an_organization_share_one_rate_apart_from_the_key() -> 
 
 def test_a_write_needs_more_than_to_read() -> None:
     reader = Caller(key_id=ONE, scopes=frozenset({Scope.READ}), organization_id=None, name="r")
-    let_in = {operation.name for operation in OPERATIONS if operation.lets_in(reader)}
+    let_in = {operation.name for operation in OPERATIONS if operation.allows(reader)}
     writes = {
         operation.name
         for operation in OPERATIONS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from api.shares import FairShare, Limits, Tenant, acting_for
+from api.framework.shares import FairShare, Limits, Tenant, acting_for
 from shared.errors import UnavailableError
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.environment import home_path
 from sandbox import outside
 from sandbox.account import Account
-from sandbox.home import Home, HomeInUseError, ServerRecord, home_path
+from sandbox.home import Home, HomeInUseError, ServerRecord
 from sandbox.outside import HomeError
 
 

@@ -1,0 +1,42 @@
+"""Every operation of the billing API: the recommended path first, then the rest."""
+
+from __future__ import annotations
+
+from api.endpoints import (
+    auto_recharge,
+    balances,
+    billing,
+    credit_transactions,
+    explain,
+    grants,
+    holds,
+    local_purchases,
+    org_credits,
+    organizations,
+    purchases,
+    sessions,
+    top_ups,
+    transaction_batches,
+    transaction_list,
+    webhook_endpoints,
+)
+from api.framework.operation import Operation
+
+OPERATIONS: tuple[Operation, ...] = (
+    *organizations.OPERATIONS,
+    *purchases.OPERATIONS,
+    *top_ups.OPERATIONS,
+    *local_purchases.OPERATIONS,
+    *credit_transactions.OPERATIONS,
+    *transaction_batches.OPERATIONS,
+    *holds.OPERATIONS,
+    *balances.OPERATIONS,
+    *explain.OPERATIONS,
+    *org_credits.OPERATIONS,
+    *grants.OPERATIONS,
+    *billing.OPERATIONS,
+    *auto_recharge.OPERATIONS,
+    *sessions.OPERATIONS,
+    *webhook_endpoints.OPERATIONS,
+    *transaction_list.OPERATIONS,
+)

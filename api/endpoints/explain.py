@@ -1,0 +1,137 @@
+"""Where a debit's credits came from, and what a credit paid for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from api.endpoints import credit_transactions
+from api.framework import cursors, fields
+from api.framework.fields import Number, Response
+from api.framework.operation import Call, Operation, Reply, not_found
+from shared.access.model import Scope
+from shared.errors import NotFoundError
+from shared.ids import transaction_public_id
+from shared.ledger import service, store
+from shared.ledger.model import Source, TransactionType, Use
+
+USES_MAX = 1_000
+CURSOR = "uses"
+
+
+class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which page of `uses`."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=USES_MAX)] = USES_MAX
+    cursor: str | None = None
+
+
+class CreditSourceResponse(Response):
+    """A part of a debit and the grant that paid for it. No grant: it is debt so far."""
+
+    amount: Number
+    grant_id: UUID | None
+    grant_type: str | None
+    payment_intent_id: str | None
+    charge_id: str | None
+    receipt_url: str | None
+
+
+class GrantUseResponse(Response):
+    """A part of a grant and the debit that it paid for."""
+
+    amount: Number
+    transaction_id: str
+    change_sequence: int
+    type: TransactionType
+    created_at: datetime
+
+
+class ExplanationResponse(Response):
+    """A row of the ledger, explained. The sources add up to what a debit took."""
+
+    id: str
+    organization_id: UUID
+    change_sequence: int
+    type: TransactionType
+    amount: Number
+    balance_after: Number
+    created_at: datetime
+    sources: list[CreditSourceResponse]
+    uses: list[GrantUseResponse]
+    next_cursor: str | None
+
+
+async def explain(call: Call) -> Reply:
+    """Say where a debit's credits came from, or what a credit paid for.
+
+    `sources` lead from a debit to its grants, their payments and receipts; `uses` lead from a
+    credit to the debits that it paid for, oldest first, a page at a time.
+    """
+    query: ExplainQuery = call.query
+    after = 0 if query.cursor is None else cursors.decode_seq(CURSOR, query.cursor)
+    row = await credit_transactions.find(call, call.path["id"])
+    if row["organization_id"] != call.owner.id:
+        raise not_found("transaction", call.path["id"])
+    async with call.api.pool.acquire() as connection:
+        sources = await service.explain(connection, row)
+        uses: list[Use] = []
+        if row["amount"] > 0:
+            uses = await store.uses(
+                connection, call.owner.id, row["grant_id"], after=after, limit=query.limit + 1
+            )
+    page = uses[: query.limit]
+    return Reply(
+        ExplanationResponse(
+            id=transaction_public_id(row["id"]),
+            organization_id=row["organization_id"],
+            change_sequence=row["seq"],
+            type=TransactionType(row["type"]),
+            amount=fields.format_number(row["amount"]),
+            balance_after=fields.format_number(row["balance_after"]),
+            created_at=row["created_at"],
+            sources=[_source(source) for source in sources],
+            uses=[_use(use) for use in page],
+            next_cursor=cursors.encode(CURSOR, page[-1].seq) if len(uses) > len(page) else None,
+        )
+    )
+
+
+def _source(source: Source) -> CreditSourceResponse:
+    return CreditSourceResponse(
+        amount=fields.format_number(source.amount),
+        grant_id=source.grant_id,
+        grant_type=source.grant_type,
+        payment_intent_id=source.payment_intent_id,
+        charge_id=source.charge_id,
+        receipt_url=source.receipt_url,
+    )
+
+
+def _use(use: Use) -> GrantUseResponse:
+    return GrantUseResponse(
+        amount=fields.format_number(use.amount),
+        transaction_id=transaction_public_id(use.transaction_id),
+        change_sequence=use.seq,
+        type=TransactionType(use.type),
+        created_at=use.created_at,
+    )
+
+
+OPERATIONS = (
+    Operation(
+        name="explainTransaction",
+        tag="Balance and history",
+        method="GET",
+        path="/v1/billing/{organizationId}/transactions/{id}/explain",
+        handle=explain,
+        response=ExplanationResponse,
+        query=ExplainQuery,
+        scope=Scope.READ,
+        errors=(NotFoundError,),
+        cost=10,
+    ),
+)

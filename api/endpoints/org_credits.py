@@ -1,0 +1,236 @@
+"""Surface B: an organization's recent transactions, and their receipts."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+
+from api.framework import cursors, fields
+from api.framework.fields import LIMIT_DEFAULT, Limit, Number, NumberOrNull
+from api.framework.operation import Call, Operation, Reply, not_found
+from api.transactions.type_names import NAMES, USAGE_CATEGORIES, USAGE_TYPES, org_credit_type
+from shared.access.model import Scope
+from shared.errors import NotFoundError, StripeFailedError, StripeMissingError
+from shared.ids import parse_id
+from shared.ledger import store
+from shared.ledger.model import TransactionType
+from shared.payments import invoice_postings, receipts
+from shared.payments import store as payments
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from shared.db.pool import Connection
+
+PATH = "/api/v1/org/{slug}/credits/transactions"
+STRIPE_SECONDS_MAX = 20.0
+_USAGE = NAMES[TransactionType.USAGE].org_credits
+
+
+class OrgCreditType(enum.StrEnum):
+    """What surface B calls a row: the names of the one table, and those of kinds of usage."""
+
+    PURCHASE = "purchase"
+    AUTO_REFILL = "auto_refill"
+    USAGE = "usage"
+    INFERENCE = "inference"
+    SPAN_INGESTION = "span_ingestion"
+    STORAGE = "storage"
+    SIGNUP_ALLOCATION = "signup_allocation"
+    REFUND = "refund"
+    ADMIN_ADJUSTMENT = "admin_adjustment"
+    WEB_SEARCH = "web_search"
+
+
+class TransactionsQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many, and of which types: `transaction_type` may be repeated."""
+
+    limit: Limit = LIMIT_DEFAULT
+    transaction_type: list[OrgCreditType] | None = None
+
+
+class OrgCreditTransaction(msgspec.Struct, kw_only=True):
+    """A transaction. Model, tokens and cost are what its metadata says of them."""
+
+    id: UUID
+    transaction_type: OrgCreditType
+    amount: Number
+    description: str | None
+    created_at: datetime
+    has_receipt: bool
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    inference_cost_usd: NumberOrNull
+
+
+class ReceiptResponse(msgspec.Struct, kw_only=True):
+    """Where Stripe shows the receipt or the invoice."""
+
+    url: str
+
+
+async def list_(call: Call) -> Reply:
+    """List an organization's recent transactions, newest first.
+
+    `transaction_type` may be repeated to include several types. A type of usage that is rare among
+    much other usage is searched for through all of it.
+    """
+    query: TransactionsQuery = call.query
+    wanted = query.transaction_type
+    acquire = call.api.pool.acquire if wanted is None else call.api.searching
+    async with acquire() as connection:
+        if wanted is None:
+            rows = await store.history(
+                connection, call.owner.id, before=cursors.SEQ_BEYOND, limit=query.limit
+            )
+        else:
+            rows = await _of_types(connection, call.owner.id, frozenset(wanted), query.limit)
+    return Reply([_response(row) for row in rows])
+
+
+async def _of_types(
+    connection: Connection, organization_id: UUID, wanted: frozenset[str], limit: int
+) -> list[asyncpg.Record]:
+    types = [kind for kind, names in NAMES.items() if names.org_credits in wanted - {_USAGE}]
+    categories = sorted(wanted & USAGE_CATEGORIES)
+    rows: list[asyncpg.Record] = []
+    if types:
+        rows += await store.recent_of_types(connection, organization_id, types, limit=limit)
+    if categories or _USAGE in wanted:
+        others = sorted(USAGE_CATEGORIES) if _USAGE in wanted else None
+        rows += await store.recent_usage(
+            connection, organization_id, categories, others_than=others, limit=limit
+        )
+    return sorted(rows, key=lambda row: -row["seq"])[:limit]
+
+
+async def receipt(call: Call) -> Reply:
+    """Return where Stripe shows the receipt or the invoice of a transaction.
+
+    404 where there is none: only what was paid for has one.
+    """
+    transaction_id = parse_id(call.path["id"])
+    row = None
+    async with call.api.pool.acquire() as connection:
+        if transaction_id is not None:
+            row = await store.find(connection, transaction_id)
+    if row is None or row["organization_id"] != call.owner.id:
+        raise not_found("transaction", call.path["id"])
+    try:
+        url = await call.api.receipts.find(row["id"], lambda _: _receipt_url(call, row))
+    except StripeMissingError:  # it was another Stripe account's, or nobody's
+        url = None
+    if url is None:
+        raise NotFoundError("This transaction has no receipt.")
+    return Reply(ReceiptResponse(url=url))
+
+
+async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
+    invoice_id = _invoice_of(row)
+    name: str | None = row["payment_intent_id"]
+    if invoice_id is not None:
+        account = await _account(call, row)
+        call.api.receipts.take(call.caller.limited_as)
+        url = await receipts.invoice_url(call.api.receipts.client, invoice_id, account)
+        if url is not None or name is None:
+            return url
+    if name is None:
+        return None
+    async with call.api.pool.acquire() as connection:
+        known = await payments.receipt(connection, name, call.owner.id)
+    if known is not None and known["receipt_url"] is not None:
+        return str(known["receipt_url"])
+    account = await _account(call, row)
+    call.api.receipts.take(call.caller.limited_as)
+    url = await receipts.receipt_url(call.api.receipts.client, name, account)
+    if url is not None:
+        async with call.api.pool.acquire() as connection:
+            await payments.keep_receipt(connection, name, url)
+    return url
+
+
+async def _account(call: Call, row: asyncpg.Record) -> str:
+    """Return the Stripe account that has the payment or invoice of a row."""
+    name: str | None = row["payment_intent_id"]
+    if name is None:
+        return call.owner.stripe_account
+    async with call.api.pool.acquire() as connection:
+        account = await payments.account_of(connection, name)
+    return call.owner.stripe_account if account is None else account
+
+
+def _invoice_of(row: asyncpg.Record) -> str | None:
+    of_stripe = row["counterparty"] == "stripe"
+    return invoice_postings.invoice_of(row["idempotency_key"]) if of_stripe else None
+
+
+def _response(row: asyncpg.Record) -> OrgCreditTransaction:
+    metadata: dict[str, Any] = row["metadata"] or {}
+    category = row["category"] if row["type"] in USAGE_TYPES else None
+    return OrgCreditTransaction(
+        id=row["id"],
+        transaction_type=OrgCreditType(org_credit_type(row["type"], category)),
+        amount=fields.format_number(row["amount"]),
+        description=row["description"],
+        created_at=row["created_at"],
+        has_receipt=row["payment_intent_id"] is not None or _invoice_of(row) is not None,
+        model=_text(metadata.get("model")),
+        input_tokens=_count(metadata.get("input_tokens")),
+        output_tokens=_count(metadata.get("output_tokens")),
+        inference_cost_usd=fields.format_number_or_null(
+            _decimal(metadata.get("inference_cost_usd"))
+        ),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _decimal(value: object) -> Decimal | None:
+    """Read a number that an app wrote as a number or as text, if it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() and abs(found.adjusted()) <= _DIGITS_MAX else None
+
+
+_DIGITS_MAX = 30
+OPERATIONS = (
+    Operation(
+        name="getTransactionReceipt",
+        tag="Receipts",
+        method="GET",
+        path=f"{PATH}/{{id}}/receipt",
+        handle=receipt,
+        response=ReceiptResponse,
+        scope=Scope.READ,
+        errors=(NotFoundError, StripeFailedError),
+        seconds_max=STRIPE_SECONDS_MAX,
+        cost=10,
+    ),
+    Operation(
+        name="listOrganizationTransactions",
+        tag="Organization transactions",
+        method="GET",
+        path=PATH,
+        handle=list_,
+        query=TransactionsQuery,
+        response=list[OrgCreditTransaction],
+        scope=Scope.READ,
+        cost=10,
+    ),
+)

@@ -1,0 +1,150 @@
+"""The fields of surface A in batches: up to 1,000 transactions of one organization at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from api.endpoints import credit_transactions
+from api.endpoints.credit_transactions import TransactionRequest, TransactionResponse
+from api.framework import fields, parsing
+from api.framework.fields import Request, Response
+from api.framework.operation import Call, Operation, Reply, Retry
+from api.transactions import manual_postings, permissions
+from shared.access.model import Scope
+from shared.errors import (
+    ConflictError,
+    IdempotencyError,
+    NotFoundError,
+    PrepaidError,
+    ValidationError,
+)
+from shared.http.envelope import envelope
+from shared.ledger import service as ledger
+from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+
+BATCH_TRANSACTIONS_MAX = 1_000
+
+# Read one by one, so that one that is wrong harms no other.
+BatchItem = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        extra_json_schema={"$ref": f"#/components/schemas/{TransactionRequest.__name__}"},
+    ),
+]
+
+
+class BatchRequest(Request):
+    """Up to 1,000 transactions of one organization."""
+
+    transactions: Annotated[
+        list[BatchItem],
+        msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": BATCH_TRANSACTIONS_MAX}),
+    ]
+
+
+class BatchResult(Response):
+    """What became of one transaction of a batch."""
+
+    status: PostingStatus
+    transaction: TransactionResponse | None
+    error: dict[str, Any] | None
+
+
+class BatchResponse(Response):
+    """A result for each transaction, in the order asked."""
+
+    results: list[BatchResult]
+
+
+async def create_batch(call: Call) -> Reply:
+    """Post up to 1,000 transactions of one organization at once.
+
+    Each stands for itself: one that is refused harms no other, and the answer is 200 with a result
+    for each, in the order asked. One that needs a scope that the key lacks is refused alone.
+    """
+    asked: Sequence[msgspec.Raw] = call.body.transactions
+    if not 1 <= len(asked) <= BATCH_TRANSACTIONS_MAX:
+        raise fields.invalid(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
+    postings = [_posting_or_error(call, raw, place) for place, raw in enumerate(asked)]
+    valid = [posting for posting in postings if isinstance(posting, Posting)]
+    all_usage = all(posting.type is TransactionType.USAGE for posting in valid)
+    async with call.acquire() if all_usage else call.transaction() as connection:
+        asked_for = [permissions.limit_overdraft(call, posting) for posting in valid]
+        posted = await ledger.post(connection, asked_for, now=call.now) if valid else []
+        credited = [
+            result
+            for posting, result in zip(valid, posted, strict=True)
+            if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
+        ]
+        if credited:
+            await manual_postings.record(
+                call,
+                connection,
+                credit_transactions.ACTION,
+                credited,
+                organization=call.owner,
+            )
+    remaining = iter(posted)
+    results = [
+        _batch_result(call, posting, next(remaining), place)
+        if isinstance(posting, Posting)
+        else _failed_result(PostingStatus.INVALID, posting)
+        for place, posting in enumerate(postings)
+    ]
+    return Reply(BatchResponse(results=results))
+
+
+def _in_batch(place: int) -> tuple[str | int, ...]:
+    return ("body", "transactions", place)
+
+
+def _posting_or_error(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
+    where = _in_batch(place)
+    try:
+        item = parsing.body(bytes(raw), TransactionRequest, where)
+        credit_transactions.check_named(item, call.owner, where)
+        # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
+        own = replace(call, id=call.api.make_id(), idempotency_key=None)
+        posting = credit_transactions.posting_of(own, item, where)
+        permissions.check_scope(call, posting)
+    except PrepaidError as error:
+        return error
+    return posting
+
+
+def _batch_result(call: Call, posting: Posting, result: PostingResult, place: int) -> BatchResult:
+    error = permissions.posting_error(call, posting, result, where=_in_batch(place))
+    if error is not None:
+        return _failed_result(result.status, error)
+    return BatchResult(
+        status=result.status,
+        transaction=credit_transactions.posted_response(posting, result, call.owner),
+        error=None,
+    )
+
+
+def _failed_result(status: PostingStatus, error: PrepaidError) -> BatchResult:
+    return BatchResult(status=status, transaction=None, error=envelope(error))
+
+
+OPERATIONS = (
+    Operation(
+        name="createCreditTransactions",
+        tag="Transactions",
+        method="POST",
+        path="/v1/billing/{organizationId}/transactions/batch",
+        handle=create_batch,
+        body=BatchRequest,
+        cost_of_body=lambda batch: len(batch.transactions) // 10,
+        response=BatchResponse,
+        scope=Scope.USAGE,
+        or_scopes=(Scope.GRANTS,),
+        retry=Retry.STORED,
+        errors=(ValidationError, NotFoundError, ConflictError, IdempotencyError),
+        example={"transactions": [{"amount": -0.001, "transactionId": "call-1"}]},
+    ),
+)

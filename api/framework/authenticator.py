@@ -1,0 +1,92 @@
+"""Authentication: which key or session a request carries, and whether it is valid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from api.framework.key_uses import KeyUses
+from api.framework.ttl_cache import TTLCache
+from shared.access import service as access
+from shared.access.model import Caller
+from shared.db.group_commit import GroupCommit
+from shared.errors import AuthenticationError
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+# A key that was revoked works at most this much longer, and one that was tried before it was made
+# does not work for as long.
+REMEMBERED_SECONDS = 3.0
+LOOK_UPS_AT_ONCE_MAX = 2
+_FORM = re.compile(access.KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
+_HOW = "Send Authorization: Bearer KEY, or x-api-key: KEY."
+
+
+class Authenticator:
+    """Authenticates requests. Each key is looked up by its digest, at most every three seconds.
+
+    Unknown keys are cached for as long, apart from known ones, and concurrent look-ups share a
+    statement. So a client that sends invented keys, the same one or a new one each time, occupies
+    at most two connections.
+    """
+
+    def __init__(
+        self, pool: Pool, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._pool = pool
+        self._now = now
+        self.uses = KeyUses(pool)
+        self._cache: TTLCache[bytes, Caller] = TTLCache(REMEMBERED_SECONDS)
+        self._unknown: TTLCache[bytes, bool] = TTLCache(REMEMBERED_SECONDS)
+        self._look_ups = GroupCommit[bytes, Caller | None](
+            self._read, flushes_at_once_max=LOOK_UPS_AT_ONCE_MAX
+        )
+
+    async def authenticate(self, request: web.Request) -> Caller:
+        """Return the caller that a request's key or token stands for; raise AuthenticationError."""
+        key = access.digest(_key_of(request))
+        caller = None
+        if not self._unknown.get(key):
+            caller = await self._cache.get_or_load(key, self._look_up)
+        now = self._now()
+        if caller is None or (caller.expires_at is not None and caller.expires_at <= now):
+            raise AuthenticationError("This API key does not exist, was revoked, or has expired.")
+        self.uses.add(caller.key_id, now)
+        return caller
+
+    async def close(self) -> None:
+        """Wait for the look-ups that are under way, and write down the last uses."""
+        await self._look_ups.drain()
+        await self.uses.close()
+
+    async def _look_up(self, key: bytes) -> Caller | None:
+        caller = await self._look_ups.submit(key)
+        if caller is None:
+            self._unknown.put(key, True)  # noqa: FBT003 - what is remembered is that it is unknown
+        return caller
+
+    async def _read(self, keys: Sequence[bytes]) -> list[Caller | Exception | None]:
+        async with self._pool.acquire() as connection:
+            found = await access.find_callers(connection, keys)
+        return [found.get(key) for key in keys]
+
+
+def _key_of(request: web.Request) -> str:
+    named = request.headers.getall("x-api-key", [])
+    for value in request.headers.getall("Authorization", []):
+        kind, _, credentials = value.strip().partition(" ")
+        if kind.lower() != "bearer":
+            raise AuthenticationError(f"Only Bearer is taken in Authorization. {_HOW}")
+        named = [*named, credentials.strip()]
+    if not named:
+        raise AuthenticationError(f"No API key was sent. {_HOW}")
+    if len(set(named)) > 1:
+        raise AuthenticationError("Several API keys were sent; send one.")
+    if not _FORM.fullmatch(named[0]):
+        raise AuthenticationError(f"That is not an API key: one begins with {access.KEY_PREFIX}")
+    return named[0]

@@ -1,0 +1,144 @@
+"""What stands between HTTP and a handler: version, key, limit, scope, parsing, one answer a key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from api.framework import idempotency, parsing
+from api.framework.context import Api
+from api.framework.operation import Call, Operation, Reply, Retry
+from api.framework.shares import Tenant, acting_for
+from shared.access.model import Caller, scopes_text
+from shared.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    PermissionDeniedError,
+    UpgradeRequiredError,
+)
+from shared.http.body import read_body
+from shared.http.envelope import json_response
+from shared.http.middleware import ANSWER_HEADERS, REQUEST_ID_KEY
+
+API_VERSION = "2026-11-01"
+VERSION_HEADER = "Prepaid-Version"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
+_OF_A_READ = UUID(int=0)
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
+
+
+def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the HTTP handler of an operation."""
+
+    async def handle(request: web.Request) -> web.Response:
+        _check_version(request)
+        reply = await api.deadlines.within(
+            operation.seconds_max, _carry_out(api, operation, request)
+        )
+        response = json_response(reply.body, reply.status or operation.status)
+        if reply.replayed:
+            response.headers[REPLAYED_HEADER] = "true"
+        return response
+
+    return handle
+
+
+def _check_version(request: web.Request) -> None:
+    named = request.headers.getall(VERSION_HEADER, [])
+    if len(named) > 1:
+        raise InvalidRequestError(f"{VERSION_HEADER}: one, or none.")
+    if named and named[0] != API_VERSION:
+        raise UpgradeRequiredError(
+            f"{VERSION_HEADER} {named[0][:40]!r} is not served here; {API_VERSION} is."
+        )
+
+
+def _check_scope(caller: Caller, operation: Operation) -> None:
+    if not operation.allows(caller):
+        needed = " or ".join(",".join(scopes) for scopes in operation.scope_sets)
+        raise PermissionDeniedError(
+            f"This needs a key with the scope {needed}; this one has {scopes_text(caller.scopes)}."
+        )
+
+
+async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Reply:
+    caller = await _authenticate(api, request)
+    _limit(api, operation, caller, request)
+    _check_scope(caller, operation)
+    with acting_for(Tenant(caller.limited_as, caller.organization_id)):
+        call = await _read(api, operation, caller, request)
+        if operation.organization_of is not None:
+            call = replace(call, organization=await operation.organization_of(call))
+    owner = caller.organization_id if call.organization is None else call.organization.id
+    tenant = Tenant(caller.limited_as, owner)
+    api.requests.enter_now(tenant)
+    try:
+        with acting_for(tenant):
+            return await _answer(operation, call)
+    finally:
+        api.requests.leave(tenant)
+
+
+async def _authenticate(api: Api, request: web.Request) -> Caller:
+    try:
+        return await api.authenticator.authenticate(request)
+    except AuthenticationError:
+        api.limiter.take_for_stranger()
+        raise
+
+
+def _limit(api: Api, operation: Operation, caller: Caller, request: web.Request) -> None:
+    try:
+        api.limiter.take(caller.limited_as, operation.cost)
+    finally:
+        request[ANSWER_HEADERS] = api.limiter.headers(caller.limited_as)
+
+
+async def _read(api: Api, operation: Operation, caller: Caller, request: web.Request) -> Call:
+    path = request.match_info
+    named = operation.organization_parameter
+    organization = await api.organizations.find(path[named], caller) if named else None
+    query = parsing.query(request.query, operation.query)
+    body = None
+    if operation.body is not None:
+        raw = await read_body(request)
+        if raw:  # what is empty is of no type; some clients name one all the same
+            parsing.check_content_type(request.headers)
+        body = parsing.body(raw or b"{}", operation.body)
+        if operation.cost_of_body is not None:
+            api.limiter.charge(caller.limited_as, operation.cost_of_body(body))
+    reads = operation.retry is Retry.READ
+    return Call(
+        api=api,
+        caller=caller,
+        id=_OF_A_READ if reads else api.make_id(),
+        request_id=request[REQUEST_ID_KEY],
+        now=api.now(),
+        path=path,
+        query=query,
+        body=body,
+        idempotency_key=None if reads else _idempotency_key(request),
+        organization=organization,
+    )
+
+
+async def _answer(operation: Operation, call: Call) -> Reply:
+    keyed_by = operation.keyed_by
+    by_ledger = keyed_by is not None and getattr(call.body, keyed_by) is None
+    if call.idempotency_key is None or by_ledger:
+        return await operation.handle(call)
+    return await idempotency.once(operation, call, call.idempotency_key)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    given = request.headers.getall(IDEMPOTENCY_HEADER, [])
+    if not given:
+        return None
+    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
+        raise InvalidRequestError(f"{IDEMPOTENCY_HEADER}: one, of 1 to 200 printable characters.")
+    return given[0]

@@ -1,0 +1,154 @@
+"""Reading the filters of surface D into the ledger's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from api.framework import fields
+from shared.ids import parse_id
+from shared.ledger import rules
+from shared.ledger.filters import COLUMNS, OPERATORS, Filter, Kind, Operator, Value
+from shared.ledger.model import TransactionType
+
+FILTERS_MAX = 20
+VALUES_MAX = 100
+TEXT_LENGTH_MAX = 1_000
+METADATA_PREFIX = "metadata__"
+
+# What surface D calls a field of the list.
+FIELDS = {
+    "id": "id",
+    "organization_subscription": "organization_number",
+    "unique_organization_id": "organization_id",
+    "amount": "amount",
+    "transaction_type": "type",
+    "created_at": "created_at",
+    "expires_at": "expires_at",
+    "description": "description",
+    "stripe_payment_intent_id": "payment_intent_id",
+}
+_SEVERAL = frozenset({Operator.EQUAL, Operator.IN, Operator.NOT})
+_TYPES = frozenset(TransactionType)
+
+
+class Condition(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How a field is compared, and with what: several values for equality, `in` and `not`."""
+
+    operator: Operator = Operator.EQUAL
+    value: list[msgspec.Raw]
+
+
+def read(asked: Mapping[str, Condition]) -> list[Filter]:
+    """Return the filters; raise ValidationError, which names the field and what is wrong."""
+    if len(asked) > FILTERS_MAX:
+        raise fields.invalid(("body", "filters"), f"at most {FILTERS_MAX} of them")
+    return [_filter(name, condition) for name, condition in asked.items()]
+
+
+def _filter(name: str, condition: Condition) -> Filter:
+    where = ("body", "filters", name[:100])
+    several = condition.operator in _SEVERAL
+    if not 1 <= len(condition.value) <= (VALUES_MAX if several else 1):
+        wanted = f"1 to {VALUES_MAX} values" if several else "one value"
+        raise fields.invalid((*where, "value"), f"{condition.operator or 'equality'}: {wanted}")
+    metadata = name.removeprefix(METADATA_PREFIX) if name.startswith(METADATA_PREFIX) else None
+    if metadata is not None:
+        return _of_metadata(metadata, condition, where)
+    if name not in FIELDS:
+        known = f"{', '.join(FIELDS)} and {METADATA_PREFIX}… can be filtered"
+        raise fields.invalid(where, f"unknown field; {known}")
+    field = FIELDS[name]
+    kind = COLUMNS[field][1]
+    _check_operator(condition.operator, kind, where)
+    if condition.operator is Operator.ISNULL:
+        values: list[Value] = [_boolean(condition.value[0], where)]
+    else:
+        values = [_value(raw, kind, (*where, "value", i)) for i, raw in enumerate(condition.value)]
+    if field == "type" and several and (unknown := [v for v in values if v not in _TYPES]):
+        raise fields.invalid((*where, "value"), f"{unknown[0]!r} is none of {', '.join(_TYPES)}")
+    return Filter(field, condition.operator, values, kind)
+
+
+def _of_metadata(name: str, condition: Condition, where: tuple[str, ...]) -> Filter:
+    if not name or rules.text_refusal("name", name, rules.KEY_LENGTH_MAX):
+        raise fields.invalid(where, "name the metadata after metadata__")
+    if condition.operator is Operator.ISNULL:
+        value = _boolean(condition.value[0], where)
+        return Filter(None, condition.operator, [value], Kind.TEXT, name)
+    numbers = {_is_number(raw) for raw in condition.value}
+    if len(numbers) > 1:
+        raise fields.invalid((*where, "value"), "numbers, or texts, but not both")
+    kind = Kind.NUMBER if numbers.pop() else Kind.TEXT
+    _check_operator(condition.operator, kind, where)
+    values = [
+        _value(raw, kind, (*where, "value", place)) for place, raw in enumerate(condition.value)
+    ]
+    return Filter(None, condition.operator, values, kind, name)
+
+
+def _check_operator(operator: Operator, kind: Kind, where: tuple[str, ...]) -> None:
+    if operator not in OPERATORS[kind]:
+        known = ", ".join(o.value or '""' for o in Operator if o in OPERATORS[kind])
+        raise fields.invalid((*where, "operator"), f"does not fit here; one of {known}")
+
+
+def _value(raw: msgspec.Raw, kind: Kind, where: tuple[str | int, ...]) -> Value:
+    match kind:
+        case Kind.NUMBER:
+            number = fields.parse_number(raw, *where)
+            if rules.decimal_refusal("value", number):
+                raise fields.invalid(where, "a number of at most 9 decimals, up to 10^18")
+            return number
+        case Kind.MOMENT:
+            return _moment(raw, where)
+        case Kind.ID:
+            found = parse_id(_text(raw, where))
+            if found is None:
+                raise fields.invalid(where, "an id is expected")
+            return found
+        case Kind.TEXT:
+            return _text(raw, where)
+
+
+def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
+    value: str | bool | None = _decoded(raw, str | bool)
+    if isinstance(value, bool):  # among metadata: as PostgreSQL writes it
+        return "true" if value else "false"
+    if value is None:
+        raise fields.invalid(tuple(where), "a text is expected")
+    if rules.text_refusal("value", value, TEXT_LENGTH_MAX):
+        raise fields.invalid(tuple(where), f"at most {TEXT_LENGTH_MAX} characters, without NUL")
+    return value
+
+
+def _moment(raw: msgspec.Raw, where: tuple[str | int, ...]) -> datetime:
+    found: datetime | None = _decoded(raw, datetime)
+    if found is None or found.tzinfo is None or not rules.MOMENT_MIN <= found <= rules.MOMENT_MAX:
+        raise fields.invalid(where, "a moment such as 2031-01-31T09:30:00Z is expected")
+    return found
+
+
+def _boolean(raw: msgspec.Raw, where: tuple[str, ...]) -> bool:
+    value: bool | None = _decoded(raw, bool)
+    if value is None:
+        raise fields.invalid((*where, "value", 0), "true or false is expected")
+    return value
+
+
+def _decoded(raw: msgspec.Raw, kind: Any) -> Any:
+    """Read what has only been skipped until now; None where it is nothing of this kind.
+
+    Nothing is read beyond the kind: a list in place of a text is refused at its first bracket.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_number(raw: msgspec.Raw) -> bool:
+    return bytes(raw).strip()[:1] in b"-0123456789"

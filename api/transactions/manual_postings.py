@@ -1,0 +1,57 @@
+"""Postings that somebody makes by hand: what is given, adjusted or taken back, and not used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from api.framework.operation import Call
+from shared.ids import transaction_public_id
+from shared.ledger import service as ledger
+from shared.ledger.model import Posting, PostingResult, PostingStatus
+from shared.organizations.model import Organization
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+
+async def post(
+    call: Call,
+    posting: Posting,
+    action: str,
+    *,
+    organization: Organization,
+    subject: UUID | None = None,
+) -> PostingResult:
+    """Post, and write down in the same transaction whose key did it: neither is without the other.
+
+    Not through the shared commits of usage: few come at once.
+    """
+    async with call.transaction() as connection:
+        (result,) = await ledger.post(connection, [posting], now=call.now)
+        if result.status is PostingStatus.POSTED:
+            await record(
+                call, connection, action, [result], organization=organization, subject=subject
+            )
+    return result
+
+
+async def record(
+    call: Call,
+    connection: Connection,
+    action: str,
+    posted: Sequence[PostingResult],
+    *,
+    organization: Organization,
+    subject: UUID | None = None,
+) -> None:
+    """Write down what was posted, in the transaction that posted it."""
+    names = [transaction_public_id(result.id) for result in posted if result.id is not None]
+    await call.record(
+        connection,
+        action,
+        organization=organization,
+        subject=subject,
+        details={"transactions": names},
+    )

@@ -1,0 +1,20 @@
+"""Under which key a request reaches the ledger, so that it is posted once."""
+
+from __future__ import annotations
+
+from api.framework import fields
+from api.framework.operation import Call
+from shared.ledger import keys
+
+
+def posting_key(
+    call: Call, transaction_id: str | None, where: tuple[str | int, ...] = ("body",)
+) -> str:
+    """Return the caller's own id, else the Idempotency-Key, else one that no retry can find."""
+    if transaction_id is not None:
+        if transaction_id.startswith(keys.RESERVED):
+            raise fields.invalid((*where, "transactionId"), "begins with a word of Prepaid's own")
+        return transaction_id
+    if call.idempotency_key is not None:
+        return f"{keys.HEADER}{call.idempotency_key}"
+    return f"{keys.REQUEST}{call.id}"

@@ -1,0 +1,169 @@
+"""`prepaid dev`: everything on this machine, from nothing to a paid purchase, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from cli.environment import ENV_FILE, home_path
+from cli.output import refuse
+from migrations.runner import migrate
+from sandbox.kept import Kept
+from sandbox.servers import EmbeddedServers
+from sandbox.story import tell
+from sandbox.stripe.process import SECRETS_VARIABLE
+from sandbox.supervisor import Child, Supervisor
+from shared import logging
+from shared.access import service as access
+from shared.config import LogFormat, load
+from shared.db.pool import connect
+from shared.errors import PrepaidError
+from webhooks.app import PATH
+
+PORT_DEFAULT = 8000
+KEPT_FILE = "sandbox.json"
+KEY_NAME = "sandbox"
+
+
+def run() -> None:
+    """Start the embedded servers, the simulator, web and worker; tell the story; keep serving.
+
+    DATABASE_URL and REDIS_URL, when both are set, are used in place of the embedded servers. DEMO=0
+    skips the story. Nothing is left running when this ends.
+    """
+    logging.configure(LogFormat.CONSOLE, "WARNING")
+    try:
+        asyncio.run(_run())
+    except* KeyboardInterrupt:  # before the supervisor took the signals over
+        pass
+    except* (PrepaidError, OSError) as errors:
+        refuse("; ".join(map(str, errors.exceptions)))
+    print("stopped")
+
+
+async def _run() -> None:
+    given = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
+    if all(given.values()):
+        home_path().mkdir(parents=True, exist_ok=True)
+        await _serve(given)
+        return
+    print(f"starting PostgreSQL and Valkey in {_short(home_path())}", flush=True)
+    # The servers are the outer block: what uses them stops first.
+    async with EmbeddedServers(home_path()) as servers:
+        await _serve({"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url})
+
+
+async def _serve(servers: dict[str, str]) -> None:
+    await migrate(servers["DATABASE_URL"])
+    kept = Kept.read(home_path() / KEPT_FILE)
+    variables = servers | _sandbox_settings(kept)
+    _write_env_file(variables)
+    try:
+        async with Supervisor() as supervisor:
+            await _start_processes(supervisor, variables)
+            key = await _working_key(variables["DATABASE_URL"], kept)
+            kept.write(home_path() / KEPT_FILE)
+            supervisor.say("ready")
+            if os.environ.get("DEMO", "1") != "0":
+                await tell(load(variables), key, supervisor.say)
+            for line in _addresses(variables, key):
+                supervisor.say(line)
+            await supervisor.wait()
+    finally:
+        (home_path() / ENV_FILE).unlink(missing_ok=True)
+
+
+def _write_env_file(variables: dict[str, str]) -> None:
+    """Write the addresses of the servers for other terminals; readable by the owner alone."""
+    file = home_path() / ENV_FILE
+    file.touch(mode=0o600)
+    lines = [f"{name}={value}\n" for name, value in variables.items()]
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+def _sandbox_settings(kept: Kept) -> dict[str, str]:
+    return {
+        "STRIPE_API_KEY": "sk_test_of_the_prepaid_sandbox",
+        "STRIPE_API_BASE": f"http://127.0.0.1:{kept.port('stripe')}",
+        "STRIPE_WEBHOOK_SECRETS": kept.secret(),
+        "HOST": "127.0.0.1",
+        "PORT": str(kept.port("web", wanted=int(os.environ.get("PORT", PORT_DEFAULT)))),
+        "PREPAID_OPERATIONS_PORT": str(kept.port("operations")),
+        "PREPAID_WORKER_PORT": str(kept.port("worker")),
+        # Whoever tries it out has the app on this machine.
+        "PREPAID_WEBHOOKS_ALLOW_PRIVATE": "1",
+        # No balancer has to notice that it stops.
+        "PREPAID_DRAIN_SECONDS": "0",
+        "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
+        "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
+    }
+
+
+async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) -> None:
+    web, stripe = _url(variables), variables["STRIPE_API_BASE"]
+    prepaid = [sys.executable, "-m", "cli"]
+    simulator = [
+        sys.executable,
+        "-m",
+        "sandbox.stripe",
+        "--state",
+        str(home_path() / "stripe.sqlite"),
+    ]
+    simulator += ["--port", stripe.rpartition(":")[2], "--webhook-url", web + PATH]
+    secrets = {SECRETS_VARIABLE: variables["STRIPE_WEBHOOK_SECRETS"]}
+    async with asyncio.TaskGroup() as starts:
+        for child in (
+            Child("stripe", simulator, secrets, ready='"ready"'),
+            Child("web", [*prepaid, "serve"], variables, ready='"ready"'),
+            Child("worker", [*prepaid, "worker"], variables, ready='"ready"'),
+        ):
+            starts.create_task(supervisor.start(child))
+
+
+async def _working_key(database_url: str, kept: Kept) -> str:
+    """Return the key of last time while the database knows it, else a new one."""
+    connection = await connect(database_url, application_name="prepaid-dev")
+    try:
+        keys = await access.list_keys(connection)
+        works = {key["key_hint"] for key in keys if key["revoked_at"] is None}
+        if kept.api_key[-4:] not in works:
+            for key in keys:
+                if key["name"] == KEY_NAME and key["revoked_at"] is None:
+                    await access.revoke_key(connection, key["id"])
+            made = await access.create_key(
+                connection, name=KEY_NAME, scope="admin", organization_id=None
+            )
+            kept.api_key = made["key"]
+    finally:
+        await connection.close()
+    return kept.api_key
+
+
+def _url(variables: dict[str, str]) -> str:
+    return f"http://127.0.0.1:{variables['PORT']}"
+
+
+def _operations_url(variables: dict[str, str]) -> str:
+    return f"http://127.0.0.1:{variables['PREPAID_OPERATIONS_PORT']}"
+
+
+def _addresses(variables: dict[str, str], key: str) -> list[str]:
+    return [
+        "",
+        f"Prepaid            {_url(variables)}",
+        f"API to browse      {_url(variables)}/docs",
+        f"webhook endpoint   {_url(variables)}{PATH}",
+        f"for operators      {_operations_url(variables)}  (health /readyz, metrics /metrics)",
+        f"Stripe simulator   {variables['STRIPE_API_BASE']}  (a stand-in: no real money)",
+        f"PostgreSQL         {variables['DATABASE_URL']}",
+        f"API key            {key}",
+        "",
+        "In another terminal, in this folder:  .venv/bin/prepaid events list",
+        "Ctrl-C stops everything.",
+    ]
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,250 @@
+-- Grants: opened by credits, burned by debits in a fixed order, taken from by refunds and disputes.
+
+-- The open grants of an organization that expire after a moment or never, in the order in which they burn:
+-- lower priority number, then soonest expiry, promotional before paid, oldest. Priority by priority, so that
+-- what has expired and is not posted yet is skipped in the index.
+CREATE OR REPLACE FUNCTION ledger_burn_order(
+    p_organization_id uuid,
+    p_expiring_after timestamptz
+) RETURNS SETOF credit_grants LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE priorities AS (
+        SELECT (
+            SELECT g.priority
+            FROM credit_grants AS g
+            WHERE g.organization_id = p_organization_id AND NOT g.spent
+            ORDER BY g.priority
+            LIMIT 1
+        ) AS priority
+        UNION ALL
+        SELECT (
+            SELECT g.priority
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority > p.priority
+            ORDER BY g.priority
+            LIMIT 1
+        )
+        FROM priorities AS p
+        WHERE p.priority IS NOT NULL
+    )
+
+    SELECT o.*
+    FROM priorities AS p
+    CROSS JOIN LATERAL (
+        (
+            SELECT g.*
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority = p.priority
+                AND g.expires_at > p_expiring_after
+            ORDER BY g.expires_at, (NOT g.promotional), g.seq
+        )
+        UNION ALL
+        (
+            SELECT g.*
+            FROM credit_grants AS g
+            WHERE
+                g.organization_id = p_organization_id
+                AND NOT g.spent
+                AND g.priority = p.priority
+                AND g.expires_at IS NULL
+            ORDER BY g.expires_at, (NOT g.promotional), g.seq
+        )
+    ) AS o
+$$;
+
+-- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
+-- grant of its open segment. What no grant covers is debt: a range of consumption without a segment.
+--
+-- The grants are read in one pass that stops once the amount is covered; then all are written by their keys, and
+-- all segments in one statement. No plan scans or sorts, whatever the statistics say.
+CREATE OR REPLACE FUNCTION ledger_burn(
+    p_account accounts,
+    p_amount numeric
+) RETURNS accounts LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
+DECLARE
+    v_from numeric := p_account.consumed - p_amount;
+    v_left numeric := p_amount;
+    v_taken numeric;
+    v_grant record;
+    v_grants uuid [] := '{}';
+    v_lowers numeric [] := '{}';
+    v_uppers numeric [] := '{}';
+BEGIN
+    FOR v_grant IN
+        SELECT
+            g.id,
+            g.remaining
+        FROM ledger_burn_order(p_account.organization_id, p_account.expired_through) AS g
+    LOOP
+        v_taken := least(v_left, v_grant.remaining);
+        v_grants := array_append(v_grants, v_grant.id);
+        v_lowers := array_append(v_lowers, p_account.consumed - v_left);
+        v_left := v_left - v_taken;
+        v_uppers := array_append(v_uppers, p_account.consumed - v_left);
+        EXIT WHEN v_left = 0;
+    END LOOP;
+
+    -- All but the last are taken whole. No joins: one could be planned the wrong way round, as a scan for each.
+    UPDATE credit_grants AS g
+    SET remaining = 0
+    WHERE
+        g.organization_id = p_account.organization_id
+        AND g.id = any(v_grants[:cardinality(v_grants) - 1]);
+    UPDATE credit_grants AS g
+    SET remaining = g.remaining - v_taken
+    WHERE
+        g.organization_id = p_account.organization_id
+        AND g.id = v_grants[cardinality(v_grants)];
+
+    -- The last segment stays open as long as its grant is the one that burns.
+    IF p_account.burning_grant_id IS NOT DISTINCT FROM v_grants[1] THEN
+        v_from := v_uppers[1];
+        v_grants := v_grants[2:];
+        v_lowers := v_lowers[2:];
+        v_uppers := v_uppers[2:];
+    END IF;
+    IF cardinality(v_grants) > 0 OR v_left > 0 THEN
+        PERFORM ledger_close_segment(p_account.organization_id, v_from);
+        p_account.burning_grant_id := NULL;
+    END IF;
+    IF cardinality(v_grants) > 0 THEN
+        IF v_left = 0 THEN
+            v_uppers[cardinality(v_grants)] := NULL;
+            p_account.burning_grant_id := v_grants[cardinality(v_grants)];
+        END IF;
+        INSERT INTO burn_segments (organization_id, lower, upper, grant_id)
+        SELECT
+            p_account.organization_id,
+            s.lower,
+            s.upper,
+            s.grant_id
+        FROM unnest(v_lowers, v_uppers, v_grants) AS s (lower, upper, grant_id);
+    END IF;
+    RETURN p_account;
+END
+$$;
+
+-- Closes the open burn segment, if there is one. It is the last one of its organization.
+CREATE OR REPLACE FUNCTION ledger_close_segment(
+    p_organization_id uuid,
+    p_upper numeric
+) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off AS $$
+DECLARE
+    v_lower numeric;
+BEGIN
+    SELECT s.lower INTO v_lower
+    FROM burn_segments AS s
+    WHERE s.organization_id = p_organization_id
+    ORDER BY s.lower DESC
+    LIMIT 1;
+    UPDATE burn_segments AS s
+    SET upper = p_upper
+    WHERE
+        s.organization_id = p_organization_id
+        AND s.lower = v_lower
+        AND s.upper IS NULL;
+END
+$$;
+
+-- Opens a grant for a credit. Debt is paid with it first: the range of consumption that nothing had
+-- covered is now covered by this grant.
+CREATE OR REPLACE FUNCTION ledger_open_grant(
+    p_account accounts,
+    p_row credit_transactions,
+    p_priority smallint,
+    p_promotional boolean,
+    p_expires_at timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_debt numeric := greatest(-p_account.balance, 0);
+    v_covered numeric := least(v_debt, p_row.amount);
+BEGIN
+    INSERT INTO credit_grants (
+        organization_id,
+        id,
+        transaction_id,
+        seq,
+        original,
+        remaining,
+        priority,
+        promotional,
+        expires_at,
+        payment_intent_id,
+        created_at,
+        terms_hash
+    ) VALUES (
+        p_account.organization_id,
+        p_row.grant_id,
+        p_row.id,
+        p_row.seq,
+        p_row.amount,
+        p_row.amount - v_covered,
+        p_priority,
+        p_promotional,
+        CASE
+            WHEN p_expires_at <= p_account.expired_through
+                THEN p_account.expired_through + interval '1 microsecond'
+            ELSE p_expires_at
+        END,
+        p_row.payment_intent_id,
+        p_row.created_at,
+        ledger_terms_hash(
+            p_account.organization_id, p_row.grant_id, p_priority, p_promotional, p_expires_at
+        )
+    );
+    IF v_covered > 0 THEN
+        INSERT INTO burn_segments (organization_id, lower, upper, grant_id)
+        VALUES (
+            p_account.organization_id,
+            p_account.consumed - v_debt,
+            p_account.consumed - v_debt + v_covered,
+            p_row.grant_id
+        );
+    END IF;
+END
+$$;
+
+-- Takes from the grants of one payment what is left of them and has not expired, up to an amount; returns what
+-- it took.
+CREATE OR REPLACE FUNCTION ledger_take_from_payment(
+    p_account accounts,
+    p_payment_intent_id text,
+    p_amount numeric
+) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE
+    v_grant record;
+    v_taken numeric := 0;
+BEGIN
+    FOR v_grant IN
+        SELECT
+            g.id,
+            least(g.remaining, p_amount) AS available
+        FROM credit_grants AS g
+        WHERE
+            g.organization_id = p_account.organization_id
+            AND g.payment_intent_id = p_payment_intent_id
+            AND NOT g.spent
+            AND (g.expires_at <= p_account.expired_through) IS NOT TRUE
+        ORDER BY g.seq
+    LOOP
+        EXIT WHEN v_taken >= p_amount;
+        UPDATE credit_grants AS g
+        SET remaining = g.remaining - least(v_grant.available, p_amount - v_taken)
+        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
+        v_taken := v_taken + least(v_grant.available, p_amount - v_taken);
+    END LOOP;
+    RETURN v_taken;
+END
+$$;

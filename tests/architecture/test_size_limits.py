@@ -1,0 +1,136 @@
+"""Functions fit on a screen and modules stay short; what does not yet is listed, and shrinks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("api", "bench", "cli", "migrations", "sandbox", "shared", "webhooks", "worker")
+FUNCTION_LINES_MAX = 70
+MODULE_LINES_MAX = 400
+TEST_MODULE_LINES_MAX = 800  # many cases of one thing may share their set-up
+
+# Each number is a ceiling: it may be lowered, and its line goes once the limit itself is kept.
+LONG_FUNCTIONS = {
+    "shared/ledger/sql/holds.sql:ledger_hold": 82,
+    "shared/ledger/sql/batch.sql:ledger_post": 150,
+    "shared/ledger/sql/posting.sql:ledger_post_organization": 283,
+    "shared/ledger/sql/plain_batch.sql:ledger_post_plain": 171,
+    "shared/ledger/sql/reads.sql:ledger_uses": 76,
+}
+LONG_MODULES = {
+    "shared/inbox/queries.sql": 558,
+    "shared/ledger/queries.sql": 441,
+    "shared/ledger/verification/queries.sql": 688,
+    "shared/payments/objects.py": 409,
+    "shared/recharge/charger.py": 560,
+    "shared/recharge/queries.sql": 1014,
+    "shared/recharge/rules.py": 411,
+    "shared/recharge/store.py": 668,
+}
+
+_SQL_FUNCTION = re.compile(
+    r"^CREATE OR REPLACE FUNCTION (?P<name>\w+).*?(?P<quote>\$\w*\$).*?(?P=quote)[^;]*;",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def modules(*folders: str) -> Iterator[Path]:
+    """Yield every Python and SQL file in these folders."""
+    for folder in folders:
+        for pattern in ("*.py", "*.sql"):
+            yield from sorted((ROOT / folder).rglob(pattern))
+
+
+def lines_of(text: str) -> int:
+    return len(text.splitlines())
+
+
+def functions_of(file: Path) -> Iterator[tuple[str, int]]:
+    """Yield each function of a file with its lines, from its signature to its end.
+
+    A migration's function stays as it was released; the file that replaces it counts.
+    """
+    text = file.read_text(encoding="utf-8")
+    name = file.relative_to(ROOT)
+    if file.suffix == ".sql":
+        if name.parts[:2] != ("migrations", "sql"):
+            for found in _SQL_FUNCTION.finditer(text):
+                yield f"{name}:{found['name']}", lines_of(found[0])
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{name}:{node.name}", (node.end_lineno or 0) - node.lineno + 1
+
+
+def over(limit: int, sizes: dict[str, int], exceptions: dict[str, int]) -> list[str]:
+    """Return what breaks the limit, exceeds its exception, or has one that it no longer needs."""
+    too_long = [
+        f"{name} has {lines} lines; at most {allowed} are allowed"
+        for name, lines in sizes.items()
+        if lines > (allowed := exceptions.get(name, limit))
+    ]
+    stale = [
+        f"{name} needs no exception any more: remove it from the list"
+        for name in exceptions
+        if sizes.get(name, 0) <= limit
+    ]
+    return too_long + stale
+
+
+def module_sizes(*folders: str) -> dict[str, int]:
+    return {
+        str(file.relative_to(ROOT)): lines_of(file.read_text(encoding="utf-8"))
+        for file in modules(*folders)
+    }
+
+
+def function_sizes() -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for file in modules(*FOLDERS, "tests"):
+        for name, lines in functions_of(file):
+            sizes[name] = max(lines, sizes.get(name, 0))
+    return sizes
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    assert over(FUNCTION_LINES_MAX, function_sizes(), LONG_FUNCTIONS) == []
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    assert over(MODULE_LINES_MAX, module_sizes(*FOLDERS), LONG_MODULES) == []
+
+
+def test_no_module_of_tests_is_longer_than_800_lines() -> None:
+    assert over(TEST_MODULE_LINES_MAX, module_sizes("tests"), {}) == []
+
+
+def test_the_limit_on_functions_sees_python_and_sql() -> None:
+    """Every SQL function outside the migrations is measured, whatever follows its body."""
+    sizes = function_sizes()
+    for file in (ROOT / "shared").rglob("*.sql"):
+        text = file.read_text(encoding="utf-8")
+        for name in re.findall(r"^CREATE OR REPLACE FUNCTION (\w+)", text, re.MULTILINE):
+            assert sizes[f"{file.relative_to(ROOT)}:{name}"] > 1
+    assert "shared/money.py:in_words" in sizes
+
+
+@pytest.mark.parametrize(
+    ("lines", "exceptions", "complaints"),
+    [
+        (70, {}, 0),
+        (71, {}, 1),
+        (75, {"f": 75}, 0),
+        (76, {"f": 75}, 1),
+        (70, {"f": 75}, 1),
+    ],
+)
+def test_an_exception_may_not_grow_nor_outlive_its_need(
+    lines: int, exceptions: dict[str, int], complaints: int
+) -> None:
+    assert len(over(70, {"f": lines}, exceptions)) == complaints

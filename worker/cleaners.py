@@ -1,0 +1,110 @@
+"""The loops that delete old data: idempotency keys, ended sessions, payloads of finished events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shared.access import sessions
+from shared.durations import Duration
+from shared.idempotency import store
+from shared.inbox import store as inbox
+from worker.clock import repeat
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+
+INTERVAL_SECONDS = 600.0
+KEY_RETENTION = timedelta(days=7)
+SESSION_RETENTION = timedelta(hours=1)
+BATCH_ROWS_MAX = 1_000
+PAYLOADS_ROWS_MAX = 200
+
+
+class IdempotencyKeyCleaner:
+    """Deletes idempotency keys and their responses after a week.
+
+    Transactions, holds and grants do not depend on them: the ledger keeps its own keys for ever.
+    """
+
+    def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Clean until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat(
+            "idempotency_key_cleaner", self.clean, stop, interval_seconds=self._interval_seconds
+        )
+
+    async def clean(self) -> int:
+        """Delete every key that is old enough; return how many rows those were."""
+        return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
+
+    async def _delete(self, connection: Connection, *, rows_max: int) -> int:
+        return await store.purge(connection, KEY_RETENTION, rows_max=rows_max)
+
+
+class SessionCleaner:
+    """Deletes browser sessions an hour after they ended."""
+
+    def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Clean until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat("session_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
+
+    async def clean(self) -> int:
+        """Delete every session that ended long enough ago; return how many rows those were."""
+        return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
+
+    async def _delete(self, connection: Connection, *, rows_max: int) -> int:
+        return await sessions.purge(connection, SESSION_RETENTION, rows_max=rows_max)
+
+
+class PayloadCleaner:
+    """Deletes payloads of finished events after `retention` (None: never).
+
+    Also removes client secrets at once from events that an older release stored with them.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        interval_seconds: float = INTERVAL_SECONDS,
+        *,
+        retention: Duration | None = None,
+        rows_max: int = PAYLOADS_ROWS_MAX,
+    ) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+        self._retention = retention
+        self._rows_max = rows_max
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Clean until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat("payload_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
+
+    async def clean(self) -> int:
+        """Remove client secrets and old payloads; return how many events that changed."""
+        cleaned = await _in_batches(self._pool, inbox.remove_client_secrets, self._rows_max)
+        if self._retention is None:
+            return cleaned
+        delete = partial(inbox.delete_payloads, retention=self._retention)
+        return cleaned + await _in_batches(self._pool, delete, self._rows_max)
+
+
+async def _in_batches(pool: Pool, delete: Callable[..., Awaitable[int]], rows_max: int) -> int:
+    """Delete in transactions of at most `rows_max` rows; return how many rows in total."""
+    deleted = 0
+    while True:
+        async with pool.acquire() as connection:
+            count = await delete(connection, rows_max=rows_max)
+        deleted += count
+        if count < rows_max:
+            return deleted

@@ -1,0 +1,42 @@
+"""The loop that records every few seconds that this worker and its loops are alive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.heartbeats import store
+from shared.heartbeats.model import BEAT_SECONDS, Beat
+from worker import clock
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+
+
+class Heartbeat:
+    """Updates a row for each running loop; a frozen or dead worker's rows become stale."""
+
+    def __init__(self, pool: Pool, worker_id: UUID, interval_seconds: float = BEAT_SECONDS) -> None:
+        self._pool = pool
+        self._worker_id = worker_id
+        self._interval_seconds = interval_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beat until `stop` is set. Survives outages of PostgreSQL."""
+        await clock.repeat("heartbeat", self.beat, stop, interval_seconds=self._interval_seconds)
+
+    async def beat(self) -> None:
+        """Record which loops run, and which of them fail."""
+        now = time.monotonic()
+        beats = [
+            Beat(
+                name,
+                None if state.failing_since is None else now - state.failing_since,
+                state.error,
+            )
+            for name, state in clock.running.items()
+        ]
+        async with self._pool.acquire() as connection:
+            await store.beat(connection, self._worker_id, beats)
