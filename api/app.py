@@ -39,7 +39,7 @@ DOCUMENT_PATH = "/openapi.json"
 
 @asynccontextmanager
 async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterator[Api]:
-    """Give the API what it works with; what is under way is finished at the end."""
+    """Yield the API's resources; requests in progress finish at the end."""
     size = settings.database_pool_size
     shared = SharedPool(pool, shares.connection_limits(size))
     async with stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe:
@@ -74,7 +74,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
 
 
 def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.RouteDef]:
-    """Return the routes of every operation, and of what describes them: document and page."""
+    """Return the routes of the operations, the OpenAPI document, /docs and the pay page."""
     document = encode(openapi.document(operations, server=api.settings.public_url, guide=GUIDE))
 
     async def openapi_json(_request: web.Request) -> web.Response:

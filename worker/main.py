@@ -1,4 +1,4 @@
-"""The worker process: a listener for the doorbell, a sweeper for everything else, a messenger."""
+"""The worker process: starts every loop and stops them in order."""
 
 from __future__ import annotations
 

@@ -28,10 +28,6 @@ LONG_MODULES = {
     "shared/ledger/queries.sql": 441,
     "shared/ledger/verification/queries.sql": 688,
     "shared/payments/objects.py": 409,
-    "shared/recharge/charger.py": 560,
-    "shared/recharge/queries.sql": 1014,
-    "shared/recharge/rules.py": 411,
-    "shared/recharge/store.py": 668,
 }
 
 _SQL_FUNCTION = re.compile(

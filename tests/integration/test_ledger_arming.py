@@ -101,7 +101,7 @@ async def take(pool: Pool, owner: Organization, kind: str, taken: int) -> None:
         row = await pool.fetchval("SELECT id FROM credit_grants WHERE original = $1", taken)
         await make_due(pool, "credit_grants", row)
         async with pool.acquire() as connection, connection.transaction():
-            assert await ledger.settle_due(connection) == 1
+            assert await ledger.post_expirations(connection) == 1
     else:
         named = {"payment_intent_id": PAYMENT} if kind in {"refund", "dispute"} else {}
         debit = posting(owner, TransactionType(kind), -taken, **named)
