@@ -179,7 +179,7 @@ async def _permissions(settings: Settings) -> str:
 async def _recharges(settings: Settings) -> str:
     connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
-        standing = await alerts.standing(connection)
+        standing = await alerts.current(connection)
     finally:
         await close(connection)
     if standing:

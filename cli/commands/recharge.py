@@ -169,7 +169,7 @@ def suspend(organization: Reference, reason: Reason, as_json: AsJson = False) ->
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
-            await service.suspend_by_hand(
+            await service.suspend_by_operator(
                 connection,
                 owner.id,
                 actor=await current_actor(connection),

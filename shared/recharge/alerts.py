@@ -1,7 +1,7 @@
-"""What operators must mend so that recharges go on: why Stripe refuses this installation.
+"""Alerts: why Stripe refuses this installation, for operators to correct.
 
-An alert stands while attempts wait for its cause. It is logged once when it begins and once when
-it ends, and never reaches the customer's app: it is not their matter.
+An alert lasts while attempts wait for its cause. It is logged once when it begins and once when
+it ends, and is never sent to the customer's app.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StripeAlert:
 
     @property
     def remedy(self) -> str:
-        """What an operator must do, by the status."""
+        """What an operator must do, by the HTTP status."""
         return _REMEDIES.get(self.cause.partition(" ")[0], _ANY_REMEDY)
 
 
@@ -62,13 +62,13 @@ async def end(connection: Connection) -> None:
         )
 
 
-async def standing(connection: Connection) -> list[StripeAlert]:
-    """Return the alerts that stand, oldest first."""
+async def current(connection: Connection) -> list[StripeAlert]:
+    """Return the current alerts, oldest first."""
     return [StripeAlert(**row) for row in await attempt_store.alerts(connection)]
 
 
 async def measure(pool: Pool) -> None:
     """Set the gauge of the attempts that wait. Any worker may: they are not its own."""
     async with pool.acquire() as connection:
-        found = await standing(connection)
-    metrics.RECHARGE_ATTEMPTS_BLOCKED.set(sum(alert.attempts for alert in found))
+        alerts = await current(connection)
+    metrics.RECHARGE_ATTEMPTS_BLOCKED.set(sum(alert.attempts for alert in alerts))

@@ -41,18 +41,18 @@ async def cancel(
     actor: Actor | str,
     reason: str | None,
 ) -> asyncpg.Record:
-    """Cancel a live attempt and return it; one that is canceled already is returned as it is.
+    """Cancel a live attempt and return it; one that is canceled already is returned unchanged.
 
     Auto-recharge then waits for the next usage. `actor` and `reason` go into the audit log. Raises
-    NotFoundError, ConflictError where the attempt has ended, a worker carries it, or its payment
+    NotFoundError, ConflictError where the attempt has ended, a worker has it, or its payment
     cannot be canceled any more, and StripeFailedError where Stripe did not say.
     """
     async with charger.pool.acquire() as connection:
-        found = await attempt_store.find_attempt(connection, organization_id, attempt_id)
-    if found is None:
+        row = await attempt_store.find_attempt(connection, organization_id, attempt_id)
+    if row is None:
         raise NotFoundError("There is no such attempt.")
-    if found["state"] == AttemptState.CANCELED:
-        return found
+    if row["state"] == AttemptState.CANCELED:
+        return row
     await end(
         charger,
         organization_id,

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from shared.errors import PrepaidError
 from shared.ledger.model import PostingResult, PostingStatus
-from shared.outbound import service as notifications
+from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting, sales
 from shared.payments.messages import purchase_completed
@@ -185,7 +185,7 @@ class _Effects:
         if posted.status is PostingStatus.POSTED:  # else its webhook announced the purchase
             price = {"amountMinor": attempt.amount_minor, "currency": attempt.currency}
             message = purchase_completed(posted, payment | price, now)
-            await notifications.announce(connection, [message])
+            await outbound.announce(connection, [message])
 
     async def _fail(self, suspension: SuspensionReason | None) -> None:
         await self._announce_failure()
@@ -283,7 +283,7 @@ class _Effects:
             id=self.context.make_id(),
             at=self.context.now,
         )
-        await notifications.announce(self.context.connection, [message])
+        await outbound.announce(self.context.connection, [message])
 
 
 _REARMED = Transition(state=AttemptState.CANCELED, effect=Cancellation(due_again=True, rearm=True))

@@ -35,7 +35,7 @@ class SuspensionReason(StrEnum):
     OPERATOR = "operator"
 
 
-# Only a person ends these: neither time nor another card does, and turning it off and on does not.
+# Only a person ends these: neither time, another card, nor turning auto-recharge off and on.
 ENDED_BY_A_PERSON = frozenset({
     SuspensionReason.DISPUTE,
     SuspensionReason.FRAUD_WARNING,
@@ -103,7 +103,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoRecharge:
-    """An organization's auto-recharge as it stands."""
+    """The present settings and state of an organization's auto-recharge."""
 
     organization_id: UUID
     state: RechargeState

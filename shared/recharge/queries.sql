@@ -1,9 +1,9 @@
 -- name: lock_account
--- Take an organization's account before anything else of its auto-recharge.
+-- Lock an organization's account before anything else of its auto-recharge.
 --
 -- One order of locks for all: the organization, a payment, the account, and only then cards, attempts and the
--- auto-recharge. A debit has the account when it arms an attempt, and waits there for whoever has just
--- written the one that lives; whoever that is must not want the account afterwards. So a transaction that
+-- auto-recharge. A debit has the account when it arms an attempt, and waits there for the transaction that has
+-- just written the live one; that transaction must not lock the account afterwards. So a transaction that
 -- changes two of these, or inserts an attempt (its foreign key wants the account too), takes the account
 -- first. One statement that changes an attempt alone needs nothing.
 SELECT organization_id
@@ -12,8 +12,8 @@ WHERE organization_id = $1
 FOR NO KEY UPDATE;
 
 -- name: circumstances
--- All that a decision looks at, as it is now. The caller has the account (see lock_account): two decisions of
--- one organization, or a decision and a change of settings, come one after the other.
+-- The present inputs of a decision. The caller has the account (see lock_account): two decisions of
+-- one organization, or a decision and a change of settings, are serialized.
 SELECT
     s.*,
     a.balance - a.expired - a.held AS spendable,
@@ -63,7 +63,7 @@ WHERE id = $1
 FOR NO KEY UPDATE;
 
 -- name: dismiss_reminder
--- Remember that nobody wants to be reminded of the missing cap any more.
+-- Store that the reminder of the missing cap was dismissed.
 UPDATE auto_recharges
 SET reminder_dismissed_at = coalesce(reminder_dismissed_at, $2)
 WHERE organization_id = $1
@@ -138,8 +138,8 @@ SET
 RETURNING state;
 
 -- name: turn_off
--- Turn auto-recharge off. A live attempt is settled all the same. A suspension for one of these reasons is
--- kept for when it is turned on again.
+-- Turn auto-recharge off. A live attempt still ends normally. A suspension for one of these reasons is
+-- stored for when it is turned on again.
 UPDATE auto_recharges
 SET
     state = 'off',
@@ -180,7 +180,7 @@ ORDER BY s.organization_id
 LIMIT $3;
 
 -- name: overview
--- Auto-recharges for a person: whose, what of the month is charged, and what lives now.
+-- Auto-recharges for a person: whose, what was charged this month, and the live attempt.
 SELECT
     s.*,
     o.slug,
@@ -255,7 +255,7 @@ LEFT JOIN LATERAL (
 WHERE o.id = $1;
 
 -- name: limit_overdraft
--- Say how far an organization may go below zero.
+-- Set how far an organization may go below zero.
 UPDATE accounts
 SET overdraft_limit = $2
 WHERE organization_id = $1;

@@ -1,4 +1,4 @@
-"""The link by which a customer comes back to a payment that their bank wants them for."""
+"""The link to the page on which a customer authenticates a payment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINK_BYTES = 32
 
 
 class Standing(StrEnum):
-    """What a link is good for."""
+    """What the page of a link shows."""
 
     OPEN = "open"
     UNDER_WAY = "under_way"
@@ -47,7 +47,7 @@ class Recovery:
     link_expires_at: datetime
 
     def standing(self, now: datetime) -> Standing:
-        """Say what can be done with it now."""
+        """Return what its page shows now."""
         if self.state is AttemptState.SUCCEEDED:
             return Standing.PAID
         if self.state in (AttemptState.FAILED, AttemptState.CANCELED):
@@ -58,7 +58,7 @@ class Recovery:
 
 
 def new_link() -> str:
-    """Return 256 random bits, as they stand in an address."""
+    """Return 256 random bits, URL-safe."""
     return secrets.token_urlsafe(LINK_BYTES)
 
 

@@ -24,7 +24,7 @@ from shared.recharge.model import (
 
 DECLINES_MAX = 3
 BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
-# A customer who is here sees a decline, and may try again; a client in a loop may not.
+# A customer who is present sees a decline, and may try again; a client in a loop may not.
 TOP_UP_DECLINES_MAX = 5
 TOP_UP_DECLINES_WITHIN = timedelta(hours=1)
 PROCESSING_LOOK = timedelta(hours=1)
@@ -86,7 +86,7 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     needed: Decimal | None = None,
     card_undescribed: bool = False,
 ) -> Decision:
-    """Decide about an armed attempt, as things are now and not as they were when it was armed.
+    """Decide about an armed attempt by present circumstances, not by those in which it was armed.
 
     `spendable` is the balance less what is on hold. `needed` is the spendable amount that a refused
     debit or hold would have taken: while less is there, it is a reason to charge too. `units_max`
@@ -168,7 +168,7 @@ def _wanted(trigger: Trigger, rule: Rule, spendable: Decimal) -> Decimal | None:
     """Return the credits to buy: one charge that closes the gap, not one for each amount in it.
 
     A debit that was refused above the threshold buys one amount, or up to the target: never more
-    than the customer agreed to, however much it asked for.
+    than the customer agreed to, whatever its amount.
     """
     if trigger is Trigger.SCHEDULE:
         return rule.schedule_amount
@@ -240,6 +240,6 @@ def after_decline(declines_before: int, *, hard: bool, now: datetime) -> Afterma
 
 
 def retry_delay(tries: int, jitter: float) -> timedelta:
-    """Return how long to wait before Stripe is asked again: 1 s, doubled up to 5 minutes."""
+    """Return the wait before the next request to Stripe: 1 s, doubled up to 5 minutes."""
     seconds = min(2.0 ** min(tries - 1, 9), 300)
     return timedelta(seconds=seconds * (0.75 + jitter / 2))

@@ -1,4 +1,4 @@
-"""Auto-recharge as an organization has it, in the caller's transaction: on, off, suspended, due."""
+"""An organization's auto-recharge, in the caller's transaction: on, off, suspended, due."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ENDED_BY_A_CARD = frozenset({
 
 
 async def lock_account(connection: Connection, organization_id: UUID) -> None:
-    """Take an organization's account, which comes before its cards and its auto-recharge."""
+    """Lock an organization's account, before its cards and its auto-recharge."""
     await store.lock_account(connection, organization_id)
 
 
@@ -54,11 +54,11 @@ async def suspend(
     fingerprint: str | None = None,
     make_id: Callable[[], UUID] = new_id,
 ) -> bool:
-    """Stop an organization's auto-recharge and tell its app; return whether this stopped it.
+    """Suspend an organization's auto-recharge and announce it; return whether this suspended it.
 
     A reason of lower rank is replaced, and one of the same or a higher rank stays. While it is off,
     or before there is a rule, a reason that only a person ends is held for when it is turned on. A
-    live attempt is settled all the same; nothing new is armed. `fingerprint` is the card that was
+    live attempt still ends normally; nothing new is armed. `fingerprint` is the card that was
     declined.
     """
     await store.lock_account(connection, organization_id)
@@ -165,7 +165,7 @@ async def refunded(
     """Suspend the rule whose charge was refunded, whole or in part; return whether this did.
 
     A card that was just refunded is not charged again before the customer buys. Any other payment
-    changes nothing, a top-up among them. The app is told once.
+    changes nothing, a top-up among them. It is announced once.
     """
     await store.lock_account(connection, organization_id)
     if not await attempt_store.is_recharge(connection, organization_id, payment_intent_id):
@@ -207,9 +207,9 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
 
     Opt-in only: `consented_by` names the person who agreed to be charged while away; that and the
     rule are written into the audit log. Without a name it cannot be turned on. `keep_consent`: it
-    is on, and the consent on record stands. Not `on`: the rule is saved, auto-recharge is off. A
+    is on, and the stored consent applies. Not `on`: the rule is saved, auto-recharge is off. A
     suspension stays until what caused it ends; turned on again, it is back where only a person ends
-    it, or an inquiry is still open. Raises ValidationError, which tells Stripe's limits and the
+    it, or an inquiry is still open. Raises ValidationError, which names Stripe's limits and the
     operator's (`units_max`: the most of one charge) now and not when the rule fires.
     """
     if error := validation.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
@@ -222,13 +222,13 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     if rule.schedule is not None and rule.schedule_day is not None:
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
     before = await store.settings(connection, organization_id=organization_id)
-    was_on = any(found.state is not RechargeState.OFF for found in before)
+    was_on = any(auto.state is not RechargeState.OFF for auto in before)
     consented_by = (consented_by or "").strip() or None
     if on and consented_by is None and not (keep_consent and was_on):
         raise _consent_missing()
     consent: tuple[datetime | None, str | None] = (now, consented_by)
     if consented_by is None:  # the one on record, if there is one
-        consent = next(((found.consented_at, found.consented_by) for found in before), (None, None))
+        consent = next(((auto.consented_at, auto.consented_by) for auto in before), (None, None))
     state = await store.save(
         connection,
         organization_id,
@@ -253,7 +253,7 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
         organization_id=organization_id,
         details={
             "consentedBy": consented_by,
-            **{name: _told(getattr(rule, name)) for name in _RULE_FIELDS},
+            **{name: _plain(getattr(rule, name)) for name in _RULE_FIELDS},
         },
     )
     return state
@@ -261,21 +261,21 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
 
 def _consent_missing() -> ValidationError:
     message = "name the person who agreed to be charged while away"
-    found: FieldError = {"loc": ["body", "consentedBy"], "msg": message, "type": "missing"}
-    return ValidationError(f"consentedBy: {message}", errors=[found])
+    error: FieldError = {"loc": ["body", "consentedBy"], "msg": message, "type": "missing"}
+    return ValidationError(f"consentedBy: {message}", errors=[error])
 
 
 _RULE_FIELDS = tuple(field.name for field in dataclasses.fields(Rule))
 
 
-def _told(value: object) -> object:
+def _plain(value: object) -> object:
     return plain(value) if isinstance(value, Decimal) else value
 
 
 async def turn_off(
     connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str | None
 ) -> bool:
-    """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same.
+    """Turn auto-recharge off; return whether it was on. A live attempt still ends normally.
 
     A suspension that only a person ends is there again when it is turned on.
     """
@@ -286,7 +286,7 @@ async def turn_off(
     return changed
 
 
-async def suspend_by_hand(
+async def suspend_by_operator(
     connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str, now: datetime
 ) -> None:
     """Suspend until somebody resumes it, whatever its state: off, it is suspended once turned on.
@@ -346,7 +346,7 @@ async def tick(
 ) -> UUID:
     """Do what is due by the clock: end caps with their month, arm schedules, arm what was missed.
 
-    Alerts that no attempt waits for end too, and top-ups that wait for their customer give way.
+    Alerts that no attempt waits for end too, and top-ups that wait for their customer are canceled.
 
     What was missed is looked for in a page of the rules, those of the organizations behind `after`;
     return behind which the next page begins, FIRST after the last one.

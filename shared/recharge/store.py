@@ -30,7 +30,7 @@ QUERIES = beside(__file__)
 
 
 async def lock_account(connection: Connection, organization_id: UUID) -> None:
-    """Take an organization's account, the first lock of all; the query says why."""
+    """Lock an organization's account, the first lock of all; the query says why."""
     await connection.execute(QUERIES.lock_account, organization_id)
 
 
@@ -83,7 +83,7 @@ async def save(
 
 
 async def turn_off(connection: Connection, organization_id: UUID) -> bool:
-    """Turn auto-recharge off; a suspension that only a person ends is kept."""
+    """Turn auto-recharge off; a suspension that only a person ends is stored."""
     row = await connection.fetchrow(QUERIES.turn_off, organization_id, list(ENDED_BY_A_PERSON))
     return row is not None
 
@@ -121,7 +121,7 @@ async def overview(
     month_start: datetime,
     rows_max: int,
 ) -> list[asyncpg.Record]:
-    """Read auto-recharges as a person wants to see them, the last changed first."""
+    """Read auto-recharges for a person, the last changed first."""
     return await connection.fetch(QUERIES.overview, organization_id, state, month_start, rows_max)
 
 
@@ -138,12 +138,12 @@ async def lock(connection: Connection, organization_id: UUID) -> None:
 
 
 async def limit_overdraft(connection: Connection, organization_id: UUID, limit: Decimal) -> None:
-    """Say how far an organization may go below zero."""
+    """Set how far an organization may go below zero."""
     await connection.execute(QUERIES.limit_overdraft, organization_id, limit)
 
 
 async def dismiss_reminder(connection: Connection, organization_id: UUID, now: datetime) -> bool:
-    """Remember that nobody wants the reminder; False: there is no auto-recharge."""
+    """Store that the reminder was dismissed; False: there is no auto-recharge."""
     return await connection.fetchrow(QUERIES.dismiss_reminder, organization_id, now) is not None
 
 

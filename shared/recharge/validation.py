@@ -16,7 +16,7 @@ def refusal(
     units_max: Decimal,
     on: bool = True,
 ) -> str | None:
-    """Say why a rule cannot be saved; None when it can. Limits are told now, not when it fires.
+    """Say why a rule cannot be saved; None when it can. Limits are checked now, not when it fires.
 
     `units_max` is the most that the operator lets one charge cost, in units of the currency. A rule
     that is off may be without anything that fires.

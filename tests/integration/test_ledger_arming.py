@@ -308,7 +308,7 @@ async def test_a_refusal_arms_nothing_while_auto_recharge_does_not_run(
         if state == "off":
             await recharge.turn_off(connection, organization.id, actor="test", reason=None)
         else:
-            await recharge.suspend_by_hand(
+            await recharge.suspend_by_operator(
                 connection, organization.id, actor="test", reason="test", now=datetime.now(UTC)
             )
     assert await statuses(pool, usage(organization, 15)) == ["insufficient"]

@@ -209,9 +209,9 @@ async def test_a_debit_and_the_end_of_a_link_never_wait_for_each_other_in_a_circ
     assert (await shop.settings()).reason == "authentication_expired"
 
 
-async def suspend_by_hand(shop: Shop) -> None:
+async def suspend_by_operator(shop: Shop) -> None:
     async with shop.pool.acquire() as connection, connection.transaction():
-        await service.suspend_by_hand(
+        await service.suspend_by_operator(
             connection, shop.owner.id, actor="test", reason="a test", now=shop.clock()
         )
 
@@ -231,8 +231,8 @@ async def turn_off(shop: Shop) -> None:
     [
         pytest.param(nothing, Shop.agree, id="a change of the rule"),
         pytest.param(nothing, turn_off, id="an end of the consent"),
-        pytest.param(nothing, suspend_by_hand, id="a suspension"),
-        pytest.param(suspend_by_hand, resume, id="the end of a suspension"),
+        pytest.param(nothing, suspend_by_operator, id="a suspension"),
+        pytest.param(suspend_by_operator, resume, id="the end of a suspension"),
     ],
 )
 async def test_a_capture_and_a_change_of_auto_recharge_never_wait_for_each_other_in_a_circle(

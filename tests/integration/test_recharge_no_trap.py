@@ -105,7 +105,7 @@ async def test_what_waits_for_us_is_not_charged_once_the_rule_was_suspended_mean
     await shop.open()
     await shop.work()
     async with shop.pool.acquire() as connection, connection.transaction():
-        await service.suspend_by_hand(
+        await service.suspend_by_operator(
             connection, shop.owner.id, actor="ops", reason="stop", now=shop.clock()
         )
     await mend(shop)

@@ -1,6 +1,5 @@
 -- name: wake
--- Have a worker look at the live attempts of these payments now; at one that is under a lease, as soon as
--- it is given back.
+-- Make the live attempts of these payments due now; one that is under a lease, as soon as the lease ends.
 UPDATE recharge_attempts
 SET
     rung = TRUE,
@@ -36,7 +35,7 @@ WHERE r.organization_id = d.organization_id AND r.id = d.id
 RETURNING r.*;
 
 -- name: take
--- Take one live attempt of an organization under a lease, unless a worker carries it.
+-- Take one live attempt of an organization under a lease, unless another lease holds it.
 UPDATE recharge_attempts
 SET lease_token = $3, due_at = now() + $4::interval, rung = FALSE
 WHERE
@@ -47,7 +46,7 @@ WHERE
 RETURNING *;
 
 -- name: renew
--- Keep a lease while its work goes on.
+-- Extend a lease while its work goes on.
 UPDATE recharge_attempts
 SET due_at = now() + $4::interval
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
@@ -168,7 +167,7 @@ FROM recharge_attempts
 WHERE organization_id = $1 AND id = $2;
 
 -- name: attempt_by_id
--- An attempt, whosever it is.
+-- An attempt of any organization.
 SELECT
     organization_id,
     id
@@ -176,7 +175,7 @@ FROM recharge_attempts
 WHERE id = $1;
 
 -- name: live
--- The attempt of an organization that lives, if one does.
+-- The live attempt of an organization, if there is one.
 SELECT *
 FROM recharge_attempts
 WHERE
@@ -191,7 +190,7 @@ SELECT EXISTS (
 );
 
 -- name: wait_for_usage
--- Arm nothing before the next usage: a person has canceled what was armed.
+-- Arm nothing before the next usage, after a person has canceled an attempt.
 UPDATE accounts
 SET recharge_waits = TRUE
 WHERE organization_id = $1;
@@ -209,7 +208,7 @@ SET detached_at = $4, is_default = FALSE
 WHERE organization_id = $1 AND detached_at IS NULL AND (customer_id = $2 OR id = $3);
 
 -- name: alert
--- Remember that Stripe refuses this installation for a cause; FALSE: that is known already.
+-- Store that Stripe refuses this installation for a cause; FALSE: the alert exists already.
 INSERT INTO stripe_alerts (cause, detail, began_at, seen_at)
 VALUES ($1, $2, $3, $3)
 ON CONFLICT (cause) DO UPDATE
@@ -228,7 +227,7 @@ FROM stripe_alerts AS s
 ORDER BY s.began_at, s.cause;
 
 -- name: lock_alerts
--- Take the alerts that stand: one that comes meanwhile is not ended.
+-- Lock the current alerts: one that begins meanwhile does not end.
 SELECT cause
 FROM stripe_alerts
 ORDER BY cause
@@ -263,7 +262,7 @@ WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
 RETURNING link_expires_at;
 
 -- name: by_link
--- The attempt whose page this is, whatever has become of it.
+-- The attempt whose page this is, in any state.
 SELECT
     r.organization_id,
     r.id,

@@ -31,7 +31,7 @@ QUERIES = beside(__file__)
 
 
 async def wake(connection: Connection, payment_intent_ids: Sequence[str]) -> None:
-    """Have a worker look at the live attempts of these payments now."""
+    """Make the live attempts of these payments due now."""
     await connection.execute(QUERIES.wake, list(payment_intent_ids))
 
 
@@ -165,9 +165,11 @@ async def attempt_by_id(connection: Connection, attempt_id: UUID) -> asyncpg.Rec
 async def is_recharge(
     connection: Connection, organization_id: UUID, payment_intent_id: str
 ) -> bool:
-    """Return whether auto-recharge made this payment: not its customer, in a top-up."""
-    found: bool = await connection.fetchval(QUERIES.is_recharge, organization_id, payment_intent_id)
-    return found
+    """Return whether auto-recharge made this payment, not a top-up."""
+    is_one: bool = await connection.fetchval(
+        QUERIES.is_recharge, organization_id, payment_intent_id
+    )
+    return is_one
 
 
 async def wait_for_usage(connection: Connection, organization_id: UUID) -> None:
@@ -195,7 +197,7 @@ async def detach_methods(
 
 
 async def alert(connection: Connection, cause: str, detail: str, now: datetime) -> bool:
-    """Remember why Stripe refuses this installation; return whether that is new."""
+    """Store why Stripe refuses this installation; return whether that is new."""
     began: bool = await connection.fetchval(QUERIES.alert, cause, detail, now)
     return began
 
@@ -213,14 +215,14 @@ async def end_alerts(connection: Connection) -> list[asyncpg.Record]:
 
 async def has_method(connection: Connection, organization_id: UUID) -> bool:
     """Return whether there is a payment method that could be charged."""
-    found: bool = await connection.fetchval(QUERIES.has_method, organization_id)
-    return found
+    exists: bool = await connection.fetchval(QUERIES.has_method, organization_id)
+    return exists
 
 
 async def has_undescribed_method(connection: Connection, organization_id: UUID) -> bool:
     """Return whether a payment method can be charged once Stripe has said what it is."""
-    found: bool = await connection.fetchval(QUERIES.has_undescribed_method, organization_id)
-    return found
+    exists: bool = await connection.fetchval(QUERIES.has_undescribed_method, organization_id)
+    return exists
 
 
 async def renew_link(

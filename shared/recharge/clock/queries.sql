@@ -7,7 +7,7 @@ ORDER BY organization_id
 LIMIT $2;
 
 -- name: lock_due
--- Take the accounts for which the clock has something to do: a suspension that is over, a schedule that is
+-- Lock the accounts for which something is due: a suspension that is over, a schedule that is
 -- due, an attempt that should have been armed (a debit before the rule was saved, a wait that is over, a charge
 -- that did not reach the threshold, a top-up that waits for its customer). For the last, it looks at the rules of
 -- these organizations ($3) and at those whose wait ended in the last minute. In the order in which postings take
@@ -59,7 +59,7 @@ WHERE a.organization_id IN (
                 WHERE
                     r.organization_id = s.organization_id
                     AND r.state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
-                    -- A top-up that waits for its customer gives way, unless it was told to already.
+                    -- A top-up that waits for its customer is canceled, unless its link has ended already.
                     AND (r.trigger <> 'top_up' OR r.state <> 'requires_action' OR r.link_expires_at <= $1)
             )
     )
@@ -101,7 +101,7 @@ WHERE organization_id = any($2::uuid []) AND state = 'active' AND next_run_at <=
 ORDER BY next_run_at;
 
 -- name: arm_scheduled
--- Arm a scheduled attempt; while another lives, the schedule waits and is looked at again.
+-- Arm a scheduled attempt; while another is live, the schedule is due again in a minute.
 WITH armed AS (
     INSERT INTO recharge_attempts (organization_id, id, trigger, created_at)
     VALUES ($1, $2, 'schedule', $3)

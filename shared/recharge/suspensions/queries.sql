@@ -119,7 +119,7 @@ FROM paused AS p
 WHERE a.organization_id = p.organization_id;
 
 -- name: unpause
--- What the customer was to do is done, or cannot be done any more.
+-- The customer has authenticated, or cannot any more.
 WITH resumed AS (
     UPDATE auto_recharges
     SET state = 'active', updated_at = now()
@@ -135,7 +135,7 @@ FROM resumed AS r
 WHERE a.organization_id = r.organization_id;
 
 -- name: record_success
--- A success clears the declines and what the customer was to do; the next charge waits for the pause.
+-- A success clears the declines and the wait for the customer; the next charge waits for the pause.
 WITH cleared AS (
     UPDATE auto_recharges
     SET

@@ -90,7 +90,7 @@ async def unpause(connection: Connection, organization_id: UUID) -> None:
 
 
 async def record_success(connection: Connection, organization_id: UUID, now: datetime) -> None:
-    """Clear the declines and what the customer was to do; begin the pause."""
+    """Clear the declines and the wait for the customer; begin the pause."""
     await connection.execute(QUERIES.record_success, organization_id, now)
 
 
@@ -103,5 +103,5 @@ async def record_decline(
 
 async def has_open_inquiry(connection: Connection, organization_id: UUID) -> bool:
     """Return whether a payment of an organization is under inquiry."""
-    found: bool = await connection.fetchval(QUERIES.has_open_inquiry, organization_id)
-    return found
+    exists: bool = await connection.fetchval(QUERIES.has_open_inquiry, organization_id)
+    return exists

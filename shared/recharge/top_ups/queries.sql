@@ -12,9 +12,9 @@ WHERE
     AND r.settled_at > $2;
 
 -- name: cancel_armed
--- End an attempt that is only armed and that nobody carries: Stripe was asked nothing. A threshold that is still
+-- Cancel an attempt that is only armed and under no lease: no request to Stripe was made. A threshold that is still
 -- crossed arms another later; a schedule is due again.
-WITH given_way AS (
+WITH canceled AS (
     UPDATE recharge_attempts
     SET
         state = 'canceled',
@@ -31,16 +31,16 @@ WITH given_way AS (
 due_again AS (
     UPDATE auto_recharges AS s
     SET next_run_at = $2
-    FROM given_way AS g
+    FROM canceled AS g
     WHERE s.organization_id = g.organization_id AND g.trigger = 'schedule' AND s.schedule IS NOT NULL
 )
 
 SELECT id
-FROM given_way;
+FROM canceled;
 
 -- name: begin_top_up
--- Write down a charge that the customer asks for now, under the lease of whoever carries it. The card is the
--- one that a recharge would take. Nothing comes back where there is no card, or another attempt lives.
+-- Store a charge that the customer requests, under the lease of this process. The card is the one that a recharge
+-- would charge. No row is returned where there is no card, or another attempt is live.
 INSERT INTO recharge_attempts (
     organization_id,
     id,

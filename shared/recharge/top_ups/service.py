@@ -1,4 +1,4 @@
-"""A customer who is here buys credits with the card on file: one charge, carried at once."""
+"""A top-up: a present customer buys credits with the card on file, in one charge."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NO_LIMITS = DailyLimits()
 
 @dataclass(frozen=True, slots=True)
 class ToppedUp:
-    """The attempt as it stands, and the address of the page where its customer goes on, if any."""
+    """The stored attempt, and the address of its customer's page where one must authenticate."""
 
     attempt: asyncpg.Record
     url: str | None
@@ -58,16 +58,16 @@ async def top_up(
     actor: Actor | str,
     limits: DailyLimits = NO_LIMITS,
 ) -> ToppedUp:
-    """Charge the card on file this price, and return how far that came.
+    """Charge the card on file this price, and return the attempt.
 
-    An attempt like those of auto-recharge, with the same guarantees: it is written down before
-    Stripe hears of it, captures at most once, and is carried on by a worker where this process
-    dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands, with a
-    fresh link where it waits for its customer. One of auto-recharge that is only armed, and in
-    nobody's hands, gives way: it may wait for hours after a decline. So does a top-up that waits
-    for its customer: its payment is canceled first. `actor` is who asks, for the audit log. Raises
+    An attempt like those of auto-recharge, with the same guarantees: it is stored before the
+    first request to Stripe, captures at most once, and is finished by a worker where this process
+    dies. The same `attempt_id` again charges nothing: the stored attempt is returned, with a
+    fresh link where it waits for its customer. An attempt of auto-recharge that is only
+    armed, and under no lease, is canceled: it may wait for hours after a decline. So is a top-up
+    that waits for its customer, at Stripe first. `actor` is recorded in the audit log. Raises
     NoPaymentMethodError, MethodDeclinedError where what is on file was declined too often of late,
-    ConflictError while any other lives, or RateLimitError where a daily limit is exceeded; then
+    ConflictError while any other is live, or RateLimitError where a daily limit is exceeded; then
     nothing has changed.
     """
     key_id = actor.key_id if isinstance(actor, Actor) else None
@@ -126,7 +126,7 @@ async def _begin(
         raise await _refusal(connection, organization)
     if replaced is not None:
         metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()
-        log.info("recharge.gave_way", attempt_id=str(replaced), top_up=str(attempt_id))
+        log.info("recharge.replaced", attempt_id=str(replaced), top_up=str(attempt_id))
     return lease
 
 

@@ -52,7 +52,7 @@ async def recent_declines(connection: Connection, organization_id: UUID, since: 
 
 
 async def cancel_armed(connection: Connection, organization_id: UUID, now: datetime) -> UUID | None:
-    """End an attempt of which Stripe was asked nothing and that nobody carries; return its id."""
+    """Cancel an attempt that is only armed and under no lease; return its id."""
     attempt_id: UUID | None = await connection.fetchval(QUERIES.cancel_armed, organization_id, now)
     return attempt_id
 
