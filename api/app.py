@@ -27,7 +27,7 @@ from shared.ledger.batches import Ledger
 from shared.payments.gateway import stripe_gateway
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -50,7 +50,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             balances=Balances(pool),
             stripe=stripe.pages,
             receipts=Receipts(stripe.reads),
-            pay_charges=PaymentIntentGateway(stripe.reads),
+            pay_gateway=PaymentIntentGateway(stripe.reads),
             charger=Charger(
                 shared,
                 PaymentIntentGateway(stripe.charges),
@@ -86,7 +86,7 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
         *docs.routes(),
         *PayPage(
             api.pool,
-            api.pay_charges,
+            api.pay_gateway,
             api.settings.public_url,
             api.settings.stripe_api_base,
             api.deadlines,

@@ -1,4 +1,4 @@
-"""Assembles a web process: pool, wakeups, inbox, routes."""
+"""Assembles a web process: pool, wakeup, inbox, routes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.inbox.service import Inbox
 from shared.measurements import measurements
 from shared.organizations.startup import check_settings
 from shared.queue.connection import connect
-from shared.queue.doorbell import Doorbell
+from shared.queue.wakeup import Wakeup
 from webhooks import app as webhooks
 
 log = structlog.get_logger()
@@ -53,8 +53,8 @@ async def run(
             outages.REDIS: redis.ping,
         }
         await stack.enter_async_context(outages.watching(probes))
-        doorbell = Doorbell(redis)
-        inbox = Inbox(pool, doorbell.ring)
+        wakeup = Wakeup(redis)
+        inbox = Inbox(pool, wakeup.send)
         health = Health(
             required={
                 "process": stop.check,
@@ -94,6 +94,6 @@ async def run(
             await runner.drain(drain_seconds)
         await runner.cleanup()
         await inbox.close()
-        await doorbell.close()
+        await wakeup.close()
     await redis.aclose(close_connection_pool=True)
     log.info("serve.stopped")

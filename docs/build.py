@@ -27,6 +27,8 @@ TOP_PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 ASSETS = ("*.svg", "*.css", "*.yml")
+# GitHub draws these diagrams. The site shows their text: it loads no script from another host.
+DIAGRAM = ("```mermaid\nstateDiagram-v2\n", "```text\n")
 FENCE = re.compile(r"^[ ]*```.*?^[ ]*```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 
@@ -80,7 +82,7 @@ def stage() -> None:
     for source, target in pages.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
-            text = source.read_text(encoding="utf-8")
+            text = source.read_text(encoding="utf-8").replace(*DIAGRAM)
             target.write_text(with_links(text, source, pages, address), encoding="utf-8")
         else:
             shutil.copyfile(source, target)

@@ -1,4 +1,4 @@
-"""The worker process: a listener for the doorbell, a sweeper for everything else, a messenger."""
+"""The worker process: starts every loop and stops them in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SessionCleaner
 from worker.drainer import Drainer
 from worker.expirer import Expirer

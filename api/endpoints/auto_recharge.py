@@ -16,6 +16,7 @@ from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.ids import parse_id
 from shared.payments.payment_intents import Intent
 from shared.recharge import cancellation, service, store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import AttemptState, RechargeState, Trigger
 
 if TYPE_CHECKING:
@@ -116,10 +117,10 @@ async def requires_action(call: Call) -> Reply:
     """
     may_pay = call.caller.may(Scope.PURCHASES)
     async with call.api.pool.acquire() as connection:
-        rows = await store.waiting_attempts(connection, call.owner.id, call.now)
+        rows = await attempt_store.waiting_attempts(connection, call.owner.id, call.now)
     waiting = []
     for row in rows:
-        answer = await call.api.charger.charges.retrieve(
+        answer = await call.api.charger.gateway.retrieve(
             row["payment_intent_id"], stripe_account=row["stripe_account"]
         )
         if not isinstance(answer, Intent):
@@ -143,7 +144,7 @@ async def attempts(call: Call) -> Reply:
     """List charge attempts, newest first, both automatic recharges and top-ups."""
     query: PageQuery = call.query
     async with call.api.pool.acquire() as connection:
-        rows = await store.attempts(
+        rows = await attempt_store.attempts(
             connection, call.owner.id, rows_max=query.limit + 1, after=_after(query)
         )
     page = rows[: query.limit]

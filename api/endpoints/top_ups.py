@@ -22,10 +22,10 @@ from shared.errors import (
 from shared.events.payment_method_details import fetch_on_file
 from shared.http.envelope import envelope
 from shared.payments.lookup import StripeLookup
-from shared.recharge.daily import DailyLimits
-from shared.recharge.model import REFUSED, SETTLED, STRIPE_ERROR, AttemptState
-from shared.recharge.rules import Go
-from shared.recharge.top_up import ToppedUp, top_up
+from shared.recharge.model import FINAL_STATES, REFUSED, STRIPE_ERROR, AttemptState
+from shared.recharge.rules import ChargeAmount
+from shared.recharge.top_ups.daily import DailyLimits
+from shared.recharge.top_ups.service import ToppedUp, top_up
 
 # The reason of an attempt whose customer or payment method does not exist at Stripe.
 MISSING = "resource_missing"
@@ -60,7 +60,7 @@ async def create_top_up(call: Call) -> Reply:
     the key is reached; `Retry-After` is the start of the next day.
     """
     body: TopUpRequest = call.body
-    price = Go(*purchase_price_of(call, body.amount))
+    price = ChargeAmount(*purchase_price_of(call, body.amount))
     try:
         done = await _top_up(call, price)
     except NoPaymentMethodError as error:
@@ -75,11 +75,11 @@ async def create_top_up(call: Call) -> Reply:
         raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
     failure = _payment_error(done)
     if failure is not None:  # a response like any other, not an error: the attempt is stored
-        return Reply(envelope(failure), failure.status, final=state in SETTLED)
-    return Reply(auto_recharge.attempt_response(done.attempt), final=state in SETTLED)
+        return Reply(envelope(failure), failure.status, final=state in FINAL_STATES)
+    return Reply(auto_recharge.attempt_response(done.attempt), final=state in FINAL_STATES)
 
 
-async def _top_up(call: Call, price: Go) -> ToppedUp:
+async def _top_up(call: Call, price: ChargeAmount) -> ToppedUp:
     """Charge the payment method on file, after fetching missing details of it from Stripe.
 
     A customer who has just bought may top up before a worker has fetched them.

@@ -24,14 +24,14 @@ from shared.payments.client import Stripe
 if TYPE_CHECKING:
     from shared.db.pool import Connection
     from shared.payments.payment_intents import PaymentIntentGateway
-    from shared.recharge.charger import Charger
+    from shared.recharge.flow import Charger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """The resources of the API. Clock and id factory are injected.
 
-    `stripe` opens Stripe's hosted pages. `receipts` and `pay_charges` call Stripe for read keys and
+    `stripe` opens Stripe's hosted pages. `receipts` and `pay_gateway` call Stripe for read keys and
     pay links, in a lane of their own, so that charges do not wait for them.
     """
 
@@ -42,7 +42,7 @@ class Api:
     stripe: Stripe
     receipts: Receipts
     charger: Charger
-    pay_charges: PaymentIntentGateway
+    pay_gateway: PaymentIntentGateway
     authenticator: Authenticator
     organizations: OrganizationLookup
     limiter: Limiter

@@ -23,7 +23,8 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import DeadlineError, UnavailableError
 from shared.http.deadlines import Deadlines
 from shared.payments.payment_intents import GatewayAnswer, Intent, PaymentIntentGateway
-from shared.recharge import recovery, store
+from shared.recharge import recovery
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.recovery import Recovery, Standing
 from shared.token_bucket import TokenBuckets
 
@@ -118,7 +119,7 @@ class PayPage:
         account = payment.stripe_account
         answer = await self.charges.retrieve(payment.payment_intent_id, stripe_account=account)
         async with self.pool.acquire() as connection:
-            await store.ring(connection, [payment.payment_intent_id])
+            await attempt_store.wake(connection, [payment.payment_intent_id])
         return _outcome_page(payment, answer, request.match_info["token"])
 
     async def _find(self, request: web.Request) -> Recovery | None:

@@ -29,7 +29,8 @@ from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge import cancellation, recovery, rules, service, store
-from shared.recharge.charger import Charger
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.flow import Charger
 from shared.recharge.model import RechargeState, Rule, Schedule
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def show(organization: Reference, as_json: AsJson = False) -> None:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
             document = await _one(connection, owner)
-            attempts = await store.attempts(connection, owner.id, rows_max=ATTEMPTS_SHOWN)
+            attempts = await attempt_store.attempts(connection, owner.id, rows_max=ATTEMPTS_SHOWN)
         return document | {"attempts": [attempt_document(row) for row in attempts]}
 
     emit(run(work()), as_json=as_json, human=show_lines)
@@ -168,7 +169,7 @@ def suspend(organization: Reference, reason: Reason, as_json: AsJson = False) ->
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
             owner = await organizations.find(connection, organization)
-            await service.suspend_by_hand(
+            await service.suspend_manually(
                 connection,
                 owner.id,
                 actor=await current_actor(connection),
@@ -246,11 +247,11 @@ def cancel(
 async def _live_attempt(connection: Connection, target: str) -> tuple[UUID, UUID]:
     """Return the organization and the id of an attempt: the given one, or the live one."""
     with contextlib.suppress(ValueError):
-        row = await store.attempt_by_id(connection, UUID(target))
+        row = await attempt_store.attempt_by_id(connection, UUID(target))
         if row is not None:
             return row["organization_id"], row["id"]
     owner = await organizations.find(connection, target)
-    live = await store.live(connection, owner.id)
+    live = await attempt_store.live(connection, owner.id)
     if live is None:
         raise NotFoundError(f"{owner.slug} has no live attempt.")
     return owner.id, live.id

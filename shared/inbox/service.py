@@ -1,4 +1,4 @@
-"""Receiving events: durable first, then the doorbell."""
+"""Receiving events: durable first, then the wakeup."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _OPEN = (EventState.RECEIVED, EventState.RETRYING)
 class Inbox:
     """The way in for verified events. Concurrent deliveries share one commit."""
 
-    def __init__(self, pool: Pool, ring: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool, send_wakeup: Callable[[], None]) -> None:
         self._pool = pool
-        self._ring = ring
+        self._send_wakeup = send_wakeup
         self._commits = GroupCommit[Delivery, Receipt](
             self._store, flushes_at_once_max=FLUSHES_AT_ONCE_MAX
         )
@@ -48,7 +48,7 @@ class Inbox:
         async with self._pool.acquire() as connection:
             stored = await store.receive(connection, deliveries)
         if stored:
-            self._ring()
+            self._send_wakeup()
         receipts: list[Receipt | Exception] = []
         for delivery in deliveries:
             header = delivery.header

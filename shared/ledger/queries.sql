@@ -37,7 +37,7 @@ SELECT
 FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key, place)
 ORDER BY k.place;
 
--- name: settle_due
+-- name: post_expirations
 -- Post what has expired in some of these organizations ($3), up to a number for each, and nothing else. An account
 -- that another has locked is left out. Returns how many accounts there were.
 WITH taken AS MATERIALIZED (
@@ -367,9 +367,9 @@ WHERE next_due_at <= now()
 ORDER BY next_due_at
 LIMIT $1;
 
--- name: tell_expiring
+-- name: announce_expiring
 -- Tell of grants that will expire soon, each once.
-SELECT ledger_tell_expiring($1, $2::interval, $3);
+SELECT ledger_announce_expiring($1, $2::interval, $3);
 
 -- name: grants
 -- A page of an organization's grants, newest first, before a given seq; all, or ($3) those that are spent.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EXPIRY_NOTICE = timedelta(days=7)
 # A round takes the first that are free of so many organizations in which something is due.
-DUE_LOOKED_AT_MAX = 200
+DUE_ORGANIZATIONS_MAX = 200
 
 
 async def post(
@@ -155,10 +155,10 @@ def _with_digest(posting: Posting) -> Posting:
 
 async def due(connection: Connection) -> list[UUID]:
     """Return the organizations with expirations that are not posted yet, 200 at most."""
-    return await store.due(connection, limit=DUE_LOOKED_AT_MAX)
+    return await store.due(connection, limit=DUE_ORGANIZATIONS_MAX)
 
 
-async def settle_due(
+async def post_expirations(
     connection: Connection,
     *,
     among: Sequence[UUID] | None = None,
@@ -170,11 +170,11 @@ async def settle_due(
     Runs in the caller's transaction, which posts `expirations_max` at most, in organizations of
     `among` or in any, and waits for no account that is locked. Safe to run twice at once.
     """
-    due = await store.due(connection, limit=DUE_LOOKED_AT_MAX) if among is None else among
+    due = await store.due(connection, limit=DUE_ORGANIZATIONS_MAX) if among is None else among
     if not due:
         return 0
     organizations = min(len(due), organizations_max)
-    return await store.settle_due(
+    return await store.post_expirations(
         connection,
         due,
         organizations_max=organizations,
@@ -182,9 +182,9 @@ async def settle_due(
     )
 
 
-async def tell_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:
+async def announce_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:
     """Announce the grants that expire within a week, each once; return how many there were."""
-    return await store.tell_expiring(connection, now, EXPIRY_NOTICE, grants_max=grants_max)
+    return await store.announce_expiring(connection, now, EXPIRY_NOTICE, grants_max=grants_max)
 
 
 async def hold(

@@ -312,11 +312,11 @@ async def uses(
     return [Use(**row) for row in rows]
 
 
-async def tell_expiring(
+async def announce_expiring(
     connection: Connection, now: datetime, within: timedelta, *, grants_max: int
 ) -> int:
     """Tell of grants that will expire soon, each once; return how many there were."""
-    count: int = await connection.fetchval(QUERIES.tell_expiring, now, within, grants_max)
+    count: int = await connection.fetchval(QUERIES.announce_expiring, now, within, grants_max)
     return count
 
 
@@ -325,7 +325,7 @@ async def due(connection: Connection, *, limit: int) -> list[UUID]:
     return [row["organization_id"] for row in await connection.fetch(QUERIES.due, limit)]
 
 
-async def settle_due(
+async def post_expirations(
     connection: Connection,
     organization_ids: Sequence[UUID],
     *,
@@ -337,7 +337,7 @@ async def settle_due(
     Those whose account is locked are left out.
     """
     count: int = await connection.fetchval(
-        QUERIES.settle_due, sorted(organization_ids), expirations_max, organizations_max
+        QUERIES.post_expirations, sorted(organization_ids), expirations_max, organizations_max
     )
     return count
 

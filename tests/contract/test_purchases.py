@@ -352,7 +352,7 @@ async def test_a_charge_that_stripe_refuses_for_want_of_a_permission_is_no_bad_c
     paying_client: ApiClient, shop: Shop
 ) -> None:
     await shop.save_card()
-    charges = paying_client.api.charger.charges
+    charges = paying_client.api.charger.gateway
 
     async def refuse(*_asked: Any, **_named: Any) -> ChargeRefused:
         return ChargeRefused("This key may not create PaymentIntents.", None)

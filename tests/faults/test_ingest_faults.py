@@ -162,7 +162,7 @@ async def test_flushing_redis_with_events_pending_loses_nothing(system: System) 
     await system.worker.stop()
     await system.deliver(300)
     client = connect(system.servers.redis_url)
-    assert await client.dbsize() > 0, "no ring was waiting"
+    assert await client.dbsize() > 0, "no wakeup was queued"
     await client.flushall()
     await client.aclose(close_connection_pool=True)
     await system.worker.start()

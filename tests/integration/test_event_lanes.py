@@ -13,7 +13,8 @@ import pytest
 
 from sandbox.signed_events import event
 from shared.db.pool import UNAVAILABLE
-from shared.events.service import Applier, EventLeaseLostError
+from shared.errors import LeaseLostError
+from shared.events.service import Applier
 from shared.inbox import rules, store
 from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
@@ -301,7 +302,7 @@ async def test_a_worker_that_lost_its_lease_asks_stripe_nothing(
         )
         await store.claim(connection, rows_max=1, token=tokens[1], lease=LEASE, lane=Lane.ALONE)
     applier = Applier(pool, SaleTerms(Decimal(1)), lookup=lookup)
-    with pytest.raises(EventLeaseLostError):
+    with pytest.raises(LeaseLostError):
         await applier.apply(tokens[0], late)
     assert stripe_answers.asked == []
 

@@ -220,12 +220,12 @@ async def test_the_database_refuses_a_settled_event_under_a_lease(pool: Pool) ->
 
 
 async def test_deliveries_that_arrive_together_share_commits(pool: Pool) -> None:
-    rings: list[None] = []
-    inbox = Inbox(pool, lambda: rings.append(None))
+    wakeups: list[None] = []
+    inbox = Inbox(pool, lambda: wakeups.append(None))
     receipts = await asyncio.gather(*(inbox.receive(delivery(payment(str(n)))) for n in range(100)))
     assert [receipt.event_id for receipt in receipts] == [f"evt_{n}" for n in range(100)]
     assert not any(receipt.duplicate for receipt in receipts)
-    assert len(rings) < 10
+    assert len(wakeups) < 10
     await inbox.close()
 
 

@@ -515,7 +515,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         async def work() -> None:
             async with self.pool.acquire() as connection, connection.transaction():
-                await service.settle_due(connection)
+                await service.post_expirations(connection)
 
         self.run(work())
         self.run(self._compare(self.accounts[who]))

@@ -332,9 +332,11 @@ async def test_a_callers_key_never_stands_in_the_way_of_an_expiration(
     assert await statuses(pool, taken, grant(organization, 7)) == ["invalid", "posted"]
     await expire(pool, lost.id)
     async with connection.transaction():
-        await service.settle_due(connection)
+        await service.post_expirations(connection)
     async with connection.transaction():
-        assert await service.settle_due(connection) == 0, "due for ever: the Expirer never ends"
+        assert await service.post_expirations(connection) == 0, (
+            "due for ever: the Expirer never ends"
+        )
     assert await statuses(pool, usage(organization, 1)) == ["posted"]
     assert "expiration" in await types(pool)
 

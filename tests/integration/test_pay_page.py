@@ -21,7 +21,7 @@ from shared.http.server import create_app
 from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from tests.fixtures.product import Answer, balance, closed_port
 from tests.fixtures.recharging import Shop
 
@@ -72,7 +72,7 @@ async def page(
         return links[-1]
 
     shop.charger = replace(shop.charger, make_link=make_link)
-    pay = PayPage(pool, shop.charger.charges, "https://credits.test", stand_in.url, now=shop.clock)
+    pay = PayPage(pool, shop.charger.gateway, "https://credits.test", stand_in.url, now=shop.clock)
     server = TestServer(create_app(pay.routes()))
     await server.start_server(access_log=None)
     await shop.open("pm_card_authenticationRequired")
@@ -184,7 +184,7 @@ async def test_a_charger_with_other_credits_makes_the_same_page(page: Page) -> N
     """What is shown is what Stripe was asked for, not what a rule says by now."""
     page.shop.charger = Charger(
         page.shop.pool,
-        page.shop.charger.charges,
+        page.shop.charger.gateway,
         SaleTerms(Decimal(10)),
         Decimal(1),
         "https://credits.test",

@@ -150,9 +150,9 @@ class World:
 
     async def work(self) -> None:
         """Work on everything that is due, as one process."""
-        charges: Any = Stepping(self.shop.charger.charges, self)
+        charges: Any = Stepping(self.shop.charger.gateway, self)
         charger = replace(
-            self.shop.charger, charges=charges, now=self.dying_now, make_id=self.dying_id
+            self.shop.charger, gateway=charges, now=self.dying_now, make_id=self.dying_id
         )
         while await charger.work():
             continue

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from shared.db.pool import create_pool
-from shared.recharge import service, store
+from shared.recharge import service
 from shared.recharge.model import SuspensionReason
+from shared.recharge.suspensions import store as suspension_store
 from tests.fixtures.product import create_organization
 from tests.fixtures.recharging import TOP, agree
 
@@ -90,9 +91,9 @@ async def act(connection: Connection, owner: Organization, name: str, now: datet
         "inquiry closed": lambda: service.end_inquiry(connection, who),
         "purchase": lambda: service.purchased(connection, who, now=now),
         "month": lambda: service.tick(connection, now=now),
-        "pause": lambda: store.pause(connection, who),
-        "unpause": lambda: store.unpause(connection, who),
-        "success": lambda: store.record_success(connection, who, now),
+        "pause": lambda: suspension_store.pause(connection, who),
+        "unpause": lambda: suspension_store.unpause(connection, who),
+        "success": lambda: suspension_store.record_success(connection, who, now),
     }
     if name in acts:
         await acts[name]()
