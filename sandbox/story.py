@@ -20,7 +20,7 @@ from shared.events.replay import Mode, Replayer
 from shared.events.service import Applier
 from shared.http.envelope import encode
 from shared.ids import new_id, transaction_public_id
-from shared.inbox import store as inbox
+from shared.inbox.admin import store as inbox_admin
 from shared.inbox.model import EventState
 from shared.ledger import store as ledger
 from shared.ledger.service import explain
@@ -266,7 +266,7 @@ async def _transaction_after(stage: _Stage, organization: Organization, seq: int
 
 async def _dead(stage: _Stage, event_id: str) -> Any:
     async with stage.pool.acquire() as connection:
-        rows = await inbox.show_event(connection, event_id)
+        rows = await inbox_admin.show_event(connection, event_id)
     return next((row for row in rows if row["state"] == EventState.DEAD), None)
 
 

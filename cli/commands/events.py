@@ -20,7 +20,7 @@ from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, PrepaidError
 from shared.events.replay import Mode, Replayer, ReplayReport
 from shared.events.service import Applier
-from shared.inbox import store
+from shared.inbox.admin import store
 from shared.inbox.model import EventState
 from shared.inbox.rules import without_client_secrets
 from shared.payments.client import stripe_client

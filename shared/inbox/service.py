@@ -60,7 +60,7 @@ class Inbox:
 
 
 async def measure_backlog(pool: Pool) -> None:
-    """Set the gauges of what is not settled. Any process may: they are the inbox's, not its own."""
+    """Set the gauges of open, dead and quarantined events: global, from any process."""
     async with pool.acquire() as connection:
         backlog = await store.backlog(connection)
     nothing = (0, 0.0)
@@ -70,9 +70,9 @@ async def measure_backlog(pool: Pool) -> None:
 
 
 def _log_commit(deliveries: Sequence[Delivery]) -> None:
-    """Write one line a commit, with the deliveries that it made durable.
+    """Log one line a commit, with its deliveries.
 
-    A line for each delivery was measured to cost a fifth of the throughput at full load.
+    A line for each delivery costs a fifth of the throughput at full load (measured).
     """
     log.info(
         "inbox.committed",

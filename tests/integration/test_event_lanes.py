@@ -16,6 +16,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import LeaseLostError
 from shared.events.service import Applier
 from shared.inbox import rules, store
+from shared.inbox.admin import store as admin
 from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
@@ -390,13 +391,13 @@ async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool) -> None
     state = "dead"
     await pool.execute(BACKLOG, "customer.updated", "applied", datetime.now(UTC), "shared")
     await pool.execute(BACKLOG.replace("4000", "30"), "x", state, datetime.now(UTC), "alone")
-    selecting = (store.QUERIES.select_rare_for_replay, state, None, None, 10)
-    listing = (store.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
+    selecting = (admin.QUERIES.select_rare_for_replay, state, None, None, 10)
+    listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
     reopening = (store.QUERIES.reopen_waiting, ["cus_1"])
     for query in (selecting, listing, reopening):
         assert await blocks(pool, *query) < BLOCKS_MAX
     async with pool.acquire() as connection:
-        ids = await store.select_for_replay(
+        ids = await admin.select_for_replay(
             connection, state=state, event_type=None, since=None, limit=100
         )
         assert len(ids) == 30

@@ -1,4 +1,4 @@
-"""A thousand random runs of auto-recharge: whatever goes wrong, each attempt is captured once.
+"""Random runs of auto-recharge: whatever goes wrong, each attempt is captured once.
 
 A run is one organization with a random rule and card, random faults of Stripe, random deaths of its
 workers and leases that end too early; all of it follows from the run's seed. A hundred runs share a

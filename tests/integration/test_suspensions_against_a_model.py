@@ -19,6 +19,7 @@ from shared.recharge import service
 from shared.recharge.model import SuspensionReason
 from shared.recharge.suspensions import store as suspension_store
 from tests.fixtures.product import create_organization
+from tests.fixtures.profile import cases
 from tests.fixtures.recharging import TOP, agree
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def test_no_order_of_events_ends_a_suspension_that_only_a_person_ends(
     runner, pool = running
 
     @settings(
-        max_examples=150,
+        max_examples=cases(quick=40, thorough=150),
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],
