@@ -25,7 +25,13 @@ from shared.errors import (
 )
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import rules, store
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import (
+    PostedTransaction,
+    Posting,
+    PostingStatus,
+    RefusedPosting,
+    TransactionType,
+)
 from shared.ledger.origin import OWN
 from shared.organizations.model import Organization
 
@@ -136,8 +142,8 @@ async def create(call: Call) -> Reply:
         result = await call.api.ledger.post(permissions.limit_overdraft(call, posting))
     else:
         result = await manual_postings.post(call, posting, ACTION, organization=organization)
-    if error := permissions.posting_error(call, posting, result):
-        raise error
+    if isinstance(result, RefusedPosting):
+        raise permissions.posting_error(call, posting, result)
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(posted_response(posting, result, organization), replayed=replayed)
 
@@ -230,13 +236,9 @@ def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[s
 
 
 def posted_response(
-    posting: Posting, result: PostingResult, organization: Organization
+    posting: Posting, result: PostedTransaction, organization: Organization
 ) -> TransactionResponse:
     """Show what was posted; a replay has the same digest, so that its fields are the same."""
-    assert result.id is not None  # noqa: S101 - these four are there once it is on the ledger
-    assert result.seq is not None  # noqa: S101
-    assert result.created_at is not None  # noqa: S101
-    assert result.balance_after is not None and result.amount is not None  # noqa: S101, PT018
     return _response(
         {
             "id": result.id,

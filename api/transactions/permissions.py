@@ -9,7 +9,7 @@ from api.transactions import posting_errors
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, PrepaidError
 from shared.ledger import rules
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import Posting, PostingStatus, RefusedPosting, TransactionType
 
 
 def check_scope(call: Call, posting: Posting) -> None:
@@ -33,16 +33,16 @@ def limit_overdraft(call: Call, posting: Posting) -> Posting:
 def posting_error(
     call: Call,
     posting: Posting,
-    result: PostingResult,
+    result: RefusedPosting,
     where: tuple[str | int, ...] = ("body",),
-) -> PrepaidError | None:
-    """Return the error that a posting is answered with; None where it was posted."""
+) -> PrepaidError:
+    """Return the error that a refused posting is answered with."""
     if result.status is PostingStatus.INSUFFICIENT and _is_limited(call, posting):
         return PermissionDeniedError(
             "The balance does not cover this: to overdraw beyond the limit needs a key with the"
             f" scope {Scope.GRANTS}."
         )
-    return posting_errors.posting_error(result.status, error=result.error, met=result, where=where)
+    return posting_errors.posting_error(result, where)
 
 
 def _is_limited(call: Call, posting: Posting) -> bool:

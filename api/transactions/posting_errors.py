@@ -13,7 +13,13 @@ from shared.errors import (
     PrepaidError,
     ValidationError,
 )
-from shared.ledger.model import HoldResult, PostingResult, PostingStatus, Shortfall
+from shared.ledger.model import (
+    InsufficientCredits,
+    InvalidPosting,
+    PostingStatus,
+    RefusedPosting,
+    Shortfall,
+)
 from shared.money import json_number, plain
 
 # How soon a client may ask again while a recharge is under way: most are captured by then.
@@ -46,28 +52,21 @@ _ERRORS: dict[PostingStatus, Callable[[], PrepaidError]] = {
 
 
 def posting_error(
-    status: PostingStatus,
-    *,
-    error: str | None = None,
-    met: PostingResult | HoldResult | None = None,
-    where: tuple[str | int, ...] = ("body",),
-) -> PrepaidError | None:
-    """Return the error that a refused posting or hold is answered with; None where it was done.
+    refused: RefusedPosting, where: tuple[str | int, ...] = ("body",)
+) -> PrepaidError:
+    """Return the error that a refused posting or hold is answered with.
 
-    `where` in the request stand the fields of what was refused.
+    `where` is the place of its fields in the request.
     """
-    if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
-        return None
-    if status is PostingStatus.INVALID:
-        return invalid_field(error or "the request is not valid", where)
-    if status is PostingStatus.INSUFFICIENT:
-        return _insufficient(met.shortfall if met is not None else None)
-    return _ERRORS[status]()
+    match refused:
+        case InvalidPosting():
+            return invalid_field(refused.error, where)
+        case InsufficientCredits():
+            return _insufficient(refused.shortfall)
+    return _ERRORS[refused.status]()
 
 
-def _insufficient(shortfall: Shortfall | None) -> InsufficientCreditsError:
-    if shortfall is None:
-        return InsufficientCreditsError()
+def _insufficient(shortfall: Shortfall) -> InsufficientCreditsError:
     amounts = {
         name: json_number(getattr(shortfall, name))
         for name in ("required", "available", "balance", "held")

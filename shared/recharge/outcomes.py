@@ -12,7 +12,7 @@ import structlog
 
 from shared import metrics
 from shared.errors import PrepaidError
-from shared.ledger.model import PostingResult, PostingStatus
+from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting
@@ -79,7 +79,7 @@ class Outcome:
             now=self.now,
         )
         (result,) = await crediting.credit(self.connection, [sale], self.make_id)
-        if not isinstance(result, PostingResult):
+        if not isinstance(result, PostedTransaction):
             raise CreditRefusedError(result.detail)
         await self._settle(AttemptState.SUCCEEDED)
         await store.record_success(self.connection, attempt.organization_id, self.now)
@@ -237,7 +237,7 @@ class Outcome:
         """Whether a card that is charged now is another than this attempt's."""
         return card is not None and card.id != self.attempt.payment_method_id
 
-    async def _announce_success(self, intent: Intent, result: PostingResult) -> None:
+    async def _announce_success(self, intent: Intent, result: PostedTransaction) -> None:
         paid = {"paymentIntentId": intent.id}
         if self.attempt.trigger is not Trigger.TOP_UP:
             await self.announce(MessageType.RECHARGE_SUCCEEDED, paid)
