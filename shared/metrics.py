@@ -1,4 +1,4 @@
-"""The Prometheus metrics that operators rely on. Names and labels are promises."""
+"""The Prometheus metrics. Their names and labels are part of the public interface."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 WEBHOOK_EVENTS = Counter(
     "prepaid_webhook_events",
-    "Deliveries to the webhook endpoint, by what became of them.",
+    "Deliveries to the webhook endpoint, by result.",
     ["result"],
 )
 WEBHOOK_ACK_SECONDS = Histogram(
     "prepaid_webhook_ack_seconds",
-    "From a delivery's first byte to its answer.",
+    "Time from a delivery's first byte to the response.",
     buckets=_LATENCY_SECONDS,
 )
 INBOX_BACKLOG = Gauge("prepaid_inbox_backlog", "Events that are not settled, by state.", ["state"])
@@ -24,7 +24,7 @@ INBOX_OLDEST_SECONDS = Gauge(
 )
 EVENT_TO_LEDGER_SECONDS = Histogram(
     "prepaid_event_to_ledger_seconds",
-    "From an event's arrival to the commit of its effect.",
+    "Time from an event's receipt to the commit of its effect.",
     buckets=_LATENCY_SECONDS,
 )
 LEDGER_POSTINGS = Counter(
@@ -39,50 +39,52 @@ INVARIANT_OK = Gauge(
 )
 OUTBOUND_MESSAGES = Counter(
     "prepaid_outbound_messages",
-    "Attempts to send messages to the customer's app, by type and what they came to.",
+    "Attempts to send messages to the customer's app, by type and result.",
     ["type", "result"],
 )
 OUTBOUND_BACKLOG = Gauge(
     "prepaid_outbound_backlog", "Messages that are not delivered, by state.", ["state"]
 )
 RECHARGE_ATTEMPTS = Counter(
-    "prepaid_recharge_attempts", "Recharge attempts, by what they came to.", ["outcome"]
+    "prepaid_recharge_attempts", "Recharge attempts, by outcome.", ["outcome"]
 )
 RECHARGE_ATTEMPTS_BLOCKED = Gauge(
     "prepaid_recharge_attempts_blocked",
-    "Recharge attempts that wait because Stripe refuses this installation.",
+    "Recharge attempts that wait because Stripe refuses this installation's key.",
 )
 STRIPE_REQUESTS = Counter(
-    "prepaid_stripe_requests", "Requests to Stripe about charges, by answer.", ["method", "status"]
+    "prepaid_stripe_requests",
+    "Requests to Stripe about charges, by response status.",
+    ["method", "status"],
 )
 QUEUE_JOBS_REFUSED = Counter(
-    "prepaid_queue_jobs_refused", "Jobs in Redis that are no ring of ours, by reason.", ["reason"]
+    "prepaid_queue_jobs_refused", "Jobs in Redis that are no wakeup of ours, by reason.", ["reason"]
 )
 HTTP_CONNECTIONS = Gauge("prepaid_http_connections", "Connections that this process serves.")
 EVENT_LOOP_LAG_SECONDS = Gauge(
     "prepaid_event_loop_lag_seconds",
-    "The longest that a timer of this process was late within the last minute.",
+    "Longest delay of a timer in this process within the last minute.",
 )
 LOOP_FAILURES = Counter(
-    "prepaid_loop_failures", "Rounds of a worker's loops that failed unexpectedly.", ["loop"]
+    "prepaid_loop_failures", "Iterations of a worker's loops that failed unexpectedly.", ["loop"]
 )
 WORKERS = Gauge("prepaid_workers", "Worker processes whose heartbeat is fresh.")
 WORKER_HEARTBEAT_AGE_SECONDS = Gauge(
     "prepaid_worker_heartbeat_age_seconds",
-    "Since the last heartbeat of a loop, in whichever worker.",
+    "Time since the last heartbeat of a loop, in any worker.",
     ["loop"],
 )
 WORKER_LOOPS_FAILING = Gauge(
-    "prepaid_worker_loops_failing", "Loops of the workers whose last round failed unexpectedly."
+    "prepaid_worker_loops_failing", "Worker loops whose last iteration failed unexpectedly."
 )
 MEASUREMENT_AGE_SECONDS = Gauge(
-    "prepaid_measurement_age_seconds", "Since the gauges of the database were last measured."
+    "prepaid_measurement_age_seconds", "Time since the database gauges were last measured."
 )
 MEASUREMENT_FAILURES = Counter(
     "prepaid_measurement_failures", "Measurements of the database that failed or took too long."
 )
 
-# What is measured in the database before a scrape.
+# Measured in the database before each scrape.
 MEASURED = (
     INBOX_BACKLOG,
     INBOX_OLDEST_SECONDS,
@@ -94,10 +96,10 @@ MEASURED = (
 )
 
 
-def forget_measured() -> None:
-    """Show no number that is old: series of labels disappear, and the others are NaN."""
+def clear_measured() -> None:
+    """Stop exporting outdated values: labelled series are removed, other gauges become NaN."""
     for gauge in MEASURED:
-        if gauge._labelnames:  # noqa: SLF001 - there is no other way to ask
+        if gauge._labelnames:  # noqa: SLF001 - the library has no public way to tell
             gauge.clear()
         else:
             gauge.set(math.nan)

@@ -1,4 +1,4 @@
-"""Outages of the servers that a process needs: logged when they begin and when they end."""
+"""Outages of the servers that a process needs, logged when they begin and when they end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TEXT_LENGTH_MAX = 500
 
 
 class Outage:
-    """What one server's absence is to this process: two lines in the log, however long it lasts.
+    """Tracks whether one server is available to this process; an outage is two log lines.
 
-    `failures_min` failures in a row begin it; one success ends it.
+    `failures_min` consecutive failures begin an outage; one success ends it.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Outage:
         self._first_failed_at = 0.0
 
     @property
-    def lasts(self) -> bool:
-        """Whether the server is away, as far as this process has seen."""
+    def is_active(self) -> bool:
+        """Whether the server is unavailable, as far as this process knows."""
         return self._failures >= self._failures_min
 
     def failed(self, error: BaseException) -> bool:
-        """Note a failure; return whether it says that the server is away.
+        """Record a failure; return whether it means that the server is unavailable.
 
-        One that is about a single statement is left to whoever sent the statement.
+        Contention (a lock, a statement's time limit) concerns one statement and does not.
         """
         if isinstance(error, CONTENTION):
             return False
@@ -56,25 +56,25 @@ class Outage:
         return True
 
     def succeeded(self) -> None:
-        """Note that the server has answered."""
-        if self.lasts:
+        """Record that the server has answered."""
+        if self.is_active:
             seconds = round(self._monotonic() - self._first_failed_at, 1)
             log.warning(self._available, after_seconds=seconds, failures=self._failures)
         self._failures = 0
 
     async def check(self, probe: Callable[[], Awaitable[object]]) -> None:
-        """While it lasts, ask whether the server is back. Whoever saw it fail may not ask again."""
-        if not self.lasts:
+        """During an outage, probe whether the server is back, in case nothing else uses it."""
+        if not self.is_active:
             return
         try:
             await probe()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the server is not back
+        except Exception as error:  # noqa: BLE001 - any failure means that the server is not back
             self.failed(error)
         else:
             self.succeeded()
 
 
-# Of this process, as its metrics are. A single request that Stripe does not answer is no outage.
+# Per process, like metrics. A single request that Stripe does not answer is no outage.
 POSTGRES = Outage("postgres")
 REDIS = Outage("redis")
 STRIPE = Outage("stripe", failures_min=3)
@@ -89,7 +89,7 @@ async def watching(
     *,
     interval_seconds: float = CHECK_SECONDS,
 ) -> AsyncIterator[None]:
-    """Meanwhile, notice when a server is back; ask nothing of one that is there."""
+    """Probe unavailable servers during the block; available ones are not probed."""
 
     async def watch() -> None:
         while True:
@@ -102,5 +102,5 @@ async def watching(
         yield
     finally:
         task.cancel()
-        # A server that is frozen may hold a cancellation up.
+        # A frozen server may block the cancellation.
         await asyncio.wait({task}, timeout=CHECK_SECONDS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared.db.pool import connect
 from shared.recharge import service
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from worker.clock import pause, repeat
 
 if TYPE_CHECKING:

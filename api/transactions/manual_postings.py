@@ -1,4 +1,4 @@
-"""Postings that somebody makes by hand: what is given, adjusted or taken back, and not used."""
+"""Manual postings: grants, bonuses, adjustments and voids, each with an audit entry."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ async def post(
     organization: Organization,
     subject: UUID | None = None,
 ) -> PostingResult:
-    """Post, and write down in the same transaction whose key did it: neither is without the other.
+    """Post and write the audit entry in one transaction.
 
-    Not through the shared commits of usage: few come at once.
+    Manual postings do not use the group commit of usage: few come at once.
     """
     async with call.transaction() as connection:
         (result,) = await ledger.post(connection, [posting], now=call.now)
@@ -46,7 +46,7 @@ async def record(
     organization: Organization,
     subject: UUID | None = None,
 ) -> None:
-    """Write down what was posted, in the transaction that posted it."""
+    """Write one audit entry for postings, in the transaction that posted them."""
     names = [transaction_public_id(result.id) for result in posted]
     await call.record(
         connection,

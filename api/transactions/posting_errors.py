@@ -1,4 +1,4 @@
-"""What the ledger's refusals are over HTTP: one table."""
+"""The HTTP errors of refused postings and holds: one table."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from shared.ledger.model import (
 )
 from shared.money import json_number, plain
 
-# How soon a client may ask again while a recharge is under way: most are captured by then.
+# The minimum of Retry-After while a recharge is in progress: most are captured by then.
 RECHARGE_SECONDS_MIN = 5
 
-# The ledger's words for what the surfaces call otherwise.
+# The ledger's fields that the API names otherwise.
 _FIELD_NAMES = {
     "key": "transactionId",
     "description": "note",
@@ -36,17 +36,19 @@ _FIELD_NAMES = {
 }
 
 _ERRORS: dict[PostingStatus, Callable[[], PrepaidError]] = {
-    PostingStatus.CONFLICT: lambda: IdempotencyError("This id came with another request before."),
+    PostingStatus.CONFLICT: lambda: IdempotencyError(
+        "This id was used with another request; send a new one."
+    ),
     PostingStatus.UNKNOWN_ORGANIZATION: lambda: NotFoundError("There is no such organization."),
     PostingStatus.CLOSED: lambda: ConflictError("The organization's account is closed."),
     PostingStatus.UNKNOWN_GRANT: lambda: NotFoundError("There is no such grant."),
-    PostingStatus.NOTHING_LEFT: lambda: ConflictError("Nothing is left of this grant."),
+    PostingStatus.NOTHING_LEFT: lambda: ConflictError("This grant has no remaining credits."),
     PostingStatus.UNKNOWN_HOLD: lambda: NotFoundError("There is no such hold."),
     PostingStatus.HOLD_CLOSED: lambda: ConflictError(
         "The hold was captured or released, or has expired."
     ),
     PostingStatus.EXCEEDS_HOLD: lambda: ConflictError(
-        "The capture is above what is held; allowExceed takes the rest from the balance."
+        "The capture exceeds the hold. Send allowExceed to take the rest from the balance."
     ),
 }
 
@@ -54,9 +56,9 @@ _ERRORS: dict[PostingStatus, Callable[[], PrepaidError]] = {
 def posting_error(
     refused: RefusedPosting, where: tuple[str | int, ...] = ("body",)
 ) -> PrepaidError:
-    """Return the error that a refused posting or hold is answered with.
+    """Return the error of a refused posting or hold.
 
-    `where` is the place of its fields in the request.
+    `where` is the location of its fields in the request.
     """
     match refused:
         case InvalidPosting():
@@ -66,23 +68,30 @@ def posting_error(
     return _ERRORS[refused.status]()
 
 
+def shortfall_text(shortfall: Shortfall) -> str:
+    """Return a sentence with the required and the available credits."""
+    return (
+        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
+        f" available (balance {plain(shortfall.balance)}, held {plain(shortfall.held)})."
+    )
+
+
 def _insufficient(shortfall: Shortfall) -> InsufficientCreditsError:
     amounts = {
         name: json_number(getattr(shortfall, name))
         for name in ("required", "available", "balance", "held")
     }
-    waits = shortfall.recharge_seconds
+    seconds = shortfall.recharge_seconds
     return InsufficientCreditsError(
-        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
-        f" available (balance {plain(shortfall.balance)}, held {plain(shortfall.held)}).",
-        retry_after_seconds=None if waits is None else max(waits, RECHARGE_SECONDS_MIN),
-        more=amounts if waits is None else {**amounts, "rechargeInProgress": True},
+        shortfall_text(shortfall),
+        retry_after_seconds=None if seconds is None else max(seconds, RECHARGE_SECONDS_MIN),
+        more=amounts if seconds is None else {**amounts, "rechargeInProgress": True},
     )
 
 
 def invalid_field(error: str, where: tuple[str | int, ...] = ("body",)) -> ValidationError:
-    """Return the ledger's sentence (`field: what is wrong`) as a ValidationError of that field."""
+    """Return the ledger's message (`field: reason`) as a ValidationError of that field."""
     name, _, message = error.partition(": ")
     field = _FIELD_NAMES.get(name, name)
-    found: FieldError = {"loc": [*where, field], "msg": message, "type": "value_error"}
-    return ValidationError(f"{field}: {message}", errors=[found])
+    field_error: FieldError = {"loc": [*where, field], "msg": message, "type": "value_error"}
+    return ValidationError(f"{field}: {message}", errors=[field_error])

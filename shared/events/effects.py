@@ -39,7 +39,7 @@ from shared.ledger.model import PostedTransaction
 from shared.payments.customers import bind_customers
 from shared.payments.model import PaymentCaptured
 from shared.recharge import service as recharge
-from shared.recharge import store as recharge_store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import SuspensionReason
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ async def _effect(
 
 
 async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -> EventResult:
-    await recharge_store.ring(connection, [moved.payment_intent_id])
+    await attempt_store.wake(connection, [moved.payment_intent_id])
     organization_id = await store.attempt_organization(connection, moved)
     if organization_id is None:
         return Ignored(

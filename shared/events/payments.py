@@ -27,7 +27,7 @@ from shared.payments.model import (
     Sale,
 )
 from shared.recharge import service as recharge
-from shared.recharge import store as recharge_store
+from shared.recharge.attempts import store as attempt_store
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -175,7 +175,7 @@ async def _post(
         whole.payment_intent_id for whole, _, _ in posted if whole.attempt_id is not None
     )
     if recharged:
-        await recharge_store.ring(connection, recharged)
+        await attempt_store.wake(connection, recharged)
     return results
 
 

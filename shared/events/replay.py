@@ -16,6 +16,7 @@ from shared.events.service import Applier
 from shared.ids import transaction_public_id
 from shared.inbox import store as inbox
 from shared.inbox.model import EventState
+from shared.inbox.retention import store as retention
 from shared.ledger.model import PostedTransaction, PostingStatus
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Replayer:
                 batch_id, wanted[start : start + BATCH_ROWS_MAX], actor=actor, reason=reason
             )
         async with self.pool.acquire() as connection:
-            deleted = await inbox.deleted_payloads(connection, wanted)
+            deleted = await retention.deleted_payloads(connection, wanted)
         return summarize(batch_id, wanted, processed, deleted)
 
     async def _replay_batch(

@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded in bytes, in time, and in large ones at once."""
+"""Reading request bodies, with limits on bytes, time and concurrent large bodies."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TURN_RETRY_AFTER_SECONDS = 5
 
 
 class LargeBodies:
-    """Reads a few large bodies at a time; small ones do not wait for them.
+    """Limits how many large bodies are read concurrently; small bodies never wait.
 
-    A body is large when its length is over `small_bytes_max`, or not announced and not there yet.
-    So the bytes in memory are bounded by `at_once_max` large bodies, besides one small body for
-    each connection.
+    A body is large when its Content-Length exceeds `small_bytes_max`, or when it has none and has
+    not arrived with the head. Memory is bounded by `at_once_max` large bodies plus one small body
+    per connection.
     """
 
     def __init__(self, *, small_bytes_max: int, at_once_max: int, turn_seconds_max: float) -> None:
@@ -37,7 +37,7 @@ class LargeBodies:
 
     @asynccontextmanager
     async def turn(self, request: web.Request) -> AsyncIterator[None]:
-        """Wait until this body may be read and handled; raise UnavailableError after a while."""
+        """Wait for a slot to read and handle this body; raise UnavailableError on timeout."""
         length = request.content_length
         if request.content.is_eof() if length is None else length <= self._small_bytes_max:
             yield
@@ -57,16 +57,16 @@ class LargeBodies:
 
 
 def is_worth_reading(request: web.Request) -> bool:
-    """Whether the rest of a body that was refused is small: its connection can be used again."""
+    """Whether the unread rest of a rejected body is small enough to keep the connection."""
     length = request.content_length
     return request.content.is_eof() or (length is not None and length <= SMALL_BODY_BYTES_MAX)
 
 
 def check_head(request: web.Request) -> None:
-    """Refuse a body by what the head says of it, before any of it is read.
+    """Check the request's headers before any of its body is read.
 
-    Raises UnsupportedMediaTypeError where it is packed, PayloadTooLargeError where its length is
-    over the limit.
+    Raises UnsupportedMediaTypeError for a compressed body, PayloadTooLargeError for a
+    Content-Length over the limit.
     """
     for encoding in request.headers.getall("Content-Encoding", []):
         if encoding.strip().lower() != "identity":
@@ -76,18 +76,18 @@ def check_head(request: web.Request) -> None:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the whole body, as it was sent: nothing is unpacked.
+    """Return the whole body as it was sent, without decompression.
 
-    Raises what `check_head` raises, PayloadTooLargeError where a body without a length is over the
-    limit, RequestTimeoutError, or InvalidRequestError where it is cut.
+    Raises what `check_head` raises, PayloadTooLargeError for a body without a Content-Length that
+    exceeds the limit, RequestTimeoutError, or InvalidRequestError for a truncated body.
     """
     check_head(request)
     try:
-        if request.content.is_eof():  # it came with the head, as nearly all do
+        if request.content.is_eof():  # it arrived with the head, as nearly all do
             return await request.read()
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await request.read()  # bounded by the application's client_max_size
     except TimeoutError:
         raise RequestTimeoutError from None
-    except (web.RequestPayloadError, ConnectionError):  # the client's connection: no server's
+    except (web.RequestPayloadError, ConnectionError):  # the client's connection failed
         raise InvalidRequestError("The body cannot be read to its end.") from None

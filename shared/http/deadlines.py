@@ -1,4 +1,4 @@
-"""An end for whatever takes too long: one clock for all requests, and no timer for each."""
+"""Deadlines for requests: one timer for all of them instead of one each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from shared.errors import DeadlineError
 Result = TypeVar("Result")
 
 TICK_SECONDS = 1.0
-# Long enough to write that a try has ended, and for PostgreSQL to stop a statement.
+# Long enough to record the end of an attempt, and for PostgreSQL to cancel a statement.
 CLEAN_UP_SECONDS_MAX = 3.0
 
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """What is under way: when it is over its time, and how often it was cancelled after that."""
+    """Work in progress: its deadline, and how often it was cancelled again after that."""
 
     limit: asyncio.Timeout
     task: asyncio.Task[object]
@@ -27,10 +27,10 @@ class _Work:
 
 
 class Deadlines:
-    """Looks once a second for what is over its time.
+    """Checks once a second for work past its deadline.
 
-    A timer for each request was measured to cost a seventh of a request that only reads. What does
-    not end when it is cancelled is cancelled again: a rollback on a server that is frozen, say.
+    A timer for each request was measured to cost a seventh of a read-only request. Work that
+    survives its cancellation (such as a rollback on a frozen server) is cancelled again.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Deadlines:
     ) -> None:
         self._tick_seconds = tick_seconds
         self._clean_up_seconds_max = clean_up_seconds_max
-        self._under_way: set[_Work] = set()
+        self._in_progress: set[_Work] = set()
         self._clock: asyncio.TimerHandle | None = None
 
     async def within(self, seconds: float, work: Awaitable[Result]) -> Result:
-        """Return what the work returns.
+        """Return the result of the work.
 
-        Work that takes longer, by up to a tick, is cancelled: DeadlineError. It has a few seconds
-        to clean up.
+        Work past its deadline is cancelled within a tick, and DeadlineError is raised. It has
+        `clean_up_seconds_max` to clean up.
         """
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
@@ -56,23 +56,23 @@ class Deadlines:
         try:
             async with asyncio.timeout(None) as limit:
                 this = _Work(limit, task, loop.time() + seconds)
-                self._under_way.add(this)
+                self._in_progress.add(this)
                 if self._clock is None:
                     self._clock = loop.call_later(self._tick_seconds, self._tick, loop)
                 try:
                     return await work
                 finally:
-                    self._under_way.discard(this)
+                    self._in_progress.discard(this)
                     for _ in range(this.cancelled_again):
                         task.uncancel()
         except TimeoutError as error:
             if limit.expired():
-                raise DeadlineError from error  # its trace says where the work was
+                raise DeadlineError from error  # its traceback shows where the work was
             raise
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for work in self._under_way:
+        for work in self._in_progress:
             if now < work.end:
                 continue
             if not work.limit.expired():
@@ -81,5 +81,5 @@ class Deadlines:
             else:
                 work.cancelled_again += 1
                 work.task.cancel()
-        again = loop.call_later(self._tick_seconds, self._tick, loop) if self._under_way else None
+        again = loop.call_later(self._tick_seconds, self._tick, loop) if self._in_progress else None
         self._clock = again

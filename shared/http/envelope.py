@@ -1,4 +1,4 @@
-"""The one error envelope of every HTTP surface."""
+"""The error envelope that every HTTP response uses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from shared.errors import (
     PrepaidError,
 )
 
-# What a refusal may repeat of a request, in characters: none is much longer than its sentences,
-# however long the names and values that it is about.
+# How many characters of a request an error may repeat, so that long names and values do not make
+# long responses.
 DETAIL_LENGTH_MAX = 1_000
 ERRORS_MAX = 20
 LOCATION_STEPS_MAX = 20
@@ -43,30 +43,30 @@ def json_response(body: Any, status: int = HTTPStatus.OK) -> web.Response:
 
 
 def envelope(error: PrepaidError) -> dict[str, Any]:
-    """Return `{"code", "type", "detail"}`, `errors` for rejected fields, and what else helps."""
+    """Return `{"code", "type", "detail"}`, `errors` for rejected fields, and the error's extras."""
     body: dict[str, Any] = {
         "code": error.status,
         "type": error.type,
-        "detail": _cut(error.detail, DETAIL_LENGTH_MAX),
+        "detail": _truncate(error.detail, DETAIL_LENGTH_MAX),
     }
     if error.errors:
-        body["errors"] = [_bounded(found) for found in error.errors[:ERRORS_MAX]]
+        body["errors"] = [_truncated(field) for field in error.errors[:ERRORS_MAX]]
     return {**body, **error.more}
 
 
-def _bounded(found: FieldError) -> FieldError:
+def _truncated(field: FieldError) -> FieldError:
     location: list[str | int] = [
-        step if isinstance(step, int) else _cut(step, STEP_LENGTH_MAX)
-        for step in found["loc"][:LOCATION_STEPS_MAX]
+        step if isinstance(step, int) else _truncate(step, STEP_LENGTH_MAX)
+        for step in field["loc"][:LOCATION_STEPS_MAX]
     ]
     return {
         "loc": location,
-        "msg": _cut(found["msg"], MESSAGE_LENGTH_MAX),
-        "type": found["type"],
+        "msg": _truncate(field["msg"], MESSAGE_LENGTH_MAX),
+        "type": field["type"],
     }
 
 
-def _cut(text: str, length_max: int) -> str:
+def _truncate(text: str, length_max: int) -> str:
     return text if len(text) <= length_max else f"{text[: length_max - 1]}…"
 
 
@@ -79,6 +79,6 @@ def error_response(error: PrepaidError) -> web.Response:
 
 
 def from_http_exception(error: web.HTTPException) -> PrepaidError:
-    """Translate what aiohttp itself refuses (no such path, wrong method, body too large)."""
+    """Translate an error of aiohttp itself (unknown path, wrong method, body too large)."""
     kind = _BY_STATUS.get(error.status, InvalidRequestError)
     return kind(error.reason) if kind is InvalidRequestError else kind()

@@ -1,10 +1,10 @@
-"""Headers of every answer: no cache keeps it, and nothing says what software gave it."""
+"""Security headers of every response: no caching, no sniffing, no server name."""
 
 from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-# A page or file that sets its own values keeps them.
+# Defaults: a page or file may set its own values.
 _DEFAULTS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -12,21 +12,21 @@ _DEFAULTS = {
 }
 
 
-def protect(response: web.StreamResponse) -> None:
-    """Complete the headers of an answer that is about to be sent."""
+def add_defaults(response: web.StreamResponse) -> None:
+    """Add the default headers to a response that is about to be sent."""
     for name, value in _DEFAULTS.items():
         response.headers.setdefault(name, value)
     response.headers.popall(hdrs.SERVER, None)
 
 
 async def on_prepare(_request: web.Request, response: web.StreamResponse) -> None:
-    """Complete the headers of an application's answer: a signal of aiohttp's."""
-    protect(response)
+    """Add the default headers: the handler of aiohttp's `on_response_prepare` signal."""
+    add_defaults(response)
 
 
 class BareResponse(web.Response):
-    """An answer outside of any application, where no signal reaches it."""
+    """A response sent outside of any application, where no signal is emitted."""
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
-        protect(self)
+        add_defaults(self)

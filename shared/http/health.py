@@ -21,16 +21,16 @@ Probe = Callable[[], Awaitable[object]]
 PROBE_SECONDS_MAX = 2.0
 PROBE_FRESH_SECONDS = 1.0
 MEASUREMENT_FRESH_SECONDS = 3.0
-# Gauges that are older are not shown.
+# Older gauges are not exported.
 MEASUREMENT_SECONDS_MAX = 30.0
 OK = "ok"
 
 
 class SharedProbe:
-    """A probe that runs once at a time, whoever asks how often, and is cached for a moment.
+    """A probe that runs at most once at a time and whose result is cached for a moment.
 
-    No answer takes longer than its limit. What takes longer is not cancelled, since a frozen server
-    holds up the cancellation too: until it ends, the answer is TimeoutError, at once.
+    A call never takes longer than `seconds_max`. A probe that does is not cancelled, since a frozen
+    server would block the cancellation too; until it ends, calls return TimeoutError at once.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class SharedProbe:
         self._seconds_max = seconds_max
         self._running: asyncio.Task[str] | None = None
         self._started_at = 0.0
-        self._found = ""
-        self._found_at = float("-inf")
+        self._result = ""
+        self._result_at = float("-inf")
 
     async def __call__(self) -> str:
-        """Return `ok`, or the class of what is wrong."""
+        """Return `ok`, or the class name of the error."""
         running = self._running
         if running is None:
-            if time.monotonic() - self._found_at < self._fresh_seconds:
-                return self._found
+            if time.monotonic() - self._result_at < self._fresh_seconds:
+                return self._result
             self._started_at = time.monotonic()
             running = self._running = asyncio.create_task(self._run())
         left = self._started_at + self._seconds_max - time.monotonic()
@@ -63,25 +63,25 @@ class SharedProbe:
     async def _run(self) -> str:
         try:
             await self._probe()
-        except Exception as error:  # noqa: BLE001 - whatever a probe says, the answer is "not there"
-            self._found = type(error).__name__
+        except Exception as error:  # noqa: BLE001 - any failure of a probe means "unavailable"
+            self._result = type(error).__name__
         else:
-            self._found = OK
-        self._found_at = time.monotonic()
+            self._result = OK
+        self._result_at = time.monotonic()
         self._running = None
-        return self._found
+        return self._result
 
 
 class Health:
     """`/healthz`, `/readyz` and `/metrics` of a process.
 
-    A process is not ready while a `required` server is away. An `optional` one is reported and
-    changes nothing: without Redis the inbox is drained by the worker's own sweep. `operations` are
-    about the whole installation: only the port for operators takes them into account. `measures`
-    are run before a scrape, so that gauges are of that moment.
+    A process is not ready while a `required` server is unavailable. An `optional` one is reported
+    and does not affect readiness: without Redis the worker's sweep drains the inbox. `operations`
+    concern the whole installation and count on the operations port only. `measurements` run before
+    each scrape, so that gauges are current.
 
-    The public port says no more than whether it is ready, and has metrics only where a `token` is
-    set. The port for operators is closed by the token too, where there is one.
+    The public port reports readiness without details, and serves metrics only where a `token` is
+    set. With a token, the operations port requires it too.
     """
 
     def __init__(
@@ -90,25 +90,25 @@ class Health:
         required: Mapping[str, Probe],
         optional: Mapping[str, Probe],
         operations: Mapping[str, Probe],
-        measures: Sequence[Probe],
+        measurements: Sequence[Probe],
         token: str | None,
     ) -> None:
         self._required = {name: SharedProbe(probe) for name, probe in required.items()}
         self._optional = {name: SharedProbe(probe) for name, probe in optional.items()}
         self._operations = {name: SharedProbe(probe) for name, probe in operations.items()}
-        self._measures = measures
-        self._measured_at = time.monotonic()  # from here on, it is late
+        self._measurements = measurements
+        self._measured_at = time.monotonic()  # measurements are late from here on
         self._measure = SharedProbe(self._measure_all, fresh_seconds=MEASUREMENT_FRESH_SECONDS)
         self._token = token
         metrics.MEASUREMENT_AGE_SECONDS.set_function(lambda: time.monotonic() - self._measured_at)
 
     def public_routes(self) -> list[web.RouteDef]:
-        """Return what anybody may ask."""
+        """Return the routes of the public port."""
         routes = [web.get("/healthz", _healthz), web.get("/readyz", self._readyz)]
         return routes if self._token is None else [*routes, web.get("/metrics", self._metrics)]
 
     def operations_routes(self) -> list[web.RouteDef]:
-        """Return what operators may ask, on a port of its own."""
+        """Return the routes of the operations port."""
         return [
             web.get("/healthz", _healthz),
             web.get("/readyz", self._readyz_in_detail),
@@ -116,15 +116,15 @@ class Health:
         ]
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        found = await _ask(self._required)
-        return _readiness(ready=_all_ok(found))
+        results = await _run_probes(self._required)
+        return _readiness(ready=_all_ok(results))
 
     async def _readyz_in_detail(self, request: web.Request) -> web.Response:
         self._authorize(request)
         needed = {**self._required, **self._operations}
-        found = await _ask({**needed, **self._optional})
-        ready = _all_ok({name: found[name] for name in needed})
-        return _readiness(ready=ready, checks=found)
+        results = await _run_probes({**needed, **self._optional})
+        ready = _all_ok({name: results[name] for name in needed})
+        return _readiness(ready=ready, checks=results)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         self._authorize(request)
@@ -132,19 +132,19 @@ class Health:
         if failure != OK:
             metrics.MEASUREMENT_FAILURES.inc()
             if time.monotonic() - self._measured_at > MEASUREMENT_SECONDS_MAX:
-                metrics.forget_measured()
+                metrics.clear_measured()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _measure_all(self) -> None:
-        for measure in self._measures:
+        for measure in self._measurements:
             await measure()
         self._measured_at = time.monotonic()
 
     def _authorize(self, request: web.Request) -> None:
         if self._token is None:
             return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        sent = given.strip().encode(errors="surrogateescape")  # bytes that are no text, too
+        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+        sent = credentials.strip().encode(errors="surrogateescape")  # bytes that are not text, too
         right = hmac.compare_digest(sent, self._token.encode())
         if scheme.lower() != "bearer" or not right:
             raise AuthenticationError("Send PREPAID_OPERATIONS_TOKEN as a bearer token.")
@@ -161,10 +161,10 @@ def _readiness(*, ready: bool, checks: Mapping[str, str] | None = None) -> web.R
     return json_response(body, 200 if ready else 503)
 
 
-async def _ask(probes: Mapping[str, SharedProbe]) -> dict[str, str]:
-    answers = await asyncio.gather(*(probe() for probe in probes.values()))
-    return dict(zip(probes, answers, strict=True))
+async def _run_probes(probes: Mapping[str, SharedProbe]) -> dict[str, str]:
+    results = await asyncio.gather(*(probe() for probe in probes.values()))
+    return dict(zip(probes, results, strict=True))
 
 
-def _all_ok(found: Mapping[str, str]) -> bool:
-    return all(answer == OK for answer in found.values())
+def _all_ok(results: Mapping[str, str]) -> bool:
+    return all(result == OK for result in results.values())

@@ -1,4 +1,4 @@
-"""How late the event loop is: what one request computes, all others wait for."""
+"""Measures event loop lag: while one request computes, all others wait."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from shared import metrics
 
 TICK_SECONDS = 0.02
-SHOWN_SECONDS = 60
+WINDOW_SECONDS = 60
 
 
 @asynccontextmanager
 async def watch() -> AsyncIterator[None]:
-    """Keep `prepaid_event_loop_lag_seconds` at the longest delay of the last minute."""
+    """Set `prepaid_event_loop_lag_seconds` to the longest delay within the last minute."""
     watching = asyncio.create_task(_watch())
     try:
         yield
@@ -27,7 +27,7 @@ async def watch() -> AsyncIterator[None]:
 
 async def _watch() -> None:
     loop = asyncio.get_running_loop()
-    longest_of_each_second: deque[float] = deque(maxlen=SHOWN_SECONDS)
+    longest_of_each_second: deque[float] = deque(maxlen=WINDOW_SECONDS)
     while True:
         longest = 0.0
         second_ends = loop.time() + 1

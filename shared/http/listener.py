@@ -1,4 +1,4 @@
-"""Accepts connections up to a limit. Those beyond it wait in the backlog, and none is reset."""
+"""Accepts connections up to a limit; further ones wait in the backlog and are not reset."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ log = structlog.get_logger()
 BACKLOG = 1024
 CONNECTIONS_MIN = 16
 CONNECTIONS_MAX = 10_000
-# One: the requests of many new connections do not delay those of the connections that are open.
+# One: a burst of new connections does not delay requests on open connections.
 ACCEPTS_AT_ONCE_MAX = 1
-# A connection without a request gives way to a new one, once it has been idle for so long.
+# At the limit, a connection that has been idle for this long is closed for a new one.
 IDLE_SECONDS_MIN = 2.0
 EVICTIONS_AT_ONCE_MAX = 16
 RETRY_SECONDS = 0.1
 LIMIT_OVER_SHARE = 0.9
-# A client that takes nothing of its answer for so long, and as long again, is gone.
+# A client that reads nothing of its response for two such intervals is gone.
 STALL_SECONDS_MAX = 10.0
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Connection(Protocol):
-    """A connection that was accepted."""
+    """An accepted connection."""
 
     def idle_since(self) -> float | None:
-        """Return since when it waits for a request, by the loop's clock; None if it is busy."""
+        """Return the loop time since when it has been idle; None while it is busy."""
 
     def descriptor(self) -> int | None:
         """Return the descriptor of its socket while it is open."""
@@ -45,10 +45,10 @@ class Connection(Protocol):
         """Close it."""
 
     def unsent_bytes(self) -> int:
-        """Return how many bytes of its answers the client has not taken."""
+        """Return how many bytes of its responses are not sent yet."""
 
     def abort(self) -> None:
-        """Close it without sending what is left."""
+        """Close it without sending the rest."""
 
 
 def connection_limit(descriptors_reserved: int) -> int:
@@ -62,28 +62,28 @@ def connection_limit(descriptors_reserved: int) -> int:
 async def bind(host: str, port: int) -> list[socket.socket]:
     """Return a socket for each address of a host, bound and not yet listening; raise OSError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
+    addresses = await loop.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     bound: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            made = socket.socket(family, kind, protocol)
-            bound.append(made)
-            made.settimeout(0)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for family, kind, protocol, _, address in dict.fromkeys(addresses):
+            created = socket.socket(family, kind, protocol)
+            bound.append(created)
+            created.settimeout(0)
+            created.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            made.bind(address)
+                created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            created.bind(address)
     except OSError:
-        for made in bound:
-            made.close()
+        for created in bound:
+            created.close()
         raise
     return bound
 
 
 def has_input(connection: Connection) -> bool:
-    """Whether bytes wait to be read: a request that is about to begin."""
+    """Whether unread bytes are waiting: a request is about to begin."""
     descriptor = connection.descriptor()
     if descriptor is None:
         return False
@@ -93,7 +93,7 @@ def has_input(connection: Connection) -> bool:
 
 
 def has_hung_up(connection: Connection) -> bool:
-    """Whether the client has closed its side, also where nobody reads what it sent before."""
+    """Whether the client has closed its side, even with unread bytes before that."""
     descriptor = connection.descriptor()
     if descriptor is None:
         return True
@@ -103,10 +103,10 @@ def has_hung_up(connection: Connection) -> bool:
 
 
 class Listener:
-    """Accepts on sockets, and tells once when the limit is reached and once when that is over.
+    """Accepts on sockets, and logs once when the limit is reached and once when that is over.
 
-    At the limit the connections that have been idle longest give way. Where none is idle, nothing
-    is accepted: who connects waits in the backlog of the system until a connection ends.
+    At the limit, the connections that have been idle longest are closed. Where none is idle,
+    nothing is accepted: clients wait in the kernel's backlog until a connection ends.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Listener:
         self._sweep_timer = self._loop.call_later(STALL_SECONDS_MAX, self._abort_stalled)
 
     def close(self) -> None:
-        """Take what waits in the backlog, then refuse further connections."""
+        """Accept the connections in the backlog, then close the sockets."""
         if self._closed:
             return
         for listening in self.sockets:
@@ -152,11 +152,11 @@ class Listener:
             listening.close()
 
     async def wait_closed(self) -> None:
-        """Wait until what was accepted is being served."""
+        """Wait until every accepted connection is being served."""
         await asyncio.gather(*self._tasks)
 
     def connection_lost(self) -> None:
-        """Count a connection that has ended; there is room for another."""
+        """Count a closed connection; another may be accepted."""
         self._open -= 1
         metrics.HTTP_CONNECTIONS.set(self._open)
         self._resume()
@@ -204,7 +204,7 @@ class Listener:
     async def _serve(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._protocol_factory, accepted)
-        except OSError:  # the client has gone already
+        except OSError:  # the client has disconnected already
             accepted.close()
             self.connection_lost()
 
@@ -221,21 +221,21 @@ class Listener:
             for connection in self._connections()
             if (since := connection.idle_since()) is not None and since <= before
         ]
-        idle.sort(key=lambda found: found[0])
+        idle.sort(key=lambda entry: entry[0])
         closing = [c for _, c in idle[:EVICTIONS_AT_ONCE_MAX] if not has_input(c)]
         for connection in closing:
             connection.force_close()
         return len(closing)
 
     def _abort_stalled(self) -> None:
-        """Abort connections whose clients have taken no byte since the last look."""
+        """Abort connections whose clients have read nothing since the last check."""
         unsent: dict[int, int] = {}
         for connection in list(self._connections()):
-            found = connection.unsent_bytes()
-            if found and self._unsent.get(id(connection)) == found:
+            waiting_bytes = connection.unsent_bytes()
+            if waiting_bytes and self._unsent.get(id(connection)) == waiting_bytes:
                 connection.abort()
-            elif found:
-                unsent[id(connection)] = found
+            elif waiting_bytes:
+                unsent[id(connection)] = waiting_bytes
         self._unsent = unsent
         self._sweep_timer = self._loop.call_later(STALL_SECONDS_MAX, self._abort_stalled)
 
@@ -244,11 +244,11 @@ class Listener:
             self._reached_at = time.monotonic()
             self._closed_idle = 0
             log.warning("http.connection_limit_reached", limit=self._limit, reason=reason)
-            self._loop.call_later(1, self._look_if_over, self._reached_at)
+            self._loop.call_later(1, self._check_if_over, self._reached_at)
 
-    def _look_if_over(self, reached_at: float) -> None:
+    def _check_if_over(self, reached_at: float) -> None:
         if self._open > LIMIT_OVER_SHARE * self._limit and not self._closed:
-            self._loop.call_later(1, self._look_if_over, reached_at)
+            self._loop.call_later(1, self._check_if_over, reached_at)
             return
         self._reached_at = None
         log.warning(

@@ -1,4 +1,4 @@
-"""What every HTTP surface does around a request: its id, its log line, its errors."""
+"""Middleware of every HTTP process: request ids, error responses and their log lines."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ log = structlog.get_logger()
 
 REQUEST_ID = "X-Request-Id"
 REQUEST_ID_KEY = web.RequestKey("request_id", str)
-# What a handler wants on the answer, whatever becomes of the request.
+# Headers that a handler sets for the response, whether the request succeeds or fails.
 ANSWER_HEADERS = web.RequestKey("answer_headers", Mapping)
 RETRY_AFTER_SECONDS = "5"
-# The rest of such a path is a secret, which no log shows.
+# The rest of such a path is a secret and is not logged.
 CAPABILITY_PATH = "/pay/"
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @web.middleware
 async def request_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, answer every failure with the envelope, never with a trace.
+    """Assign a request id and turn every failure into the error envelope, never a traceback.
 
-    The caller's own X-Request-Id is kept where it is harmless, so that its logs and ours join.
+    A well-formed X-Request-Id of the caller is used, so that its logs and ours can be joined.
     """
     request_id = request.headers.get(REQUEST_ID, "")
     if not _ACCEPTABLE_ID.fullmatch(request_id):
@@ -42,7 +42,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
     try:
         response = await handler(request)
     except web.HTTPException as error:
-        if error.status < 400:  # noqa: PLR2004 - a redirect is an answer
+        if error.status < 400:  # noqa: PLR2004 - a redirect is no error
             raise
         response = error_response(from_http_exception(error))
         response.headers.extend({k: v for k, v in error.headers.items() if k == "Allow"})
@@ -58,7 +58,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
             "http.failed",
             request_id=request_id,
             method=request.method,
-            path=_shown_path(request),
+            path=_loggable_path(request),
         )
         response = error_response(PrepaidError())
     if response.status == UnavailableError.status:
@@ -70,27 +70,27 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
     return response
 
 
-def _shown_path(request: web.Request) -> str:
-    # As it was sent: unquoted, it could write control characters into a terminal.
+def _loggable_path(request: web.Request) -> str:
+    # Still quoted: unquoted, it could write control characters to a terminal.
     hidden = request.path.startswith(CAPABILITY_PATH)
     return f"{CAPABILITY_PATH}…" if hidden else request.rel_url.raw_path
 
 
 def _log(request: web.Request, error: PrepaidError) -> None:
-    """Write down what is answered: where it is a failure of ours, with its trace."""
+    """Log the error response, with a traceback where the failure is ours."""
     if isinstance(error, RateLimitError):
         return  # the limiter writes one line for many
-    told = {
+    fields = {
         "request_id": request[REQUEST_ID_KEY],
         "method": request.method,
-        "path": _shown_path(request),
+        "path": _loggable_path(request),
         "status": int(error.status),
         "type": error.type,
         "detail": error.detail,
     }
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.info("http.refused", **told)
+        log.info("http.refused", **fields)
     elif isinstance(error, UnavailableError | StripeFailedError):  # another server's failure
-        log.warning("http.refused", **told)
+        log.warning("http.refused", **fields)
     else:
-        log.error("http.failed", exc_info=error, **told)
+        log.error("http.failed", exc_info=error, **fields)

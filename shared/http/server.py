@@ -1,4 +1,4 @@
-"""Runs an aiohttp application until it is told to stop."""
+"""Runs an aiohttp application and drains it on shutdown."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ log = structlog.get_logger()
 
 SHUTDOWN_SECONDS_MAX = 10
 KEEPALIVE_SECONDS = 75
-# How long a client that still sends has to read its answer, before its connection is reset.
+# How long a client that is still sending has to read the response before a reset.
 LINGERING_SECONDS = 1.0
 LINGERING_TICK_SECONDS = 0.05
-# Descriptors that are no connection of a client's: servers, Stripe, files.
+# Descriptors for other things than client connections: servers, Stripe, files.
 DESCRIPTORS_RESERVED = 64
-# Whoever has been silent for so long, at the end, has no request under way.
+# During shutdown, a connection that has been silent for this long has no request in flight.
 QUIET_SECONDS = 0.2
 CLOSING_TICK_SECONDS = 0.02
 NOT_HTTP = "The request cannot be read: its line, a header or the framing of its body is malformed."
@@ -38,7 +38,7 @@ _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def create_app(routes: Sequence[web.RouteDef]) -> web.Application:
-    """Return an application with the house's error envelope, request ids and body limit."""
+    """Return an application with the error envelope, request ids and the body limit."""
     app = web.Application(middlewares=[request_edge], client_max_size=BODY_BYTES_MAX)
     app.add_routes(routes)
     app.on_response_prepare.append(headers.on_prepare)
@@ -46,7 +46,7 @@ def create_app(routes: Sequence[web.RouteDef]) -> web.Application:
 
 
 class Runner(web.AppRunner):
-    """Runs an application whose every answer is in the envelope, of broken requests too."""
+    """Runs an application that answers malformed requests with the error envelope too."""
 
     def __init__(self, app: web.Application) -> None:
         super().__init__(
@@ -55,7 +55,7 @@ class Runner(web.AppRunner):
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS_MAX,
             lingering_time=LINGERING_SECONDS,
-            auto_decompress=False,  # a megabyte can unpack to a gigabyte, of which nobody reads one
+            auto_decompress=False,  # a megabyte can decompress to a gigabyte
         )
         self._listener: listener.Listener | None = None
 
@@ -67,14 +67,14 @@ class Runner(web.AppRunner):
         accepting = listener.Listener(sockets, server, lambda: server.accepted, limit)
         self._listener = server.listener = accepting
         accepting.start()
-        found: int = sockets[0].getsockname()[1]
-        return found
+        bound_port: int = sockets[0].getsockname()[1]
+        return bound_port
 
     async def drain(self, seconds: float) -> None:
-        """Let the clients go: answer everything, tell each connection to close, then refuse new.
+        """Drain connections: keep serving with `Connection: close`, then stop accepting.
 
-        For so many seconds whoever balances the load has time to notice that this process is not
-        ready. Then those that are silent are closed, and those with a request once it is answered.
+        For `seconds`, the load balancer has time to notice that this process is not ready. After
+        that, idle connections are closed at once and busy ones after their response.
         """
         server = self._prepaid_server()
         server.draining = True
@@ -93,14 +93,14 @@ class Runner(web.AppRunner):
             await asyncio.sleep(CLOSING_TICK_SECONDS)
 
     async def cleanup(self) -> None:
-        """Close what is left."""
+        """Close the remaining connections."""
         if self._listener is not None:
             self._listener.close()
         await super().cleanup()
 
     def _prepaid_server(self) -> _Server:
         server = self.server
-        assert isinstance(server, _Server)  # noqa: S101 - `setup` has made it
+        assert isinstance(server, _Server)  # noqa: S101 - `setup` has created it
         return server
 
     async def _make_server(self) -> web.Server:
@@ -114,7 +114,7 @@ class Runner(web.AppRunner):
 
 
 class _Server(web.Server):
-    """Knows its connections, whether it drains, and who accepts for it."""
+    """The protocol factory: tracks its connections and whether it is draining."""
 
     draining = False
     listener: listener.Listener | None = None
@@ -136,12 +136,12 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """Answers for itself where no middleware is reached: what came is not HTTP, say."""
+    """A connection that answers in the envelope where no middleware runs, as for malformed HTTP."""
 
     __slots__ = ()
 
     def idle_since(self) -> float | None:
-        """Return since when it waits for a request, by the loop's clock; None if it is busy."""
+        """Return the loop time since when it has been idle; None while it is busy."""
         waits = self._waiter is not None and not self._waiter.done() and not self._messages
         return self._next_keepalive_close_time - self._keepalive_timeout if waits else None
 
@@ -153,11 +153,11 @@ class _Connection(web.RequestHandler):
         return found if found >= 0 else None
 
     def unsent_bytes(self) -> int:
-        """Return how many bytes of its answers the client has not taken."""
+        """Return how many bytes of its responses are not sent yet."""
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Close it without sending what is left."""
+        """Close it without sending the rest."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -167,9 +167,9 @@ class _Connection(web.RequestHandler):
         resp: web.StreamResponse,
         start_time: float | None,
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; while the process drains, it is the connection's last.
+        """Send a response; during a drain it is the connection's last.
 
-        Where it is the last, the rest of a body that was refused is not read: it costs nothing.
+        After the last response, the rest of a rejected body is not read.
         """
         if isinstance(self._manager, _Server) and self._manager.draining:
             resp.force_close()
@@ -182,7 +182,7 @@ class _Connection(web.RequestHandler):
         return sent
 
     async def _linger(self) -> None:
-        """Wait until the client has read the answer, and hangs up."""
+        """Wait until the client has read the response and closes its side."""
         self._lingering_time = 0  # the base class would read the rest
         if self.transport is not None and self.transport.can_write_eof():
             self.transport.write_eof()
@@ -195,13 +195,13 @@ class _Connection(web.RequestHandler):
         request: web.BaseRequest,
         status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it speaks of the parser, not of the request
+        message: str | None = None,  # noqa: ARG002 - it describes the parser, not the request
     ) -> web.StreamResponse:
-        """Return the answer to what could not be read, or went wrong outside of any handler."""
+        """Return the response to a malformed request, or to a failure outside of any handler."""
         if request.writer.output_size > 0:
-            raise ConnectionError("The answer has begun; another cannot be sent.")
+            raise ConnectionError("The response has begun; another cannot be sent.")
         if status == HTTPStatus.BAD_REQUEST:
-            log.info("http.malformed", error=type(exc).__name__)  # its text may hold a secret
+            log.info("http.malformed", error=type(exc).__name__)  # its text may contain a secret
             response = _refusal(InvalidRequestError(NOT_HTTP))
         else:
             log.error("http.failed", exc_info=exc)
@@ -212,7 +212,7 @@ class _Connection(web.RequestHandler):
 
 def _in_envelope(handler: _Handler) -> _Handler:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        # Before aiohttp looks at it: an Expect that is no text would be a failure there.
+        # Checked before aiohttp does, which fails on an Expect header that is not text.
         if request.headers.get(hdrs.EXPECT, CONTINUE).lower() != CONTINUE:
             return _refusal(InvalidRequestError(NOT_EXPECTED))
         try:
@@ -242,13 +242,12 @@ async def start(
     port_variable: str = "PORT",
     descriptors_reserved: int = DESCRIPTORS_RESERVED,
 ) -> tuple[Runner, int]:
-    """Listen; return the runner (its `cleanup` stops it) and the port, which may have been 0.
+    """Listen; return the runner (stopped by its `cleanup`) and the port, useful where it was 0.
 
-    So many of the files that the process may open are left for other things than connections.
-
-    Raises ConfigError where the address cannot be listened on: it names the setting.
+    `descriptors_reserved` of the open-files limit are left for other things than connections.
+    Raises ConfigError, which names the setting, where the address cannot be listened on.
     """
-    # What is loaded by now lives as long as the process: the collector need not look at it again.
+    # Everything loaded so far lives as long as the process: exclude it from garbage collection.
     gc.collect()
     gc.freeze()
     runner = Runner(app)

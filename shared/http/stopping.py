@@ -1,4 +1,4 @@
-"""The signals that end a process, and what a web process does between the first and its end."""
+"""Shutdown signals of a process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class DrainingError(PrepaidError):
-    """This process is about to end; send requests to another."""
+    """This process is shutting down; send requests to another."""
 
 
 class Stop(asyncio.Event):
-    """Set by SIGTERM or SIGINT. A second signal has its default effect: the process ends at once.
+    """Set by SIGTERM or SIGINT. A second signal terminates the process at once, as by default.
 
-    Nothing that was committed is lost then; leases and locks end by themselves.
+    Committed work survives that; leases and locks expire.
     """
 
     def __init__(self) -> None:
@@ -26,24 +26,24 @@ class Stop(asyncio.Event):
 
     @property
     def drains(self) -> bool:
-        """Whether a balancer has to notice first. SIGINT comes from a person who waits."""
+        """Whether to drain for the load balancer first; not after SIGINT, which a person sends."""
         return self._by is signal.SIGTERM
 
     async def check(self) -> None:
-        """Raise DrainingError once the process is told to stop: a probe of readiness."""
+        """Raise DrainingError once a signal has arrived: the readiness probe."""
         if self.is_set():
             raise DrainingError
 
     def listen(self) -> None:
-        """Wait for the signals, on the running loop."""
+        """Install the signal handlers on the running loop."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._receive, number)
 
     def _receive(self, number: signal.Signals) -> None:
         loop = asyncio.get_running_loop()
-        for known in _SIGNALS:
-            loop.remove_signal_handler(known)
-            signal.signal(known, signal.SIG_DFL)
+        for handled in _SIGNALS:
+            loop.remove_signal_handler(handled)
+            signal.signal(handled, signal.SIG_DFL)
         self._by = number
         self.set()

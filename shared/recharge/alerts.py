@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import metrics
-from shared.recharge import store
+from shared.recharge.attempts import store as attempt_store
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -50,13 +50,13 @@ _ANY_REMEDY = "Correct what Stripe names, in the Dashboard or in the settings."
 
 async def begin(connection: Connection, cause: str, detail: str, now: datetime) -> None:
     """Note that Stripe refused this installation, in the caller's transaction."""
-    if await store.alert(connection, cause, detail, now):
+    if await attempt_store.alert(connection, cause, detail, now):
         log.error("recharge.stripe_refuses_us", cause=cause, detail=detail)
 
 
 async def end(connection: Connection) -> None:
     """End the alerts that no attempt waits for any more, in the caller's transaction."""
-    for row in await store.end_alerts(connection):
+    for row in await attempt_store.end_alerts(connection):
         log.warning(
             "recharge.stripe_accepts_us", cause=row["cause"], began_at=row["began_at"].isoformat()
         )
@@ -64,7 +64,7 @@ async def end(connection: Connection) -> None:
 
 async def standing(connection: Connection) -> list[StripeAlert]:
     """Return the alerts that stand, oldest first."""
-    return [StripeAlert(**row) for row in await store.alerts(connection)]
+    return [StripeAlert(**row) for row in await attempt_store.alerts(connection)]
 
 
 async def measure(pool: Pool) -> None:

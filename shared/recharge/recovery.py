@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shared.recharge import store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import AttemptState
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def link_digest(link: str) -> bytes:
 
 async def find(connection: Connection, link: str) -> Recovery | None:
     """Return the payment of a link; None where no attempt has it, or has another by now."""
-    row = await store.by_link(connection, link_digest(link))
+    row = await attempt_store.by_link(connection, link_digest(link))
     if row is None:
         return None
     kind: str = row["brand"] or row["payment_method_type"]

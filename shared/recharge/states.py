@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from shared.recharge.model import (
     ENDED_BY_A_PERSON,
+    ArmedAttempt,
     Attempt,
     AttemptState,
     SuspensionReason,
@@ -77,11 +78,13 @@ def deadline(attempt: Attempt) -> datetime:
 
     A link counts from when it was made, whatever came before it.
     """
+    limit = DEADLINES[attempt.state]
+    lasts = limit.lasts_for_top_up if attempt.trigger is Trigger.TOP_UP else limit.lasts
+    if isinstance(attempt, ArmedAttempt):
+        return attempt.created_at + lasts
     if attempt.state is AttemptState.REQUIRES_ACTION and attempt.link_expires_at is not None:
         return attempt.link_expires_at
-    found = DEADLINES[attempt.state]
-    lasts = found.lasts_for_top_up if attempt.trigger is Trigger.TOP_UP else found.lasts
-    return (attempt.charged_at or attempt.created_at) + lasts
+    return attempt.charged_at + lasts
 
 
 def link_lifetime(trigger: Trigger) -> timedelta:

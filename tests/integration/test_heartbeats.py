@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from shared.heartbeats import store
 from shared.heartbeats.model import KEPT_SECONDS, STALE_SECONDS, Beat
 from shared.inbox.store import QUERIES as INBOX
-from shared.measures import measures
+from shared.measurements import measurements
 from shared.outbound.store import QUERIES as MESSAGES
 from tests.fixtures.product import payment, receive
 
@@ -114,7 +114,7 @@ async def test_measuring_reads_no_event_or_message_that_is_settled(
         if statement is INBOX.backlog:
             assert "Seq Scan" not in text
             assert sum(map(int, re.findall(r'"Rows Removed by Filter": (\d+)', text))) < 10
-    for measure in measures(pool):
+    for measure in measurements(pool):
         await measure()
     assert REGISTRY.get_sample_value("prepaid_inbox_backlog", {"state": "received"}) == 1
     assert REGISTRY.get_sample_value("prepaid_inbox_backlog", {"state": "dead"}) == 0

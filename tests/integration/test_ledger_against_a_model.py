@@ -30,6 +30,7 @@ from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
 from shared.organizations import service as organizations
 from tests.fixtures.ledger import limit_overdraft
+from tests.fixtures.profile import cases
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -665,7 +666,11 @@ def machine(database_url: str) -> Iterator[type[LedgerMachine]]:
 
 
 @pytest.mark.timeout(300)  # some thousand transactions
-@pytest.mark.parametrize(("histories", "steps"), [(40, 5), (50, 25)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("histories", "steps"),
+    [(cases(quick=15, thorough=40), 5), (cases(quick=15, thorough=50), 25)],
+    ids=["short", "long"],
+)
 def test_any_history_of_operations_leaves_the_ledger_as_the_model(
     machine: type[LedgerMachine], histories: int, steps: int
 ) -> None:

@@ -377,7 +377,7 @@ async def test_the_command_line_explains_for_a_person(
     assert lines[0].startswith(f"{public}  usage -12, row 2 of {organization.id}")
     assert "10 from purchase" in lines[1]
     assert lines[1].endswith("pi_1 ch_1 https://receipts/1")
-    assert lines[2] == "  2 from nothing yet: it is debt"
+    assert lines[2] == "  2 from no grant: debt"
     purchase = await pool.fetchval("SELECT id FROM credit_transactions WHERE seq = 1")
     lines = (await prepaid("ledger", "explain", str(purchase))).stdout.splitlines()
-    assert lines[1:] == [f"  10 went into {public} (usage, row 2)"]
+    assert lines[1:] == [f"  10 paid for {public} (usage, row 2)"]

@@ -74,7 +74,7 @@ async def serving(
         required={"postgres": servers.get("postgres", Server())},
         optional={"redis": servers.get("redis", Server())},
         operations={"workers": servers.get("workers", Server())},
-        measures=[measure or Server()],
+        measurements=[measure or Server()],
         token=token,
     )
     routes = found.operations_routes() if operations else found.public_routes()
@@ -133,7 +133,7 @@ async def test_a_token_closes_metrics_and_details_on_every_port(operations: bool
 
 
 async def test_a_token_that_is_not_even_text_is_refused_like_any_other() -> None:
-    found = Health(required={}, optional={}, operations={}, measures=[], token=TOKEN)
+    found = Health(required={}, optional={}, operations={}, measurements=[], token=TOKEN)
     async with listening(found.operations_routes()) as port:
         sent = b"Authorization: Bearer \xff\xfe\r\n"
         assert (await send_raw(port, "GET /metrics HTTP/1.1", headers=sent)).status == 401

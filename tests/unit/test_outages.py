@@ -49,7 +49,7 @@ def test_a_lock_or_statement_that_takes_too_long_is_no_outage() -> None:
     outage = Outage("postgres")
     assert not outage.failed(asyncpg.LockNotAvailableError())
     assert not outage.failed(asyncpg.QueryCanceledError())
-    assert not outage.lasts
+    assert not outage.is_active
 
 
 def test_the_text_of_an_error_is_bounded() -> None:

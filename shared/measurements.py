@@ -1,4 +1,4 @@
-"""The measurements of the database that every process shows in its metrics."""
+"""The measurements of the database that every process exports in its metrics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 
-def measures(pool: Pool) -> Sequence[Callable[[], Awaitable[None]]]:
-    """Return them all: they are of the installation, and the same in each of its processes."""
+def measurements(pool: Pool) -> Sequence[Callable[[], Awaitable[None]]]:
+    """Return all of them: they concern the whole installation and are the same in each process."""
     return [
         partial(measure, pool)
         for measure in (measure_inbox, measure_messages, alerts.measure, heartbeats.measure)
