@@ -25,7 +25,13 @@ from shared.errors import (
 )
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import rules, store
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import (
+    PostedTransaction,
+    Posting,
+    PostingStatus,
+    RefusedPosting,
+    TransactionType,
+)
 from shared.ledger.origin import OWN
 from shared.organizations.model import Organization
 
@@ -137,8 +143,8 @@ async def create(call: Call) -> Reply:
         result = await call.api.ledger.post(permissions.limit_overdraft(call, posting))
     else:
         result = await manual_postings.post(call, posting, ACTION, organization=organization)
-    if error := permissions.posting_error(call, posting, result):
-        raise error
+    if isinstance(result, RefusedPosting):
+        raise permissions.posting_error(call, posting, result)
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(posted_response(posting, result, organization), replayed=replayed)
 
@@ -234,13 +240,9 @@ def _metadata(request: TransactionRequest, where: tuple[str | int, ...]) -> dict
 
 
 def posted_response(
-    posting: Posting, result: PostingResult, organization: Organization
+    posting: Posting, result: PostedTransaction, organization: Organization
 ) -> TransactionResponse:
     """Return the response for a posted or replayed posting: equal digests mean equal fields."""
-    assert result.id is not None  # noqa: S101 - these four are there once it is on the ledger
-    assert result.seq is not None  # noqa: S101
-    assert result.created_at is not None  # noqa: S101
-    assert result.balance_after is not None and result.amount is not None  # noqa: S101, PT018
     return _response(
         {
             "id": result.id,

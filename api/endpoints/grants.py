@@ -19,9 +19,10 @@ from shared.errors import ConflictError, IdempotencyError, NotFoundError, Valida
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import keys, rules, store
 from shared.ledger.model import (
+    PostedTransaction,
     Posting,
-    PostingResult,
     PostingStatus,
+    RefusedPosting,
     SystemAccount,
     TransactionType,
 )
@@ -105,9 +106,8 @@ async def create(call: Call) -> Reply:
     result = await manual_postings.post(
         call, posting, "grants.create", organization=call.owner, subject=posting.id
     )
-    if error := posting_errors.posting_error(result.status, error=result.error, result=result):
-        raise error
-    assert result.id is not None  # noqa: S101 - posted
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     return await _reply(call, result, result.id)
 
 
@@ -159,12 +159,12 @@ async def void(call: Call) -> Reply:
     result = await manual_postings.post(
         call, posting, "grants.void", organization=call.owner, subject=grant_id
     )
-    if error := posting_errors.posting_error(result.status, error=result.error):
-        raise error
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     return await _reply(call, result, grant_id)
 
 
-async def _reply(call: Call, result: PostingResult, grant_id: UUID) -> Reply:
+async def _reply(call: Call, result: PostedTransaction, grant_id: UUID) -> Reply:
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(_response(await _find(call, grant_id)), replayed=replayed)
 

@@ -27,6 +27,7 @@ from shared.ledger.model import (
     HoldResult,
     Posting,
     PostingStatus,
+    RefusedPosting,
     SystemAccount,
     TransactionType,
 )
@@ -167,9 +168,8 @@ async def capture(call: Call) -> Reply:
             request_id=call.request_id,
         )
     )
-    if error := posting_errors.posting_error(result.status, error=result.error, result=result):
-        raise error
-    assert result.id is not None and result.balance_after is not None  # noqa: S101, PT018 - posted
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     response = CaptureResponse(
         **_fields(await _find(call)),
         capture_transaction_id=transaction_public_id(result.id),
@@ -186,9 +186,8 @@ async def release(call: Call) -> Reply:
 
 
 def _reply(result: HoldResult) -> Reply:
-    if error := posting_errors.posting_error(result.status, error=result.error, result=result):
-        raise error
-    assert result.hold is not None  # noqa: S101 - it was done
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     row = {name: getattr(result.hold, name) for name in result.hold.__struct_fields__}
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(HoldResponse(**_fields(row)), replayed=replayed)

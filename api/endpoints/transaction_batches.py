@@ -24,7 +24,14 @@ from shared.errors import (
 )
 from shared.http.envelope import envelope
 from shared.ledger import service as ledger
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import (
+    PostedTransaction,
+    Posting,
+    PostingResult,
+    PostingStatus,
+    RefusedPosting,
+    TransactionType,
+)
 
 BATCH_TRANSACTIONS_MAX = 1_000
 
@@ -80,7 +87,9 @@ async def create_batch(call: Call) -> Reply:
         credited = [
             result
             for posting, result in zip(valid, posted, strict=True)
-            if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
+            if isinstance(result, PostedTransaction)
+            and result.status is PostingStatus.POSTED
+            and posting.type is not TransactionType.USAGE
         ]
         if credited:
             await manual_postings.record(
@@ -119,8 +128,8 @@ def _posting_or_error(call: Call, raw: msgspec.Raw, place: int) -> Posting | Pre
 
 
 def _batch_result(call: Call, posting: Posting, result: PostingResult, place: int) -> BatchResult:
-    error = permissions.posting_error(call, posting, result, where=_in_batch(place))
-    if error is not None:
+    if isinstance(result, RefusedPosting):
+        error = permissions.posting_error(call, posting, result, where=_in_batch(place))
         return _failed_result(result.status, error)
     return BatchResult(
         status=result.status,

@@ -9,7 +9,12 @@ from api.transactions import posting_errors
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, PrepaidError
 from shared.ledger import rules
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import (
+    InsufficientCredits,
+    Posting,
+    RefusedPosting,
+    TransactionType,
+)
 
 
 def check_scope(call: Call, posting: Posting) -> None:
@@ -33,18 +38,16 @@ def limit_overdraft(call: Call, posting: Posting) -> Posting:
 def posting_error(
     call: Call,
     posting: Posting,
-    result: PostingResult,
+    result: RefusedPosting,
     where: tuple[str | int, ...] = ("body",),
-) -> PrepaidError | None:
-    """Return the error of a refused posting, None if it was posted."""
-    if result.status is PostingStatus.INSUFFICIENT and _is_limited(call, posting):
+) -> PrepaidError:
+    """Return the error of a refused posting."""
+    if isinstance(result, InsufficientCredits) and _is_limited(call, posting):
         shortfall = posting_errors.shortfall_text(result.shortfall)
         return PermissionDeniedError(
             f"{shortfall} To overdraw beyond the limit, use a key with the scope {Scope.GRANTS}."
         )
-    return posting_errors.posting_error(
-        result.status, error=result.error, result=result, where=where
-    )
+    return posting_errors.posting_error(result, where)
 
 
 def _is_limited(call: Call, posting: Posting) -> bool:

@@ -13,7 +13,13 @@ from shared.errors import (
     PrepaidError,
     ValidationError,
 )
-from shared.ledger.model import HoldResult, PostingResult, PostingStatus, Shortfall
+from shared.ledger.model import (
+    InsufficientCredits,
+    InvalidPosting,
+    PostingStatus,
+    RefusedPosting,
+    Shortfall,
+)
 from shared.money import json_number, plain
 
 # The minimum of Retry-After while a recharge is in progress: most are captured by then.
@@ -48,38 +54,29 @@ _ERRORS: dict[PostingStatus, Callable[[], PrepaidError]] = {
 
 
 def posting_error(
-    status: PostingStatus,
-    *,
-    error: str | None = None,
-    result: PostingResult | HoldResult | None = None,
-    where: tuple[str | int, ...] = ("body",),
-) -> PrepaidError | None:
-    """Return the error of a refused posting or hold, None if it was posted.
+    refused: RefusedPosting, where: tuple[str | int, ...] = ("body",)
+) -> PrepaidError:
+    """Return the error of a refused posting or hold.
 
     `where` is the location of its fields in the request.
     """
-    if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
-        return None
-    if status is PostingStatus.INVALID:
-        return invalid_field(error or "the request is not valid", where)
-    if status is PostingStatus.INSUFFICIENT:
-        return _insufficient(result.shortfall if result is not None else None)
-    return _ERRORS[status]()
+    match refused:
+        case InvalidPosting():
+            return invalid_field(refused.error, where)
+        case InsufficientCredits():
+            return _insufficient(refused.shortfall)
+    return _ERRORS[refused.status]()
 
 
-def shortfall_text(shortfall: Shortfall | None) -> str:
+def shortfall_text(shortfall: Shortfall) -> str:
     """Return a sentence with the required and the available credits."""
-    if shortfall is None:
-        return "The available credits do not cover this."
     return (
         f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
         f" available (balance {plain(shortfall.balance)}, held {plain(shortfall.held)})."
     )
 
 
-def _insufficient(shortfall: Shortfall | None) -> InsufficientCreditsError:
-    if shortfall is None:
-        return InsufficientCreditsError()
+def _insufficient(shortfall: Shortfall) -> InsufficientCreditsError:
     amounts = {
         name: json_number(getattr(shortfall, name))
         for name in ("required", "available", "balance", "held")

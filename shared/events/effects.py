@@ -35,7 +35,7 @@ from shared.events.model import (
 from shared.events.questions import QuestionError
 from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.payments.customers import bind_customers
 from shared.payments.model import PaymentCaptured
 from shared.recharge import service as recharge
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EventResult = Ignored | CheckoutClosed | Applied | PostingResult | EventError | Unanswered
+EventResult = Ignored | CheckoutClosed | Applied | PostedTransaction | EventError | Unanswered
 
 
 async def apply_batch(

@@ -30,7 +30,7 @@ from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent, EventOutcome, EventState, Lane
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
 
@@ -300,12 +300,12 @@ class Applier:
                 return ProcessedEvent(
                     EventOutcome(event.key, EventState.IGNORED, reason=reason, waits_for=waits_for)
                 )
-            case PostingResult() | Applied():
+            case PostedTransaction() | Applied():
                 organization_id = result.organization_id
                 outcome = EventOutcome(
                     event.key, EventState.APPLIED, organization_id=organization_id
                 )
-                posting = result if isinstance(result, PostingResult) else None
+                posting = result if isinstance(result, PostedTransaction) else None
                 return ProcessedEvent(outcome, posting)
             case _:
                 return ProcessedEvent(EventOutcome(event.key, EventState.APPLIED))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import PrepaidError
-from shared.ledger.model import PostingResult, PostingStatus
+from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting, sales
@@ -162,15 +162,15 @@ class _Effects:
             case _:
                 await _apply_to_any(self.context, self.attempt, self.transition)
 
-    async def credit(self, intent: Intent) -> PostingResult:
+    async def credit(self, intent: Intent) -> PostedTransaction:
         """Credit what was captured; its webhook may have done so before."""
         sale = _sale(self.attempt, intent, self.context)
         (result,) = await crediting.credit(self.context.connection, [sale], self.context.make_id)
-        if not isinstance(result, PostingResult):
+        if not isinstance(result, PostedTransaction):
             raise CreditRefusedError(result.detail)
         return result
 
-    async def after_capture(self, intent: Intent, posted: PostingResult) -> None:
+    async def after_capture(self, intent: Intent, posted: PostedTransaction) -> None:
         """Clear the declines, begin the pause, and announce the purchase."""
         connection, now = self.context.connection, self.context.now
         attempt = self.attempt

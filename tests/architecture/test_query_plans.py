@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.db.pool import create_pool
-from shared.db.queries import Queries
+from shared.db.queries import Queries, is_queries
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROOT = Path(__file__).parents[2]
-QUERY_FILES = sorted((ROOT / "shared").rglob("queries.sql"))
+QUERY_FILES = sorted(filter(is_queries, (ROOT / "shared").rglob("*.sql")))
 
 # One organization has nearly all rows of the ledger. PREPAID_PLAN_ROWS=3000000 for a thorough run.
 ROWS = int(os.environ.get("PREPAID_PLAN_ROWS", "20000"))

@@ -18,8 +18,6 @@ TEST_MODULE_LINES_MAX = 800  # many cases of one thing may share their set-up
 # Each number is a ceiling: it may be lowered, and its line goes once the limit itself is kept.
 LONG_FUNCTIONS: dict[str, int] = {}
 LONG_MODULES = {
-    "shared/ledger/queries.sql": 441,
-    "shared/ledger/verification/queries.sql": 688,
     "shared/payments/objects.py": 409,
 }
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from shared.db.pool import create_pool
 from shared.ledger import service, store
-from shared.ledger.model import Posting, PostingResult, SystemAccount
+from shared.ledger.model import PostedHold, Posting, SystemAccount
 from shared.ledger.model import PostingStatus as Status
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
@@ -390,7 +390,7 @@ class LedgerMachine(RuleBasedStateMachine):
         changes = {"description": "another request"} if wish.changed else {}
         return msgspec.structs.replace(posting, **changes)
 
-    async def _post(self, postings: Sequence[Posting]) -> list[PostingResult]:
+    async def _post(self, postings: Sequence[Posting]) -> list[Any]:
         async with self.pool.acquire() as connection, connection.transaction():
             return await service.post(connection, postings)
 
@@ -455,7 +455,7 @@ class LedgerMachine(RuleBasedStateMachine):
             shares[index % CONNECTIONS].append(posting)
         holding = hold <= room[0]
 
-        async def work() -> list[list[PostingResult]]:
+        async def work() -> list[list[Any]]:
             posting = asyncio.gather(*map(self._post, shares))
             if holding:
                 await self._hold(self.accounts[0], hold)
@@ -463,7 +463,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         results = {result.id: result for part in self.run(work()) for result in part}
         assert {result.status for result in results.values()} <= {Status.POSTED}
-        asked = sorted(itertools.chain(*shares), key=lambda posting: results[posting.id].seq or 0)
+        asked = sorted(itertools.chain(*shares), key=lambda posting: results[posting.id].seq)
         for account in self.accounts:
             own = [posting for posting in asked if posting.organization_id == account.id]
             for posting in own:
@@ -485,7 +485,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 now=datetime.now(UTC),
             )
         assert result.status is (Status.POSTED if covered else Status.INSUFFICIENT)
-        if result.hold:
+        if isinstance(result, PostedHold):
             account.holds[result.hold.id] = amount
 
     @rule(who=WHO, amounts=strategies.lists(HOLDS, min_size=1, max_size=4))
@@ -563,7 +563,7 @@ class LedgerMachine(RuleBasedStateMachine):
         granted, before = account.payments[payment]
         levels = [(granted * part / 100).quantize(QUANTUM) for part in (refunded, withdrawn)]
 
-        async def work() -> PostingResult | None:
+        async def work() -> Any:
             async with self.pool.acquire() as connection, connection.transaction():
                 return await service.reverse_payment(
                     connection, payment, refunded=levels[0], withdrawn=levels[1], disputed=disputed

@@ -15,6 +15,7 @@ import pytest
 
 from shared.ids import new_id
 from shared.ledger import listing, service, store
+from shared.ledger.model import PostedTransaction
 from shared.ledger.model import TransactionType as Kind
 from tests.fixtures.ledger import (
     balances,
@@ -362,6 +363,7 @@ async def test_a_grant_that_was_posted_in_time_is_replayed_after_it_has_expired(
     given = grant(organization, 5, expires_at=now - timedelta(hours=1))
     async with pool.acquire() as connection, connection.transaction():
         (first,) = await service.post(connection, [given], now=now - timedelta(hours=2))
+    assert isinstance(first, PostedTransaction)
     other = msgspec.structs.replace(given, amount=Decimal(6))
     late = msgspec.structs.replace(given, key="late")
     found = await post(pool, late, given, other, late)
