@@ -66,7 +66,7 @@ EXCEPTIONS = {
     "inbox.pending": "counts what waits",
     "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",
     "idempotency.purge": "deletes what is a week old, a few at a time",
-    "recharge.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
+    "clock.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
     "inbox.remove_client_secrets": "takes what an older release stored, once, a few at a time",
 }
 
