@@ -45,12 +45,10 @@ from shared.payments.objects import (
     PreviousOwner,
     SetupIntent,
     Subscription,
-    event_created_at,
-    read,
-    read_previous,
     reference_id,
 )
 from shared.payments.rules import is_closed, is_inquiry
+from shared.payments.translator import event_created_at, read, read_previous
 from shared.recharge.model import SuspensionReason
 
 

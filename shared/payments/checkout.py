@@ -14,13 +14,9 @@ from shared.organizations.model import Organization
 from shared.payments import store
 from shared.payments.customers import with_customer
 from shared.payments.model import PurchasePrice
-from shared.payments.objects import (
-    ORGANIZATION_METADATA,
-    PURCHASE_METADATA,
-    PaymentIntent,
-    from_answer,
-)
+from shared.payments.objects import ORGANIZATION_METADATA, PURCHASE_METADATA, PaymentIntent
 from shared.payments.stripe_requests import account_options, ask, hourly
+from shared.payments.translator import from_answer
 
 if TYPE_CHECKING:
     from shared.db.pool import Connections

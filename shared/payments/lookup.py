@@ -31,11 +31,10 @@ from shared.payments.objects import (
     PaymentIntent,
     Price,
     Refund,
-    S,
-    from_answer,
     reference_id,
 )
 from shared.payments.stripe_requests import account_options, ask
+from shared.payments.translator import S, from_answer
 
 # Together these keep what waits for Stripe well within the lease of its events.
 ASKED_AT_ONCE_MAX = 5

@@ -7,8 +7,9 @@ from typing import Any
 import stripe
 
 from shared.payments.model import CustomerQuestion, MethodQuestion, SubscriptionQuestion
-from shared.payments.objects import Customer, PaymentMethod, Subscription, from_answer
+from shared.payments.objects import Customer, PaymentMethod, Subscription
 from shared.payments.stripe_requests import ask
+from shared.payments.translator import from_answer
 
 OnFileQuestion = MethodQuestion | CustomerQuestion | SubscriptionQuestion
 OnFile = PaymentMethod | Customer | Subscription

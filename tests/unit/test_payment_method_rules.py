@@ -8,7 +8,8 @@ import pytest
 
 from shared.events import payment_method_rules
 from shared.events.model import PaymentMethodUpdated, StoredPaymentMethod
-from shared.payments.objects import MethodDetails, PaymentMethod, from_answer
+from shared.payments.objects import MethodDetails, PaymentMethod
+from shared.payments.translator import from_answer
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
