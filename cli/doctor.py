@@ -196,7 +196,7 @@ def _alert(alert: alerts.StripeAlert) -> str:
 async def _workers(found: Settings) -> str:
     connection = await connect(found.database_url, application_name="prepaid-doctor")
     try:
-        health = await heartbeats.look(connection)
+        health = await heartbeats.health(connection)
     finally:
         await close(connection)
     if health.problem is not None:

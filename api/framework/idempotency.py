@@ -26,7 +26,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, IdempotencyError, PrepaidError
 from shared.http.envelope import encode
 from shared.idempotency import store
-from shared.idempotency.store import Claimed, Seen
+from shared.idempotency.store import AlreadyUsed, Claimed
 
 if TYPE_CHECKING:
     from shared.db.pool import Connections
@@ -54,7 +54,7 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
             token=call.api.make_id(),
             lease=LEASE,
         )
-    if isinstance(found, Seen):
+    if isinstance(found, AlreadyUsed):
         return _again(found)
     try:
         if operation.retry is Retry.STORED:
@@ -70,7 +70,7 @@ async def _together(operation: Operation, call: Call, claimed: Claimed) -> Reply
     async with call.api.pool.acquire() as connection, connection.transaction():
         reply = await operation.handle(replace(call, id=claimed.id, connection=connection))
         status, answer = int(reply.status or operation.status), encode(reply.body)
-        if not await store.keep(connection, claimed, status=status, answer=answer):
+        if not await store.complete(connection, claimed, status=status, answer=answer):
             raise ConflictError("Another try of this request went on meanwhile; ask again.")
     return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
 
@@ -81,9 +81,9 @@ async def _one_after_the_other(operation: Operation, call: Call, claimed: Claime
     status, answer = int(reply.status or operation.status), encode(reply.body)
     async with call.api.pool.acquire() as connection:
         if reply.final:
-            await store.keep(connection, claimed, status=status, answer=answer)
+            await store.complete(connection, claimed, status=status, answer=answer)
         else:
-            await store.leave(connection, claimed)
+            await store.release(connection, claimed)
     return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
 
 
@@ -100,13 +100,13 @@ def _is_refusal(error: BaseException) -> bool:
 
 async def _end(pool: Connections, claimed: Claimed, *, refused: bool) -> None:
     """Let the next try in at once; where that cannot be written, it waits for the lease to end."""
-    end = store.forget if refused else store.leave
+    end = store.delete if refused else store.release
     with contextlib.suppress(*UNAVAILABLE):
         async with asyncio.timeout(END_SECONDS_MAX), pool.acquire() as connection:
             await end(connection, claimed)
 
 
-def _again(seen: Seen) -> Reply:
+def _again(seen: AlreadyUsed) -> Reply:
     if not seen.same_request:
         raise IdempotencyError("This Idempotency-Key came with another request before.")
     if seen.answer is None:

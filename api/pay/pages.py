@@ -11,7 +11,7 @@ from string import Template
 
 from aiohttp import web
 
-from shared.money import in_words
+from shared.money import format_money
 from shared.recharge.recovery import Recovery
 
 _HEADERS = {
@@ -28,7 +28,7 @@ def ask(found: Recovery, *, bank_origins: str) -> web.Response:
     return _page(
         f"{found.organization_name}: your bank needs you",
         "<h1>Your bank needs you to confirm a payment</h1>"
-        f'<p class="amount">{in_words(found.amount_minor, found.currency)}</p>'
+        f'<p class="amount">{format_money(found.amount_minor, found.currency)}</p>'
         f"{_facts(found)}"
         '<form method="post"><button>Continue to your bank</button></form>'
         '<p class="note">You come back here afterwards. Nothing is charged before you confirm.</p>',
@@ -41,7 +41,7 @@ def paid(found: Recovery) -> web.Response:
     return _page(
         "Payment complete",
         '<h1 class="good">Thank you, the payment is complete</h1>'
-        f'<p class="amount">{in_words(found.amount_minor, found.currency)}</p>{_facts(found)}'
+        f'<p class="amount">{format_money(found.amount_minor, found.currency)}</p>{_facts(found)}'
         "<p>Your credits are on their way. You can close this page.</p>",
     )
 
@@ -51,7 +51,7 @@ def under_way(found: Recovery) -> web.Response:
     return _page(
         "Payment under way",
         "<h1>The payment is under way</h1>"
-        f'<p class="amount">{in_words(found.amount_minor, found.currency)}</p>{_facts(found)}'
+        f'<p class="amount">{format_money(found.amount_minor, found.currency)}</p>{_facts(found)}'
         "<p>There is nothing more for you to do. Credits come as soon as it is through.</p>",
     )
 
