@@ -27,7 +27,7 @@ from shared.ledger.batches import Ledger
 from shared.payments.gateway import stripe_gateway
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -39,7 +39,7 @@ DOCUMENT_PATH = "/openapi.json"
 
 @asynccontextmanager
 async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterator[Api]:
-    """Give the API what it works with; what is under way is finished at the end."""
+    """Yield the API's resources; requests in progress finish at the end."""
     size = settings.database_pool_size
     shared = SharedPool(pool, shares.connection_limits(size))
     async with stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe:
@@ -50,7 +50,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             balances=Balances(pool),
             stripe=stripe.pages,
             receipts=Receipts(stripe.reads),
-            pay_charges=PaymentIntentGateway(stripe.reads),
+            pay_gateway=PaymentIntentGateway(stripe.reads),
             charger=Charger(
                 shared,
                 PaymentIntentGateway(stripe.charges),
@@ -74,7 +74,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
 
 
 def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.RouteDef]:
-    """Return the routes of every operation, and of what describes them: document and page."""
+    """Return the routes of the operations, the OpenAPI document, /docs and the pay page."""
     document = encode(openapi.document(operations, server=api.settings.public_url, guide=GUIDE))
 
     async def openapi_json(_request: web.Request) -> web.Response:
@@ -86,7 +86,7 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
         *docs.routes(),
         *PayPage(
             api.pool,
-            api.pay_charges,
+            api.pay_gateway,
             api.settings.public_url,
             api.settings.stripe_api_base,
             api.deadlines,

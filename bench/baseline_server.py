@@ -13,7 +13,7 @@ import time
 import uvloop
 from aiohttp import web
 
-from cli.environment import settings as read_settings
+from cli.environment import load_settings
 from shared import logging
 from shared.db.pool import create_pool
 from shared.http import server
@@ -30,7 +30,7 @@ BALANCE_PATH = "/v1/billing/{organizationId}/credits"
 
 
 async def _run(kind: str) -> None:
-    settings = read_settings()
+    settings = load_settings()
     logging.configure(settings.log_format, settings.log_level)
     async with create_pool(
         settings.database_url, size=SINGLE_CONNECTIONS, application_name="prepaid-bench"

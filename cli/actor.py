@@ -1,4 +1,4 @@
-"""Who gives the command, for the audit log."""
+"""The actor of a command, for the audit log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.access import service as access
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
-# A container may run under a number that has no name.
+# A container may run under a user id without a name.
 NOBODY = "-"
 
 
@@ -20,7 +20,7 @@ async def current_actor(connection: Connection) -> str:
 
 
 def system_user() -> str:
-    """Return the name of the person's account on this machine."""
+    """Return the name of the system user."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

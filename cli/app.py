@@ -1,4 +1,4 @@
-"""The `prepaid` command: the one place where settings, houses and servers are put together."""
+"""The `prepaid` command: the composition root of settings, services and processes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cli.commands import (
     organizations,
     recharge,
 )
-from cli.environment import settings
+from cli.environment import load_settings
 from cli.output import AsJson, refuse
 from shared import logging
 from shared.config import LogFormat, Settings
 from shared.errors import ConfigError
 
-# What is installed beside Prepaid in a checkout says so here: nothing that ships imports it.
+# The entry points of the sandbox, which is installed in a checkout only. Nothing imports it.
 SANDBOX_GROUP = "prepaid.sandbox"
 
 app = typer.Typer(
@@ -67,38 +67,44 @@ def options(
 
 @app.command()
 def serve(
-    houses: Annotated[list[str] | None, typer.Argument(help="webhooks, api (or both).")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
+    services: Annotated[
+        list[str] | None, typer.Argument(help="webhooks, api; both by default.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on; 0 for any free port.")
+    ] = None,
 ) -> None:
     """Run a web process: the webhook endpoint, the billing API, health and metrics."""
-    from cli import serve as server  # noqa: PLC0415 - other commands do without aiohttp
+    from cli import serve as server  # noqa: PLC0415 - other commands do not need aiohttp
 
-    wrong = set(houses or ()) - set(server.HOUSES)
-    if wrong:
-        raise typer.BadParameter(f"{wrong.pop()!r} is none of: {', '.join(server.HOUSES)}")
-    found = _settings()
-    found = dataclasses.replace(
-        found,
-        host=found.host if host is None else host,
-        port=found.port if port is None else port,
+    unknown = set(services or ()) - set(server.SERVICES)
+    if unknown:
+        raise typer.BadParameter(f"{unknown.pop()!r} is none of: {', '.join(server.SERVICES)}")
+    settings = _configure()
+    settings = dataclasses.replace(
+        settings,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
     )
-    _run_forever(server.run(found, houses or server.HOUSES, on_ready=_announce(found.host)))
+    _run_forever(
+        server.run(settings, services or server.SERVICES, on_ready=_announce(settings.host))
+    )
 
 
 @app.command()
 def worker() -> None:
-    """Run a worker process: drains the inbox, sends messages and keeps the schedule."""
-    from worker import main as process  # noqa: PLC0415 - other commands do without arq
+    """Run a worker process: applies events, charges, sends messages and runs periodic jobs."""
+    from worker import main as process  # noqa: PLC0415 - other commands do not need arq
 
-    # As the web process does: a line on stdout that no log level hides.
+    # Like the web process, print a line on stdout that no log level hides.
     ready = json.dumps({"ready": True})
-    _run_forever(process.run(_settings(), on_ready=lambda: print(ready, flush=True)))
+    _run_forever(process.run(_configure(), on_ready=lambda: print(ready, flush=True)))
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Check settings, PostgreSQL, Redis and Stripe; exit code 1 where something is wrong."""
+    """Check settings, PostgreSQL, Redis and Stripe; exit code 1 if a check fails."""
     from cli import doctor as checks  # noqa: PLC0415 - as above
 
     checks.examine(as_json=as_json)
@@ -113,32 +119,32 @@ def dev() -> None:
     installed["dev"].load()()
 
 
-def _settings() -> Settings:
+def _configure() -> Settings:
     try:
-        found = settings()
+        settings = load_settings()
     except ConfigError as error:
         refuse(error.detail)
-    logging.configure(found.log_format, found.log_level)
-    return found
+    logging.configure(settings.log_format, settings.log_level)
+    return settings
 
 
 def _announce(host: str) -> Any:
-    # One line on stdout for whoever started us with port 0; logs go to stderr.
+    # One line on stdout with the actual port; logs go to stderr.
     return lambda port: print(
         json.dumps({"ready": True, "url": f"http://{host}:{port}"}), flush=True
     )
 
 
 def _run_forever(process: Coroutine[Any, Any, None]) -> None:
-    import uvloop  # noqa: PLC0415 - only long-running processes gain from it
+    import uvloop  # noqa: PLC0415 - only long-running processes benefit from it
 
     try:
         uvloop.run(process)
-    except ConfigError as error:  # a setting that is wrong on this machine alone
+    except ConfigError as error:  # a setting that only this machine can refuse
         refuse(error.detail)
 
 
 def main() -> None:
-    """Run the command line; wrong usage is exit code 2."""
+    """Run the command line; incorrect usage is exit code 2."""
     logging.configure(LogFormat.CONSOLE, "WARNING", sys.stderr)
     app()

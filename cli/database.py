@@ -1,4 +1,4 @@
-"""One connection for one command."""
+"""The database connection of a command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def database_url() -> str:
 
 @asynccontextmanager
 async def transaction() -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """Connect, and commit at the end if nothing was raised."""
+    """Yield a connection in a transaction, which commits unless an exception is raised."""
     connection = await connect(database_url(), application_name="prepaid-cli")
     try:
         async with connection.transaction():

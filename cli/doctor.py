@@ -1,4 +1,4 @@
-"""prepaid doctor: checks that everything Prepaid needs is there and fits together."""
+"""prepaid doctor: checks settings, servers, schema, Stripe permissions and workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import asyncpg
 import typer
 from redis.exceptions import RedisError
 
-from cli.environment import settings
+from cli.environment import load_settings
 from cli.output import EXIT_REFUSED, abandon_at_end, emit
 from migrations import runner
 from shared.config import Settings
@@ -28,14 +28,14 @@ from shared.recharge import alerts
 Probe = Callable[[Settings], Coroutine[Any, Any, str]]
 
 CHECK_SECONDS_MAX = 5.0
-PERMISSIONS_SECONDS_MAX = 30.0  # some twenty requests, one after the other
+PERMISSIONS_SECONDS_MAX = 30.0  # some twenty sequential requests
 DETAIL_LENGTH_MAX = 500
 POSTGRES_MAJOR_MIN = 15
 REDIS_MAJOR_MIN = 7
 
 
 class Check(TypedDict):
-    """One finding; `detail` says what was found, or the mend."""
+    """The result of a check; `detail` is the finding, or the fix."""
 
     name: str
     ok: bool
@@ -43,11 +43,11 @@ class Check(TypedDict):
 
 
 class DoctorError(PrepaidError):
-    """A check found something wrong."""
+    """A check failed."""
 
 
 def examine(*, as_json: bool) -> None:
-    """Run every check and print each as it ends; exit code 1 where one failed."""
+    """Run every check and print each result; exit code 1 if one failed."""
     checks: list[Check] = []
 
     def report(check: Check) -> None:
@@ -65,40 +65,40 @@ def examine(*, as_json: bool) -> None:
 
 async def _examine(report: Callable[[Check], None]) -> None:
     try:
-        found = settings()
+        settings = load_settings()
     except PrepaidError as error:
         report(Check(name="settings", ok=False, detail=error.detail))
         return
-    mode = "live" if found.livemode else "test"
+    mode = "live" if settings.livemode else "test"
     report(Check(name="settings", ok=True, detail=f"{mode} mode"))
-    away: set[str] = set()
+    unavailable: set[str] = set()
     for name, server, probe in _CHECKS:
-        if server in away:
+        if server in unavailable:
             report(Check(name=name, ok=False, detail=f"not checked: {server} does not answer"))
             continue
-        check, answered = await _check(name, server, probe, found)
+        check, answered = await _check(name, server, probe, settings)
         report(check)
         if not answered:
-            away.add(server)
+            unavailable.add(server)
 
 
-async def _check(name: str, server: str, probe: Probe, found: Settings) -> tuple[Check, bool]:
-    """Return the finding, and whether the server answered.
+async def _check(name: str, server: str, probe: Probe, settings: Settings) -> tuple[Check, bool]:
+    """Return the result, and whether the server answered.
 
-    A check that takes too long is left behind and not cancelled: a frozen server holds up the
+    A check that takes too long is abandoned and not cancelled: a frozen server would delay the
     cancellation too.
     """
-    running = asyncio.ensure_future(probe(found))
+    running = asyncio.ensure_future(probe(settings))
     seconds_max = PERMISSIONS_SECONDS_MAX if name == "permissions" else CHECK_SECONDS_MAX
     await asyncio.wait({running}, timeout=seconds_max)
     if not running.done():
         running.add_done_callback(_drop)
-        detail = f"{server} does not answer within {seconds_max:g} s: {_MENDS[server]}"
+        detail = f"{server} does not answer within {seconds_max:g} s: {_FIXES[server]}"
         return Check(name=name, ok=False, detail=detail), False
     try:
         return Check(name=name, ok=True, detail=running.result()), True
     except TimeoutError:
-        detail = f"{server} does not answer in time: {_MENDS[server]}"
+        detail = f"{server} does not answer in time: {_FIXES[server]}"
         return Check(name=name, ok=False, detail=detail), False
     except (*UNAVAILABLE, asyncpg.PostgresError, PrepaidError, RedisError) as error:
         detail = mask(str(error)[:DETAIL_LENGTH_MAX]) or type(error).__name__
@@ -111,31 +111,33 @@ def _drop(left_behind: asyncio.Task[str]) -> None:
         left_behind.exception()
 
 
-async def _postgres(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _postgres(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
         version = await connection.fetchval("SHOW server_version")
         fsync = await connection.fetchval("SHOW fsync")
     finally:
         await close(connection)
     if int(version.split(".")[0]) < POSTGRES_MAJOR_MIN:
-        raise DoctorError(f"PostgreSQL {version} is too old; take 15 or later")
+        raise DoctorError(f"PostgreSQL {version} is too old; use 15 or later")
     if fsync != "on":
-        raise DoctorError("fsync is off: a power cut would lose events that Stripe got a 200 for")
+        raise DoctorError(
+            "fsync is off: a power failure would lose events that Stripe got a 200 for. Turn it on"
+        )
     return f"PostgreSQL {version}"
 
 
-async def _schema(found: Settings) -> str:
-    status = await runner.status(found.database_url)
+async def _schema(settings: Settings) -> str:
+    status = await runner.status(settings.database_url)
     if not status["upToDate"]:
         raise DoctorError(
-            f"at {status['current']}, this release has {status['head']}: prepaid migrate"
+            f"at {status['current']}, this release has {status['head']}: run prepaid migrate"
         )
     return f"at {status['current']}, up to date"
 
 
-async def _redis(found: Settings) -> str:
-    client = connect_redis(found.redis_url)
+async def _redis(settings: Settings) -> str:
+    client = connect_redis(settings.redis_url)
     try:
         info: dict[str, Any] = await client.info("server")
     finally:
@@ -143,46 +145,46 @@ async def _redis(found: Settings) -> str:
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version") or info["redis_version"])
     if int(version.split(".", maxsplit=1)[0]) < REDIS_MAJOR_MIN:
-        raise DoctorError(f"{name} {version} is too old; take Redis 7 or Valkey 8, or later")
+        raise DoctorError(f"{name} {version} is too old; use Redis 7 or Valkey 8, or later")
     return f"{name} {version}"
 
 
-async def _stripe(found: Settings) -> str:
-    await check_key(found.stripe_api_key, found.stripe_api_base)
-    return f"{found.stripe_api_base} takes the key"
+async def _stripe(settings: Settings) -> str:
+    await check_key(settings.stripe_api_key, settings.stripe_api_base)
+    return f"{settings.stripe_api_base} accepts the key"
 
 
-async def _currencies(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _currencies(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
-        await check_rate(connection, found.credits_per_unit)
+        await check_rate(connection, settings.credits_per_unit)
     finally:
         await close(connection)
-    return f"{plain(found.credits_per_unit)} credits a unit is exact in every currency in use"
+    return f"{plain(settings.credits_per_unit)} credits a unit are exact in every currency in use"
 
 
-async def _permissions(found: Settings) -> str:
-    if not found.stripe_api_key.startswith("rk_"):
-        return "a secret key has all"
-    async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
+async def _permissions(settings: Settings) -> str:
+    if not settings.stripe_api_key.startswith("rk_"):
+        return "a secret key has all permissions"
+    async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
         missing = await lacking(client)
     if missing:
         raise DoctorError(
             f"the restricted key lacks {', '.join(map(str, missing))}. Give it these permissions in"
             " Stripe's Dashboard, under API keys."
         )
-    return f"the restricted key has all {len(PERMISSIONS)}"
+    return f"the restricted key has all {len(PERMISSIONS)} permissions"
 
 
-async def _recharges(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _recharges(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
-        standing = await alerts.standing(connection)
+        standing = await alerts.current(connection)
     finally:
         await close(connection)
     if standing:
         raise DoctorError("; ".join(map(_alert, standing)))
-    return "no attempt waits because Stripe refuses this installation"
+    return "no attempt waits for a fix of this installation's Stripe key or settings"
 
 
 def _alert(alert: alerts.StripeAlert) -> str:
@@ -193,22 +195,22 @@ def _alert(alert: alerts.StripeAlert) -> str:
     )
 
 
-async def _workers(found: Settings) -> str:
-    connection = await connect(found.database_url, application_name="prepaid-doctor")
+async def _workers(settings: Settings) -> str:
+    connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
         health = await heartbeats.health(connection)
     finally:
         await close(connection)
     if health.problem is not None:
         raise DoctorError(health.problem)
-    return f"{health.workers} running, {len(health.loops)} loops each beat within 20 s"
+    return f"{health.workers} running; {len(health.loops)} loops sent a heartbeat within 20 s"
 
 
 def _line(check: Check) -> str:
     return f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:12}{check['detail']}"
 
 
-# In this order, each with the server that it asks.
+# In this order, each with its server.
 _CHECKS: tuple[tuple[str, str, Probe], ...] = (
     ("postgres", "PostgreSQL", _postgres),
     ("schema", "PostgreSQL", _schema),
@@ -219,8 +221,8 @@ _CHECKS: tuple[tuple[str, str, Probe], ...] = (
     ("recharges", "PostgreSQL", _recharges),
     ("workers", "PostgreSQL", _workers),
 )
-_MENDS = {
-    "PostgreSQL": "see whether it runs, is frozen or overloaded, and that DATABASE_URL names it",
-    "Redis": "see whether it runs or is frozen, and that REDIS_URL names it",
-    "Stripe": "see status.stripe.com, and whether this machine reaches STRIPE_API_BASE",
+_FIXES = {
+    "PostgreSQL": "check that it runs and is not overloaded, and that DATABASE_URL is right",
+    "Redis": "check that it runs, and that REDIS_URL is right",
+    "Stripe": "check status.stripe.com, and that this machine reaches STRIPE_API_BASE",
 }

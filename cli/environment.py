@@ -33,6 +33,6 @@ def environment() -> dict[str, str]:
     return {**variables, **os.environ}
 
 
-def settings() -> Settings:
+def load_settings() -> Settings:
     """Read the settings; raise ConfigError, which names the variable and how to correct it."""
     return load(environment())

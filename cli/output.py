@@ -1,4 +1,4 @@
-"""How a command speaks: one JSON document or a few lines for a person; 0 done, 1 refused."""
+"""Command output: one JSON document or lines of text, errors on stderr, and exit codes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ T = TypeVar("T")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
-LEFT_SECONDS_MAX = 0.5
+REMAINING_SECONDS_MAX = 0.5
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
-    """Run a command to its end; a refusal becomes one line on stderr and exit code 1."""
+    """Run a command; an error becomes one line on stderr and exit code 1."""
     try:
         return abandon_at_end(command)
     except PrepaidError as error:
         refuse(error.detail)
     except TimeoutError:
         refuse(
-            "DATABASE_URL: PostgreSQL does not answer in time. See whether it is frozen or"
-            " overloaded, then try again."
+            "DATABASE_URL: PostgreSQL did not answer in time. Check whether it is frozen or"
+            " overloaded, then retry."
         )
     except UNAVAILABLE as error:
         detail = str(error) or type(error).__name__
@@ -46,34 +46,34 @@ def run(command: Coroutine[Any, Any, T]) -> T:
 
 
 def abandon_at_end(command: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, and wait only a moment for what it leaves behind.
+    """Run a coroutine, and wait only briefly for its remaining tasks.
 
-    `asyncio.run` waits for the end of every task that it cancels, and a server that is frozen holds
-    up such an end for minutes.
+    `asyncio.run` waits for every task that it cancels, and a frozen server can delay that for
+    minutes.
     """
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(command)
     finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
+        remaining = asyncio.all_tasks(loop)
+        for task in remaining:
             task.cancel()
-        if left:
-            # Of what is still under way at the very end, nothing is worth a line.
+        if remaining:
+            # Errors of tasks that are cancelled here are not reported.
             loop.set_exception_handler(lambda *_about: None)
-            loop.run_until_complete(asyncio.wait(left, timeout=LEFT_SECONDS_MAX))
+            loop.run_until_complete(asyncio.wait(remaining, timeout=REMAINING_SECONDS_MAX))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
 def refuse(detail: str, *, code: int = EXIT_REFUSED) -> NoReturn:
-    """Say why not, in one line on stderr, and leave with an exit code."""
+    """Print an error in one line on stderr, and exit with a code."""
     print(f"prepaid: {mask(detail, length_max=TRACE_LENGTH_MAX)}", file=sys.stderr)
     raise typer.Exit(code)
 
 
 def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
-    """Print a command's result: the document itself, or its lines for a person."""
+    """Print a command's result: the JSON document, or its lines of text."""
     if as_json:
         encoded = msgspec.json.encode(exact(document), enc_hook=str)
         print(msgspec.json.format(encoded, indent=2).decode())
@@ -82,7 +82,7 @@ def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
 
 
 def exact(value: Any) -> Any:
-    """Return a document in which every Decimal is a plain JSON number with all its digits."""
+    """Return a document with every Decimal as a JSON number with all its digits."""
     if isinstance(value, Decimal):
         return json_number(value)
     if isinstance(value, Mapping):
@@ -93,7 +93,7 @@ def exact(value: Any) -> Any:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> str:
-    """Return rows under their headings, each column as wide as it needs to be."""
+    """Return rows under their headings, in aligned columns."""
     if not rows:
         return empty
     cells = [list(columns), *([cell(value) for value in row] for row in rows)]
@@ -105,7 +105,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) 
 
 
 def cell(value: Any) -> str:
-    """Write one value for a person."""
+    """Format a value for a table."""
     if value is None:
         return "-"
     return plain(value) if isinstance(value, Decimal) else str(value)

@@ -1,4 +1,4 @@
-"""Puts a web process together: pool, doorbell, inbox, routes."""
+"""Assembles a web process: pool, wakeup, inbox, routes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from shared.inbox.service import Inbox
 from shared.measurements import measurements
 from shared.organizations.startup import check_settings
 from shared.queue.connection import connect
-from shared.queue.doorbell import Doorbell
+from shared.queue.wakeup import Wakeup
 from webhooks import app as webhooks
 
 log = structlog.get_logger()
 
-HOUSES = ("webhooks", "api")
+SERVICES = ("webhooks", "api")
 
 
 async def run(
-    settings: Settings, houses: Collection[str], *, on_ready: Callable[[int], None]
+    settings: Settings, services: Collection[str], *, on_ready: Callable[[int], None]
 ) -> None:
-    """Serve the named houses on one port until SIGTERM or SIGINT, then finish what is under way.
+    """Serve the named services on one port until SIGTERM or SIGINT, then finish open requests.
 
-    After SIGTERM it is not ready and tells each connection to close, but serves on for the drain
-    period, so that a balancer has time to notice. A second signal ends it at once.
+    After SIGTERM the process is not ready and closes connections after their response, but serves
+    for the drain period, so that a load balancer can notice. A second signal ends it at once.
 
-    Starts while PostgreSQL or Redis is away: deliveries are answered 503 until PostgreSQL is back.
+    It starts without PostgreSQL or Redis: deliveries get a 503 until PostgreSQL is available.
     """
     stop = server.stop_signal()
     redis = connect(settings.redis_url)
@@ -53,9 +53,9 @@ async def run(
             outages.REDIS: redis.ping,
         }
         await stack.enter_async_context(outages.watching(probes))
-        doorbell = Doorbell(redis)
-        inbox = Inbox(pool, doorbell.ring)
-        found = Health(
+        wakeup = Wakeup(redis)
+        inbox = Inbox(pool, wakeup.send)
+        health = Health(
             required={
                 "process": stop.check,
                 "postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1"),
@@ -65,16 +65,16 @@ async def run(
             measurements=measurements(pool),
             token=settings.operations_token,
         )
-        routes = found.public_routes()
-        if "webhooks" in houses:
+        routes = health.public_routes()
+        if "webhooks" in services:
             routes += webhooks.routes(settings, inbox)
-        if "api" in houses:
+        if "api" in services:
             routes += api.routes(
                 await stack.enter_async_context(api.open_api(settings, pool, redis))
             )
         if settings.operations_port is not None:
             operations, _ = await server.start(
-                server.create_app(found.operations_routes()),
+                server.create_app(health.operations_routes()),
                 settings.host,
                 settings.operations_port,
                 port_variable="PREPAID_OPERATIONS_PORT",
@@ -94,6 +94,6 @@ async def run(
             await runner.drain(drain_seconds)
         await runner.cleanup()
         await inbox.close()
-        await doorbell.close()
+        await wakeup.close()
     await redis.aclose(close_connection_pool=True)
     log.info("serve.stopped")

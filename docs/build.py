@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
@@ -27,6 +28,8 @@ TOP_PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 ASSETS = ("*.svg", "*.css", "*.yml")
+# GitHub draws these diagrams. The site shows their text: it loads no script from another host.
+DIAGRAM = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^[ ]*```.*?^[ ]*```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 
@@ -80,7 +83,9 @@ def stage() -> None:
     for source, target in pages.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
-            text = source.read_text(encoding="utf-8")
+            text = DIAGRAM.sub(
+                lambda found: f"```text\n{dedent(found[1])}```", source.read_text(encoding="utf-8")
+            )
             target.write_text(with_links(text, source, pages, address), encoding="utf-8")
         else:
             shutil.copyfile(source, target)
@@ -94,6 +99,8 @@ def problems() -> list[str]:
         name = page.relative_to(SITE)
         if "```" in text:
             found.append(f"{name}: a code block was not rendered; indent it by four spaces")
+        if "<td>- " in text:
+            found.append(f"{name}: a table swallows a list; put a blank line after the table")
         loaded = re.findall(
             r"<(?:script|link|img)\b[^>]*?(?:src|href)=\"?(https?://[^\s\">]+)", text
         )

@@ -38,6 +38,8 @@ LEDGER = SHARED / "ledger" / "sql"
 FUNCTION_FILES = (
     SHARED / "outbound" / "functions.sql",
     LEDGER / "hash_chain.sql",
+    LEDGER / "accounts.sql",
+    LEDGER / "rows.sql",
     LEDGER / "grants.sql",
     LEDGER / "expiry.sql",
     LEDGER / "recharge.sql",

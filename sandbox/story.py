@@ -20,7 +20,7 @@ from shared.events.replay import Mode, Replayer
 from shared.events.service import Applier
 from shared.http.envelope import encode
 from shared.ids import new_id, transaction_public_id
-from shared.inbox import store as inbox
+from shared.inbox.admin import store as inbox_admin
 from shared.inbox.model import EventState
 from shared.ledger import store as ledger
 from shared.ledger.service import explain
@@ -29,7 +29,7 @@ from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from shared.payments.model import SaleTerms
 from shared.recharge import service as recharge
-from shared.recharge import store as recharge_store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.recovery import new_link
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ async def _call(stage: _Stage, method: str, path: str, body: dict[str, Any]) -> 
 async def _waiting(stage: _Stage, organization: Organization) -> str | None:
     """Return the PaymentIntent that waits for its customer."""
     async with stage.pool.acquire() as connection:
-        rows = await recharge_store.attempts(connection, organization.id, rows_max=1)
+        rows = await attempt_store.attempts(connection, organization.id, rows_max=1)
     return next((r["payment_intent_id"] for r in rows if r["state"] == "requires_action"), None)
 
 
@@ -266,7 +266,7 @@ async def _transaction_after(stage: _Stage, organization: Organization, seq: int
 
 async def _dead(stage: _Stage, event_id: str) -> Any:
     async with stage.pool.acquire() as connection:
-        rows = await inbox.show_event(connection, event_id)
+        rows = await inbox_admin.show_event(connection, event_id)
     return next((row for row in rows if row["state"] == EventState.DEAD), None)
 
 

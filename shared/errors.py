@@ -192,6 +192,10 @@ class StripeMissingError(StripeRefusedError):
     """Stripe knows no such thing."""
 
 
+class LeaseLostError(PrepaidError):
+    """The lease has passed to another worker; nothing was committed."""
+
+
 class ConfigError(PrepaidError):
     """A setting is wrong or missing."""
 

@@ -58,7 +58,7 @@ STRIPE_REQUESTS = Counter(
     ["method", "status"],
 )
 QUEUE_JOBS_REFUSED = Counter(
-    "prepaid_queue_jobs_refused", "Jobs in Redis that are no ring of ours, by reason.", ["reason"]
+    "prepaid_queue_jobs_refused", "Jobs in Redis that are no wakeup of ours, by reason.", ["reason"]
 )
 HTTP_CONNECTIONS = Gauge("prepaid_http_connections", "Connections that this process serves.")
 EVENT_LOOP_LAG_SECONDS = Gauge(

@@ -22,6 +22,8 @@ LONGEST_FILES = (
 )
 
 pytest_plugins = [
+    "tests.fixtures.certificates",
+    "tests.fixtures.logs",
     "tests.fixtures.stripe_contract",
     "tests.fixtures.servers",
     "tests.fixtures.product",

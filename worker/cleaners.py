@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from shared.access import sessions
 from shared.durations import Duration
 from shared.idempotency import store
-from shared.inbox import store as inbox
+from shared.inbox.retention import store as payloads
 from worker.clock import repeat
 
 if TYPE_CHECKING:
@@ -92,10 +92,10 @@ class PayloadCleaner:
 
     async def clean(self) -> int:
         """Remove client secrets and old payloads; return how many events that changed."""
-        cleaned = await _in_batches(self._pool, inbox.remove_client_secrets, self._rows_max)
+        cleaned = await _in_batches(self._pool, payloads.remove_client_secrets, self._rows_max)
         if self._retention is None:
             return cleaned
-        delete = partial(inbox.delete_payloads, retention=self._retention)
+        delete = partial(payloads.delete_payloads, retention=self._retention)
         return cleaned + await _in_batches(self._pool, delete, self._rows_max)
 
 

@@ -13,7 +13,8 @@ import structlog
 
 from shared import outages
 from shared.db.pool import UNAVAILABLE
-from shared.events.service import Applier, EventLeaseLostError
+from shared.errors import LeaseLostError
+from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.model import ClaimedEvent, Lane
 
@@ -153,7 +154,7 @@ class Drainer:
             self._start(lane)  # there may be more
         try:
             await self._apply(lane, token, events)
-        except EventLeaseLostError:
+        except LeaseLostError:
             log.warning("drainer.lease_lost", events=len(events), lane=lane)
         except asyncio.CancelledError:
             await self._release(lane, token, events)

@@ -71,7 +71,7 @@ class Expirer:
 
     async def _expire(self, among: Sequence[UUID] | None = None) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
-            return await ledger.settle_due(connection, among=among)
+            return await ledger.post_expirations(connection, among=among)
 
     async def _expire_one_by_one(self) -> int:
         """Expire each organization in a transaction of its own; log each failing one once."""
@@ -94,4 +94,4 @@ class Expirer:
     async def announce(self) -> int:
         """Announce the grants that expire soon; return how many those were."""
         async with self._pool.acquire() as connection, connection.transaction():
-            return await ledger.tell_expiring(connection, now=datetime.now(UTC))
+            return await ledger.announce_expiring(connection, now=datetime.now(UTC))

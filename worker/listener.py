@@ -1,4 +1,4 @@
-"""Answers the doorbell: an arq worker whose one job drains the inbox, and which outlives Redis."""
+"""Listens for wakeups: an arq worker with one job, draining the inbox, that survives Redis."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Listener:
         self._refusal_logged_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Answer rings until `stop` is set, then let the running jobs end."""
+        """Drain at each wakeup until `stop` is set, then let the running jobs finish."""
         await repeat(
             "listener", partial(self._listen, stop), stop, interval_seconds=self._reconnect_seconds
         )
@@ -82,7 +82,7 @@ class Listener:
                 found = outcome
         try:
             if isinstance(found, UNREADABLE):
-                # It would end arq each time. A ring that is lost costs two seconds at most.
+                # It would end arq each time. A lost wakeup costs two seconds at most.
                 self._refuse("unreadable", error=type(found).__name__)
                 await worker.pool.delete(QUEUE_NAME)
             await worker.pool.aclose(close_connection_pool=True)

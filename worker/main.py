@@ -1,4 +1,4 @@
-"""The worker process: a listener for the doorbell, a sweeper for everything else, a messenger."""
+"""The worker process: starts every loop and stops them in order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
+from arq.connections import ArqRedis
 
 from shared import outages
 from shared.config import Settings
@@ -26,7 +28,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SessionCleaner
 from worker.drainer import Drainer
 from worker.expirer import Expirer
@@ -38,6 +40,9 @@ from worker.purchase_expirer import PurchaseExpirer
 from worker.recharger import Recharger
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
 
 log = structlog.get_logger()
 
@@ -79,45 +84,56 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             settings.public_url,
         )
         messenger = Messenger(pool, sender, make_token=uuid4)
-        metrics_runner = None
-        if settings.worker_port is not None:
-            found = Health(
-                required={
-                    "process": partial(_refuse_once_stopping, stop),
-                    "postgres": lambda: pool.fetchval("SELECT 1"),
-                },
-                optional={"redis": redis.ping},
-                operations={"workers": partial(heartbeats.check, pool)},
-                measurements=measurements(pool),
-                token=settings.operations_token,
-            )
-            app = server.create_app(found.operations_routes())
-            metrics_runner, _ = await server.start(
-                app, settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
-            )
+        operations = await _serve_operations(settings, pool, redis, stop)
         log.info("worker.ready")
         on_ready()
         async with outages.watching(probes), asyncio.TaskGroup() as loops:
-            loops.create_task(Listener(settings.redis_url, drainer).run(stop))
-            loops.create_task(Heartbeat(pool, uuid4()).run(stop))
-            loops.create_task(Sweeper(drainer).run(stop))
-            loops.create_task(Expirer(pool).run(stop))
-            loops.create_task(IdempotencyKeyCleaner(pool).run(stop))
-            loops.create_task(SessionCleaner(pool).run(stop))
-            loops.create_task(PayloadCleaner(pool, retention=settings.event_retention).run(stop))
-            loops.create_task(PurchaseExpirer(pool).run(stop))
-            loops.create_task(PaymentMethodFetcher(pool, lookup).run(stop))
-            loops.create_task(messenger.run(stop))
-            loops.create_task(Recharger(pool, charger, settings.database_url).run(stop))
-            loops.create_task(Verifier(settings.database_url).run(stop))
+            for run_loop in (
+                Listener(settings.redis_url, drainer).run,
+                Heartbeat(pool, uuid4()).run,
+                Sweeper(drainer).run,
+                Expirer(pool).run,
+                IdempotencyKeyCleaner(pool).run,
+                SessionCleaner(pool).run,
+                PayloadCleaner(pool, retention=settings.event_retention).run,
+                PurchaseExpirer(pool).run,
+                PaymentMethodFetcher(pool, lookup).run,
+                messenger.run,
+                Recharger(pool, charger, settings.database_url).run,
+                Verifier(settings.database_url).run,
+            ):
+                loops.create_task(run_loop(stop))
             await stop.wait()
             drainer.stop()
             messenger.stop()
         await drainer.close()
-        if metrics_runner is not None:
-            await metrics_runner.cleanup()
+        if operations is not None:
+            await operations.cleanup()
     await redis.aclose(close_connection_pool=True)
     log.info("worker.stopped")
+
+
+async def _serve_operations(
+    settings: Settings, pool: Pool, redis: ArqRedis, stop: asyncio.Event
+) -> server.Runner | None:
+    """Serve health and metrics on PREPAID_WORKER_PORT; None where it is not set."""
+    if settings.worker_port is None:
+        return None
+    health = Health(
+        required={
+            "process": partial(_refuse_once_stopping, stop),
+            "postgres": lambda: pool.fetchval("SELECT 1"),
+        },
+        optional={"redis": redis.ping},
+        operations={"workers": partial(heartbeats.check, pool)},
+        measurements=measurements(pool),
+        token=settings.operations_token,
+    )
+    app = server.create_app(health.operations_routes())
+    runner, _ = await server.start(
+        app, settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
+    )
+    return runner
 
 
 async def _refuse_once_stopping(stop: asyncio.Event) -> None:

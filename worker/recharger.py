@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared.db.pool import connect
 from shared.recharge import service
-from shared.recharge.charger import Charger
+from shared.recharge.flow import Charger
 from worker.clock import pause, repeat
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ TICK_SECONDS = 5.0
 # The clock looks at so many pages of rules in a tick, each in a transaction of its own.
 PAGES_A_TICK_MAX = 10
 LANES = 4
-# A connection that only listens is asked whether it lives: a server that vanished says nothing.
+# A connection that only listens is probed: a server that vanished sends nothing.
 ALIVE_SECONDS = 10.0
 
 
 class Recharger:
     """Carries due attempts, and arms what the clock says.
 
-    A lane waits for the slowest of the attempts that it took; the other lanes go on meanwhile.
-    PostgreSQL tells of an armed attempt when its debit commits; where that is missed, the clock
-    finds it. Two of these at once share the work: each attempt is under one lease.
+    A lane waits for the slowest of the attempts that it took; the other lanes do not.
+    PostgreSQL notifies of an armed attempt when its debit commits; the clock finds what was missed.
+    Several rechargers share the work: each attempt is under one lease.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""GET /docs: the API to browse and to try, drawn by Swagger UI from the document at /openapi.json.
+"""GET /docs: Swagger UI with the document at /openapi.json.
 
-The wheel `offapi` carries Swagger UI's released files. They are found without importing it, since
-its import builds pages of its own, 9 MB of text that would stay in memory.
+The wheel `offapi` ships Swagger UI's released files. They are located without importing the
+package, since its import builds 9 MB of pages in memory.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from aiohttp.typedefs import Handler
 PATH = "/docs"
 ASSET_SECONDS_MAX = 24 * 60 * 60
 
-# What Swagger UI may do in a browser: run and fetch what this process serves, and show the icons
-# that its style sheet holds as data:. Its inline styles are set by script, property by property,
-# which needs no 'unsafe-inline'. No page may frame this one, since a key is typed in here.
+# Swagger UI may load only what this process serves, and data: icons of its style sheet. It sets
+# inline styles by script, property by property, which needs no 'unsafe-inline'. Framing is denied,
+# since users type an API key here.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,7 +35,7 @@ _STYLE = "text/css; charset=utf-8"
 
 
 def routes() -> list[web.RouteDef]:
-    """Return the routes of the page and of each file that it names; no other file is reachable."""
+    """Return the routes of the page and of its assets; no other file is reachable."""
     ours = Path(__file__).parent
     swagger_ui = Path(str(metadata.distribution("offapi").locate_file("offapi")))
     return [

@@ -1,4 +1,4 @@
-"""Surface C and beyond: what auto-recharge asks of people, and its attempts."""
+"""Auto-recharge: attempts, required customer actions, resuming, and the no-cap reminder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.ids import parse_id
 from shared.payments.payment_intents import Intent
 from shared.recharge import cancellation, service, store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import AttemptState, RechargeState, Trigger
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ STRIPE_SECONDS_MAX = 20.0
 
 
 class ReminderResponse(Response):
-    """`show` is true while auto-recharge is on, no monthly cap is set, and nobody dismissed it."""
+    """`show` is true while auto-recharge is on without a monthly cap and it was not dismissed."""
 
     organization_id: UUID
     show: bool
@@ -37,9 +38,9 @@ class ReminderResponse(Response):
 
 
 class AttemptResponse(Response):
-    """An attempt to charge. `amount` is in credits, `amountMinor` in the currency's smallest unit.
+    """A charge attempt. `amount` is in credits, `amountMinor` in the currency's smallest unit.
 
-    `reason` and `detail` say why it failed or was canceled.
+    `reason` and `detail` explain a failure or cancellation.
     """
 
     id: UUID
@@ -58,50 +59,50 @@ class AttemptResponse(Response):
 
 
 class AttemptPage(Response):
-    """A page of attempts, newest first."""
+    """A page of charge attempts, newest first."""
 
     data: list[AttemptResponse]
     next_cursor: str | None
 
 
 class RequiredActionResponse(AttemptResponse):
-    """A payment that waits for its customer. Confirm it with Stripe.js and the client secret."""
+    """A payment that requires customer action. Confirm it with Stripe.js and `clientSecret`."""
 
     client_secret: str | None
     expires_at: datetime
 
 
 class RequiredActionList(Response):
-    """The payments that wait for their customer: one at most."""
+    """The payments that require customer action: at most one."""
 
     data: list[RequiredActionResponse]
 
 
 class CancelRequest(Request):
-    """Why it is canceled, for the audit log."""
+    """The reason for the cancellation, for the audit log."""
 
     reason: Text | None = None
 
 
 class ResumeRequest(Request):
-    """Why it is resumed, for the audit log."""
+    """The reason for resuming, for the audit log."""
 
     reason: Text | None = None
 
 
 def attempt_response(row: asyncpg.Record) -> AttemptResponse:
-    """Show an attempt."""
+    """Return the response for an attempt."""
     return AttemptResponse(**_fields(row))
 
 
 async def reminder(call: Call) -> Reply:
-    """Say whether to remind somebody that auto-recharge has no monthly cap."""
+    """Return whether to remind a user that auto-recharge has no monthly cap."""
     async with call.acquire() as connection:
         return Reply(await _reminder(call, connection))
 
 
 async def dismiss(call: Call) -> Reply:
-    """Remind nobody any more. A second time changes nothing."""
+    """Dismiss the no-cap reminder. Repeating the request changes nothing."""
     async with call.transaction() as connection:
         if await store.dismiss_reminder(connection, call.owner.id, call.now):
             await call.record(connection, "recharge.reminder_dismissed")
@@ -109,41 +110,41 @@ async def dismiss(call: Call) -> Reply:
 
 
 async def requires_action(call: Call) -> Reply:
-    """List the payments that wait for their customer, with a fresh client secret of each.
+    """List the payments that require customer action, each with a fresh client secret.
 
-    What has been authenticated meanwhile, or has ended, is not listed. A key without
-    the scope `purchases` is shown no secret: whoever has one can act on the payment.
+    Payments that were authenticated or have ended are left out. A key without the scope
+    `purchases` gets no client secret, since a secret allows acting on the payment.
     """
     may_pay = call.caller.may(Scope.PURCHASES)
     async with call.api.pool.acquire() as connection:
-        rows = await store.waiting_attempts(connection, call.owner.id, call.now)
-    found = []
+        rows = await attempt_store.waiting_attempts(connection, call.owner.id, call.now)
+    waiting = []
     for row in rows:
-        answer = await call.api.charger.charges.retrieve(
+        answer = await call.api.charger.gateway.retrieve(
             row["payment_intent_id"], stripe_account=row["stripe_account"]
         )
         if not isinstance(answer, Intent):
-            raise StripeFailedError(f"Stripe did not say: {answer.detail}")
+            raise StripeFailedError(f"Stripe did not return the payment: {answer.detail}")
         if answer.status in _WAITING:
-            found.append(
+            waiting.append(
                 RequiredActionResponse(
                     **_fields(row),
                     client_secret=answer.client_secret if may_pay else None,
                     expires_at=row["link_expires_at"],
                 )
             )
-    return Reply(RequiredActionList(data=found))
+    return Reply(RequiredActionList(data=waiting))
 
 
-# Declined off session for want of authentication, or under way with the bank.
+# Declined off session because authentication is required, or with the bank now.
 _WAITING = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 
 
 async def attempts(call: Call) -> Reply:
-    """List the attempts to charge, newest first: auto-recharge's and top-ups."""
+    """List charge attempts, newest first, both automatic recharges and top-ups."""
     query: PageQuery = call.query
     async with call.api.pool.acquire() as connection:
-        rows = await store.attempts(
+        rows = await attempt_store.attempts(
             connection, call.owner.id, rows_max=query.limit + 1, after=_after(query)
         )
     page = rows[: query.limit]
@@ -152,11 +153,11 @@ async def attempts(call: Call) -> Reply:
 
 
 async def cancel(call: Call) -> Reply:
-    """Cancel an attempt that has not ended: what was armed, or waits for its customer or its bank.
+    """Cancel an attempt that has not ended: armed, or waiting for the customer or the bank.
 
-    Nothing is charged then, and auto-recharge waits for the next usage. 409 where the attempt has
-    ended otherwise, or its payment cannot be canceled any more. One that is canceled already is
-    answered as it is.
+    Nothing is charged, and auto-recharge waits for the next usage. 409 if the attempt has ended
+    otherwise, or its payment can no longer be canceled. An attempt that is already canceled is
+    returned unchanged.
     """
     body: CancelRequest = call.body
     attempt_id = parse_id(call.path["attemptId"])
@@ -173,10 +174,10 @@ async def cancel(call: Call) -> Reply:
 
 
 async def resume(call: Call) -> Reply:
-    """End a suspension of auto-recharge, whatever its reason, and forget the declines.
+    """End a suspension of auto-recharge, whatever its reason, and reset the decline count.
 
-    A suspension that only a person ends outlasts turning off, and is ended here while off too. 409
-    where there is none.
+    A suspension that only a person can end persists while auto-recharge is off, and can be ended
+    here then. 409 if there is no suspension.
     """
     body: ResumeRequest = call.body
     async with call.transaction() as connection:
@@ -228,7 +229,7 @@ def _fields(row: asyncpg.Record) -> dict[str, Any]:
         "currency": row["currency"],
         "payment_intent_id": row["payment_intent_id"],
         "reason": row["reason"],
-        # What Stripe says of our key or settings is the matter of the operators.
+        # A refusal of our key or settings is for the operators, not for the client.
         "detail": None if row["blocked_by"] else row["detail"],
         "decline_code": row["decline_code"],
         "created_at": row["created_at"],

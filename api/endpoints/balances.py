@@ -1,4 +1,4 @@
-"""Surface C: the balance, the history, and what was used."""
+"""The balance, the history and usage totals of an organization."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ AHEAD_MAX = timedelta(minutes=1)
 
 
 class CreditsQuery(Request):
-    """`at`: the balance as it was at a moment, such as 2031-01-31T09:30:00Z."""
+    """`at`: return the balance at this time, such as 2031-01-31T09:30:00Z."""
 
     at: datetime | None = None
 
 
 class CreditsResponse(Response):
-    """A balance. `availableCredits` is what a debit may take now. Of the past, `balance` alone."""
+    """A balance. `availableCredits` is what a debit may use now. With `at`, only balances."""
 
     organization_id: UUID
     credits_balance_decimillicents: Decimillicents
@@ -50,7 +50,7 @@ class CreditsResponse(Response):
 
 
 class HistoryRow(Response):
-    """A row of the ledger. `amount` and `balanceAfter` are credits."""
+    """A ledger row. `amount` and `balanceAfter` are in credits."""
 
     id: str
     organization_id: UUID
@@ -64,7 +64,7 @@ class HistoryRow(Response):
 
 
 class HistoryPage(Response):
-    """A page, newest first. `prevCursor` leads to newer rows; `total` counts all there are."""
+    """A page, newest first. `prevCursor` leads to newer rows; `total` counts all rows."""
 
     data: list[HistoryRow]
     next_cursor: str | None
@@ -73,7 +73,7 @@ class HistoryPage(Response):
 
 
 class UsageQuery(Request):
-    """A category, and from when until when; by default this calendar month in UTC."""
+    """A category and a period; the default is this calendar month in UTC."""
 
     category: Annotated[str, msgspec.Meta(min_length=1, max_length=rules.CATEGORY_LENGTH_MAX)]
     period_start: datetime | None = None
@@ -81,7 +81,7 @@ class UsageQuery(Request):
 
 
 class UsageResponse(Response):
-    """What was used. The period is in whole hours: those that were asked for, and begun ones."""
+    """The usage of a category. The period is rounded outward to whole hours."""
 
     organization_id: UUID
     category: str
@@ -92,30 +92,30 @@ class UsageResponse(Response):
 
 
 async def balance(call: Call) -> Reply:
-    """Return what an organization owns, what of it is on hold, and what may be spent.
+    """Return an organization's balance, held credits and available credits.
 
-    With `at`, what it owned at that moment: what was on hold then is not kept.
+    With `at`, return only the balance at that time: past holds are not stored.
     """
     query: CreditsQuery = call.query
     if query.at is not None:
         return await _balance_at(call, query.at)
-    found = await call.api.balances.read(call.owner.id)
-    assert found is not None  # noqa: S101 - every organization has an account
+    current = await call.api.balances.read(call.owner.id)
+    assert current is not None  # noqa: S101 - every organization has an account
     return Reply(
         CreditsResponse(
             organization_id=call.owner.id,
-            credits_balance_decimillicents=fields.format_decimillicents(found.balance),
-            reserved_credits_decimillicents=fields.format_decimillicents(found.held),
-            available_credits_decimillicents=fields.format_decimillicents(found.available),
-            overdraft_limit_decimillicents=fields.format_decimillicents(found.overdraft_limit),
-            balance=fields.format_number(found.balance),
+            credits_balance_decimillicents=fields.format_decimillicents(current.balance),
+            reserved_credits_decimillicents=fields.format_decimillicents(current.held),
+            available_credits_decimillicents=fields.format_decimillicents(current.available),
+            overdraft_limit_decimillicents=fields.format_decimillicents(current.overdraft_limit),
+            balance=fields.format_number(current.balance),
             at=call.now,
         )
     )
 
 
 async def _balance_at(call: Call, at: datetime) -> Reply:
-    moment = _moment(at, "at")
+    moment = _utc(at, "at")
     if moment > call.now + AHEAD_MAX:
         raise fields.invalid(("query", "at"), "must not be in the future")
     async with call.api.pool.acquire() as connection:
@@ -136,8 +136,8 @@ async def _balance_at(call: Call, at: datetime) -> Reply:
 async def history(call: Call) -> Reply:
     """List an organization's transactions, newest first.
 
-    Any page costs the same, however far back it is. The page that `prevCursor` leads to ends right
-    before the one that it is of, and is shorter where fewer are newer.
+    Every page costs the same, however far back it is. The page at `prevCursor` ends directly before
+    this one, and is shorter if fewer rows are newer.
     """
     query: PageQuery = call.query
     async with call.api.pool.acquire() as connection:
@@ -157,10 +157,10 @@ async def history(call: Call) -> Reply:
 
 
 async def usage(call: Call) -> Reply:
-    """Return how much of a category was used in a period, and what it cost.
+    """Return the quantity and the cost of a category in a period.
 
-    Without a period: this calendar month in UTC. Usage is kept by the hour, so that the answer is
-    for whole hours, and says for which.
+    The default period is this calendar month in UTC. Usage totals are stored by the hour, so the
+    period is rounded to whole hours, and the response states it.
     """
     query: UsageQuery = call.query
     if fault := rules.text_refusal("category", query.category, rules.CATEGORY_LENGTH_MAX):
@@ -183,9 +183,9 @@ async def usage(call: Call) -> Reply:
 
 
 def _range(query: PageQuery, last_seq: int) -> tuple[int, int]:
-    """Return the row that a page ends before, counted down from, and how many rows it has at most.
+    """Return the `seq` that a page starts below, and its maximum number of rows.
 
-    Numbers have no gaps, so that those of newer rows can be told without looking.
+    `seq` has no gaps, so the range of a page of newer rows is known without a query.
     """
     if query.cursor is None or not query.cursor.startswith(_NEWER):
         before = min(cursors.decode_seq(CURSOR, query.cursor), last_seq + 1)
@@ -204,8 +204,8 @@ def _newer(seq: int) -> str:
 
 def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = month if query.period_start is None else _moment(query.period_start, "periodStart")
-    end = now if query.period_end is None else _moment(query.period_end, "periodEnd")
+    start = month if query.period_start is None else _utc(query.period_start, "periodStart")
+    end = now if query.period_end is None else _utc(query.period_end, "periodEnd")
     if end < start:
         if query.period_end is None:
             raise fields.invalid(("query", "periodStart"), "must not be in the future")
@@ -218,12 +218,12 @@ def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     )
 
 
-def _moment(given: datetime, name: str) -> datetime:
-    if given.tzinfo is None:
+def _utc(time: datetime, name: str) -> datetime:
+    if time.tzinfo is None:
         raise fields.invalid(("query", name), "needs a time zone, such as 2031-01-31T09:30:00Z")
-    if not rules.MOMENT_MIN <= given <= rules.MOMENT_MAX:
+    if not rules.MOMENT_MIN <= time <= rules.MOMENT_MAX:
         raise fields.invalid(("query", name), "must be from 1970 to 9000")
-    return given.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
 def _row(row: asyncpg.Record) -> HistoryRow:

@@ -1,4 +1,4 @@
-"""Surface C: an organization's billing settings."""
+"""An organization's billing settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATH = "/v1/organizations/{organizationId}/billing"
 NOT_SUBSCRIBED = "inactive"
 SUBSCRIBED = frozenset({"active", "trialing", "past_due"})
 
-# What the settings call the parts of a rule.
+# The settings that hold the parts of an auto-recharge rule.
 NAMES = {
     "threshold": "autoRechargeThresholdDecimillicents",
     "amount": "autoRechargeAmountDecimillicents",
@@ -43,7 +43,7 @@ _LOW_BALANCE = "lowBalanceThresholdDecimillicents"
 
 
 class BillingResponse(Response):
-    """Billing settings. `creditsBalance` is everything owned, `reservedCredits` what is on hold."""
+    """Billing settings. `creditsBalance` is the whole balance, `reservedCredits` the held part."""
 
     organization_id: UUID
     billing_email: str | None
@@ -72,13 +72,13 @@ class BillingResponse(Response):
 
 
 class BillingChange(Request):
-    """What is absent stays; null takes a value away.
+    """The settings to change. An absent field keeps its value; null removes it.
 
-    An amount replaces a target, and a target an amount. `autoRechargePauseSeconds` is the least
+    An amount replaces a target, and a target an amount. `autoRechargePauseSeconds` is the minimum
     time between two charges. `lowBalanceThresholdDecimillicents` is the balance below which
-    `credits.low` is sent; without it, that is the threshold of auto-recharge while it is on.
-    `consentedBy`: the person who agreed to be charged while away, for the audit log. It is required
-    with `autoRechargeEnabled: true`; a later change without it keeps the recorded consent.
+    `credits.low` is sent; null means the threshold of auto-recharge while it is on. `consentedBy`
+    is the person who agreed to off-session charges, for the audit log. It is required with
+    `autoRechargeEnabled: true`; a later change without it keeps the recorded consent.
     """
 
     billing_email: str | UnsetType | None = UNSET
@@ -103,12 +103,12 @@ async def retrieve(call: Call) -> Reply:
 
 
 async def change(call: Call) -> Reply:
-    """Change billing settings; every change is in the audit log.
+    """Change billing settings. Every change is recorded in the audit log.
 
-    `autoRechargeEnabled: true` is the consent to charge the card on file while the customer is
-    away. It needs `consentedBy`, and a threshold with an amount or a target. The rule is checked
-    against Stripe's limits and the installation's now. A suspension that only a person ends is
-    there again when it is turned on. Only an admin key may change the overdraft limit.
+    `autoRechargeEnabled: true` is the consent to charge the payment method on file off session. It
+    requires `consentedBy`, and a threshold with an amount or a target. The rule is validated
+    against Stripe's limits and the installation's. A suspension that only a person can end applies
+    again when auto-recharge is turned on. Only an admin key may change the overdraft limit.
     """
     body: BillingChange = call.body
     limit = _overdraft(call, body)
@@ -128,7 +128,7 @@ async def change(call: Call) -> Reply:
 
 
 async def billing_response(call: Call, connection: Connection) -> BillingResponse:
-    """Read the settings as they are now, in the transaction that may have changed them."""
+    """Read the current settings, in the transaction that may have changed them."""
     balance = await ledger.balance(connection, call.owner.id)
     assert balance is not None  # noqa: S101 - every organization has an account
     row = await store.billing(connection, call.owner.id)
@@ -182,8 +182,8 @@ async def _change_low_balance(call: Call, connection: Connection, raw: msgspec.R
     if threshold is not None and threshold < 0:
         raise fields.invalid(("body", _LOW_BALANCE), "must not be negative")
     await store.set_low_balance_threshold(connection, call.owner.id, threshold)
-    told = None if threshold is None else plain(threshold)
-    await call.record(connection, "billing.low_balance", details={_LOW_BALANCE: told})
+    text = None if threshold is None else plain(threshold)
+    await call.record(connection, "billing.low_balance", details={_LOW_BALANCE: text})
 
 
 async def _change_email(call: Call, connection: Connection, email: str | None) -> None:
@@ -195,16 +195,16 @@ async def _change_email(call: Call, connection: Connection, email: str | None) -
 
 
 async def _change_rule(call: Call, connection: Connection, body: BillingChange) -> None:
-    """Save the rule as it is to be, or turn it off, in the order that keeps the log true."""
-    asked = _asked(body)
+    """Save the new rule, or turn it off, in the order in which the audit log records it."""
+    changes = _rule_changes(body)
     enabled = body.auto_recharge_enabled
-    if not asked and enabled is UNSET:
+    if not changes and enabled is UNSET:
         return
-    found = await store.settings(connection, organization_id=call.owner.id)
-    was_on = bool(found) and found[0].state is not RechargeState.OFF
+    rows = await store.settings(connection, organization_id=call.owner.id)
+    was_on = bool(rows) and rows[0].state is not RechargeState.OFF
     on = was_on if enabled is UNSET else enabled
-    if asked or on:
-        rule = _changed(found[0].rule if found else Rule(), asked)
+    if changes or on:
+        rule = _merged(rows[0].rule if rows else Rule(), changes)
         try:
             await service.configure(
                 connection,
@@ -227,45 +227,47 @@ async def _change_rule(call: Call, connection: Connection, body: BillingChange) 
         )
 
 
-def _asked(body: BillingChange) -> dict[str, Any]:
-    """Return the parts of the rule that are to change, in credits."""
-    given = {
+def _rule_changes(body: BillingChange) -> dict[str, Any]:
+    """Return the parts of the rule to change, in credits."""
+    amounts = {
         "threshold": body.auto_recharge_threshold_decimillicents,
         "amount": body.auto_recharge_amount_decimillicents,
         "target": body.auto_recharge_target_decimillicents,
         "monthly_cap": body.auto_recharge_monthly_cap_decimillicents,
     }
-    both = [raw for raw in (given["amount"], given["target"]) if raw not in (UNSET, fields.NULL)]
+    both = [
+        raw for raw in (amounts["amount"], amounts["target"]) if raw not in (UNSET, fields.NULL)
+    ]
     if len(both) > 1:
-        raise fields.invalid(("body", NAMES["target"]), "an amount, or a target, but not both")
-    asked: dict[str, Any] = {
+        raise fields.invalid(("body", NAMES["target"]), "set an amount or a target, not both")
+    changes: dict[str, Any] = {
         name: fields.parse_decimillicents_or_none(raw, "body", NAMES[name])
-        for name, raw in given.items()
+        for name, raw in amounts.items()
         if raw is not UNSET
     }
-    plain = {
+    integers = {
         "monthly_count_cap": body.auto_recharge_monthly_count_cap,
         "pause_seconds_min": body.auto_recharge_pause_seconds,
     }
-    return asked | {name: value for name, value in plain.items() if value is not UNSET}
+    return changes | {name: value for name, value in integers.items() if value is not UNSET}
 
 
-def _changed(rule: Rule, asked: dict[str, Any]) -> Rule:
+def _merged(rule: Rule, changes: dict[str, Any]) -> Rule:
     for one, other in (("amount", "target"), ("target", "amount")):
-        if asked.get(one) is not None and other not in asked:
-            asked = asked | {other: None}
-    if "threshold" in asked and asked["threshold"] is None:
-        asked = {"amount": None, "target": None} | asked
-    return replace(rule, **asked)
+        if changes.get(one) is not None and other not in changes:
+            changes = changes | {other: None}
+    if "threshold" in changes and changes["threshold"] is None:
+        changes = {"amount": None, "target": None} | changes
+    return replace(rule, **changes)
 
 
 def _renamed(error: ValidationError, names: dict[str, str]) -> ValidationError:
-    """Return the same refusal with this surface's names of the fields."""
-    found = error.errors or []
-    for field in found:
+    """Return the same error with the field names of the request."""
+    field_errors = error.errors or []
+    for field in field_errors:
         field["loc"] = [names.get(str(part), part) for part in field["loc"]]
-    told = "; ".join(f"{field['loc'][-1]}: {field['msg']}" for field in found)
-    return ValidationError(told or error.detail, errors=found)
+    detail = "; ".join(f"{field['loc'][-1]}: {field['msg']}" for field in field_errors)
+    return ValidationError(detail or error.detail, errors=field_errors)
 
 
 _TAG = "Billing settings"

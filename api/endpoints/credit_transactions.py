@@ -1,4 +1,4 @@
-"""Surface A: POST /api/credit-transactions."""
+"""/api/credit-transactions: adding and using credits, one transaction at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ from shared.errors import (
 )
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import rules, store
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import (
+    PostedTransaction,
+    Posting,
+    PostingStatus,
+    RefusedPosting,
+    TransactionType,
+)
 from shared.ledger.origin import OWN
 from shared.organizations.model import Organization
 
@@ -33,21 +39,21 @@ if TYPE_CHECKING:
     import asyncpg
 
 
-# Fields of this surface alone are kept among the metadata, under names that no caller can take.
-# What the audit log calls a posting that is no usage.
+# The action of a manual posting in the audit log.
 ACTION = "transactions.post"
+# Fields of this endpoint alone are stored in the metadata, under reserved names.
 _USER, _MODEL_COSTS = f"{OWN}user", f"{OWN}modelCosts"
 
 
 class OnInsufficient(enum.StrEnum):
-    """What becomes of a debit that the balance does not cover."""
+    """What to do with a debit that the available credits do not cover."""
 
     REFUSE = "refuse"
     OVERDRAFT = "overdraft"
 
 
 class OrganizationReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The organization inside a transaction: its id or slug counts, the rest is not looked at."""
+    """The organization of a transaction, by its id or slug; other fields are ignored."""
 
     id: str | None = None
     slug: str | None = None
@@ -55,10 +61,10 @@ class OrganizationReference(msgspec.Struct, frozen=True, kw_only=True, rename="c
 
 
 class TransactionRequest(Request):
-    """A credit that is added (positive) or used (negative).
+    """Credits to add (a positive amount) or to use (a negative one).
 
-    `id`, `uuid`, `changeSequence`, `createdOn` and `updatedOn` are the server's to say; a client
-    of this shape may send them, and they are not looked at.
+    `id`, `uuid`, `changeSequence`, `createdOn` and `updatedOn` are set by the server. A client may
+    send them; they are ignored.
     """
 
     amount: Number
@@ -95,7 +101,7 @@ class TransactionOrganization(Response):
 
 
 class TransactionResponse(Response):
-    """A row of the ledger. `changeSequence` counts an organization's rows from 1, without gaps."""
+    """A ledger row. `changeSequence` numbers an organization's rows from 1, without gaps."""
 
     id: str
     uuid: UUID
@@ -119,15 +125,16 @@ class TransactionResponse(Response):
 
 
 async def create(call: Call) -> Reply:
-    """Add credits, or use some.
+    """Add or use credits.
 
-    A positive `amount` adds, a negative one uses. `transactionId` is your own id of it: the same id
-    with the same request is answered again (`Idempotent-Replayed: true`), with another request it
-    is a 409. Without one, the `Idempotency-Key` header stands in its place. 402 where the balance
-    does not cover it; with `onInsufficient: "overdraft"` it is posted all the same.
+    A positive `amount` adds credits, a negative one uses them. `transactionId` is your own id and
+    makes the request idempotent: the same id with the same request returns the first response
+    (`Idempotent-Replayed: true`), with another request it is a 409. Without it, the header
+    `Idempotency-Key` takes its place. 402 if the available credits do not cover a debit; with
+    `onInsufficient: "overdraft"` it is posted anyway.
 
-    Usage needs the scope `usage`. What adds credits, any other type, and usage that overdraws
-    beyond the limit need the scope `grants`.
+    Usage requires the scope `usage`. Adding credits, every other type, and usage that overdraws
+    beyond the limit require the scope `grants`.
     """
     organization = call.owner
     posting = posting_of(call, call.body)
@@ -136,8 +143,8 @@ async def create(call: Call) -> Reply:
         result = await call.api.ledger.post(permissions.limit_overdraft(call, posting))
     else:
         result = await manual_postings.post(call, posting, ACTION, organization=organization)
-    if error := permissions.posting_error(call, posting, result):
-        raise error
+    if isinstance(result, RefusedPosting):
+        raise permissions.posting_error(call, posting, result)
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(posted_response(posting, result, organization), replayed=replayed)
 
@@ -150,7 +157,7 @@ async def retrieve(call: Call) -> Reply:
 
 
 async def find(call: Call, reference: str) -> asyncpg.Record:
-    """Return a row of the ledger that this key may see; raise NotFoundError."""
+    """Return a ledger row that this key may see, else raise NotFoundError."""
     transaction_id = parse_id(reference)
     row = None
     if transaction_id is not None:
@@ -161,17 +168,19 @@ async def find(call: Call, reference: str) -> asyncpg.Record:
     return row
 
 
-def _references(asked: TransactionRequest) -> list[tuple[tuple[str, ...], str]]:
-    """Return every way in which a body names its organization, each with where it stands."""
-    found: list[tuple[tuple[str, ...], str | None]] = [(("organizationId",), asked.organization_id)]
-    if inside := asked.organization:
+def _references(request: TransactionRequest) -> list[tuple[tuple[str, ...], str]]:
+    """Return each reference to an organization in a body, with its location."""
+    references: list[tuple[tuple[str, ...], str | None]] = [
+        (("organizationId",), request.organization_id)
+    ]
+    if inside := request.organization:
         parts = {"id": inside.id, "uuid": inside.uuid, "slug": inside.slug}
-        found += [(("organization", part), name) for part, name in parts.items()]
-    return [(place, name) for place, name in found if name]
+        references += [(("organization", part), name) for part, name in parts.items()]
+    return [(place, name) for place, name in references if name]
 
 
 async def _organization(call: Call) -> Organization:
-    """Return the organization that a body names, or that of a key that is of one."""
+    """Return the organization that a body names, else the one that the key is bound to."""
     named, own = _references(call.body), call.caller.organization_id
     if not named and own is None:
         raise fields.invalid(("body", "organizationId"), "is missing")
@@ -181,21 +190,21 @@ async def _organization(call: Call) -> Organization:
 
 
 def check_named(
-    asked: TransactionRequest, organization: Organization, where: tuple[str | int, ...]
+    request: TransactionRequest, organization: Organization, where: tuple[str | int, ...]
 ) -> None:
-    """Refuse a transaction that names another organization in any of its fields."""
-    for place, name in _references(asked):
+    """Raise ValidationError if any field of a transaction names another organization."""
+    for place, name in _references(request):
         if name != organization.slug and parse_id(name) != organization.id:
             raise fields.invalid((*where, *place), "names another organization")
 
 
 def posting_of(
-    call: Call, asked: TransactionRequest, where: tuple[str | int, ...] = ("body",)
+    call: Call, request: TransactionRequest, where: tuple[str | int, ...] = ("body",)
 ) -> Posting:
-    """Return what a transaction asks of the ledger; `where` in the request it stands."""
-    key = posting_key(call, asked.transaction_id, where)
-    amount = fields.parse_number(asked.amount, *where, "amount")
-    kind = asked.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
+    """Return the posting of a transaction request at the location `where`."""
+    key = posting_key(call, request.transaction_id, where)
+    amount = fields.parse_number(request.amount, *where, "amount")
+    kind = request.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
     if kind not in POSTABLE:
         raise fields.invalid((*where, "type"), f"one of {', '.join(POSTABLE)}")
     return Posting(
@@ -205,38 +214,35 @@ def posting_of(
         counterparty=POSTABLE[kind],
         key=key,
         amount=amount,
-        effective_at=asked.effective_on,
-        description=asked.note,
-        category=asked.category,
-        quantity=fields.parse_number_or_none(asked.quantity, *where, "quantity"),
-        user_id=asked.user_id,
-        metadata=_metadata(asked, where),
+        effective_at=request.effective_on,
+        description=request.note,
+        category=request.category,
+        quantity=fields.parse_number_or_none(request.quantity, *where, "quantity"),
+        user_id=request.user_id,
+        metadata=_metadata(request, where),
         promotional=True if kind in PROMOTIONAL else None,
-        may_overdraw=asked.on_insufficient is OnInsufficient.OVERDRAFT,
+        may_overdraw=request.on_insufficient is OnInsufficient.OVERDRAFT,
         key_id=call.caller.key_id,
         request_id=call.request_id,
     )
 
 
-def _metadata(asked: TransactionRequest, where: tuple[str | int, ...]) -> dict[str, Any] | None:
-    given = asked.metadata or {}
-    metadata.check_names(given, where)
-    own = [("user", asked.user or ""), *(("modelCosts", cost) for cost in asked.model_costs or ())]
-    for name, text in own:
+def _metadata(request: TransactionRequest, where: tuple[str | int, ...]) -> dict[str, Any] | None:
+    own_metadata = request.metadata or {}
+    metadata.check_names(own_metadata, where)
+    texts = [("user", request.user or "")]
+    texts += [("modelCosts", cost) for cost in request.model_costs or ()]
+    for name, text in texts:
         if error := rules.text_refusal(name, text, rules.TEXT_LENGTH_MAX):
             raise posting_errors.invalid_field(error, where)
-    kept = {_USER: asked.user, _MODEL_COSTS: asked.model_costs}
-    return (given | {k: v for k, v in kept.items() if v is not None}) or None
+    reserved = {_USER: request.user, _MODEL_COSTS: request.model_costs}
+    return (own_metadata | {k: v for k, v in reserved.items() if v is not None}) or None
 
 
 def posted_response(
-    posting: Posting, result: PostingResult, organization: Organization
+    posting: Posting, result: PostedTransaction, organization: Organization
 ) -> TransactionResponse:
-    """Show what was posted; a replay has the same digest, so that its fields are the same."""
-    assert result.id is not None  # noqa: S101 - these four are there once it is on the ledger
-    assert result.seq is not None  # noqa: S101
-    assert result.created_at is not None  # noqa: S101
-    assert result.balance_after is not None and result.amount is not None  # noqa: S101, PT018
+    """Return the response for a posted or replayed posting: equal digests mean equal fields."""
     return _response(
         {
             "id": result.id,
@@ -262,7 +268,7 @@ def _row_response(row: asyncpg.Record, organization: Organization) -> Transactio
 
 
 def _response(row: dict[str, Any], organization: Organization) -> TransactionResponse:
-    kept: dict[str, Any] = row["metadata"] or {}
+    stored: dict[str, Any] = row["metadata"] or {}
     return TransactionResponse(
         id=transaction_public_id(row["id"]),
         uuid=row["id"],
@@ -277,9 +283,9 @@ def _response(row: dict[str, Any], organization: Organization) -> TransactionRes
         category=row["category"],
         quantity=fields.format_number_or_null(row["quantity"]),
         user_id=row["user_id"],
-        user=kept.get(_USER),
-        model_costs=kept.get(_MODEL_COSTS, []),
-        metadata=metadata.public(kept),
+        user=stored.get(_USER),
+        model_costs=stored.get(_MODEL_COSTS, []),
+        metadata=metadata.public(stored),
         created_on=row["created_at"],
         updated_on=row["created_at"],
         effective_on=row["effective_at"],

@@ -1,4 +1,4 @@
-"""Where a debit's credits came from, and what a credit paid for."""
+"""Which grants paid for a debit, and which debits a credit paid for."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CURSOR = "uses"
 
 
 class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which page of `uses`."""
+    """The page of `uses`."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=USES_MAX)] = USES_MAX
     cursor: str | None = None
 
 
 class CreditSourceResponse(Response):
-    """A part of a debit and the grant that paid for it. No grant: it is debt so far."""
+    """A part of a debit and the grant that paid for it. Without a grant, the part is debt."""
 
     amount: Number
     grant_id: UUID | None
@@ -51,7 +51,7 @@ class GrantUseResponse(Response):
 
 
 class ExplanationResponse(Response):
-    """A row of the ledger, explained. The sources add up to what a debit took."""
+    """A ledger row and its funding. The sources add up to the amount of a debit."""
 
     id: str
     organization_id: UUID
@@ -66,10 +66,10 @@ class ExplanationResponse(Response):
 
 
 async def explain(call: Call) -> Reply:
-    """Say where a debit's credits came from, or what a credit paid for.
+    """Return which grants paid for a debit, or which debits a credit paid for.
 
-    `sources` lead from a debit to its grants, their payments and receipts; `uses` lead from a
-    credit to the debits that it paid for, oldest first, a page at a time.
+    `sources` lists the grants of a debit with their payments and receipts. `uses` lists the debits
+    that a credit paid for, oldest first, in pages.
     """
     query: ExplainQuery = call.query
     after = 0 if query.cursor is None else cursors.decode_seq(CURSOR, query.cursor)

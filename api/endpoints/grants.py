@@ -1,4 +1,4 @@
-"""Grants: credits as lots, with a priority and an expiry."""
+"""Grants: credits with a priority and an expiry."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from shared.errors import ConflictError, IdempotencyError, NotFoundError, Valida
 from shared.ids import parse_id, transaction_public_id
 from shared.ledger import keys, rules, store
 from shared.ledger.model import (
+    PostedTransaction,
     Posting,
-    PostingResult,
     PostingStatus,
+    RefusedPosting,
     SystemAccount,
     TransactionType,
 )
@@ -32,7 +33,7 @@ PRIORITY_DEFAULT = 50
 
 
 class GrantRequest(Request):
-    """Credits to give. A lower priority burns first; then the soonest expiry."""
+    """Credits to grant. A lower priority burns first, then the earlier expiry."""
 
     amount: Number
     promotional: bool = True
@@ -44,19 +45,19 @@ class GrantRequest(Request):
 
 
 class VoidRequest(Request):
-    """Why the grant is taken back."""
+    """The reason for voiding the grant."""
 
     note: str | None = None
 
 
 class GrantQuery(PageQuery):
-    """A page of grants: all, or `open=true` for those that have something left."""
+    """A page of grants. `open=true` lists only grants with remaining credits."""
 
     open: bool | None = None
 
 
 class GrantResponse(Response):
-    """A grant. `endedBy`: `expiration` or `void`, where that took what was left."""
+    """A grant. `endedBy` is `expiration` or `void` if that took the remaining credits."""
 
     id: UUID
     organization_id: UUID
@@ -80,10 +81,10 @@ class GrantPage(Response):
 
 
 async def create(call: Call) -> Reply:
-    """Give credits that burn in order and may expire.
+    """Grant credits with a priority and an optional expiry.
 
-    The same `transactionId` (or `Idempotency-Key`) with the same request gives the same grant
-    again. What is owed is paid from it first.
+    The same `transactionId` (or `Idempotency-Key`) with the same request returns the same grant.
+    Debt is paid from the grant first.
     """
     body: GrantRequest = call.body
     metadata.check_names(body.metadata or {}, ("body",))
@@ -105,14 +106,13 @@ async def create(call: Call) -> Reply:
     result = await manual_postings.post(
         call, posting, "grants.create", organization=call.owner, subject=posting.id
     )
-    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
-        raise error
-    assert result.id is not None  # noqa: S101 - posted
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     return await _reply(call, result, result.id)
 
 
 async def list_(call: Call) -> Reply:
-    """List grants, newest first: what was bought and what was given."""
+    """List grants, newest first, both purchased and promotional."""
     query: GrantQuery = call.query
     async with call.api.pool.acquire() as connection:
         rows = await store.grants(
@@ -133,17 +133,17 @@ async def retrieve(call: Call) -> Reply:
 
 
 async def void(call: Call) -> Reply:
-    """Take back what is left of a grant. A second time is answered again.
+    """Take back the remaining credits of a grant. Repeating the request changes nothing.
 
-    409 for credits that were paid for: refund the payment at Stripe, which takes them back.
+    409 for a purchased grant: refund its payment at Stripe, which takes the credits back.
     """
     body: VoidRequest = call.body
     grant_id = _grant_id(call)
-    # A grant's payment never changes, so that reading it first decides. The ledger itself would
-    # void it, and a refund would then take the same credits once more.
+    # A grant's payment never changes, so reading it first is safe. The ledger itself would void
+    # the grant, and a refund would then take the same credits a second time.
     if (await _find(call, grant_id))["payment_intent_id"] is not None:
         raise ConflictError(
-            "This grant was paid for: refund it at Stripe, which takes its credits back."
+            "This grant was purchased. Refund its payment at Stripe, which takes the credits back."
         )
     posting = Posting(
         organization_id=call.owner.id,
@@ -159,12 +159,12 @@ async def void(call: Call) -> Reply:
     result = await manual_postings.post(
         call, posting, "grants.void", organization=call.owner, subject=grant_id
     )
-    if error := posting_errors.posting_error(result.status, error=result.error):
-        raise error
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     return await _reply(call, result, grant_id)
 
 
-async def _reply(call: Call, result: PostingResult, grant_id: UUID) -> Reply:
+async def _reply(call: Call, result: PostedTransaction, grant_id: UUID) -> Reply:
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(_response(await _find(call, grant_id)), replayed=replayed)
 

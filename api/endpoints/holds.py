@@ -1,4 +1,4 @@
-"""Holds: credits that are reserved for a use whose cost is not known yet."""
+"""Holds: credits reserved for usage whose cost is not known yet."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from shared.ledger.model import (
     HoldResult,
     Posting,
     PostingStatus,
+    RefusedPosting,
     SystemAccount,
     TransactionType,
 )
@@ -37,7 +38,7 @@ PATH = "/v1/billing/{organizationId}/holds"
 
 
 class HoldStatus(StrEnum):
-    """Where a hold stands."""
+    """The state of a hold."""
 
     ACTIVE = "active"
     CAPTURED = "captured"
@@ -46,7 +47,7 @@ class HoldStatus(StrEnum):
 
 
 class HoldRequest(Request):
-    """Credits to reserve, for 15 minutes unless said otherwise, 30 days at most."""
+    """Credits to reserve, for 15 minutes by default and at most 30 days."""
 
     amount: Number
     expires_in_seconds: int = SECONDS_DEFAULT
@@ -55,7 +56,7 @@ class HoldRequest(Request):
 
 
 class CaptureRequest(Request):
-    """What was used. `allowExceed`: more than is held, as far as the balance covers it."""
+    """The amount used. `allowExceed` allows more than the hold if the balance covers the rest."""
 
     amount: Number
     allow_exceed: bool = False
@@ -63,13 +64,13 @@ class CaptureRequest(Request):
 
 
 class HoldQuery(PageQuery):
-    """A page of holds, all or those in one state."""
+    """A page of holds, optionally in one state."""
 
     status: HoldStatus | None = None
 
 
 class HoldResponse(Response):
-    """A hold. `transactionId` is the id that it was asked for under."""
+    """A hold."""
 
     id: UUID
     organization_id: UUID
@@ -83,7 +84,7 @@ class HoldResponse(Response):
 
 
 class CaptureResponse(HoldResponse):
-    """A captured hold, and the row of the ledger that used its credits."""
+    """A captured hold, and the ledger row that used its credits."""
 
     capture_transaction_id: str
     balance_after: Number
@@ -97,11 +98,11 @@ class HoldPage(Response):
 
 
 async def create(call: Call) -> Reply:
-    """Reserve credits, so that nobody else spends them.
+    """Reserve credits, so that no other request can use them.
 
-    402 where what is available does not cover it. The same `transactionId` (or `Idempotency-Key`)
-    with the same request gives the same hold again. A hold that is neither captured nor released
-    expires.
+    402 if the available credits do not cover the hold. The same `transactionId` (or
+    `Idempotency-Key`) with the same request returns the same hold. A hold that is neither captured
+    nor released expires.
     """
     body: HoldRequest = call.body
     async with call.api.pool.acquire() as connection, connection.transaction():
@@ -142,10 +143,10 @@ async def retrieve(call: Call) -> Reply:
 
 
 async def capture(call: Call) -> Reply:
-    """Use held credits; what is left of the hold is free again.
+    """Use held credits. The rest of the hold becomes available again.
 
-    An amount up to the hold's always succeeds while the hold is active. The same capture is
-    answered again; another amount, or a hold that has ended, is a 409.
+    An amount up to the hold's always succeeds while the hold is active. Repeating the same capture
+    returns the first response; another amount, or a hold that has ended, is a 409.
     """
     body: CaptureRequest = call.body
     amount = fields.parse_number(body.amount, "body", "amount")
@@ -167,9 +168,8 @@ async def capture(call: Call) -> Reply:
             request_id=call.request_id,
         )
     )
-    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
-        raise error
-    assert result.id is not None and result.balance_after is not None  # noqa: S101, PT018 - posted
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     response = CaptureResponse(
         **_fields(await _find(call)),
         capture_transaction_id=transaction_public_id(result.id),
@@ -179,16 +179,15 @@ async def capture(call: Call) -> Reply:
 
 
 async def release(call: Call) -> Reply:
-    """Give a hold up: nothing is used. A second release is answered again."""
+    """Release a hold without using credits. Repeating the request changes nothing."""
     async with call.api.pool.acquire() as connection, connection.transaction():
         result = await store.release(connection, call.owner.id, _hold_id(call))
     return _reply(result)
 
 
 def _reply(result: HoldResult) -> Reply:
-    if error := posting_errors.posting_error(result.status, error=result.error, met=result):
-        raise error
-    assert result.hold is not None  # noqa: S101 - it was done
+    if isinstance(result, RefusedPosting):
+        raise posting_errors.posting_error(result)
     row = {name: getattr(result.hold, name) for name in result.hold.__struct_fields__}
     replayed = result.status is PostingStatus.REPLAYED
     return Reply(HoldResponse(**_fields(row)), replayed=replayed)

@@ -17,13 +17,13 @@ from shared.payments.model import SaleTerms
 
 
 class CompleteRequest(Request):
-    """Which checkout; the newest open one unless said."""
+    """The checkout to pay; the newest open one by default."""
 
     checkout_id: Name | None = None
 
 
 class CompletedPurchaseResponse(Response):
-    """The purchase that was paid, and the row of the ledger that credited it."""
+    """The paid purchase, and the ledger row that credited it."""
 
     purchase_id: UUID
     checkout_id: str | None
@@ -34,13 +34,15 @@ class CompletedPurchaseResponse(Response):
 
 
 async def complete_local(call: Call) -> Reply:
-    """Pay an open checkout with Stripe's test card, without a browser. Test keys alone.
+    """Pay an open checkout with Stripe's test card, without a browser. Test mode only.
 
-    The newest one, unless `checkoutId` names another: name it where a second try must be the same.
-    What the payment's webhook would post is posted now, once whichever is first. 403 on a live key.
+    Pays the newest open checkout unless `checkoutId` names one; name it to make a retry safe. The
+    credits are posted at once, and not again when the webhook arrives. 403 with a live key.
     """
     if call.api.settings.livemode:
-        raise PermissionDeniedError("This is for test keys; a live one takes real money alone.")
+        raise PermissionDeniedError(
+            "This needs a Stripe test key; the installation has a live key."
+        )
     body: CompleteRequest = call.body
     done = await complete_purchase(
         call.api.pool,
@@ -51,8 +53,6 @@ async def complete_local(call: Call) -> Reply:
     )
     call.api.organizations.forget(call.owner)
     result = done.result
-    assert result.id is not None  # noqa: S101 - it is on the ledger
-    assert result.amount is not None and result.balance_after is not None  # noqa: S101, PT018
     return Reply(
         CompletedPurchaseResponse(
             purchase_id=done.purchase_id,

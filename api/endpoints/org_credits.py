@@ -1,4 +1,4 @@
-"""Surface B: an organization's recent transactions, and their receipts."""
+"""The client shape `org_credits`: recent transactions of an organization, and their receipts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _USAGE = NAMES[TransactionType.USAGE].org_credits
 
 
 class OrgCreditType(enum.StrEnum):
-    """What surface B calls a row: the names of the one table, and those of kinds of usage."""
+    """The types of this shape: those of the table of type names, and the usage categories."""
 
     PURCHASE = "purchase"
     AUTO_REFILL = "auto_refill"
@@ -48,14 +48,14 @@ class OrgCreditType(enum.StrEnum):
 
 
 class TransactionsQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many, and of which types: `transaction_type` may be repeated."""
+    """The number of rows, and their types: `transaction_type` may be repeated."""
 
     limit: Limit = LIMIT_DEFAULT
     transaction_type: list[OrgCreditType] | None = None
 
 
 class OrgCreditTransaction(msgspec.Struct, kw_only=True):
-    """A transaction. Model, tokens and cost are what its metadata says of them."""
+    """A transaction. Model, tokens and cost are read from its metadata."""
 
     id: UUID
     transaction_type: OrgCreditType
@@ -70,7 +70,7 @@ class OrgCreditTransaction(msgspec.Struct, kw_only=True):
 
 
 class ReceiptResponse(msgspec.Struct, kw_only=True):
-    """Where Stripe shows the receipt or the invoice."""
+    """The address of Stripe's hosted receipt or invoice."""
 
     url: str
 
@@ -78,8 +78,8 @@ class ReceiptResponse(msgspec.Struct, kw_only=True):
 async def list_(call: Call) -> Reply:
     """List an organization's recent transactions, newest first.
 
-    `transaction_type` may be repeated to include several types. A type of usage that is rare among
-    much other usage is searched for through all of it.
+    Repeat `transaction_type` to include several types. Searching for a rare usage category reads
+    through all usage of the organization.
     """
     query: TransactionsQuery = call.query
     wanted = query.transaction_type
@@ -111,9 +111,9 @@ async def _of_types(
 
 
 async def receipt(call: Call) -> Reply:
-    """Return where Stripe shows the receipt or the invoice of a transaction.
+    """Return the address of Stripe's receipt or invoice for a transaction.
 
-    404 where there is none: only what was paid for has one.
+    404 if the transaction has no payment.
     """
     transaction_id = parse_id(call.path["id"])
     row = None
@@ -124,7 +124,7 @@ async def receipt(call: Call) -> Reply:
         raise not_found("transaction", call.path["id"])
     try:
         url = await call.api.receipts.find(row["id"], lambda _: _receipt_url(call, row))
-    except StripeMissingError:  # it was another Stripe account's, or nobody's
+    except StripeMissingError:  # it belongs to another Stripe account, or was deleted
         url = None
     if url is None:
         raise NotFoundError("This transaction has no receipt.")
@@ -156,7 +156,7 @@ async def _receipt_url(call: Call, row: asyncpg.Record) -> str | None:
 
 
 async def _account(call: Call, row: asyncpg.Record) -> str:
-    """Return the Stripe account that has the payment or invoice of a row."""
+    """Return the Stripe account of the payment or invoice of a row."""
     name: str | None = row["payment_intent_id"]
     if name is None:
         return call.owner.stripe_account
@@ -198,14 +198,14 @@ def _count(value: object) -> int | None:
 
 
 def _decimal(value: object) -> Decimal | None:
-    """Read a number that an app wrote as a number or as text, if it is one."""
+    """Return a number that an app stored as a number or as text, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = Decimal(str(value))
+        number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return found if found.is_finite() and abs(found.adjusted()) <= _DIGITS_MAX else None
+    return number if number.is_finite() and abs(number.adjusted()) <= _DIGITS_MAX else None
 
 
 _DIGITS_MAX = 30

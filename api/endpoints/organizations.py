@@ -26,7 +26,7 @@ CURSOR = "organizations"
 
 
 class OrganizationRequest(Request):
-    """A new customer. `currency` is ISO 4217 in lower case, and can never change."""
+    """A new customer. `currency` is a lower-case ISO 4217 code and cannot be changed later."""
 
     slug: str
     name: str
@@ -36,7 +36,7 @@ class OrganizationRequest(Request):
 
 
 class OrganizationChange(Request):
-    """What is absent stays; null takes the email away."""
+    """The fields to change. An absent field keeps its value; a null email removes it."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
     email: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -65,15 +65,15 @@ class OrganizationPage(Response):
 async def create(call: Call) -> Reply:
     """Create an organization, with an account of 0 credits.
 
-    A slug is 1 to 100 of `a-z`, `0-9` and `-`, and stands for ever; so does the currency. 409
-    where the slug or the id is taken.
+    A slug is 1 to 100 characters of `a-z`, `0-9` and `-`. The slug and the currency cannot be
+    changed later. 409 if the slug or the id is taken.
     """
     if call.caller.organization_id is not None:
-        raise PermissionDeniedError("A key of one organization creates no other.")
+        raise PermissionDeniedError("A key that is bound to an organization cannot create another.")
     body: OrganizationRequest = call.body
     wanted = None if body.id is None else parse_id(body.id)
     if body.id is not None and wanted is None:
-        raise fields.invalid(("body", "id"), "a UUID")
+        raise fields.invalid(("body", "id"), "must be a UUID")
     async with call.transaction() as connection:
         made = await service.create(
             connection,
@@ -95,12 +95,12 @@ async def create(call: Call) -> Reply:
 
 
 async def list_(call: Call) -> Reply:
-    """List organizations, oldest first. A key of one organization sees that one."""
+    """List organizations, oldest first. A key that is bound to one lists only that one."""
     query: PageQuery = call.query
-    own = call.caller.organization_id
-    if own is not None:
-        found = [_response(await call.find_organization(str(own)))]
-        return Reply(OrganizationPage(data=found, next_cursor=None))
+    bound_to = call.caller.organization_id
+    if bound_to is not None:
+        data = [_response(await call.find_organization(str(bound_to)))]
+        return Reply(OrganizationPage(data=data, next_cursor=None))
     after = cursors.decode_id(CURSOR, query.cursor)
     async with call.api.pool.acquire() as connection:
         rows = await store.list_page(connection, after=after, limit=query.limit + 1)
@@ -115,7 +115,7 @@ async def list_(call: Call) -> Reply:
 
 
 async def retrieve(call: Call) -> Reply:
-    """Return an organization, by its id or slug."""
+    """Return an organization by its id or slug."""
     return Reply(_response(await _fresh(call)))
 
 

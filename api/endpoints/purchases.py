@@ -34,7 +34,7 @@ Url = Annotated[
 
 
 class CheckoutRequest(Request, kw_only=True):
-    """Credits to buy; the price is the server's. Where the browser goes afterwards."""
+    """The credits to buy, and where the browser returns to. The server sets the price."""
 
     organization_id: str | None = None
     amount: Number
@@ -43,32 +43,32 @@ class CheckoutRequest(Request, kw_only=True):
 
 
 class PortalRequest(Request, kw_only=True):
-    """Whose portal, and where the browser goes afterwards."""
+    """The organization, and where the browser returns to."""
 
     organization_id: str | None = None
     return_url: Url
 
 
 class SetupRequest(Request):
-    """Where the browser goes afterwards."""
+    """Where the browser returns to."""
 
     success_url: Url
     cancel_url: Url
 
 
 class StripePageResponse(Response):
-    """A page of Stripe's, to send the browser to."""
+    """A page hosted by Stripe. Redirect the browser to `url`."""
 
     id: str
     url: str
 
 
 async def checkout(call: Call) -> Reply:
-    """Open a Checkout page on which credits are bought.
+    """Open a Checkout page for buying credits.
 
-    The price is made from the amount by the installation's rate and within its limits. Credits come
-    when Stripe says that it was paid, not when the browser comes back. The card is kept, so that a
-    recharge can charge it.
+    The price follows from the amount and the installation's rate, within its limits. Credits are
+    added when Stripe confirms the payment, not when the browser returns. The payment method is
+    saved for recharges.
     """
     body: CheckoutRequest = call.body
     success_url, cancel_url = (
@@ -95,9 +95,9 @@ async def checkout(call: Call) -> Reply:
 
 
 async def portal(call: Call) -> Reply:
-    """Open Stripe's Billing Portal, where a customer keeps cards and sees invoices.
+    """Open Stripe's Billing Portal, where a customer manages cards and sees invoices.
 
-    An organization that has no Stripe customer yet gets one.
+    Creates a Stripe customer if the organization has none.
     """
     body: PortalRequest = call.body
     return_url = _url("returnUrl", body.return_url)
@@ -107,7 +107,7 @@ async def portal(call: Call) -> Reply:
 
 
 async def setup(call: Call) -> Reply:
-    """Open a Checkout page on which a card is kept and nothing is charged."""
+    """Open a Checkout page that saves a payment method without a charge."""
     body: SetupRequest = call.body
     page = await open_setup(
         call.api.pool,
@@ -142,7 +142,7 @@ def _url(name: str, url: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable()
-        _ = parts.port  # raises ValueError where it is no number
+        _ = parts.port  # raises ValueError if it is not a number
     except ValueError:
         good = False
     if not good or " " in url:

@@ -1,4 +1,4 @@
-"""Short-lived tokens for the browser of one organization."""
+"""Sessions: short-lived tokens for the browser of one organization's customer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from shared.errors import NotFoundError, ValidationError
 
 
 class SessionRequest(Request):
-    """Whose browser it is."""
+    """The organization of the browser's user."""
 
     organization_id: str | None = None
 
 
 class SessionResponse(Response):
-    """A session. `token` is sent as an API key is; it is shown once and cannot be renewed."""
+    """A session. Send `token` like an API key. It is returned once and cannot be renewed."""
 
     id: UUID
     organization_id: UUID
@@ -30,11 +30,11 @@ class SessionResponse(Response):
 
 
 async def create(call: Call) -> Reply:
-    """Open a session for one organization's browser: a token that is valid for 15 minutes.
+    """Open a session for a browser: a token for one organization, valid for 15 minutes.
 
-    The token has the scopes `read` and `purchases` for this organization alone. It ends earlier
-    when the key that opened it expires or is revoked. It opens no sessions and gives no consent. A
-    second request opens another session, and the first one stays valid.
+    The token has the scopes `read` and `purchases` for this organization only. It ends earlier if
+    the key that opened it expires or is revoked. It cannot open sessions or give consent. Each
+    request opens a new session; earlier ones stay valid.
     """
     async with call.api.pool.acquire() as connection:
         opened = await sessions.open_session(
@@ -65,8 +65,8 @@ OPERATIONS = (
         handle=create,
         body=SessionRequest,
         response=SessionResponse,
-        # Who may decide for the organization may let its people in; nobody gives rights away that
-        # the key itself lacks.
+        # Opening a session is a decision for the organization, and a key cannot delegate scopes
+        # that it lacks.
         scope=Scope.BILLING,
         and_scopes=tuple(sorted(SESSION_SCOPES)),
         organization_of=body_organization,

@@ -22,10 +22,10 @@ from shared.errors import (
 from shared.events.payment_method_details import fetch_on_file
 from shared.http.envelope import envelope
 from shared.payments.lookup import StripeLookup
-from shared.recharge.daily import DailyLimits
-from shared.recharge.model import REFUSED, SETTLED, STRIPE_ERROR, AttemptState
-from shared.recharge.rules import Go
-from shared.recharge.top_up import ToppedUp, top_up
+from shared.recharge.model import FINAL_STATES, REFUSED, STRIPE_ERROR, AttemptState
+from shared.recharge.rules import ChargeAmount
+from shared.recharge.top_ups.daily import DailyLimits
+from shared.recharge.top_ups.service import ToppedUp, top_up
 
 # The reason of an attempt whose customer or payment method does not exist at Stripe.
 MISSING = "resource_missing"
@@ -38,7 +38,7 @@ class TopUpRequest(Request):
 
 
 class NextStep(enum.StrEnum):
-    """What a customer can do about a payment that did not go through."""
+    """What the customer can do about a failed payment."""
 
     ADD_PAYMENT_METHOD = "add_payment_method"
     UPDATE_PAYMENT_METHOD = "update_payment_method"
@@ -46,41 +46,43 @@ class NextStep(enum.StrEnum):
 
 
 async def create_top_up(call: Call) -> Reply:
-    """Buy credits now with the card on file, while the customer is here.
+    """Buy credits now with the payment method on file, while the customer is present.
 
-    The answer is the attempt: `succeeded`, or how far it has come: `processing` for a slow method,
-    `charging` or `unknown` where Stripe has not answered yet, which a worker settles. 402 says in
-    `nextAction` what the customer can do: add a card, use another, or authenticate at `url` within
-    30 minutes. Another top-up replaces one that waits for its customer; 409 while any other charge
-    is under way. The same `Idempotency-Key` never charges again: it is told
-    how the attempt stands, until that is final. After a decline, try again with another key; a
-    method that was declined five times within an hour is not charged again for as long. 429 where
-    the daily limit of this organization or this key is reached; `Retry-After` is the next day.
+    The response is the attempt: `succeeded`, `processing` for a delayed payment method, or
+    `charging` or `unknown` if Stripe has not answered yet; a worker then finishes it. A 402 says in
+    `nextAction` what the customer can do: add a payment method, use another one, or authenticate at
+    `url` within 30 minutes. A new top-up replaces one that waits for the customer; 409 while any
+    other charge is in progress.
+
+    The same `Idempotency-Key` never charges again: it returns the state of the attempt until that
+    is final. After a decline, retry with a new key; a payment method that was declined five times
+    within an hour is not charged again for an hour. 429 if the daily limit of the organization or
+    the key is reached; `Retry-After` is the start of the next day.
     """
     body: TopUpRequest = call.body
-    price = Go(*purchase_price_of(call, body.amount))
+    price = ChargeAmount(*purchase_price_of(call, body.amount))
     try:
         done = await _top_up(call, price)
     except NoPaymentMethodError as error:
-        raise _to_do(error, NextStep.ADD_PAYMENT_METHOD) from None
+        raise _with_next_action(error, NextStep.ADD_PAYMENT_METHOD) from None
     except MethodDeclinedError as error:
-        raise _to_do(error, NextStep.UPDATE_PAYMENT_METHOD) from None
+        raise _with_next_action(error, NextStep.UPDATE_PAYMENT_METHOD) from None
     state = AttemptState(done.attempt["state"])
-    if done.attempt["reason"] == MISSING:  # the customer or the card, and it is forgotten by now
+    if done.attempt["reason"] == MISSING:  # the customer or the payment method is gone at Stripe
         call.api.organizations.forget(call.owner)
-        raise _to_do(NoPaymentMethodError(), NextStep.ADD_PAYMENT_METHOD)
+        raise _with_next_action(NoPaymentMethodError(), NextStep.ADD_PAYMENT_METHOD)
     if done.attempt["reason"] in {REFUSED, STRIPE_ERROR}:
         raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
-    refused = _refusal(done)
-    if refused is not None:  # it is an answer like any other: the attempt was made, and stays
-        return Reply(envelope(refused), refused.status, final=state in SETTLED)
-    return Reply(auto_recharge.attempt_response(done.attempt), final=state in SETTLED)
+    failure = _payment_error(done)
+    if failure is not None:  # a response like any other, not an error: the attempt is stored
+        return Reply(envelope(failure), failure.status, final=state in FINAL_STATES)
+    return Reply(auto_recharge.attempt_response(done.attempt), final=state in FINAL_STATES)
 
 
-async def _top_up(call: Call, price: Go) -> ToppedUp:
-    """Charge what is on file; where Stripe has not described it yet, it is asked first.
+async def _top_up(call: Call, price: ChargeAmount) -> ToppedUp:
+    """Charge the payment method on file, after fetching missing details of it from Stripe.
 
-    A customer who has just bought may top up before a worker has asked.
+    A customer who has just bought may top up before a worker has fetched them.
     """
     charger, owner, actor = call.api.charger, call.owner, call.actor
     limits = DailyLimits.of(call.api.settings)
@@ -93,23 +95,23 @@ async def _top_up(call: Call, price: Go) -> ToppedUp:
     return await top_up(charger, owner, price, attempt_id=call.id, actor=actor, limits=limits)
 
 
-def _to_do(error: PaymentRequiredError, step: NextStep) -> PaymentRequiredError:
+def _with_next_action(error: PaymentRequiredError, step: NextStep) -> PaymentRequiredError:
     return PaymentRequiredError(error.detail, more={"nextAction": {"type": step, "url": None}})
 
 
-def _refusal(done: ToppedUp) -> PaymentRequiredError | None:
+def _payment_error(done: ToppedUp) -> PaymentRequiredError | None:
     attempt = done.attempt
     match AttemptState(attempt["state"]):
         case AttemptState.REQUIRES_ACTION:
             step = {"type": NextStep.AUTHENTICATE, "url": done.url}
-            detail = "The bank wants the customer to authenticate this payment."
+            detail = "The customer's bank requires authentication for this payment."
         case AttemptState.FAILED | AttemptState.CANCELED:
             step = {"type": NextStep.UPDATE_PAYMENT_METHOD, "url": None}
-            detail = f"The payment did not go through: {attempt['detail'] or attempt['reason']}"
+            detail = f"The payment failed: {attempt['detail'] or attempt['reason']}"
         case _:
             return None
-    shown = auto_recharge.attempt_response(attempt)
-    return PaymentRequiredError(detail, more={"nextAction": step, "attempt": shown})
+    response = auto_recharge.attempt_response(attempt)
+    return PaymentRequiredError(detail, more={"nextAction": step, "attempt": response})
 
 
 OPERATIONS = (

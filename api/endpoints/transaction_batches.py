@@ -1,4 +1,4 @@
-"""The fields of surface A in batches: up to 1,000 transactions of one organization at once."""
+"""Batches of up to 1,000 transactions of one organization."""
 
 from __future__ import annotations
 
@@ -24,11 +24,18 @@ from shared.errors import (
 )
 from shared.http.envelope import envelope
 from shared.ledger import service as ledger
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import (
+    PostedTransaction,
+    Posting,
+    PostingResult,
+    PostingStatus,
+    RefusedPosting,
+    TransactionType,
+)
 
 BATCH_TRANSACTIONS_MAX = 1_000
 
-# Read one by one, so that one that is wrong harms no other.
+# Each item is parsed on its own, so that an invalid one does not affect the others.
 BatchItem = Annotated[
     msgspec.Raw,
     msgspec.Meta(
@@ -47,7 +54,7 @@ class BatchRequest(Request):
 
 
 class BatchResult(Response):
-    """What became of one transaction of a batch."""
+    """The result of one transaction of a batch."""
 
     status: PostingStatus
     transaction: TransactionResponse | None
@@ -55,30 +62,34 @@ class BatchResult(Response):
 
 
 class BatchResponse(Response):
-    """A result for each transaction, in the order asked."""
+    """One result for each transaction, in the order of the request."""
 
     results: list[BatchResult]
 
 
 async def create_batch(call: Call) -> Reply:
-    """Post up to 1,000 transactions of one organization at once.
+    """Post up to 1,000 transactions of one organization.
 
-    Each stands for itself: one that is refused harms no other, and the answer is 200 with a result
-    for each, in the order asked. One that needs a scope that the key lacks is refused alone.
+    Each transaction succeeds or fails on its own, also for a missing scope. The response is 200
+    with one result for each, in the order of the request.
     """
-    asked: Sequence[msgspec.Raw] = call.body.transactions
-    if not 1 <= len(asked) <= BATCH_TRANSACTIONS_MAX:
-        raise fields.invalid(("body", "transactions"), f"1 to {BATCH_TRANSACTIONS_MAX} of them")
-    postings = [_posting_or_error(call, raw, place) for place, raw in enumerate(asked)]
+    items: Sequence[msgspec.Raw] = call.body.transactions
+    if not 1 <= len(items) <= BATCH_TRANSACTIONS_MAX:
+        raise fields.invalid(
+            ("body", "transactions"), f"must hold 1 to {BATCH_TRANSACTIONS_MAX} transactions"
+        )
+    postings = [_posting_or_error(call, raw, place) for place, raw in enumerate(items)]
     valid = [posting for posting in postings if isinstance(posting, Posting)]
     all_usage = all(posting.type is TransactionType.USAGE for posting in valid)
     async with call.acquire() if all_usage else call.transaction() as connection:
-        asked_for = [permissions.limit_overdraft(call, posting) for posting in valid]
-        posted = await ledger.post(connection, asked_for, now=call.now) if valid else []
+        limited = [permissions.limit_overdraft(call, posting) for posting in valid]
+        posted = await ledger.post(connection, limited, now=call.now) if valid else []
         credited = [
             result
             for posting, result in zip(valid, posted, strict=True)
-            if result.status is PostingStatus.POSTED and posting.type is not TransactionType.USAGE
+            if isinstance(result, PostedTransaction)
+            and result.status is PostingStatus.POSTED
+            and posting.type is not TransactionType.USAGE
         ]
         if credited:
             await manual_postings.record(
@@ -105,11 +116,11 @@ def _in_batch(place: int) -> tuple[str | int, ...]:
 def _posting_or_error(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
     where = _in_batch(place)
     try:
-        item = parsing.body(bytes(raw), TransactionRequest, where)
-        credit_transactions.check_named(item, call.owner, where)
-        # The header's key is of the whole batch, whose answer is kept: none of its postings has it.
+        request = parsing.body(bytes(raw), TransactionRequest, where)
+        credit_transactions.check_named(request, call.owner, where)
+        # The header's key identifies the whole batch, whose response is stored, and no item of it.
         own = replace(call, id=call.api.make_id(), idempotency_key=None)
-        posting = credit_transactions.posting_of(own, item, where)
+        posting = credit_transactions.posting_of(own, request, where)
         permissions.check_scope(call, posting)
     except PrepaidError as error:
         return error
@@ -117,8 +128,8 @@ def _posting_or_error(call: Call, raw: msgspec.Raw, place: int) -> Posting | Pre
 
 
 def _batch_result(call: Call, posting: Posting, result: PostingResult, place: int) -> BatchResult:
-    error = permissions.posting_error(call, posting, result, where=_in_batch(place))
-    if error is not None:
+    if isinstance(result, RefusedPosting):
+        error = permissions.posting_error(call, posting, result, where=_in_batch(place))
         return _failed_result(result.status, error)
     return BatchResult(
         status=result.status,

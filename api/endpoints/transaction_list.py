@@ -1,4 +1,4 @@
-"""Surface D: lists by page number, with filters, and one transaction."""
+"""The client shape `transaction_list`: pages by number, filters, and one transaction."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ LIST_SECONDS_MAX = 20.0
 
 
 class ListQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which page, and how long pages are."""
+    """The page number and the page size."""
 
     page: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 1
     page_size: Annotated[int, msgspec.Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_DEFAULT
 
 
 class FilteredRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Conditions by field, all of which must hold. Metadata is `metadata__` and its name."""
+    """Conditions by field, combined with AND. A metadata field is `metadata__` and its name."""
 
     filters: dict[str, list_filters.Condition] = {}
 
 
 class ListedTransaction(msgspec.Struct, kw_only=True):
-    """A transaction. `expires_at` is that of the credits it brought."""
+    """A transaction. `expires_at` is when the credits that it added expire."""
 
     id: str
     organization_subscription: int
@@ -60,7 +60,7 @@ class ListedTransaction(msgspec.Struct, kw_only=True):
 
 
 class TransactionPage(msgspec.Struct, kw_only=True):
-    """A page, newest first. `next` and `previous` are addresses of other pages."""
+    """A page, newest first. `next` and `previous` are the addresses of adjacent pages."""
 
     count: int
     next: str | None
@@ -71,22 +71,22 @@ class TransactionPage(msgspec.Struct, kw_only=True):
 async def list_(call: Call) -> Reply:
     """List transactions by page number, newest first.
 
-    A key of one organization sees that one; another sees all. Any page of one organization costs
-    the same; the pages of all cost a little more the later they are.
+    A key that is bound to an organization lists that one, another key lists all. Every page of one
+    organization costs the same; over all organizations, later pages cost slightly more.
     """
     return await _page(call, call.caller.organization_id, ())
 
 
 async def search(call: Call) -> Reply:
-    """List the transactions that pass every filter, by page number, newest first.
+    """List the transactions that match every filter, by page number, newest first.
 
     Operators: equality (`""`), `in` and `not` for every field; `lt`, `lte`, `gt`, `gte` for numbers
-    and moments; `iexact`, `contains`, `icontains`, `startswith`, `endswith` for text; `isnull`.
-    Metadata is compared as text, or as numbers where the value is one. The count looks at all that
-    the filters leave: narrow them by organization and `created_at` where there is much.
+    and times; `iexact`, `contains`, `icontains`, `startswith`, `endswith` for text; `isnull`.
+    Metadata is compared as text, or as numbers if the value is a number. The count reads every
+    matching row: filter by organization and `created_at` on a large ledger.
     """
     body: FilteredRequest = call.body
-    filters: Sequence[Filter] = list_filters.read(body.filters)
+    filters: Sequence[Filter] = list_filters.parse(body.filters)
     own = call.caller.organization_id
     if own is None:
         own, filters = _one_organization(filters)
@@ -106,13 +106,13 @@ async def retrieve(call: Call) -> Reply:
 
 
 def _one_organization(filters: Sequence[Filter]) -> tuple[UUID | None, Sequence[Filter]]:
-    """Take the organization out of the filters: the pages of one cost less than those of all."""
-    for asked in filters:
-        named = asked.field == "organization_id" and asked.kind is Kind.ID
-        if named and asked.operator is Operator.EQUAL and len(asked.values) == 1:
-            (found,) = asked.values
-            assert isinstance(found, UUID)  # noqa: S101 - its kind says so
-            return found, [other for other in filters if other is not asked]
+    """Split off a filter by one organization, whose pages cost less than those of all."""
+    for candidate in filters:
+        named = candidate.field == "organization_id" and candidate.kind is Kind.ID
+        if named and candidate.operator is Operator.EQUAL and len(candidate.values) == 1:
+            (organization_id,) = candidate.values
+            assert isinstance(organization_id, UUID)  # noqa: S101 - its kind says so
+            return organization_id, [other for other in filters if other is not candidate]
     return None, filters
 
 
@@ -122,17 +122,17 @@ async def _page(call: Call, organization_id: UUID | None, filters: Sequence[Filt
     may_be_long = bool(filters) or organization_id is None
     acquire = call.api.searching if may_be_long else call.api.pool.acquire
     async with acquire() as connection:
-        found = await listing.list_page(
+        listed = await listing.list_page(
             connection, organization_id, filters, offset=offset, limit=query.page_size
         )
-    pages = max(1, -(-found.count // query.page_size))
+    pages = max(1, -(-listed.count // query.page_size))
     before, after = min(query.page - 1, pages), query.page + 1
     return Reply(
         TransactionPage(
-            count=found.count,
+            count=listed.count,
             next=_address(call, after) if after <= pages else None,
             previous=_address(call, before) if before >= 1 else None,
-            results=[_response(row) for row in found.rows],
+            results=[_response(row) for row in listed.rows],
         )
     )
 
@@ -159,7 +159,7 @@ def _response(row: asyncpg.Record) -> ListedTransaction:
 
 _TAG = "Transaction list"
 OPERATIONS = (
-    # Before the one with an id in its place: `list` is no id.
+    # Before the operation with an id in the same place of its path.
     Operation(
         name="listTransactions",
         tag=_TAG,

@@ -1,4 +1,4 @@
-"""/v1/webhook-endpoints: where the customer's app is told."""
+"""/v1/webhook-endpoints: where outbound messages are sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATH = "/v1/webhook-endpoints"
 
 
 class EndpointRequest(Request):
-    """An https:// address of your app. No types: it wants all."""
+    """An https:// address of your app. Without types, it receives all messages."""
 
     url: str
     types: list[MessageType] = msgspec.field(default_factory=list)
@@ -28,7 +28,7 @@ class EndpointRequest(Request):
 
 
 class EndpointResponse(Response):
-    """An endpoint. Its secret is shown when it is made or changed, and never again."""
+    """An endpoint. The secret is returned only when it is created."""
 
     id: UUID
     url: str
@@ -41,13 +41,13 @@ class EndpointResponse(Response):
 
 
 class EndpointList(Response):
-    """Every endpoint, disabled ones too."""
+    """All endpoints, including disabled ones."""
 
     data: list[EndpointResponse]
 
 
 class RemovedEndpointResponse(Response):
-    """An endpoint that is sent nothing any more, and how many messages were discarded with it."""
+    """A removed endpoint, and the number of pending messages that were discarded."""
 
     id: UUID
     discarded: int
@@ -55,19 +55,19 @@ class RemovedEndpointResponse(Response):
 
 async def list_(call: Call) -> Reply:
     """List the endpoints, without their secrets."""
-    _refuse_bound(call)
+    _require_unbound_key(call)
     async with call.api.pool.acquire() as connection:
-        found = await service.list_endpoints(connection)
-    return Reply(EndpointList(data=[_response(endpoint) for endpoint in found]))
+        endpoints = await service.list_endpoints(connection)
+    return Reply(EndpointList(data=[_response(endpoint) for endpoint in endpoints]))
 
 
 async def put(call: Call) -> Reply:
-    """Register an address, or change what it wants.
+    """Register an endpoint, or change its message types.
 
-    Twice is the same as once. `secret` is there where it is new: for an address that was not known,
-    or was disabled. Addresses that are not public are refused, unless the installation allows them.
+    The request is idempotent. `secret` is set if the address is new or was disabled. Private
+    addresses are refused unless the installation allows them.
     """
-    _refuse_bound(call)
+    _require_unbound_key(call)
     body: EndpointRequest = call.body
     async with call.transaction() as connection:
         endpoint, secret = await service.put_endpoint(
@@ -87,8 +87,8 @@ async def put(call: Call) -> Reply:
 
 
 async def remove(call: Call) -> Reply:
-    """Send an endpoint nothing any more, and discard what waits for it."""
-    _refuse_bound(call)
+    """Remove an endpoint, and discard its pending messages."""
+    _require_unbound_key(call)
     endpoint_id = parse_id(call.path["id"])
     if endpoint_id is None:
         raise not_found("endpoint", call.path["id"])
@@ -100,9 +100,11 @@ async def remove(call: Call) -> Reply:
     return Reply(RemovedEndpointResponse(id=endpoint_id, discarded=discarded))
 
 
-def _refuse_bound(call: Call) -> None:
+def _require_unbound_key(call: Call) -> None:
     if call.caller.organization_id is not None:
-        raise PermissionDeniedError("A key of one organization has no say in where all are told.")
+        raise PermissionDeniedError(
+            "Endpoints receive messages about all organizations: use a key that is bound to none."
+        )
 
 
 def _response(endpoint: OutboundEndpoint, secret: str | None = None) -> EndpointResponse:

@@ -1,4 +1,4 @@
-"""Authentication: which key or session a request carries, and whether it is valid."""
+"""Authentication of requests by API key or session token."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from shared.errors import AuthenticationError
 if TYPE_CHECKING:
     from shared.db.pool import Pool
 
-# A key that was revoked works at most this much longer, and one that was tried before it was made
-# does not work for as long.
+# The delay until a revoked key is refused, and until a new key works that was tried too early.
 REMEMBERED_SECONDS = 3.0
 LOOK_UPS_AT_ONCE_MAX = 2
 _FORM = re.compile(access.KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
@@ -48,7 +47,7 @@ class Authenticator:
         )
 
     async def authenticate(self, request: web.Request) -> Caller:
-        """Return the caller that a request's key or token stands for; raise AuthenticationError."""
+        """Return the caller of a request's key or token; raise AuthenticationError."""
         key = access.digest(_key_of(request))
         caller = None
         if not self._unknown.get(key):
@@ -60,20 +59,20 @@ class Authenticator:
         return caller
 
     async def close(self) -> None:
-        """Wait for the look-ups that are under way, and write down the last uses."""
+        """Wait for the look-ups in progress, and write the last uses."""
         await self._look_ups.drain()
         await self.uses.close()
 
     async def _look_up(self, key: bytes) -> Caller | None:
         caller = await self._look_ups.submit(key)
         if caller is None:
-            self._unknown.put(key, True)  # noqa: FBT003 - what is remembered is that it is unknown
+            self._unknown.put(key, True)  # noqa: FBT003 - the value means "is unknown"
         return caller
 
     async def _read(self, keys: Sequence[bytes]) -> list[Caller | Exception | None]:
         async with self._pool.acquire() as connection:
-            found = await access.find_callers(connection, keys)
-        return [found.get(key) for key in keys]
+            callers = await access.find_callers(connection, keys)
+        return [callers.get(key) for key in keys]
 
 
 def _key_of(request: web.Request) -> str:
@@ -81,12 +80,12 @@ def _key_of(request: web.Request) -> str:
     for value in request.headers.getall("Authorization", []):
         kind, _, credentials = value.strip().partition(" ")
         if kind.lower() != "bearer":
-            raise AuthenticationError(f"Only Bearer is taken in Authorization. {_HOW}")
+            raise AuthenticationError(f"Authorization must be Bearer. {_HOW}")
         named = [*named, credentials.strip()]
     if not named:
         raise AuthenticationError(f"No API key was sent. {_HOW}")
     if len(set(named)) > 1:
-        raise AuthenticationError("Several API keys were sent; send one.")
+        raise AuthenticationError("Several different API keys were sent. Send one.")
     if not _FORM.fullmatch(named[0]):
-        raise AuthenticationError(f"That is not an API key: one begins with {access.KEY_PREFIX}")
+        raise AuthenticationError(f"This is not an API key: keys begin with {access.KEY_PREFIX}.")
     return named[0]

@@ -1,4 +1,4 @@
-"""What the handlers of the API work with, put together once."""
+"""The shared resources of the API's handlers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from shared.payments.client import Stripe
 if TYPE_CHECKING:
     from shared.db.pool import Connection
     from shared.payments.payment_intents import PaymentIntentGateway
-    from shared.recharge.charger import Charger
+    from shared.recharge.flow import Charger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """The parts of the API. Time and ids are passed in.
+    """The resources of the API. Clock and id factory are injected.
 
-    `stripe` opens pages of Stripe's. `receipts` and `pay_charges` ask it on behalf of read keys and
-    pay links: in a lane of their own, which charges do not wait for.
+    `stripe` opens Stripe's hosted pages. `receipts` and `pay_gateway` call Stripe for read keys and
+    pay links, in a lane of their own, so that charges do not wait for them.
     """
 
     settings: Settings
@@ -42,7 +42,7 @@ class Api:
     stripe: Stripe
     receipts: Receipts
     charger: Charger
-    pay_charges: PaymentIntentGateway
+    pay_gateway: PaymentIntentGateway
     authenticator: Authenticator
     organizations: OrganizationLookup
     limiter: Limiter
@@ -54,10 +54,10 @@ class Api:
 
     @asynccontextmanager
     async def searching(self) -> AsyncIterator[Connection]:
-        """Give a connection for a read that may look through a whole ledger, when it is its turn.
+        """Yield a connection for a search that may read a whole ledger, in the tenant's turn.
 
-        A few such reads run at once, one of each organization, so that the other connections are
-        left for debits and webhooks. The rest wait in turn, until their deadlines.
+        A few searches run at once, one for each organization, so that connections remain for
+        debits and webhooks. The others wait in turn, until their deadlines.
         """
         async with self.searches.turn(), self.pool.acquire() as connection:
             yield connection

@@ -1,4 +1,4 @@
-"""Cursors: where a page ended, in a form that says nothing and can be checked."""
+"""Cursors: the position of a page, opaque to clients and validated."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def encode(kind: str, position: UUID | int | str) -> str:
 
 
 def decode(kind: str, cursor: str) -> str:
-    """Return the position of a cursor; raise ValidationError where it is not one of this list."""
+    """Return the position of a cursor; raise ValidationError if it is not one of this list."""
     try:
         if len(cursor) > LENGTH_MAX:
-            raise ValueError  # noqa: TRY301 - one refusal for whatever is wrong
+            raise ValueError  # noqa: TRY301 - one error for every cause
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        version, found, position = text.decode().split(":", 2)
-        if (version, found) != ("1", kind):
+        version, cursor_kind, position = text.decode().split(":", 2)
+        if (version, cursor_kind) != ("1", kind):
             raise ValueError  # noqa: TRY301
     except (ValueError, binascii.Error, UnicodeError):
         raise fields.invalid(("query", "cursor"), WRONG) from None
@@ -34,7 +34,7 @@ def decode(kind: str, cursor: str) -> str:
 
 
 def decode_id(kind: str, cursor: str | None) -> UUID | None:
-    """Return the id in a cursor; None where there is none."""
+    """Return the id of a cursor, None without a cursor."""
     if cursor is None:
         return None
     try:
@@ -44,7 +44,7 @@ def decode_id(kind: str, cursor: str | None) -> UUID | None:
 
 
 def decode_seq(kind: str, cursor: str | None) -> int:
-    """Return the row number in a cursor; one beyond all where there is none."""
+    """Return the row number of a cursor, SEQ_BEYOND without a cursor."""
     if cursor is None:
         return SEQ_BEYOND
     position = decode(kind, cursor)

@@ -1,4 +1,4 @@
-"""What stands between HTTP and a handler: version, key, limit, scope, parsing, one answer a key."""
+"""The edge: version, API key, rate limit, scope, parsing and idempotency, before each handler."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ API_VERSION = "2026-11-01"
 VERSION_HEADER = "Prepaid-Version"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
-_OF_A_READ = UUID(int=0)
+_ID_OF_READS = UUID(int=0)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 
@@ -37,9 +37,7 @@ def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable
 
     async def handle(request: web.Request) -> web.Response:
         _check_version(request)
-        reply = await api.deadlines.within(
-            operation.seconds_max, _carry_out(api, operation, request)
-        )
+        reply = await api.deadlines.within(operation.seconds_max, _run(api, operation, request))
         response = json_response(reply.body, reply.status or operation.status)
         if reply.replayed:
             response.headers[REPLAYED_HEADER] = "true"
@@ -51,10 +49,10 @@ def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable
 def _check_version(request: web.Request) -> None:
     named = request.headers.getall(VERSION_HEADER, [])
     if len(named) > 1:
-        raise InvalidRequestError(f"{VERSION_HEADER}: one, or none.")
+        raise InvalidRequestError(f"Send {VERSION_HEADER} at most once.")
     if named and named[0] != API_VERSION:
         raise UpgradeRequiredError(
-            f"{VERSION_HEADER} {named[0][:40]!r} is not served here; {API_VERSION} is."
+            f"{VERSION_HEADER} {named[0][:40]!r} is not supported; send {API_VERSION}."
         )
 
 
@@ -62,11 +60,11 @@ def _check_scope(caller: Caller, operation: Operation) -> None:
     if not operation.allows(caller):
         needed = " or ".join(",".join(scopes) for scopes in operation.scope_sets)
         raise PermissionDeniedError(
-            f"This needs a key with the scope {needed}; this one has {scopes_text(caller.scopes)}."
+            f"This requires a key with the scope {needed}; yours has {scopes_text(caller.scopes)}."
         )
 
 
-async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Reply:
+async def _run(api: Api, operation: Operation, request: web.Request) -> Reply:
     caller = await _authenticate(api, request)
     _limit(api, operation, caller, request)
     _check_scope(caller, operation)
@@ -79,7 +77,7 @@ async def _carry_out(api: Api, operation: Operation, request: web.Request) -> Re
     api.requests.enter_now(tenant)
     try:
         with acting_for(tenant):
-            return await _answer(operation, call)
+            return await _respond(operation, call)
     finally:
         api.requests.leave(tenant)
 
@@ -88,7 +86,7 @@ async def _authenticate(api: Api, request: web.Request) -> Caller:
     try:
         return await api.authenticator.authenticate(request)
     except AuthenticationError:
-        api.limiter.take_for_stranger()
+        api.limiter.take_unauthenticated()
         raise
 
 
@@ -107,7 +105,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
     body = None
     if operation.body is not None:
         raw = await read_body(request)
-        if raw:  # what is empty is of no type; some clients name one all the same
+        if raw:  # some clients send a Content-Type with an empty body
             parsing.check_content_type(request.headers)
         body = parsing.body(raw or b"{}", operation.body)
         if operation.cost_of_body is not None:
@@ -116,7 +114,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
     return Call(
         api=api,
         caller=caller,
-        id=_OF_A_READ if reads else api.make_id(),
+        id=_ID_OF_READS if reads else api.make_id(),
         request_id=request[REQUEST_ID_KEY],
         now=api.now(),
         path=path,
@@ -127,7 +125,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
     )
 
 
-async def _answer(operation: Operation, call: Call) -> Reply:
+async def _respond(operation: Operation, call: Call) -> Reply:
     keyed_by = operation.keyed_by
     by_ledger = keyed_by is not None and getattr(call.body, keyed_by) is None
     if call.idempotency_key is None or by_ledger:
@@ -136,9 +134,11 @@ async def _answer(operation: Operation, call: Call) -> Reply:
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    given = request.headers.getall(IDEMPOTENCY_HEADER, [])
-    if not given:
+    values = request.headers.getall(IDEMPOTENCY_HEADER, [])
+    if not values:
         return None
-    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
-        raise InvalidRequestError(f"{IDEMPOTENCY_HEADER}: one, of 1 to 200 printable characters.")
-    return given[0]
+    if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):
+        raise InvalidRequestError(
+            f"Send {IDEMPOTENCY_HEADER} once, with 1 to 200 printable ASCII characters."
+        )
+    return values[0]

@@ -1,4 +1,4 @@
-"""The kinds of fields that requests and answers have, with what the API's document says of them."""
+"""Field types of requests and responses, with their OpenAPI schemas, and how to parse them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.money import json_number
 
 _NUMBER = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
 
-# A JSON number that is kept digit by digit: a float would round it.
+# A JSON number in its original digits: a float would round it.
 Number = Annotated[
     msgspec.Raw,
     msgspec.Meta(extra_json_schema={"type": "number"}, description="Exact to 9 decimals."),
@@ -29,15 +29,15 @@ NULL = msgspec.Raw(b"null")
 
 
 def null() -> msgspec.Raw:
-    """Return null: the default of a number that may be left out."""
+    """Return null, the default of an optional number."""
     return NULL
 
 
 _INTEGER = re.compile(rb"-?[0-9]{1,40}")
-# What some clients count in: 10,000,000 of them are a credit.
+# 10,000,000 decimillicents are one credit.
 DECIMILLICENT = Decimal("1e-7")
 
-# Integers may be above 2^64, which most JSON readers of numbers take and msgspec's do not.
+# Integers above 2^64 are valid JSON, and msgspec rejects them as `int`.
 Decimillicents = Annotated[
     msgspec.Raw,
     msgspec.Meta(extra_json_schema={"type": "integer"}, description="1e-7 credits."),
@@ -48,58 +48,58 @@ DecimillicentsOrNull = Annotated[
 ]
 
 
-# What a person writes. PostgreSQL takes no text with NUL.
+# Free text. PostgreSQL rejects text with NUL.
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH_MAX, pattern=r"^[^\x00]*$")]
 # The name of a person or an account.
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class Request(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """A body or a query in camelCase; a field that is not declared is refused by name."""
+    """A body or a query in camelCase. Unknown fields are refused by name."""
 
 
 class Response(msgspec.Struct, kw_only=True, rename="camel"):
-    """An answer in camelCase."""
+    """A response body in camelCase."""
 
 
 def parse_number(raw: msgspec.Raw, *location: str | int) -> Decimal:
-    """Read a JSON number exactly; raise ValidationError, which names where it stands."""
+    """Parse a JSON number exactly; raise ValidationError with its location."""
     text = bytes(raw).strip()
     if not _NUMBER.fullmatch(text):
-        raise invalid(location, "a JSON number is expected")
+        raise invalid(location, "must be a JSON number")
     return Decimal(text.decode())
 
 
 def parse_number_or_none(raw: msgspec.Raw, *location: str | int) -> Decimal | None:
-    """Read a JSON number or null exactly."""
+    """Parse a JSON number or null exactly."""
     return None if bytes(raw).strip() == b"null" else parse_number(raw, *location)
 
 
 def format_number(value: Decimal) -> msgspec.Raw:
-    """Write an amount of credits as a JSON number."""
+    """Format an amount of credits as a JSON number."""
     return json_number(value)
 
 
 def format_number_or_null(value: Decimal | None) -> msgspec.Raw:
-    """Write an amount of credits, or null."""
+    """Format an amount of credits, or null."""
     return NULL if value is None else json_number(value)
 
 
 def format_decimillicents(value: Decimal) -> msgspec.Raw:
-    """Write credits in units of 1e-7, toward zero: what is smaller cannot be shown there."""
+    """Format credits in units of 1e-7, rounded toward zero."""
     return msgspec.Raw(str(int(value / DECIMILLICENT)).encode())
 
 
 def format_decimillicents_or_null(value: Decimal | None) -> msgspec.Raw:
-    """Write credits in units of 1e-7, or null."""
+    """Format credits in units of 1e-7, or null."""
     return NULL if value is None else format_decimillicents(value)
 
 
 def parse_decimillicents(raw: msgspec.Raw, *location: str | int) -> Decimal:
-    """Read units of 1e-7 as credits; raise ValidationError, which names where it stands."""
+    """Parse units of 1e-7 as credits; raise ValidationError with the location."""
     text = bytes(raw).strip()
     if not _INTEGER.fullmatch(text):
-        raise invalid(location, "an integer is expected, in units of 1e-7 credits")
+        raise invalid(location, "must be an integer, in units of 1e-7 credits")
     value = int(text) * DECIMILLICENT
     if abs(value) > AMOUNT_MAX:
         raise invalid(location, f"must be at most {AMOUNT_MAX / DECIMILLICENT:f}")
@@ -107,7 +107,7 @@ def parse_decimillicents(raw: msgspec.Raw, *location: str | int) -> Decimal:
 
 
 def parse_decimillicents_or_none(raw: msgspec.Raw, *location: str | int) -> Decimal | None:
-    """Read units of 1e-7 as credits, or null."""
+    """Parse units of 1e-7 as credits, or null."""
     return None if bytes(raw).strip() == b"null" else parse_decimillicents(raw, *location)
 
 
@@ -126,7 +126,7 @@ Limit = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
 
 
 class PageQuery(Request):
-    """A page of a list: how many, and after which cursor."""
+    """The page of a list: its size, and the cursor that it starts after."""
 
     limit: Limit = LIMIT_DEFAULT
     cursor: str | None = None

@@ -1,11 +1,11 @@
-"""One answer for one Idempotency-Key: the first is kept, and given again.
+"""Idempotency-Key: the first response is stored and returned again.
 
-A key belongs to the organization that the request is about, whatever operation or API key sent it,
-so that an app may change its API key between two tries. A request about no organization, such as
-creating one, has a key of the API key's tenant. What was refused is not kept: it changed nothing,
-and the same key may try again. What needs nobody but PostgreSQL is done and answered in one
-transaction. A request that asks Stripe and dies on the way leaves its id behind, and the next try
-goes on under it: whatever it had created by then is found again by that id.
+A key belongs to the organization of the request, whichever operation or API key sends it, so that
+an app may rotate its API key between two attempts. A request without an organization, such as
+creating one, has a key of the API key's tenant. A refusal is not stored: it changed nothing, and a
+retry with the same key runs again. An operation that needs only PostgreSQL runs in the transaction
+that stores its response. An operation that calls Stripe and is interrupted leaves its id, and a
+retry continues under it: Stripe's idempotency keys and our rows are found by that id.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shared.idempotency.store import AlreadyUsed, Claimed
 if TYPE_CHECKING:
     from shared.db.pool import Connections
 
-# Longer than any operation may take, so that two tries never run at once.
+# Longer than any operation may take, so that two attempts never run at once.
 LEASE = timedelta(seconds=40)
 END_SECONDS_MAX = 2
 OF_ALL_ORGANIZATIONS = UUID(int=0)
@@ -39,13 +39,13 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 async def once(operation: Operation, call: Call, key: str) -> Reply:
-    """Carry a request out, or give the answer that its key has had.
+    """Run a request, or return the stored response of its key.
 
-    Raises IdempotencyError where the key came with another request, ConflictError while the first
-    one is under way.
+    Raises IdempotencyError if the key was used with another request, ConflictError while the first
+    request is in progress.
     """
     async with call.api.pool.acquire() as connection:
-        found = await store.claim(
+        claim = await store.claim(
             connection,
             _tenant(call),
             key,
@@ -54,41 +54,43 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
             token=call.api.make_id(),
             lease=LEASE,
         )
-    if isinstance(found, AlreadyUsed):
-        return _again(found)
+    if isinstance(claim, AlreadyUsed):
+        return _stored_reply(claim)
     try:
         if operation.retry is Retry.STORED:
-            return await _together(operation, call, found)
-        return await _one_after_the_other(operation, call, found)
-    except BaseException as error:  # the deadline too: nobody works on the request any more
-        await _end(call.api.pool, found, refused=_is_refusal(error))
+            return await _run_and_store(operation, call, claim)
+        return await _run_then_store(operation, call, claim)
+    except BaseException as error:  # the deadline too: the request has stopped
+        await _release(call.api.pool, claim, refused=_is_refusal(error))
         raise
 
 
-async def _together(operation: Operation, call: Call, claimed: Claimed) -> Reply:
-    """Do it and keep its answer in one transaction: whoever has the one has the other."""
+async def _run_and_store(operation: Operation, call: Call, claimed: Claimed) -> Reply:
+    """Run the operation and store its response in one transaction."""
     async with call.api.pool.acquire() as connection, connection.transaction():
         reply = await operation.handle(replace(call, id=claimed.id, connection=connection))
-        status, answer = int(reply.status or operation.status), encode(reply.body)
-        if not await store.complete(connection, claimed, status=status, answer=answer):
-            raise ConflictError("Another try of this request went on meanwhile; ask again.")
-    return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
+        status, body = int(reply.status or operation.status), encode(reply.body)
+        if not await store.complete(connection, claimed, status=status, answer=body):
+            raise ConflictError(
+                "Another attempt of this request is in progress. Retry with its key."
+            )
+    return Reply(msgspec.Raw(body), status, replayed=reply.replayed)
 
 
-async def _one_after_the_other(operation: Operation, call: Call, claimed: Claimed) -> Reply:
-    """Do it, then keep its answer; what a try leaves undone, the next one finds by its id."""
+async def _run_then_store(operation: Operation, call: Call, claimed: Claimed) -> Reply:
+    """Run the operation, then store its response; a retry continues by the id of the claim."""
     reply = await operation.handle(replace(call, id=claimed.id))
-    status, answer = int(reply.status or operation.status), encode(reply.body)
+    status, body = int(reply.status or operation.status), encode(reply.body)
     async with call.api.pool.acquire() as connection:
         if reply.final:
-            await store.complete(connection, claimed, status=status, answer=answer)
+            await store.complete(connection, claimed, status=status, answer=body)
         else:
             await store.release(connection, claimed)
-    return Reply(msgspec.Raw(answer), status, replayed=reply.replayed)
+    return Reply(msgspec.Raw(body), status, replayed=reply.replayed)
 
 
 def _tenant(call: Call) -> UUID:
-    """Return whose key it is: that of the organization which the request is about."""
+    """Return the tenant of the key: the organization of the request, if it has one."""
     if call.organization is not None:
         return call.organization.id
     return call.caller.organization_id or OF_ALL_ORGANIZATIONS
@@ -98,24 +100,26 @@ def _is_refusal(error: BaseException) -> bool:
     return isinstance(error, PrepaidError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-async def _end(pool: Connections, claimed: Claimed, *, refused: bool) -> None:
-    """Let the next try in at once; where that cannot be written, it waits for the lease to end."""
-    end = store.delete if refused else store.release
+async def _release(pool: Connections, claimed: Claimed, *, refused: bool) -> None:
+    """Release the claim for the next attempt; if that fails, its lease expires."""
+    release = store.delete if refused else store.release
     with contextlib.suppress(*UNAVAILABLE):
         async with asyncio.timeout(END_SECONDS_MAX), pool.acquire() as connection:
-            await end(connection, claimed)
+            await release(connection, claimed)
 
 
-def _again(seen: AlreadyUsed) -> Reply:
+def _stored_reply(seen: AlreadyUsed) -> Reply:
     if not seen.same_request:
-        raise IdempotencyError("This Idempotency-Key came with another request before.")
+        raise IdempotencyError(
+            "This Idempotency-Key was used with another request. Send a new one."
+        )
     if seen.answer is None:
         raise ConflictError(
-            "The first request with this Idempotency-Key is under way.", retry_after_seconds=1
+            "The first request with this Idempotency-Key is in progress.", retry_after_seconds=1
         )
     return Reply(msgspec.Raw(seen.answer), seen.status, replayed=True)
 
 
 def _digest(operation: Operation, call: Call) -> bytes:
-    asked: list[Any] = [operation.name, sorted(call.path.items()), call.query, call.body]
-    return hashlib.sha256(_encoder.encode(asked)).digest()
+    request: list[Any] = [operation.name, sorted(call.path.items()), call.query, call.body]
+    return hashlib.sha256(_encoder.encode(request)).digest()

@@ -1,4 +1,4 @@
-"""When each API key was last used, written behind the requests."""
+"""The time of each API key's last use, written asynchronously."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ KEYS_AT_ONCE_MAX = 1_000
 
 
 class KeyUses:
-    """Collects uses and writes them in batches: each key once a minute at most.
+    """Collects uses and writes them in batches, each key at most once a minute.
 
-    No request waits for it. A use that cannot be written is dropped: the next one is written.
+    No request waits for a write. A use that cannot be written is dropped.
     """
 
     def __init__(self, pool: Pool, *, interval_seconds: float = WRITE_INTERVAL_SECONDS) -> None:
@@ -38,16 +38,16 @@ class KeyUses:
         self._writing: asyncio.Task[None] | None = None
 
     def add(self, key_id: UUID, now: datetime) -> None:
-        """Note a use."""
+        """Add a use."""
         if self._written.get(key_id) or len(self._waiting) >= KEYS_AT_ONCE_MAX:
             return
-        self._written.put(key_id, True)  # noqa: FBT003 - the value says that it was used
+        self._written.put(key_id, True)  # noqa: FBT003 - the value means "was used"
         self._waiting[key_id] = now
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_later())
 
     async def write(self) -> None:
-        """Write what is waiting, in one statement."""
+        """Write the collected uses in one statement."""
         uses, self._waiting = self._waiting, {}
         if not uses:
             return
@@ -58,7 +58,7 @@ class KeyUses:
             log.warning("keys.uses_not_written", error=repr(error), keys=len(uses))
 
     async def close(self) -> None:
-        """Write what is waiting now."""
+        """Write the remaining uses."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket for each key, over all processes together, and one for strangers."""
+"""Rate limits: a token bucket for each key across all processes, one for unauthenticated calls."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SHARE_INTERVAL_SECONDS = 0.1
 LOG_INTERVAL_SECONDS = 1.0
 LOGGED_KEYS_MAX = 3
 BUCKETS_BEFORE_PRUNING = 10_000
-# Requests whose key nobody gave out, all together, of one process.
-STRANGERS_PER_MINUTE = 6_000
-# What a bucket can lack, in windows: whatever the clock of Redis does, it is full again after so
-# many. More than one, so that what processes let in side by side is paid back.
+# Requests without a valid key, in total, in one process.
+UNAUTHENTICATED_PER_MINUTE = 6_000
+# The most that a bucket can lack, in windows: whatever the clock of Redis does, it is full again
+# after that time. More than one, so that concurrent processes pay back what they over-admitted.
 MISSING_WINDOWS_MAX = 2
 
-# Adds what one process has let in, by the clock of Redis; returns what each bucket lacks.
-# KEYS: buckets. ARGV: the most that one can lack, then what each is to be charged: microseconds.
+# Charges buckets by the clock of Redis and returns what each lacks.
+# KEYS: buckets. ARGV: the most that one can lack, then the charge of each, in microseconds.
 _SHARE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -45,12 +45,12 @@ return missing
 
 
 class Limiter:
-    """Decides here, and shares what was let in through Redis ten times a second.
+    """Decides locally, and shares the admitted units through Redis ten times a second.
 
-    A request waits for no server. Processes that run beside each other let in at most a tenth of a
-    second's requests too many, and pay them back. While Redis is away each process counts for
-    itself. Time is each process's own monotonic clock, and between processes that of Redis: no
-    other clock counts. `requests_per_minute` 0 is no limit.
+    No request waits for Redis. Concurrent processes admit at most a tenth of a second's requests
+    too many, and pay them back. While Redis is unavailable, each process counts for itself. Time is
+    the process's monotonic clock, and between processes the clock of Redis. `requests_per_minute` 0
+    disables the limit.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Limiter:
         self._full_at: dict[UUID, float] = {}
         self._unshared: Counter[UUID] = Counter()  # units
         self._sharing: asyncio.Task[None] | None = None
-        self._strangers_rate = Rate(STRANGERS_PER_MINUTE)
-        self._strangers_full_at = 0.0
+        self._unauthenticated_rate = Rate(UNAUTHENTICATED_PER_MINUTE)
+        self._unauthenticated_full_at = 0.0
         self._refusals = _Refusals()
 
     def take(self, key_id: UUID, units: int = 1) -> None:
-        """Let a request in that costs so much; raise RateLimitError, saying when to try again."""
+        """Admit a request of so many units; raise RateLimitError with the time to wait."""
         rate = self._rate
         if rate is None:
             return
@@ -86,7 +86,7 @@ class Limiter:
         self.charge(key_id, units)
 
     def charge(self, key_id: UUID, units: int) -> None:
-        """Take units for what has been let in already, also where the bucket does not hold them."""
+        """Take units for an admitted request, even if the bucket does not hold them."""
         rate = self._rate
         if rate is None or units <= 0:
             return
@@ -96,23 +96,23 @@ class Limiter:
         if self._sharing is None:
             self._sharing = asyncio.create_task(self._share())
 
-    def take_for_stranger(self) -> None:
-        """Count a request without a key that is known; raise RateLimitError where they are many."""
+    def take_unauthenticated(self) -> None:
+        """Admit a request without a valid key; raise RateLimitError if there are too many."""
         now = self._clock()
-        rate = self._strangers_rate
-        missing = max(self._strangers_full_at - now, 0)
+        rate = self._unauthenticated_rate
+        missing = max(self._unauthenticated_full_at - now, 0)
         if wait := rate.wait_seconds(1, missing_seconds=missing):
             self._refusals.count("unknown")
             raise RateLimitError(
-                "Too many requests come without a valid API key.", retry_after_seconds=wait
+                "Too many requests without a valid API key.", retry_after_seconds=wait
             )
-        self._strangers_full_at = now + missing + rate.unit_seconds
+        self._unauthenticated_full_at = now + missing + rate.unit_seconds
 
     def headers(self, key_id: UUID) -> Mapping[str, str]:
-        """Return how a key stands, as draft-ietf-httpapi-ratelimit-headers-10 has it.
+        """Return the rate limit headers of a key. Source: draft-ietf-httpapi-ratelimit-headers-10.
 
-        `q` units in a window of `w` seconds; `r` are left, and all are back after `t` seconds. The
-        same once more in the headers of the drafts before the 8th, which most clients read.
+        `q` units in a window of `w` seconds; `r` remain, and the bucket is full after `t` seconds.
+        The RateLimit-* headers of the drafts before the 8th, which most clients read, say the same.
         """
         rate = self._rate
         if rate is None:
@@ -129,7 +129,7 @@ class Limiter:
         }
 
     async def close(self) -> None:
-        """Share what is counted, for the last time."""
+        """Share the remaining units."""
         self._refusals.close()
         if self._sharing is not None:
             await self._sharing
@@ -138,7 +138,7 @@ class Limiter:
         return max(self._full_at.get(key_id, 0.0) - self._clock(), 0.0)
 
     def _lack(self, key_id: UUID, seconds: float) -> None:
-        assert self._rate is not None  # noqa: S101 - without a rate nothing is counted
+        assert self._rate is not None  # noqa: S101 - units are counted only with a rate
         bounded = min(seconds, MISSING_WINDOWS_MAX * self._rate.window_seconds)
         self._full_at[key_id] = self._clock() + bounded
 
@@ -153,7 +153,7 @@ class Limiter:
 
     async def _share_once(self) -> None:
         rate = self._rate
-        assert rate is not None  # noqa: S101 - without a rate nothing is counted
+        assert rate is not None  # noqa: S101 - units are counted only with a rate
         units = dict(self._unshared)
         self._unshared.clear()
         most = MISSING_WINDOWS_MAX * rate.window_seconds
@@ -161,14 +161,14 @@ class Limiter:
         try:
             missing = await self._share_script(
                 keys=[f"prepaid:bucket:{key_id}" for key_id in units],
-                args=[round(found * 1e6) for found in seconds],
+                args=[round(value * 1e6) for value in seconds],
             )
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("limits.redis_unavailable", error=repr(error))
             return
-        for key_id, found in zip(units, missing, strict=True):
+        for key_id, missing_us in zip(units, missing, strict=True):
             since = self._unshared.get(key_id, 0) * rate.unit_seconds
-            self._lack(key_id, max(found / 1e6 + since, self._missing_seconds(key_id)))
+            self._lack(key_id, max(missing_us / 1e6 + since, self._missing_seconds(key_id)))
 
     def _prune(self) -> None:
         if len(self._full_at) > BUCKETS_BEFORE_PRUNING:
@@ -178,20 +178,20 @@ class Limiter:
 
 
 class _Refusals:
-    """Writes at most one line a second about refused requests: how many, and whose the most."""
+    """Logs at most one line a second about refused requests: their number and the top keys."""
 
     def __init__(self) -> None:
-        self._of: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
-    def count(self, whose: str) -> None:
-        """Count a refusal; the first is written at once."""
-        self._of[whose] += 1
+    def count(self, key: str) -> None:
+        """Count a refusal; the first is logged at once."""
+        self._counts[key] += 1
         if self._timer is None:
             self._write()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Log the remaining refusals."""
         if self._timer is not None:
             self._write()
         if self._timer is not None:
@@ -199,12 +199,12 @@ class _Refusals:
 
     def _write(self) -> None:
         self._timer = None
-        if not self._of:
+        if not self._counts:
             return
         log.info(
             "http.rate_limited",
-            refused=self._of.total(),
-            keys=dict(self._of.most_common(LOGGED_KEYS_MAX)),
+            refused=self._counts.total(),
+            keys=dict(self._counts.most_common(LOGGED_KEYS_MAX)),
         )
-        self._of.clear()
+        self._counts.clear()
         self._timer = asyncio.get_running_loop().call_later(LOG_INTERVAL_SECONDS, self._write)

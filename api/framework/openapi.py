@@ -68,8 +68,8 @@ def document(operations: Sequence[Operation], *, server: str, guide: Guide) -> d
     """Return the document of these operations, served at an address."""
     types = [kind for o in operations for kind in (o.body, o.response, o.query) if kind is not None]
     types = [guide.error, *types]
-    found, components = msgspec.json.schema_components(types, ref_template=_REF)
-    schemas = dict(zip(map(repr, types), found, strict=True))
+    type_schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    schemas = dict(zip(map(repr, types), type_schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = {
@@ -92,14 +92,14 @@ def document(operations: Sequence[Operation], *, server: str, guide: Guide) -> d
 
 def possible_errors(operation: Operation) -> set[type[PrepaidError]]:
     """Return exactly the errors that an operation may return."""
-    found = {*EVERYWHERE, *operation.errors}
+    possible = {*EVERYWHERE, *operation.errors}
     if operation.body is not None:
-        found |= {*WITH_A_BODY}
+        possible |= {*WITH_A_BODY}
     if operation.organization_parameter:
-        found.add(errors.NotFoundError)
+        possible.add(errors.NotFoundError)
     if operation.retry is not Retry.READ:
-        found |= {errors.ConflictError, errors.IdempotencyError}
-    return found
+        possible |= {errors.ConflictError, errors.IdempotencyError}
+    return possible
 
 
 def _description(operation: Operation) -> dict[str, Any]:

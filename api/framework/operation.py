@@ -1,4 +1,4 @@
-"""What an endpoint of the billing API declares: the routes, the document and the tests read it."""
+"""The declaration of an endpoint, from which routes, OpenAPI document and tests are made."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class Retry(StrEnum):
-    """What makes a second request with the same Idempotency-Key harmless."""
+    """How a repeated request with the same Idempotency-Key is made safe."""
 
-    READ = "read"  # a second one does no harm: the header is of no use
-    STORED = "stored"  # the answer is kept in the transaction of what it did, and given again
-    RESUMED = "resumed"  # Stripe is asked in between: the next try goes on under the same id
-    LEDGER = "ledger"  # the ledger's own key does it; what has another key is kept besides
+    READ = "read"  # reading changes nothing: the header is ignored
+    STORED = "stored"  # the response is stored with its effects, in one transaction
+    RESUMED = "resumed"  # Stripe is called in between: a retry continues under the same id
+    LEDGER = "ledger"  # the ledger's key is unique; a response under another key is stored as well
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that has been let in and read: what a handler is given.
+    """An authorized and parsed request, passed to its handler.
 
-    `id` is the same again for a retry under the same Idempotency-Key; whatever a write creates
-    takes it as its id; a read has none. `organization` is the one that the path or the body names,
-    if one of them does. `request_id` is the answer's `X-Request-Id`.
+    `id` is equal for every retry under the same Idempotency-Key, and becomes the id of what a write
+    creates; a read has none. `organization` is the one that the path or the body names, if any.
+    `request_id` is the `X-Request-Id` of the response.
     """
 
     api: Api
@@ -55,9 +55,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Give a connection for one statement, which is a transaction of its own.
+        """Yield a connection for a single statement, which is its own transaction.
 
-        Under an Idempotency-Key it is a part of the transaction in which the answer is kept.
+        Under an Idempotency-Key, it is part of the transaction in which the response is stored.
         """
         if self.connection is not None:
             yield self.connection
@@ -67,29 +67,29 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Give a connection in a transaction: the one in which the answer is kept, if it is."""
+        """Yield a connection in a transaction: that of the stored response, if it is stored."""
         async with self.acquire() as connection, connection.transaction():
             yield connection
 
     @property
     def owner(self) -> Organization:
         """The organization that the path or the body names."""
-        assert self.organization is not None  # noqa: S101 - the edge has found it
+        assert self.organization is not None  # noqa: S101 - the edge has set it
         return self.organization
 
     async def find_organization(self, reference: str) -> Organization:
-        """Find an organization by id or slug, as far as this key may know of it."""
+        """Return an organization by id or slug; raise NotFoundError if this key may not see it."""
         return await self.api.organizations.find(reference, self.caller)
 
     @property
     def actor(self) -> Actor:
-        """Who asks, for the audit log."""
+        """The caller, for the audit log."""
         return Actor(self.caller.actor, self.caller.key_id, self.request_id)
 
     def require(self, scope: Scope, what: str) -> None:
-        """Raise PermissionDeniedError where the key lacks a scope that the request needs."""
+        """Raise PermissionDeniedError if the key lacks a required scope."""
         if not self.caller.may(scope):
-            raise PermissionDeniedError(f"{what} needs a key with the scope {scope}.")
+            raise PermissionDeniedError(f"{what} requires a key with the scope {scope}.")
 
     async def record(
         self,
@@ -101,13 +101,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         reason: str | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
-        """Write into the audit log what this key did, in the transaction of what it did.
+        """Write an audit entry for this key, in the transaction of the effect.
 
-        Without a `subject` it is about the organization: that of the request, or the one given.
+        The default `subject` is the organization: `organization`, else that of the request.
         """
         owner = organization or self.organization
         about = subject or (owner.id if owner else None)
-        assert about is not None  # noqa: S101 - it is about something
+        assert about is not None  # noqa: S101 - one of them is set
         await audit.record(
             connection,
             actor=self.actor,
@@ -119,15 +119,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def may_see(self, organization_id: UUID) -> bool:
-        """Whether this key may know of an organization's things."""
+        """Whether this key may see an organization's data."""
         return self.caller.organization_id in (None, organization_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A handler's answer. `replayed`: it is the one of an earlier request with the same key.
+    """A handler's response. `replayed`: it repeats that of an earlier request with the same key.
 
-    `final`: it stands. One that does not is not kept: the same key is told how things stand then.
+    A response that is not `final` is not stored: a retry gets the state at that time.
     """
 
     body: Any
@@ -141,13 +141,13 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """An endpoint. The handler's docstring is its documentation: first a summary, then the rest.
+    """An endpoint. The handler's docstring is its documentation: a summary, then a description.
 
-    `query` and `body` are msgspec Structs that forbid unknown fields, `answer` is the type of the
-    body at `status`; `refusals` are the errors that it can give beyond those of every operation.
-    `scope` is what a key needs; each of `or_scopes` will do instead, and all of `and_scopes` are
-    needed besides. A path with `{organizationId}` or `{slug}` is of that organization: the edge
-    answers 404 where there is none, or where the key is another one's.
+    `query` and `body` are msgspec Structs that forbid unknown fields, `response` is the type of the
+    response body at `status`; `errors` are those beyond the errors of every operation. A key needs
+    `scope` or one of `or_scopes`, and all of `and_scopes`. For a path with `{organizationId}` or
+    `{slug}`, the edge finds the organization, and returns 404 if there is none or the key is bound
+    to another.
     """
 
     name: str
@@ -163,32 +163,32 @@ class Operation:
     body: type | None = None
     status: int = HTTPStatus.OK
     retry: Retry = Retry.READ
-    # Whose request it is, where the body says so; the call has it as if the path had named it.
+    # Finds the organization of a request that names it in the body.
     organization_of: Callable[[Call], Awaitable[Organization]] | None = None
-    # Where the ledger's own key may stand in the body; a request without one takes the header's.
+    # The body field with the ledger's key; without a value, Idempotency-Key takes its place.
     keyed_by: str | None = None
     errors: tuple[type[PrepaidError], ...] = ()
     seconds_max: float = 30.0
-    # What a request counts against its key's rate limit, and what its body adds once it is read.
+    # The units of a request in its key's rate limit, and those that the parsed body adds.
     cost: int = 1
     cost_of_body: Callable[[Any], int] | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def organization_parameter(self) -> str | None:
-        """The name of the path parameter that names an organization, if there is one."""
+        """The path parameter that names an organization, if any."""
         return next((n for n in ("organizationId", "slug") if f"{{{n}}}" in self.path), None)
 
     @cached_property
     def scope_sets(self) -> tuple[tuple[Scope, ...], ...]:
-        """The sets of scopes of which a key needs one."""
+        """The alternative sets of scopes; a key needs all scopes of one set."""
         return tuple((scope, *self.and_scopes) for scope in (self.scope, *self.or_scopes))
 
     def allows(self, caller: Caller) -> bool:
-        """Whether a key has one of the sets; the handler may need more for what the body says."""
+        """Whether a key has one of the sets. The handler may require more."""
         return any(all(map(caller.may, scopes)) for scopes in self.scope_sets)
 
 
 def not_found(what: str, reference: str) -> NotFoundError:
-    """Return the same refusal for what is not there and for what is another organization's."""
+    """Return the same NotFoundError for a missing object as for another organization's."""
     return NotFoundError(f"There is no {what} {reference[:100]!r}.")

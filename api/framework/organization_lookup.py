@@ -1,4 +1,4 @@
-"""Finding the organization that a request names, as far as its key may know of it."""
+"""Finding the organization that a request names, if its key may see it."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ from shared.organizations.model import Organization
 if TYPE_CHECKING:
     from shared.db.pool import Connections
 
-# A change of name is seen this much later; ids and slugs never change hands.
+# The delay until a change is seen; an id or slug never moves to another organization.
 REMEMBERED_SECONDS = 2.0
 REFERENCE_LENGTH_MAX = 100
 
 
 class OrganizationLookup:
-    """Finds organizations by id or slug, and keeps those of others from a key."""
+    """Finds organizations by id or slug, and hides those of other tenants."""
 
     def __init__(self, pool: Connections) -> None:
         self._pool = pool
         self._cache: TTLCache[str, Organization] = TTLCache(REMEMBERED_SECONDS)
 
     async def find(self, reference: str, caller: Caller) -> Organization:
-        """Return the organization; NotFoundError, the same one whether it is another's or none."""
-        found = await self._cache.get_or_load(reference, self._look_up)
-        if found is None or caller.organization_id not in (None, found.id):
+        """Return the organization.
+
+        Raises the same NotFoundError for another tenant's organization as for a missing one.
+        """
+        organization = await self._cache.get_or_load(reference, self._look_up)
+        if organization is None or caller.organization_id not in (None, organization.id):
             raise NotFoundError(f"There is no organization {reference[:100]!r}.")
-        return found
+        return organization
 
     def forget(self, organization: Organization) -> None:
-        """Look it up again next time: it has changed."""
+        """Remove a changed organization from the cache."""
         for reference in (str(organization.id), organization.slug):
             self._cache.invalidate(reference)
 
     async def _look_up(self, reference: str) -> Organization | None:
         if len(reference) > REFERENCE_LENGTH_MAX or "\0" in reference:
-            return None  # no slug or id; and PostgreSQL takes no text with NUL
+            return None  # neither slug nor id; PostgreSQL rejects text with NUL
         try:
             async with self._pool.acquire() as connection:
                 return await organizations.find(connection, reference)

@@ -1,4 +1,4 @@
-"""Reading bodies and queries into the types that an operation declares."""
+"""Parsing bodies and queries into the types that an operation declares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.errors import InvalidRequestError, UnsupportedMediaTypeError, Valida
 from shared.ledger.rules import nesting_refusal
 
 Location = tuple[str | int, ...]
-# What a refusal repeats of a request, in characters.
+# What an error repeats of a request, in characters.
 NAME_LENGTH_MAX = 100
 MESSAGE_LENGTH_MAX = 300
 PATH_LENGTH_MAX = 500
@@ -27,9 +27,9 @@ _NAMED = re.compile(rf"(?:unknown|required) field `([^`]{{0,{NAME_LENGTH_MAX}}})
 
 
 def check_content_type(headers: Mapping[str, str]) -> None:
-    """Refuse a body that says of itself that it is not plain JSON in UTF-8."""
-    said = headers.get("Content-Type", "application/json").lower()
-    kind, _, parameters = said.partition(";")
+    """Raise UnsupportedMediaTypeError unless the Content-Type is JSON in UTF-8."""
+    content_type = headers.get("Content-Type", "application/json").lower()
+    kind, _, parameters = content_type.partition(";")
     if kind.strip() != "application/json":
         raise UnsupportedMediaTypeError("Send the body as application/json.")
     if "charset" in parameters and "utf-8" not in parameters:
@@ -37,16 +37,15 @@ def check_content_type(headers: Mapping[str, str]) -> None:
 
 
 def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
-    """Read a body; raise InvalidRequestError where it is no JSON, ValidationError by field.
+    """Parse a body; raise InvalidRequestError if it is not JSON, ValidationError for a field.
 
-    Free JSON in it is nested no deeper than the ledger takes: whoever is given the body can write
-    it again.
+    Free-form JSON in it is limited to the ledger's nesting depth, so that it can be stored.
     """
     try:
-        raw.decode()  # what a type only skips would not be looked at
-        found = _decoder(kind).decode(raw)
+        raw.decode()  # msgspec does not decode values that it skips
+        parsed = _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error), where) from None
+        raise _field_error(str(error), where) from None
     except msgspec.DecodeError as error:
         raise InvalidRequestError(f"The body is not JSON: {error}") from None
     except UnicodeDecodeError:
@@ -54,37 +53,37 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
     except RecursionError:
         raise InvalidRequestError("The body is nested too deeply.") from None
     for attribute, name in _free_json(kind):
-        value = getattr(found, attribute)
+        value = getattr(parsed, attribute)
         if value and (fault := nesting_refusal(name, value)):
             raise fields.invalid((*where, name), fault.partition(": ")[2])
-    return found
+    return parsed
 
 
-def query(given: MultiMapping[str], kind: type | None) -> Any:
-    """Read a query string; a name that is repeated or not known is refused by name."""
+def query(parameters: MultiMapping[str], kind: type | None) -> Any:
+    """Parse a query string; raise ValidationError for an unknown or repeated name."""
     known = _parameters(kind)
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys(given):
-        values = given.getall(name)
+    values_by_name: dict[str, Any] = {}
+    for name in dict.fromkeys(parameters):
+        values = parameters.getall(name)
         if name not in known:
-            raise _refused("query", name, "unknown parameter", "extra_forbidden")
+            raise _parameter_error("query", name, "unknown parameter", "extra_forbidden")
         if any("\0" in value for value in values):
-            raise _refused("query", name, "must not hold NUL", "value_error")
+            raise _parameter_error("query", name, "must not hold NUL", "value_error")
         if not known[name].is_text and any(value.lower() == "null" for value in values):
-            # It would be read as if it were absent.
-            raise _refused("query", name, "must not be null", "type_error")
+            # msgspec would treat it as absent.
+            raise _parameter_error("query", name, "must not be null", "type_error")
         if known[name].is_list:
-            found[name] = values
+            values_by_name[name] = values
         elif len(values) == 1:
-            found[name] = values[0]
+            values_by_name[name] = values[0]
         else:
-            raise _refused("query", name, "must stand once", "value_error")
+            raise _parameter_error("query", name, "must be given once", "value_error")
     if kind is None:
         return None
     try:
-        return msgspec.convert(found, kind, strict=False)
+        return msgspec.convert(values_by_name, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error), ("query",)) from None
+        raise _field_error(str(error), ("query",)) from None
 
 
 @cache
@@ -94,7 +93,7 @@ def _decoder(kind: type) -> msgspec.json.Decoder[Any]:
 
 @cache
 def _free_json(kind: type) -> Sequence[tuple[str, str]]:
-    """Return the fields of a type that may hold any JSON: what they are called here and there."""
+    """Return the free-form JSON fields of a type: attribute and encoded name."""
     hints = typing.get_type_hints(kind)
     return [
         (field.name, field.encode_name)
@@ -104,7 +103,7 @@ def _free_json(kind: type) -> Sequence[tuple[str, str]]:
 
 
 class _Parameter(typing.NamedTuple):
-    """Whether a query parameter may be repeated, and whether it is any text."""
+    """Whether a query parameter may be repeated, and whether it is free text."""
 
     is_list: bool
     is_text: bool
@@ -112,7 +111,7 @@ class _Parameter(typing.NamedTuple):
 
 @cache
 def _parameters(kind: type | None) -> Mapping[str, _Parameter]:
-    """Return what a query may hold by its names."""
+    """Return the query parameters of a type by name."""
     if kind is None:
         return {}
     hints = typing.get_type_hints(kind)
@@ -131,14 +130,14 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
-def _refusal(said: str, where: Location) -> ValidationError:
-    """Translate msgspec's sentence into a field and a message, whatever names are in it.
+def _field_error(text: str, where: Location) -> ValidationError:
+    """Translate msgspec's message into a field location and a message.
 
-    A sentence may hold a name as long as the body: it is cut before any expression reads it.
+    The message may repeat a name as long as the body, so it is truncated before matching.
     """
-    message, found, path = said.rpartition(_AT)
-    if not found:
-        message, path = said, ""
+    message, separator, path = text.rpartition(_AT)
+    if not separator:
+        message, path = text, ""
     if len(message) > MESSAGE_LENGTH_MAX:
         message = message[:MESSAGE_LENGTH_MAX] + "…"
     location = [*where]
@@ -148,14 +147,14 @@ def _refusal(said: str, where: Location) -> ValidationError:
     if named := _NAMED.search(message):
         location.append(named.group(1))
         kind = "extra_forbidden" if "unknown" in message else "missing"
-    told = ".".join(str(part) for part in location[1:]) or where[0]
+    field = ".".join(str(part) for part in location[1:]) or where[0]
     return ValidationError(
-        f"{told}: {message}", errors=[{"loc": location, "msg": message, "type": kind}]
+        f"{field}: {message}", errors=[{"loc": location, "msg": message, "type": kind}]
     )
 
 
-def _refused(where: str, name: str, message: str, kind: str) -> ValidationError:
-    shown = name[:NAME_LENGTH_MAX]
+def _parameter_error(where: str, name: str, message: str, kind: str) -> ValidationError:
+    name = name[:NAME_LENGTH_MAX]
     return ValidationError(
-        f"{shown}: {message}", errors=[{"loc": [where, shown], "msg": message, "type": kind}]
+        f"{name}: {message}", errors=[{"loc": [where, name], "msg": message, "type": kind}]
     )

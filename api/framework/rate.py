@@ -1,7 +1,7 @@
-"""A token bucket, as the generic cell rate algorithm (GCRA) keeps it: one moment for each bucket.
+"""A token bucket by the generic cell rate algorithm (GCRA): one timestamp for each bucket.
 
-The moment is when the bucket will be full again. What is taken moves it on; time alone refills the
-bucket, continuously. Source: ITU-T I.371, Annex A; https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
+The timestamp is when the bucket will be full again. Taking units advances it; the bucket refills
+continuously. Source: ITU-T I.371, Annex A; https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ _ROUNDING_SECONDS = 1e-6
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a bucket refills, and how much it holds: what 10 s bring, or a minute if few."""
+    """The refill rate and the capacity of a bucket: 10 s of units, or up to a minute's if few."""
 
     units_per_minute: int
 
     @cached_property
     def unit_seconds(self) -> float:
-        """How long the bucket takes to refill by one unit."""
+        """The time to refill one unit."""
         return 60 / self.units_per_minute
 
     @cached_property
     def capacity_units(self) -> int:
-        """How many units a full bucket holds."""
+        """The units of a full bucket."""
         smallest = min(self.units_per_minute, CAPACITY_UNITS_MIN)
         return max(self.units_per_minute * CAPACITY_SECONDS // 60, smallest)
 
     @cached_property
     def window_seconds(self) -> float:
-        """How long an empty bucket takes to be full."""
+        """The time to refill an empty bucket."""
         return self.capacity_units * self.unit_seconds
 
     def cost_seconds(self, units: int) -> float:
-        """Return what a request costs; none costs more than a full bucket holds."""
+        """Return the cost of a request, at most the capacity of the bucket."""
         return min(units, self.capacity_units) * self.unit_seconds
 
     def wait_seconds(self, units: int, *, missing_seconds: float) -> int:
-        """Return after how many whole seconds so many units can be taken; 0 for now.
+        """Return the whole seconds until the units are available; 0 if they are now.
 
-        `missing_seconds` is how long the bucket still takes to be full.
+        `missing_seconds` is the time until the bucket is full.
         """
         excess = missing_seconds + self.cost_seconds(units) - self.window_seconds
         return math.ceil(excess) if excess > _ROUNDING_SECONDS else 0
 
     def available_units(self, *, missing_seconds: float) -> int:
-        """Return how many units can be taken now."""
+        """Return the units that are available now."""
         left = self.window_seconds - missing_seconds + _ROUNDING_SECONDS
         return max(int(left / self.unit_seconds), 0)

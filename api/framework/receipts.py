@@ -1,4 +1,4 @@
-"""Asking Stripe where a receipt is: once in a while for each transaction, so often for each key."""
+"""Receipt addresses from Stripe: cached by transaction, rate-limited by key."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from shared.payments.client import Stripe
 from shared.token_bucket import TokenBuckets
 
 REMEMBERED_SECONDS = 300
-ASKED_PER_SECOND = 1.0
-ASKED_BURST = 30
+REQUESTS_PER_SECOND = 1.0
+REQUESTS_BURST = 30
 
 
 class Receipts:
-    """The addresses that Stripe gave a moment ago, and how often each key has asked for more."""
+    """Recent receipt addresses, and a bucket of Stripe requests for each key."""
 
     def __init__(self, client: Stripe) -> None:
         self.client = client
         self._cache = TTLCache[UUID, str](REMEMBERED_SECONDS)
-        self._asked = TokenBuckets[UUID](ASKED_PER_SECOND, ASKED_BURST)
+        self._buckets = TokenBuckets[UUID](REQUESTS_PER_SECOND, REQUESTS_BURST)
 
     async def find(
         self, transaction_id: UUID, look_up: Callable[[UUID], Awaitable[str | None]]
     ) -> str | None:
-        """Return what is remembered of a transaction, else look it up, once for all who ask."""
+        """Return the cached address of a transaction, else look it up once for all callers."""
         return await self._cache.get_or_load(transaction_id, look_up)
 
     def take(self, key_id: UUID) -> None:
-        """Count a question to Stripe; raise RateLimitError where a key has caused too many."""
-        wait = self._asked.take(key_id)
+        """Count a request to Stripe; raise RateLimitError if the key has caused too many."""
+        wait = self._buckets.take(key_id)
         if wait:
             raise RateLimitError(
-                "This key has asked Stripe for too many receipts; try again later.",
+                f"This key has looked up {REQUESTS_BURST} receipts. Retry in {math.ceil(wait)} s.",
                 retry_after_seconds=math.ceil(wait),
             )

@@ -1,7 +1,8 @@
-"""A fair share for each organization and each key: of what is under way, and of the connections.
+"""Fair shares by organization and by key: of requests in progress and of database connections.
 
-Whoever asks for more than its share waits for its own requests, and is refused alone where too many
-of them wait. The edge says whose request it is; each connection that a handler takes counts.
+A tenant over its share waits for its own requests, and is refused when too many of them wait; other
+tenants are not affected. The edge sets the tenant of a request; every connection that a handler
+acquires counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection, Connections
 
 RETRY_AFTER_SECONDS = 1
-# Connections that are left for what many share: debits, balances, keys, webhooks.
+# Connections reserved for shared statements: debits, balances, keys, webhooks.
 SHARED_CONNECTIONS = 4
 REQUESTS_MAX, REQUESTS_OF_KEY_MAX, REQUESTS_OF_ORGANIZATION_MAX = 20_000, 10_000, 2_500
 WAITING_OF_KEY_MAX, WAITING_OF_ORGANIZATION_MAX = 1_000, 100
@@ -29,7 +30,7 @@ LOOK_UPS_AT_ONCE_MAX = 2
 
 
 class Tenant(NamedTuple):
-    """Whose request it is: the key that sent it, and the organization that it is about."""
+    """The tenant of a request: the key that sent it, and the organization that it names."""
 
     key: Hashable
     organization: Hashable = None
@@ -37,7 +38,7 @@ class Tenant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many of all, of a key and of an organization are let in at once, and how many wait."""
+    """Concurrency limits in total, by key and by organization, and limits of the waiting."""
 
     at_once_max: int
     of_key_max: int
@@ -52,7 +53,7 @@ _tenant: ContextVar[Tenant] = ContextVar("tenant", default=NOBODY)
 
 @contextmanager
 def acting_for(tenant: Tenant) -> Iterator[None]:
-    """Count what is taken inside as this tenant's."""
+    """Attribute what is acquired inside to this tenant."""
     token = _tenant.set(tenant)
     try:
         yield
@@ -61,10 +62,10 @@ def acting_for(tenant: Tenant) -> Iterator[None]:
 
 
 class FairShare:
-    """Lets a few in at once; the tenants that wait take turns.
+    """A concurrency limit with round-robin between waiting tenants.
 
-    A tenant waits where its organization, its key or all together are at their limits. Nobody
-    waits for a limit that is not theirs.
+    A tenant waits while its organization, its key or the total is at its limit, and never for the
+    limit of another organization or key.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -72,14 +73,14 @@ class FairShare:
         self._inside = 0
         self._of_key: Counter[Hashable] = Counter()
         self._of_organization: Counter[Hashable] = Counter()
-        # Those who wait, by tenant; the one whose turn is next stands first.
+        # The waiting requests by tenant, the tenant with the next turn first.
         self._waiting: dict[Tenant, deque[asyncio.Future[None]]] = {}
         self._waiting_of_key: Counter[Hashable] = Counter()
         self._waiting_of_organization: Counter[Hashable] = Counter()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for the tenant's turn; raise UnavailableError where too many of its own wait."""
+        """Wait for the tenant's turn; raise UnavailableError if too many of its requests wait."""
         tenant = _tenant.get()
         if self._has_room(tenant):
             self.enter(tenant)
@@ -91,26 +92,26 @@ class FairShare:
             self.leave(tenant)
 
     def enter_now(self, tenant: Tenant) -> None:
-        """Enter; raise UnavailableError where that would mean to wait."""
+        """Enter without waiting; raise UnavailableError if there is no room."""
         if not self._has_room(tenant):
             raise _too_many()
         self.enter(tenant)
 
     def enter(self, tenant: Tenant) -> None:
-        """Count one in."""
+        """Count an entry."""
         self._inside += 1
         _count(self._of_key, tenant.key, 1)
         _count(self._of_organization, tenant.organization, 1)
 
     def leave(self, tenant: Tenant) -> None:
-        """Count one out, and let in whoever has room now."""
+        """Count an exit, and admit waiting requests that have room now."""
         self._inside -= 1
         _count(self._of_key, tenant.key, -1)
         _count(self._of_organization, tenant.organization, -1)
         for other in [*self._waiting] if self._waiting else ():
             if self._inside >= self._limits.at_once_max:
                 return
-            self._let_in(other)
+            self._admit(other)
 
     def _has_room(self, tenant: Tenant) -> bool:
         limits = self._limits
@@ -137,7 +138,7 @@ class FairShare:
         try:
             await entry
         except asyncio.CancelledError:
-            if entry.done() and not entry.cancelled():  # it was let in, and is gone
+            if entry.done() and not entry.cancelled():  # admitted, then cancelled
                 self.leave(tenant)
             else:
                 self._forget(tenant, entry)
@@ -146,14 +147,14 @@ class FairShare:
             _count(self._waiting_of_key, tenant.key, -1)
             _count(self._waiting_of_organization, tenant.organization, -1)
 
-    def _let_in(self, tenant: Tenant) -> None:
-        """Let in the first of a tenant that waits, if there is room; its next turn comes last."""
+    def _admit(self, tenant: Tenant) -> None:
+        """Admit the first waiting request of a tenant if there is room; the tenant goes last."""
         if not self._has_room(tenant):
             return
         waiting = self._waiting.pop(tenant)
         while waiting:
             entry = waiting.popleft()
-            if entry.cancelled():  # its task has not run since
+            if entry.cancelled():  # cancelled, and its task has not run yet
                 continue
             if waiting:
                 self._waiting[tenant] = waiting
@@ -170,7 +171,7 @@ class FairShare:
 
 
 class SharedPool:
-    """Gives connections of a pool, to each tenant its share."""
+    """A connection pool with a fair share for each tenant."""
 
     def __init__(self, pool: Connections, limits: Limits) -> None:
         self._pool = pool
@@ -178,13 +179,13 @@ class SharedPool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Give a connection, in the tenant's turn."""
+        """Yield a connection in the tenant's turn."""
         async with self._share.turn(), self._pool.acquire() as connection:
             yield connection
 
 
 def connection_limits(pool_size: int) -> Limits:
-    """Return the limits of what takes connections of its own."""
+    """Return the limits of requests that acquire a connection of their own."""
     at_once_max = max(1, pool_size - SHARED_CONNECTIONS)
     return Limits(
         at_once_max=at_once_max,
@@ -194,7 +195,7 @@ def connection_limits(pool_size: int) -> Limits:
 
 
 def search_limits(pool_size: int) -> Limits:
-    """Return the limits of reads that may look through a whole ledger."""
+    """Return the limits of searches that may read a whole ledger."""
     at_once_max = max(1, min(SEARCHES_AT_ONCE_MAX, pool_size // 3))
     return Limits(
         at_once_max=at_once_max, of_key_max=max(1, at_once_max - 1), of_organization_max=1
@@ -212,18 +213,18 @@ REQUEST_LIMITS = Limits(
 
 
 def _count(counter: Counter[Hashable], name: Hashable, by: int) -> None:
-    """Count by name, and remember no name that nothing is counted of."""
+    """Add to a count by name, and drop a name whose count is 0."""
     if name is None:
         return
-    found = counter[name] + by
-    if found:
-        counter[name] = found
+    count = counter[name] + by
+    if count:
+        counter[name] = count
     else:
         del counter[name]
 
 
 def _too_many() -> UnavailableError:
     return UnavailableError(
-        "Too many requests of this organization or key are under way; try again.",
+        "Too many requests of this organization or key are in progress. Retry later.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )

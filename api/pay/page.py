@@ -1,7 +1,7 @@
-"""GET and POST /pay/{token}: the page on which a customer authenticates a recharge with their bank.
+"""GET and POST /pay/{token}: the page on which a customer authenticates a recharge (3-D Secure).
 
-The server confirms the payment and sends the browser on to the bank's page, so that no script and
-no publishable key is needed, and real Stripe and the simulator are the same to it.
+The server confirms the payment and redirects the browser to the bank's page. So the page needs no
+script and no publishable key, and works the same with Stripe and with the simulator.
 Source: https://docs.stripe.com/payments/3d-secure/authentication-flow#manual-redirect
 """
 
@@ -23,7 +23,8 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import DeadlineError, UnavailableError
 from shared.http.deadlines import Deadlines
 from shared.payments.payment_intents import GatewayAnswer, Intent, PaymentIntentGateway
-from shared.recharge import recovery, store
+from shared.recharge import recovery
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.recovery import Recovery, Standing
 from shared.token_bucket import TokenBuckets
 
@@ -33,24 +34,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TOKEN_LENGTH_MAX = 100
-ASKED_PER_SECOND = 0.2
-ASKED_BURST = 10
+REQUESTS_PER_SECOND = 0.2
+REQUESTS_BURST = 10
 PAGE_SECONDS_MAX = 20.0
 PATH = "/pay/{token}"
 _ENDED = {
-    Standing.PAID: "The payment is complete already. There is nothing more to do.",
-    Standing.EXPIRED: "It was not used in time, and nothing was charged. Ask for a new one.",
-    Standing.ENDED: "The payment was given up, and nothing was charged.",
+    Standing.PAID: "The payment is already complete. You can close this page.",
+    Standing.EXPIRED: "The link has expired, and nothing was charged. Ask for a new link.",
+    Standing.ENDED: "The payment was canceled, and nothing was charged.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class PayPage:
-    """Shows the payment of a link, and takes the customer to their bank and back.
+    """Shows the payment of a link, and redirects the customer to their bank and back.
 
-    A link is known by its digest, and ends with its attempt. GET changes nothing. What the page
-    tells of a payment comes from Stripe and PostgreSQL, never from the address it is opened with.
-    `asked` bounds how often one link can have Stripe asked.
+    A link is stored by its digest and ends with its attempt. GET changes nothing. The page shows
+    only data from Stripe and PostgreSQL, none from its address. `stripe_requests` limits how often
+    one link can cause a request to Stripe.
     """
 
     pool: Connections
@@ -59,67 +60,67 @@ class PayPage:
     stripe_api_base: str
     deadlines: Deadlines = field(default_factory=Deadlines)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    asked: TokenBuckets[str] = field(
-        default_factory=lambda: TokenBuckets(ASKED_PER_SECOND, ASKED_BURST)
+    stripe_requests: TokenBuckets[str] = field(
+        default_factory=lambda: TokenBuckets(REQUESTS_PER_SECOND, REQUESTS_BURST)
     )
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page."""
         return [
-            web.get(PATH, self._kindly(self.show)),
-            web.post(PATH, self._kindly(self.go)),
-            web.get(f"{PATH}/done", self._kindly(self.done)),
+            web.get(PATH, self._with_error_pages(self.show)),
+            web.post(PATH, self._with_error_pages(self.confirm)),
+            web.get(f"{PATH}/done", self._with_error_pages(self.done)),
         ]
 
     async def show(self, request: web.Request) -> web.Response:
-        """Show what is to be paid, or why nothing is."""
-        found = await self._find(request)
-        if found is None:
+        """Show the payment, or why it cannot be made."""
+        payment = await self._find(request)
+        if payment is None:
             return pages.unknown()
-        return self._closed(found) or pages.ask(found, bank_origins=self._bank_origins())
+        return self._closed_page(payment) or pages.ask(payment, bank_origins=self._bank_origins())
 
-    async def go(self, request: web.Request) -> web.Response:
-        """Confirm the payment in the customer's presence, and send them on to their bank."""
-        found = await self._find(request)
-        if found is None:
+    async def confirm(self, request: web.Request) -> web.Response:
+        """Confirm the payment on session, and redirect the customer to their bank."""
+        payment = await self._find(request)
+        if payment is None:
             return pages.unknown()
-        if closed := self._closed(found):
+        if closed := self._closed_page(payment):
             return closed
-        if self.asked.take(found.payment_intent_id):
+        if self.stripe_requests.take(payment.payment_intent_id):
             return pages.try_later(429)
         done = f"{self.public_url}/pay/{request.match_info['token']}/done"
-        account = found.stripe_account
-        answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
+        account = payment.stripe_account
+        answer = await self.charges.retrieve(payment.payment_intent_id, stripe_account=account)
         if isinstance(answer, Intent) and answer.status in _TO_CONFIRM:
             answer = await self.charges.confirm_with_customer(
-                found.payment_intent_id,
-                found.payment_method_id,
+                payment.payment_intent_id,
+                payment.payment_method_id,
                 return_url=done,
                 stripe_account=account,
             )
         if not isinstance(answer, Intent):
-            return _away(answer)
+            return _stripe_unavailable(answer)
         if answer.status == "requires_action" and answer.redirect_url:
             return web.Response(status=303, headers={"Location": answer.redirect_url})
         return web.Response(status=303, headers={"Location": done})
 
     async def done(self, request: web.Request) -> web.Response:
-        """Show what has become of it, as Stripe says now; have a worker settle it at once."""
-        found = await self._find(request)
-        if found is None:
+        """Show the current outcome at Stripe, and have a worker finish the attempt at once."""
+        payment = await self._find(request)
+        if payment is None:
             return pages.unknown()
-        match found.standing(self.now()):
+        match payment.standing(self.now()):
             case Standing.PAID:
-                return pages.paid(found)
+                return pages.paid(payment)
             case Standing.ENDED:
                 return pages.ended(_ENDED[Standing.ENDED])
-        if self.asked.take(found.payment_intent_id):
+        if self.stripe_requests.take(payment.payment_intent_id):
             return pages.try_later(429)
-        account = found.stripe_account
-        answer = await self.charges.retrieve(found.payment_intent_id, stripe_account=account)
+        account = payment.stripe_account
+        answer = await self.charges.retrieve(payment.payment_intent_id, stripe_account=account)
         async with self.pool.acquire() as connection:
-            await store.ring(connection, [found.payment_intent_id])
-        return _became(found, answer, request.match_info["token"])
+            await attempt_store.wake(connection, [payment.payment_intent_id])
+        return _outcome_page(payment, answer, request.match_info["token"])
 
     async def _find(self, request: web.Request) -> Recovery | None:
         token = request.match_info["token"]
@@ -128,12 +129,12 @@ class PayPage:
         async with self.pool.acquire() as connection:
             return await recovery.find(connection, token)
 
-    def _kindly(
+    def _with_error_pages(
         self, handle: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Answer a person with a page where PostgreSQL is away, not with an envelope for programs.
+        """Return an HTML page on a failure, rather than the JSON error envelope.
 
-        All pages together have the share of one key, and each link that of one organization.
+        All pay pages together have the fair share of one key, each link that of one organization.
         """
 
         async def answer(request: web.Request) -> web.Response:
@@ -153,14 +154,14 @@ class PayPage:
 
         return answer
 
-    def _closed(self, found: Recovery) -> web.Response | None:
-        standing = found.standing(self.now())
+    def _closed_page(self, payment: Recovery) -> web.Response | None:
+        standing = payment.standing(self.now())
         if standing is Standing.UNDER_WAY:
-            return pages.under_way(found)
+            return pages.under_way(payment)
         return pages.ended(_ENDED[standing]) if standing in _ENDED else None
 
     def _bank_origins(self) -> str:
-        """Say where the form may lead to: any bank over TLS, or the stand-in's own page."""
+        """Return the allowed form targets: any bank over TLS, or the simulator's page."""
         base = urlsplit(self.stripe_api_base)
         return "https:" if base.scheme == "https" else f"https: {base.scheme}://{base.netloc}"
 
@@ -168,17 +169,17 @@ class PayPage:
 _TO_CONFIRM = frozenset({"requires_payment_method", "requires_confirmation"})
 
 
-def _became(found: Recovery, answer: GatewayAnswer, token: str) -> web.Response:
-    """Return the page of what Stripe says of a payment that its customer came back from."""
+def _outcome_page(payment: Recovery, answer: GatewayAnswer, token: str) -> web.Response:
+    """Return the page for Stripe's answer after the customer has returned."""
     if not isinstance(answer, Intent):
-        return _away(answer)
+        return _stripe_unavailable(answer)
     if answer.status == "succeeded":
-        return pages.paid(found)
+        return pages.paid(payment)
     if answer.status == "processing":
-        return pages.under_way(found)
+        return pages.under_way(payment)
     return pages.not_done(token)
 
 
-def _away(answer: GatewayAnswer) -> web.Response:
+def _stripe_unavailable(answer: GatewayAnswer) -> web.Response:
     log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
     return pages.try_later(502)

@@ -1,4 +1,4 @@
-"""What a customer sees whose bank wants them: plain HTML, no script, nothing from afar."""
+"""The HTML of the pay page: no script, no external resources."""
 
 from __future__ import annotations
 
@@ -23,41 +23,43 @@ _HEADERS = {
 }
 
 
-def ask(found: Recovery, *, bank_origins: str) -> web.Response:
-    """Ask the customer to authenticate with their bank; the form may lead to these origins."""
+def ask(payment: Recovery, *, bank_origins: str) -> web.Response:
+    """Return the page that asks for authentication; its form may post to these origins."""
     return _page(
-        f"{found.organization_name}: your bank needs you",
-        "<h1>Your bank needs you to confirm a payment</h1>"
-        f'<p class="amount">{format_money(found.amount_minor, found.currency)}</p>'
-        f"{_facts(found)}"
+        f"{payment.organization_name}: authentication required",
+        "<h1>Your bank asks you to confirm a payment</h1>"
+        f'<p class="amount">{format_money(payment.amount_minor, payment.currency)}</p>'
+        f"{_facts(payment)}"
         '<form method="post"><button>Continue to your bank</button></form>'
-        '<p class="note">You come back here afterwards. Nothing is charged before you confirm.</p>',
+        '<p class="note">You return here afterwards. Nothing is charged before you confirm.</p>',
         forms_to=bank_origins,
     )
 
 
-def paid(found: Recovery) -> web.Response:
-    """Say that the payment went through."""
+def paid(payment: Recovery) -> web.Response:
+    """Return the page of a successful payment."""
     return _page(
         "Payment complete",
         '<h1 class="good">Thank you, the payment is complete</h1>'
-        f'<p class="amount">{format_money(found.amount_minor, found.currency)}</p>{_facts(found)}'
-        "<p>Your credits are on their way. You can close this page.</p>",
+        f'<p class="amount">{format_money(payment.amount_minor, payment.currency)}</p>'
+        f"{_facts(payment)}"
+        "<p>Your credits will be added shortly. You can close this page.</p>",
     )
 
 
-def under_way(found: Recovery) -> web.Response:
-    """Say that the bank has not decided."""
+def under_way(payment: Recovery) -> web.Response:
+    """Return the page of a payment that the bank is processing."""
     return _page(
-        "Payment under way",
-        "<h1>The payment is under way</h1>"
-        f'<p class="amount">{format_money(found.amount_minor, found.currency)}</p>{_facts(found)}'
-        "<p>There is nothing more for you to do. Credits come as soon as it is through.</p>",
+        "Payment processing",
+        "<h1>The payment is being processed</h1>"
+        f'<p class="amount">{format_money(payment.amount_minor, payment.currency)}</p>'
+        f"{_facts(payment)}"
+        "<p>You have nothing more to do. Your credits are added as soon as it succeeds.</p>",
     )
 
 
 def not_done(token: str) -> web.Response:
-    """Say that it did not work, and offer to try again."""
+    """Return the page of a payment that was not authenticated, with a way to retry."""
     return _page(
         "Payment not complete",
         '<h1 class="bad">The payment is not complete</h1>'
@@ -67,25 +69,25 @@ def not_done(token: str) -> web.Response:
 
 
 def ended(words: str) -> web.Response:
-    """Say that this link is of no more use."""
+    """Return the page of a link that has ended."""
     return _page("Link ended", f"<h1>This link has ended</h1><p>{escape(words)}</p>", 410)
 
 
 def unknown() -> web.Response:
-    """Say that this address leads nowhere."""
+    """Return the page of an unknown link."""
     return _page(
         "Not found",
         "<h1>There is no such payment</h1>"
-        "<p>The address may have been cut. Open the newest link that you were sent.</p>",
+        "<p>The address may be incomplete. Open the latest link that you received.</p>",
         404,
     )
 
 
 def try_later(status: int) -> web.Response:
-    """Say that something of ours, or Stripe, is away."""
+    """Return the page for an unavailable service, ours or Stripe's."""
     page = _page(
         "Try again soon",
-        "<h1>This does not work right now</h1>"
+        "<h1>This page is not available right now</h1>"
         "<p>Nothing was charged. Please open the link again in a few minutes.</p>",
         status,
     )
@@ -93,15 +95,15 @@ def try_later(status: int) -> web.Response:
     return page
 
 
-def _facts(found: Recovery) -> str:
-    facts = [("For", found.organization_name), ("Paid with", found.method)]
+def _facts(payment: Recovery) -> str:
+    facts = [("For", payment.organization_name), ("Paid with", payment.method)]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
     return f"<dl>{rows}</dl>"
 
 
 @cache
 def _layout() -> tuple[Template, str, str]:
-    """Return the page, its style, and the style's hash, which alone the browser may apply."""
+    """Return the page template, its style, and the style's hash for the Content-Security-Policy."""
     folder = files("api.pay")
     style = folder.joinpath("pay.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -110,7 +112,7 @@ def _layout() -> tuple[Template, str, str]:
 
 def _page(title: str, body: str, status: int = 200, *, forms_to: str = "") -> web.Response:
     template, style, digest = _layout()
-    # A browser holds the redirect after a form against form-action too.
+    # form-action also applies to the redirect after the form is posted.
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
         f"frame-ancestors 'none'; form-action 'self' {forms_to}"

@@ -1,4 +1,4 @@
-"""Reading the filters of surface D into the ledger's own."""
+"""Parsing the filters of the transaction list into the ledger's filters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES_MAX = 100
 TEXT_LENGTH_MAX = 1_000
 METADATA_PREFIX = "metadata__"
 
-# What surface D calls a field of the list.
+# The ledger's name of each field of the list.
 FIELDS = {
     "id": "id",
     "organization_subscription": "organization_number",
@@ -36,17 +36,17 @@ _TYPES = frozenset(TransactionType)
 
 
 class Condition(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How a field is compared, and with what: several values for equality, `in` and `not`."""
+    """An operator and its values: several for equality, `in` and `not`, else one."""
 
     operator: Operator = Operator.EQUAL
     value: list[msgspec.Raw]
 
 
-def read(asked: Mapping[str, Condition]) -> list[Filter]:
-    """Return the filters; raise ValidationError, which names the field and what is wrong."""
-    if len(asked) > FILTERS_MAX:
-        raise fields.invalid(("body", "filters"), f"at most {FILTERS_MAX} of them")
-    return [_filter(name, condition) for name, condition in asked.items()]
+def parse(conditions: Mapping[str, Condition]) -> list[Filter]:
+    """Return the filters; raise ValidationError with the field and the reason."""
+    if len(conditions) > FILTERS_MAX:
+        raise fields.invalid(("body", "filters"), f"must hold at most {FILTERS_MAX} filters")
+    return [_filter(name, condition) for name, condition in conditions.items()]
 
 
 def _filter(name: str, condition: Condition) -> Filter:
@@ -75,13 +75,13 @@ def _filter(name: str, condition: Condition) -> Filter:
 
 def _of_metadata(name: str, condition: Condition, where: tuple[str, ...]) -> Filter:
     if not name or rules.text_refusal("name", name, rules.KEY_LENGTH_MAX):
-        raise fields.invalid(where, "name the metadata after metadata__")
+        raise fields.invalid(where, "must name a metadata field after metadata__")
     if condition.operator is Operator.ISNULL:
         value = _boolean(condition.value[0], where)
         return Filter(None, condition.operator, [value], Kind.TEXT, name)
     numbers = {_is_number(raw) for raw in condition.value}
     if len(numbers) > 1:
-        raise fields.invalid((*where, "value"), "numbers, or texts, but not both")
+        raise fields.invalid((*where, "value"), "must be all numbers or all texts")
     kind = Kind.NUMBER if numbers.pop() else Kind.TEXT
     _check_operator(condition.operator, kind, where)
     values = [
@@ -93,7 +93,7 @@ def _of_metadata(name: str, condition: Condition, where: tuple[str, ...]) -> Fil
 def _check_operator(operator: Operator, kind: Kind, where: tuple[str, ...]) -> None:
     if operator not in OPERATORS[kind]:
         known = ", ".join(o.value or '""' for o in Operator if o in OPERATORS[kind])
-        raise fields.invalid((*where, "operator"), f"does not fit here; one of {known}")
+        raise fields.invalid((*where, "operator"), f"does not apply here; use one of {known}")
 
 
 def _value(raw: msgspec.Raw, kind: Kind, where: tuple[str | int, ...]) -> Value:
@@ -101,48 +101,48 @@ def _value(raw: msgspec.Raw, kind: Kind, where: tuple[str | int, ...]) -> Value:
         case Kind.NUMBER:
             number = fields.parse_number(raw, *where)
             if rules.decimal_refusal("value", number):
-                raise fields.invalid(where, "a number of at most 9 decimals, up to 10^18")
+                raise fields.invalid(where, "must be a number up to 10^18 with at most 9 decimals")
             return number
         case Kind.MOMENT:
             return _moment(raw, where)
         case Kind.ID:
-            found = parse_id(_text(raw, where))
-            if found is None:
-                raise fields.invalid(where, "an id is expected")
-            return found
+            parsed_id = parse_id(_text(raw, where))
+            if parsed_id is None:
+                raise fields.invalid(where, "must be an id")
+            return parsed_id
         case Kind.TEXT:
             return _text(raw, where)
 
 
 def _text(raw: msgspec.Raw, where: Sequence[str | int]) -> str:
     value: str | bool | None = _decoded(raw, str | bool)
-    if isinstance(value, bool):  # among metadata: as PostgreSQL writes it
+    if isinstance(value, bool):  # in metadata: as PostgreSQL writes it
         return "true" if value else "false"
     if value is None:
-        raise fields.invalid(tuple(where), "a text is expected")
+        raise fields.invalid(tuple(where), "must be a text")
     if rules.text_refusal("value", value, TEXT_LENGTH_MAX):
         raise fields.invalid(tuple(where), f"at most {TEXT_LENGTH_MAX} characters, without NUL")
     return value
 
 
 def _moment(raw: msgspec.Raw, where: tuple[str | int, ...]) -> datetime:
-    found: datetime | None = _decoded(raw, datetime)
-    if found is None or found.tzinfo is None or not rules.MOMENT_MIN <= found <= rules.MOMENT_MAX:
-        raise fields.invalid(where, "a moment such as 2031-01-31T09:30:00Z is expected")
-    return found
+    time: datetime | None = _decoded(raw, datetime)
+    if time is None or time.tzinfo is None or not rules.MOMENT_MIN <= time <= rules.MOMENT_MAX:
+        raise fields.invalid(where, "must be a time such as 2031-01-31T09:30:00Z")
+    return time
 
 
 def _boolean(raw: msgspec.Raw, where: tuple[str, ...]) -> bool:
     value: bool | None = _decoded(raw, bool)
     if value is None:
-        raise fields.invalid((*where, "value", 0), "true or false is expected")
+        raise fields.invalid((*where, "value", 0), "must be true or false")
     return value
 
 
 def _decoded(raw: msgspec.Raw, kind: Any) -> Any:
-    """Read what has only been skipped until now; None where it is nothing of this kind.
+    """Decode a raw value; return None if it is not of this type.
 
-    Nothing is read beyond the kind: a list in place of a text is refused at its first bracket.
+    Decoding stops at the first mismatch: a list in place of a text fails at its first bracket.
     """
     try:
         return msgspec.json.decode(raw, type=kind)

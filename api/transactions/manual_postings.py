@@ -1,4 +1,4 @@
-"""Postings that somebody makes by hand: what is given, adjusted or taken back, and not used."""
+"""Manual postings: grants, bonuses, adjustments and voids, each with an audit entry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 from api.framework.operation import Call
 from shared.ids import transaction_public_id
 from shared.ledger import service as ledger
-from shared.ledger.model import Posting, PostingResult, PostingStatus
+from shared.ledger.model import PostedTransaction, Posting, PostingResult, PostingStatus
 from shared.organizations.model import Organization
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ async def post(
     organization: Organization,
     subject: UUID | None = None,
 ) -> PostingResult:
-    """Post, and write down in the same transaction whose key did it: neither is without the other.
+    """Post and write the audit entry in one transaction.
 
-    Not through the shared commits of usage: few come at once.
+    Manual postings do not use the group commit of usage: few come at once.
     """
     async with call.transaction() as connection:
         (result,) = await ledger.post(connection, [posting], now=call.now)
-        if result.status is PostingStatus.POSTED:
+        if isinstance(result, PostedTransaction) and result.status is PostingStatus.POSTED:
             await record(
                 call, connection, action, [result], organization=organization, subject=subject
             )
@@ -41,13 +41,13 @@ async def record(
     call: Call,
     connection: Connection,
     action: str,
-    posted: Sequence[PostingResult],
+    posted: Sequence[PostedTransaction],
     *,
     organization: Organization,
     subject: UUID | None = None,
 ) -> None:
-    """Write down what was posted, in the transaction that posted it."""
-    names = [transaction_public_id(result.id) for result in posted if result.id is not None]
+    """Write one audit entry for postings, in the transaction that posted them."""
+    names = [transaction_public_id(result.id) for result in posted]
     await call.record(
         connection,
         action,

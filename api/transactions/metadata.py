@@ -1,4 +1,4 @@
-"""What of a row's metadata is the caller's, and what the surfaces keep there for themselves."""
+"""The caller's metadata of a ledger row, apart from reserved names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def public(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (metadata or {}).items() if not name.startswith(OWN)}
 
 
-def check_names(given: Mapping[str, Any], where: tuple[str | int, ...]) -> None:
-    """Refuse metadata with a name of Prepaid's own; `where` in the request it stands."""
-    if any(name.startswith(OWN) for name in given):
-        raise fields.invalid((*where, "metadata"), f"no name may begin with {OWN}")
+def check_names(names: Mapping[str, Any], where: tuple[str | int, ...]) -> None:
+    """Raise ValidationError for a reserved name in the metadata at the location `where`."""
+    if any(name.startswith(OWN) for name in names):
+        raise fields.invalid((*where, "metadata"), f"names must not begin with {OWN}")

@@ -1,4 +1,4 @@
-"""Which scopes a posting needs, by what it asks for."""
+"""The scopes that a posting requires, by its type and its overdraft."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from api.transactions import posting_errors
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, PrepaidError
 from shared.ledger import rules
-from shared.ledger.model import Posting, PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import (
+    InsufficientCredits,
+    Posting,
+    RefusedPosting,
+    TransactionType,
+)
 
 
 def check_scope(call: Call, posting: Posting) -> None:
-    """Raise PermissionDeniedError where the key may not post this at all."""
+    """Raise PermissionDeniedError if the key may not post this type."""
     if posting.type is TransactionType.USAGE:
         call.require(Scope.USAGE, "Usage")
     else:
@@ -21,7 +26,7 @@ def check_scope(call: Call, posting: Posting) -> None:
 
 
 def limit_overdraft(call: Call, posting: Posting) -> Posting:
-    """Return the posting within the overdraft limit, where the key may not go beyond it.
+    """Return the posting, limited to the overdraft limit unless the key may exceed it.
 
     Its digest stays that of the request, so that the same request with another key is a replay.
     """
@@ -33,16 +38,16 @@ def limit_overdraft(call: Call, posting: Posting) -> Posting:
 def posting_error(
     call: Call,
     posting: Posting,
-    result: PostingResult,
+    result: RefusedPosting,
     where: tuple[str | int, ...] = ("body",),
-) -> PrepaidError | None:
-    """Return the error that a posting is answered with; None where it was posted."""
-    if result.status is PostingStatus.INSUFFICIENT and _is_limited(call, posting):
+) -> PrepaidError:
+    """Return the error of a refused posting."""
+    if isinstance(result, InsufficientCredits) and _is_limited(call, posting):
+        shortfall = posting_errors.shortfall_text(result.shortfall)
         return PermissionDeniedError(
-            "The balance does not cover this: to overdraw beyond the limit needs a key with the"
-            f" scope {Scope.GRANTS}."
+            f"{shortfall} To overdraw beyond the limit, use a key with the scope {Scope.GRANTS}."
         )
-    return posting_errors.posting_error(result.status, error=result.error, met=result, where=where)
+    return posting_errors.posting_error(result, where)
 
 
 def _is_limited(call: Call, posting: Posting) -> bool:

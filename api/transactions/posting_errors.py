@@ -1,4 +1,4 @@
-"""What the ledger's refusals are over HTTP: one table."""
+"""The HTTP errors of refused postings and holds: one table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from shared.errors import (
     PrepaidError,
     ValidationError,
 )
-from shared.ledger.model import HoldResult, PostingResult, PostingStatus, Shortfall
+from shared.ledger.model import (
+    InsufficientCredits,
+    InvalidPosting,
+    PostingStatus,
+    RefusedPosting,
+    Shortfall,
+)
 from shared.money import json_number, plain
 
-# How soon a client may ask again while a recharge is under way: most are captured by then.
+# The minimum of Retry-After while a recharge is in progress: most are captured by then.
 RECHARGE_SECONDS_MIN = 5
 
-# The ledger's words for what the surfaces call otherwise.
+# The ledger's fields that the API names otherwise.
 _FIELD_NAMES = {
     "key": "transactionId",
     "description": "note",
@@ -30,60 +36,62 @@ _FIELD_NAMES = {
 }
 
 _ERRORS: dict[PostingStatus, Callable[[], PrepaidError]] = {
-    PostingStatus.CONFLICT: lambda: IdempotencyError("This id came with another request before."),
+    PostingStatus.CONFLICT: lambda: IdempotencyError(
+        "This id was used with another request; send a new one."
+    ),
     PostingStatus.UNKNOWN_ORGANIZATION: lambda: NotFoundError("There is no such organization."),
     PostingStatus.CLOSED: lambda: ConflictError("The organization's account is closed."),
     PostingStatus.UNKNOWN_GRANT: lambda: NotFoundError("There is no such grant."),
-    PostingStatus.NOTHING_LEFT: lambda: ConflictError("Nothing is left of this grant."),
+    PostingStatus.NOTHING_LEFT: lambda: ConflictError("This grant has no remaining credits."),
     PostingStatus.UNKNOWN_HOLD: lambda: NotFoundError("There is no such hold."),
     PostingStatus.HOLD_CLOSED: lambda: ConflictError(
         "The hold was captured or released, or has expired."
     ),
     PostingStatus.EXCEEDS_HOLD: lambda: ConflictError(
-        "The capture is above what is held; allowExceed takes the rest from the balance."
+        "The capture exceeds the hold. Send allowExceed to take the rest from the balance."
     ),
 }
 
 
 def posting_error(
-    status: PostingStatus,
-    *,
-    error: str | None = None,
-    met: PostingResult | HoldResult | None = None,
-    where: tuple[str | int, ...] = ("body",),
-) -> PrepaidError | None:
-    """Return the error that a refused posting or hold is answered with; None where it was done.
+    refused: RefusedPosting, where: tuple[str | int, ...] = ("body",)
+) -> PrepaidError:
+    """Return the error of a refused posting or hold.
 
-    `where` in the request stand the fields of what was refused.
+    `where` is the location of its fields in the request.
     """
-    if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
-        return None
-    if status is PostingStatus.INVALID:
-        return invalid_field(error or "the request is not valid", where)
-    if status is PostingStatus.INSUFFICIENT:
-        return _insufficient(met.shortfall if met is not None else None)
-    return _ERRORS[status]()
+    match refused:
+        case InvalidPosting():
+            return invalid_field(refused.error, where)
+        case InsufficientCredits():
+            return _insufficient(refused.shortfall)
+    return _ERRORS[refused.status]()
 
 
-def _insufficient(shortfall: Shortfall | None) -> InsufficientCreditsError:
-    if shortfall is None:
-        return InsufficientCreditsError()
+def shortfall_text(shortfall: Shortfall) -> str:
+    """Return a sentence with the required and the available credits."""
+    return (
+        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
+        f" available (balance {plain(shortfall.balance)}, held {plain(shortfall.held)})."
+    )
+
+
+def _insufficient(shortfall: Shortfall) -> InsufficientCreditsError:
     amounts = {
         name: json_number(getattr(shortfall, name))
         for name in ("required", "available", "balance", "held")
     }
-    waits = shortfall.recharge_seconds
+    seconds = shortfall.recharge_seconds
     return InsufficientCreditsError(
-        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
-        f" available (balance {plain(shortfall.balance)}, held {plain(shortfall.held)}).",
-        retry_after_seconds=None if waits is None else max(waits, RECHARGE_SECONDS_MIN),
-        more=amounts if waits is None else {**amounts, "rechargeInProgress": True},
+        shortfall_text(shortfall),
+        retry_after_seconds=None if seconds is None else max(seconds, RECHARGE_SECONDS_MIN),
+        more=amounts if seconds is None else {**amounts, "rechargeInProgress": True},
     )
 
 
 def invalid_field(error: str, where: tuple[str | int, ...] = ("body",)) -> ValidationError:
-    """Return the ledger's sentence (`field: what is wrong`) as a ValidationError of that field."""
+    """Return the ledger's message (`field: reason`) as a ValidationError of that field."""
     name, _, message = error.partition(": ")
     field = _FIELD_NAMES.get(name, name)
-    found: FieldError = {"loc": [*where, field], "msg": message, "type": "value_error"}
-    return ValidationError(f"{field}: {message}", errors=[found])
+    field_error: FieldError = {"loc": [*where, field], "msg": message, "type": "value_error"}
+    return ValidationError(f"{field}: {message}", errors=[field_error])

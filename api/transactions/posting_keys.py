@@ -1,4 +1,4 @@
-"""Under which key a request reaches the ledger, so that it is posted once."""
+"""The ledger key of a request, under which it is posted once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from shared.ledger import keys
 def posting_key(
     call: Call, transaction_id: str | None, where: tuple[str | int, ...] = ("body",)
 ) -> str:
-    """Return the caller's own id, else the Idempotency-Key, else one that no retry can find."""
+    """Return the caller's own id, else the Idempotency-Key, else a key unique to the request."""
     if transaction_id is not None:
         if transaction_id.startswith(keys.RESERVED):
-            raise fields.invalid((*where, "transactionId"), "begins with a word of Prepaid's own")
+            raise fields.invalid((*where, "transactionId"), "begins with a reserved prefix")
         return transaction_id
     if call.idempotency_key is not None:
         return f"{keys.HEADER}{call.idempotency_key}"

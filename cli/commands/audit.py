@@ -31,17 +31,19 @@ def _group() -> None:
 @app.command("list")
 def list_(
     organization: Annotated[
-        str | None, typer.Option(help="Only of this organization (id or slug).")
+        str | None, typer.Option(help="Only entries of this organization (id or slug).")
     ] = None,
     actor: Annotated[
-        str | None, typer.Option(help="Only of key:NAME, session:NAME or cli:USER@ROLE.")
+        str | None, typer.Option(help="Only entries of key:NAME, session:NAME or cli:USER@ROLE.")
     ] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(parser=moment, metavar="D", help="Only since: 30m, 24h, 7d, ISO."),
+        typer.Option(
+            parser=moment, metavar="D", help="Only entries since then: 30m, 24h, 7d or ISO 8601."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=ENTRIES_MAX)] = 50,
-    cursor: Annotated[str | None, typer.Option(help="nextCursor of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="The nextCursor of the previous page.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List entries of the audit log, newest first."""
@@ -81,7 +83,7 @@ def _after(cursor: str) -> tuple[datetime, UUID]:
     try:
         return at, UUID(entry_id)
     except ValueError:
-        raise typer.BadParameter("not a cursor of this command") from None
+        raise typer.BadParameter("is not a cursor of this command") from None
 
 
 def _public(row: asyncpg.Record) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from shared.access import service as audit
 from shared.outbound import service
 from shared.outbound.model import EndpointWithSecret, MessageType, OutboundEndpoint
 
-app = typer.Typer(no_args_is_help=True, help="Webhook endpoints: where your app is told.")
+app = typer.Typer(no_args_is_help=True, help="Webhook endpoints: where outbound messages are sent.")
 COLUMNS = ("id", "url", "types", "createdAt", "disabledAt", "description")
 
 EndpointId = Annotated[UUID, typer.Argument(metavar="ID")]
@@ -26,12 +26,12 @@ EndpointId = Annotated[UUID, typer.Argument(metavar="ID")]
 def add(
     url: Annotated[str, typer.Option(help="An https:// address of your app.")],
     types: Annotated[
-        list[MessageType] | None, typer.Option("--type", help="Only this type; repeatable.")
+        list[MessageType] | None, typer.Option("--type", help="Only this message type; repeatable.")
     ] = None,
-    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    description: Annotated[str | None, typer.Option(help="A description.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add an endpoint, or enable a disabled one again. Its secret is shown once."""
+    """Add an endpoint, or enable a disabled one. Its secret is printed once."""
 
     async def work() -> dict[str, Any]:
         allow_private = config.webhooks_allow_private(environment())
@@ -57,7 +57,7 @@ def add(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List endpoints, disabled ones too, without their secrets."""
+    """List endpoints, including disabled ones, without their secrets."""
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
@@ -79,7 +79,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def remove(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
-    """Send an endpoint nothing any more, and discard what waits for it."""
+    """Remove an endpoint, and discard its pending messages."""
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
@@ -96,13 +96,15 @@ def remove(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     emit(
         run(work()),
         as_json=as_json,
-        human=lambda found: f"removed {found['id']}, {found['discarded']} messages discarded",
+        human=lambda document: (
+            f"removed {document['id']}, {document['discarded']} messages discarded"
+        ),
     )
 
 
 @app.command()
 def rotate(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
-    """Give an endpoint a new secret, shown once; the old one signs beside it for 24 hours."""
+    """Rotate an endpoint's secret. The new one is printed once; the old one also signs for 24 h."""
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:

@@ -11,7 +11,7 @@ import typer
 
 from cli.actor import current_actor
 from cli.database import database_url, transaction
-from cli.environment import settings
+from cli.environment import load_settings
 from cli.output import EXIT_REFUSED, AsJson, emit, run, table
 from cli.paging import cursor as cursor_after
 from cli.paging import moment, read_cursor
@@ -20,7 +20,7 @@ from shared.db.pool import create_pool
 from shared.errors import ConflictError, NotFoundError, PrepaidError
 from shared.events.replay import Mode, Replayer, ReplayReport
 from shared.events.service import Applier
-from shared.inbox import store
+from shared.inbox.admin import store
 from shared.inbox.model import EventState
 from shared.inbox.rules import without_client_secrets
 from shared.payments.client import stripe_client
@@ -38,7 +38,9 @@ Type = Annotated[str | None, typer.Option("--type", help="Only events of this ty
 Since = Annotated[
     datetime | None,
     typer.Option(
-        parser=moment, metavar="D", help="Only events that came since: 30m, 24h, 7d, ISO."
+        parser=moment,
+        metavar="D",
+        help="Only events received since then: 30m, 24h, 7d or ISO 8601.",
     ),
 ]
 
@@ -49,7 +51,7 @@ def list_(
     event_type: Type = None,
     since: Since = None,
     limit: Annotated[int, typer.Option(min=1, max=PAGE_ROWS_MAX)] = 50,
-    cursor: Annotated[str | None, typer.Option(help="nextCursor of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="The nextCursor of the previous page.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List events, newest first."""
@@ -93,7 +95,7 @@ def list_(
 
 @app.command()
 def show(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
-    """Show everything that is known of an event, with its payload if it is kept."""
+    """Show an event with its state, its errors and its stored payload."""
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
@@ -146,12 +148,12 @@ def replay(
     state: State = None,
     event_type: Type = None,
     since: Since = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, for the audit log.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Apply events again: the named ones, or all that the filters name (dead ones by default)."""
+    """Apply events again: the named ones, or all that match the filters (dead by default)."""
     if not ids and state is None and event_type is None and since is None:
-        raise typer.BadParameter("name events, or say which: --state dead")
+        raise typer.BadParameter("name event ids, or select events, such as --state dead")
 
     async def work() -> ReplayReport:
         async with create_pool(database_url(), size=2, application_name="prepaid-cli") as pool:
@@ -168,10 +170,10 @@ def replay(
                 elif missing := await _unknown(connection, selected):
                     raise NotFoundError(f"There is no event {missing[0]!r}.")
                 actor = await current_actor(connection)
-            found = settings()
-            async with stripe_client(found.stripe_api_key, found.stripe_api_base) as client:
-                applier = Applier(pool, SaleTerms.of(found), lookup=StripeLookup(client))
-                return await Replayer(pool, applier, uuid4, Mode.of(found)).replay(
+            settings = load_settings()
+            async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
+                applier = Applier(pool, SaleTerms.of(settings), lookup=StripeLookup(client))
+                return await Replayer(pool, applier, uuid4, Mode.of(settings)).replay(
                     selected, actor=actor, reason=reason
                 )
 
@@ -203,7 +205,7 @@ def _replay_human(report: dict[str, Any]) -> str:
 @app.command()
 def discard(
     event_id: Annotated[str, typer.Argument(metavar="ID")],
-    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    reason: Annotated[str, typer.Option(help="The reason, for the audit log.")],
     as_json: AsJson = False,
 ) -> None:
     """Close an event for good. An applied event has nothing left to discard."""

@@ -31,7 +31,7 @@ KeyId = Annotated[UUID, typer.Argument(metavar="ID")]
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Option(help="What the key is for; no other valid key has it.")],
+    name: Annotated[str, typer.Option(help="A name that no other valid key has.")],
     scope: Annotated[
         str, typer.Option(metavar="SCOPE[,SCOPE…]", help=f"Any of {', '.join(SCOPE_NAMES)}.")
     ],
@@ -39,23 +39,24 @@ def create(
         str | None, typer.Option(help="Bind the key to one organization (id or slug).")
     ] = None,
     all_organizations: Annotated[
-        bool, typer.Option("--all", help="A key for all organizations.")
+        bool, typer.Option("--all", help="Create a key for all organizations.")
     ] = False,
     expires: Annotated[
-        str | None, typer.Option(metavar="D", help="ISO 8601: P90D, 2027-01-31, or a moment.")
+        str | None,
+        typer.Option(metavar="D", help="Expiry in ISO 8601: P90D, 2027-01-31, or a time."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a key. It is shown once."""
+    """Create a key. It is printed once."""
     _check_scope(scope)
     if (organization is None) is not all_organizations:
-        refuse("--organization ID or --all: one of the two is needed", code=EXIT_USAGE)
+        refuse("Give either --organization ID or --all.", code=EXIT_USAGE)
     expires_at = _expiry(expires) if expires is not None else None
 
     async def work() -> service.CreatedKey:
         async with transaction() as connection:
             owner = None
-            if organization is not None:  # an empty one is none, and never all of them
+            if organization is not None:  # an empty reference is an error, never all organizations
                 owner = await organizations.find(connection, organization)
             owner_id = owner.id if owner else None
             made = await service.create_key(
@@ -80,7 +81,7 @@ def create(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List keys, without the keys themselves."""
+    """List keys, without their secrets."""
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
@@ -99,11 +100,11 @@ def list_(as_json: AsJson = False) -> None:
 def rotate(
     key_id: KeyId,
     overlap: Annotated[
-        str, typer.Option(metavar="D", help="How long the old key still works: PT1H, P1D, P30D.")
+        str, typer.Option(metavar="D", help="How long the old key remains valid: PT1H, P1D, P30D.")
     ] = OVERLAP_DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Create a key with the name and the rights of another, which expires after the overlap."""
+    """Replace a key: create one with its name and scopes; the old one expires after the overlap."""
     try:
         until = Duration.parse(overlap).after(datetime.now(UTC))
     except ValueError as error:
@@ -128,7 +129,7 @@ def rotate(
 
 @app.command()
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
-    """Make a key useless from now on. Its sessions end with it."""
+    """Revoke a key at once, with its sessions."""
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
@@ -148,7 +149,10 @@ def _check_scope(scope: str) -> None:
     try:
         parse_scopes(part.strip() for part in scope.split(","))
     except ValueError:
-        refuse(f"--scope: any of {', '.join(SCOPE_NAMES)}, separated by commas", code=EXIT_USAGE)
+        refuse(
+            f"--scope must list any of {', '.join(SCOPE_NAMES)}, separated by commas",
+            code=EXIT_USAGE,
+        )
 
 
 def _expiry(text: str) -> datetime:

@@ -32,30 +32,30 @@ def verify(
         bool,
         typer.Option(
             "--full/--incremental",
-            help="All rows, or those since the checkpoints of the last verification.",
+            help="Verify all rows, or those since the checkpoints of the last verification.",
         ),
     ] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the last --full run that did not end.")
+        bool, typer.Option("--resume", help="Continue the last --full run that was interrupted.")
     ] = False,
     anchor_file: Annotated[
         Path | None,
         typer.Option(
             "--anchor",
             dir_okay=False,
-            help="Check the heads that `ledger anchor --heads` wrote, and nothing else.",
+            help="Check only the heads in a file of `ledger anchor --heads`.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute every hash and balance; exit code 1 where something does not fit."""
+    """Recompute every hash and balance; exit code 1 if there is a mismatch."""
     if anchor_file is not None:
         _verify_anchor(anchor_file, as_json=as_json)
         return
     if resume and (organization is not None or not full):
-        raise typer.BadParameter("--resume goes on with a --full run of all organizations.")
+        raise typer.BadParameter("--resume continues a --full run of all organizations")
     if organization is not None and not full:
-        raise typer.BadParameter("--organization verifies all rows of the organization.")
+        raise typer.BadParameter("--organization verifies all rows: leave out --incremental")
 
     async def work() -> Verification:
         connection = await connect(
@@ -73,9 +73,9 @@ def verify(
         finally:
             await connection.close()
 
-    found = run(work())
-    emit(found, as_json=as_json, human=_verify_human)
-    if not found["ok"]:
+    document = run(work())
+    emit(document, as_json=as_json, human=_verify_human)
+    if not document["ok"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -91,9 +91,13 @@ def _verify_anchor(file: Path, *, as_json: bool) -> None:
             await connection.close()
         return {"ok": not problems, **root, "problems": problems}
 
-    found = run(work())
-    emit(found, as_json=as_json, human=lambda found: f"{found['root']}\n{_verify_human(found)}")
-    if not found["ok"]:
+    document = run(work())
+    emit(
+        document,
+        as_json=as_json,
+        human=lambda document: f"{document['root']}\n{_verify_human(document)}",
+    )
+    if not document["ok"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -102,23 +106,27 @@ def _progress(transactions: int) -> None:
         print(f"\r{transactions:,} transactions …", end="", file=sys.stderr, flush=True)
 
 
-def _verify_human(found: dict[str, Any]) -> str:
-    counts = f"{found['transactions']:,} transactions of {found['organizations']:,} organizations"
-    if found["ok"]:
+def _verify_human(document: dict[str, Any]) -> str:
+    counts = (
+        f"{document['transactions']:,} transactions of {document['organizations']:,} organizations"
+    )
+    if document["ok"]:
         return f"ok: {counts}"
     columns = ("organizationId", "seq", "transactionId", "problem")
-    rows = [[problem[column] for column in columns] for problem in found["problems"]]
+    rows = [[problem[column] for column in columns] for problem in document["problems"]]
     return f"NOT ok: {counts}\n{table(columns, rows, empty='')}"
 
 
 @app.command()
 def explain(
     transaction_id: Annotated[str, typer.Argument(help="ct_… or UUID.")],
-    limit: Annotated[int, typer.Option(min=1, max=USES_MAX, help="Debits on a page.")] = USES_MAX,
-    after: Annotated[int, typer.Option(min=0, help="Debits after this row (seq).")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=1, max=USES_MAX, help="The number of debits.")
+    ] = USES_MAX,
+    after: Annotated[int, typer.Option(min=0, help="Only debits after this row (seq).")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Say where a debit's credits came from, or what a credit paid for."""
+    """Show which grants paid for a debit, or which debits a credit paid for."""
 
     async def work() -> dict[str, Any]:
         wanted = parse_id(transaction_id)
@@ -168,11 +176,14 @@ def explain(
     emit(run(work()), as_json=as_json, human=_explain_human)
 
 
-def _explain_human(found: dict[str, Any]) -> str:
-    head = f"{found['id']}  {found['type']} {plain(found['amount'])}, row {found['seq']} of"
-    lines = [f"{head} {found['organizationId']}, balance after it {plain(found['balanceAfter'])}"]
-    for source in found["sources"]:
-        origin = source["grantType"] or "nothing yet: it is debt"
+def _explain_human(document: dict[str, Any]) -> str:
+    amount = plain(document["amount"])
+    head = f"{document['id']}  {document['type']} {amount}, row {document['seq']} of"
+    lines = [
+        f"{head} {document['organizationId']}, balance after it {plain(document['balanceAfter'])}"
+    ]
+    for source in document["sources"]:
+        origin = source["grantType"] or "no grant: debt"
         payment = " ".join(
             filter(None, (source["paymentIntentId"], source["chargeId"], source["receiptUrl"]))
         )
@@ -180,8 +191,8 @@ def _explain_human(found: dict[str, Any]) -> str:
             f"  {plain(source['amount'])} from {origin} {source['grantId'] or ''} {payment}"
         )
     lines += [
-        f"  {plain(use['amount'])} went into {use['id']} ({use['type']}, row {use['seq']})"
-        for use in found["uses"]
+        f"  {plain(use['amount'])} paid for {use['id']} ({use['type']}, row {use['seq']})"
+        for use in document["uses"]
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -191,14 +202,17 @@ def anchor(
     heads: Annotated[
         Path | None,
         typer.Option(
-            "--heads", dir_okay=False, help="Write the heads there, for `ledger verify --anchor`."
+            "--heads",
+            dir_okay=False,
+            help="Write the heads to a file, for `ledger verify --anchor`.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a root over the heads of all ledgers, to keep elsewhere.
+    """Print a root hash over the heads of all ledgers, to store outside the database.
 
-    With `verify`, which binds every row to its head, it proves that no row before it has changed.
+    Together with `verify`, which checks every row against its head, it proves that no earlier row
+    has changed.
     """
 
     async def work() -> dict[str, Any]:
@@ -214,8 +228,8 @@ def anchor(
     emit(
         run(work()),
         as_json=as_json,
-        human=lambda found: (
-            f"{found['root']}  {found['organizations']} organizations, "
-            f"{found['transactions']} transactions"
+        human=lambda document: (
+            f"{document['root']}  {document['organizations']} organizations, "
+            f"{document['transactions']} transactions"
         ),
     )

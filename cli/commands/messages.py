@@ -18,16 +18,16 @@ from shared.outbound import service, store
 from shared.outbound.model import MessageState, MessageType
 from shared.outbound.rules import public_id, read_message_id
 
-app = typer.Typer(no_args_is_help=True, help="Messages to your app, and its dead letters.")
+app = typer.Typer(no_args_is_help=True, help="Outbound messages to your app, and dead letters.")
 COLUMNS = ("id", "type", "state", "attempts", "lastStatus", "createdAt", "url", "error")
 PAGE_ROWS_MAX = 1000
 
 
 def _message_id(text: str) -> UUID:
-    found = read_message_id(text)
-    if found is None:
-        raise typer.BadParameter("give msg_… or a UUID")
-    return found
+    message_id = read_message_id(text)
+    if message_id is None:
+        raise typer.BadParameter("must be msg_… or a UUID")
+    return message_id
 
 
 MessageId = Annotated[UUID, typer.Argument(metavar="ID", parser=_message_id)]
@@ -42,7 +42,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=PAGE_ROWS_MAX)] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List messages, newest first: a line for each endpoint that one goes to."""
+    """List messages, newest first, one line for each endpoint."""
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
@@ -64,7 +64,7 @@ def list_(
 
 @app.command()
 def show(message_id: MessageId, as_json: AsJson = False) -> None:
-    """Show everything that is known of a message, with its body as it is sent."""
+    """Show a message with its state, its errors and its body as sent."""
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
@@ -101,15 +101,15 @@ def replay(
     ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID…]", parser=_message_id)] = None,
     state: State = None,
     message_type: Type = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, for the audit log.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send messages again: the named ones, or all that the filters name (dead ones by default).
+    """Send messages again: the named ones, or all that match the filters (dead by default).
 
-    A worker sends them. A receiver knows one that it has taken before by its webhook-id.
+    A worker sends them. A receiver recognizes a duplicate by its webhook-id.
     """
     if not ids and state is None and message_type is None:
-        raise typer.BadParameter("name messages, or say which: --state dead")
+        raise typer.BadParameter("name message ids, or select messages, such as --state dead")
 
     async def work() -> dict[str, Any]:
         batch_id = str(new_id())
@@ -134,16 +134,18 @@ def replay(
 
 def _replay_human(document: dict[str, Any]) -> str:
     replayed = document["replayed"]
-    return "\n".join([f"batch {document['batchId']}: {len(replayed)} to be sent again", *replayed])
+    return "\n".join(
+        [f"batch {document['batchId']}: {len(replayed)} will be sent again", *replayed]
+    )
 
 
 @app.command()
 def discard(
     message_id: MessageId,
-    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    reason: Annotated[str, typer.Option(help="The reason, for the audit log.")],
     as_json: AsJson = False,
 ) -> None:
-    """Close a message for good, wherever it was not delivered."""
+    """Discard a message for all endpoints to which it was not delivered."""
 
     async def work() -> dict[str, Any]:
         name = public_id(message_id)

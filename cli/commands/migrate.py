@@ -11,10 +11,10 @@ from cli.database import database_url
 from cli.environment import environment
 from cli.output import EXIT_REFUSED, AsJson, emit, run
 
-app = typer.Typer(help="The database's schema. Without a word: up.")
+app = typer.Typer(help="The database schema. Without a subcommand: up.")
 WAIT_SECONDS_MAX = 600.0
 WaitSeconds = Annotated[
-    float, typer.Option("--wait", help="How many seconds to wait for locks, in all.", min=0)
+    float, typer.Option("--wait", help="The total time to wait for locks, in seconds.", min=0)
 ]
 
 
@@ -22,14 +22,14 @@ WaitSeconds = Annotated[
 def default(
     context: typer.Context, wait: WaitSeconds = WAIT_SECONDS_MAX, as_json: AsJson = False
 ) -> None:
-    """Bring the schema up to date when no other word is given."""
+    """Upgrade the schema if no subcommand is given."""
     if context.invoked_subcommand is None:
         up(wait, as_json)
 
 
 @app.command()
 def up(wait: WaitSeconds = WAIT_SECONDS_MAX, as_json: AsJson = False) -> None:
-    """Bring the schema up to date while the product works; does nothing where it is."""
+    """Upgrade the schema while Prepaid runs. Does nothing if it is up to date."""
     from migrations import runner  # noqa: PLC0415 - Alembic is heavy, and no other command needs it
 
     async def work() -> dict[str, Any]:
@@ -41,43 +41,44 @@ def up(wait: WaitSeconds = WAIT_SECONDS_MAX, as_json: AsJson = False) -> None:
         )
         return dict(await runner.status(database_url()))
 
-    emit(run(work()), as_json=as_json, human=lambda found: f"schema at {found['current']}")
+    emit(run(work()), as_json=as_json, human=lambda schema: f"schema at {schema['current']}")
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Compare the database's schema with this release's; exit code 1 where it is behind."""
+    """Compare the schema with this release's; exit code 1 if it is behind."""
     from migrations import runner  # noqa: PLC0415 - as above
 
     async def work() -> dict[str, Any]:
         return dict(await runner.status(database_url()))
 
-    found = run(work())
+    schema = run(work())
     emit(
-        found,
+        schema,
         as_json=as_json,
         human=_status_human,
     )
-    if not found["upToDate"]:
+    if not schema["upToDate"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _status_human(found: dict[str, Any]) -> str:
-    if found["upToDate"]:
-        return f"schema at {found['current']}, up to date"
-    lines = [f"schema at {found['current']}, this release has {found['head']}: prepaid migrate"]
-    lines += [f"  missing: {name}" for name in found["indexesMissing"]]
-    lines += [f"  not finished: {name}" for name in found["indexesInvalid"]]
+def _status_human(schema: dict[str, Any]) -> str:
+    if schema["upToDate"]:
+        return f"schema at {schema['current']}, up to date"
+    lines = [f"schema at {schema['current']}, this release has {schema['head']}: prepaid migrate"]
+    lines += [f"  missing: {name}" for name in schema["indexesMissing"]]
+    lines += [f"  not finished: {name}" for name in schema["indexesInvalid"]]
     return "\n".join(lines)
 
 
 @app.command()
 def sql(
     citus: Annotated[
-        bool, typer.Option("--citus", help="Add what distributes it over a Citus cluster.")
+        bool,
+        typer.Option("--citus", help="Add the statements that distribute it over a Citus cluster."),
     ] = False,
 ) -> None:
-    """Print the whole schema as SQL, for those who run it by hand."""
+    """Print the whole schema as SQL, to run it manually."""
     from migrations import runner  # noqa: PLC0415 - as above
 
     print(runner.script(citus=citus))

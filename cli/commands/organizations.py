@@ -23,9 +23,9 @@ COLUMNS = ("id", "slug", "name", "currency", "balance", "held")
 
 @app.command()
 def create(
-    slug: Annotated[str, typer.Option(help="Short name: a-z, 0-9 and -.")],
-    name: Annotated[str, typer.Option(help="Full name.")],
-    currency: Annotated[str, typer.Option(help="ISO 4217 code of its payments.")] = "usd",
+    slug: Annotated[str, typer.Option(help="A short name of a-z, 0-9 and -.")],
+    name: Annotated[str, typer.Option(help="The full name.")],
+    currency: Annotated[str, typer.Option(help="The ISO 4217 code of its payments.")] = "usd",
     as_json: AsJson = False,
 ) -> None:
     """Create an organization."""
@@ -56,13 +56,13 @@ def list_(as_json: AsJson = False) -> None:
     """List organizations with their balances."""
 
     async def work() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         async with transaction() as connection:
             while page := await store.list_page(
-                connection, after=found[-1]["id"] if found else None, limit=PAGE_ROWS
+                connection, after=rows[-1]["id"] if rows else None, limit=PAGE_ROWS
             ):
-                found += [dict(row) for row in page]
-        return found
+                rows += [dict(row) for row in page]
+        return rows
 
     emit(
         {"organizations": [_public(row) for row in run(work())]},

@@ -1,4 +1,4 @@
-"""Named SQL: each house keeps its statements in a `queries.sql` of its own.
+"""Named SQL: each room has its statements in a `queries.sql`, or in a file for each concern.
 
 A statement begins with `-- name: word`, then a comment that says what it is for.
 """
@@ -32,6 +32,11 @@ class Queries:
         return list(self._statements.items())
 
 
-def beside(module_file: str) -> Queries:
-    """Load the `queries.sql` that stands beside a module: `beside(__file__)`."""
-    return Queries(Path(module_file).with_name("queries.sql"))
+def is_queries(file: Path) -> bool:
+    """Say whether a file has named statements, and not functions or migrations."""
+    return _NAME.match(file.read_text(encoding="utf-8")) is not None
+
+
+def beside(module_file: str, name: str = "queries.sql") -> Queries:
+    """Load a file of statements that stands beside a module: `beside(__file__)`."""
+    return Queries(Path(module_file).with_name(name))

@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.errors import NotFoundError, StripeFailedError
 from shared.events import payments
 from shared.events.model import ApplyContext
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.organizations.model import Organization
 from shared.payments import sales, store
 from shared.payments.checkout import OpenPurchase, pay_with_test_card
@@ -29,7 +29,7 @@ class Completed:
     purchase_id: UUID
     checkout_session_id: str | None
     payment_intent_id: str
-    result: PostingResult
+    result: PostedTransaction
 
 
 async def complete_purchase(
@@ -67,12 +67,12 @@ async def complete_purchase(
     payment = sales.from_intent(paid)
     async with pool.acquire() as connection, connection.transaction():
         credited = (await payments.credit(connection, [payment], context))[payment]
-    if not isinstance(credited, PostingResult):
+    if not isinstance(credited, PostedTransaction):
         raise StripeFailedError(f"The payment {paid.id} could not be credited: {credited}.")
     return _completed(purchase, payment, credited)
 
 
-def _completed(purchase: Any, payment: PaymentCaptured, result: PostingResult) -> Completed:
+def _completed(purchase: Any, payment: PaymentCaptured, result: PostedTransaction) -> Completed:
     return Completed(
         purchase["id"], purchase["checkout_session_id"], payment.payment_intent_id, result
     )

@@ -35,11 +35,11 @@ from shared.events.model import (
 from shared.events.questions import QuestionError
 from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.payments.customers import bind_customers
 from shared.payments.model import PaymentCaptured
 from shared.recharge import service as recharge
-from shared.recharge import store as recharge_store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import SuspensionReason
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EventResult = Ignored | CheckoutClosed | Applied | PostingResult | EventError | Unanswered
+EventResult = Ignored | CheckoutClosed | Applied | PostedTransaction | EventError | Unanswered
 
 
 async def apply_batch(
@@ -159,7 +159,7 @@ async def _effect(
 
 
 async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -> EventResult:
-    await recharge_store.ring(connection, [moved.payment_intent_id])
+    await attempt_store.wake(connection, [moved.payment_intent_id])
     organization_id = await store.attempt_organization(connection, moved)
     if organization_id is None:
         return Ignored(

@@ -24,7 +24,7 @@ from shared.events.questions import answer
 from shared.inbox import store as inbox
 from shared.ledger import service as ledger
 from shared.ledger import store as ledger_store
-from shared.ledger.model import Posting, PostingResult, PostingStatus
+from shared.ledger.model import PostedTransaction, Posting, PostingResult, PostingStatus
 from shared.outbound import service as outbound
 from shared.payments import invoice_postings, invoices, sales
 from shared.payments import store as payments_store
@@ -52,7 +52,7 @@ class UnknownCustomerError(EventError):
 
 async def credit(
     connection: Connection, account: str, paid: InvoicePaid, context: ApplyContext
-) -> Applied | Ignored | PostingResult:
+) -> Applied | Ignored | PostedTransaction:
     """Post what a paid invoice brings, once, in the caller's transaction.
 
     An invoice that was posted before, by whichever release, changes nothing. One that brings
@@ -144,7 +144,7 @@ async def _sell(
     organization: PaymentOrganization,
     brought: Sequence[Portion],
     context: ApplyContext,
-) -> Ignored | PostingResult:
+) -> Ignored | PostedTransaction:
     live = [p for p in brought if p.expires_at is None or p.expires_at > context.now]
     if not live:
         return Ignored(f"the credits of {invoice.id} expired at {brought[-1].expires_at}")
@@ -201,7 +201,7 @@ async def _credit_alone(
         result = credited[captured]
         if isinstance(result, EventError):
             raise result
-        if isinstance(result, PostingResult):
+        if isinstance(result, PostedTransaction):
             return payment.payment_intent_id
     return None
 
@@ -284,7 +284,7 @@ def _charge_id(payment: LinkedPayment) -> str | None:
     return reference_id(payment.facts.payment_intent.latest_charge) if payment.facts else None
 
 
-async def _post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
+async def _post(connection: Connection, postings: Sequence[Posting]) -> list[PostedTransaction]:
     """Post the first, and the others where it was posted now. Raises PostingRefusedError."""
     results = [_accepted(await ledger.post(connection, postings[:1]))[0]]
     if results[0].status is PostingStatus.POSTED and len(postings) > 1:
@@ -292,17 +292,18 @@ async def _post(connection: Connection, postings: Sequence[Posting]) -> list[Pos
     return results
 
 
-def _accepted(results: Sequence[PostingResult]) -> list[PostingResult]:
-    found = [on_the_ledger(result) for result in results]
-    for result in found:
+def _accepted(results: Sequence[PostingResult]) -> list[PostedTransaction]:
+    posted: list[PostedTransaction] = []
+    for result in map(on_the_ledger, results):
         if isinstance(result, EventError):
             raise result
-    return list(results)
+        posted.append(result)
+    return posted
 
 
-def _total(results: Sequence[PostingResult]) -> PostingResult:
+def _total(results: Sequence[PostedTransaction]) -> PostedTransaction:
     """Return one result for all rows of an invoice: the first, with the sum of all."""
-    amounts = [result.amount for result in results if result.amount is not None]
+    amounts = [result.amount for result in results]
     return msgspec.structs.replace(
         results[0], amount=sum(amounts, Decimal(0)), balance_after=results[-1].balance_after
     )

@@ -8,7 +8,7 @@ from shared.errors import EventError
 from shared.events import disputes
 from shared.events.model import ApplyContext
 from shared.ledger import service as ledger
-from shared.ledger.model import PostingResult, PostingStatus
+from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.payments import store as payments_store
 from shared.payments.crediting import on_the_ledger
 from shared.payments.model import PaymentFacts
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 async def apply_level(
     connection: Connection, facts: PaymentFacts, context: ApplyContext, *, of_dispute: bool
-) -> PostingResult | None:
+) -> PostedTransaction | None:
     """Post what the refunds and disputes of a bound payment took back since the last time.
 
     None: that is nothing, or Stripe was asked later by another, who applied what it said.
@@ -51,7 +51,7 @@ async def apply_level(
     posted = on_the_ledger(result)
     if isinstance(posted, EventError):
         raise posted
-    if not disputed and posted.status is PostingStatus.POSTED and (posted.amount or 0) < 0:
+    if not disputed and posted.status is PostingStatus.POSTED and posted.amount < 0:
         await recharge.refunded(
             connection, level.organization_id, name, now=context.now, make_id=context.make_id
         )

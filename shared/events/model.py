@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.inbox.model import EventOutcome
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.payments.invoice_objects import Invoice
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import PaymentCaptured, SaleTerms
@@ -232,4 +232,4 @@ class ProcessedEvent:
     """A processed event: its outcome in the inbox, and what it posted, if anything."""
 
     outcome: EventOutcome
-    result: PostingResult | None = None
+    result: PostedTransaction | None = None

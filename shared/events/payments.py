@@ -11,7 +11,7 @@ from shared.events import payment_methods, rules
 from shared.events.levels import apply_level
 from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswered
 from shared.inbox import store as inbox
-from shared.ledger.model import PostingResult, PostingStatus, TransactionType
+from shared.ledger.model import PostedTransaction, PostingStatus, TransactionType
 from shared.organizations import store as organizations
 from shared.outbound import service as outbound
 from shared.payments import crediting, sales
@@ -27,7 +27,7 @@ from shared.payments.model import (
     Sale,
 )
 from shared.recharge import service as recharge
-from shared.recharge import store as recharge_store
+from shared.recharge.attempts import store as attempt_store
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # Bank debits and transfers may take up to 14 days: https://docs.stripe.com/payments/bank-debits
 BANK_DAYS_MAX = timedelta(days=14)
 
-PaymentResult = PostingResult | Ignored | Unanswered | EventError
+PaymentResult = PostedTransaction | Ignored | Unanswered | EventError
 
 
 async def credit(
@@ -154,7 +154,7 @@ async def _post(
     posted = [
         (whole, sale, result)
         for (whole, sale), result in zip(sold.values(), credited, strict=True)
-        if isinstance(result, PostingResult)
+        if isinstance(result, PostedTransaction)
     ]
     if not posted:
         return results
@@ -175,11 +175,11 @@ async def _post(
         whole.payment_intent_id for whole, _, _ in posted if whole.attempt_id is not None
     )
     if recharged:
-        await recharge_store.ring(connection, recharged)
+        await attempt_store.wake(connection, recharged)
     return results
 
 
-Posted = Sequence[tuple[PaymentCaptured, Sale, PostingResult]]
+Posted = Sequence[tuple[PaymentCaptured, Sale, PostedTransaction]]
 
 
 async def _settle_purchases(connection: Connection, posted: Posted) -> None:

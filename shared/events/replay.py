@@ -16,7 +16,8 @@ from shared.events.service import Applier
 from shared.ids import transaction_public_id
 from shared.inbox import store as inbox
 from shared.inbox.model import EventState
-from shared.ledger.model import PostingResult, PostingStatus
+from shared.inbox.retention import store as retention
+from shared.ledger.model import PostedTransaction, PostingStatus
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -79,7 +80,7 @@ class Replayer:
                 batch_id, wanted[start : start + BATCH_ROWS_MAX], actor=actor, reason=reason
             )
         async with self.pool.acquire() as connection:
-            deleted = await inbox.deleted_payloads(connection, wanted)
+            deleted = await retention.deleted_payloads(connection, wanted)
         return summarize(batch_id, wanted, processed, deleted)
 
     async def _replay_batch(
@@ -152,11 +153,10 @@ def _not_tried(forgotten_at: datetime | None) -> str:
     )
 
 
-def _diff(posted: Sequence[PostingResult]) -> list[OrganizationDiff]:
-    rows = sorted(posted, key=lambda result: (result.organization_id, result.seq or 0))
+def _diff(posted: Sequence[PostedTransaction]) -> list[OrganizationDiff]:
+    rows = sorted(posted, key=lambda result: (result.organization_id, result.seq))
     diffs: dict[UUID, OrganizationDiff] = {}
     for row in rows:
-        assert row.id and row.amount is not None and row.balance_after is not None  # noqa: S101, PT018 - posted
         diff = diffs.setdefault(
             row.organization_id,
             OrganizationDiff(

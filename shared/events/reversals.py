@@ -10,7 +10,7 @@ from shared.events import payments
 from shared.events.levels import apply_level
 from shared.events.model import Applied, ApplyContext, Ignored, ReversalChanged
 from shared.events.questions import answer
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.payments import sales
 from shared.payments import store as payments_store
 from shared.payments.model import PaymentFacts, PaymentQuestion
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 async def reverse(
     connection: Connection, account: str, changed: ReversalChanged, context: ApplyContext
-) -> Applied | Ignored | PostingResult:
+) -> Applied | Ignored | PostedTransaction:
     """Bring a payment to the level that Stripe tells, crediting it first if it is a sale.
 
     A reversal never adds: a payment that is no sale is left alone. When it becomes one, it is
@@ -61,7 +61,7 @@ async def _credit_first(
     payment = replace(captured, account=account)
     credited = (await payments.credit(connection, [payment], context))[payment]
     match credited:
-        case PostingResult():
+        case PostedTransaction():
             return None
         case Ignored(reason, waits_for):
             detail = f"nothing of {name} was credited: {reason}"

@@ -14,7 +14,13 @@ from uuid import UUID
 import structlog
 
 from shared.db.pool import AWAY, CONTENTION, LOCKED
-from shared.errors import EventError, PrepaidError, StripeFailedError, StripeThrottledError
+from shared.errors import (
+    EventError,
+    LeaseLostError,
+    PrepaidError,
+    StripeFailedError,
+    StripeThrottledError,
+)
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch
 from shared.events.model import Applied, ApplyContext, Ignored, ProcessedEvent, Unanswered
@@ -24,7 +30,7 @@ from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent, EventOutcome, EventState, Lane
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
 
@@ -43,10 +49,6 @@ LEASE = timedelta(seconds=30)
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
 
-class EventLeaseLostError(PrepaidError):
-    """The lease on these events has passed to another worker; nothing was committed."""
-
-
 class QuestionsInRowError(PrepaidError):
     """Stripe's answers led to too many further questions."""
 
@@ -58,7 +60,7 @@ class QuestionsInRowError(PrepaidError):
 
 # Not a failure of the event: PostgreSQL is away, or another worker holds the lease. The event is
 # due again when its lease expires.
-_NOT_THE_EVENT = (*AWAY, EventLeaseLostError)
+_NOT_THE_EVENT = (*AWAY, LeaseLostError)
 
 
 class Lookup(Protocol):
@@ -93,7 +95,7 @@ class Applier:
 
         Reads from Stripe what the events lack, and renews the lease before. Events that are
         released untried have no result. Raises what asyncpg raises while PostgreSQL is away, and
-        EventLeaseLostError where another worker has taken over; the leases then expire.
+        LeaseLostError where another worker has taken over; the leases then expire.
         """
         progress = await self._first_pass(token, events, Patience(LONG, pass_time=lease / 2))
         # The events that need no answer are committed by now and do not wait for Stripe.
@@ -213,7 +215,7 @@ class Applier:
         keys = [event.key for event, _ in unanswered]
         async with self.pool.acquire() as connection:
             if await inbox.renew(connection, token, keys, lease) != set(keys):
-                raise EventLeaseLostError
+                raise LeaseLostError
             as_of = await store.clock(connection)
         answers = await self.lookup.answers([question for _, question in unanswered])
         return replace(
@@ -298,12 +300,12 @@ class Applier:
                 return ProcessedEvent(
                     EventOutcome(event.key, EventState.IGNORED, reason=reason, waits_for=waits_for)
                 )
-            case PostingResult() | Applied():
+            case PostedTransaction() | Applied():
                 organization_id = result.organization_id
                 outcome = EventOutcome(
                     event.key, EventState.APPLIED, organization_id=organization_id
                 )
-                posting = result if isinstance(result, PostingResult) else None
+                posting = result if isinstance(result, PostedTransaction) else None
                 return ProcessedEvent(outcome, posting)
             case _:
                 return ProcessedEvent(EventOutcome(event.key, EventState.APPLIED))
@@ -368,4 +370,4 @@ async def _finish(
         },
     )
     if finished != len(processed):
-        raise EventLeaseLostError
+        raise LeaseLostError

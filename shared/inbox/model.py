@@ -1,4 +1,4 @@
-"""The inbox's words: what Stripe delivered, and what became of it."""
+"""Types of the inbox: deliveries, stored events, leases and outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNIX_SECONDS_MAX = 253_402_300_799  # the end of the year 9999
 
 
 class EventState(enum.StrEnum):
-    """The life of a stored event; docs/states.md draws it."""
+    """States of a stored event; docs/states.md draws them."""
 
     RECEIVED = "received"
     RETRYING = "retrying"
@@ -26,30 +26,30 @@ class EventState(enum.StrEnum):
 
 
 class Lane(enum.StrEnum):
-    """Where an open event waits. Each lane is claimed by itself, so that none waits for another."""
+    """Queues of open events. Each lane is claimed separately, so that none delays another."""
 
     SHARED = "shared"
-    """Applied in one transaction with others."""
+    """New events: applied many in one transaction."""
 
     ALONE = "alone"
-    """Failed before, or lost one worker: claimed with few others."""
+    """Failed before, or lost one lease: claimed with few others."""
 
     STRIPE = "stripe"
-    """Needs an answer of Stripe's."""
+    """Needs an answer from Stripe."""
 
     SUSPECT = "suspect"
-    """Its worker died or froze: claimed alone, so that no other event shares the next crash."""
+    """Lost several leases: claimed alone, so that the next crash affects no other event."""
 
     @property
     def after_a_lost_lease(self) -> Lane:
-        """Return the lane of an event whose lease on this lane ran out."""
+        """Return the lane of an event whose lease in this lane expired."""
         return Lane.ALONE if self is Lane.SHARED else Lane.SUSPECT
 
 
 class EventHeader(msgspec.Struct, frozen=True):
-    """The part of a Stripe event that decides whether and how it is stored.
+    """The fields of a Stripe event that decide whether and how it is stored.
 
-    The rest of the document is checked to be JSON and kept as it came.
+    The rest of the document must be valid JSON and is stored unchanged.
     Source: https://docs.stripe.com/api/events/object
     """
 
@@ -63,7 +63,7 @@ class EventHeader(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A verified event on its way into the inbox. `quarantine` says why it must not be applied."""
+    """A verified event to be stored. `quarantine` is the reason why it must not be applied."""
 
     header: EventHeader
     payload: str
@@ -72,14 +72,14 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The event is durable. `duplicate`: it was before this delivery."""
+    """Proof that an event is durable. `duplicate`: it was stored before this delivery."""
 
     event_id: str
     duplicate: bool
 
 
 class EventKey(msgspec.Struct, frozen=True, order=True):
-    """What makes an event one: Stripe's id within an account and a mode."""
+    """Primary key of an event: Stripe's id within an account and a mode."""
 
     account: str
     livemode: bool
@@ -88,9 +88,9 @@ class EventKey(msgspec.Struct, frozen=True, order=True):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEvent:
-    """An event under a lease. `attempts` counts this one.
+    """A leased event. `attempts` includes the present one.
 
-    `leases_lost` counts the workers before this one that let their lease run out, in a row.
+    `leases_lost` counts the consecutive leases before this one that expired.
     """
 
     key: EventKey
@@ -104,7 +104,7 @@ class ClaimedEvent:
 
     @property
     def has_failed(self) -> bool:
-        """Whether an attempt before this one came to a failure, and not to a lost lease."""
+        """Whether an earlier attempt failed, other than by a lost lease."""
         return self.attempts - self.leases_lost > 1
 
     @property
@@ -115,12 +115,12 @@ class ClaimedEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventOutcome:
-    """What an attempt came to. `retry_in` and `lane` are set for `retrying` alone.
+    """The outcome of an attempt. `retry_in` and `lane` are set for `retrying` only.
 
-    The moment of the next attempt is PostgreSQL's to compute: workers' clocks may differ.
+    PostgreSQL computes the time of the next attempt, because workers' clocks may differ.
 
-    `waits_for` is the Stripe id, or the name of an organization, whose owner an ignored event waits
-    for.
+    `waits_for` is what an ignored event waits for: a Stripe id that no organization has, or the
+    name of an organization that does not exist.
     """
 
     key: EventKey

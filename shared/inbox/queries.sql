@@ -1,5 +1,5 @@
 -- name: receive
--- Store a batch of verified events; return those that were not there before.
+-- Insert a batch of verified events; return the new ones.
 INSERT INTO stripe_events (
     account,
     livemode,
@@ -42,10 +42,10 @@ ON CONFLICT DO NOTHING
 RETURNING account, livemode, id;
 
 -- name: claim
--- Lease what is due in a lane, oldest first. What another worker holds is skipped, not waited for. While a type
--- is paused, the type that has waited longest of the others is claimed alone, so that the events of the paused one
--- are not walked. Whatever ends before its events are settled leaves them in the lane after a lost lease. The
--- claim need not survive a crash (a lost one is simply due again), so its commit does not wait for the disk.
+-- Lease due events of a lane, the oldest first. Rows that another worker has locked are skipped. While a type is
+-- paused, only the other type that has waited longest is claimed, so that the rows of the paused one are not read.
+-- A worker that dies before it finishes leaves its events in the lane after a lost lease ($5). A claim need not
+-- survive a crash (the event is due again), so its commit does not wait for the disk.
 WITH RECURSIVE unflushed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ),
@@ -152,9 +152,8 @@ RETURNING
     e.leases_lost;
 
 -- name: claim_for_replay
--- Lease named events whatever their state, with their attempts counted from one again. What is
--- quarantined stays so unless it has become ours: the right mode, and an account that is listed now. What
--- has lost its payload is not there to be replayed.
+-- Lease events by id in any state, and restart their count of attempts. A quarantined event is leased only if it
+-- is ours by now: the right mode ($4) and a listed account ($5). An event without its payload is skipped.
 UPDATE stripe_events AS e
 SET
     state = 'received',
@@ -192,9 +191,8 @@ RETURNING
     e.leases_lost;
 
 -- name: finish
--- Record what became of leased events. The lease token is the fence: the rows of a worker whose lease
--- has gone to another are not touched, and the caller sees it from what comes back. One success of a
--- type ends its row of failures.
+-- Record the outcomes of leased events. The lease token is the fence: rows whose lease another worker holds are
+-- not changed and not returned. A success of a type ($11) resets its count of failures.
 WITH recovered AS (
     DELETE FROM event_breakers
     WHERE event_type = any($11::text [])
@@ -246,7 +244,7 @@ WHERE
 RETURNING e.id;
 
 -- name: release
--- Give leased events back to a lane untried, due again after a while. Their worker is alive.
+-- Release leased events to a lane ($6), due again after $5. The attempt does not count, nor as a lost lease.
 UPDATE stripe_events AS e
 SET
     lease_token = NULL,
@@ -262,7 +260,7 @@ WHERE
     AND e.lease_token = $1;
 
 -- name: renew
--- Extend a lease; return the events that are still under it.
+-- Extend a lease; return the events that it still covers.
 UPDATE stripe_events AS e
 SET available_at = now() + $5::interval
 FROM unnest($2::text [], $3::boolean [], $4::text []) AS r (account, livemode, id)
@@ -277,13 +275,13 @@ RETURNING
     e.id;
 
 -- name: limit_waits
--- How long the statements of this transaction wait for a lock, and may take.
+-- Limit lock waits and the duration of statements in this transaction.
 SELECT
     set_config('lock_timeout', $1, TRUE),
     set_config('statement_timeout', $2, TRUE);
 
 -- name: count_failure
--- Count one more unexpected failure in a row of a type.
+-- Count an unexpected failure of a type; return the number of consecutive ones.
 INSERT INTO event_breakers AS b (event_type, failures_in_row, paused_until)
 VALUES ($1, 1, now())
 ON CONFLICT (event_type) DO UPDATE
@@ -291,14 +289,14 @@ SET failures_in_row = b.failures_in_row + 1, updated_at = now()
 RETURNING failures_in_row;
 
 -- name: pause_type
--- Hold a type back for a while.
+-- Pause a type for $2.
 UPDATE event_breakers
 SET paused_until = now() + $2::interval
 WHERE event_type = $1;
 
 -- name: backlog
--- How much is not settled, and how old the oldest event is that should have been. Each part goes by its
--- partial index and reads no more than the given number of rows: as many stand for more.
+-- How many events are open, dead or quarantined, and how old the oldest due one is. Each part reads at most $1
+-- rows of its partial index; counting ends there.
 WITH open AS (
     SELECT
         state,
@@ -349,121 +347,19 @@ SELECT
 FROM quarantined
 HAVING count(*) > 0;
 
--- name: list_events
--- A page of events, newest first, after a cursor (arrival and id of the last row seen).
-SELECT
-    id,
-    type,
-    state,
-    attempts,
-    reason,
-    error_class,
-    received_at,
-    organization_id
-FROM stripe_events
-WHERE
-    ($1::text IS NULL OR state = $1)
-    AND ($2::text IS NULL OR type = $2)
-    AND ($3::timestamptz IS NULL OR received_at >= $3)
-    AND ($4::timestamptz IS NULL OR (received_at, id) < ($4, $5::text))
-ORDER BY received_at DESC, id DESC
-LIMIT $6;
-
--- name: list_in_rare_state
--- A page of the events in one of the states that few are in: read from their index, however many others there are.
-SELECT
-    id,
-    type,
-    state,
-    attempts,
-    reason,
-    error_class,
-    received_at,
-    organization_id
-FROM stripe_events
-WHERE
-    state = $1
-    AND state IN ('dead', 'discarded', 'quarantined', 'retrying')
-    AND ($2::text IS NULL OR type = $2)
-    AND ($3::timestamptz IS NULL OR received_at >= $3)
-    AND ($4::timestamptz IS NULL OR (received_at, id) < ($4, $5::text))
-ORDER BY received_at DESC, id DESC
-LIMIT $6;
-
--- name: show_event
--- Everything that is known of an event.
-SELECT
-    account,
-    livemode,
-    id,
-    type,
-    api_version,
-    state,
-    attempts,
-    lane,
-    leases_lost,
-    reason,
-    error_class,
-    error_trace,
-    received_at,
-    available_at,
-    settled_at,
-    stripe_created_at,
-    organization_id,
-    request_id,
-    payload_forgotten_at,
-    payload
-FROM stripe_events
-WHERE id = $1
-ORDER BY account, livemode;
-
--- name: select_for_replay
--- The ids that a replay names by its filters, oldest first.
-SELECT id
-FROM stripe_events
-WHERE
-    state = $1
-    AND ($2::text IS NULL OR type = $2)
-    AND ($3::timestamptz IS NULL OR received_at >= $3)
-ORDER BY received_at, id
-LIMIT $4;
-
--- name: select_rare_for_replay
--- The same where the state is one that few events are in: read from their index.
-SELECT id
-FROM stripe_events
-WHERE
-    state = $1
-    AND state IN ('dead', 'discarded', 'quarantined', 'retrying')
-    AND ($2::text IS NULL OR type = $2)
-    AND ($3::timestamptz IS NULL OR received_at >= $3)
-ORDER BY received_at, id
-LIMIT $4;
-
--- name: discard
--- Close an event for good, by a person's decision. An applied one has nothing left to discard.
-UPDATE stripe_events
-SET
-    state = 'discarded',
-    reason = $2,
-    lease_token = NULL,
-    settled_at = now()
-WHERE id = $1 AND state IN ('dead', 'retrying', 'received', 'quarantined', 'ignored')
-RETURNING id;
-
 -- name: pending
--- How many events are still to be settled by a worker.
+-- How many events are not finished.
 SELECT count(*)
 FROM stripe_events
 WHERE state IN ('received', 'retrying');
 
 -- name: lock_waiting
--- Take one of Stripe's ids until the end of the transaction, before an event is ignored for want of whoever
--- owns it. Whoever comes to own it takes the same lock (see below): one of the two sees the other.
+-- Lock one of Stripe's ids (shared) until the end of the transaction, before an event is ignored because no
+-- organization has it. The transaction that binds the id locks it too (below), so that one sees the other.
 SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
 
--- name: lock_owned
--- Take Stripe's ids that have an owner now, before the events that wait for them are looked for.
+-- name: lock_bound
+-- Lock Stripe's ids (exclusive) that this transaction binds, before it looks for events that wait for them.
 SELECT pg_advisory_xact_lock(hashtextextended(i.id, 0))
 FROM (
     SELECT DISTINCT u.id
@@ -472,7 +368,7 @@ FROM (
 ) AS i;
 
 -- name: reopen_waiting
--- Let the events be applied that were ignored because nobody owned one of these ids.
+-- Reopen the events that were ignored because no organization had one of these ids.
 UPDATE stripe_events
 SET
     state = 'received',
@@ -484,75 +380,3 @@ SET
     lane = 'shared',
     leases_lost = 0
 WHERE state = 'ignored' AND waits_for = any($1::text []);
-
--- name: deleted_payloads
--- Of some events those that have lost their payloads, and when.
-SELECT
-    id,
-    payload_forgotten_at
-FROM stripe_events
-WHERE id = any($1::text []) AND payload_forgotten_at IS NOT NULL;
-
--- name: remove_client_secrets
--- Take the client secrets out of events that an older release has stored, the oldest first; say how many events
--- that were.
-WITH stored AS (
-    SELECT
-        account,
-        livemode,
-        id
-    FROM stripe_events
-    WHERE NOT secrets_removed
-    ORDER BY received_at
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
-),
-
-cleaned AS (
-    UPDATE stripe_events AS e
-    SET
-        payload = CASE
-            WHEN strpos(e.payload, '"client_secret"') = 0 THEN e.payload
-            ELSE regexp_replace(
-                e.payload, '("client_secret"\s*:\s*)"[^"]*"', '\1"[removed]"', 'g'
-            )
-        END,
-        secrets_removed = TRUE
-    FROM stored AS s
-    WHERE e.account = s.account AND e.livemode = s.livemode AND e.id = s.id
-    RETURNING e.id
-)
-
-SELECT count(*) FROM cleaned;
-
--- name: delete_payloads
--- Leave no more of events that were settled long ago than what they were, the oldest first; say how many that
--- were. Who waits for an owner, or for a person to decide, keeps its payload.
-WITH settled AS (
-    SELECT
-        account,
-        livemode,
-        id
-    FROM stripe_events
-    WHERE
-        state IN ('applied', 'ignored', 'discarded')
-        AND waits_for IS NULL
-        AND payload_forgotten_at IS NULL
-        AND settled_at < now() - make_interval(months => $1::integer) - $2::interval
-    ORDER BY settled_at
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
-),
-
-forgotten AS (
-    UPDATE stripe_events AS e
-    SET
-        payload = json_build_object('id', e.id, 'object', 'event', 'type', e.type)::text,
-        payload_forgotten_at = now(),
-        secrets_removed = TRUE
-    FROM settled AS s
-    WHERE e.account = s.account AND e.livemode = s.livemode AND e.id = s.id
-    RETURNING e.id
-)
-
-SELECT count(*) FROM forgotten;

@@ -1,4 +1,4 @@
-"""What the inbox decides: is it an event, is it ours, when to try again, when to give up."""
+"""Decisions of the inbox: validity, quarantine, retries and dead letters. Pure."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ JITTER = 0.2
 UNANSWERED_ATTEMPTS_MAX = 300  # some three days
 TRACE_LENGTH_MAX = 8_000
 
-# An event shares at most two crashes with the one that caused them: it is claimed alone by then.
+# An event shares at most two crashes with the one that caused them; after that it is claimed alone.
 LEASES_LOST_MAX = 5
 
-# A type that fails this often in a row, unexpectedly, is paused: it is the handler, not the event.
+# A type with this many consecutive unexpected failures is paused: its handler is broken.
 BREAKER_FAILURES = 10
 BREAKER_PAUSE_SECONDS_FIRST = 5
 BREAKER_PAUSE_SECONDS_MAX = 5 * 60
@@ -41,7 +41,7 @@ _header = msgspec.json.Decoder(EventHeader)
 def read_header(body: bytes) -> tuple[EventHeader, str]:
     """Return the event's header and its text; raise InvalidRequestError for anything else.
 
-    The whole document is parsed, so that what is stored is an event in valid JSON and UTF-8.
+    Parses the whole document, so that only valid JSON in UTF-8 is stored.
     """
     try:
         text = body.decode("utf-8")
@@ -60,7 +60,7 @@ def read_header(body: bytes) -> tuple[EventHeader, str]:
 def without_client_secrets(payload: str) -> str:
     """Return a JSON text in which every `client_secret`, at any depth, is `[removed]`.
 
-    Whoever has one can read and confirm the payment that it is of; no effect of an event needs it.
+    A client secret allows reading and confirming its payment; no effect of an event needs it.
     """
     if '"client_secret"' not in payload:
         return payload
@@ -68,15 +68,15 @@ def without_client_secrets(payload: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    # These become keys and log fields: PostgreSQL takes no NUL in text, and one row that it refuses
-    # would fail every delivery that shares its commit.
+    # These become keys and log fields. PostgreSQL refuses NUL in text, and one refused row would
+    # fail every delivery in the same commit.
     return 0 < len(text) <= EVENT_ID_LENGTH_MAX and text.isascii() and text.isprintable()
 
 
 def quarantine_reason(
     header: EventHeader, *, livemode: bool, accounts: AbstractSet[str]
 ) -> str | None:
-    """Say why an event must be kept but not applied; None when it is ours."""
+    """Return why an event must be stored but not applied; None where it is ours."""
     if header.livemode != livemode:
         sent, here = ("live", "test") if header.livemode else ("test", "live")
         return f"a {sent} event, and this installation's key is a {here} one"
@@ -86,16 +86,16 @@ def quarantine_reason(
 
 
 def backoff(attempts: int, *, random: float) -> timedelta:
-    """Return the wait after the given attempt: doubling from 1 s to 15 min, ±20 %.
+    """Return the wait after this attempt: doubling from 1 s to 15 min, ±20 %.
 
-    `random` is a number from 0 to 1; the spread keeps events that failed together apart.
+    `random` is a number from 0 to 1; the jitter spreads events that failed together.
     """
     seconds = min(BACKOFF_SECONDS_FIRST * 2 ** min(attempts - 1, 16), BACKOFF_SECONDS_MAX)
     return timedelta(seconds=seconds * (1 + JITTER * (2 * random - 1)))
 
 
 def breaker_pause(failures_in_row: int) -> timedelta | None:
-    """Return how long a type pauses after so many failures in a row; None for not yet."""
+    """Return the pause of a type after this many consecutive failures; None for no pause."""
     if failures_in_row < BREAKER_FAILURES:
         return None
     doublings = min(failures_in_row - BREAKER_FAILURES, 16)
@@ -105,22 +105,22 @@ def breaker_pause(failures_in_row: int) -> timedelta | None:
 
 
 def is_deterministic(error: BaseException) -> bool:
-    """Whether trying again cannot help until a person has acted."""
+    """Whether a retry cannot succeed until somebody acts."""
     return isinstance(error, EventError)
 
 
 def waits_for_organization(name: str) -> str:
-    """Return what an event waits for until an organization has this id or slug."""
+    """Return the `waits_for` of an event whose organization, an id or slug, does not exist yet."""
     return f"organization:{name}"
 
 
 def is_unanswered(error: BaseException) -> bool:
-    """Whether Stripe was asked and did not say: an outage, or a key or permission of ours."""
+    """Whether Stripe gave no answer: an outage, or a fault of our key or its permissions."""
     return isinstance(error, StripeFailedError) and not isinstance(error, StripeMissingError)
 
 
 def poison(event: ClaimedEvent) -> LeasesLostError | None:
-    """Return why an event is not tried again: it has taken too many workers with it."""
+    """Return why an event is not tried again: too many workers died while they applied it."""
     if event.leases_lost < LEASES_LOST_MAX:
         return None
     return LeasesLostError(
@@ -131,10 +131,10 @@ def poison(event: ClaimedEvent) -> LeasesLostError | None:
 def after_failure(
     event: ClaimedEvent, error: BaseException, trace: str, *, random: float
 ) -> EventOutcome:
-    """Decide between another attempt and the dead letters.
+    """Decide between another attempt and a dead letter.
 
-    An event that waits for Stripe's answer has failed at nothing: it is tried for days, as Stripe's
-    own deliveries are.
+    An event that only waits for an answer from Stripe is retried for days, as Stripe retries its
+    own deliveries.
     """
     attempts_max = UNANSWERED_ATTEMPTS_MAX if is_unanswered(error) else ATTEMPTS_MAX
     gives_up = is_deterministic(error) or event.attempts >= attempts_max

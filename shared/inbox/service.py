@@ -1,4 +1,4 @@
-"""Receiving events: durable first, then the doorbell."""
+"""Receiving events: durable first, then the wakeup."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _OPEN = (EventState.RECEIVED, EventState.RETRYING)
 class Inbox:
     """The way in for verified events. Concurrent deliveries share one commit."""
 
-    def __init__(self, pool: Pool, ring: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool, send_wakeup: Callable[[], None]) -> None:
         self._pool = pool
-        self._ring = ring
+        self._send_wakeup = send_wakeup
         self._commits = GroupCommit[Delivery, Receipt](
             self._store, flushes_at_once_max=FLUSHES_AT_ONCE_MAX
         )
@@ -48,7 +48,7 @@ class Inbox:
         async with self._pool.acquire() as connection:
             stored = await store.receive(connection, deliveries)
         if stored:
-            self._ring()
+            self._send_wakeup()
         receipts: list[Receipt | Exception] = []
         for delivery in deliveries:
             header = delivery.header
@@ -60,7 +60,7 @@ class Inbox:
 
 
 async def measure_backlog(pool: Pool) -> None:
-    """Set the gauges of what is not settled. Any process may: they are the inbox's, not its own."""
+    """Set the gauges of open, dead and quarantined events: global, from any process."""
     async with pool.acquire() as connection:
         backlog = await store.backlog(connection)
     nothing = (0, 0.0)
@@ -70,9 +70,9 @@ async def measure_backlog(pool: Pool) -> None:
 
 
 def _log_commit(deliveries: Sequence[Delivery]) -> None:
-    """Write one line a commit, with the deliveries that it made durable.
+    """Log one line a commit, with its deliveries.
 
-    A line for each delivery was measured to cost a fifth of the throughput at full load.
+    A line for each delivery costs a fifth of the throughput at full load (measured).
     """
     log.info(
         "inbox.committed",

@@ -1,14 +1,13 @@
-"""The inbox's SQL, and nothing else that speaks SQL to the inbox."""
+"""All SQL of receiving, claiming and finishing events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
-from shared.durations import Duration
 from shared.inbox import rules
 from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventOutcome, EventState, Lane
 
@@ -20,14 +19,9 @@ if TYPE_CHECKING:
 QUERIES = beside(__file__)
 BACKLOG_ROWS_MAX = 100_000
 
-# Those that `stripe_events_in_state` has.
-_RARE = frozenset(
-    {EventState.DEAD, EventState.DISCARDED, EventState.QUARANTINED, EventState.RETRYING}
-)
-
 
 async def receive(connection: Connection, deliveries: Sequence[Delivery]) -> set[EventKey]:
-    """Insert what is not there yet, without client secrets; return the keys of the new rows."""
+    """Insert new events, without client secrets; return the keys of the new rows."""
     headers = [delivery.header for delivery in deliveries]
     rows = await connection.fetch(
         QUERIES.receive,
@@ -54,7 +48,7 @@ async def claim(
 ) -> list[ClaimedEvent]:
     """Lease up to `rows_max` due events of a lane under a token, oldest first.
 
-    One whose lease runs out is due again in the lane that comes after a lost lease.
+    An event whose lease expires is due again in `lane.after_a_lost_lease`.
     """
     rows = await connection.fetch(
         QUERIES.claim, rows_max, token, lease, lane, lane.after_a_lost_lease
@@ -71,7 +65,7 @@ async def claim_for_replay(
     livemode: bool,
     accounts: Iterable[str],
 ) -> list[ClaimedEvent]:
-    """Lease named events whatever their state; those of another mode or account are left alone."""
+    """Lease events by id in any state; those of another mode or account are skipped."""
     rows = await connection.fetch(
         QUERIES.claim_for_replay, list(ids), token, lease, livemode, list(accounts)
     )
@@ -85,9 +79,9 @@ async def finish(
     *,
     types_recovered: Iterable[str] = (),
 ) -> int:
-    """Record outcomes under the fence; return how many rows were still ours.
+    """Record outcomes; return for how many events this token still held the lease.
 
-    Types that are named as recovered have their row of failures ended.
+    Resets the count of consecutive failures of the recovered types.
     """
     rows = await connection.fetch(
         QUERIES.finish,
@@ -109,24 +103,24 @@ async def finish(
 async def limit_waits(
     connection: Connection, *, lock_milliseconds: int, statement_milliseconds: int
 ) -> None:
-    """Bound the waits of the statements that follow in this transaction, and no others."""
+    """Limit lock waits and statements in the rest of this transaction."""
     await connection.execute(
         QUERIES.limit_waits, f"{lock_milliseconds}ms", f"{statement_milliseconds}ms"
     )
 
 
 async def lock_waiting(connection: Connection, stripe_id: str) -> None:
-    """Take an id that an event is about to wait for, before it is ignored for want of its owner."""
+    """Lock an id that an event is about to wait for, before the event is ignored."""
     await connection.execute(QUERIES.lock_waiting, stripe_id)
 
 
 async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> None:
-    """Let the events be applied that were ignored because nobody owned one of these ids.
+    """Reopen the events that were ignored because no organization had one of these ids.
 
-    In the transaction that gives them an owner: an event that is ignored at the same moment is
-    either seen here, or sees the owner (`lock_waiting`).
+    Call it in the transaction that binds the ids: an event that is ignored at the same time is
+    either found here, or finds the organization (`lock_waiting`).
     """
-    await connection.execute(QUERIES.lock_owned, stripe_ids)
+    await connection.execute(QUERIES.lock_bound, stripe_ids)
     await connection.execute(QUERIES.reopen_waiting, stripe_ids)
 
 
@@ -138,107 +132,48 @@ async def release(
     lane: Lane,
     due_in: timedelta = timedelta(0),
 ) -> None:
-    """Give leased events back to a lane, the attempt not counted."""
+    """Release leased events to a lane, without counting the attempt."""
     await connection.execute(QUERIES.release, token, *_key_columns(keys), due_in, lane)
 
 
 async def renew(
     connection: Connection, token: UUID, keys: Sequence[EventKey], lease: timedelta
 ) -> set[EventKey]:
-    """Extend the lease on events from now on; return those that are still ours."""
+    """Extend the lease on events from now; return those that this token still holds."""
     rows = await connection.fetch(QUERIES.renew, token, *_key_columns(keys), lease)
     return {_key(row) for row in rows}
 
 
 async def count_failure(connection: Connection, event_type: str) -> int:
-    """Count an unexpected failure of a type; return how many there were in a row."""
+    """Count an unexpected failure of a type; return the number of consecutive ones."""
     count: int = await connection.fetchval(QUERIES.count_failure, event_type)
     return count
 
 
 async def pause_type(connection: Connection, event_type: str, pause: timedelta) -> None:
-    """Keep a type from being claimed for so long, by PostgreSQL's clock."""
+    """Pause claims of a type, by PostgreSQL's clock."""
     await connection.execute(QUERIES.pause_type, event_type, pause)
 
 
 async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]:
     """Return (events, age of the oldest due one in seconds) for each open or dead state.
 
-    It counts to BACKLOG_ROWS_MAX: that many stand for more.
+    Counting ends at BACKLOG_ROWS_MAX.
     """
     rows = await connection.fetch(QUERIES.backlog, BACKLOG_ROWS_MAX)
     return {EventState(row["state"]): (row["events"], row["oldest_seconds"]) for row in rows}
 
 
 async def pending(connection: Connection) -> int:
-    """Return how many events a worker still has to finish."""
+    """Return how many events are not finished."""
     count: int = await connection.fetchval(QUERIES.pending)
     return count
 
 
-async def list_events(
-    connection: Connection,
-    *,
-    state: str | None,
-    event_type: str | None,
-    since: datetime | None,
-    after: tuple[datetime, str] | None,
-    limit: int,
-) -> list[asyncpg.Record]:
-    """Return a page of events, newest first."""
-    moment, event_id = after or (None, None)
-    query = QUERIES.list_in_rare_state if state in _RARE else QUERIES.list_events
-    return await connection.fetch(query, state, event_type, since, moment, event_id, limit)
-
-
-async def show_event(connection: Connection, event_id: str) -> list[asyncpg.Record]:
-    """Return every stored event with this id (one for each account and mode)."""
-    return await connection.fetch(QUERIES.show_event, event_id)
-
-
-async def select_for_replay(
-    connection: Connection,
-    *,
-    state: str,
-    event_type: str | None,
-    since: datetime | None,
-    limit: int,
-) -> list[str]:
-    """Return the ids that a replay's filters name, oldest first."""
-    query = QUERIES.select_rare_for_replay if state in _RARE else QUERIES.select_for_replay
-    rows = await connection.fetch(query, state, event_type, since, limit)
-    return [row["id"] for row in rows]
-
-
-async def deleted_payloads(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
-    """Return when those of some events that have lost their payloads lost them."""
-    rows = await connection.fetch(QUERIES.deleted_payloads, ids)
-    return {row["id"]: row["payload_forgotten_at"] for row in rows}
-
-
-async def remove_client_secrets(connection: Connection, *, rows_max: int) -> int:
-    """Take client secrets out of events that an older release has stored; return how many."""
-    count: int = await connection.fetchval(QUERIES.remove_client_secrets, rows_max)
-    return count
-
-
-async def delete_payloads(connection: Connection, *, retention: Duration, rows_max: int) -> int:
-    """Forget the payloads of events that finished longer ago; return how many."""
-    count: int = await connection.fetchval(
-        QUERIES.delete_payloads, retention.months, retention.time, rows_max
-    )
-    return count
-
-
-async def discard(connection: Connection, event_id: str, reason: str) -> bool:
-    """Close an event for good; False when there is none that could be closed."""
-    return bool(await connection.fetch(QUERIES.discard, event_id, reason))
-
-
 def _storable(text: str | None) -> str | None:
-    """Write a text so that PostgreSQL takes it: NUL and halves of surrogate pairs as escapes.
+    """Escape what PostgreSQL refuses in text: NUL and lone surrogates.
 
-    What an error says may come from the event's own data.
+    The text of an error may come from the event's data.
     """
     if text is None:
         return None

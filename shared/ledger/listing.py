@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shared.db.pool import Connection
 
-QUERIES = beside(__file__)
+QUERIES = beside(__file__, "listing.sql")
 _EVERY = "WHERE TRUE"
 
 

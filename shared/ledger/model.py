@@ -118,22 +118,50 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     recharge_seconds: int | None = None
 
 
-class PostingResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one posting; `seq` and `id` are those of the row that carries the key.
-
-    `balance_after` is the row's, or for a refused posting the balance that it met. `error` says in
-    a sentence what is wrong with an invalid one, `shortfall` what an insufficient one met.
-    """
+class PostedTransaction(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of a posting: written now (`posted`), or by the same request before (`replayed`)."""
 
     organization_id: UUID
     status: PostingStatus
-    amount: Decimal | None = None
-    balance_after: Decimal | None = None
-    id: UUID | None = None
-    seq: int | None = None
-    created_at: datetime | None = None
-    error: str | None = None
-    shortfall: Shortfall | None = None
+    id: UUID
+    seq: int
+    amount: Decimal
+    balance_after: Decimal
+    created_at: datetime
+
+
+class RefusedPosting(msgspec.Struct, frozen=True, kw_only=True):
+    """A posting or hold that changed nothing, and why."""
+
+    organization_id: UUID
+    status: PostingStatus
+
+
+class InvalidPosting(RefusedPosting, frozen=True, kw_only=True):
+    """`error` is a sentence (`field: what is wrong`)."""
+
+    status: PostingStatus = PostingStatus.INVALID
+    error: str
+
+
+class InsufficientCredits(RefusedPosting, frozen=True, kw_only=True):
+    """What is available does not cover the debit or hold."""
+
+    status: PostingStatus = PostingStatus.INSUFFICIENT
+    shortfall: Shortfall
+
+
+class KeyConflict(RefusedPosting, frozen=True, kw_only=True):
+    """The key belongs to another request: the row `id`, or (None) one that is no posting."""
+
+    status: PostingStatus = PostingStatus.CONFLICT
+    id: UUID | None
+    seq: int | None
+    amount: Decimal
+    balance_after: Decimal | None
+
+
+PostingResult = PostedTransaction | RefusedPosting
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,13 +178,14 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None
 
 
-class HoldResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a hold or a release."""
+class PostedHold(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold that was made or released: now (`posted`), or by the same request before."""
 
     status: PostingStatus
-    hold: Hold | None = None
-    error: str | None = None
-    shortfall: Shortfall | None = None
+    hold: Hold
+
+
+HoldResult = PostedHold | RefusedPosting
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ SELECT
 FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key, place)
 ORDER BY k.place;
 
--- name: settle_due
+-- name: post_expirations
 -- Post what has expired in some of these organizations ($3), up to a number for each, and nothing else. An account
 -- that another has locked is left out. Returns how many accounts there were.
 WITH taken AS MATERIALIZED (
@@ -58,9 +58,9 @@ LEFT JOIN LATERAL ledger_post_organization(t.organization_id, '{}', $2) AS r ON 
 SELECT
     r.status AS result,
     (r.hold).*,
-    r.balance AS balance_met,
-    r.held AS held_met,
-    r.available AS available_met
+    r.balance AS balance_now,
+    r.held AS held_now,
+    r.available AS available_now
 FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7) AS r;
 
 -- name: release
@@ -173,117 +173,6 @@ WHERE
 ORDER BY seq DESC
 LIMIT $5;
 
--- name: count_listed
--- How many rows an organization has, or ($1 is NULL) all of them: their numbers have no gaps.
-SELECT coalesce(sum(last_seq), 0)::bigint
-FROM accounts
-WHERE $1::uuid IS NULL OR organization_id = $1;
-
--- name: find_listed
--- A row by its id, in any organization, with the expiry of the grant that it made.
-SELECT
-    t.*,
-    o.number,
-    g.expires_at
-FROM credit_transactions AS t
-INNER JOIN organizations AS o ON t.organization_id = o.id
-LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
-WHERE t.id = $1;
-
--- name: list_of
--- An organization's rows from one number down to another.
-SELECT
-    t.*,
-    o.number,
-    g.expires_at
-FROM credit_transactions AS t
-INNER JOIN organizations AS o ON t.organization_id = o.id
-LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
-WHERE t.organization_id = $1 AND t.seq <= $2 AND t.seq > $3
-ORDER BY t.seq DESC;
-
--- name: list_all
--- A page of all organizations' rows, newest first: ids begin with the time. What is skipped is skipped in
--- the index. OFFSET 0 keeps each join a look-up for each row of the page.
-WITH page AS (
-    SELECT id
-    FROM credit_transactions
-    ORDER BY id DESC
-    LIMIT $2 OFFSET $1
-)
-
-SELECT
-    t.*,
-    o.number,
-    g.expires_at
-FROM page AS p
-CROSS JOIN LATERAL (
-    SELECT *
-    FROM credit_transactions
-    WHERE id = p.id
-    OFFSET 0
-) AS t
-CROSS JOIN LATERAL (
-    SELECT number
-    FROM organizations
-    WHERE id = t.organization_id
-    OFFSET 0
-) AS o
-LEFT JOIN LATERAL (
-    SELECT expires_at
-    FROM credit_grants
-    WHERE organization_id = t.organization_id AND seq = t.seq
-    OFFSET 0
-) AS g ON TRUE
-ORDER BY t.id DESC;
-
--- name: count_filtered
--- How many rows of an organization, or ($1 is NULL) of all, pass filters, which replace TRUE.
-SELECT count(*)
-FROM (
-    SELECT *
-    FROM credit_transactions
-    WHERE $1::uuid IS NULL OR organization_id = $1
-) AS t
-INNER JOIN organizations AS o ON t.organization_id = o.id
-LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
-WHERE TRUE;
-
--- name: list_filtered
--- A page of all organizations' rows that pass filters, which replace TRUE.
-SELECT
-    t.*,
-    o.number,
-    g.expires_at
-FROM credit_transactions AS t
-INNER JOIN organizations AS o ON t.organization_id = o.id AND $1::uuid IS NULL
-LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq = g.seq
-WHERE TRUE
-ORDER BY t.id DESC
-LIMIT $3 OFFSET $2;
-
--- name: list_filtered_of
--- A page of an organization's rows that pass filters, which replace TRUE.
-SELECT
-    t.*,
-    o.number,
-    g.expires_at
-FROM (
-    SELECT *
-    FROM credit_transactions
-    WHERE organization_id = $1
-) AS t
-INNER JOIN organizations AS o ON t.organization_id = o.id
-LEFT JOIN LATERAL (
-    SELECT *
-    FROM credit_grants
-    WHERE organization_id = t.organization_id AND seq = t.seq
-    OFFSET 0
-) AS g ON TRUE
-WHERE TRUE
-ORDER BY t.seq DESC
-LIMIT $3 OFFSET $2;
-
 -- name: usage_total
 -- What was used in a category, hour by hour, from one moment until another.
 SELECT
@@ -367,9 +256,9 @@ WHERE next_due_at <= now()
 ORDER BY next_due_at
 LIMIT $1;
 
--- name: tell_expiring
+-- name: announce_expiring
 -- Tell of grants that will expire soon, each once.
-SELECT ledger_tell_expiring($1, $2::interval, $3);
+SELECT ledger_announce_expiring($1, $2::interval, $3);
 
 -- name: grants
 -- A page of an organization's grants, newest first, before a given seq; all, or ($3) those that are spent.

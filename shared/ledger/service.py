@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -18,10 +18,11 @@ from shared.ledger import rules, store
 from shared.ledger.model import (
     Deferral,
     HoldResult,
+    InsufficientCredits,
+    InvalidPosting,
     Posting,
     PostingResult,
     PostingStatus,
-    Shortfall,
     Source,
 )
 from shared.ledger.origin import with_origin
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 EXPIRY_NOTICE = timedelta(days=7)
 # A round takes the first that are free of so many organizations in which something is due.
-DUE_LOOKED_AT_MAX = 200
+DUE_ORGANIZATIONS_MAX = 200
 
 
 async def post(
@@ -83,14 +84,7 @@ async def _post_valid(
             valid.append(_with_digest(posting))
             results.append(None)
         else:
-            results.append(
-                PostingResult(
-                    organization_id=posting.organization_id,
-                    status=PostingStatus.INVALID,
-                    amount=posting.amount,
-                    error=error,
-                )
-            )
+            results.append(InvalidPosting(organization_id=posting.organization_id, error=error))
     answers = iter(await _post(connection, valid, write) if valid else ())
     found = [next(answers) if result is None else result for result in results]
     _count(postings, found)
@@ -100,26 +94,21 @@ async def _post_valid(
 async def _post(
     connection: Connection, postings: Sequence[Posting], write: Write
 ) -> Sequence[PostingResult | Deferral]:
-    """Post; what was refused for want of credits says whether a recharge is under way."""
+    """Post; a debit that is insufficient says whether a recharge is in progress."""
     results = await write(connection, postings)
-    short = {
-        result.organization_id
-        for result in results
-        if isinstance(result, PostingResult) and result.shortfall is not None
-    }
+    short = {r.organization_id for r in results if isinstance(r, InsufficientCredits)}
     if not short:
         return results
     seconds = await store.recharges_in_progress(connection, sorted(short))
     return [
-        replace(result, shortfall=_awaiting(result.shortfall, seconds.get(result.organization_id)))
-        if isinstance(result, PostingResult)
-        else result
+        _with_recharge(result, seconds) if isinstance(result, InsufficientCredits) else result
         for result in results
     ]
 
 
-def _awaiting(shortfall: Shortfall | None, seconds: int | None) -> Shortfall | None:
-    return None if shortfall is None else replace(shortfall, recharge_seconds=seconds)
+def _with_recharge(result: InsufficientCredits, seconds: Mapping[UUID, int]) -> InsufficientCredits:
+    shortfall = replace(result.shortfall, recharge_seconds=seconds.get(result.organization_id))
+    return replace(result, shortfall=shortfall)
 
 
 async def _refusals(
@@ -155,10 +144,10 @@ def _with_digest(posting: Posting) -> Posting:
 
 async def due(connection: Connection) -> list[UUID]:
     """Return the organizations with expirations that are not posted yet, 200 at most."""
-    return await store.due(connection, limit=DUE_LOOKED_AT_MAX)
+    return await store.due(connection, limit=DUE_ORGANIZATIONS_MAX)
 
 
-async def settle_due(
+async def post_expirations(
     connection: Connection,
     *,
     among: Sequence[UUID] | None = None,
@@ -170,11 +159,11 @@ async def settle_due(
     Runs in the caller's transaction, which posts `expirations_max` at most, in organizations of
     `among` or in any, and waits for no account that is locked. Safe to run twice at once.
     """
-    due = await store.due(connection, limit=DUE_LOOKED_AT_MAX) if among is None else among
+    due = await store.due(connection, limit=DUE_ORGANIZATIONS_MAX) if among is None else among
     if not due:
         return 0
     organizations = min(len(due), organizations_max)
-    return await store.settle_due(
+    return await store.post_expirations(
         connection,
         due,
         organizations_max=organizations,
@@ -182,9 +171,9 @@ async def settle_due(
     )
 
 
-async def tell_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:
+async def announce_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:
     """Announce the grants that expire within a week, each once; return how many there were."""
-    return await store.tell_expiring(connection, now, EXPIRY_NOTICE, grants_max=grants_max)
+    return await store.announce_expiring(connection, now, EXPIRY_NOTICE, grants_max=grants_max)
 
 
 async def hold(
@@ -204,9 +193,9 @@ async def hold(
     expires by itself.
     """
     if error := rules.hold_refusal(amount, key, seconds=seconds):
-        return HoldResult(status=PostingStatus.INVALID, error=error)
+        return InvalidPosting(organization_id=organization_id, error=error)
     if description and (error := rules.text_refusal("note", description, rules.TEXT_LENGTH_MAX)):
-        return HoldResult(status=PostingStatus.INVALID, error=error)
+        return InvalidPosting(organization_id=organization_id, error=error)
     result = await store.hold(
         connection,
         organization_id,
@@ -217,10 +206,10 @@ async def hold(
         digest=rules.request_digest(amount.normalize(), seconds, description),
         description=description,
     )
-    if result.shortfall is None:
+    if not isinstance(result, InsufficientCredits):
         return result
-    found = await store.recharges_in_progress(connection, [organization_id])
-    return replace(result, shortfall=_awaiting(result.shortfall, found.get(organization_id)))
+    in_progress = await store.recharges_in_progress(connection, [organization_id])
+    return _with_recharge(result, in_progress)
 
 
 async def reverse_payment(

@@ -16,9 +16,14 @@ from shared.ledger.model import (
     Deferral,
     Hold,
     HoldResult,
+    InsufficientCredits,
+    KeyConflict,
+    PostedHold,
+    PostedTransaction,
     Posting,
     PostingResult,
     PostingStatus,
+    RefusedPosting,
     Shortfall,
     Source,
     Use,
@@ -69,27 +74,34 @@ def _asked(postings: Sequence[Posting]) -> str:
 
 
 def _result(posting: Posting, row: asyncpg.Record) -> PostingResult:
-    return PostingResult(
-        organization_id=posting.organization_id,
-        status=PostingStatus(row["status"]),
-        amount=row["amount"],
-        balance_after=row["balance_after"],
-        id=row["id"],
-        seq=row["seq"],
-        created_at=row["created_at"],
-        shortfall=_shortfall(row),
-    )
-
-
-def _shortfall(row: asyncpg.Record) -> Shortfall | None:
-    if row["status"] != PostingStatus.INSUFFICIENT:
-        return None
-    return Shortfall(
-        required=-row["amount"],
-        available=row["available"],
-        balance=row["balance_after"],
-        held=row["held"],
-    )
+    status = PostingStatus(row["status"])
+    if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
+        return PostedTransaction(
+            organization_id=posting.organization_id,
+            status=status,
+            id=row["id"],
+            seq=row["seq"],
+            amount=row["amount"],
+            balance_after=row["balance_after"],
+            created_at=row["created_at"],
+        )
+    if status is PostingStatus.CONFLICT:
+        return KeyConflict(
+            organization_id=posting.organization_id,
+            id=row["id"],
+            seq=row["seq"],
+            amount=row["amount"],
+            balance_after=row["balance_after"],
+        )
+    if status is PostingStatus.INSUFFICIENT:
+        shortfall = Shortfall(
+            required=-row["amount"],
+            available=row["available"],
+            balance=row["balance_after"],
+            held=row["held"],
+        )
+        return InsufficientCredits(organization_id=posting.organization_id, shortfall=shortfall)
+    return RefusedPosting(organization_id=posting.organization_id, status=status)
 
 
 def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:
@@ -123,24 +135,24 @@ async def hold(
     description: str | None,
 ) -> HoldResult:
     """Reserve an amount under the account's lock."""
-    row = await connection.fetchrow(
+    (row,) = await connection.fetch(
         QUERIES.hold, organization_id, hold_id, amount, expires_at, key, digest, description
     )
-    result = _hold_result(row)
-    if row is None or result.status is not PostingStatus.INSUFFICIENT:
-        return result
+    if row["result"] != PostingStatus.INSUFFICIENT:
+        return _hold_result(organization_id, row)
     shortfall = Shortfall(
         required=amount,
-        available=row["available_met"],
-        balance=row["balance_met"],
-        held=row["held_met"],
+        available=row["available_now"],
+        balance=row["balance_now"],
+        held=row["held_now"],
     )
-    return HoldResult(status=result.status, shortfall=shortfall)
+    return InsufficientCredits(organization_id=organization_id, shortfall=shortfall)
 
 
 async def release(connection: Connection, organization_id: UUID, hold_id: UUID) -> HoldResult:
-    """Give a reservation up under the account's lock."""
-    return _hold_result(await connection.fetchrow(QUERIES.release, organization_id, hold_id))
+    """Release a hold under the account's lock."""
+    (row,) = await connection.fetch(QUERIES.release, organization_id, hold_id)
+    return _hold_result(organization_id, row)
 
 
 async def recharges_in_progress(
@@ -265,8 +277,7 @@ async def usage_total(
     end: datetime,
 ) -> asyncpg.Record:
     """Return quantity, cost and number of rows of a category, from one hour until another."""
-    row = await connection.fetchrow(QUERIES.usage_total, organization_id, category, start, end)
-    assert row is not None  # noqa: S101 - an aggregate without GROUP BY always answers
+    (row,) = await connection.fetch(QUERIES.usage_total, organization_id, category, start, end)
     return row
 
 
@@ -312,11 +323,11 @@ async def uses(
     return [Use(**row) for row in rows]
 
 
-async def tell_expiring(
+async def announce_expiring(
     connection: Connection, now: datetime, within: timedelta, *, grants_max: int
 ) -> int:
     """Tell of grants that will expire soon, each once; return how many there were."""
-    count: int = await connection.fetchval(QUERIES.tell_expiring, now, within, grants_max)
+    count: int = await connection.fetchval(QUERIES.announce_expiring, now, within, grants_max)
     return count
 
 
@@ -325,7 +336,7 @@ async def due(connection: Connection, *, limit: int) -> list[UUID]:
     return [row["organization_id"] for row in await connection.fetch(QUERIES.due, limit)]
 
 
-async def settle_due(
+async def post_expirations(
     connection: Connection,
     organization_ids: Sequence[UUID],
     *,
@@ -337,7 +348,7 @@ async def settle_due(
     Those whose account is locked are left out.
     """
     count: int = await connection.fetchval(
-        QUERIES.settle_due, sorted(organization_ids), expirations_max, organizations_max
+        QUERIES.post_expirations, sorted(organization_ids), expirations_max, organizations_max
     )
     return count
 
@@ -360,7 +371,9 @@ async def trial_balance(connection: Connection) -> dict[str, Decimal]:
     return {row["account"]: row["balance"] for row in rows}
 
 
-def _hold_result(row: asyncpg.Record | None) -> HoldResult:
-    assert row is not None  # noqa: S101 - the functions always answer
-    found = Hold(**{name: row[name] for name in _HOLD_FIELDS}) if row["id"] is not None else None
-    return HoldResult(status=PostingStatus(row["result"]), hold=found)
+def _hold_result(organization_id: UUID, row: asyncpg.Record) -> HoldResult:
+    status = PostingStatus(row["result"])
+    if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
+        hold = Hold(**{name: row[name] for name in _HOLD_FIELDS})
+        return PostedHold(status=status, hold=hold)
+    return RefusedPosting(organization_id=organization_id, status=status)

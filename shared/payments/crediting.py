@@ -15,15 +15,13 @@ from shared.errors import EventError, PaymentMismatchError
 from shared.inbox import store as inbox
 from shared.ledger import keys
 from shared.ledger import service as ledger
-from shared.ledger.model import Posting, PostingResult, PostingStatus, SystemAccount
+from shared.ledger.model import PostedTransaction, Posting, PostingResult, SystemAccount
 from shared.ledger.rules import request_digest
 from shared.payments import store
 from shared.payments.model import BoundPayment, Sale
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
-
-_ON_THE_LEDGER = frozenset({PostingStatus.POSTED, PostingStatus.REPLAYED})
 
 
 class PostingRefusedError(EventError):
@@ -36,7 +34,7 @@ async def credit(
     make_id: Callable[[], UUID],
     *,
     lock_payments: bool = False,
-) -> list[PostingResult | EventError]:
+) -> list[PostedTransaction | EventError]:
     """Credit each payment once, in the caller's transaction; return what became of each, in order.
 
     A payment that was bound before is credited as it was bound then. Its result is `replayed` where
@@ -63,9 +61,9 @@ async def credit(
     ]
 
 
-def on_the_ledger(result: PostingResult) -> PostingResult | EventError:
+def on_the_ledger(result: PostingResult) -> PostedTransaction | EventError:
     """Return a result that is on the ledger, or the error that says why it is not."""
-    if result.status in _ON_THE_LEDGER:
+    if isinstance(result, PostedTransaction):
         return result
     return PostingRefusedError(
         f"The ledger of organization {result.organization_id} refused: {result.status}."

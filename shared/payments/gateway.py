@@ -1,4 +1,4 @@
-"""The way to Stripe, in lanes: what others cause never takes the rate limit from charges.
+"""The gateway to Stripe, in lanes: no other request takes the rate limit of charges.
 
 Each lane has connections, a concurrency and a token bucket of its own. What finds no room in time
 is refused here, as Stripe refuses it: with a 429, after which nothing has happened. When Stripe
@@ -29,7 +29,7 @@ PAUSE_SECONDS_MAX = 60.0
 
 
 class StripeLane(StrEnum):
-    """On whose behalf Stripe is asked."""
+    """The cause of a request to Stripe."""
 
     CHARGES = "charges"
     """Recharges and top-ups."""
@@ -55,7 +55,7 @@ class LaneLimits:
     answer_seconds_max: float
 
 
-# BatchMeaning they stay below Stripe's 100 reads and 100 writes a second, where one process asks.
+# Together they stay below Stripe's 100 reads and 100 writes a second, with one process.
 LIMITS: Mapping[StripeLane, LaneLimits] = {
     StripeLane.CHARGES: LaneLimits(40, 80, 80, 20, 30),
     StripeLane.PAGES: LaneLimits(20, 40, 80, 5, 30),
@@ -86,15 +86,15 @@ class StripeGateway:
 
 
 class _Pause:
-    """Until when Stripe is asked for charges alone, because it has said 429."""
+    """Until when only charges are sent, after a 429 of Stripe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until = 0.0
 
     def begin(self, retry_after: str | None) -> None:
-        asked = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-        seconds = min(max(asked, PAUSE_SECONDS_MIN), PAUSE_SECONDS_MAX)
+        wanted = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+        seconds = min(max(wanted, PAUSE_SECONDS_MIN), PAUSE_SECONDS_MAX)
         self._until = max(self._until, self._clock() + seconds)
 
     @property
@@ -131,9 +131,9 @@ class _LaneHTTPClient(WatchedClient):
             answer = await super().request_async(method, url, headers, post_data)
         finally:
             self._turn.release()
-        _, status, found = answer
+        _, status, response_headers = answer
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._pause.begin(found.get("Retry-After"))
+            self._pause.begin(response_headers.get("Retry-After"))
         return answer
 
     async def _token(self, ends_at: float) -> None:

@@ -37,7 +37,7 @@ from shared.payments.objects import (
 )
 from shared.payments.stripe_requests import account_options, ask
 
-# BatchMeaning these keep what waits for Stripe well within the lease of its events.
+# Together these keep what waits for Stripe well within the lease of its events.
 ASKED_AT_ONCE_MAX = 5
 ASK_SECONDS_MAX = 15
 PAGE_ROWS = 100

@@ -8,15 +8,14 @@ from typing import Any
 from uuid import uuid5
 
 from shared.ids import transaction_public_id
-from shared.ledger.model import PostingResult
+from shared.ledger.model import PostedTransaction
 from shared.outbound.model import MessageType, OutboundMessage
 
 
 def purchase_completed(
-    posted: PostingResult, paid: Mapping[str, Any], now: datetime
+    posted: PostedTransaction, paid: Mapping[str, Any], now: datetime
 ) -> OutboundMessage:
     """Return the message for a credited purchase; its id is derived from the ledger row's."""
-    assert posted.id is not None  # noqa: S101 - posted
     return OutboundMessage(
         organization_id=posted.organization_id,
         type=MessageType.PURCHASE_COMPLETED,

@@ -29,8 +29,8 @@ async def ask(method: str, request: Awaitable[T]) -> T:
     """Return Stripe's answer; raise StripeFailedError where there was none, or it was no answer.
 
     StripeRefusedError: it did nothing. StripeMissingError: it knows nothing of that id.
-    StripeThrottledError: it did nothing, and is to be asked later: nobody's failure. After any
-    other failure it may have happened all the same: ask again with the same idempotency key.
+    StripeThrottledError: it did nothing, and may succeed later. After any other failure the request
+    may have taken effect: repeat it with the same idempotency key.
 
     `method` names the request in the metrics, such as `checkout.sessions.create`.
     """
@@ -48,20 +48,20 @@ def account_options(account: str, *, key: str | None = None) -> stripe.RequestOp
 
     Source: https://docs.stripe.com/connect/authentication
     """
-    asked: stripe.RequestOptions = {}
+    options: stripe.RequestOptions = {}
     if account:
-        asked["stripe_account"] = account
+        options["stripe_account"] = account
     if key is not None:
-        asked["idempotency_key"] = key
-    return asked
+        options["idempotency_key"] = key
+    return options
 
 
 def hourly(key: str, now: datetime | None = None) -> str:
     """Return an idempotency key that is another one every hour.
 
-    Stripe gives the first answer to a key again for a day, be it a 500: under a key that stayed the
+    Stripe repeats the first answer to a key for a day, be it a 500: under a key that stayed the
     same, nothing could be created for as long. For what harms nobody where it exists twice, since
-    an answer that was lost in one hour is not found again in the next.
+    an answer that was lost in one hour is not repeated in the next.
     Source: https://docs.stripe.com/api/idempotent_requests
     """
     return f"{key}:{now or datetime.now(UTC):%Y-%m-%dT%H}"

@@ -1,4 +1,4 @@
-"""The connection to Redis or Valkey that arq rings and listens on."""
+"""The connection to Redis or Valkey for arq's queue."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Jobs as they stand in Redis: JSON, and only the one that is ours.
+"""Jobs in Redis: JSON, and only the one job that Prepaid uses.
 
-arq would pickle them, and whoever can write to Redis could run code in a worker.
+arq pickles jobs by default, so that anybody who can write to Redis could run code in a worker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RefusalReason = Literal["malformed", "too_large", "unknown_function", "unreadabl
 
 
 class JobRefusedError(Exception):
-    """A job in the queue that no doorbell of this release has put there."""
+    """A job in the queue that is no wakeup of this release."""
 
     def __init__(self, reason: RefusalReason) -> None:
         super().__init__(reason)
@@ -35,12 +35,12 @@ class _Job(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def write_job(job: Mapping[str, Any]) -> bytes:
-    """Return a job of arq's, or what became of one, as it is stored."""
+    """Serialize a job of arq's, or its result."""
     return msgspec.json.encode(job, enc_hook=str)
 
 
 def read_job(data: bytes) -> dict[str, Any]:
-    """Return a job for arq; raise JobRefusedError unless it is a ring without arguments."""
+    """Deserialize a job for arq; raise JobRefusedError unless it is a wakeup without arguments."""
     if len(data) > JOB_BYTES_MAX:
         raise JobRefusedError("too_large")
     try:

@@ -1,7 +1,7 @@
-"""What operators must mend so that recharges go on: why Stripe refuses this installation.
+"""Alerts: why Stripe refuses this installation, for operators to correct.
 
-An alert stands while attempts wait for its cause. It is logged once when it begins and once when
-it ends, and never reaches the customer's app: it is not their matter.
+An alert lasts while attempts wait for its cause. It is logged once when it begins and once when
+it ends, and is never sent to the customer's app.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import metrics
-from shared.recharge import store
+from shared.recharge.attempts import store as attempt_store
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -37,7 +37,7 @@ class StripeAlert:
 
     @property
     def remedy(self) -> str:
-        """What an operator must do, by the status."""
+        """What an operator must do, by the HTTP status."""
         return _REMEDIES.get(self.cause.partition(" ")[0], _ANY_REMEDY)
 
 
@@ -50,25 +50,25 @@ _ANY_REMEDY = "Correct what Stripe names, in the Dashboard or in the settings."
 
 async def begin(connection: Connection, cause: str, detail: str, now: datetime) -> None:
     """Note that Stripe refused this installation, in the caller's transaction."""
-    if await store.alert(connection, cause, detail, now):
+    if await attempt_store.alert(connection, cause, detail, now):
         log.error("recharge.stripe_refuses_us", cause=cause, detail=detail)
 
 
 async def end(connection: Connection) -> None:
     """End the alerts that no attempt waits for any more, in the caller's transaction."""
-    for row in await store.end_alerts(connection):
+    for row in await attempt_store.end_alerts(connection):
         log.warning(
             "recharge.stripe_accepts_us", cause=row["cause"], began_at=row["began_at"].isoformat()
         )
 
 
-async def standing(connection: Connection) -> list[StripeAlert]:
-    """Return the alerts that stand, oldest first."""
-    return [StripeAlert(**row) for row in await store.alerts(connection)]
+async def current(connection: Connection) -> list[StripeAlert]:
+    """Return the current alerts, oldest first."""
+    return [StripeAlert(**row) for row in await attempt_store.alerts(connection)]
 
 
 async def measure(pool: Pool) -> None:
     """Set the gauge of the attempts that wait. Any worker may: they are not its own."""
     async with pool.acquire() as connection:
-        found = await standing(connection)
-    metrics.RECHARGE_ATTEMPTS_BLOCKED.set(sum(alert.attempts for alert in found))
+        alerts = await current(connection)
+    metrics.RECHARGE_ATTEMPTS_BLOCKED.set(sum(alert.attempts for alert in alerts))

@@ -6,13 +6,14 @@ canceled it.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from shared.access import service as audit
 from shared.access.model import Actor
-from shared.errors import ConflictError, NotFoundError, StripeFailedError
+from shared.errors import ConflictError, LeaseLostError, NotFoundError, StripeFailedError
 from shared.payments.payment_intents import (
     ChargeRefused,
     Intent,
@@ -20,9 +21,11 @@ from shared.payments.payment_intents import (
     OutcomeUnknown,
     Subject,
 )
-from shared.recharge import store
-from shared.recharge.charger import Charger
-from shared.recharge.model import Attempt, AttemptState, Trigger
+from shared.recharge import outcomes
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.flow import Charger
+from shared.recharge.model import ArmedAttempt, Attempt, AttemptState
+from shared.recharge.transitions import CancellationOnRequest
 
 if TYPE_CHECKING:
     import asyncpg
@@ -38,18 +41,18 @@ async def cancel(
     actor: Actor | str,
     reason: str | None,
 ) -> asyncpg.Record:
-    """Cancel a live attempt and return it; one that is canceled already is returned as it is.
+    """Cancel a live attempt and return it; one that is canceled already is returned unchanged.
 
     Auto-recharge then waits for the next usage. `actor` and `reason` go into the audit log. Raises
-    NotFoundError, ConflictError where the attempt has ended, a worker carries it, or its payment
+    NotFoundError, ConflictError where the attempt has ended, a worker has it, or its payment
     cannot be canceled any more, and StripeFailedError where Stripe did not say.
     """
     async with charger.pool.acquire() as connection:
-        found = await store.find_attempt(connection, organization_id, attempt_id)
-    if found is None:
+        row = await attempt_store.find_attempt(connection, organization_id, attempt_id)
+    if row is None:
         raise NotFoundError("There is no such attempt.")
-    if found["state"] == AttemptState.CANCELED:
-        return found
+    if row["state"] == AttemptState.CANCELED:
+        return row
     await end(
         charger,
         organization_id,
@@ -66,7 +69,7 @@ async def cancel(
             organization_id=organization_id,
             reason=reason,
         )
-        after = await store.find_attempt(connection, organization_id, attempt_id)
+        after = await attempt_store.find_attempt(connection, organization_id, attempt_id)
     assert after is not None  # noqa: S101 - none is ever deleted
     return after
 
@@ -75,38 +78,34 @@ async def end(
     charger: Charger, organization_id: UUID, attempt_id: UUID, *, detail: str, waits: bool
 ) -> None:
     """Cancel an attempt under a lease; `waits`: nothing more is armed before the next usage."""
-    token = uuid4()
     async with charger.pool.acquire() as connection:
-        attempt = await store.take(connection, organization_id, attempt_id, token, charger.lease)
-    if attempt is None:
+        lease = await attempt_store.take(
+            connection, organization_id, attempt_id, uuid4(), charger.lease
+        )
+    if lease is None:
         raise ConflictError(
             "The attempt has ended, or is being charged right now.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
         )
-    async with charger.leased(attempt, token):
+    async with charger.renewed(lease):
         try:
-            await _cancel_at_stripe(charger, attempt)
+            await _cancel_at_stripe(charger, lease.attempt)
         except (ConflictError, StripeFailedError):
-            async with charger.pool.acquire() as connection:
-                await store.postpone(
-                    connection, attempt, token, attempt.state, None, wait=timedelta(0)
-                )
+            with contextlib.suppress(LeaseLostError):
+                await charger.apply(lease, outcomes.postponed(lease.attempt, None, timedelta(0)))
             raise
-        async with charger.ending(attempt, token) as outcome:
-            await outcome.canceled(detail)
-            await store.unpause(outcome.connection, organization_id)
-            if waits and attempt.trigger is not Trigger.TOP_UP:
-                await store.wait_for_usage(outcome.connection, organization_id)
+        effect = CancellationOnRequest(waits=waits)
+        await charger.apply(lease, outcomes.canceled(detail, effect))
 
 
 async def _cancel_at_stripe(charger: Charger, attempt: Attempt) -> None:
-    """Make sure that its PaymentIntent never charges; raise where that is not sure."""
-    if attempt.payment_intent_id is None:
+    """Cancel its PaymentIntent, so that it never charges; raise where that is not sure."""
+    if isinstance(attempt, ArmedAttempt) or attempt.payment_intent_id is None:
         return  # whatever Stripe may have created was never confirmed
     account = attempt.stripe_account
-    answer = await charger.charges.cancel(attempt.payment_intent_id, stripe_account=account)
+    answer = await charger.gateway.cancel(attempt.payment_intent_id, stripe_account=account)
     if isinstance(answer, OutcomeUnknown):  # refused in its state, or the answer was lost
-        answer = await charger.charges.retrieve(attempt.payment_intent_id, stripe_account=account)
+        answer = await charger.gateway.retrieve(attempt.payment_intent_id, stripe_account=account)
     match answer:
         case Intent(status="canceled") | ObjectMissing(subject=Subject.INTENT):
             return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Generic, TypeVar
 from uuid import UUID
 
 
@@ -34,7 +35,7 @@ class SuspensionReason(StrEnum):
     OPERATOR = "operator"
 
 
-# Only a person ends these: neither time nor another card does, and turning it off and on does not.
+# Only a person ends these: neither time, another card, nor turning auto-recharge off and on.
 ENDED_BY_A_PERSON = frozenset({
     SuspensionReason.DISPUTE,
     SuspensionReason.FRAUD_WARNING,
@@ -44,8 +45,12 @@ ENDED_BY_A_PERSON = frozenset({
 })  # fmt: skip
 
 
+# What a process of the last release stores for `no_card`.
+NO_CARD_BEFORE = "no_payment_method"
+
+
 class AttemptState(StrEnum):
-    """Where an attempt stands. All but the last three are live, and have a deadline."""
+    """The state of an attempt. All but the last three are live, and have a deadline."""
 
     ARMED = "armed"
     CHARGING = "charging"
@@ -57,11 +62,13 @@ class AttemptState(StrEnum):
     CANCELED = "canceled"
 
 
-SETTLED = frozenset({AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED})
-# Why an attempt failed that Stripe refuses to make, without a code.
+FINAL_STATES = frozenset({AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED})
+# The reason of a failed attempt whose charge Stripe refused without a code.
 REFUSED = "refused"
-# Why a top-up was canceled: Stripe refuses this installation, which is not the customer's matter.
+# The reason of a top-up that was canceled because Stripe refuses this installation.
 STRIPE_ERROR = "stripe_error"
+# The reason of an attempt that waits for its customer.
+AUTHENTICATION_REQUIRED = "authentication_required"
 
 
 class Trigger(StrEnum):
@@ -96,7 +103,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoRecharge:
-    """An organization's auto-recharge as it stands."""
+    """The present settings and state of an organization's auto-recharge."""
 
     organization_id: UUID
     state: RechargeState
@@ -132,37 +139,103 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """An attempt under a worker's lease. What it charges is known from `charging` on.
+class Circumstances:
+    """The inputs of a decision about an organization.
 
-    `needed` is the amount of the refused debit or hold that armed it. `create_key` numbers the
-    idempotency key under which its PaymentIntent is created.
+    `spendable` is the balance less what is on hold; a debit may go below it by `overdraft_limit`.
+    `card_undescribed`: there is a payment method whose details Stripe has yet to return.
     """
+
+    auto: AutoRecharge
+    spendable: Decimal
+    overdraft_limit: Decimal
+    currency: str
+    card: Card | None
+    card_undescribed: bool
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class TopUps:
+    """Top-ups of one currency: how many, and what they cost."""
+
+    currency: str
+    count: int
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LiveAttempt:
+    """What every live attempt has. `tries` counts the leases that it was taken under."""
 
     organization_id: UUID
     id: UUID
-    state: AttemptState
     trigger: Trigger
     tries: int
     created_at: datetime
-    create_key: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmedAttempt(_LiveAttempt):
+    """An attempt in `armed`: whether and how much to charge is not decided.
+
+    `needed` is the amount of the refused debit or hold that armed it.
+    """
+
     needed: Decimal | None = None
-    charged_at: datetime | None = None
+
+    @property
+    def state(self) -> AttemptState:
+        """Return its state."""
+        return AttemptState.ARMED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargingAttempt(_LiveAttempt):
+    """An attempt in `charging` or a later live state: what it charges is stored.
+
+    `amount` is in credits, `amount_minor` in the currency's smallest unit. `create_key` numbers the
+    idempotency key under which its PaymentIntent is created. `link_expires_at` is set once its
+    customer has a link. `blocked_by` is the cause of the alert that it waits for.
+    """
+
+    state: AttemptState
+    amount: Decimal
+    amount_minor: int
+    currency: str
+    customer_id: str
+    payment_method_id: str
+    payment_method_type: str
+    charged_at: datetime
     stripe_account: str = ""
-    amount: Decimal | None = None
-    amount_minor: int | None = None
-    currency: str | None = None
-    customer_id: str | None = None
-    payment_method_id: str | None = None
-    payment_method_type: str | None = None
+    create_key: int = 1
     payment_intent_id: str | None = None
     link_expires_at: datetime | None = None
     reason: str | None = None
     decline_code: str | None = None
     network_advice: str | None = None
+    blocked_by: str | None = None
 
     @property
-    def declined(self) -> str | None:
-        """Why it was declined, written down before its PaymentIntent is canceled."""
-        waited = self.reason == "authentication_required"
-        return None if waited else self.reason
+    def decline_reason(self) -> str | None:
+        """Why it was declined, stored before its PaymentIntent is canceled."""
+        return None if self.reason == AUTHENTICATION_REQUIRED else self.reason
+
+    def link_has_expired(self, now: datetime) -> bool:
+        """Return whether its customer had a link that is over."""
+        return self.link_expires_at is not None and self.link_expires_at <= now
+
+
+Attempt = ArmedAttempt | ChargingAttempt
+A_co = TypeVar("A_co", bound=Attempt, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease(Generic[A_co]):
+    """An attempt and the token under which this process may write it.
+
+    Every write names the token; it finds no row once another process has taken the attempt.
+    """
+
+    attempt: A_co
+    token: UUID

@@ -1,256 +1,284 @@
-"""How a recharge attempt ends: its state, its rule and its message, in one transaction."""
+"""What decisions and Stripe's answers mean for an attempt: pure functions that return a step.
+
+A step is a `Transition`, or a PaymentIntent to cancel before one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-import structlog
-
-from shared import metrics
-from shared.errors import PrepaidError
-from shared.ledger.model import PostingResult, PostingStatus
-from shared.outbound import service as outbound
-from shared.outbound.model import MessageType, OutboundMessage
-from shared.payments import crediting
-from shared.payments.messages import purchase_completed
-from shared.payments.model import SaleTerms
-from shared.payments.payment_intents import ChargeRefused, Intent, ObjectMissing, Subject
-from shared.recharge import rules, service, store
+from shared.payments.payment_intents import (
+    ChargeRefused,
+    GatewayAnswer,
+    InstallationRefused,
+    Intent,
+    ObjectMissing,
+    OutcomeUnknown,
+    Subject,
+    TryLater,
+)
+from shared.recharge import intent_states, rules, states
+from shared.recharge.intent_states import NextState, NotConfirmed
 from shared.recharge.model import (
+    AUTHENTICATION_REQUIRED,
     REFUSED,
+    STRIPE_ERROR,
     Attempt,
     AttemptState,
-    Card,
+    ChargingAttempt,
     SuspensionReason,
     Trigger,
 )
+from shared.recharge.transitions import (
+    Alert,
+    CancelFirst,
+    Cancellation,
+    Capture,
+    CustomerAction,
+    Decline,
+    Effect,
+    ExpiredLink,
+    Failure,
+    Link,
+    MissingObject,
+    Step,
+    Transition,
+)
 
-if TYPE_CHECKING:
-    from shared.db.pool import Connection
-
-log = structlog.get_logger()
-
-
-class LeaseLostError(PrepaidError):
-    """The lease on this attempt has passed to another worker; nothing was committed."""
-
-
-class CreditRefusedError(PrepaidError):
-    """The ledger refused to credit a captured recharge."""
-
-
-def fence(held: bool) -> None:  # noqa: FBT001 - reads as a sentence
-    """Raise LeaseLostError where a fenced statement found no row."""
-    if not held:
-        raise LeaseLostError
+CANCELED = "canceled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Ends one attempt in the caller's transaction, which has the account but for `succeeded`.
+class Look:
+    """The circumstances of one look at an attempt. Time, waits and links are passed in.
 
-    Every method is fenced by the lease, and raises LeaseLostError where it has passed on.
+    `unwanted` says why its PaymentIntent must not be confirmed any more. `is_first`: Stripe was
+    asked nothing about the attempt before, so that it cannot have been charged.
     """
 
-    connection: Connection
-    attempt: Attempt
-    token: UUID
-    terms: SaleTerms
     now: datetime
-    make_id: Callable[[], UUID]
+    retry_wait: timedelta
+    link: Link
+    unwanted: str | None
+    is_first: bool
 
-    async def succeeded(self, intent: Intent) -> None:
-        """Credit what was captured; its webhook may have done so before.
 
-        Locks the payment, then the account (the posting takes it), as the payment's event does.
-        """
-        attempt = self.attempt
-        sale = rules.sale(
-            attempt,
-            self.terms,
-            payment_intent_id=intent.id,
-            gross_minor=intent.amount_received_minor,
-            currency=intent.currency,
-            charge_id=intent.charge_id,
-            now=self.now,
+def after_answer(attempt: ChargingAttempt, answer: GatewayAnswer, look: Look) -> Step:
+    """Return what an answer about the attempt's PaymentIntent means."""
+    match answer:
+        case Intent():
+            return _after_intent(attempt, answer, look)
+        case OutcomeUnknown(detail, stored):
+            return _look_again(attempt, detail, look, new_create_key=stored)
+        case TryLater(detail):
+            return postponed(attempt, detail, look.retry_wait)
+        case InstallationRefused():
+            return _installation_refused(attempt, answer, look)
+        case ObjectMissing(detail, Subject.INTENT):
+            return given_up(detail, due_again=True)
+        case _:
+            return _charge_refused(attempt, answer)
+
+
+def after_cancellation(
+    attempt: ChargingAttempt, answer: GatewayAnswer, step: CancelFirst, look: Look
+) -> Transition:
+    """Return what Stripe's answer to a cancellation means."""
+    match answer:
+        case Intent(status="canceled"):
+            return step.then
+        case _ if step.otherwise is not None:
+            return step.otherwise
+        case ObjectMissing(subject=Subject.INTENT):
+            return step.then
+        case InstallationRefused():
+            return _blocked(attempt, answer, look)
+        case Intent(status=status):
+            detail = f"cannot be canceled: {status}"
+        case _:
+            detail = f"cannot be canceled: {answer.detail}"
+    return postponed(attempt, detail, look.retry_wait, state=AttemptState.UNKNOWN)
+
+
+def postponed(
+    attempt: Attempt,
+    detail: str | None,
+    wait: timedelta,
+    *,
+    state: AttemptState | None = None,
+    new_create_key: bool = False,
+) -> Transition:
+    """Return the attempt for another look after `wait`, in its own state or in `state`."""
+    state = state or attempt.state
+    if not isinstance(attempt, ChargingAttempt):
+        return Transition(state=state, detail=detail, wait=wait)
+    return Transition(
+        state=state,
+        reason=attempt.reason,
+        detail=detail,
+        decline_code=attempt.decline_code,
+        network_advice=attempt.network_advice,
+        blocked_by=None if state is AttemptState.PROCESSING else attempt.blocked_by,
+        wait=wait,
+        new_create_key=new_create_key,
+    )
+
+
+def not_charged(attempt: Attempt, decision: rules.Wait | rules.Stop, now: datetime) -> Transition:
+    """Return what a decision against a charge means; one that waited too long is armed anew."""
+    if isinstance(decision, rules.Stop):
+        effect = Cancellation(
+            due_again=decision.due_again, suspension=decision.suspension, until=decision.until
         )
-        (result,) = await crediting.credit(self.connection, [sale], self.make_id)
-        if not isinstance(result, PostingResult):
-            raise CreditRefusedError(result.detail)
-        await self._settle(AttemptState.SUCCEEDED)
-        await store.record_success(self.connection, attempt.organization_id, self.now)
-        if attempt.trigger is Trigger.TOP_UP:
-            await service.purchased(
-                self.connection, attempt.organization_id, now=self.now, make_id=self.make_id
+        return canceled(decision.detail, effect)
+    latest = states.deadline(attempt)
+    if latest <= now:
+        return canceled("it waited for too long", Cancellation(due_again=True))
+    return postponed(attempt, None, min(decision.until, latest) - now)
+
+
+def canceled(detail: str, effect: Effect, *, reason: str = CANCELED) -> Transition:
+    """Return the end of an attempt that charged nothing, and never will."""
+    return Transition(state=AttemptState.CANCELED, reason=reason, detail=detail, effect=effect)
+
+
+def given_up(detail: str, *, due_again: bool = False) -> Transition:
+    """Return a cancellation after which the rule arms anew where it still applies."""
+    return canceled(detail, Cancellation(due_again=due_again, rearm=True))
+
+
+def _after_intent(attempt: ChargingAttempt, intent: Intent, look: Look) -> Step:
+    following = intent_states.next_state(
+        intent.status,
+        current=attempt.state,
+        error_code=intent.error_code,
+        decline_code=intent.decline_code,
+        network_advice=intent.network_advice,
+    )
+    if isinstance(following, NotConfirmed):
+        return postponed(attempt, "not confirmed yet", look.retry_wait, state=AttemptState.UNKNOWN)
+    match following.state:
+        case AttemptState.SUCCEEDED:
+            return Transition(state=AttemptState.SUCCEEDED, effect=Capture(intent))
+        case AttemptState.PROCESSING:
+            return _processing(attempt, intent, look)
+        case AttemptState.REQUIRES_ACTION:
+            return _requires_action(attempt, intent, look)
+        case AttemptState.CANCELED:
+            return _canceled_at_stripe(attempt, intent, following, look)
+        case _:
+            then = _declined(
+                following, intent.error_message, intent.decline_code, intent.network_advice
             )
-        await self._announce_success(intent, result)
-        report(attempt, "succeeded", payment_intent_id=intent.id)
-
-    async def declined(self, detail: str | None, became: rules.Became) -> None:
-        """Say that the payment was declined, and wait or suspend after it."""
-        attempt = self.attempt
-        await self._settle(
-            AttemptState.FAILED,
-            reason=became.reason,
-            detail=detail,
-            decline_code=attempt.decline_code,
-            network_advice=attempt.network_advice,
-        )
-        await store.unpause(self.connection, attempt.organization_id)
-        await self._announce_failure(became.reason, detail)
-        if attempt.trigger is not Trigger.TOP_UP:  # the customer saw it, and can choose a card
-            await self._after_decline(became)
-        report(attempt, "failed", reason=became.reason)
-
-    async def refused(self, answer: ChargeRefused) -> None:
-        """Say that Stripe never makes this charge, for a reason about this customer."""
-        await self._failed(answer.code or REFUSED, answer.detail, SuspensionReason.CHARGE_REFUSED)
-
-    async def missing(self, answer: ObjectMissing) -> None:
-        """Forget what Stripe does not know of this customer; without a card left, suspend."""
-        organization_id = self.attempt.organization_id
-        gone = answer.subject is Subject.CUSTOMER
-        await store.detach_methods(
-            self.connection,
-            organization_id,
-            self.now,
-            customer_id=self.attempt.customer_id if gone else None,
-            payment_method_id=self.attempt.payment_method_id,
-        )
-        another = await store.has_method(
-            self.connection, organization_id
-        ) or await store.has_undescribed_method(self.connection, organization_id)
-        reason = None if another else SuspensionReason.NO_CARD
-        await self._failed("resource_missing", answer.detail, reason)
-
-    async def written_off(self, detail: str) -> None:
-        """Give up a payment that has been processing for too long; a person looks at it."""
-        await self._failed("processing_expired", detail, SuspensionReason.CHARGE_REFUSED)
-
-    async def canceled(
-        self, detail: str, *, reason: str = "canceled", due_again: bool = False
-    ) -> None:
-        """Say that nothing was charged and nothing will be.
-
-        `due_again`: what a schedule wanted is charged once what was in its way is over.
-        """
-        await self._settle(AttemptState.CANCELED, reason=reason, detail=detail)
-        if due_again and self.attempt.trigger is Trigger.SCHEDULE:
-            await store.due_again(self.connection, self.attempt.organization_id, self.now)
-        report(self.attempt, "canceled", detail=detail)
-
-    async def given_up(
-        self, detail: str, *, reason: str = "canceled", due_again: bool = False
-    ) -> None:
-        """Cancel, and arm anew where the rule still applies."""
-        await self.canceled(detail, reason=reason, due_again=due_again)
-        await store.unpause(self.connection, self.attempt.organization_id)
-        await store.arm_low(self.connection, [self.attempt.organization_id])
-
-    async def expired(self) -> None:
-        """Cancel what nobody authenticated in time; what a rule wanted, suspends it."""
-        detail = "nobody authenticated it in time"
-        if self.attempt.trigger is Trigger.TOP_UP or await self._another_card_is_charged():
-            await self.given_up(detail, due_again=True)
-            return
-        await self.canceled(detail)
-        await self._suspend(
-            SuspensionReason.AUTHENTICATION_EXPIRED,
-            "nobody authenticated the payment in time",
-        )
-
-    async def announce(self, kind: MessageType, data: dict[str, Any]) -> None:
-        """Tell the customer's app about this attempt."""
-        attempt = self.attempt
-        about = {"attemptId": str(attempt.id), "trigger": str(attempt.trigger)}
-        if attempt.amount is not None:
-            about |= {"amount": attempt.amount, "currency": attempt.currency}  # type: ignore[dict-item]
-        message = OutboundMessage(
-            organization_id=attempt.organization_id,
-            type=kind,
-            data=about | data,
-            id=self.make_id(),
-            at=self.now,
-        )
-        await outbound.announce(self.connection, [message])
-
-    async def _settle(self, state: AttemptState, **why: str | None) -> None:
-        fence(
-            await store.settle(
-                self.connection, self.attempt, self.token, state, now=self.now, **why
-            )
-        )
-
-    async def _failed(self, reason: str, detail: str, suspension: SuspensionReason | None) -> None:
-        await self._settle(AttemptState.FAILED, reason=reason, detail=detail)
-        await self._announce_failure(reason, detail)
-        if suspension is None or self.attempt.trigger is Trigger.TOP_UP:
-            await store.unpause(self.connection, self.attempt.organization_id)
-        else:
-            await self._suspend(suspension, detail)
-        report(self.attempt, "refused", reason=reason, detail=detail)
-
-    async def _suspend(
-        self, reason: SuspensionReason, detail: str, fingerprint: str | None = None
-    ) -> None:
-        await service.suspend(
-            self.connection,
-            self.attempt.organization_id,
-            reason,
-            detail,
-            now=self.now,
-            fingerprint=fingerprint,
-            make_id=self.make_id,
-        )
-
-    async def _after_decline(self, became: rules.Became) -> None:
-        organization_id = self.attempt.organization_id
-        found = await store.circumstances(
-            self.connection, organization_id, month_start=rules.month_start(self.now)
-        )
-        if found is None or self._is_of_another(found.card):
-            return
-        after = rules.after_decline(found.auto.declines_in_row, hard=became.hard, now=self.now)
-        await store.record_decline(
-            self.connection, organization_id, after.declines_in_row, after.not_before
-        )
-        if after.suspended:
-            await self._suspend(
-                SuspensionReason.DECLINES,
-                f"the card was declined: {became.reason}",
-                found.card.fingerprint if found.card else None,
-            )
-
-    async def _another_card_is_charged(self) -> bool:
-        found = await store.circumstances(
-            self.connection,
-            self.attempt.organization_id,
-            month_start=rules.month_start(self.now),
-        )
-        return found is not None and self._is_of_another(found.card)
-
-    def _is_of_another(self, card: Card | None) -> bool:
-        """Whether a card that is charged now is another than this attempt's."""
-        return card is not None and card.id != self.attempt.payment_method_id
-
-    async def _announce_success(self, intent: Intent, result: PostingResult) -> None:
-        paid = {"paymentIntentId": intent.id}
-        if self.attempt.trigger is not Trigger.TOP_UP:
-            await self.announce(MessageType.RECHARGE_SUCCEEDED, paid)
-        elif result.status is PostingStatus.POSTED:  # else its webhook announced the purchase
-            amount = {"amountMinor": self.attempt.amount_minor, "currency": self.attempt.currency}
-            message = purchase_completed(result, paid | amount, self.now)
-            await outbound.announce(self.connection, [message])
-
-    async def _announce_failure(self, reason: str | None, detail: str | None) -> None:
-        await self.announce(MessageType.RECHARGE_FAILED, {"reason": reason, "detail": detail})
+            return CancelFirst(intent.id, then)
 
 
-def report(attempt: Attempt, outcome: str, **details: Any) -> None:
-    """Count and log what became of an attempt."""
-    metrics.RECHARGE_ATTEMPTS.labels(outcome).inc()
-    log.info("recharge.settled", outcome=outcome, tries=attempt.tries, **details)
+def _processing(attempt: ChargingAttempt, intent: Intent, look: Look) -> Step:
+    """Look again in an hour; give up where the bank has not decided for a month."""
+    attempt = replace(attempt, state=AttemptState.PROCESSING)
+    latest = states.deadline(attempt)
+    if look.now < latest:
+        return postponed(attempt, None, min(rules.PROCESSING_LOOK, latest - look.now))
+    detail = "its bank did not decide in time"
+    written_off = Transition(
+        state=AttemptState.FAILED,
+        reason="processing_expired",
+        detail=detail,
+        effect=Failure(SuspensionReason.CHARGE_REFUSED),
+    )
+    return CancelFirst(intent.id, given_up(detail), written_off)
+
+
+def _requires_action(attempt: ChargingAttempt, intent: Intent, look: Look) -> Step:
+    """Ask the customer once; give up when their link expires."""
+    if attempt.link_has_expired(look.now):
+        return CancelFirst(intent.id, _expired())
+    asked_before = attempt.link_expires_at is not None
+    return Transition(
+        state=AttemptState.REQUIRES_ACTION,
+        reason=AUTHENTICATION_REQUIRED,
+        detail=intent.error_message,
+        decline_code=attempt.decline_code,
+        network_advice=attempt.network_advice,
+        link=look.link,
+        effect=None if asked_before else CustomerAction(intent),
+    )
+
+
+def _expired() -> Transition:
+    return canceled("nobody authenticated it in time", ExpiredLink())
+
+
+def _canceled_at_stripe(
+    attempt: ChargingAttempt, intent: Intent, following: NextState, look: Look
+) -> Transition:
+    """Go on where the cancellation was ours and its answer was lost."""
+    if attempt.decline_reason is not None:
+        stored = intent_states.declined(attempt.decline_reason, attempt.network_advice)
+        return _declined(stored, intent.error_message, attempt.decline_code, attempt.network_advice)
+    if attempt.link_has_expired(look.now):
+        return _expired()
+    return given_up(following.reason or CANCELED, due_again=look.unwanted is not None)
+
+
+def _declined(
+    following: NextState, detail: str | None, decline_code: str | None, network_advice: str | None
+) -> Transition:
+    return Transition(
+        state=AttemptState.FAILED,
+        reason=following.reason,
+        detail=detail,
+        decline_code=decline_code,
+        network_advice=network_advice,
+        effect=Decline(hard=following.hard),
+    )
+
+
+def _look_again(
+    attempt: ChargingAttempt, detail: str, look: Look, *, new_create_key: bool
+) -> Transition:
+    """Return the attempt as `unknown`; the page of a customer who must act stays open."""
+    waits = attempt.state is AttemptState.REQUIRES_ACTION
+    return postponed(
+        attempt,
+        detail,
+        look.retry_wait,
+        state=None if waits else AttemptState.UNKNOWN,
+        new_create_key=new_create_key,
+    )
+
+
+def _charge_refused(attempt: ChargingAttempt, answer: ChargeRefused | ObjectMissing) -> Step:
+    """End what Stripe will never do for this customer."""
+    effect: Effect
+    if isinstance(answer, ObjectMissing):
+        reason, effect = "resource_missing", MissingObject(answer.subject)
+    else:
+        reason, effect = answer.code or REFUSED, Failure(SuspensionReason.CHARGE_REFUSED)
+    failed = Transition(
+        state=AttemptState.FAILED, reason=reason, detail=answer.detail, effect=effect
+    )
+    intent_id = attempt.payment_intent_id
+    return failed if intent_id is None else CancelFirst(intent_id, failed)
+
+
+def _installation_refused(
+    attempt: ChargingAttempt, answer: InstallationRefused, look: Look
+) -> Step:
+    """Wait until an operator has corrected it; a customer who is present does not wait.
+
+    Their top-up is canceled, unless an earlier request may have charged them. A PaymentIntent that
+    was not confirmed never charges, so that its cancellation may fail.
+    """
+    if attempt.trigger is not Trigger.TOP_UP or not look.is_first:
+        return _blocked(attempt, answer, look)
+    effect = Cancellation(rearm=True, refused_by=answer.cause)
+    ended = canceled(answer.detail, effect, reason=STRIPE_ERROR)
+    intent_id = attempt.payment_intent_id
+    return ended if intent_id is None else CancelFirst(intent_id, ended, otherwise=ended)
+
+
+def _blocked(attempt: ChargingAttempt, answer: InstallationRefused, look: Look) -> Transition:
+    waiting = postponed(attempt, answer.detail, look.retry_wait, new_create_key=answer.stored)
+    return replace(waiting, blocked_by=answer.cause, effect=Alert(answer.cause, answer.detail))

@@ -1,4 +1,4 @@
-"""The link by which a customer comes back to a payment that their bank wants them for."""
+"""The link to the page on which a customer authenticates a payment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shared.recharge import store
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import AttemptState
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LINK_BYTES = 32
 
 
 class Standing(StrEnum):
-    """What a link is good for."""
+    """What the page of a link shows."""
 
     OPEN = "open"
     UNDER_WAY = "under_way"
@@ -47,7 +47,7 @@ class Recovery:
     link_expires_at: datetime
 
     def standing(self, now: datetime) -> Standing:
-        """Say what can be done with it now."""
+        """Return what its page shows now."""
         if self.state is AttemptState.SUCCEEDED:
             return Standing.PAID
         if self.state in (AttemptState.FAILED, AttemptState.CANCELED):
@@ -58,7 +58,7 @@ class Recovery:
 
 
 def new_link() -> str:
-    """Return 256 random bits, as they stand in an address."""
+    """Return 256 random bits, URL-safe."""
     return secrets.token_urlsafe(LINK_BYTES)
 
 
@@ -69,7 +69,7 @@ def link_digest(link: str) -> bytes:
 
 async def find(connection: Connection, link: str) -> Recovery | None:
     """Return the payment of a link; None where no attempt has it, or has another by now."""
-    row = await store.by_link(connection, link_digest(link))
+    row = await attempt_store.by_link(connection, link_digest(link))
     if row is None:
         return None
     kind: str = row["brand"] or row["payment_method_type"]

@@ -1,4 +1,4 @@
-"""Auto-recharge as an organization has it, in the caller's transaction: on, off, suspended, due."""
+"""An organization's auto-recharge, in the caller's transaction: on, off, suspended, due."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from shared.ids import new_id
 from shared.money import plain
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
-from shared.recharge import alerts, rules, store
+from shared.recharge import alerts, rules, store, validation
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.clock import store as clock_store
 from shared.recharge.model import RechargeState, Rule, SuspensionReason
 from shared.recharge.recovery import link_digest
+from shared.recharge.suspensions import store as suspension_store
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -36,7 +39,7 @@ _ENDED_BY_A_CARD = frozenset({
 
 
 async def lock_account(connection: Connection, organization_id: UUID) -> None:
-    """Take an organization's account, which comes before its cards and its auto-recharge."""
+    """Lock an organization's account, before its cards and its auto-recharge."""
     await store.lock_account(connection, organization_id)
 
 
@@ -51,15 +54,15 @@ async def suspend(
     fingerprint: str | None = None,
     make_id: Callable[[], UUID] = new_id,
 ) -> bool:
-    """Stop an organization's auto-recharge and tell its app; return whether this stopped it.
+    """Suspend an organization's auto-recharge and announce it; return whether this suspended it.
 
     A reason of lower rank is replaced, and one of the same or a higher rank stays. While it is off,
     or before there is a rule, a reason that only a person ends is held for when it is turned on. A
-    live attempt is settled all the same; nothing new is armed. `fingerprint` is the card that was
+    live attempt still ends normally; nothing new is armed. `fingerprint` is the card that was
     declined.
     """
     await store.lock_account(connection, organization_id)
-    suspended = await store.suspend(
+    suspended = await suspension_store.suspend(
         connection, organization_id, reason, detail, until=until, fingerprint=fingerprint
     )
     if suspended:
@@ -81,9 +84,9 @@ async def card_changed(connection: Connection, organization_id: UUID) -> bool:
     attempt is due at once. Returns whether a suspension ended.
     """
     await store.lock_account(connection, organization_id)
-    resumed = await store.resume(connection, organization_id, _ENDED_BY_A_CARD)
-    await store.end_wait(connection, organization_id)
-    await store.expire_links_of_other_cards(connection, organization_id)
+    resumed = await suspension_store.resume(connection, organization_id, _ENDED_BY_A_CARD)
+    await suspension_store.end_wait(connection, organization_id)
+    await suspension_store.expire_links_of_other_cards(connection, organization_id)
     return resumed
 
 
@@ -92,7 +95,7 @@ async def end_inquiry(connection: Connection, organization_id: UUID) -> bool:
 
     The declines before it still count.
     """
-    if await store.has_open_inquiry(connection, organization_id):
+    if await suspension_store.has_open_inquiry(connection, organization_id):
         return False
     return await _end(connection, organization_id, SuspensionReason.INQUIRY)
 
@@ -118,7 +121,7 @@ async def _pause_for_inquiry(
     connection: Connection, organization_id: UUID, now: datetime, make_id: Callable[[], UUID]
 ) -> bool:
     """Suspend a locked organization whose payment is under inquiry; return whether this did."""
-    return await store.has_open_inquiry(connection, organization_id) and await suspend(
+    return await suspension_store.has_open_inquiry(connection, organization_id) and await suspend(
         connection,
         organization_id,
         SuspensionReason.INQUIRY,
@@ -138,7 +141,7 @@ async def purchased_by(
     """Do what `purchased` does for many organizations, of which few are suspended."""
     if not organizations:
         return
-    for organization_id in await store.suspended_for(
+    for organization_id in await suspension_store.suspended_for(
         connection, organizations, SuspensionReason.REFUNDED
     ):
         await purchased(connection, organization_id, now=now, make_id=make_id)
@@ -146,7 +149,9 @@ async def purchased_by(
 
 async def _end(connection: Connection, organization_id: UUID, reason: SuspensionReason) -> bool:
     await store.lock_account(connection, organization_id)
-    return await store.resume(connection, organization_id, {reason}, forget_declines=False)
+    return await suspension_store.resume(
+        connection, organization_id, {reason}, forget_declines=False
+    )
 
 
 async def refunded(
@@ -160,10 +165,10 @@ async def refunded(
     """Suspend the rule whose charge was refunded, whole or in part; return whether this did.
 
     A card that was just refunded is not charged again before the customer buys. Any other payment
-    changes nothing, a top-up among them. The app is told once.
+    changes nothing, a top-up among them. It is announced once.
     """
     await store.lock_account(connection, organization_id)
-    if not await store.is_recharge(connection, organization_id, payment_intent_id):
+    if not await attempt_store.is_recharge(connection, organization_id, payment_intent_id):
         return False
     return await suspend(
         connection,
@@ -181,7 +186,7 @@ async def card_on_file(connection: Connection, organization_id: UUID) -> bool:
     Any card does, also one that was declined or removed before.
     """
     await store.lock_account(connection, organization_id)
-    return await store.resume(connection, organization_id, [SuspensionReason.NO_CARD])
+    return await suspension_store.resume(connection, organization_id, [SuspensionReason.NO_CARD])
 
 
 async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
@@ -202,12 +207,12 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
 
     Opt-in only: `consented_by` names the person who agreed to be charged while away; that and the
     rule are written into the audit log. Without a name it cannot be turned on. `keep_consent`: it
-    is on, and the consent on record stands. Not `on`: the rule is saved, auto-recharge is off. A
+    is on, and the stored consent applies. Not `on`: the rule is saved, auto-recharge is off. A
     suspension stays until what caused it ends; turned on again, it is back where only a person ends
-    it, or an inquiry is still open. Raises ValidationError, which tells Stripe's limits and the
+    it, or an inquiry is still open. Raises ValidationError, which names Stripe's limits and the
     operator's (`units_max`: the most of one charge) now and not when the rule fires.
     """
-    if error := rules.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
+    if error := validation.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
         name, _, message = error.partition(": ")
         raise ValidationError(
             error, errors=[{"loc": ["body", name], "msg": message, "type": "value_error"}]
@@ -217,13 +222,13 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     if rule.schedule is not None and rule.schedule_day is not None:
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
     before = await store.settings(connection, organization_id=organization_id)
-    was_on = any(found.state is not RechargeState.OFF for found in before)
+    was_on = any(auto.state is not RechargeState.OFF for auto in before)
     consented_by = (consented_by or "").strip() or None
     if on and consented_by is None and not (keep_consent and was_on):
         raise _consent_missing()
     consent: tuple[datetime | None, str | None] = (now, consented_by)
     if consented_by is None:  # the one on record, if there is one
-        consent = next(((found.consented_at, found.consented_by) for found in before), (None, None))
+        consent = next(((auto.consented_at, auto.consented_by) for auto in before), (None, None))
     state = await store.save(
         connection,
         organization_id,
@@ -248,7 +253,7 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
         organization_id=organization_id,
         details={
             "consentedBy": consented_by,
-            **{name: _told(getattr(rule, name)) for name in _RULE_FIELDS},
+            **{name: _plain(getattr(rule, name)) for name in _RULE_FIELDS},
         },
     )
     return state
@@ -256,21 +261,21 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
 
 def _consent_missing() -> ValidationError:
     message = "name the person who agreed to be charged while away"
-    found: FieldError = {"loc": ["body", "consentedBy"], "msg": message, "type": "missing"}
-    return ValidationError(f"consentedBy: {message}", errors=[found])
+    error: FieldError = {"loc": ["body", "consentedBy"], "msg": message, "type": "missing"}
+    return ValidationError(f"consentedBy: {message}", errors=[error])
 
 
 _RULE_FIELDS = tuple(field.name for field in dataclasses.fields(Rule))
 
 
-def _told(value: object) -> object:
+def _plain(value: object) -> object:
     return plain(value) if isinstance(value, Decimal) else value
 
 
 async def turn_off(
     connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str | None
 ) -> bool:
-    """Turn auto-recharge off; return whether it was on. A live attempt is settled all the same.
+    """Turn auto-recharge off; return whether it was on. A live attempt still ends normally.
 
     A suspension that only a person ends is there again when it is turned on.
     """
@@ -281,7 +286,7 @@ async def turn_off(
     return changed
 
 
-async def suspend_by_hand(
+async def suspend_by_operator(
     connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str, now: datetime
 ) -> None:
     """Suspend until somebody resumes it, whatever its state: off, it is suspended once turned on.
@@ -301,7 +306,7 @@ async def resume(
     The cap is no matter of suspension alone: what is above it suspends again.
     """
     await store.lock_account(connection, organization_id)
-    changed = await store.resume(connection, organization_id, list(SuspensionReason))
+    changed = await suspension_store.resume(connection, organization_id, list(SuspensionReason))
     await _record(connection, "recharge.resume", organization_id, actor, reason)
     return changed
 
@@ -313,10 +318,10 @@ async def fresh_link(
 
     The link before it ends. Raises NotFoundError where no attempt waits for its customer.
     """
-    attempt = await store.waiting(connection, organization_id)
+    attempt = await attempt_store.waiting(connection, organization_id)
     expires_at = None
     if attempt is not None:
-        expires_at = await store.renew_link(
+        expires_at = await attempt_store.renew_link(
             connection, organization_id, attempt["id"], link_digest(link)
         )
     if attempt is None or expires_at is None:
@@ -341,7 +346,7 @@ async def tick(
 ) -> UUID:
     """Do what is due by the clock: end caps with their month, arm schedules, arm what was missed.
 
-    Alerts that no attempt waits for end too, and top-ups that wait for their customer give way.
+    Alerts that no attempt waits for end too, and top-ups that wait for their customer are canceled.
 
     What was missed is looked for in a page of the rules, those of the organizations behind `after`;
     return behind which the next page begins, FIRST after the last one.
@@ -351,7 +356,7 @@ async def tick(
     transaction.
     """
     await alerts.end(connection)
-    page = await store.rules_after(connection, after, limit=rules_max)
+    page = await clock_store.rules_after(connection, after, limit=rules_max)
     await _work_due(connection, page, now=now, make_id=make_id)
     return page[-1] if len(page) == rules_max else FIRST
 
@@ -359,15 +364,15 @@ async def tick(
 async def _work_due(
     connection: Connection, page: Sequence[UUID], *, now: datetime, make_id: Callable[[], UUID]
 ) -> None:
-    due = await store.lock_due(connection, now, page, rows_max=ROWS_AT_ONCE_MAX)
+    due = await clock_store.lock_due(connection, now, page, rows_max=ROWS_AT_ONCE_MAX)
     if not due:
         return
-    await store.end_suspensions(connection, due, now)
-    for organization_id, schedule, day in await store.scheduled(connection, due, now):
+    await clock_store.end_suspensions(connection, due, now)
+    for organization_id, schedule, day in await clock_store.scheduled(connection, due, now):
         after = rules.next_run(schedule, day, now)
-        await store.arm_scheduled(connection, organization_id, make_id(), now, after)
-    await store.expire_top_ups(connection, due, now)
-    await store.arm_low(connection, due)
+        await clock_store.arm_scheduled(connection, organization_id, make_id(), now, after)
+    await clock_store.expire_top_ups(connection, due, now)
+    await attempt_store.arm_low(connection, due)
 
 
 async def _record(

@@ -1,4 +1,4 @@
-"""What ends a state: which suspension replaces which, and by when a live attempt must end. Pure."""
+"""The ranks of suspensions, and the deadlines of live attempts. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from shared.recharge.model import (
     ENDED_BY_A_PERSON,
+    ArmedAttempt,
     Attempt,
     AttemptState,
     SuspensionReason,
@@ -15,11 +16,11 @@ from shared.recharge.model import (
 )
 
 LINK_LIFETIME = timedelta(hours=23)
-# A customer who tops up is here now: what they leave undone ends soon.
+# The customer of a top-up is present: what they do not finish ends soon.
 TOP_UP_LIFETIME = timedelta(minutes=30)
 UNANSWERED_MAX = timedelta(hours=24)
 # The slowest bank debits settle within 14 business days; a month leaves room for holidays. Until
-# then the money may come, so that an attempt that ended before might be charged twice.
+# then the payment may succeed: an attempt that ended earlier could be charged twice.
 # Source: https://docs.stripe.com/payments/bank-debits
 PROCESSING_MAX = timedelta(days=30)
 
@@ -75,13 +76,15 @@ DEADLINES: dict[AttemptState, Deadline] = {
 def deadline(attempt: Attempt) -> datetime:
     """Return when a live attempt has been in its state for too long.
 
-    A link counts from when it was made, whatever came before it.
+    The time of a link counts from its creation.
     """
+    limit = DEADLINES[attempt.state]
+    lasts = limit.lasts_for_top_up if attempt.trigger is Trigger.TOP_UP else limit.lasts
+    if isinstance(attempt, ArmedAttempt):
+        return attempt.created_at + lasts
     if attempt.state is AttemptState.REQUIRES_ACTION and attempt.link_expires_at is not None:
         return attempt.link_expires_at
-    found = DEADLINES[attempt.state]
-    lasts = found.lasts_for_top_up if attempt.trigger is Trigger.TOP_UP else found.lasts
-    return (attempt.charged_at or attempt.created_at) + lasts
+    return attempt.charged_at + lasts
 
 
 def link_lifetime(trigger: Trigger) -> timedelta:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.db.pool import create_pool
-from shared.db.queries import Queries
+from shared.db.queries import Queries, is_queries
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROOT = Path(__file__).parents[2]
-QUERY_FILES = sorted((ROOT / "shared").rglob("queries.sql"))
+QUERY_FILES = sorted(filter(is_queries, (ROOT / "shared").rglob("*.sql")))
 
 # One organization has nearly all rows of the ledger. PREPAID_PLAN_ROWS=3000000 for a thorough run.
 ROWS = int(os.environ.get("PREPAID_PLAN_ROWS", "20000"))
@@ -66,8 +66,8 @@ EXCEPTIONS = {
     "inbox.pending": "counts what waits",
     "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",
     "idempotency.purge": "deletes what is a week old, a few at a time",
-    "recharge.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
-    "inbox.remove_client_secrets": "takes what an older release stored, once, a few at a time",
+    "clock.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
+    "retention.remove_client_secrets": "takes what an older release stored, once, a few at a time",
 }
 
 

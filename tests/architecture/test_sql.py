@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from shared.db.queries import Queries
+from shared.db.queries import Queries, is_queries
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 HOUSES = ("api", "cli", "migrations", "sandbox", "shared", "webhooks", "worker")
 SQL_FILES = sorted(file for house in HOUSES for file in (ROOT / house).rglob("*.sql"))
-QUERY_FILES = [file for file in SQL_FILES if file.name == "queries.sql"]
+QUERY_FILES = [file for file in SQL_FILES if is_queries(file)]
 STATEMENTS = [
     pytest.param(file, name, statement, id=f"{file.parent.relative_to(ROOT)}:{name}")
     for file in QUERY_FILES
@@ -42,9 +42,9 @@ def relative(file: Path) -> str:
 
 
 def test_there_is_sql_to_hold_against_the_rules() -> None:
-    assert {"shared/inbox/queries.sql", "shared/ledger/queries.sql"} <= set(
-        map(relative, QUERY_FILES)
-    )
+    files = set(map(relative, QUERY_FILES))
+    assert {"shared/inbox/queries.sql", "shared/ledger/listing.sql"} <= files
+    assert {file for file in map(relative, SQL_FILES) if file.endswith("/queries.sql")} <= files
 
 
 async def test_every_statement_can_be_prepared_on_the_migrated_database(
@@ -73,7 +73,7 @@ def test_every_statement_is_used_by_the_house_that_keeps_it(
     file: Path, name: str, statement: str
 ) -> None:
     code = "".join(module.read_text(encoding="utf-8") for module in file.parent.glob("*.py"))
-    assert re.search(rf"\bQUERIES\.{name}\b", code), (
+    assert re.search(rf"\b(?:QUERIES|_CHECK_\w+)\.{name}\b", code), (
         f"{relative(file)}, statement {name}: nothing beside it uses it"
     )
 
@@ -82,7 +82,8 @@ def test_every_statement_is_used_by_the_house_that_keeps_it(
 def test_every_query_that_a_house_names_is_in_its_file(file: Path) -> None:
     code = "".join(module.read_text(encoding="utf-8") for module in file.parent.glob("*.py"))
     named = set(re.findall(r"\bQUERIES\.(\w+)", code)) - {"items", "path"}
-    assert named <= {name for name, _ in Queries(file).items()}
+    siblings = filter(is_queries, file.parent.glob("*.sql"))
+    assert named <= {name for sibling in siblings for name, _ in Queries(sibling).items()}
 
 
 @pytest.mark.parametrize("file", QUERY_FILES, ids=relative)

@@ -38,7 +38,7 @@ async def bank(
     port = unused_port()
     address = f"http://127.0.0.1:{port}"
     shop.charger = replace(shop.charger, make_link=lambda: LINK)
-    pay = PayPage(pool, shop.charger.charges, address, stand_in.url, now=shop.clock)
+    pay = PayPage(pool, shop.charger.gateway, address, stand_in.url, now=shop.clock)
     server = TestServer(create_app(pay.routes()), port=port)
     await server.start_server(access_log=None)
     await shop.open("pm_card_authenticationRequired")

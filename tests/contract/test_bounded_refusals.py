@@ -20,6 +20,7 @@ from api.framework.operation import Operation
 from shared.config import LogFormat
 from shared.logging import configure
 from tests.contract.test_hostile_input import WITH_A_BODY, fields, parameters, with_field
+from tests.fixtures.logs import log_plainly
 from tests.fixtures.operations import Request, World, send
 from tests.fixtures.product import Endpoint
 
@@ -83,6 +84,7 @@ def lines() -> Iterator[io.StringIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    log_plainly()
 
 
 async def cost(world: World, requests: Sequence[Request], lines: io.StringIO) -> float:

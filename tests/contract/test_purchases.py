@@ -138,7 +138,7 @@ async def test_a_grant_that_was_paid_for_is_not_voided_so_that_a_refund_takes_it
     given, bought = (await paying_client.get(f"{BILLING}/grants")).json["data"]
     refused = await paying_client.post(f"{BILLING}/grants/{bought['id']}/void")
     assert (refused.status, refused.json["type"]) == (409, "conflict_error")
-    assert "refund it at Stripe" in refused.json["detail"]
+    assert "Refund its payment at Stripe" in refused.json["detail"]
     assert (await paying_client.get(f"{BILLING}/grants/{bought['id']}")).json == bought
     assert (await paying_client.post(f"{BILLING}/grants/{given['id']}/void")).status == 200
     assert (await paying_client.get(f"{BILLING}/credits")).json["balance"] == 25
@@ -352,7 +352,7 @@ async def test_a_charge_that_stripe_refuses_for_want_of_a_permission_is_no_bad_c
     paying_client: ApiClient, shop: Shop
 ) -> None:
     await shop.save_card()
-    charges = paying_client.api.charger.charges
+    charges = paying_client.api.charger.gateway
 
     async def refuse(*_asked: Any, **_named: Any) -> ChargeRefused:
         return ChargeRefused("This key may not create PaymentIntents.", None)

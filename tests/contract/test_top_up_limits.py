@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.recharge.daily import DailyLimit
-from shared.recharge.store import TopUps
+from shared.recharge.model import TopUps
+from shared.recharge.top_ups.daily import DailyLimit
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.product import Answer, until
 from tests.fixtures.recharging import Shop

@@ -16,7 +16,7 @@ from shared.db.pool import create_pool
 from shared.http import body as http_body
 from shared.http.body import BODY_BYTES_MAX
 from shared.queue.connection import connect as connect_redis
-from shared.queue.doorbell import Doorbell
+from shared.queue.wakeup import Wakeup
 from tests.fixtures.product import (
     SECRET_NEW,
     SECRET_OLD,
@@ -84,13 +84,13 @@ async def test_a_signed_event_is_answered_after_it_is_in_postgresql(
 
 async def test_the_doorbell_rings_once_an_event_is_stored(endpoint: Endpoint) -> None:
     await endpoint.deliver(BODY)
-    assert len(endpoint.rings) == 1
+    assert len(endpoint.wakeups) == 1
 
 
 async def test_a_duplicate_does_not_ring(endpoint: Endpoint) -> None:
     await endpoint.deliver(BODY)
     await endpoint.deliver(BODY)
-    assert len(endpoint.rings) == 1
+    assert len(endpoint.wakeups) == 1
 
 
 async def test_every_delivery_of_an_event_but_the_first_is_a_duplicate(
@@ -560,7 +560,7 @@ async def test_while_postgresql_is_away_stripe_is_asked_to_send_again(serve: Ser
         answer = await endpoint.deliver(BODY)
     assert_envelope(answer, 503, "internal_error")
     assert int(answer.headers["Retry-After"]) > 0
-    assert endpoint.rings == []
+    assert endpoint.wakeups == []
 
 
 async def test_a_bad_signature_is_400_whether_or_not_postgresql_is_there(serve: Serve) -> None:
@@ -592,7 +592,7 @@ def away() -> Pool:
 
 async def test_while_redis_is_away_events_are_still_accepted(serve: Serve, pool: Pool) -> None:
     redis = connect_redis(f"redis://127.0.0.1:{closed_port()}/0")
-    endpoint = await serve(pool, ring=Doorbell(redis).ring)
+    endpoint = await serve(pool, send_wakeup=Wakeup(redis).send)
     answers = [await endpoint.deliver(payment(str(n))) for n in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 200]
     assert await stored(pool) == 3
@@ -611,15 +611,15 @@ async def events_are_waited_for(connection: Connection) -> bool:
 async def test_a_client_that_goes_away_does_not_take_the_commit_with_it(
     serve: Serve, pool: Pool
 ) -> None:
-    rung = asyncio.Event()
-    endpoint = await serve(pool, ring=rung.set)
+    woken = asyncio.Event()
+    endpoint = await serve(pool, send_wakeup=woken.set)
     async with pool.acquire() as blocker, blocker.transaction():
         await blocker.execute("LOCK TABLE stripe_events IN ACCESS EXCLUSIVE MODE")
         delivery = asyncio.create_task(endpoint.deliver(BODY))
         await until(lambda: events_are_waited_for(blocker))
         delivery.cancel()
         await asyncio.wait({delivery})
-    await rung.wait()
+    await woken.wait()
     assert await event_states(pool) == {"evt_1": "received"}
 
 
@@ -629,7 +629,7 @@ async def test_nothing_is_answered_before_the_commit(endpoint: Endpoint, pool: P
         delivery = asyncio.create_task(endpoint.deliver(BODY))
         await until(lambda: events_are_waited_for(blocker))
         assert not delivery.done()
-        assert endpoint.rings == []
+        assert endpoint.wakeups == []
     assert (await delivery).status == 200
 
 

@@ -268,7 +268,7 @@ def test_every_log_line_that_the_pages_name_is_written_by_the_code() -> None:
     )
     # report.py makes these from the state.
     made = {f"events.{state}" for state in EventState}
-    lines = r"`((?:inbox|events|drainer|doorbell|listener|http|sweeper|outbound)\.[a-z_]+)`"
+    lines = r"`((?:inbox|events|drainer|wakeup|listener|http|sweeper|outbound)\.[a-z_]+)`"
     for name in ("docs/operations.md", "docs/runbook.md"):
         named = set(re.findall(lines, (ROOT / name).read_text(encoding="utf-8")))
         assert named, name

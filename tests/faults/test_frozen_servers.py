@@ -125,7 +125,7 @@ async def test_a_command_says_that_postgresql_does_not_answer(
         postgres.freeze()
         finished = await prepaid(*command, DATABASE_URL=postgres.url)
     assert finished.code == 1
-    assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL does not answer in time.")
+    assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL did not answer in time.")
 
 
 async def test_a_command_ends_where_postgresql_freezes_during_a_statement(
@@ -136,7 +136,7 @@ async def test_a_command_ends_where_postgresql_freezes_during_a_statement(
         postgres.freeze_at = b"FROM stripe_events"
         finished = await prepaid("events", "list", DATABASE_URL=postgres.url)
     assert finished.code == 1
-    assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL does not answer in time.")
+    assert finished.stderr.startswith("prepaid: DATABASE_URL: PostgreSQL did not answer in time.")
 
 
 async def test_a_verification_ends_with_its_worker_while_postgresql_is_frozen(

@@ -229,9 +229,9 @@ async def test_a_grant_that_expires_within_a_week_is_told_once(
         grant(organization, 5),
     )
     async with pool.acquire() as connection:
-        assert await ledger.tell_expiring(connection, now=now) == 1
-        assert await ledger.tell_expiring(connection, now=now) == 0
-        assert await ledger.tell_expiring(connection, now=now + timedelta(days=2)) == 1
+        assert await ledger.announce_expiring(connection, now=now) == 1
+        assert await ledger.announce_expiring(connection, now=now) == 0
+        assert await ledger.announce_expiring(connection, now=now + timedelta(days=2)) == 1
     found = await told(pool)
     assert [(kind, data["amount"]) for kind, data in found] == [
         ("credits.expiring", 3),

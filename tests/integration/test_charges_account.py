@@ -43,7 +43,7 @@ async def test_the_account_of_the_card_is_named_from_the_creation_to_the_cancell
             charges = PaymentIntentGateway(client)
             await shop.open()
             await shop.pool.execute("UPDATE payment_methods SET stripe_account = $1", account)
-            await replace(shop.charger, charges=charges).work()
+            await replace(shop.charger, gateway=charges).work()
             for ask in (charges.retrieve, charges.cancel):
                 assert isinstance(await ask("pi_1", stripe_account=account), Intent)
             assert isinstance(

@@ -209,7 +209,7 @@ async def test_dead_messages_are_replayed_and_a_worker_sends_them(
 
     # One that was delivered is sent again where a person names it.
     again = await prepaid("messages", "replay", sent[0])
-    assert (again.code, "1 to be sent again" in again.stdout) == (0, True)
+    assert (again.code, "1 will be sent again" in again.stdout) == (0, True)
     await messenger.deliver()
     assert len(receiver.received) == 3
     assert refused(await prepaid("messages", "replay", sent[0], "--state", "dead"))

@@ -93,7 +93,7 @@ async def test_a_new_link_ends_the_one_before(prepaid: Command, shop: Shop, pool
         (("set", "acme", "--threshold", "10", "--target", "9", *RULE[4:]), "target"),
         (("set", "acme", *RULE, "--schedule", "monthly", "--day", "32"), "schedule"),
         (("show", "acme"), "no auto-recharge"),
-        (("cancel", "acme"), "no attempt that lives"),
+        (("cancel", "acme"), "no live attempt"),
         (("cancel", "nobody"), "nobody"),
         (("link", "acme"), "waits for its customer"),
     ],

@@ -13,8 +13,10 @@ import pytest
 
 from sandbox.signed_events import event
 from shared.db.pool import UNAVAILABLE
-from shared.events.service import Applier, EventLeaseLostError
+from shared.errors import LeaseLostError
+from shared.events.service import Applier
 from shared.inbox import rules, store
+from shared.inbox.admin import store as admin
 from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
@@ -301,7 +303,7 @@ async def test_a_worker_that_lost_its_lease_asks_stripe_nothing(
         )
         await store.claim(connection, rows_max=1, token=tokens[1], lease=LEASE, lane=Lane.ALONE)
     applier = Applier(pool, SaleTerms(Decimal(1)), lookup=lookup)
-    with pytest.raises(EventLeaseLostError):
+    with pytest.raises(LeaseLostError):
         await applier.apply(tokens[0], late)
     assert stripe_answers.asked == []
 
@@ -389,13 +391,13 @@ async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool) -> None
     state = "dead"
     await pool.execute(BACKLOG, "customer.updated", "applied", datetime.now(UTC), "shared")
     await pool.execute(BACKLOG.replace("4000", "30"), "x", state, datetime.now(UTC), "alone")
-    selecting = (store.QUERIES.select_rare_for_replay, state, None, None, 10)
-    listing = (store.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
+    selecting = (admin.QUERIES.select_rare_for_replay, state, None, None, 10)
+    listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
     reopening = (store.QUERIES.reopen_waiting, ["cus_1"])
     for query in (selecting, listing, reopening):
         assert await blocks(pool, *query) < BLOCKS_MAX
     async with pool.acquire() as connection:
-        ids = await store.select_for_replay(
+        ids = await admin.select_for_replay(
             connection, state=state, event_type=None, since=None, limit=100
         )
         assert len(ids) == 30

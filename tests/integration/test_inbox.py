@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from shared.inbox import rules, store
+from shared.inbox.admin import store as admin
 from shared.inbox.model import ClaimedEvent, Delivery, EventOutcome, EventState, Lane
 from shared.inbox.service import Inbox
 from tests.fixtures.product import LEASE, event_row, event_states, payment, receive
@@ -185,7 +186,7 @@ async def test_a_discarded_event_escapes_the_worker_that_holds_it(pool: Pool) ->
     await receive(pool, payment("1"))
     claimed = await claim(pool)
     async with pool.acquire() as connection:
-        assert await store.discard(connection, "evt_1", "a person said so")
+        assert await admin.discard(connection, "evt_1", "a person said so")
     assert await finish(pool, FIRST, claimed) == 0
     assert await event_states(pool) == {"evt_1": "discarded"}
 
@@ -194,7 +195,7 @@ async def test_an_applied_event_has_nothing_to_discard(pool: Pool) -> None:
     await receive(pool, payment("1"))
     await finish(pool, FIRST, await claim(pool))
     async with pool.acquire() as connection:
-        assert not await store.discard(connection, "evt_1", "too late")
+        assert not await admin.discard(connection, "evt_1", "too late")
 
 
 async def test_the_backlog_counts_open_and_dead_events_by_state(
@@ -220,12 +221,12 @@ async def test_the_database_refuses_a_settled_event_under_a_lease(pool: Pool) ->
 
 
 async def test_deliveries_that_arrive_together_share_commits(pool: Pool) -> None:
-    rings: list[None] = []
-    inbox = Inbox(pool, lambda: rings.append(None))
+    wakeups: list[None] = []
+    inbox = Inbox(pool, lambda: wakeups.append(None))
     receipts = await asyncio.gather(*(inbox.receive(delivery(payment(str(n)))) for n in range(100)))
     assert [receipt.event_id for receipt in receipts] == [f"evt_{n}" for n in range(100)]
     assert not any(receipt.duplicate for receipt in receipts)
-    assert len(rings) < 10
+    assert len(wakeups) < 10
     await inbox.close()
 
 

@@ -16,7 +16,13 @@ import pytest
 
 from shared.ids import new_id
 from shared.ledger import service, store
-from shared.ledger.model import Posting, PostingResult, PostingStatus, SystemAccount
+from shared.ledger.model import (
+    InsufficientCredits,
+    Posting,
+    PostingResult,
+    PostingStatus,
+    SystemAccount,
+)
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.rules import request_digest
 from tests.fixtures.product import balance, create_organization, transactions
@@ -50,7 +56,7 @@ def posting(organization: Organization | UUID, key: str, amount: Any, **changes:
     return Posting(**fields | changes)
 
 
-async def post(pool: Pool, *postings: Posting) -> list[PostingResult]:
+async def post(pool: Pool, *postings: Posting) -> list[Any]:
     async with pool.acquire() as connection, connection.transaction():
         return await service.post(connection, postings)
 
@@ -146,8 +152,8 @@ async def test_what_the_balance_does_not_cover_is_refused_and_the_rest_is_unharm
         Status.INSUFFICIENT,
         Status.POSTED,
     ]
-    assert results[1].balance_after == 10
-    assert (results[1].id, results[1].seq) == (None, None)
+    assert isinstance(results[1], InsufficientCredits)
+    assert results[1].shortfall.balance == 10
     assert [row["seq"] for row in await transactions(pool)] == [1, 2, 3]
     assert await balance(pool) == 0
 

@@ -24,12 +24,13 @@ from hypothesis.stateful import (
 
 from shared.db.pool import create_pool
 from shared.ledger import service, store
-from shared.ledger.model import Posting, PostingResult, SystemAccount
+from shared.ledger.model import PostedHold, Posting, SystemAccount
 from shared.ledger.model import PostingStatus as Status
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
 from shared.organizations import service as organizations
 from tests.fixtures.ledger import limit_overdraft
+from tests.fixtures.profile import cases
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -389,7 +390,7 @@ class LedgerMachine(RuleBasedStateMachine):
         changes = {"description": "another request"} if wish.changed else {}
         return msgspec.structs.replace(posting, **changes)
 
-    async def _post(self, postings: Sequence[Posting]) -> list[PostingResult]:
+    async def _post(self, postings: Sequence[Posting]) -> list[Any]:
         async with self.pool.acquire() as connection, connection.transaction():
             return await service.post(connection, postings)
 
@@ -454,7 +455,7 @@ class LedgerMachine(RuleBasedStateMachine):
             shares[index % CONNECTIONS].append(posting)
         holding = hold <= room[0]
 
-        async def work() -> list[list[PostingResult]]:
+        async def work() -> list[list[Any]]:
             posting = asyncio.gather(*map(self._post, shares))
             if holding:
                 await self._hold(self.accounts[0], hold)
@@ -462,7 +463,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         results = {result.id: result for part in self.run(work()) for result in part}
         assert {result.status for result in results.values()} <= {Status.POSTED}
-        asked = sorted(itertools.chain(*shares), key=lambda posting: results[posting.id].seq or 0)
+        asked = sorted(itertools.chain(*shares), key=lambda posting: results[posting.id].seq)
         for account in self.accounts:
             own = [posting for posting in asked if posting.organization_id == account.id]
             for posting in own:
@@ -484,7 +485,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 now=datetime.now(UTC),
             )
         assert result.status is (Status.POSTED if covered else Status.INSUFFICIENT)
-        if result.hold:
+        if isinstance(result, PostedHold):
             account.holds[result.hold.id] = amount
 
     @rule(who=WHO, amounts=strategies.lists(HOLDS, min_size=1, max_size=4))
@@ -515,7 +516,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         async def work() -> None:
             async with self.pool.acquire() as connection, connection.transaction():
-                await service.settle_due(connection)
+                await service.post_expirations(connection)
 
         self.run(work())
         self.run(self._compare(self.accounts[who]))
@@ -562,7 +563,7 @@ class LedgerMachine(RuleBasedStateMachine):
         granted, before = account.payments[payment]
         levels = [(granted * part / 100).quantize(QUANTUM) for part in (refunded, withdrawn)]
 
-        async def work() -> PostingResult | None:
+        async def work() -> Any:
             async with self.pool.acquire() as connection, connection.transaction():
                 return await service.reverse_payment(
                     connection, payment, refunded=levels[0], withdrawn=levels[1], disputed=disputed
@@ -665,7 +666,11 @@ def machine(database_url: str) -> Iterator[type[LedgerMachine]]:
 
 
 @pytest.mark.timeout(300)  # some thousand transactions
-@pytest.mark.parametrize(("histories", "steps"), [(40, 5), (50, 25)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("histories", "steps"),
+    [(cases(quick=15, thorough=40), 5), (cases(quick=15, thorough=50), 25)],
+    ids=["short", "long"],
+)
 def test_any_history_of_operations_leaves_the_ledger_as_the_model(
     machine: type[LedgerMachine], histories: int, steps: int
 ) -> None:

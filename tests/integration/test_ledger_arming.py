@@ -101,7 +101,7 @@ async def take(pool: Pool, owner: Organization, kind: str, taken: int) -> None:
         row = await pool.fetchval("SELECT id FROM credit_grants WHERE original = $1", taken)
         await make_due(pool, "credit_grants", row)
         async with pool.acquire() as connection, connection.transaction():
-            assert await ledger.settle_due(connection) == 1
+            assert await ledger.post_expirations(connection) == 1
     else:
         named = {"payment_intent_id": PAYMENT} if kind in {"refund", "dispute"} else {}
         debit = posting(owner, TransactionType(kind), -taken, **named)
@@ -308,7 +308,7 @@ async def test_a_refusal_arms_nothing_while_auto_recharge_does_not_run(
         if state == "off":
             await recharge.turn_off(connection, organization.id, actor="test", reason=None)
         else:
-            await recharge.suspend_by_hand(
+            await recharge.suspend_by_operator(
                 connection, organization.id, actor="test", reason="test", now=datetime.now(UTC)
             )
     assert await statuses(pool, usage(organization, 15)) == ["insufficient"]

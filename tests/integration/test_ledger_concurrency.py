@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.ledger.batches import Ledger
-from shared.ledger.model import PostingStatus
+from shared.ledger.model import InsufficientCredits, PostedTransaction, PostingStatus
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import (
     balances,
@@ -63,7 +63,8 @@ async def test_callers_that_come_together_share_a_commit(
     ledger = Ledger(pool)
     results = await asyncio.gather(*(ledger.post(usage(organization, 1)) for _ in range(WRITERS)))
     assert {result.status for result in results} == {PostingStatus.POSTED}
-    assert sorted(result.seq or 0 for result in results) == list(range(2, WRITERS + 2))
+    seqs = sorted(r.seq for r in results if isinstance(r, PostedTransaction))
+    assert seqs == list(range(2, WRITERS + 2))
     commits = await pool.fetchval("SELECT count(DISTINCT xmin::text) FROM credit_transactions")
     assert commits < WRITERS / 4
 
@@ -150,10 +151,10 @@ async def test_a_refusal_was_true_when_it_was_given(pool: Pool, organization: Or
     await ledger.close()
     for posting, result in zip(asked, results, strict=True):
         assert posting.amount is not None
-        assert result.balance_after is not None
-        if result.status is PostingStatus.INSUFFICIENT:
-            assert result.balance_after + posting.amount < 0
+        if isinstance(result, InsufficientCredits):
+            assert result.shortfall.balance + posting.amount < 0
         else:
+            assert isinstance(result, PostedTransaction)
             assert result.status is PostingStatus.POSTED
             assert result.balance_after >= 0
     async with pool.acquire() as connection:

@@ -136,7 +136,7 @@ async def test_the_expirer_works_in_rounds_and_waits_for_no_account_that_is_lock
         assert await Expirer(pool).expire() == 1
         assert await balances(pool, other) == (0, 0)
     async with pool.acquire() as connection, connection.transaction():
-        assert await service.settle_due(connection, expirations_max=7) == 1
+        assert await service.post_expirations(connection, expirations_max=7) == 1
     assert await expirations(pool) == 3 + 7
     assert await Expirer(pool).expire() == 1
     assert await expirations(pool) == 3 + GRANTS
@@ -182,7 +182,7 @@ async def test_the_expirer_closes_holds_that_have_expired_in_rounds(
     await pool.execute("UPDATE holds SET expires_at = now() - interval '1 minute'")
     await pool.execute("UPDATE accounts SET next_due_at = now() - interval '1 minute'")
     async with pool.acquire() as connection, connection.transaction():
-        assert await service.settle_due(connection, expirations_max=7) == 1
+        assert await service.post_expirations(connection, expirations_max=7) == 1
     assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == 3
     assert await balances(pool, organization) == (10, 0)
     assert await Expirer(pool).expire() == 1
@@ -200,7 +200,7 @@ async def test_a_round_takes_organizations_behind_those_that_are_locked(
             "SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE", expired.id
         )
         async with pool.acquire() as connection, connection.transaction():
-            assert await service.settle_due(connection, organizations_max=1) == 1
+            assert await service.post_expirations(connection, organizations_max=1) == 1
         assert await balances(pool, other) == (0, 0)
 
 

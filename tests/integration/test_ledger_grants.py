@@ -15,6 +15,7 @@ import pytest
 
 from shared.ids import new_id
 from shared.ledger import listing, service, store
+from shared.ledger.model import PostedTransaction
 from shared.ledger.model import TransactionType as Kind
 from tests.fixtures.ledger import (
     balances,
@@ -332,9 +333,11 @@ async def test_a_callers_key_never_stands_in_the_way_of_an_expiration(
     assert await statuses(pool, taken, grant(organization, 7)) == ["invalid", "posted"]
     await expire(pool, lost.id)
     async with connection.transaction():
-        await service.settle_due(connection)
+        await service.post_expirations(connection)
     async with connection.transaction():
-        assert await service.settle_due(connection) == 0, "due for ever: the Expirer never ends"
+        assert await service.post_expirations(connection) == 0, (
+            "due for ever: the Expirer never ends"
+        )
     assert await statuses(pool, usage(organization, 1)) == ["posted"]
     assert "expiration" in await types(pool)
 
@@ -360,6 +363,7 @@ async def test_a_grant_that_was_posted_in_time_is_replayed_after_it_has_expired(
     given = grant(organization, 5, expires_at=now - timedelta(hours=1))
     async with pool.acquire() as connection, connection.transaction():
         (first,) = await service.post(connection, [given], now=now - timedelta(hours=2))
+    assert isinstance(first, PostedTransaction)
     other = msgspec.structs.replace(given, amount=Decimal(6))
     late = msgspec.structs.replace(given, key="late")
     found = await post(pool, late, given, other, late)

@@ -196,7 +196,7 @@ async def test_an_organization_whose_rows_break_a_batch_breaks_its_own_postings_
     )
     assert [type(outcome).__name__ for outcome in outcomes] == [
         "NumericValueOutOfRangeError",
-        *(["PostingResult"] * len(others)),
+        *(["PostedTransaction"] * len(others)),
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from shared.ids import new_id, parse_id, transaction_public_id
 from shared.ledger import service, store
-from shared.ledger.model import TransactionType
+from shared.ledger.model import PostedTransaction, TransactionType
 from tests.fixtures.ledger import grant, hold, make_due, post, posting, usage
 from tests.fixtures.product import Command, create_organization, payment, receive
 from worker.expirer import Expirer
@@ -255,8 +255,8 @@ async def test_what_is_taken_from_a_lot_directly_is_explained_by_it(
         refund = await service.reverse_payment(
             connection, "pi_1", refunded=Decimal(8), withdrawn=Decimal(0), disputed=False
         )
-    assert refund is not None
-    row = await store.find(connection, refund.id or new_id())
+    assert isinstance(refund, PostedTransaction)
+    row = await store.find(connection, refund.id)
     assert row is not None
     # 3 were left of the purchase, 2 of the gift, and 3 are debt.
     assert [(s.amount, s.grant_type) for s in await service.explain(connection, row)] == [
@@ -377,7 +377,7 @@ async def test_the_command_line_explains_for_a_person(
     assert lines[0].startswith(f"{public}  usage -12, row 2 of {organization.id}")
     assert "10 from purchase" in lines[1]
     assert lines[1].endswith("pi_1 ch_1 https://receipts/1")
-    assert lines[2] == "  2 from nothing yet: it is debt"
+    assert lines[2] == "  2 from no grant: debt"
     purchase = await pool.fetchval("SELECT id FROM credit_transactions WHERE seq = 1")
     lines = (await prepaid("ledger", "explain", str(purchase))).stdout.splitlines()
-    assert lines[1:] == [f"  10 went into {public} (usage, row 2)"]
+    assert lines[1:] == [f"  10 paid for {public} (usage, row 2)"]

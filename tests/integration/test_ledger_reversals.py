@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.ledger import service
-from shared.ledger.model import PostingResult
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import balances, grant, hold, left, post, usage
 from tests.fixtures.product import payment, receive, transactions
@@ -29,7 +28,7 @@ async def pay(pool: Pool, drainer: Drainer, name: str = "1") -> None:
 
 async def reverse(
     pool: Pool, refunded: Any = 0, withdrawn: Any = 0, *, payment_intent: str = "pi_1"
-) -> PostingResult | None:
+) -> Any:
     async with pool.acquire() as connection, connection.transaction():
         return await service.reverse_payment(
             connection,

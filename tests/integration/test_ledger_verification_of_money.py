@@ -59,7 +59,7 @@ WHERE t.organization_id = a.organization_id AND t.seq = a.last_seq
 
 
 @dataclass(frozen=True)
-class World:
+class Books:
     """One organization with one of everything, and another with nothing."""
 
     owner: Organization
@@ -68,7 +68,7 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world(pool: Pool, organization: Organization) -> AsyncIterator[World]:
+async def books(pool: Pool, organization: Organization) -> AsyncIterator[Books]:
     """Two payments (one recharged, one partly refunded), grants of each kind, a hold captured."""
     other = await create_organization(pool, "other")
     ids: dict[str, UUID | str] = {}
@@ -110,7 +110,7 @@ async def world(pool: Pool, organization: Organization) -> AsyncIterator[World]:
     }  # fmt: skip
     async with pool.acquire() as connection:
         assert (await verify(connection))["problems"] == []
-    yield World(organization, other, ids)
+    yield Books(organization, other, ids)
 
 
 FORGED_PAYMENT = (
@@ -224,16 +224,16 @@ CHANGES = [
 ]
 
 
-async def test_r9_one_change_by_sql_is_found_and_its_row_is_named(pool: Pool, world: World) -> None:
+async def test_r9_one_change_by_sql_is_found_and_its_row_is_named(pool: Pool, books: Books) -> None:
     missed = []
     async with tampering(pool) as connection:
         for statement, problem, names in CHANGES:
             transaction = connection.transaction()
             await transaction.start()
-            await connection.execute(statement.format(**world.ids, other=world.other.id))
+            await connection.execute(statement.format(**books.ids, other=books.other.id))
             problems = [p["problem"] for p in (await verify(connection))["problems"]]
             await transaction.rollback()
-            row = str(world.ids[names]) if names else ""
+            row = str(books.ids[names]) if names else ""
             if not any(problem in found and row in found for found in problems):
                 missed.append((statement, problems))
         assert (await verify(connection))["problems"] == []

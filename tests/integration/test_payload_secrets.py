@@ -11,7 +11,7 @@ import pytest
 
 from shared.durations import Duration
 from shared.events.replay import Replayer
-from shared.inbox import store
+from shared.inbox.retention import store
 from shared.inbox.rules import REMOVED, without_client_secrets
 from tests.fixtures.product import (
     Endpoint,

@@ -234,7 +234,7 @@ async def test_r16_answers_tell_what_is_left_and_a_refusal_when_to_come_back(
 async def test_r16_requests_without_a_key_share_one_bucket_and_keys_do_not_wait_for_them(
     limited: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limited.api.limiter, "_strangers_rate", Rate(20))
+    monkeypatch.setattr(limited.api.limiter, "_unauthenticated_rate", Rate(20))
     strangers = [limited.with_key(f"ppk_{number:040}") for number in range(25)]
     found = [(await stranger.get("/v1/organizations")).status for stranger in strangers]
     assert found == [401] * 20 + [429] * 5

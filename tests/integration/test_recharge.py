@@ -154,7 +154,7 @@ async def test_a_card_that_asks_for_the_customer_pauses_and_resumes_once_paid(sh
     assert len(await shop.attempts()) == 1
     assert await balance(shop.pool) == 6
 
-    answer = await shop.charger.charges.confirm_with_customer(
+    answer = await shop.charger.gateway.confirm_with_customer(
         attempt["payment_intent_id"], attempt["payment_method_id"], return_url="https://a.test/"
     )
     assert not isinstance(answer, OutcomeUnknown)
@@ -328,8 +328,8 @@ async def test_a_lost_answer_is_settled_by_asking_and_charges_once(
     await shop.agree()
     await post(shop.pool, grant(shop.owner, 12))
     await post(shop.pool, usage(shop.owner, 5))
-    losing: Any = Losing(shop.charger.charges, lost)
-    shop.charger = replace(shop.charger, charges=losing)
+    losing: Any = Losing(shop.charger.gateway, lost)
+    shop.charger = replace(shop.charger, gateway=losing)
     for _ in range(len(lost)):
         await shop.work()
         assert (await shop.attempt())["state"] == "unknown"
@@ -367,8 +367,8 @@ async def test_a_worker_that_dies_around_a_request_is_taken_over(
 
             return asked
 
-    dying: Any = Killed(shop.charger.charges, ())
-    await replace(shop.charger, charges=dying).work()
+    dying: Any = Killed(shop.charger.gateway, ())
+    await replace(shop.charger, gateway=dying).work()
     assert (await shop.attempt())["state"] == "charging"
     await shop.work()
     assert (await shop.attempt())["state"] == "succeeded"
@@ -389,8 +389,8 @@ async def test_a_worker_that_lost_its_lease_commits_nothing(shop: Shop) -> None:
             return answer
 
     await shop.be_told()
-    slow: Any = Slow(shop.charger.charges, ())
-    await replace(shop.charger, charges=slow).work()
+    slow: Any = Slow(shop.charger.gateway, ())
+    await replace(shop.charger, gateway=slow).work()
     assert (await shop.attempt())["state"] == "succeeded"
     assert await shop.captures() == [2000]
     assert await balance(shop.pool) == 27
@@ -406,8 +406,8 @@ async def test_a_decline_of_which_two_workers_learn_counts_once(shop: Shop) -> N
 
     await shop.be_told()
     await shop.open("pm_card_chargeCustomerFail")
-    slow: Any = Slow(shop.charger.charges, ())
-    await replace(shop.charger, charges=slow).work()
+    slow: Any = Slow(shop.charger.gateway, ())
+    await replace(shop.charger, gateway=slow).work()
     assert [row["state"] for row in await shop.attempts()] == ["failed"]
     assert (await shop.settings()).declines_in_row == 1
     assert (await shop.messages()).count("recharge.failed") == 1
@@ -462,7 +462,7 @@ async def test_a_charge_that_stripe_does_not_answer_holds_up_no_other_organizati
                 await gate.wait()
             return await super().create(charge, key=key)
 
-    charger = replace(shop.charger, charges=Held(shop.client))
+    charger = replace(shop.charger, gateway=Held(shop.client))
     working = asyncio.create_task(Recharger(pool, charger, database_url).run(stop))
     await shop.open()
     await reached.wait()

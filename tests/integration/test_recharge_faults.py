@@ -47,7 +47,7 @@ DECLINED = "pm_card_chargeCustomerFail"
 async def hurried(shop: Shop, stand_in: SimulatorProcess) -> Any:
     """Give a shop whose client does not wait long."""
     async with stripe_client("sk_test_123", stand_in.url, seconds_max=SECONDS_MAX) as client:
-        shop.charger = replace(shop.charger, charges=PaymentIntentGateway(client))
+        shop.charger = replace(shop.charger, gateway=PaymentIntentGateway(client))
         yield shop
 
 
@@ -178,7 +178,7 @@ async def test_a_card_that_is_removed_before_it_is_charged_ends_the_attempt_and_
             await shop.client.v1.payment_methods.detach_async(charge.payment_method_id)
             return answer
 
-    shop.charger = replace(shop.charger, charges=Removing(shop.client))
+    shop.charger = replace(shop.charger, gateway=Removing(shop.client))
     if first is not None:
         await shop.sim("faults", **POINTS["confirm"], fault=first)
     await shop.open()

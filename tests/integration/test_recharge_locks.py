@@ -20,8 +20,8 @@ from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import GatewayAnswer, PaymentIntentGateway
 from shared.recharge import service
 from shared.recharge.model import SuspensionReason
-from shared.recharge.rules import Go
-from shared.recharge.top_up import top_up
+from shared.recharge.rules import ChargeAmount
+from shared.recharge.top_ups.service import top_up
 from tests.fixtures.api import ApiClient
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import LEASE, payment, receive, until
@@ -123,7 +123,9 @@ async def tick(shop: Shop) -> None:
 
 
 async def buy(shop: Shop) -> None:
-    await top_up(shop.charger, shop.owner, Go(2000, Decimal(20)), attempt_id=new_id(), actor="test")
+    await top_up(
+        shop.charger, shop.owner, ChargeAmount(2000, Decimal(20)), attempt_id=new_id(), actor="test"
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,9 +178,9 @@ async def test_a_debit_and_the_end_of_a_charge_never_wait_for_each_other_in_a_ci
 ) -> None:
     await armed(shop, card_)
     await before(shop)
-    gate: Any = Gate(shop.charger.charges, step)
+    gate: Any = Gate(shop.charger.gateway, step)
     async with contending(shop, database_url) as mine:
-        working = asyncio.create_task(replace(mine.charger, charges=gate).work())
+        working = asyncio.create_task(replace(mine.charger, gateway=gate).work())
         await gate.reached.wait()
         async with mine.pool.acquire() as connection, connection.transaction():
             await connection.execute(LOCK_ACCOUNT, shop.owner.id)
@@ -207,9 +209,9 @@ async def test_a_debit_and_the_end_of_a_link_never_wait_for_each_other_in_a_circ
     assert (await shop.settings()).reason == "authentication_expired"
 
 
-async def suspend_by_hand(shop: Shop) -> None:
+async def suspend_by_operator(shop: Shop) -> None:
     async with shop.pool.acquire() as connection, connection.transaction():
-        await service.suspend_by_hand(
+        await service.suspend_by_operator(
             connection, shop.owner.id, actor="test", reason="a test", now=shop.clock()
         )
 
@@ -229,17 +231,17 @@ async def turn_off(shop: Shop) -> None:
     [
         pytest.param(nothing, Shop.agree, id="a change of the rule"),
         pytest.param(nothing, turn_off, id="an end of the consent"),
-        pytest.param(nothing, suspend_by_hand, id="a suspension"),
-        pytest.param(suspend_by_hand, resume, id="the end of a suspension"),
+        pytest.param(nothing, suspend_by_operator, id="a suspension"),
+        pytest.param(suspend_by_operator, resume, id="the end of a suspension"),
     ],
 )
 async def test_a_capture_and_a_change_of_auto_recharge_never_wait_for_each_other_in_a_circle(
     shop: Shop, database_url: str, before: Act, act: Act
 ) -> None:
     await armed(shop)
-    gate: Any = Gate(shop.charger.charges, "confirm")
+    gate: Any = Gate(shop.charger.gateway, "confirm")
     async with contending(shop, database_url) as mine:
-        working = asyncio.create_task(replace(mine.charger, charges=gate).work())
+        working = asyncio.create_task(replace(mine.charger, gateway=gate).work())
         await gate.reached.wait()
         await before(mine)
         async with mine.pool.acquire() as connection, connection.transaction():

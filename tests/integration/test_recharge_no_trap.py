@@ -14,10 +14,10 @@ import pytest
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
 from shared.ids import new_id
 from shared.recharge import cancellation, service
-from shared.recharge.model import SETTLED, AttemptState, Rule, Schedule
-from shared.recharge.rules import Go
+from shared.recharge.model import FINAL_STATES, AttemptState, Rule, Schedule
+from shared.recharge.rules import ChargeAmount
 from shared.recharge.states import DEADLINES, PROCESSING_MAX, TOP_UP_LIFETIME, UNANSWERED_MAX
-from shared.recharge.top_up import ToppedUp, top_up
+from shared.recharge.top_ups.service import ToppedUp, top_up
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import balance
 from tests.fixtures.recharging import TOP, Shop
@@ -25,7 +25,7 @@ from tests.fixtures.recharging import TOP, Shop
 CREATE: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents"}
 CONFIRM: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents/*/confirm"}
 ANY: dict[str, Any] = {"method": "*", "path": "/v1/payment_intents**"}
-PRICE = Go(2000, Decimal(20))
+PRICE = ChargeAmount(2000, Decimal(20))
 AWAY = ["unauthorized_401", "bad_parameter_400", "error_500", "refused", "rate_limited"]
 
 
@@ -53,7 +53,7 @@ async def another_card(shop: Shop, card: str = "pm_card_visa") -> None:
 
 
 def test_every_state_that_is_no_end_has_a_deadline_and_a_way_out() -> None:
-    assert set(DEADLINES) == set(AttemptState) - SETTLED
+    assert set(DEADLINES) == set(AttemptState) - FINAL_STATES
     for found in DEADLINES.values():
         assert timedelta(0) < found.lasts_for_top_up <= found.lasts <= timedelta(days=30)
         assert found.ending
@@ -105,7 +105,7 @@ async def test_what_waits_for_us_is_not_charged_once_the_rule_was_suspended_mean
     await shop.open()
     await shop.work()
     async with shop.pool.acquire() as connection, connection.transaction():
-        await service.suspend_by_hand(
+        await service.suspend_by_operator(
             connection, shop.owner.id, actor="ops", reason="stop", now=shop.clock()
         )
     await mend(shop)

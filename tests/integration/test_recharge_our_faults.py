@@ -34,7 +34,7 @@ async def tick(shop: Shop) -> None:
 
 async def standing(shop: Shop) -> list[StripeAlert]:
     async with shop.pool.acquire() as connection:
-        return await alerts.standing(connection)
+        return await alerts.current(connection)
 
 
 async def recharge_messages(shop: Shop) -> list[str]:

@@ -1,4 +1,4 @@
-"""A thousand random runs of auto-recharge: whatever goes wrong, each attempt is captured once.
+"""Random runs of auto-recharge: whatever goes wrong, each attempt is captured once.
 
 A run is one organization with a random rule and card, random faults of Stripe, random deaths of its
 workers and leases that end too early; all of it follows from the run's seed. A hundred runs share a
@@ -150,9 +150,9 @@ class World:
 
     async def work(self) -> None:
         """Work on everything that is due, as one process."""
-        charges: Any = Stepping(self.shop.charger.charges, self)
+        charges: Any = Stepping(self.shop.charger.gateway, self)
         charger = replace(
-            self.shop.charger, charges=charges, now=self.dying_now, make_id=self.dying_id
+            self.shop.charger, gateway=charges, now=self.dying_now, make_id=self.dying_id
         )
         while await charger.work():
             continue

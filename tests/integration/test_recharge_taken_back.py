@@ -17,8 +17,8 @@ from shared.ids import new_id
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.recharge import service
-from shared.recharge.rules import Go
-from shared.recharge.top_up import top_up
+from shared.recharge.rules import ChargeAmount
+from shared.recharge.top_ups.service import top_up
 from tests.fixtures.ledger import balances, grant, post, usage
 from tests.fixtures.product import event_states, payment, receive
 from tests.fixtures.recharging import TOP, Shop
@@ -153,7 +153,7 @@ async def test_m4_a_refunded_top_up_suspends_nothing(shop: Shop) -> None:
     await shop.save_card()
     await shop.agree()
     await post(shop.pool, grant(shop.owner, 12))
-    price = Go(2000, Decimal(20))
+    price = ChargeAmount(2000, Decimal(20))
     done = await top_up(shop.charger, shop.owner, price, attempt_id=new_id(), actor="test")
     await refund(shop, done.attempt["payment_intent_id"])
     await go_on(shop)
@@ -167,7 +167,7 @@ async def test_m4_a_refunded_top_up_suspends_nothing(shop: Shop) -> None:
 async def test_m4_a_top_up_is_a_purchase_after_a_refund(shop: Shop) -> None:
     name = await recharged(shop)
     await refund(shop, name)
-    price = Go(2000, Decimal(20))
+    price = ChargeAmount(2000, Decimal(20))
     await top_up(shop.charger, shop.owner, price, attempt_id=new_id(), actor="test")
     assert await standing(shop) == ("active", None)
 

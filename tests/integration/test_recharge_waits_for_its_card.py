@@ -10,9 +10,9 @@ import pytest
 from shared.errors import ConflictError
 from shared.ids import new_id
 from shared.payments.lookup import StripeLookup
-from shared.recharge.rules import Go
+from shared.recharge.rules import ChargeAmount
 from shared.recharge.states import UNANSWERED_MAX
-from shared.recharge.top_up import top_up
+from shared.recharge.top_ups.service import top_up
 from tests.fixtures.recharging import Shop
 from worker.payment_method_fetcher import PaymentMethodFetcher
 
@@ -74,7 +74,7 @@ async def test_a_card_that_nobody_describes_holds_no_attempt_beyond_its_deadline
 async def test_a_top_up_before_its_card_is_described_is_a_conflict_for_seconds(shop: Shop) -> None:
     await shop.save_card()
     await forget_details(shop)
-    price = Go(2000, Decimal(20))
+    price = ChargeAmount(2000, Decimal(20))
     with pytest.raises(ConflictError) as refused:
         await top_up(shop.charger, shop.owner, price, attempt_id=new_id(), actor="test")
     assert refused.value.retry_after_seconds

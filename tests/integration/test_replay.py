@@ -11,6 +11,7 @@ from uuid import UUID
 from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.inbox import store
+from shared.inbox.admin import store as admin
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
     LEASE,
@@ -161,7 +162,7 @@ async def test_a_discarded_event_can_be_replayed(
 ) -> None:
     await receive(pool, payment("1"))
     async with pool.acquire() as connection:
-        await store.discard(connection, "evt_1", "by mistake")
+        await admin.discard(connection, "evt_1", "by mistake")
     assert (await replayer.replay(["evt_1"], actor=WHO, reason=None))["applied"] == 1
     assert await balance(pool) == 10
 

@@ -33,6 +33,7 @@ from shared.organizations import service as organizations
 from shared.payments.client import stripe_client
 from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
+from tests.fixtures.profile import cases
 from tests.fixtures.storefront import Storefront
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ def test_any_order_duplication_and_loss_of_events_leaves_each_payment_its_credit
     runner, storefront = running
 
     @settings(
-        max_examples=25,
+        max_examples=cases(quick=8, thorough=25),
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],

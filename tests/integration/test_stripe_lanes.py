@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from api.framework.receipts import ASKED_BURST, Receipts
+from api.framework.receipts import REQUESTS_BURST, Receipts
 from shared.errors import RateLimitError, StripeFailedError, StripeThrottledError
 from shared.payments.gateway import LIMITS, StripeGateway, StripeLane, stripe_gateway
 from shared.payments.payment_intents import ChargeRequest, Intent, PaymentIntentGateway, TryLater
@@ -160,7 +160,7 @@ async def test_a_key_has_stripe_asked_for_so_many_receipts_and_another_key_for_a
 ) -> None:
     receipts = Receipts(lookup.client)
     greedy = uuid4()
-    for _ in range(ASKED_BURST):
+    for _ in range(REQUESTS_BURST):
         receipts.take(greedy)
     with pytest.raises(RateLimitError) as refused:
         receipts.take(greedy)

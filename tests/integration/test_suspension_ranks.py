@@ -97,7 +97,7 @@ async def test_an_operator_can_always_stop_and_the_operators_reason_is_kept(
     async with shop.pool.acquire() as connection, connection.transaction():
         if is_off:
             await service.turn_off(connection, shop.owner.id, actor="test", reason=None)
-        await service.suspend_by_hand(
+        await service.suspend_by_operator(
             connection, shop.owner.id, actor="test", reason="stop", now=shop.clock()
         )
     await shop.agree()

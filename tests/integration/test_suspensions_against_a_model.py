@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from shared.db.pool import create_pool
-from shared.recharge import service, store
+from shared.recharge import service
 from shared.recharge.model import SuspensionReason
+from shared.recharge.suspensions import store as suspension_store
 from tests.fixtures.product import create_organization
+from tests.fixtures.profile import cases
 from tests.fixtures.recharging import TOP, agree
 
 if TYPE_CHECKING:
@@ -90,9 +92,9 @@ async def act(connection: Connection, owner: Organization, name: str, now: datet
         "inquiry closed": lambda: service.end_inquiry(connection, who),
         "purchase": lambda: service.purchased(connection, who, now=now),
         "month": lambda: service.tick(connection, now=now),
-        "pause": lambda: store.pause(connection, who),
-        "unpause": lambda: store.unpause(connection, who),
-        "success": lambda: store.record_success(connection, who, now),
+        "pause": lambda: suspension_store.pause(connection, who),
+        "unpause": lambda: suspension_store.unpause(connection, who),
+        "success": lambda: suspension_store.record_success(connection, who, now),
     }
     if name in acts:
         await acts[name]()
@@ -147,7 +149,7 @@ def test_no_order_of_events_ends_a_suspension_that_only_a_person_ends(
     runner, pool = running
 
     @settings(
-        max_examples=150,
+        max_examples=cases(quick=40, thorough=150),
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],

@@ -19,18 +19,19 @@ from shared.access import service as access
 from shared.errors import ConflictError, NoPaymentMethodError
 from shared.ids import new_id
 from shared.payments.payment_intents import ChargeRequest, GatewayAnswer, PaymentIntentGateway
-from shared.recharge import service, store
-from shared.recharge.charger import LEASE
+from shared.recharge import service
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.flow import LEASE
 from shared.recharge.model import Rule, Schedule
-from shared.recharge.rules import Go
+from shared.recharge.rules import ChargeAmount
 from shared.recharge.states import TOP_UP_LIFETIME
-from shared.recharge.top_up import ToppedUp, top_up
+from shared.recharge.top_ups.service import ToppedUp, top_up
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import Serve, balance, environment, transactions, until
 from tests.fixtures.recharging import TOP, Shop
 from worker.drainer import Drainer
 
-PRICE = Go(2000, Decimal(20))
+PRICE = ChargeAmount(2000, Decimal(20))
 CONFIRM: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents/*/confirm"}
 CREATE: dict[str, Any] = {"method": "POST", "path": "/v1/payment_intents"}
 
@@ -95,7 +96,7 @@ async def test_two_at_once_charge_one_of_them(shop: Shop) -> None:
 
     await shop.be_told()
     await shop.save_card()
-    held = replace(shop.charger, charges=Held(shop.client))
+    held = replace(shop.charger, gateway=Held(shop.client))
     first = asyncio.create_task(top_up(held, shop.owner, PRICE, attempt_id=new_id(), actor="test"))
     await asked.wait()
     with pytest.raises(ConflictError):
@@ -115,8 +116,8 @@ async def test_an_attempt_that_a_worker_carries_is_a_conflict_and_is_left_alone(
 ) -> None:
     await shop.open()
     async with shop.pool.acquire() as connection:
-        (taken,) = await store.claim(connection, rows_max=1, token=new_id(), lease=LEASE)
-    assert taken.state == "armed"
+        (taken,) = await attempt_store.claim(connection, rows_max=1, token=new_id(), lease=LEASE)
+    assert taken.attempt.state == "armed"
     with pytest.raises(ConflictError):
         await buy(shop)
     assert await live(shop) == [("threshold", "armed")]

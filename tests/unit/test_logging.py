@@ -24,6 +24,7 @@ from shared.logging import (
     configure,
     mask,
 )
+from tests.fixtures.logs import log_plainly
 
 CARD = "4242424242424242"
 SECRETS = {
@@ -53,6 +54,7 @@ def stream() -> Iterator[io.StringIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    log_plainly()
 
 
 def record(stream: io.StringIO) -> dict[str, Any]:

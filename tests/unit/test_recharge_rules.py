@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from shared.money import minor_unit_exponent
 from shared.payments import prices
-from shared.recharge import rules
+from shared.recharge import intent_states, rules, validation
 from shared.recharge.model import (
     AttemptState,
     AutoRecharge,
@@ -74,7 +74,7 @@ def auto(rule: Rule, **changes: object) -> AutoRecharge:
 def refusal(
     rule: Rule, currency: str = "usd", rate: Decimal = Decimal(1), most: Decimal = UNITS_MAX
 ) -> str | None:
-    return rules.refusal(rule, currency, rate, units_max=most)
+    return validation.refusal(rule, currency, rate, units_max=most)
 
 
 def decide(
@@ -115,7 +115,7 @@ def test_one_charge_ends_above_the_threshold_or_is_the_most_that_stripe_takes(
     assert rule.threshold is not None
     balance = rule.threshold - below
     decision = decide(replace(rule, monthly_cap=None), balance, currency=currency, rate=rate)
-    assert isinstance(decision, rules.Go)
+    assert isinstance(decision, rules.ChargeDecision)
     ends_above = balance + decision.credits > rule.threshold
     assert ends_above or decision.amount_minor == prices.minor_max(currency, UNITS_MAX)
     assert decision.amount_minor % STEPS.get(currency, 1) == 0
@@ -140,7 +140,7 @@ def test_a_rule_that_is_saved_charges_as_soon_as_its_threshold_is_crossed(
         assert rule.monthly_cap is not None
         assert wanted <= rule.monthly_cap < wanted + rate
     else:
-        assert isinstance(decision, rules.Go)
+        assert isinstance(decision, rules.ChargeDecision)
 
 
 @pytest.mark.parametrize("currency", sorted(prices.MINOR_MIN))
@@ -204,7 +204,7 @@ def test_no_charge_is_above_the_operators_most_however_old_the_rule(
     """The rule was saved while the operator allowed more, or the balance is deep in debt."""
     rule = Rule(threshold=HUGE, target=2 * HUGE)
     decision = decide(rule, -below, currency=currency, rate=rate, most=Decimal(250))
-    assert isinstance(decision, rules.Go)
+    assert isinstance(decision, rules.ChargeDecision)
     assert decision.amount_minor == 250 * 10 ** minor_unit_exponent(currency)
 
 
@@ -233,7 +233,7 @@ def test_what_closes_a_gap_is_rounded_up_to_what_stripe_takes(currency: str, ste
     rule = Rule(threshold=Decimal(0), target=Decimal(50))
     balance = Decimal(-1).scaleb(-exponent)
     decision = decide(rule, balance, currency=currency)
-    assert isinstance(decision, rules.Go)
+    assert isinstance(decision, rules.ChargeDecision)
     assert decision.amount_minor == 50 * 10**exponent + step
     assert decision.credits == Decimal(decision.amount_minor).scaleb(-exponent)
 
@@ -268,7 +268,7 @@ def _live_through_a_month(random: Random) -> tuple[int, bool]:
                 balance += amount
         spent = Spent(sum(taken, Decimal(0)), len(taken))
         decision = decide(rule, balance, spent=spent, now=now)
-        if isinstance(decision, rules.Go):
+        if isinstance(decision, rules.ChargeDecision):
             taken.append(decision.credits)
             flight.append(decision.credits)
             running += 1
@@ -419,7 +419,7 @@ def test_a_refused_debit_is_charged_for_while_less_than_it_needed_is_spendable(
         assert isinstance(decision, rules.Stop)
         assert decision.suspension is None
     else:
-        assert isinstance(decision, rules.Go)
+        assert isinstance(decision, rules.ChargeDecision)
         assert decision.amount_minor == charged
 
 
@@ -431,15 +431,15 @@ CODES = [
     None, "card_declined", "authentication_required", "expired_card", "incorrect_cvc",
     "processing_error", "payment_intent_authentication_failure", "a_code_of_tomorrow",
 ]  # fmt: skip
-DECLINES = [None, "generic_decline", "insufficient_funds", *sorted(rules.HARD_DECLINES)]
-ADVICE = [None, "try_again_later", *sorted(rules.HARD_ADVICE)]
+DECLINES = [None, "generic_decline", "insufficient_funds", *sorted(intent_states.HARD_DECLINES)]
+ADVICE = [None, "try_again_later", *sorted(intent_states.HARD_ADVICE)]
 
 
 def judge(
     status: str, was: AttemptState, code: str | None, decline: str | None, advice: str | None
-) -> rules.Confirm | rules.Became:
-    return rules.judge(
-        status, was=was, error_code=code, decline_code=decline, network_advice=advice
+) -> intent_states.NotConfirmed | intent_states.NextState:
+    return intent_states.next_state(
+        status, current=was, error_code=code, decline_code=decline, network_advice=advice
     )
 
 
@@ -450,7 +450,7 @@ def test_every_answer_is_judged_and_success_alone_is_a_success(status: str) -> N
             for decline in DECLINES:
                 for advice in ADVICE:
                     became = judge(status, was, code, decline, advice)
-                    if isinstance(became, rules.Confirm):
+                    if isinstance(became, intent_states.NotConfirmed):
                         assert status == "requires_confirmation"
                         continue
                     succeeded = became.state is AttemptState.SUCCEEDED
@@ -460,21 +460,21 @@ def test_every_answer_is_judged_and_success_alone_is_a_success(status: str) -> N
                         assert became.reason
 
 
-@pytest.mark.parametrize("code", sorted(rules.HARD_DECLINES))
+@pytest.mark.parametrize("code", sorted(intent_states.HARD_DECLINES))
 def test_a_hard_decline_code_is_hard_wherever_it_stands(code: str) -> None:
     for became in (
         judge("requires_payment_method", AttemptState.CHARGING, "card_declined", code, None),
         judge("requires_payment_method", AttemptState.UNKNOWN, code, None, None),
     ):
-        assert became == rules.Became(AttemptState.FAILED, code, hard=True)
+        assert became == intent_states.NextState(AttemptState.FAILED, code, hard=True)
 
 
-@pytest.mark.parametrize("advice", sorted(rules.HARD_ADVICE))
+@pytest.mark.parametrize("advice", sorted(intent_states.HARD_ADVICE))
 def test_advice_not_to_try_again_makes_any_decline_hard(advice: str) -> None:
     became = judge(
         "requires_payment_method", AttemptState.CHARGING, "card_declined", "do_not_honor", advice
     )
-    assert became == rules.Became(AttemptState.FAILED, "do_not_honor", hard=True)
+    assert became == intent_states.NextState(AttemptState.FAILED, "do_not_honor", hard=True)
 
 
 @pytest.mark.parametrize("status", ["requires_payment_method", "requires_action"])
@@ -482,4 +482,6 @@ def test_authentication_is_asked_of_the_customer_and_is_no_success(status: str) 
     became = judge(
         status, AttemptState.CHARGING, "authentication_required", "authentication_required", None
     )
-    assert became == rules.Became(AttemptState.REQUIRES_ACTION, "authentication_required")
+    assert became == intent_states.NextState(
+        AttemptState.REQUIRES_ACTION, "authentication_required"
+    )

@@ -1,5 +1,7 @@
 -- Expiry of grants and holds: what is due, and the postings that it causes.
 
+DROP FUNCTION IF EXISTS ledger_note_expired(accounts, timestamptz);
+
 -- When the next grant or hold of an organization expires; NULL: none will. Each by its index.
 CREATE OR REPLACE FUNCTION ledger_next_due(p_organization_id uuid) RETURNS timestamptz
 LANGUAGE sql STABLE
@@ -27,12 +29,15 @@ SET enable_sort = off AS $$
     )
 $$;
 
--- Brings what an account says has expired up to a moment: adds the grants that expired since it last said so, and
--- takes off what the holds that did had reserved. Each is read once here, however long it takes until its
--- expiration is posted or it is closed.
-CREATE OR REPLACE FUNCTION ledger_note_expired(
+-- Expires what is due, before anything is posted: the grants that have expired since the last time are moved from
+-- the balance of the account to `expired`, and the holds out of `held`. Each is read once here, however long it
+-- takes until its expiration is posted or it is closed; `p_holds_max` holds are closed now.
+--
+-- The balance of the account that it returns is what can be spent: without everything that has expired.
+CREATE OR REPLACE FUNCTION ledger_expire(
     p_account accounts,
-    p_now timestamptz
+    p_now timestamptz,
+    p_holds_max integer
 ) RETURNS accounts LANGUAGE plpgsql
 SET enable_seqscan = off AS $$
 DECLARE
@@ -56,12 +61,14 @@ BEGIN
     p_account.expired := p_account.expired + v_expired;
     p_account.held := p_account.held - v_released;
     p_account.expired_through := p_now;
+    p_account.balance := p_account.balance - p_account.expired;
+    PERFORM ledger_close_expired_holds(p_account.organization_id, p_now, p_holds_max);
     RETURN p_account;
 END
 $$;
 
 -- Closes the holds that have expired, up to a number, those that expired first. An account that has been through
--- ledger_note_expired counts none of them as held.
+-- ledger_expire counts none of them as held.
 CREATE OR REPLACE FUNCTION ledger_close_expired_holds(
     p_organization_id uuid,
     p_now timestamptz,
@@ -102,7 +109,7 @@ CREATE OR REPLACE FUNCTION ledger_id_at(
     )::uuid
 $$;
 
--- What has expired in an organization, as postings, up to a number: each takes what is left of its grant.
+-- The postings of expired grants, up to a number: each takes what is left of its grant.
 CREATE OR REPLACE FUNCTION ledger_expirations(
     p_organization_id uuid,
     p_now timestamptz,
@@ -132,6 +139,7 @@ BEGIN
         ) AS e
         ORDER BY e.expires_at, e.seq
     LOOP
+        v_posting.organization_id := p_organization_id;
         v_posting.id := ledger_id_at(p_now, cardinality(v_postings), gen_random_uuid());
         v_posting.type := 'expiration';
         v_posting.counterparty := 'breakage';

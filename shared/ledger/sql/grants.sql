@@ -1,5 +1,18 @@
 -- Grants: opened by credits, burned by debits in a fixed order, taken from by refunds and disputes.
 
+DROP FUNCTION IF EXISTS ledger_open_grant(accounts, credit_transactions, smallint, boolean, timestamptz);
+
+-- The open grants of an organization in the order in which they burn, those that have expired and are not posted
+-- yet included. PostgreSQL inlines it: a caller that wants the first ones reads no others.
+CREATE OR REPLACE FUNCTION ledger_open_grants(
+    p_organization_id uuid
+) RETURNS SETOF credit_grants LANGUAGE sql STABLE AS $$
+    SELECT g.*
+    FROM credit_grants AS g
+    WHERE g.organization_id = p_organization_id AND NOT g.spent
+    ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
+$$;
+
 -- The open grants of an organization that expire after a moment or never, in the order in which they burn:
 -- lower priority number, then soonest expiry, promotional before paid, oldest. Priority by priority, so that
 -- what has expired and is not posted yet is skipped in the index.
@@ -158,16 +171,16 @@ BEGIN
 END
 $$;
 
--- Opens a grant for a credit. Debt is paid with it first: the range of consumption that nothing had
--- covered is now covered by this grant.
+-- Opens the grant of a credit. It pays debt first: the range of consumption without a grant is covered by it. One that
+-- would have expired already expires with the next posting.
 CREATE OR REPLACE FUNCTION ledger_open_grant(
     p_account accounts,
     p_row credit_transactions,
-    p_priority smallint,
-    p_promotional boolean,
-    p_expires_at timestamptz
+    p_posting ledger_posting
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+    v_priority smallint := coalesce(p_posting.priority, 50);
+    v_promotional boolean := coalesce(p_posting.promotional, FALSE);
     v_debt numeric := greatest(-p_account.balance, 0);
     v_covered numeric := least(v_debt, p_row.amount);
 BEGIN
@@ -191,17 +204,17 @@ BEGIN
         p_row.seq,
         p_row.amount,
         p_row.amount - v_covered,
-        p_priority,
-        p_promotional,
+        v_priority,
+        v_promotional,
         CASE
-            WHEN p_expires_at <= p_account.expired_through
+            WHEN p_posting.expires_at <= p_account.expired_through
                 THEN p_account.expired_through + interval '1 microsecond'
-            ELSE p_expires_at
+            ELSE p_posting.expires_at
         END,
         p_row.payment_intent_id,
         p_row.created_at,
         ledger_terms_hash(
-            p_account.organization_id, p_row.grant_id, p_priority, p_promotional, p_expires_at
+            p_account.organization_id, p_row.grant_id, v_priority, v_promotional, p_posting.expires_at
         )
     );
     IF v_covered > 0 THEN
@@ -216,8 +229,8 @@ BEGIN
 END
 $$;
 
--- Takes from the grants of one payment what is left of them and has not expired, up to an amount; returns what
--- it took.
+-- Takes up to an amount from the grants of one payment, from what is left of them and has not expired; returns what it
+-- took.
 CREATE OR REPLACE FUNCTION ledger_take_from_payment(
     p_account accounts,
     p_payment_intent_id text,
@@ -246,5 +259,36 @@ BEGIN
         v_taken := v_taken + least(v_grant.available, p_amount - v_taken);
     END LOOP;
     RETURN v_taken;
+END
+$$;
+
+-- Ends a grant that has expired or is voided: `amount` is what was left of it. A void of a grant that has expired
+-- finds nothing left.
+CREATE OR REPLACE FUNCTION ledger_end_grant(
+    p_account accounts,
+    p_posting ledger_posting,
+    p_now timestamptz,
+    OUT status text,
+    OUT amount numeric
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_grant credit_grants;
+BEGIN
+    SELECT g.* INTO v_grant
+    FROM credit_grants AS g
+    WHERE g.organization_id = p_account.organization_id AND g.id = p_posting.grant_id;
+    status := CASE
+        WHEN v_grant.id IS NULL THEN 'unknown_grant'
+        WHEN v_grant.remaining = 0 THEN 'nothing_left'
+        WHEN p_posting.type = 'void' AND v_grant.expires_at <= p_account.expired_through
+            THEN 'nothing_left'
+        ELSE 'posted'
+    END;
+    IF status = 'posted' THEN
+        amount := -v_grant.remaining;
+        UPDATE credit_grants AS g
+        SET remaining = 0, ended_at = p_now, ended_by = p_posting.type
+        WHERE g.organization_id = p_account.organization_id AND g.id = v_grant.id;
+    END IF;
 END
 $$;

@@ -1,5 +1,82 @@
 -- Holds: reservations of credits for a time.
 
+-- Captures a hold: uses what it reserved, or a part. `held` is the amount of the hold, which is free again.
+CREATE OR REPLACE FUNCTION ledger_capture_hold(
+    p_account accounts,
+    p_posting ledger_posting,
+    p_now timestamptz,
+    OUT status text,
+    OUT held numeric
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_used numeric := -p_posting.amount;
+    v_hold holds;
+BEGIN
+    SELECT h.* INTO v_hold
+    FROM holds AS h
+    WHERE h.organization_id = p_account.organization_id AND h.id = p_posting.hold_id;
+    held := v_hold.amount;
+    status := CASE
+        WHEN v_hold.id IS NULL THEN 'unknown_hold'
+        WHEN v_hold.status <> 'active' OR v_hold.expires_at <= p_now THEN 'hold_closed'
+        WHEN v_used <= v_hold.amount THEN 'posted'
+        WHEN p_posting.may_overdraw IS NOT TRUE THEN 'exceeds_hold'
+        WHEN ledger_exceeds_limit(p_account, v_used - v_hold.amount) THEN 'insufficient'
+        ELSE 'posted'
+    END;
+    IF status = 'posted' THEN
+        UPDATE holds AS h
+        SET status = 'captured', captured_amount = v_used, closed_at = p_now
+        WHERE h.organization_id = p_account.organization_id AND h.id = v_hold.id;
+    END IF;
+END
+$$;
+
+-- Writes a hold that its account covers. One that would have expired already expires with the next posting.
+CREATE OR REPLACE FUNCTION ledger_open_hold(
+    p_account accounts,
+    p_id uuid,
+    p_amount numeric,
+    p_expires_at timestamptz,
+    p_key text,
+    p_digest bytea,
+    p_description text,
+    p_now timestamptz
+) RETURNS holds LANGUAGE plpgsql AS $$
+DECLARE
+    v_hold holds;
+BEGIN
+    INSERT INTO holds AS h (
+        organization_id,
+        id,
+        amount,
+        idempotency_key,
+        request_digest,
+        expires_at,
+        created_at,
+        description
+    ) VALUES (
+        p_account.organization_id,
+        p_id,
+        p_amount,
+        p_key,
+        p_digest,
+        greatest(p_expires_at, p_account.expired_through + interval '1 microsecond'),
+        p_now,
+        p_description
+    )
+    RETURNING h.* INTO v_hold;
+    UPDATE accounts AS a
+    SET
+        held = p_account.held + p_amount,
+        next_due_at = least(p_account.next_due_at, v_hold.expires_at),
+        recharge_waits = FALSE,
+        updated_at = p_now
+    WHERE a.organization_id = p_account.organization_id;
+    RETURN v_hold;
+END
+$$;
+
 -- Reserves an amount for a time. A result as of a posting: `posted`, `replayed`, `conflict`,
 -- `insufficient`, `unknown_organization`, `closed`; with the balance, what is on hold and what is available as
 -- they are then. It arms a recharge as usage does.
@@ -39,45 +116,18 @@ BEGIN
         WHEN hold.request_digest = p_digest THEN 'replayed'
         WHEN hold.id IS NOT NULL THEN 'conflict'
         WHEN v_account.closed_at IS NOT NULL THEN 'closed'
-        WHEN v_account.balance - v_account.held - p_amount < -v_account.overdraft_limit
-            THEN 'insufficient'
+        WHEN ledger_exceeds_limit(v_account, p_amount) THEN 'insufficient'
         ELSE 'posted'
     END;
     IF status = 'posted' THEN
-        INSERT INTO holds AS h (
-            organization_id,
-            id,
-            amount,
-            idempotency_key,
-            request_digest,
-            expires_at,
-            created_at,
-            description
-        ) VALUES (
-            p_organization_id,
-            p_id,
-            p_amount,
-            p_key,
-            p_digest,
-            greatest(p_expires_at, v_account.expired_through + interval '1 microsecond'),
-            v_now,
-            p_description
-        )
-        RETURNING h.* INTO hold;
+        hold := ledger_open_hold(
+            v_account, p_id, p_amount, p_expires_at, p_key, p_digest, p_description, v_now
+        );
         v_account.held := v_account.held + p_amount;
-        UPDATE accounts AS a
-        SET
-            held = v_account.held,
-            next_due_at = least(v_account.next_due_at, hold.expires_at),
-            recharge_waits = FALSE,
-            updated_at = v_now
-        WHERE a.organization_id = p_organization_id;
-        PERFORM ledger_arm(v_account, p_id, NULL, v_now);
+        PERFORM ledger_arm_recharge(v_account, p_id, NULL, v_now);
     ELSIF status = 'insufficient' THEN
-        IF v_account.recharge_waits THEN
-            PERFORM ledger_end_wait(p_organization_id);
-        END IF;
-        PERFORM ledger_arm(v_account, NULL, p_amount, v_now);
+        PERFORM ledger_end_recharge_wait(p_organization_id);
+        PERFORM ledger_arm_recharge(v_account, NULL, p_amount, v_now);
     END IF;
     balance := v_account.balance;
     held := v_account.held;

@@ -1,7 +1,9 @@
 -- Messages about a balance that is low, recovered or depleted, and about grants that expire soon.
 
--- Announces that a balance has fallen below what counts as low, or to nothing, and that it has risen to that
--- again: each once. Returns whether the last of these that was announced is that it is low.
+DROP FUNCTION IF EXISTS ledger_tell_expiring(timestamptz, interval, integer);
+
+-- Announces once that a balance has fallen below its threshold or to zero, and once that it has recovered. Returns
+-- whether the last such message said that it is low.
 CREATE OR REPLACE FUNCTION ledger_announce_balance(
     p_account accounts,
     p_before numeric,
@@ -38,8 +40,8 @@ BEGIN
 END
 $$;
 
--- Tells of grants that will expire soon, each once; returns how many there were. Takes no account's lock.
-CREATE OR REPLACE FUNCTION ledger_tell_expiring(
+-- Announces grants that expire soon, each once; returns how many there were. Locks no account.
+CREATE OR REPLACE FUNCTION ledger_announce_expiring(
     p_now timestamptz,
     p_within interval,
     p_grants_max integer
@@ -59,7 +61,7 @@ CREATE OR REPLACE FUNCTION ledger_tell_expiring(
         FOR UPDATE SKIP LOCKED
     ),
 
-    told AS (
+    announced AS (
         UPDATE credit_grants AS g
         SET expiry_told_at = p_now
         FROM soon AS s
@@ -72,7 +74,7 @@ CREATE OR REPLACE FUNCTION ledger_tell_expiring(
     )
 
     SELECT count(*)
-    FROM told AS t
+    FROM announced AS t
     CROSS JOIN LATERAL announce(
         t.organization_id,
         md5('credits.expiring' || t.id)::uuid,

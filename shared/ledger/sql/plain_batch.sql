@@ -28,16 +28,14 @@ BEGIN
         SELECT
             g.id,
             g.remaining
-        FROM credit_grants AS g
-        WHERE g.organization_id = a.organization_id AND NOT g.spent
-        ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
+        FROM ledger_open_grants(a.organization_id) AS g
         LIMIT 1
-    ) AS lot
+    ) AS next_grant
     WHERE
         a.closed_at IS NULL
         AND (a.next_due_at <= p_now) IS NOT TRUE
-        AND a.burning_grant_id = lot.id
-        AND s.burn < lot.remaining
+        AND a.burning_grant_id = next_grant.id
+        AND s.burn < next_grant.remaining
         AND a.balance - a.held - s.burn >= -a.overdraft_limit
         -- What arms a recharge, ends its wait or is to be announced goes the other way.
         AND NOT a.recharge_waits
@@ -51,8 +49,71 @@ BEGIN
 END
 $$;
 
--- Posts the plain debits (see above) of any number of organizations, each table in one statement. Row by
--- row it comes to what ledger_post_organization comes to. A key that is taken is a unique violation.
+-- The plain debits of a batch (see above), with what their rows do not take from the posting itself: in the order
+-- of the batch along each organization, each with the hash of its chain. `burned` is what the debits until here take
+-- from the grant; `is_last` marks the last debit of its organization.
+--
+-- PostgreSQL inlines it into ledger_post_plain.
+CREATE OR REPLACE FUNCTION ledger_plain_debits(
+    p_postings ledger_posting [],
+    p_organizations uuid [],
+    p_now timestamptz
+) RETURNS TABLE (
+    place integer,
+    posting ledger_posting,
+    organization_id uuid,
+    seq bigint,
+    amount numeric,
+    balance_after numeric,
+    consumed_after numeric,
+    created_at timestamptz,
+    burning_grant_id uuid,
+    burned numeric,
+    is_last boolean,
+    hash bytea
+) LANGUAGE sql STABLE AS $$
+    SELECT
+        d.place,
+        d.posting,
+        d.organization_id,
+        d.seq,
+        d.amount,
+        d.balance_after,
+        d.consumed_after,
+        d.created_at,
+        d.burning_grant_id,
+        d.burned,
+        d.is_last,
+        ledger_chain(
+            d.last_hash,
+            ledger_row_canonical(
+                ledger_row(d.posting, d.seq, d.amount, d.balance_after, d.consumed_after, d.created_at, NULL)
+            )
+        ) OVER (PARTITION BY d.organization_id ORDER BY d.place ROWS UNBOUNDED PRECEDING)
+    FROM (
+        SELECT
+            p.place,
+            p.posting,
+            a.organization_id,
+            a.last_seq + row_number() OVER until_here AS seq,
+            (p.posting).amount::numeric(38, 9) AS amount,
+            a.balance + sum((p.posting).amount) OVER until_here AS balance_after,
+            a.consumed - sum((p.posting).amount) OVER until_here AS consumed_after,
+            greatest(p_now, a.updated_at) AS created_at,
+            a.last_hash,
+            a.burning_grant_id,
+            -sum((p.posting).amount) OVER until_here AS burned,
+            lead(FALSE, 1, TRUE) OVER (PARTITION BY a.organization_id ORDER BY p.place) AS is_last
+        FROM unnest(p_organizations) AS o (organization_id)
+        INNER JOIN accounts AS a ON o.organization_id = a.organization_id
+        INNER JOIN ledger_places(p_postings) AS p ON a.organization_id = (p.posting).organization_id
+        WINDOW
+            until_here AS (PARTITION BY a.organization_id ORDER BY p.place ROWS UNBOUNDED PRECEDING)
+    ) AS d
+$$;
+
+-- Posts the plain debits of any number of organizations, each table in one statement. Row by row the result is that of
+-- ledger_post_organization. A key that is taken is a unique violation.
 --
 -- Its plan is made once and goes by index, since it may be made while the tables are still empty.
 CREATE OR REPLACE FUNCTION ledger_post_plain(
@@ -72,135 +133,32 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    WITH decided AS (
-        SELECT
-            p.ordinality::integer AS place,
-            a.organization_id,
-            a.last_seq + row_number() OVER until_here AS seq,
-            p.id,
-            p.type,
-            p.amount::numeric(38, 9) AS amount,
-            p.counterparty,
-            (a.balance + sum(p.amount) OVER until_here)::numeric(38, 9) AS balance_after,
-            (a.consumed - sum(p.amount) OVER until_here)::numeric(38, 9) AS consumed_after,
-            p.key,
-            p.digest,
-            coalesce(p.effective_at, greatest(p_now, a.updated_at)) AS effective_at,
-            greatest(p_now, a.updated_at) AS created_at,
-            p.description,
-            p.category,
-            p.quantity::numeric(38, 9) AS quantity,
-            p.user_id,
-            p.grant_id,
-            p.hold_id,
-            p.payment_intent_id,
-            p.metadata,
-            a.last_hash,
-            a.burning_grant_id,
-            a.consumed AS consumed_before,
-            lead(FALSE, 1, TRUE) OVER (
-                PARTITION BY a.organization_id ORDER BY p.ordinality
-            ) AS is_last
-        FROM unnest(p_organizations) AS o (organization_id)
-        INNER JOIN accounts AS a ON o.organization_id = a.organization_id
-        INNER JOIN unnest(p_postings) WITH ORDINALITY AS p
-            ON a.organization_id = p.organization_id
-        WINDOW
-            until_here AS (
-                PARTITION BY a.organization_id ORDER BY p.ordinality ROWS UNBOUNDED PRECEDING
-            )
-    ),
-
-    posted AS MATERIALIZED (
-        SELECT
-            d.*,
-            ledger_chain(
-                d.last_hash,
-                ledger_row_canonical(
-                    row(
-                        d.organization_id,
-                        d.seq,
-                        d.id,
-                        d.type,
-                        d.amount,
-                        d.counterparty,
-                        d.balance_after,
-                        d.consumed_after,
-                        d.key,
-                        d.digest,
-                        d.effective_at,
-                        d.created_at,
-                        d.description,
-                        d.category,
-                        d.quantity,
-                        d.user_id,
-                        d.grant_id,
-                        d.hold_id,
-                        d.payment_intent_id,
-                        d.metadata,
-                        NULL
-                    )::credit_transactions
-                )
-            ) OVER (
-                PARTITION BY d.organization_id ORDER BY d.place ROWS UNBOUNDED PRECEDING
-            ) AS hash
-        FROM decided AS d
+    WITH posted AS MATERIALIZED (
+        SELECT d.* FROM ledger_plain_debits(p_postings, p_organizations, p_now) AS d
     ),
 
     appended AS (
         INSERT INTO credit_transactions
         SELECT
-            r.organization_id,
-            r.seq,
-            r.id,
-            r.type,
-            r.amount,
-            r.counterparty,
-            r.balance_after,
-            r.consumed_after,
-            r.key,
-            r.digest,
-            r.effective_at,
-            r.created_at,
-            r.description,
-            r.category,
-            r.quantity,
-            r.user_id,
-            r.grant_id,
-            r.hold_id,
-            r.payment_intent_id,
-            r.metadata,
-            r.hash
+            (ledger_row(r.posting, r.seq, r.amount, r.balance_after, r.consumed_after, r.created_at, r.hash)).*
         FROM posted AS r
     ),
 
     totalled AS (
-        INSERT INTO usage_totals AS u (organization_id, category, hour, quantity, cost, transactions)
         SELECT
-            r.organization_id,
-            r.category,
-            date_trunc('hour', r.effective_at, 'UTC'),
-            sum(coalesce(r.quantity, 0)),
-            sum(-r.amount),
-            count(*)
+            ledger_add_usage(array_agg(ledger_usage(
+                ledger_row(r.posting, r.seq, r.amount, r.balance_after, r.consumed_after, r.created_at, NULL)
+            )))
         FROM posted AS r
-        WHERE r.type = 'usage' AND r.category IS NOT NULL
-        GROUP BY 1, 2, 3
-        ON CONFLICT (organization_id, category, hour) DO UPDATE
-        SET
-            quantity = u.quantity + excluded.quantity,
-            cost = u.cost + excluded.cost,
-            transactions = u.transactions + excluded.transactions
+        WHERE (r.posting).type = 'usage' AND (r.posting).category IS NOT NULL
+        HAVING count(*) > 0
     ),
 
     burned AS (
         UPDATE credit_grants AS g
-        SET remaining = g.remaining - (r.consumed_after - r.consumed_before)
+        SET remaining = g.remaining - r.burned
         FROM posted AS r
-        WHERE
-            r.is_last
-            AND g.organization_id = r.organization_id
-            AND g.id = r.burning_grant_id
+        WHERE r.is_last AND g.organization_id = r.organization_id AND g.id = r.burning_grant_id
     ),
 
     heads AS (
@@ -218,11 +176,12 @@ BEGIN
     SELECT
         r.place,
         'posted',
-        r.id,
+        (r.posting).id,
         r.seq,
-        r.amount::numeric,
-        r.balance_after::numeric,
+        r.amount,
+        r.balance_after,
         r.created_at
-    FROM posted AS r;
+    FROM posted AS r
+    LEFT JOIN totalled ON TRUE;
 END
 $$;

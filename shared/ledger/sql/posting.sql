@@ -1,8 +1,156 @@
 -- Posting for one organization: the general case, one posting after the other.
 
--- Writes what a run of postings came to: the rows, the usage totals, the account, and what is announced of
--- its balance.
-CREATE OR REPLACE FUNCTION ledger_write(
+DROP FUNCTION IF EXISTS ledger_write(accounts, credit_transactions [], timestamptz, boolean);
+
+-- The row that a key was posted with before: in the table, or a moment ago in the same batch.
+CREATE OR REPLACE FUNCTION ledger_find_row(
+    p_organization_id uuid,
+    p_key text,
+    p_seq bigint,
+    p_rows credit_transactions []
+) RETURNS credit_transactions LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_row credit_transactions;
+BEGIN
+    IF p_seq IS NOT NULL THEN
+        SELECT t.* INTO v_row
+        FROM credit_transactions AS t
+        WHERE t.organization_id = p_organization_id AND t.seq = p_seq;
+    ELSE
+        SELECT r.* INTO v_row
+        FROM unnest(p_rows) AS r
+        WHERE r.idempotency_key = p_key;
+    END IF;
+    RETURN v_row;
+END
+$$;
+
+-- The result of a posting that is not to be decided: its key was posted before, or the account takes none.
+CREATE OR REPLACE FUNCTION ledger_known_status(
+    p_account accounts,
+    p_posting ledger_posting,
+    p_row credit_transactions
+) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN p_row.request_digest = p_posting.digest THEN 'replayed'
+        WHEN p_row.id IS NOT NULL THEN 'conflict'
+        WHEN p_account.organization_id IS NULL THEN 'unknown_organization'
+        WHEN p_account.closed_at IS NOT NULL AND p_posting.type <> 'expiration' THEN 'closed'
+    END
+$$;
+
+-- Whether a posting reads what is left of grants: the debits before it must have burned theirs.
+CREATE OR REPLACE FUNCTION ledger_reads_grants(
+    p_posting ledger_posting
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT p_posting.type IN ('refund', 'dispute', 'expiration', 'void') OR p_posting.amount > 0
+$$;
+
+-- Whether a row has changed which grants and holds are open, and so when the next one expires.
+CREATE OR REPLACE FUNCTION ledger_changes_due(
+    p_row credit_transactions
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT p_row.type NOT IN ('usage', 'adjustment') OR p_row.amount > 0
+$$;
+
+-- Takes what a posting of these types names: a captured hold, a grant that ends, the grants of a payment. `amount` is
+-- that of its row, `burn` the part that is taken from the open grants in their order, and `released` what a hold had
+-- reserved.
+CREATE OR REPLACE FUNCTION ledger_take(
+    p_account accounts,
+    p_posting ledger_posting,
+    p_now timestamptz,
+    OUT status text,
+    OUT amount numeric,
+    OUT burn numeric,
+    OUT released numeric
+) LANGUAGE plpgsql AS $$
+BEGIN
+    status := 'posted';
+    amount := p_posting.amount;
+    burn := greatest(-amount, 0);
+    released := 0;
+    CASE p_posting.type
+        WHEN 'hold_capture' THEN
+            SELECT
+                c.status,
+                c.held
+            INTO status, released
+            FROM ledger_capture_hold(p_account, p_posting, p_now) AS c;
+        WHEN 'expiration', 'void' THEN
+            SELECT
+                e.status,
+                e.amount
+            INTO status, amount
+            FROM ledger_end_grant(p_account, p_posting, p_now) AS e;
+        WHEN 'refund', 'dispute' THEN
+            burn := burn - ledger_take_from_payment(p_account, p_posting.payment_intent_id, burn);
+    END CASE;
+END
+$$;
+
+-- Decides about one posting and applies it: returns its status, its row where it is `posted`, and the account after
+-- it. Where usage is `insufficient`, `needed` is what it wants from what is available.
+--
+-- The account of what has expired is `expired`, not the balance; see ledger_expire.
+CREATE OR REPLACE FUNCTION ledger_apply(
+    p_account accounts,
+    p_posting ledger_posting,
+    p_now timestamptz,
+    OUT status text,
+    OUT account accounts,
+    OUT posted credit_transactions,
+    OUT needed numeric
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_amount numeric := p_posting.amount;
+    v_burn numeric := greatest(-p_posting.amount, 0);
+    v_released numeric := 0;
+    v_taken record;
+BEGIN
+    account := p_account;
+    status := 'posted';
+    IF p_posting.type IN ('usage', 'adjustment') THEN
+        IF v_burn > 0 AND p_posting.may_overdraw IS NOT TRUE AND ledger_exceeds_limit(account, v_burn) THEN
+            status := 'insufficient';
+        END IF;
+    ELSIF p_posting.type IN ('hold_capture', 'expiration', 'void', 'refund', 'dispute') THEN
+        v_taken := ledger_take(account, p_posting, p_now);
+        status := v_taken.status;
+        v_amount := v_taken.amount;
+        v_burn := v_taken.burn;
+        v_released := v_taken.released;
+    END IF;
+    IF status <> 'posted' THEN
+        IF status = 'insufficient' AND p_posting.type <> 'adjustment' THEN
+            needed := v_burn - v_released;
+            account.recharge_waits := FALSE;
+        END IF;
+        RETURN;
+    END IF;
+
+    account.last_seq := account.last_seq + 1;
+    account.consumed := account.consumed + v_burn;
+    account.held := account.held - v_released;
+    IF p_posting.type = 'expiration' THEN
+        account.expired := account.expired + v_amount;
+    ELSE
+        account.balance := account.balance + v_amount;
+    END IF;
+    posted := ledger_row(
+        p_posting, account.last_seq, v_amount, account.balance + account.expired, account.consumed, p_now, NULL
+    );
+    posted.hash := ledger_row_hash(account.last_hash, posted);
+    account.last_hash := posted.hash;
+    IF v_amount > 0 THEN
+        PERFORM ledger_open_grant(p_account, posted, p_posting);
+    END IF;
+    account.recharge_waits := ledger_recharge_waits(account, posted);
+END
+$$;
+
+-- Writes what postings have changed: the rows, the usage totals, the account, and the messages about its balance.
+CREATE OR REPLACE FUNCTION ledger_save(
     p_account accounts,
     p_rows credit_transactions [],
     p_now timestamptz,
@@ -11,36 +159,29 @@ CREATE OR REPLACE FUNCTION ledger_write(
 DECLARE
     v_next_due_at timestamptz := p_account.next_due_at;
     v_low_announced boolean := p_account.low_announced;
+    v_usage usage_totals [];
 BEGIN
-    INSERT INTO credit_transactions SELECT r.* FROM unnest(p_rows) AS r;
-
-    INSERT INTO usage_totals AS u (organization_id, category, hour, quantity, cost, transactions)
-    SELECT
-        p_account.organization_id,
-        r.category,
-        date_trunc('hour', r.effective_at, 'UTC'),
-        sum(coalesce(r.quantity, 0)),
-        sum(-r.amount),
-        count(*)
-    FROM unnest(p_rows) AS r
-    WHERE r.type IN ('usage', 'hold_capture') AND r.category IS NOT NULL
-    GROUP BY 2, 3
-    ON CONFLICT (organization_id, category, hour) DO UPDATE
-    SET
-        quantity = u.quantity + excluded.quantity,
-        cost = u.cost + excluded.cost,
-        transactions = u.transactions + excluded.transactions;
-
-    IF p_due_changed THEN
-        v_next_due_at := ledger_next_due(p_account.organization_id);
-    END IF;
+    -- What has expired is part of the balance until its expiration is posted.
+    p_account.balance := p_account.balance + p_account.expired;
     IF cardinality(p_rows) > 0 THEN
+        INSERT INTO credit_transactions SELECT r.* FROM unnest(p_rows) AS r;
+        v_usage := array(
+            SELECT ledger_usage(r)
+            FROM unnest(p_rows) AS r
+            WHERE r.type IN ('usage', 'hold_capture') AND r.category IS NOT NULL
+        );
+        IF cardinality(v_usage) > 0 THEN
+            PERFORM ledger_add_usage(v_usage);
+        END IF;
         v_low_announced := ledger_announce_balance(
             p_account,
             p_rows[1].balance_after - p_rows[1].amount,
             p_rows[cardinality(p_rows)].id,
             p_now
         );
+    END IF;
+    IF p_due_changed THEN
+        v_next_due_at := ledger_next_due(p_account.organization_id);
     END IF;
     UPDATE accounts AS a
     SET
@@ -60,19 +201,85 @@ BEGIN
 END
 $$;
 
--- Posts transfers of one organization, in the order given, in the caller's transaction; grants and holds
--- that are due expire before them. No posting spends what has expired; `p_expirations_max` grants are posted now and
--- as many holds closed, and the rest later: until then a row's balance_after still counts those grants.
+-- Begins a run of postings: locks the account, expires what is due, and looks up the seqs of the keys that were posted
+-- before. `account` is NULL where there is no such organization.
+CREATE OR REPLACE FUNCTION ledger_begin(
+    p_organization_id uuid,
+    p_postings ledger_posting [],
+    p_expirations_max integer,
+    OUT account accounts,
+    OUT now timestamptz,
+    OUT due boolean,
+    OUT postings ledger_posting [],
+    OUT seqs bigint []
+) LANGUAGE plpgsql AS $$
+BEGIN
+    -- The lock comes first: every statement after it sees what the transactions before it have committed.
+    SELECT a.* INTO account
+    FROM accounts AS a
+    WHERE a.organization_id = p_organization_id
+    FOR UPDATE;
+    -- Along a ledger, created_at never goes back: a moment is found in it by bisection.
+    now := greatest(clock_timestamp(), account.updated_at);
+    due := coalesce(account.next_due_at <= now, FALSE);
+    postings := p_postings;
+    IF due THEN
+        account := ledger_expire(account, now, p_expirations_max);
+        postings := ledger_expirations(p_organization_id, now, p_expirations_max) || p_postings;
+    END IF;
+    -- A look-up for each key, not a join: no statistics, however old, can make it a scan.
+    SELECT
+        array_agg(
+            (
+                SELECT t.seq
+                FROM credit_transactions AS t
+                WHERE t.organization_id = p_organization_id AND t.idempotency_key = p.key
+            )
+            ORDER BY p.ordinality
+        )
+    INTO seqs
+    FROM unnest(postings) WITH ORDINALITY AS p;
+END
+$$;
+
+-- Ends a run of postings: burns what they have consumed last, writes, and arms a recharge.
+CREATE OR REPLACE FUNCTION ledger_finish(
+    p_account accounts,
+    p_rows credit_transactions [],
+    p_now timestamptz,
+    p_unburned numeric,
+    p_due_changed boolean,
+    p_arming_id uuid,
+    p_needed numeric
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_unburned > 0 THEN
+        p_account := ledger_burn(p_account, p_unburned);
+    END IF;
+    IF cardinality(p_rows) > 0 OR p_due_changed THEN
+        PERFORM ledger_save(p_account, p_rows, p_now, p_due_changed);
+    ELSIF p_needed IS NOT NULL THEN
+        PERFORM ledger_end_recharge_wait(p_account.organization_id);
+    END IF;
+    IF p_arming_id IS NOT NULL OR p_needed IS NOT NULL THEN
+        PERFORM ledger_arm_recharge(p_account, p_arming_id, p_needed, p_now);
+    END IF;
+END
+$$;
+
+-- Posts transfers of one organization, in their order, in the caller's transaction; grants and holds that are due
+-- expire before them. No posting spends what has expired; `p_expirations_max` grants are posted now and as many holds
+-- closed, and the rest later: until then a row's balance_after still counts those grants.
 --
 -- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same
 -- request: the first row is the answer); `conflict` (this key was posted before with another request);
 -- `insufficient` (what is available does not cover it); `unknown_organization`; `closed`;
 -- `unknown_grant`, `nothing_left` (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A
--- refused posting leaves the rest of its batch unharmed. `held` and `available` are set where it is
+-- refused posting changes nothing, and the rest of its batch is posted. `held` and `available` are set where it is
 -- `insufficient`: what was on hold then, and what a debit could take.
 --
 -- Usage and captures that leave less than the threshold arm a recharge; usage that is refused arms one too
--- (see ledger_arm). What takes credits back arms none, and makes auto-recharge wait for the next usage.
+-- (see ledger_arm_recharge). What takes credits back arms none, and makes auto-recharge wait for the next usage.
 CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_organization_id uuid,
     p_postings ledger_posting [],
@@ -89,270 +296,55 @@ CREATE OR REPLACE FUNCTION ledger_post_organization(
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_account accounts;
+    v_run record := ledger_begin(p_organization_id, p_postings, p_expirations_max);
+    v_account accounts := v_run.account;
+    v_due_changed boolean := v_run.due;
+    v_burned numeric := v_account.consumed;  -- of what is consumed: a run of debits burns as one
     v_posting ledger_posting;
-    v_postings ledger_posting [] := p_postings;
-    v_index integer := 0;
-    v_known_seqs bigint [];
-    v_known credit_transactions;
+    v_place integer := 0;
+    v_step record;
     v_row credit_transactions;
     v_rows credit_transactions [] := '{}';
-    v_hold holds;
-    v_grant credit_grants;
-    v_now timestamptz;
-    v_due boolean;
-    v_burn numeric;
-    -- Consumed by the postings so far, and not burned from the grants yet: a run of debits burns as one.
-    v_unburned numeric := 0;
-    v_due_changed boolean := FALSE;
-    -- The usage that arms a recharge, and the most that was refused: what takes credits back clears both.
-    v_arms_id uuid;
+    v_arming_id uuid;
     v_needed numeric;
-    v_spendable numeric;
-    v_waited boolean;
 BEGIN
-    -- The lock comes first: every statement after it sees what the holders before us committed.
-    SELECT a.* INTO v_account
-    FROM accounts AS a
-    WHERE a.organization_id = p_organization_id
-    FOR UPDATE;
-
-    -- Along a ledger, created_at never goes back: a moment is found in it by bisection.
-    v_now := greatest(clock_timestamp(), v_account.updated_at);
-    v_waited := v_account.recharge_waits;
-    v_due := coalesce(v_account.next_due_at <= v_now, FALSE);
-    IF v_due THEN
-        v_account := ledger_note_expired(v_account, v_now);
-        PERFORM ledger_close_expired_holds(p_organization_id, v_now, p_expirations_max);
-        -- From here to the end, without what has expired: what there is to spend.
-        v_account.balance := v_account.balance - v_account.expired;
-        v_postings := ledger_expirations(p_organization_id, v_now, p_expirations_max) || v_postings;
-    END IF;
-
-    -- A look-up for each key, not a join: no statistics, however old, can make it a scan.
-    SELECT
-        array_agg(
-            (
-                SELECT t.seq
-                FROM credit_transactions AS t
-                WHERE t.organization_id = p_organization_id AND t.idempotency_key = p.key
-            )
-            ORDER BY p.ordinality
-        )
-    INTO v_known_seqs
-    FROM unnest(v_postings) WITH ORDINALITY AS p;
-
-    FOREACH v_posting IN ARRAY v_postings
-    LOOP
-        v_index := v_index + 1;
-        amount := v_posting.amount;
-        balance_after := v_account.balance;
-        id := NULL;
-        seq := NULL;
-        created_at := NULL;
-        held := NULL;
-        available := NULL;
-        status := CASE
-            WHEN v_account.organization_id IS NULL THEN 'unknown_organization'
-            WHEN v_account.closed_at IS NOT NULL AND v_posting.type <> 'expiration' THEN 'closed'
-        END;
-
-        -- This key has been posted before, in the table or (twice in one batch) a moment ago.
-        v_known := NULL;
-        IF v_known_seqs[v_index] IS NOT NULL THEN
-            SELECT t.* INTO v_known
-            FROM credit_transactions AS t
-            WHERE t.organization_id = p_organization_id AND t.seq = v_known_seqs[v_index];
-        ELSIF v_posting.repeated THEN
-            SELECT r.* INTO v_known
-            FROM unnest(v_rows) AS r
-            WHERE r.idempotency_key = v_posting.key;
+    FOREACH v_posting IN ARRAY v_run.postings LOOP
+        v_place := v_place + 1;
+        v_row := NULL;
+        IF v_run.seqs[v_place] IS NOT NULL OR v_posting.repeated THEN
+            v_row := ledger_find_row(p_organization_id, v_posting.key, v_run.seqs[v_place], v_rows);
         END IF;
-        IF v_known.id IS NOT NULL THEN
-            status := CASE
-                WHEN v_known.request_digest = v_posting.digest THEN 'replayed' ELSE 'conflict'
-            END;
-            id := v_known.id;
-            seq := v_known.seq;
-            amount := v_known.amount;
-            balance_after := v_known.balance_after;
-            created_at := v_known.created_at;
-        END IF;
-        IF status IS NOT NULL THEN
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
-        -- Whatever looks at the grants finds what the debits before it have left.
-        IF
-            v_unburned > 0
-            AND (v_posting.type IN ('refund', 'dispute', 'expiration', 'void') OR amount > 0)
-        THEN
-            v_account := ledger_burn(v_account, v_unburned);
-            v_unburned := 0;
-        END IF;
-
-        -- How much burns in order, and what else the type asks for.
-        v_burn := greatest(-amount, 0);
-        CASE v_posting.type
-            WHEN 'usage', 'adjustment' THEN
-                IF
-                    v_burn > 0
-                    AND v_posting.may_overdraw IS NOT TRUE
-                    AND v_account.balance - v_account.held - v_burn < -v_account.overdraft_limit
-                THEN
-                    status := 'insufficient';
-                END IF;
-            WHEN 'hold_capture' THEN
-                SELECT h.* INTO v_hold
-                FROM holds AS h
-                WHERE h.organization_id = p_organization_id AND h.id = v_posting.hold_id;
-                status := CASE
-                    WHEN v_hold.id IS NULL THEN 'unknown_hold'
-                    WHEN v_hold.status <> 'active' OR v_hold.expires_at <= v_now THEN 'hold_closed'
-                    WHEN v_burn <= v_hold.amount THEN NULL
-                    WHEN v_posting.may_overdraw IS NOT TRUE THEN 'exceeds_hold'
-                    WHEN
-                        v_account.balance - v_account.held - (v_burn - v_hold.amount)
-                        < -v_account.overdraft_limit
-                        THEN 'insufficient'
-                END;
-                IF status IS NULL THEN
-                    UPDATE holds AS h
-                    SET status = 'captured', captured_amount = v_burn, closed_at = v_now
-                    WHERE h.organization_id = p_organization_id AND h.id = v_hold.id;
-                    v_account.held := v_account.held - v_hold.amount;
-                    v_due_changed := TRUE;
-                END IF;
-            WHEN 'expiration', 'void' THEN
-                SELECT g.* INTO v_grant
-                FROM credit_grants AS g
-                WHERE g.organization_id = p_organization_id AND g.id = v_posting.grant_id;
-                status := CASE
-                    WHEN v_grant.id IS NULL THEN 'unknown_grant'
-                    WHEN v_grant.remaining = 0 THEN 'nothing_left'
-                    WHEN v_posting.type = 'void' AND v_grant.expires_at <= v_account.expired_through
-                        THEN 'nothing_left'
-                END;
-                IF status IS NULL THEN
-                    amount := -v_grant.remaining;
-                    UPDATE credit_grants AS g
-                    SET remaining = 0, ended_at = v_now, ended_by = v_posting.type
-                    WHERE g.organization_id = p_organization_id AND g.id = v_grant.id;
-                    v_due_changed := TRUE;
-                END IF;
-            WHEN 'refund', 'dispute' THEN
-                v_burn := v_burn - ledger_take_from_payment(
-                    v_account, v_posting.payment_intent_id, v_burn
-                );
-                v_due_changed := TRUE;
-            ELSE NULL;
-        END CASE;
-        IF status = 'insufficient' THEN
-            held := v_account.held;
-            available := ledger_available(v_account);
-            IF v_posting.type <> 'adjustment' THEN
-                v_account.recharge_waits := FALSE;
-                v_needed := greatest(
-                    v_needed,
-                    CASE v_posting.type
-                        WHEN 'hold_capture' THEN v_burn - v_hold.amount ELSE v_burn
-                    END
-                );
+        status := ledger_known_status(v_account, v_posting, v_row);
+        IF status IS NULL THEN
+            IF v_account.consumed > v_burned AND ledger_reads_grants(v_posting) THEN
+                v_account := ledger_burn(v_account, v_account.consumed - v_burned);
+                v_burned := v_account.consumed;
             END IF;
+            v_step := ledger_apply(v_account, v_posting, v_run.now);
+            status := v_step.status;
+            v_account := v_step.account;
+            v_row := v_step.posted;
+            v_needed := greatest(v_needed, v_step.needed);
         END IF;
-        IF status IS NOT NULL THEN
-            RETURN NEXT;
-            CONTINUE;
+        IF status = 'posted' THEN
+            v_rows := array_append(v_rows, v_row);
+            v_due_changed := v_due_changed OR ledger_changes_due(v_row);
+            v_arming_id := ledger_arming_id(v_account, v_row, v_arming_id);
+            v_needed := CASE WHEN NOT v_account.recharge_waits THEN v_needed END;
         END IF;
-
-        v_row.organization_id := p_organization_id;
-        v_row.seq := v_account.last_seq + 1;
-        v_row.id := v_posting.id;
-        v_row.type := v_posting.type;
-        v_row.amount := amount;
-        v_row.counterparty := v_posting.counterparty;
-        v_row.idempotency_key := v_posting.key;
-        v_row.request_digest := v_posting.digest;
-        v_row.effective_at := coalesce(v_posting.effective_at, v_now);
-        v_row.created_at := v_now;
-        v_row.description := v_posting.description;
-        v_row.category := v_posting.category;
-        v_row.quantity := v_posting.quantity;
-        v_row.user_id := v_posting.user_id;
-        v_row.grant_id := v_posting.grant_id;
-        v_row.hold_id := v_posting.hold_id;
-        v_row.payment_intent_id := v_posting.payment_intent_id;
-        v_row.metadata := v_posting.metadata;
-
-        IF amount > 0 THEN
-            v_row.grant_id := v_row.id;
-            PERFORM ledger_open_grant(
-                v_account,
-                v_row,
-                coalesce(v_posting.priority, 50::smallint),
-                coalesce(v_posting.promotional, FALSE),
-                v_posting.expires_at
-            );
-            v_due_changed := TRUE;
-        ELSE
-            v_account.consumed := v_account.consumed + v_burn;
-            v_unburned := v_unburned + v_burn;
-        END IF;
-
-        IF v_posting.type = 'expiration' THEN
-            v_account.expired := v_account.expired + amount;
-        ELSE
-            v_account.balance := v_account.balance + amount;
-        END IF;
-        v_spendable := v_account.balance - v_account.held;
-        CASE
-            WHEN v_posting.type IN ('usage', 'hold_capture') THEN
-                v_account.recharge_waits := FALSE;
-                v_arms_id := CASE WHEN v_spendable < v_account.recharge_below THEN v_row.id END;
-            WHEN
-                v_posting.type IN ('refund', 'dispute', 'void', 'expiration')
-                -- An adjustment that alone crosses the threshold.
-                OR (
-                    amount < 0
-                    AND v_spendable < v_account.recharge_below
-                    AND v_spendable - amount >= v_account.recharge_below
-                )
-                THEN
-                v_account.recharge_waits := TRUE;
-                v_arms_id := NULL;
-                v_needed := NULL;
-            ELSE NULL;
-        END CASE;
-        v_account.last_seq := v_row.seq;
-        v_row.balance_after := v_account.balance + v_account.expired;
-        v_row.consumed_after := v_account.consumed;
-        v_row.hash := ledger_row_hash(v_account.last_hash, v_row);
-        v_account.last_hash := v_row.hash;
-        v_rows := array_append(v_rows, v_row);
-
         IF v_posting.type <> 'expiration' THEN
-            status := 'posted';
             id := v_row.id;
             seq := v_row.seq;
-            balance_after := v_row.balance_after;
-            created_at := v_now;
+            amount := coalesce(v_row.amount, v_posting.amount);
+            balance_after := coalesce(v_row.balance_after, v_account.balance);
+            created_at := v_row.created_at;
+            held := CASE WHEN status = 'insufficient' THEN v_account.held END;
+            available := CASE WHEN status = 'insufficient' THEN ledger_available(v_account) END;
             RETURN NEXT;
         END IF;
     END LOOP;
-
-    IF v_unburned > 0 THEN
-        v_account := ledger_burn(v_account, v_unburned);
-    END IF;
-    IF cardinality(v_rows) > 0 OR v_due THEN
-        v_account.balance := v_account.balance + v_account.expired;
-        PERFORM ledger_write(v_account, v_rows, v_now, v_due OR v_due_changed);
-        v_account.balance := v_account.balance - v_account.expired;
-    ELSIF v_account.recharge_waits IS DISTINCT FROM v_waited THEN
-        PERFORM ledger_end_wait(p_organization_id);
-    END IF;
-    IF v_arms_id IS NOT NULL OR v_needed IS NOT NULL THEN
-        PERFORM ledger_arm(v_account, v_arms_id, v_needed, v_now);
-    END IF;
+    PERFORM ledger_finish(
+        v_account, v_rows, v_run.now, v_account.consumed - v_burned, v_due_changed, v_arming_id, v_needed
+    );
 END
 $$;

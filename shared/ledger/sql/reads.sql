@@ -63,6 +63,29 @@ BEGIN
 END
 $$;
 
+-- Where the segment of a grant begins that holds what was consumed until a row; NULL where it is before them all.
+CREATE OR REPLACE FUNCTION ledger_segment_of(
+    p_organization_id uuid,
+    p_grant_id uuid,
+    p_seq bigint
+) RETURNS numeric LANGUAGE sql STABLE AS $$
+    SELECT s.lower
+    FROM burn_segments AS s
+    WHERE
+        s.organization_id = p_organization_id
+        AND s.grant_id = p_grant_id
+        AND s.lower <= coalesce(
+            (
+                SELECT t.consumed_after
+                FROM credit_transactions AS t
+                WHERE t.organization_id = p_organization_id AND t.seq = p_seq
+            ),
+            0
+        )
+    ORDER BY s.lower DESC
+    LIMIT 1
+$$;
+
 -- What a grant paid for, oldest first: the debits after a given row, up to a number. Reads the grant's segments
 -- in their order and of each the rows that it covers, and stops.
 CREATE OR REPLACE FUNCTION ledger_uses(
@@ -82,25 +105,13 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_sort = off AS $$
 DECLARE
-    v_from numeric := 0;
+    v_from numeric := coalesce(ledger_segment_of(p_organization_id, p_grant_id, p_after), 0);
     v_left bigint := p_uses_max;
-    v_found bigint;
+    v_count bigint;
     v_first bigint;
     v_last bigint;
     v_segment record;
 BEGIN
-    SELECT t.consumed_after INTO v_from
-    FROM credit_transactions AS t
-    WHERE t.organization_id = p_organization_id AND t.seq = p_after;
-    SELECT s.lower INTO v_from
-    FROM burn_segments AS s
-    WHERE
-        s.organization_id = p_organization_id
-        AND s.grant_id = p_grant_id
-        AND s.lower <= coalesce(v_from, 0)
-    ORDER BY s.lower DESC
-    LIMIT 1;
-
     FOR v_segment IN
         SELECT
             s.lower,
@@ -110,7 +121,7 @@ BEGIN
         WHERE
             s.organization_id = p_organization_id
             AND s.grant_id = p_grant_id
-            AND s.lower >= coalesce(v_from, 0)
+            AND s.lower >= v_from
         ORDER BY s.lower
     LOOP
         v_first := greatest(p_after + 1, ledger_seq_beyond(p_organization_id, v_segment.lower));
@@ -135,8 +146,8 @@ BEGIN
             AND t.consumed_after > coalesce(b.consumed_after, 0)
         ORDER BY t.seq
         LIMIT v_left;
-        GET DIAGNOSTICS v_found = ROW_COUNT;
-        v_left := v_left - v_found;
+        GET DIAGNOSTICS v_count = ROW_COUNT;
+        v_left := v_left - v_count;
         EXIT WHEN v_left <= 0;
     END LOOP;
 END

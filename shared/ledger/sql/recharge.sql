@@ -1,19 +1,55 @@
 -- Auto-recharge: usage and holds that leave too little arm an attempt.
 
--- What a debit may take now.
-CREATE OR REPLACE FUNCTION ledger_available(
-    p_account accounts
-) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT greatest(p_account.balance - p_account.held + p_account.overdraft_limit, 0)
+DROP FUNCTION IF EXISTS ledger_arm(accounts, uuid, numeric, timestamptz);
+DROP FUNCTION IF EXISTS ledger_end_wait(uuid);
+
+-- Whether a recharge attempt with this state is live: it has not ended, and there is no second one beside it.
+-- PostgreSQL inlines it, so that the index of live attempts serves it.
+CREATE OR REPLACE FUNCTION recharge_attempt_is_live(
+    p_state text
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT p_state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
 $$;
 
--- Lets the clock arm a recharge again: usage or a hold was asked for since credits were taken back.
-CREATE OR REPLACE FUNCTION ledger_end_wait(
+-- Whether auto-recharge waits for the next usage, after a row: it does from where credits are taken back. An
+-- adjustment takes credits back where it alone crosses the threshold.
+CREATE OR REPLACE FUNCTION ledger_recharge_waits(
+    p_account accounts,
+    p_row credit_transactions
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN p_row.type IN ('usage', 'hold_capture') THEN FALSE
+        WHEN p_row.type IN ('refund', 'dispute', 'void', 'expiration') THEN TRUE
+        WHEN
+            p_row.amount < 0
+            AND p_account.balance - p_account.held < p_account.recharge_below
+            AND p_account.balance - p_account.held - p_row.amount >= p_account.recharge_below
+            THEN TRUE
+        ELSE p_account.recharge_waits
+    END
+$$;
+
+-- The transaction that arms a recharge, after a row: usage that leaves less than the threshold, until other usage
+-- leaves more or credits are taken back.
+CREATE OR REPLACE FUNCTION ledger_arming_id(
+    p_account accounts,
+    p_row credit_transactions,
+    p_id uuid
+) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN p_account.recharge_waits THEN NULL
+        WHEN p_row.type NOT IN ('usage', 'hold_capture') THEN p_id
+        WHEN p_account.balance - p_account.held < p_account.recharge_below THEN p_row.id
+    END
+$$;
+
+-- Ends the wait of auto-recharge that began when credits were taken back: there was usage or a hold since.
+CREATE OR REPLACE FUNCTION ledger_end_recharge_wait(
     p_organization_id uuid
 ) RETURNS void LANGUAGE sql AS $$
     UPDATE accounts AS a
     SET recharge_waits = FALSE
-    WHERE a.organization_id = p_organization_id
+    WHERE a.organization_id = p_organization_id AND a.recharge_waits
 $$;
 
 -- Arms a recharge where what is spendable (balance less held) is below the threshold, or where `p_needed` was
@@ -21,14 +57,14 @@ $$;
 -- is live there is no second one; one that is only armed takes a larger `needed` over.
 --
 -- `p_id` is the transaction or hold that armed it. A refusal has none: its caller may ask for it again.
-CREATE OR REPLACE FUNCTION ledger_arm(
+CREATE OR REPLACE FUNCTION ledger_arm_recharge(
     p_account accounts,
     p_id uuid,
     p_needed numeric,
     p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    v_spendable numeric := p_account.balance - p_account.held;
+    v_spendable numeric := ledger_spendable(p_account);
     v_arms boolean := v_spendable < p_account.recharge_below;
     v_id uuid := coalesce(p_id, ledger_id_at(p_now, 0, gen_random_uuid()));
 BEGIN
@@ -44,7 +80,7 @@ BEGIN
     INSERT INTO recharge_attempts (organization_id, id, needed, created_at)
     VALUES (p_account.organization_id, v_id, p_needed, p_now)
     ON CONFLICT (organization_id)
-    WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+    WHERE recharge_attempt_is_live(state)
     DO NOTHING;
     IF NOT FOUND AND p_needed IS NOT NULL THEN
         UPDATE recharge_attempts AS r

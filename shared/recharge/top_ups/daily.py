@@ -12,8 +12,9 @@ from uuid import UUID
 from shared.errors import RateLimitError
 from shared.money import minor_unit_exponent, plain
 from shared.organizations.model import Organization
-from shared.recharge import store
-from shared.recharge.rules import Go
+from shared.recharge.model import TopUps
+from shared.recharge.rules import ChargeAmount
+from shared.recharge.top_ups import store as top_up_store
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -27,7 +28,7 @@ class DailyLimit:
     amount: Decimal = Decimal(0)
     count: int = 0
 
-    def refusal(self, spent: Sequence[store.TopUps], price: Decimal) -> str | None:
+    def refusal(self, spent: Sequence[TopUps], price: Decimal) -> str | None:
         """Say why one more top-up is too much; None where it is not."""
         if self.count and sum(part.count for part in spent) >= self.count:
             return f"At most {self.count} top-ups a day"
@@ -67,7 +68,7 @@ async def check(
     connection: Connection,
     limits: DailyLimits,
     organization: Organization,
-    price: Go,
+    price: ChargeAmount,
     *,
     key_id: UUID | None,
     now: datetime,
@@ -80,12 +81,12 @@ async def check(
     """
     day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     cost = units(price.amount_minor, organization.currency)
-    spent = [await store.top_ups_of_organization(connection, organization, day)]
+    spent = [await top_up_store.top_ups_of_organization(connection, organization, day)]
     refused = limits.organization.refusal(spent, cost)
     subject = "organization"
     if refused is None and key_id is not None and limits.key != DailyLimit():
-        await store.lock_key(connection, key_id)
-        of_key = await store.top_ups_of_key(connection, key_id, organization.id, day)
+        await top_up_store.lock_key(connection, key_id)
+        of_key = await top_up_store.top_ups_of_key(connection, key_id, organization.id, day)
         refused = limits.key.refusal(of_key, cost)
         subject = "API key"
     if refused is not None:

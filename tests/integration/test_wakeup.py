@@ -1,4 +1,4 @@
-"""The doorbell and the worker's loops on a real Valkey."""
+"""The wakeup and the worker's loops on a real Valkey."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 
 from shared import metrics
 from shared.queue.connection import QUEUE_NAME, connect
-from shared.queue.doorbell import PENDING_RINGS_MAX, Doorbell
 from shared.queue.jobs import DRAIN_JOB
+from shared.queue.wakeup import PENDING_WAKEUPS_MAX, Wakeup
 from tests.fixtures.product import (
     balance,
     closed_port,
@@ -48,16 +48,16 @@ async def redis(redis_url: str) -> AsyncIterator[ArqRedis]:
     await client.aclose(close_connection_pool=True)
 
 
-async def rung(redis: ArqRedis, count: int = 1) -> None:
+async def queued(redis: ArqRedis, count: int = 1) -> None:
     async def waiting() -> bool:
         return bool(await redis.zcard(QUEUE_NAME) >= count)
 
     await until(waiting)
 
 
-async def idle(doorbell: Doorbell) -> None:
+async def idle(wakeup: Wakeup) -> None:
     async def silent() -> bool:
-        return doorbell._ringer is None  # noqa: SLF001 - nothing else says that it is done
+        return wakeup._sender is None  # noqa: SLF001 - nothing else says that it is done
 
     await until(silent)
 
@@ -81,65 +81,67 @@ async def running(loop: Coroutine[Any, Any, None], stop: asyncio.Event) -> Async
             await task
 
 
-async def test_a_ring_queues_a_drain(redis: ArqRedis) -> None:
-    Doorbell(redis).ring()
-    await rung(redis)
+async def test_a_wakeup_queues_a_drain(redis: ArqRedis) -> None:
+    Wakeup(redis).send()
+    await queued(redis)
     (job,) = await redis.queued_jobs()
     assert job.function == DRAIN_JOB
 
 
 async def test_a_closed_doorbell_has_rung(redis: ArqRedis) -> None:
-    """A process that stops would else leave the ring's connection open behind it."""
-    doorbell = Doorbell(redis)
-    await doorbell.close()
-    doorbell.ring()
-    await doorbell.close()
+    """A process that stops would else leave the wakeup's connection open behind it."""
+    wakeup = Wakeup(redis)
+    await wakeup.close()
+    wakeup.send()
+    await wakeup.close()
     assert await redis.zcard(QUEUE_NAME) == 1
 
 
-async def test_a_burst_of_rings_is_a_few_drains(redis: ArqRedis) -> None:
-    doorbell = Doorbell(redis)
+async def test_a_burst_of_wakeups_is_a_few_drains(redis: ArqRedis) -> None:
+    wakeup = Wakeup(redis)
     for _ in range(1000):
-        doorbell.ring()
-    await idle(doorbell)
+        wakeup.send()
+    await idle(wakeup)
     assert await redis.zcard(QUEUE_NAME) <= 2
 
 
-async def test_every_ring_has_an_id_of_its_own(redis: ArqRedis) -> None:
+async def test_every_wakeup_has_an_id_of_its_own(redis: ArqRedis) -> None:
     for count in (1, 2, 3):
-        Doorbell(redis).ring()
-        await rung(redis, count)
+        Wakeup(redis).send()
+        await queued(redis, count)
     jobs = await redis.queued_jobs()
     assert len({job.job_id for job in jobs}) == 3
 
 
-async def test_while_nobody_answers_rings_do_not_pile_up(redis: ArqRedis) -> None:
-    for number in range(PENDING_RINGS_MAX):
+async def test_while_nobody_answers_wakeups_do_not_pile_up(redis: ArqRedis) -> None:
+    for number in range(PENDING_WAKEUPS_MAX):
         await redis.zadd(QUEUE_NAME, {f"waiting-{number}": 0})
-    doorbell = Doorbell(redis)
-    doorbell.ring()
-    await idle(doorbell)
-    assert await redis.zcard(QUEUE_NAME) == PENDING_RINGS_MAX
+    wakeup = Wakeup(redis)
+    wakeup.send()
+    await idle(wakeup)
+    assert await redis.zcard(QUEUE_NAME) == PENDING_WAKEUPS_MAX
 
 
-async def test_a_ring_without_redis_harms_nobody_and_the_next_one_rings(redis: ArqRedis) -> None:
+async def test_a_wakeup_without_redis_harms_nobody_and_the_next_one_is_sent(
+    redis: ArqRedis,
+) -> None:
     away = connect(f"redis://127.0.0.1:{closed_port()}/0")
-    doorbell = Doorbell(away)
-    doorbell.ring()
-    await idle(doorbell)
-    doorbell._redis = redis  # noqa: SLF001 - Redis is back
-    doorbell.ring()
-    await rung(redis)
+    wakeup = Wakeup(away)
+    wakeup.send()
+    await idle(wakeup)
+    wakeup._redis = redis  # noqa: SLF001 - Redis is back
+    wakeup.send()
+    await queued(redis)
     await away.aclose(close_connection_pool=True)
 
 
-async def test_a_ring_brings_an_event_to_the_ledger(
+async def test_a_wakeup_brings_an_event_to_the_ledger(
     pool: Pool, organization: Organization, drainer: Drainer, redis: ArqRedis, redis_url: str
 ) -> None:
     stop = asyncio.Event()
     async with running(Listener(redis_url, drainer).run(stop), stop):
         await receive(pool, payment("1"))
-        Doorbell(redis).ring()
+        Wakeup(redis).send()
         await settled(pool, "evt_1")
     assert await balance(pool) == 10
 
@@ -187,7 +189,7 @@ def refused_jobs() -> dict[str, float]:
         ("unknown_function", [wrong_job(f="a_job_of_another_release"), wrong_job(f="__init__")]),
     ],
 )
-async def test_a_job_that_is_no_ring_is_refused_and_counted_and_the_listener_goes_on(
+async def test_a_job_that_is_no_wakeup_is_refused_and_counted_and_the_listener_goes_on(
     pool: Pool,
     organization: Organization,
     drainer: Drainer,
@@ -204,7 +206,7 @@ async def test_a_job_that_is_no_ring_is_refused_and_counted_and_the_listener_goe
     with capture_logs() as logs:
         async with running(Listener(redis_url, drainer).run(stop), stop):
             await receive(pool, payment("1"))
-            Doorbell(redis).ring()
+            Wakeup(redis).send()
             await settled(pool, "evt_1")
     assert await redis.zcard(QUEUE_NAME) == 0
     # arq itself drops an empty value as a job that has expired.
@@ -237,7 +239,7 @@ async def test_a_pickled_job_of_another_client_is_never_executed(
 
 
 @pytest.mark.parametrize("damage", ["id", "queue", "job", "retries"])
-async def test_what_arq_cannot_read_is_dropped_and_the_next_ring_is_heard(
+async def test_what_arq_cannot_read_is_dropped_and_the_next_wakeup_is_heard(
     pool: Pool,
     organization: Organization,
     drainer: Drainer,
@@ -245,7 +247,7 @@ async def test_what_arq_cannot_read_is_dropped_and_the_next_ring_is_heard(
     redis_url: str,
     damage: str,
 ) -> None:
-    """R2: one such key would end arq again and again, and no ring would be heard any more."""
+    """R2: one such key would end arq again and again, and no wakeup would be heard any more."""
     if damage == "queue":
         await redis.set(QUEUE_NAME, "no sorted set")
     elif damage == "id":
@@ -263,7 +265,7 @@ async def test_what_arq_cannot_read_is_dropped_and_the_next_ring_is_heard(
 
         await until(dropped)
         await receive(pool, payment("1"))
-        Doorbell(redis).ring()
+        Wakeup(redis).send()
         await settled(pool, "evt_1")
 
 
@@ -288,7 +290,7 @@ async def test_a_job_that_this_release_does_not_know_does_not_stop_the_listener(
     stop = asyncio.Event()
     async with running(Listener(redis_url, drainer).run(stop), stop):
         await receive(pool, payment("1"))
-        Doorbell(redis).ring()
+        Wakeup(redis).send()
         await settled(pool, "evt_1")
 
 
@@ -300,7 +302,7 @@ async def test_a_hundred_stuck_jobs_do_not_keep_an_event_from_the_ledger(
         await redis.zadd(QUEUE_NAME, {f"stuck-{number}": 0})
         await redis.set(f"arq:in-progress:stuck-{number}", b"1")
     await receive(pool, payment("1"))
-    Doorbell(redis).ring()
+    Wakeup(redis).send()
     stop = asyncio.Event()
     async with (
         running(Listener(redis_url, drainer).run(stop), stop),
@@ -317,7 +319,7 @@ async def test_the_listener_waits_out_a_redis_that_is_away(drainer: Drainer) -> 
         assert not done
 
 
-async def test_the_sweep_finds_an_event_whose_ring_was_lost(
+async def test_the_sweep_finds_an_event_whose_wakeup_was_lost(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     stop = asyncio.Event()

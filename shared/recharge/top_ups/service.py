@@ -1,4 +1,4 @@
-"""A customer who is here buys credits with the card on file: one charge, carried at once."""
+"""A top-up: a present customer buys credits with the card on file, in one charge."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from shared.errors import (
     MethodUndescribedError,
     NoPaymentMethodError,
     NotFoundError,
+    PrepaidError,
 )
 from shared.organizations.model import Organization
-from shared.recharge import cancellation, daily, service, store
-from shared.recharge.charger import Charger
-from shared.recharge.daily import DailyLimits
-from shared.recharge.model import AttemptState, Trigger
+from shared.recharge import cancellation, service, store
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.flow import Charger
+from shared.recharge.model import AttemptState, ChargingAttempt, Lease, Trigger
 from shared.recharge.recovery import new_link
-from shared.recharge.rules import TOP_UP_DECLINES_MAX, TOP_UP_DECLINES_WITHIN, Go
+from shared.recharge.rules import TOP_UP_DECLINES_MAX, TOP_UP_DECLINES_WITHIN, ChargeAmount
+from shared.recharge.top_ups import daily
+from shared.recharge.top_ups import store as top_up_store
+from shared.recharge.top_ups.daily import DailyLimits
 
 if TYPE_CHECKING:
     import asyncpg
@@ -39,7 +43,7 @@ NO_LIMITS = DailyLimits()
 
 @dataclass(frozen=True, slots=True)
 class ToppedUp:
-    """The attempt as it stands, and the address of the page where its customer goes on, if any."""
+    """The stored attempt, and the address of its customer's page where one must authenticate."""
 
     attempt: asyncpg.Record
     url: str | None
@@ -48,73 +52,65 @@ class ToppedUp:
 async def top_up(
     charger: Charger,
     organization: Organization,
-    price: Go,
+    price: ChargeAmount,
     *,
     attempt_id: UUID,
     actor: Actor | str,
     limits: DailyLimits = NO_LIMITS,
 ) -> ToppedUp:
-    """Charge the card on file this price, and return how far that came.
+    """Charge the card on file this price, and return the attempt.
 
-    An attempt like those of auto-recharge, with the same guarantees: it is written down before
-    Stripe hears of it, captures at most once, and is carried on by a worker where this process
-    dies. The same `attempt_id` again charges nothing: the attempt is returned as it stands, with a
-    fresh link where it waits for its customer. One of auto-recharge that is only armed, and in
-    nobody's hands, gives way: it may wait for hours after a decline. So does a top-up that waits
-    for its customer: its payment is canceled first. `actor` is who asks, for the audit log. Raises
+    An attempt like those of auto-recharge, with the same guarantees: it is stored before the
+    first request to Stripe, captures at most once, and is finished by a worker where this process
+    dies. The same `attempt_id` again charges nothing: the stored attempt is returned, with a
+    fresh link where it waits for its customer. An attempt of auto-recharge that is only
+    armed, and under no lease, is canceled: it may wait for hours after a decline. So is a top-up
+    that waits for its customer, at Stripe first. `actor` is recorded in the audit log. Raises
     NoPaymentMethodError, MethodDeclinedError where what is on file was declined too often of late,
-    ConflictError while any other lives, or RateLimitError where a daily limit is exceeded; then
+    ConflictError while any other is live, or RateLimitError where a daily limit is exceeded; then
     nothing has changed.
     """
     key_id = actor.key_id if isinstance(actor, Actor) else None
     await _replace_waiting(charger, organization, attempt_id, price, limits, key_id)
-    link, token = new_link(), uuid4()
+    link = new_link()
     async with charger.pool.acquire() as connection, connection.transaction():
         await store.lock_account(connection, organization.id)
-        known = await store.find_attempt(connection, organization.id, attempt_id)
-        begun = known or await _begin(
-            connection,
-            charger,
-            organization,
-            price,
-            attempt_id=attempt_id,
-            token=token,
-            limits=limits,
-            key_id=key_id,
-        )
-        if known is None and begun is not None:
+        known = await attempt_store.find_attempt(connection, organization.id, attempt_id)
+        if known is None:
+            lease = await _begin(
+                connection, charger, organization, price, attempt_id, limits, key_id
+            )
             await _record(connection, organization, attempt_id, actor)
-        if begun is None:
-            raise await _under_way(connection, organization)
     if known is not None:
         return ToppedUp(known, await _fresh_link(charger, known, actor))
-    await charger.with_customer(link).carry(store.attempt(begun), token)
+    await charger.on_session(link).carry(lease)
     async with charger.pool.acquire() as connection:
-        found = await store.find_attempt(connection, organization.id, attempt_id)
-    assert found is not None  # noqa: S101 - it was written above, and none is ever deleted
-    waits = found["state"] == "requires_action"
-    return ToppedUp(found, f"{charger.public_url}/pay/{link}" if waits else None)
+        row = await attempt_store.find_attempt(connection, organization.id, attempt_id)
+    assert row is not None  # noqa: S101 - it was stored above, and none is ever deleted
+    waits = row["state"] == AttemptState.REQUIRES_ACTION
+    return ToppedUp(row, f"{charger.public_url}/pay/{link}" if waits else None)
 
 
 async def _begin(
     connection: Connection,
     charger: Charger,
     organization: Organization,
-    price: Go,
-    *,
+    price: ChargeAmount,
     attempt_id: UUID,
-    token: UUID,
     limits: DailyLimits,
     key_id: UUID | None,
-) -> asyncpg.Record | None:
-    """Write the attempt down; None while another lives."""
+) -> Lease[ChargingAttempt]:
+    """Store the attempt under a lease; raise why it cannot be made."""
     now = charger.now()
     since = now - TOP_UP_DECLINES_WITHIN
-    if await store.recent_declines(connection, organization.id, since) >= TOP_UP_DECLINES_MAX:
+    if (
+        await top_up_store.recent_declines(connection, organization.id, since)
+        >= TOP_UP_DECLINES_MAX
+    ):
         raise MethodDeclinedError
     await daily.check(connection, limits, organization, price, key_id=key_id, now=now)
-    gave_way = await store.give_way(connection, organization.id, now)
-    begun = await store.begin_top_up(
+    replaced = await top_up_store.cancel_armed(connection, organization.id, now)
+    lease = await top_up_store.begin_top_up(
         connection,
         organization.id,
         attempt_id,
@@ -122,34 +118,41 @@ async def _begin(
         currency=organization.currency,
         credits_per_unit=charger.terms.credits_per_unit,
         now=now,
-        token=token,
+        token=uuid4(),
         lease=charger.lease,
         key_id=key_id,
     )
-    if begun is None and not await store.has_method(connection, organization.id):
-        if await store.has_undescribed_method(connection, organization.id):
-            raise MethodUndescribedError(retry_after_seconds=RETRY_AFTER_SECONDS)
-        raise NoPaymentMethodError
-    if gave_way is not None:
+    if lease is None:
+        raise await _refusal(connection, organization)
+    if replaced is not None:
         metrics.RECHARGE_ATTEMPTS.labels("canceled").inc()
-        log.info("recharge.gave_way", attempt_id=str(gave_way), top_up=str(attempt_id))
-    return begun
+        log.info("recharge.replaced", attempt_id=str(replaced), top_up=str(attempt_id))
+    return lease
+
+
+async def _refusal(connection: Connection, organization: Organization) -> PrepaidError:
+    """Return why no attempt could be stored: nothing to charge, or another attempt is live."""
+    if await attempt_store.has_method(connection, organization.id):
+        return await _under_way(connection, organization)
+    if await attempt_store.has_undescribed_method(connection, organization.id):
+        return MethodUndescribedError(retry_after_seconds=RETRY_AFTER_SECONDS)
+    return NoPaymentMethodError()
 
 
 async def _replace_waiting(
     charger: Charger,
     organization: Organization,
     attempt_id: UUID,
-    price: Go,
+    price: ChargeAmount,
     limits: DailyLimits,
     key_id: UUID | None,
 ) -> None:
     """Cancel another top-up that its customer left at the bank, so that this one can be made."""
     async with charger.pool.acquire() as connection:
-        if await store.find_attempt(connection, organization.id, attempt_id) is not None:
+        if await attempt_store.find_attempt(connection, organization.id, attempt_id) is not None:
             return  # a retry makes nothing, and replaces nothing
-        live = await store.live(connection, organization.id)
-        can_be_made = await store.has_method(connection, organization.id)
+        live = await attempt_store.live(connection, organization.id)
+        can_be_made = await attempt_store.has_method(connection, organization.id)
     if (
         live is not None
         and can_be_made
@@ -166,7 +169,7 @@ async def _replace_waiting(
 
 async def _under_way(connection: Connection, organization: Organization) -> ConflictError:
     """Say what another top-up has to wait for."""
-    if await store.waiting(connection, organization.id) is None:
+    if await attempt_store.waiting(connection, organization.id) is None:
         return ConflictError(
             "A charge of this organization is under way; ask again when it has ended.",
             retry_after_seconds=RETRY_AFTER_SECONDS,

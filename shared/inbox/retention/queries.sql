@@ -1,0 +1,70 @@
+-- name: deleted_payloads
+-- Which of these events have no payload any more, and since when.
+SELECT
+    id,
+    payload_forgotten_at
+FROM stripe_events
+WHERE id = any($1::text []) AND payload_forgotten_at IS NOT NULL;
+
+-- name: remove_client_secrets
+-- Remove client secrets from events that an older release stored, the oldest first; return how many events.
+WITH stored AS (
+    SELECT
+        account,
+        livemode,
+        id
+    FROM stripe_events
+    WHERE NOT secrets_removed
+    ORDER BY received_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+),
+
+cleaned AS (
+    UPDATE stripe_events AS e
+    SET
+        payload = CASE
+            WHEN strpos(e.payload, '"client_secret"') = 0 THEN e.payload
+            ELSE regexp_replace(
+                e.payload, '("client_secret"\s*:\s*)"[^"]*"', '\1"[removed]"', 'g'
+            )
+        END,
+        secrets_removed = TRUE
+    FROM stored AS s
+    WHERE e.account = s.account AND e.livemode = s.livemode AND e.id = s.id
+    RETURNING e.id
+)
+
+SELECT count(*) FROM cleaned;
+
+-- name: delete_payloads
+-- Delete the payloads of events that finished long ago, the oldest first; return how many. Events that wait for an
+-- organization or for an operator's decision keep theirs.
+WITH finished AS (
+    SELECT
+        account,
+        livemode,
+        id
+    FROM stripe_events
+    WHERE
+        state IN ('applied', 'ignored', 'discarded')
+        AND waits_for IS NULL
+        AND payload_forgotten_at IS NULL
+        AND settled_at < now() - make_interval(months => $1::integer) - $2::interval
+    ORDER BY settled_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+),
+
+deleted AS (
+    UPDATE stripe_events AS e
+    SET
+        payload = json_build_object('id', e.id, 'object', 'event', 'type', e.type)::text,
+        payload_forgotten_at = now(),
+        secrets_removed = TRUE
+    FROM finished AS s
+    WHERE e.account = s.account AND e.livemode = s.livemode AND e.id = s.id
+    RETURNING e.id
+)
+
+SELECT count(*) FROM deleted;

@@ -1,0 +1,35 @@
+"""SQL that deletes payloads of finished events, and client secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from shared.db.queries import beside
+from shared.durations import Duration
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+
+
+async def deleted_payloads(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
+    """Return when payloads were deleted, for those of these events that have none."""
+    rows = await connection.fetch(QUERIES.deleted_payloads, ids)
+    return {row["id"]: row["payload_forgotten_at"] for row in rows}
+
+
+async def remove_client_secrets(connection: Connection, *, rows_max: int) -> int:
+    """Remove client secrets from events that an older release stored; return how many events."""
+    count: int = await connection.fetchval(QUERIES.remove_client_secrets, rows_max)
+    return count
+
+
+async def delete_payloads(connection: Connection, *, retention: Duration, rows_max: int) -> int:
+    """Delete the payloads of events that finished before the retention; return how many."""
+    count: int = await connection.fetchval(
+        QUERIES.delete_payloads, retention.months, retention.time, rows_max
+    )
+    return count

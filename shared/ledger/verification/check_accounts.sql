@@ -1,0 +1,165 @@
+-- name: verify_accounts
+-- Check accounts against their last row, their grants, their holds, the segments of what they burned, their
+-- auto-recharge, and what the audit log says of their limits.
+SELECT
+    a.organization_id,
+    NULL::bigint AS seq,
+    NULL::uuid AS transaction_id,
+    checked.problem
+FROM accounts AS a
+LEFT JOIN credit_transactions AS t ON a.organization_id = t.organization_id AND a.last_seq = t.seq
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(g.remaining), 0)
+        - coalesce(sum(g.remaining) FILTER (WHERE g.expires_at <= a.expired_through), 0) AS remaining,
+        coalesce(sum(g.remaining) FILTER (WHERE g.expires_at <= a.expired_through), 0) AS expired
+    FROM credit_grants AS g
+    WHERE g.organization_id = a.organization_id AND NOT g.spent
+) AS grants
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(h.amount), 0) AS held
+    FROM holds AS h
+    WHERE
+        h.organization_id = a.organization_id
+        AND h.status = 'active'
+        AND h.expires_at > a.expired_through
+) AS reserved
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(coalesce(s.upper, a.consumed) - s.lower), 0) AS covered,
+        coalesce(bool_or(s.lower < s.upper_before), FALSE) AS overlap,
+        coalesce(bool_or(s.lower > s.upper_before), FALSE) AS gap
+    FROM (
+        SELECT
+            b.lower,
+            b.upper,
+            coalesce(lag(coalesce(b.upper, a.consumed)) OVER (ORDER BY b.lower), 0) AS upper_before
+        FROM burn_segments AS b
+        WHERE b.organization_id = a.organization_id
+    ) AS s
+) AS segments
+CROSS JOIN LATERAL (SELECT ledger_next_due(a.organization_id) AS at) AS due
+LEFT JOIN burn_segments AS burning
+    ON a.organization_id = burning.organization_id AND burning.upper IS NULL
+LEFT JOIN auto_recharges AS rule ON a.organization_id = rule.organization_id AND rule.state = 'active'
+LEFT JOIN ledger_checkpoints AS c ON a.organization_id = c.organization_id
+CROSS JOIN LATERAL (
+    SELECT
+        (
+            SELECT (l.details ->> 'overdraftLimitDecimillicents')::numeric
+            FROM audit_log AS l
+            WHERE
+                l.subject = a.organization_id::text
+                AND l.action = 'billing.overdraft'
+                AND l.organization_id = a.organization_id
+            ORDER BY l.at DESC, l.id DESC
+            LIMIT 1
+        ) AS overdraft_limit
+) AS audited
+CROSS JOIN LATERAL (
+    VALUES
+    (
+        CASE
+            WHEN a.last_seq > 0 AND t.seq IS NULL THEN 'the last row is missing'
+            WHEN
+                EXISTS (
+                    SELECT FROM credit_transactions AS beyond
+                    WHERE
+                        beyond.organization_id = a.organization_id AND beyond.seq > a.last_seq
+                )
+                THEN 'there are rows behind the last one'
+        END
+    ),
+    (
+        CASE
+            WHEN a.balance <> coalesce(t.balance_after, 0)
+                THEN 'the balance is not that of the last row'
+        END
+    ),
+    (
+        CASE
+            WHEN a.last_hash <> coalesce(t.hash, '\x'::bytea)
+                THEN 'the last hash is not that of the last row'
+        END
+    ),
+    (
+        CASE
+            WHEN a.consumed <> coalesce(t.consumed_after, 0)
+                THEN 'what was consumed is not what the last row says'
+        END
+    ),
+    (
+        CASE
+            WHEN grants.remaining <> greatest(a.balance - a.expired, 0)
+                THEN 'what is left of the grants is not the balance'
+        END
+    ),
+    (
+        CASE
+            WHEN grants.expired <> a.expired
+                THEN 'what has expired is not what is left of the grants that have'
+        END
+    ),
+    (CASE WHEN reserved.held <> a.held THEN 'held is not the sum of the active holds' END),
+    (
+        CASE
+            WHEN
+                segments.overlap OR segments.gap
+                OR segments.covered + greatest(a.expired - a.balance, 0) <> a.consumed
+                THEN 'burn segments do not cover exactly what was consumed'
+        END
+    ),
+    (
+        CASE
+            WHEN c.seq > a.last_seq THEN 'rows that were verified are missing: the last was ' || c.seq
+        END
+    ),
+    (
+        CASE
+            WHEN t.created_at > a.updated_at THEN 'created_at of the last row is after updated_at'
+        END
+    ),
+    (
+        CASE
+            WHEN burning.grant_id IS DISTINCT FROM a.burning_grant_id
+                THEN 'burning_grant_id is not the grant of the open segment'
+        END
+    ),
+    (
+        -- It may be early where what was to expire is gone: the next look corrects it.
+        CASE
+            WHEN
+                due.at IS DISTINCT FROM a.next_due_at
+                AND (
+                    a.next_due_at IS NULL
+                    OR a.next_due_at > due.at
+                    OR NOT EXISTS (
+                        SELECT FROM credit_grants AS g
+                        WHERE
+                            g.organization_id = a.organization_id AND g.expires_at = a.next_due_at
+                        UNION ALL
+                        SELECT FROM holds AS h
+                        WHERE
+                            h.organization_id = a.organization_id AND h.expires_at = a.next_due_at
+                    )
+                )
+                THEN 'next_due_at is not when the next grant or hold expires'
+        END
+    ),
+    (
+        CASE
+            WHEN a.overdraft_limit <> coalesce(audited.overdraft_limit, 0)
+                THEN 'overdraft_limit is not what the audit log says'
+        END
+    ),
+    (CASE WHEN a.closed_at IS NOT NULL THEN 'closed_at is set, and nothing closes accounts' END),
+    (
+        CASE
+            WHEN a.recharge_below IS DISTINCT FROM rule.threshold
+                THEN 'recharge_below is not the threshold of the auto-recharge rule'
+        END
+    )
+) AS checked (problem)
+WHERE a.organization_id = any($1::uuid []) AND checked.problem IS NOT NULL
+ORDER BY a.organization_id
+LIMIT $2;

@@ -1,0 +1,123 @@
+-- name: verify_usage
+-- Check the usage totals against the rows that they add up.
+WITH used AS (
+    SELECT
+        t.organization_id,
+        t.category,
+        date_trunc('hour', t.effective_at, 'UTC') AS hour,
+        sum(coalesce(t.quantity, 0)) AS quantity,
+        sum(-t.amount) AS cost,
+        count(*) AS transactions
+    FROM credit_transactions AS t
+    WHERE
+        t.organization_id = any($1::uuid [])
+        AND t.type IN ('usage', 'hold_capture')
+        AND t.category IS NOT NULL
+    GROUP BY 1, 2, 3
+),
+
+totals AS (
+    SELECT u.*
+    FROM usage_totals AS u
+    WHERE u.organization_id = any($1::uuid [])
+)
+
+SELECT
+    coalesce(r.organization_id, u.organization_id) AS organization_id,
+    NULL::bigint AS seq,
+    NULL::uuid AS transaction_id,
+    'a usage total is not the sum of its rows: '
+    || coalesce(r.category, u.category) || ' from ' || coalesce(r.hour, u.hour) AS problem
+FROM used AS r
+FULL JOIN totals AS u
+    ON r.organization_id = u.organization_id AND r.category = u.category AND r.hour = u.hour
+WHERE
+    (r.quantity, r.cost, r.transactions) IS DISTINCT FROM (u.quantity, u.cost, u.transactions)
+ORDER BY 1, 4
+LIMIT $2;
+
+-- name: verify_captures
+-- Check captured holds against the rows of their captures.
+SELECT
+    h.organization_id,
+    NULL::bigint AS seq,
+    NULL::uuid AS transaction_id,
+    'no row says what a hold captured: ' || h.id AS problem
+FROM holds AS h
+LEFT JOIN credit_transactions AS t
+    ON
+        h.organization_id = t.organization_id
+        AND h.id = t.hold_id
+        AND t.type = 'hold_capture'
+        AND t.amount = -h.captured_amount
+WHERE h.organization_id = any($1::uuid []) AND h.status = 'captured' AND t.id IS NULL
+ORDER BY h.organization_id, h.id
+LIMIT $2;
+
+-- name: verify_payments
+-- Check payments against the rows that credited them and took them back.
+SELECT
+    p.organization_id,
+    credited.seq,
+    credited.transaction_id,
+    checked.problem || ': ' || p.payment_intent_id AS problem
+FROM stripe_payments AS p
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(sum(t.amount), 0) AS amount,
+        min(t.seq) AS seq,
+        (array_agg(t.id ORDER BY t.seq))[1] AS transaction_id
+    FROM credit_grants AS g
+    INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
+    WHERE
+        g.organization_id = p.organization_id
+        AND g.payment_intent_id = p.payment_intent_id
+        AND t.type <> 'dispute_reversal'
+) AS credited
+CROSS JOIN LATERAL (
+    SELECT
+        coalesce(-sum(t.amount), 0) AS amount,
+        count(*) AS steps
+    FROM generate_series(1, p.reversals + 1) AS n (number)
+    INNER JOIN credit_transactions AS t
+        ON
+            p.organization_id = t.organization_id
+            AND t.idempotency_key = 'stripe:' || p.payment_intent_id || ':reversal:' || n.number
+) AS reversed
+CROSS JOIN LATERAL (
+    VALUES
+    (
+        CASE
+            WHEN credited.seq IS NULL THEN 'no row of its organization credits a payment'
+            WHEN p.credits <> credited.amount THEN 'credits of a payment are not those of its rows'
+        END
+    ),
+    (
+        CASE
+            WHEN (p.reversed, p.reversals) <> (reversed.amount, reversed.steps)
+                THEN 'reversed of a payment is not what its refunds and disputes took back'
+        END
+    )
+) AS checked (problem)
+WHERE p.organization_id = any($1::uuid []) AND checked.problem IS NOT NULL
+ORDER BY p.organization_id, p.payment_intent_id
+LIMIT $2;
+
+-- name: verify_attempts
+-- Check recharge attempts that succeeded against the rows that credited them.
+SELECT
+    r.organization_id,
+    t.seq,
+    t.id AS transaction_id,
+    'no row credits a recharge attempt that succeeded: ' || r.id AS problem
+FROM recharge_attempts AS r
+LEFT JOIN credit_transactions AS t
+    ON
+        r.organization_id = t.organization_id
+        AND t.idempotency_key = 'stripe:' || r.payment_intent_id
+WHERE
+    r.organization_id = any($1::uuid [])
+    AND r.state = 'succeeded'
+    AND t.id IS NULL
+ORDER BY r.organization_id, r.id
+LIMIT $2;

@@ -1,0 +1,283 @@
+-- name: wake
+-- Make the live attempts of these payments due now; one that is under a lease, as soon as the lease ends.
+UPDATE recharge_attempts
+SET
+    rung = TRUE,
+    due_at = CASE WHEN lease_token IS NULL THEN least(due_at, now()) ELSE due_at END
+WHERE
+    payment_intent_id = any($1::text [])
+    AND state IN ('charging', 'processing', 'requires_action', 'unknown')
+RETURNING pg_notify('prepaid_recharge', '');
+
+-- name: claim
+-- Take attempts that are due under a lease; `due_at` is then its end.
+WITH due AS (
+    SELECT
+        organization_id,
+        id
+    FROM recharge_attempts
+    WHERE
+        state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+        AND due_at <= now()
+    ORDER BY due_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE recharge_attempts AS r
+SET
+    lease_token = $2,
+    due_at = now() + $3::interval,
+    rung = FALSE,
+    tries = r.tries + 1
+FROM due AS d
+WHERE r.organization_id = d.organization_id AND r.id = d.id
+RETURNING r.*;
+
+-- name: take
+-- Take one live attempt of an organization under a lease, unless another lease holds it.
+UPDATE recharge_attempts
+SET lease_token = $3, due_at = now() + $4::interval, rung = FALSE
+WHERE
+    organization_id = $1
+    AND id = $2
+    AND settled_at IS NULL
+    AND (lease_token IS NULL OR due_at <= now())
+RETURNING *;
+
+-- name: renew
+-- Extend a lease while its work goes on.
+UPDATE recharge_attempts
+SET due_at = now() + $4::interval
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING id;
+
+-- name: begin
+-- Store what an armed attempt is about to charge, before the first request to Stripe.
+UPDATE recharge_attempts
+SET
+    state = 'charging',
+    amount = $4,
+    amount_minor = $5,
+    currency = $6,
+    customer_id = $7,
+    payment_method_id = $8,
+    payment_method_type = $9,
+    charged_at = $10,
+    stripe_account = $11,
+    credits_per_unit = $12
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3 AND state = 'armed'
+RETURNING *;
+
+-- name: store_intent
+-- Store the PaymentIntent: from here on it is the only one that this attempt ever confirms.
+UPDATE recharge_attempts
+SET payment_intent_id = $4
+WHERE
+    organization_id = $1
+    AND id = $2
+    AND lease_token = $3
+    AND payment_intent_id IS NULL
+RETURNING id;
+
+-- name: store_decline
+-- Store why a PaymentIntent is about to be canceled: whoever finds it canceled counts the decline.
+UPDATE recharge_attempts
+SET reason = $4, decline_code = $5, network_advice = $6
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING id;
+
+-- name: transition
+-- Move an attempt to a state and give its lease back: the one write by which an attempt changes its state, but for
+-- `begin`. A live attempt is due again after a wait ($11), or when its customer's link expires; at once where it
+-- was rung meanwhile. Only the first link is stored. Where Stripe stores a refusal under the idempotency key of its
+-- PaymentIntent, the next one has another ($10).
+UPDATE recharge_attempts
+SET
+    state = $4,
+    reason = $5,
+    detail = $6,
+    decline_code = $7,
+    network_advice = $8,
+    blocked_by = $9,
+    create_key = create_key + $10::smallint,
+    due_at = CASE
+        WHEN rung THEN now()
+        WHEN $11::interval IS NOT NULL THEN now() + $11::interval
+        ELSE coalesce(link_expires_at, $13::timestamptz, due_at)
+    END,
+    link_sha256 = coalesce(link_sha256, $12),
+    link_expires_at = coalesce(link_expires_at, $13),
+    settled_at = $14,
+    lease_token = NULL
+WHERE organization_id = $1 AND id = $2 AND lease_token = $3
+RETURNING id;
+
+-- name: arm_low
+-- Arm for those of these organizations whose balance is low, and for which nothing is to be waited for.
+INSERT INTO recharge_attempts (organization_id, id, created_at)
+SELECT
+    a.organization_id,
+    gen_random_uuid(),
+    now()
+FROM accounts AS a
+INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
+WHERE
+    a.organization_id = any($1::uuid [])
+    AND s.state = 'active'
+    AND a.balance - a.expired - a.held < a.recharge_below
+    AND NOT a.recharge_waits
+    AND (s.not_before IS NULL OR s.not_before <= now())
+ON CONFLICT (organization_id)
+WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+DO NOTHING;
+
+-- name: waiting
+-- The attempt of an organization that waits for its customer.
+SELECT
+    id,
+    link_expires_at
+FROM recharge_attempts
+WHERE organization_id = $1 AND state = 'requires_action';
+
+-- name: attempts
+-- A page of an organization's attempts, newest first, after the moment and id of one.
+SELECT *
+FROM recharge_attempts
+WHERE
+    organization_id = $1
+    AND (created_at, id) < (
+        coalesce($3::timestamptz, 'infinity'),
+        coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    )
+ORDER BY created_at DESC, id DESC
+LIMIT $2;
+
+-- name: waiting_attempts
+-- The attempts of an organization that wait for their customer.
+SELECT *
+FROM recharge_attempts
+WHERE organization_id = $1 AND state = 'requires_action' AND link_expires_at > $2
+ORDER BY created_at DESC;
+
+-- name: find_attempt
+-- An attempt of an organization.
+SELECT *
+FROM recharge_attempts
+WHERE organization_id = $1 AND id = $2;
+
+-- name: attempt_by_id
+-- An attempt of any organization.
+SELECT
+    organization_id,
+    id
+FROM recharge_attempts
+WHERE id = $1;
+
+-- name: live
+-- The live attempt of an organization, if there is one.
+SELECT *
+FROM recharge_attempts
+WHERE
+    organization_id = $1
+    AND state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown');
+
+-- name: is_recharge
+-- Whether auto-recharge made this payment.
+SELECT EXISTS (
+    SELECT FROM recharge_attempts
+    WHERE organization_id = $1 AND payment_intent_id = $2 AND trigger <> 'top_up'
+);
+
+-- name: wait_for_usage
+-- Arm nothing before the next usage, after a person has canceled an attempt.
+UPDATE accounts
+SET recharge_waits = TRUE
+WHERE organization_id = $1;
+
+-- name: forget_customer
+-- Forget a Stripe customer that Stripe does not know, so that the organization gets another.
+UPDATE organizations
+SET stripe_customer_id = NULL, updated_at = now()
+WHERE id = $1 AND stripe_customer_id = $2;
+
+-- name: detach_methods
+-- Detach a payment method that Stripe does not know, or all of a customer that it does not know.
+UPDATE payment_methods
+SET detached_at = $4, is_default = FALSE
+WHERE organization_id = $1 AND detached_at IS NULL AND (customer_id = $2 OR id = $3);
+
+-- name: alert
+-- Store that Stripe refuses this installation for a cause; FALSE: the alert exists already.
+INSERT INTO stripe_alerts (cause, detail, began_at, seen_at)
+VALUES ($1, $2, $3, $3)
+ON CONFLICT (cause) DO UPDATE
+SET detail = excluded.detail, seen_at = excluded.seen_at
+RETURNING xmax = 0 AS began;
+
+-- name: alerts
+-- Why Stripe refuses this installation, and how many attempts wait for that.
+SELECT
+    s.cause,
+    s.detail,
+    s.began_at,
+    s.seen_at,
+    (SELECT count(*) FROM recharge_attempts AS r WHERE r.blocked_by = s.cause) AS attempts
+FROM stripe_alerts AS s
+ORDER BY s.began_at, s.cause;
+
+-- name: lock_alerts
+-- Lock the current alerts: one that begins meanwhile does not end.
+SELECT cause
+FROM stripe_alerts
+ORDER BY cause
+FOR UPDATE;
+
+-- name: end_alerts
+-- End those of these alerts that no attempt waits for any more.
+DELETE FROM stripe_alerts AS s
+WHERE
+    s.cause = any($1::text [])
+    AND NOT EXISTS (SELECT FROM recharge_attempts AS r WHERE r.blocked_by = s.cause)
+RETURNING
+    s.cause,
+    s.began_at;
+
+-- name: has_method
+-- Whether there is a payment method that could be charged.
+SELECT EXISTS (SELECT FROM charged_methods WHERE organization_id = $1);
+
+-- name: has_undescribed_method
+-- Whether there is a payment method that can be charged once Stripe has said what it is.
+SELECT EXISTS (
+    SELECT FROM payment_methods
+    WHERE organization_id = $1 AND detached_at IS NULL AND mandate_active AND as_of = to_timestamp(0)
+);
+
+-- name: renew_link
+-- Give the page of an attempt a new address; the one before ends.
+UPDATE recharge_attempts
+SET link_sha256 = $3
+WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
+RETURNING link_expires_at;
+
+-- name: by_link
+-- The attempt whose page this is, in any state.
+SELECT
+    r.organization_id,
+    r.id,
+    r.state,
+    r.link_expires_at,
+    r.payment_method_type,
+    r.amount_minor,
+    r.currency,
+    r.payment_intent_id,
+    r.payment_method_id,
+    r.stripe_account,
+    o.name AS organization_name,
+    p.brand,
+    p.last4
+FROM recharge_attempts AS r
+INNER JOIN organizations AS o ON r.organization_id = o.id
+LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
+WHERE r.link_sha256 = $1;

@@ -1,0 +1,71 @@
+"""The SQL of what is due by the clock: schedules, ended suspensions, attempts that were missed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.db.queries import beside
+from shared.recharge.model import (
+    Schedule,
+)
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+
+
+async def rules_after(connection: Connection, after: UUID, *, limit: int) -> list[UUID]:
+    """Return the organizations after one, in order of their ids, that have a rule."""
+    rows = await connection.fetch(QUERIES.rules_after, after, limit)
+    return [row["organization_id"] for row in rows]
+
+
+async def lock_due(
+    connection: Connection, now: datetime, looked_at: Sequence[UUID], *, rows_max: int
+) -> list[UUID]:
+    """Take the accounts for which the clock has something to do, so many of each kind at most.
+
+    Of `looked_at`, those whose balance is low and that have not armed.
+    """
+    rows = await connection.fetch(QUERIES.lock_due, now, rows_max, looked_at)
+    return [row["organization_id"] for row in rows]
+
+
+async def expire_top_ups(
+    connection: Connection, organizations: Sequence[UUID], now: datetime
+) -> None:
+    """End the links of waiting top-ups where auto-recharge has something to charge."""
+    await connection.execute(QUERIES.expire_top_ups, now, organizations)
+
+
+async def scheduled(
+    connection: Connection, organizations: Sequence[UUID], now: datetime
+) -> list[tuple[UUID, Schedule, int]]:
+    """Return the schedules that are due."""
+    rows = await connection.fetch(QUERIES.scheduled, now, organizations)
+    return [
+        (row["organization_id"], Schedule(row["schedule"]), row["schedule_day"]) for row in rows
+    ]
+
+
+async def due_again(connection: Connection, organization_id: UUID, now: datetime) -> None:
+    """Have an organization's schedule, if it has one, run again."""
+    await connection.execute(QUERIES.due_again, organization_id, now)
+
+
+async def arm_scheduled(
+    connection: Connection, organization_id: UUID, attempt_id: UUID, now: datetime, after: datetime
+) -> None:
+    """Arm a scheduled attempt and set the next run."""
+    await connection.execute(QUERIES.arm_scheduled, organization_id, attempt_id, now, after)
+
+
+async def end_suspensions(
+    connection: Connection, organizations: Sequence[UUID], now: datetime
+) -> None:
+    """End the suspensions whose time is over."""
+    await connection.execute(QUERIES.end_suspensions, now, organizations)

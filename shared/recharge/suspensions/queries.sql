@@ -1,0 +1,180 @@
+-- name: suspend
+-- Suspend an auto-recharge that may charge, or replace a reason that this one outranks ($6). While it is off, or
+-- before there is a rule, a reason that only a person ends ($7) is held for when it is turned on. A row comes
+-- back where it was suspended, or its reason replaced.
+WITH suspended AS (
+    INSERT INTO auto_recharges AS s (organization_id, state, held_reason, held_detail)
+    SELECT
+        $1,
+        'off',
+        CASE WHEN $7::boolean THEN $2::text END,
+        CASE WHEN $7::boolean THEN $3::text END
+    WHERE $7 OR EXISTS (SELECT FROM auto_recharges AS found WHERE found.organization_id = $1)
+    ON CONFLICT (organization_id) DO UPDATE
+    SET
+        state = CASE s.state WHEN 'off' THEN 'off' ELSE 'suspended' END,
+        reason = CASE WHEN s.state <> 'off' THEN $2 END,
+        detail = CASE WHEN s.state <> 'off' THEN $3 END,
+        suspended_until = CASE WHEN s.state <> 'off' THEN $4::timestamptz END,
+        held_reason = CASE s.state WHEN 'off' THEN $2 END,
+        held_detail = CASE s.state WHEN 'off' THEN $3 END,
+        declined_fingerprint = coalesce($5, s.declined_fingerprint),
+        updated_at = now()
+    WHERE
+        s.state IN ('active', 'paused_requires_action')
+        OR (s.state = 'suspended' AND s.reason = any($6::text []))
+        OR (s.state = 'off' AND $7 AND (s.held_reason IS NULL OR s.held_reason = any($6::text [])))
+    RETURNING
+        s.organization_id,
+        s.state
+)
+
+UPDATE accounts AS a
+SET recharge_below = NULL
+FROM suspended AS s
+WHERE a.organization_id = s.organization_id
+RETURNING s.state;
+
+-- name: resume
+-- Let a suspended auto-recharge charge again, if it is suspended for one of these reasons; one that is off is
+-- not suspended for them any more when it is turned on.
+WITH resumed AS (
+    UPDATE auto_recharges
+    SET
+        state = CASE state WHEN 'suspended' THEN 'active' ELSE state END,
+        reason = NULL,
+        detail = NULL,
+        suspended_until = NULL,
+        declines_in_row = CASE WHEN $3::boolean THEN 0 ELSE declines_in_row END,
+        not_before = CASE WHEN $3::boolean THEN NULL ELSE not_before END,
+        declined_fingerprint = CASE WHEN $3::boolean THEN NULL ELSE declined_fingerprint END,
+        held_reason = NULL,
+        held_detail = NULL,
+        updated_at = now()
+    WHERE
+        organization_id = $1
+        AND (
+            (state = 'suspended' AND reason = any($2::text []))
+            OR (state = 'off' AND held_reason = any($2::text []))
+        )
+    RETURNING
+        organization_id,
+        state,
+        threshold
+)
+
+UPDATE accounts AS a
+SET recharge_below = CASE r.state WHEN 'active' THEN r.threshold END
+FROM resumed AS r
+WHERE a.organization_id = r.organization_id
+RETURNING a.organization_id;
+
+-- name: end_wait
+-- End the wait after a decline: another card is on file, and an armed attempt is due now.
+WITH waited AS (
+    UPDATE auto_recharges
+    SET declines_in_row = 0, not_before = NULL, declined_fingerprint = NULL, updated_at = now()
+    WHERE organization_id = $1 AND state IN ('active', 'paused_requires_action') AND declines_in_row > 0
+    RETURNING organization_id
+)
+
+UPDATE recharge_attempts AS r
+SET
+    rung = TRUE,
+    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+FROM waited AS w
+WHERE r.organization_id = w.organization_id AND r.state = 'armed'
+RETURNING pg_notify('prepaid_recharge', '');
+
+-- name: expire_links_of_other_cards
+-- End the link of an attempt that waits for its customer, where another card would be charged now: a worker
+-- cancels its PaymentIntent. One that was authenticated just before succeeds.
+UPDATE recharge_attempts AS r
+SET
+    rung = TRUE,
+    link_expires_at = now(),
+    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+FROM charged_methods AS c
+WHERE
+    r.organization_id = c.organization_id
+    AND r.organization_id = $1
+    AND r.state = 'requires_action'
+    AND r.trigger <> 'top_up'
+    AND r.link_expires_at > now()
+    AND r.payment_method_id <> c.id
+RETURNING pg_notify('prepaid_recharge', '');
+
+-- name: pause
+-- Nothing more is armed while the customer must act.
+WITH paused AS (
+    UPDATE auto_recharges
+    SET state = 'paused_requires_action', updated_at = now()
+    WHERE organization_id = $1 AND state = 'active'
+    RETURNING organization_id
+)
+
+UPDATE accounts AS a
+SET recharge_below = NULL
+FROM paused AS p
+WHERE a.organization_id = p.organization_id;
+
+-- name: unpause
+-- The customer has authenticated, or cannot any more.
+WITH resumed AS (
+    UPDATE auto_recharges
+    SET state = 'active', updated_at = now()
+    WHERE organization_id = $1 AND state = 'paused_requires_action'
+    RETURNING
+        organization_id,
+        threshold
+)
+
+UPDATE accounts AS a
+SET recharge_below = r.threshold
+FROM resumed AS r
+WHERE a.organization_id = r.organization_id;
+
+-- name: record_success
+-- A success clears the declines and the wait for the customer; the next charge waits for the pause.
+WITH cleared AS (
+    UPDATE auto_recharges
+    SET
+        state = CASE state WHEN 'paused_requires_action' THEN 'active' ELSE state END,
+        declines_in_row = 0,
+        declined_fingerprint = NULL,
+        not_before = $2::timestamptz + make_interval(secs => pause_seconds_min),
+        updated_at = now()
+    WHERE organization_id = $1
+    RETURNING
+        organization_id,
+        state,
+        threshold
+)
+
+UPDATE accounts AS a
+SET recharge_below = c.threshold
+FROM cleared AS c
+WHERE
+    a.organization_id = c.organization_id
+    AND c.state = 'active'
+    AND a.recharge_below IS DISTINCT FROM c.threshold;
+
+-- name: record_decline
+-- Count a decline, and wait after it.
+UPDATE auto_recharges
+SET declines_in_row = $2, not_before = $3, updated_at = now()
+WHERE organization_id = $1;
+
+-- name: suspended_for
+-- Which of these organizations are suspended for a reason, in the order in which accounts are locked.
+SELECT organization_id
+FROM auto_recharges
+WHERE organization_id = any($1::uuid []) AND state = 'suspended' AND reason = $2
+ORDER BY organization_id;
+
+-- name: has_open_inquiry
+-- Whether a payment of an organization is under inquiry.
+SELECT EXISTS (
+    SELECT FROM stripe_disputes
+    WHERE organization_id = $1 AND status LIKE 'warning%' AND closed_at IS NULL
+);

@@ -1,0 +1,142 @@
+"""The moves of an attempt from one state to another, as data: what is written, and its effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.payments.payment_intents import Intent, Subject
+from shared.recharge.model import FINAL_STATES, AttemptState, SuspensionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A page on which the customer authenticates: its digest, its address and when it expires."""
+
+    sha256: bytes
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """The payment succeeded: credit it."""
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """The payment was declined: count it, and wait or suspend. `hard`: suspend at once."""
+
+    hard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The charge can never be made: suspend for this reason."""
+
+    suspension: SuspensionReason
+
+
+@dataclass(frozen=True, slots=True)
+class MissingObject:
+    """Stripe has no such customer or payment method: detach it, and suspend without another."""
+
+    subject: Subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellation:
+    """Nothing was charged.
+
+    `due_again`: what a schedule would have charged is charged later. `rearm`: a pause ends, and the
+    rule arms anew where it still applies. `suspension`: auto-recharge is suspended for this reason,
+    `until` then. `refused_by` is the cause for which Stripe refuses this installation.
+    """
+
+    due_again: bool = False
+    rearm: bool = False
+    suspension: SuspensionReason | None = None
+    until: datetime | None = None
+    refused_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancellationOnRequest:
+    """Nothing was charged, at a person's request. `waits`: nothing is armed before new usage."""
+
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredLink:
+    """The customer did not authenticate in time: arm anew with another card, else suspend."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerAction:
+    """The customer must authenticate: pause the rule, and announce the page."""
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Stripe refuses this installation: raise the alert that the attempt waits for."""
+
+    cause: str
+    detail: str
+
+
+Effect = (
+    Capture
+    | Decline
+    | Failure
+    | MissingObject
+    | Cancellation
+    | CancellationOnRequest
+    | ExpiredLink
+    | CustomerAction
+    | Alert
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One fenced write that gives the lease back, and the effect that commits with it.
+
+    A live attempt is due again after `wait`; without one, when its customer's link expires.
+    `new_create_key`: its PaymentIntent is created under another idempotency key from here on.
+    """
+
+    state: AttemptState
+    effect: Effect | None = None
+    reason: str | None = None
+    detail: str | None = None
+    decline_code: str | None = None
+    network_advice: str | None = None
+    blocked_by: str | None = None
+    wait: timedelta | None = None
+    link: Link | None = None
+    new_create_key: bool = False
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether the attempt ends."""
+        return self.state in FINAL_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class CancelFirst:
+    """Cancel the PaymentIntent at Stripe, then commit `then`.
+
+    Where Stripe does not confirm the cancellation: commit `otherwise`, or else look again later.
+    """
+
+    payment_intent_id: str
+    then: Transition
+    otherwise: Transition | None = None
+
+
+Step = Transition | CancelFirst
