@@ -198,7 +198,7 @@ def _alert(alert: alerts.StripeAlert) -> str:
 async def _workers(settings: Settings) -> str:
     connection = await connect(settings.database_url, application_name="prepaid-doctor")
     try:
-        health = await heartbeats.look(connection)
+        health = await heartbeats.health(connection)
     finally:
         await close(connection)
     if health.problem is not None:

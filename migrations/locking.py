@@ -1,7 +1,7 @@
-"""How a migration waits: never long at the head of a table's lock queue, never without end.
+"""How a migration waits for locks: briefly at the head of a lock queue, and with a limit in all.
 
-Whoever waits for a strong lock makes everybody behind it wait too, although they would not wait for
-its holder. So each step gives up after a second, rolls back, lets the queue go on and tries again.
+A session that waits for a strong lock blocks all sessions behind it in the queue, even those that
+do not conflict with the holder. So each step gives up after a second, rolls back and retries.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ LIMIT 1
 """
 
 
-class Patience:
-    """Tries steps again while locks are not available, up to a number of seconds in all."""
+class LockRetrier:
+    """Retries steps while locks are not available, for a limited number of seconds in all."""
 
     def __init__(
         self, connection: Connection, seconds_max: float, report: Callable[[str], None]
@@ -54,7 +54,7 @@ class Patience:
         self._seconds_waited = 0.0
 
     async def run(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
-        """Run a step, again and again if need be; it must leave nothing behind where it fails.
+        """Run a step, retried on lock timeouts and deadlocks; a failed one must leave no trace.
 
         Raises UnavailableError once the time for all steps is used up.
         """

@@ -117,9 +117,9 @@ async def migrate(
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
         await raw.execute(_SESSION)
-        patience = locking.Patience(raw, wait_seconds_max, report)
-        async with patience.turn():
-            await _Migration(connection, raw, patience, versions, report).run(app_role)
+        lock_retrier = locking.LockRetrier(raw, wait_seconds_max, report)
+        async with lock_retrier.turn():
+            await _Migration(connection, raw, lock_retrier, versions, report).run(app_role)
 
 
 class _Migration:
@@ -129,13 +129,13 @@ class _Migration:
         self,
         connection: AsyncConnection,
         raw: asyncpg.Connection[asyncpg.Record],
-        patience: locking.Patience,
+        lock_retrier: locking.LockRetrier,
         versions: Sequence[Path],
         report: Callable[[str], None],
     ) -> None:
         self._connection = connection
         self._raw = raw
-        self._patience = patience
+        self._lock_retrier = lock_retrier
         self._config = _config(versions=versions)
         self._report = report
 
@@ -170,7 +170,7 @@ class _Migration:
                 if then is not None:
                     await then()
 
-        await self._patience.run(f"a lock: {name}", step)
+        await self._lock_retrier.run(f"a lock: {name}", step)
 
     async def _run_online_steps(self) -> None:
         for step in online_steps(self._config, await _current(self._raw)):
@@ -178,7 +178,7 @@ class _Migration:
             async def run(step: online.Step = step) -> None:
                 await online.run(self._raw, step, self._report)
 
-            await self._patience.run(f"a lock: {step.name}", run)
+            await self._lock_retrier.run(f"a lock: {step.name}", run)
 
 
 async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -> MigrationStatus:

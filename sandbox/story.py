@@ -24,7 +24,7 @@ from shared.inbox.admin import store as inbox_admin
 from shared.inbox.model import EventState
 from shared.ledger import store as ledger
 from shared.ledger.service import explain
-from shared.money import in_words, json_number, plain
+from shared.money import format_money, json_number, plain
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from shared.payments.model import SaleTerms
@@ -100,7 +100,7 @@ async def _purchase(
         "cancelUrl": f"{stage.url}/docs",
     }
     checkout = await _call(stage, "POST", "/v1/billing/checkout", asked)
-    price = in_words(amount_minor, organization.currency)
+    price = format_money(amount_minor, organization.currency)
     stage.tell(f"POST /v1/billing/checkout for {price}: {checkout['url']}")
     started = time.monotonic()
     paid = {"card": card} | ({"authenticate": True} if card == CARD_3DS else {})

@@ -32,7 +32,7 @@ class LogFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that a process of Prepaid can be told from outside.
+    """All settings of a process, read from its environment.
 
     Secrets are kept out of `repr`, so that a traceback or a log line cannot show them.
     """
@@ -74,7 +74,7 @@ class Settings:
 
 
 def load(env: Mapping[str, str]) -> Settings:
-    """Read the settings; raise ConfigError, which names the variable and the mend."""
+    """Read the settings; raise ConfigError, which names the variable and how to correct it."""
     settings = Settings(
         database_url=database_url(env),
         redis_url=_read(env, "REDIS_URL", None, _redis_url),
@@ -116,12 +116,12 @@ def _local_url(env: Mapping[str, str]) -> str:
 
 
 def database_url(env: Mapping[str, str]) -> str:
-    """Read alone where PostgreSQL is, for commands that need nothing else."""
+    """Read DATABASE_URL only, for commands that need nothing else."""
     return _read(env, "DATABASE_URL", None, _database_url)
 
 
 def credits_per_unit(env: Mapping[str, str]) -> Decimal:
-    """Read alone how many credits a unit of currency buys.
+    """Read only how many credits a currency unit buys.
 
     Raises ConfigError where a cent would buy a part of the last decimal.
     """
@@ -134,7 +134,7 @@ def credits_per_unit(env: Mapping[str, str]) -> Decimal:
 
 
 def purchase_max(env: Mapping[str, str]) -> Decimal:
-    """Read alone what one charge may cost at most, in whole units of the currency."""
+    """Read only the maximum of one charge, in whole units of the currency."""
     return _read(env, "PREPAID_PURCHASE_MAX", "10000", _positive_decimal)
 
 
@@ -152,12 +152,12 @@ def _top_ups_per_day(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def public_url(env: Mapping[str, str]) -> str:
-    """Read alone where customers reach this installation."""
+    """Read only the public URL of this installation."""
     return _read(env, "PREPAID_PUBLIC_URL", _local_url(env), _http_url)
 
 
 def webhooks_allow_private(env: Mapping[str, str]) -> bool:
-    """Read alone whether messages may go to private addresses and over http."""
+    """Read only whether messages may use http and private addresses."""
     return _read(env, "PREPAID_WEBHOOKS_ALLOW_PRIVATE", "0", _switch)
 
 
@@ -218,7 +218,7 @@ def _webhook_secrets(text: str) -> tuple[str, ...]:
 
 
 def _is_secret(random: str) -> bool:
-    """Whether what follows a secret's prefix can be one of Stripe's: neither short nor made up."""
+    """Whether the part after a secret's prefix looks real: neither short nor a placeholder."""
     return (
         len(random) >= SECRET_CHARACTERS_MIN
         and len(set(random)) >= SECRET_DISTINCT_CHARACTERS_MIN

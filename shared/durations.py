@@ -62,21 +62,21 @@ class Duration:
 
 
 def parse_expiry(text: str, now: datetime) -> datetime:
-    """Read a moment to come: an ISO 8601 duration from now, a date (its start in UTC), or a moment.
+    """Parse a future time: an ISO 8601 duration from now, a date (its UTC start), or a timestamp.
 
-    Raises ValueError for any other text, for a moment without a time zone and for one that is past.
+    Raises ValueError for any other text, for a time without a time zone and for one in the past.
     """
     if text.startswith("P"):
         return Duration.parse(text).after(now)
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        problem = f"{text[:50]!r} is no duration such as P90D, no date and no moment"
+        problem = f"{text[:50]!r} is not a duration such as P90D, a date or a timestamp"
         raise ValueError(problem) from None
     if "T" not in text and " " not in text:
-        found = found.replace(tzinfo=UTC)
-    if found.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if moment.tzinfo is None:
         raise ValueError(f"{text[:50]!r} has no time zone")
-    if found <= now:
-        raise ValueError(f"{text[:50]!r} is past")
-    return found.astimezone(UTC)
+    if moment <= now:
+        raise ValueError(f"{text[:50]!r} is in the past")
+    return moment.astimezone(UTC)

@@ -1,7 +1,7 @@
-"""Every error that Prepaid answers or records, as one tree.
+"""Every error that Prepaid returns or records, as one hierarchy.
 
-A class knows the HTTP status and the `type` of the envelope that CONTRACT-level clients see; its
-docstring is the default message. Raise the most exact class; the edge does the translation.
+A class has the HTTP status and the `type` of the error envelope; its docstring is the default
+message. Raise the most specific class; the HTTP edge translates it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar, TypedDict
 
 
 class FieldError(TypedDict):
-    """One rejected field: where it stands in the request, and why it was rejected."""
+    """One rejected field: its location in the request, and why it was rejected."""
 
     loc: list[str | int]
     msg: str
@@ -199,9 +199,9 @@ class LeaseLostError(PrepaidError):
 class ConfigError(PrepaidError):
     """A setting is wrong or missing."""
 
-    def __init__(self, variable: str, mend: str) -> None:
+    def __init__(self, variable: str, fix: str) -> None:
         self.variable = variable
-        super().__init__(f"{variable}: {mend}")
+        super().__init__(f"{variable}: {fix}")
 
 
 class EventError(PrepaidError):
@@ -221,7 +221,7 @@ class UnknownOrganizationError(EventError):
 
 
 class LeasesLostError(EventError):
-    """Workers died or froze while they applied the event."""
+    """Workers died or froze while applying the event."""
 
 
 class TwoOrganizationsError(EventError):

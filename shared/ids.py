@@ -16,7 +16,7 @@ _requests = itertools.count(1)
 def new_id(unix_ms: int | None = None, random_bytes: bytes | None = None) -> UUID:
     """Return a UUID version 7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits.
 
-    Ordered by time, so that rows written together stand together in an index.
+    Ordered by time, so that rows written together are adjacent in an index.
     """
     milliseconds = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
     tail = int.from_bytes(os.urandom(10) if random_bytes is None else random_bytes, "big")
@@ -32,12 +32,12 @@ def transaction_public_id(transaction_id: UUID) -> str:
 
 
 def new_request_id() -> str:
-    """Return an id for a request: random for this process, then counted."""
+    """Return a request id: a random prefix of this process, then a counter."""
     return f"req_{_PROCESS}{next(_requests):08x}"
 
 
 def parse_id(text: str) -> UUID | None:
-    """Read an id as a person may give it, a UUID or `ct_…`; None when it is neither."""
+    """Parse an id as a person may type it, a UUID or `ct_…`; None when it is neither."""
     try:
         return UUID(hex=text.removeprefix(TRANSACTION_PREFIX))
     except ValueError:

@@ -38,9 +38,9 @@ def minor_unit_exponent(currency: str) -> int:
 def credits_from_minor_units(amount: int, currency: str, credits_per_unit: Decimal) -> Decimal:
     """Return the credits that a Stripe amount buys, exact to 9 decimals.
 
-    `amount` is Stripe's integer in minor units; `credits_per_unit` is what one whole currency
-    unit buys. Raises ValueError where the product needs more than 9 decimals: money is never
-    rounded.
+    `amount` is Stripe's integer in minor units; `credits_per_unit` is how many credits one whole
+    currency unit buys. Raises ValueError where the product needs more than 9 decimals, since money
+    is never rounded.
     """
     value = Decimal(amount).scaleb(-minor_unit_exponent(currency)) * credits_per_unit
     if value != value.quantize(CREDIT_QUANTUM):
@@ -49,7 +49,7 @@ def credits_from_minor_units(amount: int, currency: str, credits_per_unit: Decim
 
 
 def rate_refusal(currency: str, credits_per_unit: Decimal) -> str | None:
-    """Say that a rate is too fine for a currency; None where every amount in it can be credited.
+    """Return why a rate is too fine for a currency; None where every amount can be credited.
 
     Its smallest unit must buy a whole number of 1e-9 credits.
     """
@@ -64,18 +64,18 @@ def rate_refusal(currency: str, credits_per_unit: Decimal) -> str | None:
     )
 
 
-def in_words(minor: int, currency: str) -> str:
-    """Write a Stripe amount for a person, such as 20.00 USD."""
+def format_money(minor: int, currency: str) -> str:
+    """Format a Stripe amount for people, such as 20.00 USD."""
     return f"{Decimal(minor).scaleb(-minor_unit_exponent(currency)):f} {currency.upper()}"
 
 
 def plain(value: Decimal) -> str:
-    """Write an amount for a person: every digit that counts, no exponent, no trailing zeros."""
+    """Format an amount for people: exact, without exponent or trailing zeros."""
     text = f"{value:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
 
 
 def json_number(value: Decimal) -> msgspec.Raw:
-    """Return an amount as a JSON number with every digit that counts, and no exponent."""
+    """Return an amount as an exact JSON number without exponent."""
     return msgspec.Raw(plain(value).encode())

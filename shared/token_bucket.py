@@ -1,4 +1,4 @@
-"""Token buckets: so many at once, and so many a second after that. Their clock is monotonic."""
+"""Token buckets: a burst, then a steady rate. Their clock is monotonic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ K = TypeVar("K")
 
 
 class TokenBucket:
-    """Holds up to `burst` tokens and gets `per_second` new ones."""
+    """Holds up to `burst` tokens, refilled at `per_second`."""
 
     def __init__(
         self, per_second: float, burst: int, *, clock: Callable[[], float] = time.monotonic
@@ -31,7 +31,7 @@ class TokenBucket:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing was taken of late: a new bucket is the same."""
+        """Whether it is equal to a new bucket."""
         self._fill()
         return self._tokens >= self._burst
 
@@ -42,7 +42,7 @@ class TokenBucket:
 
 
 class TokenBuckets(Generic[K]):
-    """A bucket for each key. Full ones are forgotten when there are many."""
+    """A bucket per key. Full buckets are evicted first when there are too many."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class TokenBuckets(Generic[K]):
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= self._entries_max:
-                self._forget()
+                self._evict()
             bucket = TokenBucket(self._per_second, self._burst, clock=self._clock)
             self._buckets[key] = bucket
         return bucket.take()
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
         self._buckets = {key: b for key, b in self._buckets.items() if not b.is_full}
         while len(self._buckets) >= self._entries_max:
             del self._buckets[next(iter(self._buckets))]

@@ -26,7 +26,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, IdempotencyError, PrepaidError
 from shared.http.envelope import encode
 from shared.idempotency import store
-from shared.idempotency.store import Claimed, Seen
+from shared.idempotency.store import AlreadyUsed, Claimed
 
 if TYPE_CHECKING:
     from shared.db.pool import Connections
@@ -54,7 +54,7 @@ async def once(operation: Operation, call: Call, key: str) -> Reply:
             token=call.api.make_id(),
             lease=LEASE,
         )
-    if isinstance(claim, Seen):
+    if isinstance(claim, AlreadyUsed):
         return _stored_reply(claim)
     try:
         if operation.retry is Retry.STORED:
@@ -70,7 +70,7 @@ async def _run_and_store(operation: Operation, call: Call, claimed: Claimed) -> 
     async with call.api.pool.acquire() as connection, connection.transaction():
         reply = await operation.handle(replace(call, id=claimed.id, connection=connection))
         status, body = int(reply.status or operation.status), encode(reply.body)
-        if not await store.keep(connection, claimed, status=status, answer=body):
+        if not await store.complete(connection, claimed, status=status, answer=body):
             raise ConflictError(
                 "Another attempt of this request is in progress. Retry with its key."
             )
@@ -83,9 +83,9 @@ async def _run_then_store(operation: Operation, call: Call, claimed: Claimed) ->
     status, body = int(reply.status or operation.status), encode(reply.body)
     async with call.api.pool.acquire() as connection:
         if reply.final:
-            await store.keep(connection, claimed, status=status, answer=body)
+            await store.complete(connection, claimed, status=status, answer=body)
         else:
-            await store.leave(connection, claimed)
+            await store.release(connection, claimed)
     return Reply(msgspec.Raw(body), status, replayed=reply.replayed)
 
 
@@ -102,13 +102,13 @@ def _is_refusal(error: BaseException) -> bool:
 
 async def _release(pool: Connections, claimed: Claimed, *, refused: bool) -> None:
     """Release the claim for the next attempt; if that fails, its lease expires."""
-    release = store.forget if refused else store.leave
+    release = store.delete if refused else store.release
     with contextlib.suppress(*UNAVAILABLE):
         async with asyncio.timeout(END_SECONDS_MAX), pool.acquire() as connection:
             await release(connection, claimed)
 
 
-def _stored_reply(seen: Seen) -> Reply:
+def _stored_reply(seen: AlreadyUsed) -> Reply:
     if not seen.same_request:
         raise IdempotencyError(
             "This Idempotency-Key was used with another request. Send a new one."

@@ -11,7 +11,7 @@ from string import Template
 
 from aiohttp import web
 
-from shared.money import in_words
+from shared.money import format_money
 from shared.recharge.recovery import Recovery
 
 _HEADERS = {
@@ -28,7 +28,7 @@ def ask(payment: Recovery, *, bank_origins: str) -> web.Response:
     return _page(
         f"{payment.organization_name}: authentication required",
         "<h1>Your bank asks you to confirm a payment</h1>"
-        f'<p class="amount">{in_words(payment.amount_minor, payment.currency)}</p>'
+        f'<p class="amount">{format_money(payment.amount_minor, payment.currency)}</p>'
         f"{_facts(payment)}"
         '<form method="post"><button>Continue to your bank</button></form>'
         '<p class="note">You return here afterwards. Nothing is charged before you confirm.</p>',
@@ -41,7 +41,8 @@ def paid(payment: Recovery) -> web.Response:
     return _page(
         "Payment complete",
         '<h1 class="good">Thank you, the payment is complete</h1>'
-        f'<p class="amount">{in_words(payment.amount_minor, payment.currency)}</p>{_facts(payment)}'
+        f'<p class="amount">{format_money(payment.amount_minor, payment.currency)}</p>'
+        f"{_facts(payment)}"
         "<p>Your credits will be added shortly. You can close this page.</p>",
     )
 
@@ -51,7 +52,8 @@ def under_way(payment: Recovery) -> web.Response:
     return _page(
         "Payment processing",
         "<h1>The payment is being processed</h1>"
-        f'<p class="amount">{in_words(payment.amount_minor, payment.currency)}</p>{_facts(payment)}'
+        f'<p class="amount">{format_money(payment.amount_minor, payment.currency)}</p>'
+        f"{_facts(payment)}"
         "<p>You have nothing more to do. Your credits are added as soon as it succeeds.</p>",
     )
 

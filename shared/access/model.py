@@ -1,4 +1,4 @@
-"""Who calls the API, and what a key may do."""
+"""Callers of the API, their scopes, and actors of the audit log."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ class Scope(StrEnum):
 # `write` is short for these.
 WRITE = "write"
 WRITE_SCOPES = frozenset(Scope) - {Scope.ADMIN}
-# What `POST /v1/billing/sessions` gives to a browser.
+# The scopes of a browser session (`POST /v1/billing/sessions`).
 SESSION_SCOPES = frozenset({Scope.READ, Scope.PURCHASES})
 SCOPE_NAMES = ("usage", "purchases", "grants", "billing", "read", WRITE, "admin")
 
 
 def parse_scopes(names: Iterable[str]) -> frozenset[Scope]:
-    """Read the names of scopes; `write` stands for its set.
+    """Parse names of scopes; `write` is expanded.
 
-    Raises ValueError for an unknown name, and where there is none at all.
+    Raises ValueError for an unknown name or an empty set.
     """
-    found: set[Scope] = set()
+    scopes: set[Scope] = set()
     for name in names:
-        found |= WRITE_SCOPES if name == WRITE else {Scope(name)}
-    if not found:
+        scopes |= WRITE_SCOPES if name == WRITE else {Scope(name)}
+    if not scopes:
         raise ValueError("no scope")
-    return frozenset(found)
+    return frozenset(scopes)
 
 
 def scopes_text(scopes: frozenset[Scope]) -> str:
-    """Return a set of scopes as people write it: `admin`, `write`, or the names by commas."""
+    """Format a set of scopes: `admin`, `write`, or comma-separated names."""
     if Scope.ADMIN in scopes:
         return Scope.ADMIN
     if scopes == WRITE_SCOPES:
@@ -52,7 +52,7 @@ def scopes_text(scopes: frozenset[Scope]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something, for the audit log: a name, and the API key and request if it has them."""
+    """Who acts, for the audit log: a name, and the API key and request where there are any."""
 
     name: str
     key_id: UUID | None = None
@@ -65,7 +65,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A valid API key, or a browser's session that such a key opened.
+    """A valid API key, or a browser session that such a key opened.
 
     `organization_id`: bound to one organization; None: all of them. A session has the id and the
     name of the key that opened it.
@@ -89,10 +89,10 @@ class Caller:
 
     @property
     def limited_as(self) -> UUID:
-        """Whose request rate and share of the connections this counts against: those of the key.
+        """The key or organization whose rate limit and connection share a request counts against.
 
-        All sessions of one organization count together and apart from the key, so that a browser
-        can use up neither what is the key's nor, with many sessions, more than one share.
+        All sessions of one organization share one limit, apart from the key's, so that browsers
+        can exhaust neither the key's limit nor, with many sessions, more than one share.
         """
         if self.is_session and self.organization_id is not None:
             return self.organization_id

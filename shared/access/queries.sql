@@ -20,7 +20,7 @@ SET revoked_at = expires_at
 WHERE name = $1 AND revoked_at IS NULL AND expires_at <= now();
 
 -- name: find_callers
--- The valid keys and sessions of these digests. A session ends with its key.
+-- The valid keys and sessions with these digests. A session ends with its key.
 SELECT
     k.key_sha256 AS digest,
     k.id,
@@ -54,7 +54,7 @@ WHERE
     AND (k.expires_at > now()) IS NOT FALSE;
 
 -- name: list_keys
--- Every key, newest first; of the key itself only its last characters are known.
+-- Every key, newest first; only its last characters are stored in clear text.
 SELECT
     id,
     name,
@@ -86,20 +86,20 @@ WHERE id = $1 AND revoked_at IS NULL AND (expires_at > now()) IS NOT FALSE
 FOR UPDATE;
 
 -- name: replace_key
--- Have a key expire once its successor has taken over. The successor takes its name.
+-- Let a key expire in favour of its successor, which takes its name.
 UPDATE api_keys
 SET replaced_by = $2, expires_at = least(expires_at, $3::timestamptz)
 WHERE id = $1;
 
 -- name: revoke_key
--- Make a key useless from now on.
+-- Revoke a key.
 UPDATE api_keys
 SET revoked_at = now()
 WHERE id = $1 AND revoked_at IS NULL
 RETURNING id;
 
 -- name: record_uses
--- Write down when keys were last used, in the order of their ids; a key once a minute at most.
+-- Record when keys were last used, in the order of their ids; at most once a minute per key.
 WITH used AS (
     SELECT
         k.id,
@@ -117,7 +117,7 @@ FROM used
 WHERE k.id = used.id;
 
 -- name: create_session
--- Store a browser's session by the digest of its token.
+-- Create a browser session, stored by the digest of its token.
 INSERT INTO api_sessions (id, token_sha256, organization_id, key_id, request_id, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6);
 
@@ -142,7 +142,7 @@ deleted AS (
 SELECT count(*) FROM deleted;
 
 -- name: record
--- Write down who did what, to what, and why.
+-- Write an audit entry: who did what, to what, and why.
 INSERT INTO audit_log (
     id,
     actor,
@@ -156,7 +156,7 @@ INSERT INTO audit_log (
 ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: audit_entries
--- Entries of the audit log, newest first, after a place in it. Which index serves depends on what is asked.
+-- Entries of the audit log, newest first, after a cursor. The filters decide which index serves.
 SELECT
     a.id,
     a.at,

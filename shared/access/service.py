@@ -1,4 +1,4 @@
-"""API keys, and the audit log of what people did."""
+"""API keys, and the audit log."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ USED_SECONDS_MIN = 60
 
 
 class CreatedKey(TypedDict):
-    """A new key: the only time that the key itself is shown."""
+    """A new key; the key itself is never shown again."""
 
     id: str
     key: str
@@ -46,7 +46,7 @@ class CreatedKey(TypedDict):
 
 
 def digest(key: str) -> bytes:
-    """Return what is stored of a key. Its 256 random bits make a slow hash needless."""
+    """Return the stored digest of a key. With 256 random bits, it needs no slow hash."""
     return hashlib.sha256(key.encode()).digest()
 
 
@@ -105,7 +105,7 @@ async def _store_key(
 
 
 def _scope_before(scopes: frozenset[Scope]) -> str:
-    """Return the scope by which a process of the last release knows a key."""
+    """Return the scope in the column that processes of the last release read."""
     if Scope.ADMIN in scopes:
         return Scope.ADMIN
     return WRITE if scopes >= WRITE_SCOPES else Scope.READ
@@ -128,15 +128,15 @@ async def rotate_key(connection: Connection, key_id: UUID, *, until: datetime) -
     if row["replaced_by"] is not None:
         raise ConflictError(f"This key was rotated before; its successor is {row['replaced_by']}.")
     await connection.execute(QUERIES.replace_key, key_id, key_id, until)
-    made = await _store_key(
+    successor = await _store_key(
         connection,
         name=row["name"],
         scopes=scopes_of(row),
         organization_id=row["organization_id"],
         expires_at=row["expires_at"],
     )
-    await connection.execute(QUERIES.replace_key, key_id, UUID(made["id"]), until)
-    return made
+    await connection.execute(QUERIES.replace_key, key_id, UUID(successor["id"]), until)
+    return successor
 
 
 async def find_callers(connection: Connection, digests: Sequence[bytes]) -> dict[bytes, Caller]:
@@ -156,7 +156,7 @@ async def find_callers(connection: Connection, digests: Sequence[bytes]) -> dict
 
 
 async def record_uses(connection: Connection, uses: Mapping[UUID, datetime]) -> None:
-    """Write down when keys were last used; what was written within a minute stays."""
+    """Record when keys were last used, at most once a minute per key."""
     await connection.execute(
         QUERIES.record_uses, list(uses), list(uses.values()), timedelta(seconds=USED_SECONDS_MIN)
     )
@@ -168,7 +168,7 @@ async def list_keys(connection: Connection) -> list[asyncpg.Record]:
 
 
 async def revoke_key(connection: Connection, key_id: UUID) -> None:
-    """Make a key useless; raise NotFoundError where there is none that is valid."""
+    """Revoke a key; raise NotFoundError where there is no valid key with this id."""
     if await connection.fetchval(QUERIES.revoke_key, key_id) is None:
         raise NotFoundError(f"There is no valid key {key_id}.")
 
@@ -183,7 +183,7 @@ async def record(
     organization_id: UUID | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write an entry of the audit log, in the transaction of what it is about."""
+    """Write an audit entry in the transaction of the change that it records."""
     by = actor if isinstance(actor, Actor) else Actor(actor)
     await connection.execute(
         QUERIES.record,

@@ -1,4 +1,4 @@
-"""Sessions: short-lived tokens for the browser of one organization."""
+"""Browser sessions: short-lived tokens for one organization."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shared.access.service import KEY_PREFIX, KEY_RANDOM_BYTES, QUERIES, digest
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
-# Log masks and clients know it as a key, people by this word.
+# Masked in logs and accepted like a key; the word tells people what it is.
 TOKEN_PREFIX = f"{KEY_PREFIX}session_"
 SESSION_LIFETIME = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A new session: the only time that its token is known."""
+    """A new session; its token is never shown again."""
 
     id: UUID
     token: str
@@ -36,7 +36,7 @@ async def open_session(
     request_id: str,
     now: datetime,
 ) -> Session:
-    """Store a session of an organization by the digest of its token. It ends with its key."""
+    """Create a session, stored by the digest of its token. It ends with its key."""
     token = TOKEN_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
     expires_at = now + SESSION_LIFETIME
     await connection.execute(
@@ -46,7 +46,7 @@ async def open_session(
     return Session(session_id, token, expires_at)
 
 
-async def purge(connection: Connection, kept: timedelta, *, rows_max: int) -> int:
-    """Delete sessions that expired longer ago, the oldest first; return how many."""
-    count: int = await connection.fetchval(QUERIES.purge_sessions, kept, rows_max)
+async def purge(connection: Connection, retention: timedelta, *, rows_max: int) -> int:
+    """Delete sessions that expired longer ago than the retention, oldest first; return how many."""
+    count: int = await connection.fetchval(QUERIES.purge_sessions, retention, rows_max)
     return count

@@ -1,14 +1,14 @@
-"""Group commit: concurrent callers share one transaction, and nobody waits on purpose.
+"""Group commit: concurrent callers share one transaction, without an artificial delay.
 
-What arrives while flushes are in flight is the next batch. An idle caller is flushed at once;
-under load the batch grows by itself to what the database can take. There is no time window: a
-fixed wait of 2 ms was measured to cost a third of the throughput.
+Items that arrive while flushes are in flight form the next batch. A lone item is flushed at once;
+under load, batches grow to what the database can process. There is no time window: a fixed wait of
+2 ms was measured to cost a third of the throughput.
 
-Reads may share a statement in the same way: each begins after its callers came, and is over before
-they are answered.
+Reads may share a statement in the same way: it starts after its callers have called, and ends
+before they return.
 
-Items may belong to groups: a group is in one flush at a time, so that two flushes never wait for
-the same rows, and where more wait than a batch takes, each group has its share of it.
+Items may belong to groups. A group is in one flush at a time, so that two flushes never wait for
+the same rows; where more items wait than fit into a batch, each group gets an equal share.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class GroupCommit(Generic[Item, Result]):
         self._batch_rows_max = batch_rows_max
         self._pending_rows_max = pending_rows_max
         self._group_of = group_of
-        # What waits, by group; the group whose turn is next stands first.
+        # Waiting items by group; the group whose turn is next comes first.
         self._pending: dict[Hashable, deque[tuple[Item, asyncio.Future[Result]]]] = {}
         self._pending_rows = 0
         self._groups_in_flight: set[Hashable] = set()
@@ -62,8 +62,8 @@ class GroupCommit(Generic[Item, Result]):
     async def submit(self, item: Item) -> Result:
         """Return the item's result after the transaction that holds it has committed.
 
-        A caller that goes away while waiting does not take its batch with it. Raises
-        UnavailableError at once when more callers wait than the database can serve.
+        Cancelling a waiting caller does not cancel its batch. Raises UnavailableError at once when
+        too many items wait already.
         """
         if self._pending_rows >= self._pending_rows_max:
             raise UnavailableError(
@@ -74,7 +74,7 @@ class GroupCommit(Generic[Item, Result]):
         group = None if self._group_of is None else self._group_of(item)
         self._pending.setdefault(group, deque()).append((item, future))
         self._pending_rows += 1
-        # The flusher that carries a group takes what comes for it meanwhile.
+        # A flusher takes the items that arrive meanwhile for its groups.
         if self._flushing < self._flushes_at_once_max and group not in self._groups_in_flight:
             self._flushing += 1
             flusher = asyncio.create_task(self._flush_until_empty())
@@ -83,12 +83,12 @@ class GroupCommit(Generic[Item, Result]):
         return await future
 
     async def drain(self) -> None:
-        """Wait until everything that was submitted has its answer (for a clean stop)."""
+        """Wait until every submitted item has its result (for a clean shutdown)."""
         while self._flushers:
             await asyncio.wait(self._flushers)
 
     async def _flush_until_empty(self) -> None:
-        # Counted here and not by the task's end: between the two, a caller would start nobody.
+        # Counted here, not when the task ends: in between, a caller would not start a new flusher.
         try:
             while batch := self._take_batch():
                 groups = {group for group, _ in batch} if self._group_of else set()
@@ -99,7 +99,7 @@ class GroupCommit(Generic[Item, Result]):
             self._flushing -= 1
 
     def _take_batch(self) -> list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]]:
-        """Take what goes into the next batch: an equal share for each group, then what fits."""
+        """Take the next batch: an equal share for each group, then as much as fits."""
         ready = [group for group in self._pending if group not in self._groups_in_flight]
         batch: list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]] = []
         share = max(1, self._batch_rows_max // max(1, len(ready)))
@@ -112,7 +112,7 @@ class GroupCommit(Generic[Item, Result]):
                 batch += [(group, waiting.popleft()) for _ in range(min(most, room, len(waiting)))]
         for group in dict.fromkeys(group for group, _ in batch):
             waiting = self._pending.pop(group)
-            if waiting:  # its next turn comes after those of the others
+            if waiting:  # its next turn comes after the others'
                 self._pending[group] = waiting
         self._pending_rows -= len(batch)
         return batch
@@ -121,10 +121,10 @@ class GroupCommit(Generic[Item, Result]):
         try:
             results = await self._flush([item for item, _ in batch])
             assert len(results) == len(batch), "flush must answer every item"  # noqa: S101 - a bug
-        except Exception as error:  # noqa: BLE001 - each waiting caller gets it raised
+        except Exception as error:  # noqa: BLE001 - raised to each waiting caller
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
-            if future.done():  # the caller went away
+            if future.done():  # the caller was cancelled
                 continue
             if isinstance(result, Exception):
                 future.set_exception(result)

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, with the time limits that keep one stuck client from stopping all."""
+"""Connections to PostgreSQL, with time limits so that one stuck client does not block others."""
 
 from __future__ import annotations
 
@@ -17,39 +17,38 @@ if TYPE_CHECKING:
 
 
 class Connections(Protocol):
-    """Whatever gives connections: a pool, or a share of one."""
+    """A source of connections: a pool, or a share of one."""
 
     def acquire(self) -> AcquiredConnection:
-        """Give a connection for the time of a block."""
+        """Acquire a connection for the duration of a block."""
         ...
 
 
 CONNECT_SECONDS_MAX = 5
 STATEMENT_SECONDS_MAX = 30
-# How much later than its own limit a server may say that a statement took too long.
+# How long after its own time limit the server may report that a statement took too long.
 SERVER_SECONDS_MAX = 5
 CLOSE_SECONDS_MAX = 1.0
 
-# What asyncpg raises when PostgreSQL is away, restarting or full: try again later.
+# What asyncpg raises when PostgreSQL is unavailable, restarting or out of connections.
 AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what a connection that is being lost may say instead
+    asyncpg.InternalClientError,  # raised instead by a connection that is being lost
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
-    # Columns were added since a statement was prepared; the next try prepares it again.
+    # Columns were added since a statement was prepared; a retry prepares it again.
     asyncpg.InvalidCachedStatementError,
     asyncpg.OutdatedSchemaCacheError,
 )
 
-# A deadlock, a lock that does not come in time, a statement that takes too long: nothing of that
-# transaction was committed, and nothing is wrong with what was asked, so that whoever asked may ask
-# again. It is about the rows of this transaction; others are served.
+# A deadlock, a lock timeout or a statement timeout: the transaction was rolled back and may be
+# retried as it is. It concerns the rows of this transaction; others are not affected.
 LOCKED = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 CONTENTION = (*LOCKED, asyncpg.QueryCanceledError)
 
@@ -73,12 +72,12 @@ async def _prepare_connection(connection: Connection) -> None:
     )
 
 
-async def _keep_session(_connection: Connection) -> None:
-    """Leave a session as it is when its connection comes back.
+async def _skip_reset(_connection: Connection) -> None:
+    """Do not reset a session when its connection is released.
 
-    asyncpg would send RESET ALL, UNLISTEN and the like: a round trip, before those who share a
-    commit have their answers. No statement of ours changes a session, which
-    tests/architecture/test_sql.py checks; a transaction that was left open is rolled back first.
+    asyncpg would send RESET ALL, UNLISTEN and others: a round trip before the callers of a shared
+    commit get their results. None of our statements changes its session, which
+    tests/architecture/test_sql.py checks; an open transaction is rolled back first.
     """
 
 
@@ -88,11 +87,11 @@ async def connect(
     application_name: str,
     statement_seconds_max: int = STATEMENT_SECONDS_MAX,
 ) -> asyncpg.Connection[asyncpg.Record]:
-    """Open one connection with the house's settings; a statement may be given more time."""
+    """Open one connection with the usual settings; statements may get a longer time limit."""
     connection = await asyncpg.connect(
         database_url,
         timeout=CONNECT_SECONDS_MAX,
-        # Longer than the server's own limit: it is for a server that is frozen, or gone.
+        # Longer than the server's own limit: for a server that is frozen or gone.
         command_timeout=statement_seconds_max + SERVER_SECONDS_MAX,
         server_settings={
             **_SERVER_SETTINGS,
@@ -105,7 +104,7 @@ async def connect(
 
 
 async def close(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Close a connection of `connect`; where the server does not answer, drop it."""
+    """Close a connection of `connect`; terminate it where the server does not answer."""
     try:
         await connection.close(timeout=CLOSE_SECONDS_MAX)
     except UNAVAILABLE:
@@ -115,7 +114,7 @@ async def close(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
     """Return a pool that opens on first use (`await pool` or `async with pool`).
 
-    The pool starts without PostgreSQL being there and recovers by itself when it comes back.
+    The pool starts while PostgreSQL is unavailable, and recovers by itself.
     """
     return asyncpg.create_pool(
         database_url,
@@ -125,6 +124,6 @@ def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
         command_timeout=STATEMENT_SECONDS_MAX + SERVER_SECONDS_MAX,
         max_inactive_connection_lifetime=300,
         init=_prepare_connection,
-        reset=_keep_session,
+        reset=_skip_reset,
         server_settings={**_SERVER_SETTINGS, "application_name": application_name},
     )

@@ -143,7 +143,7 @@ async def _post(
 ) -> dict[PaymentCaptured, PaymentResult]:
     whole_sales = [sale for _, sale in sold.values()]
     if any(sale.binds_customer and sale.customer_id for sale in whole_sales):
-        await organizations.lock_nameless(
+        await organizations.lock_without_customer(
             connection, {sale.organization_id for sale in whole_sales}
         )
     answered = any(_answer(payment, context) is not None for payment in sold)

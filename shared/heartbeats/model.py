@@ -1,4 +1,4 @@
-"""What the heartbeats of the workers say."""
+"""The health of the workers, as their heartbeats report it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 BEAT_SECONDS = 5.0
 # Four beats: a worker that misses them is frozen or gone.
 STALE_SECONDS = 20.0
-KEPT_SECONDS = 3600.0
+RETENTION_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One loop that runs: for how long it has been failing, and the class of the last error."""
+    """A heartbeat of one loop: how long it has been failing, and the class of the last error."""
 
     loop: str
     failing_seconds: float | None = None
@@ -22,7 +22,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopHealth:
-    """One loop over all workers. `age_seconds` is None where only beats of the future are known."""
+    """One loop across all workers. `age_seconds` is None where all heartbeats are in the future."""
 
     loop: str
     workers: int
@@ -40,7 +40,7 @@ class WorkersHealth:
 
     @property
     def missing(self) -> list[str]:
-        """The loops that beat once and beat in no worker now."""
+        """The loops that have run before and run in no worker now."""
         return [health.loop for health in self.loops if health.workers == 0]
 
     @property
@@ -59,7 +59,7 @@ class WorkersHealth:
                 " Start prepaid worker, or restart one that is frozen"
             )
         if self.missing:
-            return f"in no worker runs {', '.join(self.missing)}: restart the workers"
+            return f"no worker runs {', '.join(self.missing)}: restart the workers"
         if self.failing:
             return f"failing: {', '.join(self.failing)}. The log line worker.loop_failed says why"
         return None

@@ -1,5 +1,5 @@
 -- name: beat
--- Say that these loops of a worker run, since when each fails (in seconds from now) and of what.
+-- Record the heartbeats of a worker's loops: how many seconds each has been failing, and with which error.
 INSERT INTO worker_heartbeats AS h (worker_id, loop, failing_since, error)
 SELECT
     $1,
@@ -10,14 +10,14 @@ FROM unnest($2::text [], $3::float8 [], $4::text []) AS b (loop, failing_seconds
 ON CONFLICT (worker_id, loop) DO UPDATE
 SET beat_at = now(), failing_since = excluded.failing_since, error = excluded.error;
 
--- name: forget
--- Delete the rows of workers that have not beaten for so long.
+-- name: purge
+-- Delete heartbeats past their retention.
 DELETE FROM worker_heartbeats
 WHERE beat_at < now() - $1::interval;
 
 -- name: loops
--- For each loop: in how many workers it runs, how long ago it beat last, in how many it fails. A beat that
--- is far in the future is from before a clock was set back: it counts as none.
+-- For each loop: in how many workers it runs, the age of its last heartbeat, in how many it fails. A heartbeat far in
+-- the future is from before a clock was set back and is ignored.
 SELECT
     loop,
     count(*) FILTER (WHERE abs(extract(EPOCH FROM now() - beat_at)) <= $1::float8) AS workers,
@@ -35,7 +35,7 @@ GROUP BY loop
 ORDER BY loop;
 
 -- name: workers
--- How many worker processes beat.
+-- How many worker processes have a fresh heartbeat.
 SELECT count(DISTINCT worker_id)
 FROM worker_heartbeats
 WHERE abs(extract(EPOCH FROM now() - beat_at)) <= $1::float8;

@@ -1,4 +1,4 @@
-"""Heartbeats: each loop of each worker has a row, and says every few seconds that it runs."""
+"""Heartbeats: each loop of each worker updates its row every few seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from uuid import UUID
 from shared import metrics
 from shared.db.queries import beside
 from shared.errors import UnavailableError
-from shared.heartbeats.model import KEPT_SECONDS, STALE_SECONDS, Beat, LoopHealth, WorkersHealth
+from shared.heartbeats.model import (
+    RETENTION_SECONDS,
+    STALE_SECONDS,
+    Beat,
+    LoopHealth,
+    WorkersHealth,
+)
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -24,7 +30,7 @@ class WorkersError(UnavailableError):
 
 
 async def beat(connection: Connection, worker_id: UUID, beats: Sequence[Beat]) -> None:
-    """Say that these loops of a worker run, and forget workers that are long gone."""
+    """Record the heartbeats of a worker's loops, and delete those of workers long gone."""
     await connection.execute(
         QUERIES.beat,
         worker_id,
@@ -32,31 +38,31 @@ async def beat(connection: Connection, worker_id: UUID, beats: Sequence[Beat]) -
         [b.failing_seconds for b in beats],
         [b.error for b in beats],
     )
-    await connection.execute(QUERIES.forget, timedelta(seconds=KEPT_SECONDS))
+    await connection.execute(QUERIES.purge, timedelta(seconds=RETENTION_SECONDS))
 
 
-async def look(connection: Connection) -> WorkersHealth:
-    """Return how the workers are, by PostgreSQL's clock."""
+async def health(connection: Connection) -> WorkersHealth:
+    """Return the health of the workers, by PostgreSQL's clock."""
     rows = await connection.fetch(QUERIES.loops, STALE_SECONDS)
     workers = await connection.fetchval(QUERIES.workers, STALE_SECONDS)
     return WorkersHealth(workers, [LoopHealth(**row) for row in rows])
 
 
 async def check(pool: Pool) -> None:
-    """Raise WorkersError where no worker beats, or one loop beats in none."""
+    """Raise WorkersError where no worker has a fresh heartbeat, or a loop runs in none."""
     async with pool.acquire() as connection:
-        found = await look(connection)
-    if found.workers == 0 or found.missing:
-        raise WorkersError(found.problem)
+        workers = await health(connection)
+    if workers.workers == 0 or workers.missing:
+        raise WorkersError(workers.problem)
 
 
 async def measure(pool: Pool) -> None:
-    """Set the gauges of the workers. Any process may: they are not its own."""
+    """Set the gauges of the workers. They concern the installation, so any process may."""
     async with pool.acquire() as connection:
-        found = await look(connection)
-    metrics.WORKERS.set(found.workers)
+        workers = await health(connection)
+    metrics.WORKERS.set(workers.workers)
     metrics.WORKER_HEARTBEAT_AGE_SECONDS.clear()
-    metrics.WORKER_LOOPS_FAILING.set(sum(health.failing for health in found.loops))
-    for health in found.loops:
-        age = math.inf if health.age_seconds is None else health.age_seconds
-        metrics.WORKER_HEARTBEAT_AGE_SECONDS.labels(health.loop).set(age)
+    metrics.WORKER_LOOPS_FAILING.set(sum(loop.failing for loop in workers.loops))
+    for loop in workers.loops:
+        age = math.inf if loop.age_seconds is None else loop.age_seconds
+        metrics.WORKER_HEARTBEAT_AGE_SECONDS.labels(loop.loop).set(age)

@@ -1,12 +1,12 @@
 -- Idempotency keys: one key of one organization is one request, whichever operation it was sent to.
 --
--- A request remembers its key in `idempotent_requests`; a posting without an id of its own remembers it in the
--- ledger, as `idempotency-key:…`. Whoever uses a key looks into the other table under the account's lock, which
--- every posting takes first: of two requests at once, the second sees the first.
+-- A request stores its key in `idempotent_requests`; a posting without a key of its own stores it in the ledger, as
+-- `idempotency-key:…`. Each checks the other table under the account's lock, which every posting takes first: of two
+-- concurrent requests, the second sees the first.
 
--- Takes a key for a request: a new one, or one whose last try has ended without an answer. `claimed` is the id
--- under which to carry the request out: the given one, where the key was new. Without it, `digest`, `status` and
--- `answer` are those of the request that has the key; a posting has none of the three.
+-- Claims a key for a request: a new key, or one whose last attempt ended without an answer. `claimed` is the id under
+-- which to execute the request: `p_id`, where the key was new. Where it is NULL, `digest`, `status` and `answer` are
+-- those of the request that used the key; a posting has none of the three.
 CREATE OR REPLACE FUNCTION claim_request(
     p_tenant_id uuid,
     p_key text,
@@ -60,7 +60,7 @@ BEGIN
 END
 $$;
 
--- The places of the postings, counted from 1, whose key another request has. The accounts are locked already.
+-- The positions, counted from 1, of the postings whose key another request has. The accounts are locked already.
 --
 -- Its plan is made once and goes by index, since it may be made while the table is still empty.
 CREATE OR REPLACE FUNCTION claimed_places(p_postings jsonb) RETURNS bigint [] LANGUAGE plpgsql

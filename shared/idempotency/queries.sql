@@ -1,5 +1,5 @@
 -- name: claim
--- Take a key for a request, or find what it stands for.
+-- Claim a key for a request, or return the request that used it.
 SELECT
     claimed,
     digest,
@@ -7,26 +7,26 @@ SELECT
     answer
 FROM claim_request($1, $2, $3, $4, $5, $6);
 
--- name: keep
--- Keep the answer of a request, unless another try has its key by now.
+-- name: complete
+-- Store the answer of a request, unless another attempt holds its key by now.
 UPDATE idempotent_requests
 SET status = $4, answer = $5
 WHERE tenant_id = $1 AND key = $2 AND token = $3 AND answer IS NULL
 RETURNING key;
 
--- name: leave
--- Let the next try in at once.
+-- name: release
+-- End the lease: the next attempt can claim the key at once.
 UPDATE idempotent_requests
 SET locked_until = now()
 WHERE tenant_id = $1 AND key = $2 AND token = $3 AND answer IS NULL;
 
--- name: forget
--- Free a key whose request changed nothing.
+-- name: delete
+-- Delete the key of a request that changed nothing.
 DELETE FROM idempotent_requests
 WHERE tenant_id = $1 AND key = $2 AND token = $3 AND answer IS NULL;
 
 -- name: purge
--- Forget what nobody tries again any more, the oldest first; say how much that was.
+-- Delete keys past their retention, oldest first; return how many.
 WITH old AS (
     SELECT
         tenant_id,
@@ -38,11 +38,11 @@ WITH old AS (
     FOR UPDATE SKIP LOCKED
 ),
 
-forgotten AS (
+deleted AS (
     DELETE FROM idempotent_requests AS r
     USING old AS o
     WHERE r.tenant_id = o.tenant_id AND r.key = o.key
     RETURNING r.key
 )
 
-SELECT count(*) FROM forgotten;
+SELECT count(*) FROM deleted;

@@ -1,4 +1,4 @@
-"""The SQL of requests that are made once."""
+"""Idempotency keys of API requests: claimed, completed, released or deleted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUERIES = beside(__file__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The key is this try's, until its lease ends: carry the request out under this id."""
+    """This attempt holds the key until its lease expires; it executes the request under `id`."""
 
     tenant_id: UUID
     key: str
@@ -26,8 +26,8 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The key has been used. Without an answer, its request is under way."""
+class AlreadyUsed:
+    """The key was used before. Without an answer, its request is still in progress."""
 
     same_request: bool
     status: int | None
@@ -43,35 +43,35 @@ async def claim(
     new_id: UUID,
     token: UUID,
     lease: timedelta,
-) -> Claimed | Seen:
-    """Take a key, or say what became of the request that has it."""
+) -> Claimed | AlreadyUsed:
+    """Claim a key, or return the state of the request that used it."""
     row = await connection.fetchrow(QUERIES.claim, tenant_id, key, digest, new_id, lease, token)
-    if row is None:  # it was freed meanwhile
-        return Seen(same_request=True, status=None, answer=None)
+    if row is None:  # it was deleted meanwhile
+        return AlreadyUsed(same_request=True, status=None, answer=None)
     if row["claimed"] is not None:
         return Claimed(tenant_id, key, token, row["claimed"])
-    return Seen(row["digest"] == digest, row["status"], row["answer"])
+    return AlreadyUsed(row["digest"] == digest, row["status"], row["answer"])
 
 
-async def keep(connection: Connection, claimed: Claimed, *, status: int, answer: bytes) -> bool:
-    """Keep the answer, to be given again; False: another try has the key by now."""
-    kept = await connection.fetchval(
-        QUERIES.keep, claimed.tenant_id, claimed.key, claimed.token, status, answer
+async def complete(connection: Connection, claimed: Claimed, *, status: int, answer: bytes) -> bool:
+    """Store the answer for replays; False where another attempt holds the key by now."""
+    stored_key = await connection.fetchval(
+        QUERIES.complete, claimed.tenant_id, claimed.key, claimed.token, status, answer
     )
-    return kept is not None
+    return stored_key is not None
 
 
-async def leave(connection: Connection, claimed: Claimed) -> None:
-    """Let the next try in at once, under the same id."""
-    await connection.execute(QUERIES.leave, claimed.tenant_id, claimed.key, claimed.token)
+async def release(connection: Connection, claimed: Claimed) -> None:
+    """End the lease, so that the next attempt can claim the key at once, under the same id."""
+    await connection.execute(QUERIES.release, claimed.tenant_id, claimed.key, claimed.token)
 
 
-async def forget(connection: Connection, claimed: Claimed) -> None:
-    """Free a key whose request changed nothing."""
-    await connection.execute(QUERIES.forget, claimed.tenant_id, claimed.key, claimed.token)
+async def delete(connection: Connection, claimed: Claimed) -> None:
+    """Delete the key of a request that changed nothing; it may be used again."""
+    await connection.execute(QUERIES.delete, claimed.tenant_id, claimed.key, claimed.token)
 
 
-async def purge(connection: Connection, kept: timedelta, *, rows_max: int) -> int:
-    """Forget what is older, the oldest first; return how much that was."""
-    count: int = await connection.fetchval(QUERIES.purge, kept, rows_max)
+async def purge(connection: Connection, retention: timedelta, *, rows_max: int) -> int:
+    """Delete keys older than the retention, oldest first; return how many."""
+    count: int = await connection.fetchval(QUERIES.purge, retention, rows_max)
     return count

@@ -1,5 +1,5 @@
 -- name: create
--- Create an organization; nothing comes back where its slug or id is taken.
+-- Create an organization; returns no row where its slug or id is taken.
 INSERT INTO organizations (id, slug, name, currency, email)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
@@ -37,7 +37,7 @@ WHERE currency = any($1::text [])
 LIMIT 1;
 
 -- name: show
--- An organization with what it owns.
+-- An organization with its balance and held credits.
 SELECT
     o.*,
     a.balance - a.expired AS balance,
@@ -48,7 +48,7 @@ INNER JOIN accounts AS a ON o.id = a.organization_id
 WHERE o.id = $1 OR o.slug = $2;
 
 -- name: change
--- Change what may change of an organization; NULL leaves a name or an email as it is.
+-- Update an organization; a NULL name or email stays unchanged.
 UPDATE organizations
 SET
     name = coalesce($2, name),
@@ -57,17 +57,17 @@ SET
 WHERE id = $1
 RETURNING *;
 
--- name: lock_nameless
--- Take those of these organizations whose Stripe customer is not known, before their accounts are taken: what
--- is kept of a customer is kept under this lock, by events that take the account after it.
+-- name: lock_without_customer
+-- Lock those of these organizations that have no Stripe customer, before their accounts are locked: events store a
+-- customer under this lock, and lock the account after it.
 SELECT id
 FROM organizations
 WHERE id = any($1::uuid []) AND stripe_customer_id IS NULL
 ORDER BY id
 FOR NO KEY UPDATE;
 
--- name: keep_customers
--- Remember the Stripe customer of organizations that have none yet.
+-- name: set_customers
+-- Set the Stripe customer of organizations that have none yet.
 UPDATE organizations AS o
 SET stripe_customer_id = k.customer_id, stripe_account = $3, updated_at = now()
 FROM unnest($1::uuid [], $2::text []) AS k (organization_id, customer_id)

@@ -1,4 +1,4 @@
-"""What an organization's fields may be."""
+"""Validation of an organization's fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
 _CURRENCY = re.compile(r"[a-z]{3}")
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 NAME_LENGTH_MAX = 200
-# It stands for all organizations where an Idempotency-Key is of none.
+# Stands for "no organization" where an Idempotency-Key belongs to none.
 NIL = UUID(int=0)
 
 
@@ -27,39 +27,39 @@ def check(
     organization_id: UUID | None = None,
     credits_per_unit: Decimal = Decimal(1),
 ) -> None:
-    """Raise ValidationError with every field that is wrong, and why."""
-    found: list[FieldError] = []
+    """Raise ValidationError with every invalid field and the reason."""
+    errors: list[FieldError] = []
     if organization_id == NIL:
-        found.append(_wrong("id", "must not be all zeros"))
+        errors.append(_wrong("id", "must not be all zeros"))
     if not _SLUG.fullmatch(slug):
-        found.append(_wrong("slug", "1 to 100 of a-z, 0-9 and -, not - at an end"))
+        errors.append(_wrong("slug", "1 to 100 of a-z, 0-9 and -, not - at an end"))
     elif parse_id(slug) is not None:
-        found.append(_wrong("slug", "must not look like an id"))
+        errors.append(_wrong("slug", "must not look like an id"))
     if not _CURRENCY.fullmatch(currency):
-        found.append(_wrong("currency", "an ISO 4217 code in lower case, such as usd"))
+        errors.append(_wrong("currency", "an ISO 4217 code in lower case, such as usd"))
     elif refusal := rate_refusal(currency, credits_per_unit):
-        found.append(_wrong("currency", f"the rate PREPAID_CREDITS_PER_UNIT {refusal}"))
-    _refuse(found + _person_facing(name, email))
+        errors.append(_wrong("currency", f"the rate PREPAID_CREDITS_PER_UNIT {refusal}"))
+    _refuse(errors + _person_facing(name, email))
 
 
 def check_change(*, name: str | None, email: str | None) -> None:
-    """Raise ValidationError for what is to be changed, with every field that is wrong."""
+    """Raise ValidationError with every invalid field of an update."""
     _refuse(_person_facing(name, email))
 
 
 def _person_facing(name: str | None, email: str | None) -> list[FieldError]:
-    found: list[FieldError] = []
+    errors: list[FieldError] = []
     if name is not None and not (1 <= len(name) <= NAME_LENGTH_MAX and name.isprintable()):
-        found.append(_wrong("name", f"1 to {NAME_LENGTH_MAX} printable characters"))
+        errors.append(_wrong("name", f"1 to {NAME_LENGTH_MAX} printable characters"))
     if email is not None and not (_EMAIL.fullmatch(email) and email.isprintable()):
-        found.append(_wrong("email", "an address such as jo@example.com"))
-    return found
+        errors.append(_wrong("email", "an address such as jo@example.com"))
+    return errors
 
 
-def _refuse(found: list[FieldError]) -> None:
-    if found:
-        summary = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in found)
-        raise ValidationError(summary, errors=found)
+def _refuse(errors: list[FieldError]) -> None:
+    if errors:
+        summary = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in errors)
+        raise ValidationError(summary, errors=errors)
 
 
 def _wrong(field: str, message: str) -> FieldError:

@@ -58,7 +58,7 @@ async def create(
 
 
 def too_fine_for(credits_per_unit: Decimal) -> dict[str, str]:
-    """Return the currencies of three decimals for which a rate is too fine, each with why."""
+    """Return the three-decimal currencies for which a rate is too fine, each with the reason."""
     return {
         currency: refusal
         for currency in sorted(THREE_DECIMAL_CURRENCIES)
@@ -69,12 +69,12 @@ def too_fine_for(credits_per_unit: Decimal) -> dict[str, str]:
 async def check_rate(connection: Connection, credits_per_unit: Decimal) -> None:
     """Raise ConfigError where the rate is too fine for the currency of an organization.
 
-    What has two decimals or none was checked when the settings were read.
+    Currencies with two decimals or none were checked when the settings were read.
     """
     refused = too_fine_for(credits_per_unit)
-    found = await store.currency_in_use(connection, refused)
-    if found is not None:
-        raise ConfigError("PREPAID_CREDITS_PER_UNIT", refused[found])
+    currency = await store.currency_in_use(connection, refused)
+    if currency is not None:
+        raise ConfigError("PREPAID_CREDITS_PER_UNIT", refused[currency])
 
 
 async def change(
@@ -85,7 +85,7 @@ async def change(
     email: str | None = None,
     clear_email: bool = False,
 ) -> Organization:
-    """Change what may change: its slug, its id and its currency stand for ever."""
+    """Update the name or email; slug, id and currency never change."""
     rules.check_change(name=name, email=email)
     changed = await store.change(
         connection, organization.id, name=name, email=email, clear_email=clear_email

@@ -1,4 +1,4 @@
-"""What the organizations say about the settings, at the start of a process."""
+"""Checks of the settings against the organizations, when a process starts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ log = structlog.get_logger()
 async def check_settings(pool: Pool, credits_per_unit: Decimal) -> None:
     """Raise ConfigError where the rate is too fine for the currency of an organization.
 
-    A process starts while PostgreSQL is away, or has no schema yet: nothing is checked then. Most
-    rates are fine for every currency, and ask for no connection.
+    The check is skipped while PostgreSQL is unavailable or has no schema. Most rates suit every
+    currency and need no connection.
     """
     if not service.too_fine_for(credits_per_unit):
         return

@@ -1,4 +1,4 @@
-"""The organizations' SQL."""
+"""Organizations in the database."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ async def change(
 
 async def currency_in_use(connection: Connection, currencies: Collection[str]) -> str | None:
     """Return one of these currencies that an organization has, if any."""
-    found: str | None = await connection.fetchval(QUERIES.currency_in_use, list(currencies))
-    return found
+    currency: str | None = await connection.fetchval(QUERIES.currency_in_use, list(currencies))
+    return currency
 
 
 async def show(
@@ -75,15 +75,15 @@ async def list_page(
     return await connection.fetch(QUERIES.list_page, after, limit)
 
 
-async def lock_nameless(connection: Connection, organizations: Collection[UUID]) -> None:
-    """Take those of these organizations whose Stripe customer is not known."""
-    await connection.execute(QUERIES.lock_nameless, list(organizations))
+async def lock_without_customer(connection: Connection, organizations: Collection[UUID]) -> None:
+    """Lock those of these organizations that have no Stripe customer yet."""
+    await connection.execute(QUERIES.lock_without_customer, list(organizations))
 
 
-async def keep_customers(
+async def set_customers(
     connection: Connection, customers: dict[UUID, str], *, account: str = ""
 ) -> None:
-    """Remember the Stripe customer of organizations that have none yet, and its account."""
+    """Set the Stripe customer, and its account, of organizations that have none yet."""
     await connection.execute(
-        QUERIES.keep_customers, list(customers), list(customers.values()), account
+        QUERIES.set_customers, list(customers), list(customers.values()), account
     )

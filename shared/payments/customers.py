@@ -31,7 +31,7 @@ async def bind_customers(
     `account` is the Stripe account that the customers belong to; empty: the account of our key.
     Events that were ignored because nobody had these customers are applied again.
     """
-    await store.keep_customers(connection, dict(customers), account=account)
+    await store.set_customers(connection, dict(customers), account=account)
     await inbox.reopen_waiting(connection, list(customers.values()))
 
 

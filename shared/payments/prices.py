@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal
 
 from shared.errors import FieldError, ValidationError
-from shared.money import THREE_DECIMAL_CURRENCIES, in_words, minor_unit_exponent, plain
+from shared.money import THREE_DECIMAL_CURRENCIES, format_money, minor_unit_exponent, plain
 
 # The least that Stripe charges, in minor units.
 # Source: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
@@ -78,7 +78,9 @@ def most_refusal(
     """Say that no charge may be as large as this one; None where it may."""
     most = minor_max(currency, units_max)
     above = least_minor(credits_, currency, credits_per_unit) > most
-    return f"costs more than {in_words(most, currency)}, the most of one charge" if above else None
+    return (
+        f"costs more than {format_money(most, currency)}, the most of one charge" if above else None
+    )
 
 
 def purchase_price(

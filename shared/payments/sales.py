@@ -25,7 +25,7 @@ from shared.errors import (
 from shared.ids import parse_id
 from shared.inbox.rules import waits_for_organization
 from shared.ledger.model import TransactionType
-from shared.money import credits_from_minor_units, in_words
+from shared.money import credits_from_minor_units, format_money
 from shared.payments.model import (
     BoundPayment,
     Claim,
@@ -172,8 +172,9 @@ def _offered_sale(payment: PaymentCaptured, offer: Offer, terms: SaleTerms, now:
     """Sell what was offered, whatever the rate is by now; tax may come on top of its price."""
     if payment.currency != offer.currency or payment.gross_minor < offer.net_minor:
         raise PaymentMismatchError(
-            f"{payment.payment_intent_id} paid {in_words(payment.gross_minor, payment.currency)} "
-            f"for an offer of {in_words(offer.net_minor, offer.currency)}."
+            f"{payment.payment_intent_id} paid"
+            f" {format_money(payment.gross_minor, payment.currency)} for an offer of"
+            f" {format_money(offer.net_minor, offer.currency)}."
         )
     _net_minor(payment)  # refuses a tax that leaves nothing of the price
     credits_ = offer.credits or _buy(offer.net_minor, offer.currency, terms)
@@ -282,8 +283,8 @@ def _net_minor(payment: PaymentCaptured) -> int:
         return gross
     if not 0 < net <= gross:
         raise InvalidAmountError(
-            f"{payment.payment_intent_id} paid {in_words(gross, payment.currency)}, and "
-            f"{in_words(net, payment.currency)} without tax and shipping: no price is left to "
+            f"{payment.payment_intent_id} paid {format_money(gross, payment.currency)}, and "
+            f"{format_money(net, payment.currency)} without tax and shipping: no price is left to "
             "credit."
         )
     return net

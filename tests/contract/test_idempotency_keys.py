@@ -94,9 +94,11 @@ async def test_a_request_whose_answer_was_lost_is_done_once(
     if needs(operation).before is not None:
         await needs(operation).before(world, world.a)  # type: ignore[misc]
     before = await counted(world)
-    with mock.patch.object(store, "keep", AsyncMock(side_effect=ConnectionResetError)) as keep:
+    with mock.patch.object(
+        store, "complete", AsyncMock(side_effect=ConnectionResetError)
+    ) as complete:
         unanswered = await send(world.client, lost, idempotency_key="lost")
-    if keep.await_count == 0:  # the ledger's own key: there is nothing to be kept
+    if complete.await_count == 0:  # the ledger's own key: there is nothing to be kept
         assert operation.keyed_by is not None
     else:
         assert unanswered.status == 503
@@ -112,7 +114,7 @@ async def counted(world: World) -> Counter[str]:
 
 
 async def test_a_try_that_comes_back_late_ends_and_answers_nobody_elses(pool: Pool) -> None:
-    async def claim(number: int) -> store.Claimed | store.Seen:
+    async def claim(number: int) -> store.Claimed | store.AlreadyUsed:
         async with pool.acquire() as connection:
             return await store.claim(
                 connection, UUID(int=0), "k", digest=b"d", new_id=UUID(int=number),
@@ -124,12 +126,12 @@ async def test_a_try_that_comes_back_late_ends_and_answers_nobody_elses(pool: Po
     assert isinstance(second, store.Claimed)
     assert (late.id, second.id) == (UUID(int=1), UUID(int=1))
     async with pool.acquire() as connection:
-        await store.forget(connection, late)
-        await store.leave(connection, late)
-        assert await store.keep(connection, late, status=200, answer=b"late") is False
-        assert await store.keep(connection, second, status=200, answer=b"second") is True
-        assert await store.keep(connection, second, status=200, answer=b"other") is False
-    assert await claim(3) == store.Seen(same_request=True, status=200, answer=b"second")
+        await store.delete(connection, late)
+        await store.release(connection, late)
+        assert await store.complete(connection, late, status=200, answer=b"late") is False
+        assert await store.complete(connection, second, status=200, answer=b"second") is True
+        assert await store.complete(connection, second, status=200, answer=b"other") is False
+    assert await claim(3) == store.AlreadyUsed(same_request=True, status=200, answer=b"second")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name)
@@ -149,7 +151,7 @@ def test_nobody_asks_stripe_in_the_transaction_of_an_answer(operation: Operation
 
 def test_the_page_says_how_long_the_key_of_a_dead_process_waits() -> None:
     page = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
-    assert f"a 409 for up to {idempotency.LEASE.seconds} seconds" in page
+    assert f"a 409 for up to {idempotency.LEASE.seconds} seconds" in " ".join(page.split())
 
 
 async def test_one_key_captures_one_hold(api_client: ApiClient, organization: Organization) -> None:

@@ -116,7 +116,7 @@ async def test_an_unexpected_error_ends_no_worker_and_a_frozen_worker_is_noticed
 
     async def beats() -> bool:
         async with pool.acquire() as connection:
-            return (await store.look(connection)).workers == 1
+            return (await store.health(connection)).workers == 1
 
     await until(beats)
     # Once for each time that a loop begins to fail, however often it is tried.

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.heartbeats import store
-from shared.heartbeats.model import KEPT_SECONDS, STALE_SECONDS, Beat
+from shared.heartbeats.model import RETENTION_SECONDS, STALE_SECONDS, Beat
 from shared.inbox.store import QUERIES as INBOX
 from shared.measurements import measurements
 from shared.outbound.store import QUERIES as MESSAGES
@@ -30,7 +30,7 @@ async def age(connection: Connection, seconds: float) -> None:
 
 async def test_without_any_worker_that_is_what_is_wrong(pool: Pool, connection: Connection) -> None:
     """R13."""
-    problem = (await store.look(connection)).problem
+    problem = (await store.health(connection)).problem
     assert problem is not None
     assert problem.startswith("no worker runs (none has ever run)")
     with pytest.raises(store.WorkersError):
@@ -45,7 +45,7 @@ async def test_a_worker_that_beats_is_there_until_its_beats_are_stale(
     """R13."""
     await store.beat(connection, uuid4(), [Beat("sweeper"), Beat("heartbeat")])
     await store.check(pool)
-    assert (await store.look(connection)).problem is None
+    assert (await store.health(connection)).problem is None
     await age(connection, STALE_SECONDS + 1)
     with pytest.raises(store.WorkersError):
         await store.check(pool)
@@ -60,7 +60,7 @@ async def test_one_worker_of_two_that_is_frozen_is_not_missed(connection: Connec
     await store.beat(connection, uuid4(), [Beat("sweeper")])
     await age(connection, STALE_SECONDS + 1)
     await store.beat(connection, uuid4(), [Beat("sweeper")])
-    found = await store.look(connection)
+    found = await store.health(connection)
     assert (found.workers, found.problem) == (1, None)
 
 
@@ -68,7 +68,7 @@ async def test_a_loop_that_is_missing_or_fails_is_named(connection: Connection) 
     """R12."""
     worker = uuid4()
     await store.beat(connection, worker, [Beat("messenger"), Beat("expirer", 7.5, "ValueError")])
-    assert "failing: expirer (ValueError)" in str((await store.look(connection)).problem)
+    assert "failing: expirer (ValueError)" in str((await store.health(connection)).problem)
     since = await connection.fetchval(
         "SELECT extract(EPOCH FROM now() - failing_since) FROM worker_heartbeats"
         " WHERE loop = 'expirer'"
@@ -76,7 +76,7 @@ async def test_a_loop_that_is_missing_or_fails_is_named(connection: Connection) 
     assert 7 < since < 60
     await age(connection, STALE_SECONDS + 1)
     await store.beat(connection, worker, [Beat("expirer")])
-    assert "in no worker runs messenger" in str((await store.look(connection)).problem)
+    assert "no worker runs messenger" in str((await store.health(connection)).problem)
 
 
 async def test_a_clock_that_was_an_hour_ahead_makes_no_dead_worker_look_alive(
@@ -84,14 +84,14 @@ async def test_a_clock_that_was_an_hour_ahead_makes_no_dead_worker_look_alive(
 ) -> None:
     await store.beat(connection, uuid4(), [Beat("sweeper")])
     await age(connection, -3600)
-    assert (await store.look(connection)).workers == 0
+    assert (await store.health(connection)).workers == 0
     await store.beat(connection, uuid4(), [Beat("sweeper")])
-    assert (await store.look(connection)).workers == 1
+    assert (await store.health(connection)).workers == 1
 
 
 async def test_workers_that_are_long_gone_are_forgotten(connection: Connection) -> None:
     await store.beat(connection, uuid4(), [Beat("sweeper")])
-    await age(connection, KEPT_SECONDS + 1)
+    await age(connection, RETENTION_SECONDS + 1)
     await store.beat(connection, uuid4(), [Beat("sweeper")])
     assert await connection.fetchval("SELECT count(*) FROM worker_heartbeats") == 1
 
