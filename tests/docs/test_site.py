@@ -30,7 +30,10 @@ RETIRED_WORDS = (
     r"Terms",
     r"Forgetter|Describer|Closer",
     r"organization_names",
-    r"from ops",
+    r"OrganizationAnswer|OrganizationNames|\w+Shown",
+    r"carry_out|by_hand|told_at|OurFault|PostingOutcome",
+    r"notification_endpoints|shared\.notifications|shared/notifications",
+    r"from ops|api/operations|api\.operations",
 )
 # Words that the pages do not use, although the code may.
 RETIRED_WORDS_OF_DOCS = (

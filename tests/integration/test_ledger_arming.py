@@ -128,8 +128,8 @@ async def test_what_arms_and_what_waits_by_type_and_crossing(
 
     await take(pool, organization, kind, taken)
     assert await is_armed(pool, organization) == (kind in ARMS and crossing in BELOW)
-    by_hand = kind == "adjustment" and crossing == "goes below"
-    assert await waits(pool, organization) == (kind in WAITS or by_hand)
+    by_operator = kind == "adjustment" and crossing == "goes below"
+    assert await waits(pool, organization) == (kind in WAITS or by_operator)
 
 
 @pytest.mark.parametrize("kind", sorted(CREDITS))

@@ -98,7 +98,7 @@ class World:
     def late_slug(self) -> str:
         return f"{self.slug}-late"
 
-    async def carry_out(self, plan: Plan) -> None:
+    async def apply_plan(self, plan: Plan) -> None:
         payment = await getattr(self, f"_{plan.via}")(plan)
         self.payments.append(payment)
         await self._give_back(payment, plan.back)
@@ -221,7 +221,7 @@ async def new_world(storefront: Storefront, *, customers_count: bool) -> World:
 async def check(world: World, plans: list[Plan], random: Random) -> None:
     storefront = world.storefront
     for plan in plans:
-        await world.carry_out(plan)
+        await world.apply_plan(plan)
     bodies: list[bytes] = []
     while new := await storefront.events():
         bodies += new
