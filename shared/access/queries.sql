@@ -129,7 +129,6 @@ WITH old AS (
     WHERE expires_at < now() - $1::interval
     ORDER BY expires_at
     LIMIT $2
-    FOR UPDATE SKIP LOCKED
 ),
 
 deleted AS (

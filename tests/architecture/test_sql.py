@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from shared.db.pool import connect
 from shared.db.queries import Queries, is_queries
+from tests.fixtures.servers import process_url
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -57,6 +59,20 @@ async def test_every_statement_can_be_prepared_on_the_migrated_database(
                 await connection.prepare(statement)
             except asyncpg.PostgresError as error:
                 refused.append(f"{relative(file)}, statement {name}: {error}\n{statement}")
+    assert refused == []
+
+
+async def test_the_processes_may_execute_every_statement(database_url: str) -> None:
+    """Their role has the privileges of each: locking a row needs more than reading it."""
+    connection = await connect(process_url(database_url), application_name="test")
+    refused = []
+    for file in QUERY_FILES:
+        for name, statement in Queries(file).items():
+            try:
+                await connection.execute(f"EXPLAIN (GENERIC_PLAN) {statement}")
+            except asyncpg.InsufficientPrivilegeError as error:
+                refused.append(f"{relative(file)}, statement {name}: {error}")
+    await connection.close()
     assert refused == []
 
 
