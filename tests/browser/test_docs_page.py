@@ -55,7 +55,7 @@ async def visit(api_client: ApiClient, browser_page: Page) -> AsyncIterator[Visi
     opened = Visit(browser_page)
     opened.listen()
     await browser_page.goto(f"{url}/docs")
-    await expect(browser_page.get_by_role("heading", name="Prepaid")).to_be_visible()
+    await expect(browser_page.get_by_role("heading", name="Prepaid", level=1)).to_be_visible()
     yield opened
     assert opened.problems == []
     assert opened.origins == {url}
@@ -69,7 +69,7 @@ async def test_the_page_lists_every_operation_and_opens_one(visit: Visit) -> Non
     await expect(visit.page.get_by_text("OAS 3.1")).to_be_visible()
     shown = visit.operation("GET", ORGANIZATION)
     await shown.locator(".opblock-summary-control").click()
-    await expect(shown.get_by_text("Needs a key with the scope")).to_be_visible()
+    await expect(shown.get_by_text("Requires a key with the scope")).to_be_visible()
     await expect(shown.locator("tr[data-code='404']")).to_contain_text("not_found_error")
 
 

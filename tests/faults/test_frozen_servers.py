@@ -76,7 +76,7 @@ async def test_doctor_says_of_each_frozen_server_what_to_do(
     lines = {line[6:18].strip(): line[18:] for line in finished.stdout.splitlines()}
     assert list(lines)[:4] == ["settings", "postgres", "schema", "redis"]
     for name, called in (("postgres", "PostgreSQL"), ("redis", "Redis"), ("stripe", "Stripe")):
-        assert lines[name].startswith(f"{called} does not answer within 0.5 s: see ")
+        assert lines[name].startswith(f"{called} does not answer within 0.5 s: check ")
     assert lines["schema"] == "not checked: PostgreSQL does not answer"
     assert "TimeoutError" not in finished.stdout + finished.stderr
 

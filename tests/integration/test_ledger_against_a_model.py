@@ -24,7 +24,15 @@ from hypothesis.stateful import (
 
 from shared.db.pool import create_pool
 from shared.ledger import service, store
-from shared.ledger.model import PostedHold, Posting, SystemAccount
+from shared.ledger.model import (
+    InsufficientCredits,
+    KeyConflict,
+    PostedHold,
+    PostedTransaction,
+    Posting,
+    PostingResult,
+    SystemAccount,
+)
 from shared.ledger.model import PostingStatus as Status
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
@@ -52,6 +60,20 @@ WHICH = strategies.integers(0, 999)
 WHO = strategies.integers(0, ORGANIZATIONS - 1)
 START = datetime.now(UTC)
 BURNING = (Kind.USAGE, Kind.ADJUSTMENT, Kind.HOLD_CAPTURE)
+
+
+Result = tuple[Status, Decimal | None, Decimal | None]
+
+
+def result_of(result: PostingResult) -> Result:
+    """Return a result's status, and the amount and the balance after it, where it has them."""
+    match result:
+        case PostedTransaction() | KeyConflict():
+            return result.status, result.amount, result.balance_after
+        case InsufficientCredits():
+            return result.status, None, result.shortfall.balance
+        case _:
+            return result.status, None, None
 
 
 @dataclass
@@ -112,13 +134,13 @@ class Account:
     def spendable(self) -> Decimal:
         return self.balance - self.held + self.overdraft
 
-    def post(self, posting: Posting) -> tuple[Status, Decimal | None, Decimal]:
-        """Post; return what the ledger must answer: the status, the amount, the balance after."""
+    def post(self, posting: Posting) -> Result:
+        """Post; return the expected result: see `result_of`."""
         if known := self.rows.get(posting.key):
             status = Status.REPLAYED if known.posting == posting else Status.CONFLICT
             return status, known.amount, known.balance_after
         if refused := self._refusal(posting):
-            return refused, posting.amount, self.balance
+            return refused, None, self.balance if refused is Status.INSUFFICIENT else None
         amount = self._amount(posting)
         self.seq += 1
         self.balance += amount
@@ -429,7 +451,7 @@ class LedgerMachine(RuleBasedStateMachine):
             postings.append(posting)
             expected.append(account.post(posting))
         results = self.run(self._post(postings))
-        answers = [(result.status, result.amount, result.balance_after) for result in results]
+        answers = [result_of(result) for result in results]
         assert answers == expected
         self.run(self._bind(account, postings))
         self.run(self._compare(account))
