@@ -15,6 +15,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError, RateLimitError, StripeFailedError, UnavailableError
 from shared.http.body import is_worth_reading
 from shared.http.envelope import error_response, from_http_exception
+from shared.http.refusal_log import RefusalLog
 from shared.ids import new_request_id
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ ANSWER_HEADERS = web.RequestKey("answer_headers", Mapping)
 RETRY_AFTER_SECONDS = "5"
 # The rest of such a path is a secret and is not logged.
 CAPABILITY_PATH = "/pay/"
+_refusals = RefusalLog()
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -80,7 +82,16 @@ def _log(request: web.Request, error: PrepaidError) -> None:
     """Log the error response, with a traceback where the failure is ours."""
     if isinstance(error, RateLimitError):
         return  # the limiter writes one line for many
-    fields = {
+    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        _refusals.write(lambda: _fields(request, error))
+    elif isinstance(error, UnavailableError | StripeFailedError):  # another server's failure
+        log.warning("http.refused", **_fields(request, error))
+    else:
+        log.error("http.failed", exc_info=error, **_fields(request, error))
+
+
+def _fields(request: web.Request, error: PrepaidError) -> dict[str, object]:
+    return {
         "request_id": request[REQUEST_ID_KEY],
         "method": request.method,
         "path": _loggable_path(request),
@@ -88,9 +99,3 @@ def _log(request: web.Request, error: PrepaidError) -> None:
         "type": error.type,
         "detail": error.detail,
     }
-    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.info("http.refused", **fields)
-    elif isinstance(error, UnavailableError | StripeFailedError):  # another server's failure
-        log.warning("http.refused", **fields)
-    else:
-        log.error("http.failed", exc_info=error, **fields)
