@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.fixtures.product",
     "tests.fixtures.api",
     "tests.fixtures.operations",
+    "tests.fixtures.operation_world",
     "tests.fixtures.receiver",
     "tests.fixtures.recharging",
     "tests.fixtures.storefront",
