@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ import structlog
 from api.endpoints import OPERATIONS
 from api.framework.operation import Operation
 from shared.config import LogFormat
+from shared.http import middleware
+from shared.http.refusal_log import RefusalLog
 from shared.logging import configure
 from tests.contract.test_hostile_input import WITH_A_BODY, fields, parameters, with_field
 from tests.fixtures.logs import log_plainly
@@ -73,8 +76,9 @@ def raw_values(repeats: int) -> list[str]:
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """Log as a process does, into a text."""
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Log as a process does, into a text: a line for each refused request, however many."""
+    monkeypatch.setattr(middleware, "_refusals", RefusalLog(lines_per_second_max=sys.maxsize))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()

@@ -80,5 +80,5 @@ def test_what_is_no_moment_to_come_is_no_expiry(text: str) -> None:
 
 
 def test_a_refused_expiry_says_what_is_understood() -> None:
-    with pytest.raises(ValueError, match="'soon' is no duration such as P90D, no date"):
+    with pytest.raises(ValueError, match="'soon' is not a duration such as P90D, a date"):
         parse_expiry("soon", NOON)
