@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared.db.pool import UNAVAILABLE
+from shared.db.pool import AWAY
 from shared.ledger import service as ledger
 from worker.clock import repeat
 
@@ -58,7 +58,7 @@ class Expirer:
         while True:
             try:
                 count = await self._expire()
-            except UNAVAILABLE:
+            except AWAY:
                 raise
             except Exception as error:
                 count = await self._expire_one_by_one()
@@ -81,7 +81,7 @@ class Expirer:
         for organization_id in due:
             try:
                 expired += await self._expire([organization_id])
-            except UNAVAILABLE:
+            except AWAY:
                 raise
             except Exception:
                 if organization_id not in self._failing:
