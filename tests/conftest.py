@@ -34,6 +34,7 @@ pytest_plugins = [
     "tests.fixtures.recharging",
     "tests.fixtures.storefront",
     "tests.fixtures.stripe_answers",
+    "tests.fixtures.webhook_deliveries",
 ]
 
 
