@@ -7,7 +7,9 @@ from tests.fixtures.profile import cases
 LONGEST_FILES = (
     "test_api_under_fuzzing.py",
     "test_recharge_random_runs.py",
-    "test_hostile_input.py",
+    "test_hostile_bodies.py",
+    "test_hostile_queries.py",
+    "test_hostile_headers.py",
     "test_documented_answers.py",
     "test_tenancy.py",
     "test_ledger_against_a_model.py",
