@@ -14,15 +14,13 @@ import pytest
 import pytest_asyncio
 
 from migrations.runner import migrate
+from tests.fixtures.commands import Command, Finished, run_command
 from tests.fixtures.product import (
-    Command,
-    Finished,
     closed_port,
     create_organization,
     event_states,
     payment,
     receive,
-    run_command,
     transactions,
 )
 from tests.fixtures.servers import database_at, execute, process_url
