@@ -19,7 +19,9 @@ from api.framework.operation import Operation
 from shared.errors import InvalidRequestError, ValidationError
 from shared.http.body import BODY_BYTES_MAX
 from shared.ledger.rules import METADATA_LEVELS_MAX
-from tests.fixtures.operations import World, check_refused, name, needs, send
+from tests.fixtures.operation_requests import check_refused, send
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.operations import name, needs
 from tests.fixtures.probes import JSON, TEXTS, WITH_A_BODY, Field, check_answer, fields, with_field
 from tests.fixtures.product import Answer
 

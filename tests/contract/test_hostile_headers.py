@@ -23,7 +23,9 @@ from shared.errors import (
     UnsupportedMediaTypeError,
 )
 from shared.http.body import BODY_BYTES_MAX
-from tests.fixtures.operations import Request, World, check_refused, name
+from tests.fixtures.operation_requests import Request, check_refused
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.operations import name
 from tests.fixtures.probes import JSON, WITH_A_BODY, WRITES, as_it_is
 from tests.fixtures.product import send_raw
 

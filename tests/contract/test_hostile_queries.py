@@ -15,7 +15,9 @@ from api.endpoints import OPERATIONS
 from api.framework import cursors
 from api.framework.operation import Operation
 from shared.errors import NotFoundError, ValidationError
-from tests.fixtures.operations import World, check_refused, name, send
+from tests.fixtures.operation_requests import check_refused, send
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.operations import name
 from tests.fixtures.probes import (
     TEXTS,
     WITH_A_QUERY,
