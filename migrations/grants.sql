@@ -11,6 +11,7 @@ auto_recharges,
 burn_segments,
 credit_grants,
 holds,
+invariant_results,
 ledger_checkpoints,
 ledger_verifications,
 organizations,
@@ -26,11 +27,12 @@ usage_totals,
 webhook_endpoints
 TO {role};
 
-GRANT SELECT, INSERT, DELETE ON api_sessions TO {role};
+GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
 event_breakers,
 idempotent_requests,
+invariant_passes,
 stripe_alerts,
 worker_heartbeats
 TO {role};

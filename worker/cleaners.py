@@ -1,4 +1,4 @@
-"""The loops that delete old data: idempotency keys, ended sessions, payloads of finished events."""
+"""The loops that delete old data: idempotency keys, sessions, samples, payloads of events."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from shared.access import sessions
 from shared.durations import Duration
 from shared.idempotency import store
 from shared.inbox.retention import store as payloads
+from shared.samples import store as samples
+from shared.samples.model import SAMPLE_RETENTION
 from worker.clock import repeat
 
 if TYPE_CHECKING:
@@ -65,6 +67,32 @@ class SessionCleaner:
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
         return await sessions.purge(connection, SESSION_RETENTION, rows_max=rows_max)
+
+
+class SampleCleaner:
+    """Deletes samples after two weeks."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        interval_seconds: float = INTERVAL_SECONDS,
+        *,
+        rows_max: int = BATCH_ROWS_MAX,
+    ) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+        self._rows_max = rows_max
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Clean until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat("sample_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
+
+    async def clean(self) -> int:
+        """Delete every sample that is old enough; return how many rows those were."""
+        return await _in_batches(self._pool, self._delete, self._rows_max)
+
+    async def _delete(self, connection: Connection, *, rows_max: int) -> int:
+        return await samples.purge(connection, SAMPLE_RETENTION, rows_max=rows_max)
 
 
 class PayloadCleaner:
