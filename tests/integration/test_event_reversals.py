@@ -14,7 +14,6 @@ import pytest
 
 from sandbox.signed_events import event
 from sandbox.stripe.process import SimulatorProcess
-from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.rules import BREAKER_FAILURES
@@ -22,6 +21,7 @@ from shared.outbound import service as outbound
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
+from shared.replay.service import Replayer
 from tests.fixtures.product import (
     LEASE,
     balance,
