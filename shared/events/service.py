@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -35,7 +35,7 @@ from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection, Connections
 
 log = structlog.get_logger()
 
@@ -45,6 +45,10 @@ QUESTIONS_IN_ROW_MAX = 3
 ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
 THROTTLED_SECONDS = 1
 LEASE = timedelta(seconds=30)
+
+# Writes down the outcomes of events in the transaction of their effects.
+OnFinish = Callable[["Connection", Sequence[ProcessedEvent]], Awaitable[None]]
+Report = Callable[[Sequence[ClaimedEvent], Sequence[ProcessedEvent], datetime], None]
 
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
@@ -78,15 +82,18 @@ class Applier:
     Guarantee: an event's effects, its outcome and the check of its lease commit in one transaction.
     An event that fails unexpectedly, or waits too long for a lock, is tried alone and fails no
     other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
-    a payment is decided by its event alone, and events of refunds and disputes fail.
+    a payment is decided by its event alone, and events of refunds and disputes fail. `on_finish` is
+    called in each transaction that records outcomes, `report` after its commit.
     """
 
-    pool: Pool
+    pool: Connections
     terms: SaleTerms
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: Callable[[], float] = random_module.random
     make_id: Callable[[], UUID] = new_id
     lookup: Lookup | None = None
+    on_finish: OnFinish | None = None
+    report: Report = report
 
     async def apply(
         self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
@@ -276,8 +283,8 @@ class Applier:
             answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]
             applied = [event for event, _ in answered]
             processed = [self._processed(event, result) for event, result in answered]
-            await _finish(connection, token, applied, processed)
-        report(applied, processed, now=self.now())
+            await self._finish(connection, token, applied, processed)
+        self.report(applied, processed, self.now())
         return _Progress(
             processed, [(e, r.question) for e, r in pairs if isinstance(r, Unanswered)]
         )
@@ -314,13 +321,37 @@ class Applier:
         trace = "".join(traceback.format_exception(error))
         return inbox_rules.after_failure(event, error, trace, random=self.random())
 
+    async def _finish(
+        self,
+        connection: Connection,
+        token: UUID,
+        events: Sequence[ClaimedEvent],
+        processed: Sequence[ProcessedEvent],
+    ) -> None:
+        if not processed:
+            return
+        finished = await inbox.finish(
+            connection,
+            token,
+            [one.outcome for one in processed],
+            types_recovered={
+                event.type
+                for event, one in zip(events, processed, strict=True)
+                if one.outcome.state in _SUCCEEDED
+            },
+        )
+        if finished != len(processed):
+            raise LeaseLostError
+        if self.on_finish is not None:
+            await self.on_finish(connection, processed)
+
     async def _record_failure(
         self, token: UUID, event: ClaimedEvent, error: Exception
     ) -> ProcessedEvent:
         processed = ProcessedEvent(self._failure(event, error))
         async with self.pool.acquire() as connection, connection.transaction():
-            await _finish(connection, token, [event], [processed])
-        report([event], [processed], now=self.now())
+            await self._finish(connection, token, [event], [processed])
+        self.report([event], [processed], self.now())
         return processed
 
     async def _pause_if_broken(
@@ -349,25 +380,3 @@ class _Progress:
 
     def __add__(self, other: _Progress) -> _Progress:
         return _Progress(self.processed + other.processed, self.unanswered + other.unanswered)
-
-
-async def _finish(
-    connection: Connection,
-    token: UUID,
-    events: Sequence[ClaimedEvent],
-    processed: Sequence[ProcessedEvent],
-) -> None:
-    if not processed:
-        return
-    finished = await inbox.finish(
-        connection,
-        token,
-        [one.outcome for one in processed],
-        types_recovered={
-            event.type
-            for event, one in zip(events, processed, strict=True)
-            if one.outcome.state in _SUCCEEDED
-        },
-    )
-    if finished != len(processed):
-        raise LeaseLostError

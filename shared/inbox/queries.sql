@@ -153,7 +153,8 @@ RETURNING
 
 -- name: claim_for_replay
 -- Lease events by id in any state, and restart their count of attempts. A quarantined event is leased only if it
--- is ours by now: the right mode ($4) and a listed account ($5). An event without its payload is skipped.
+-- is ours by now: the right mode ($4) and a listed account ($5). An event without its payload is skipped, unless its
+-- object is read from Stripe again ($6).
 UPDATE stripe_events AS e
 SET
     state = 'received',
@@ -162,7 +163,8 @@ SET
     available_at = now() + $3::interval,
     attempts = 1,
     lane = 'alone',
-    leases_lost = 0
+    leases_lost = 0,
+    discard_reason = NULL
 FROM (
     SELECT
         s.account,
@@ -172,7 +174,7 @@ FROM (
     WHERE
         s.id = any($1::text [])
         AND s.livemode = $4
-        AND s.payload_forgotten_at IS NULL
+        AND ($6 OR s.payload_forgotten_at IS NULL)
         AND (s.account = '' OR s.account = any($5::text []))
     ORDER BY s.account, s.livemode, s.id
     FOR UPDATE

@@ -64,10 +64,20 @@ async def claim_for_replay(
     lease: timedelta,
     livemode: bool,
     accounts: Iterable[str],
+    without_payload: bool = False,
 ) -> list[ClaimedEvent]:
-    """Lease events by id in any state; those of another mode or account are skipped."""
+    """Lease events by id in any state; those of another mode or account are skipped.
+
+    An event whose payload was deleted is skipped too, unless `without_payload`.
+    """
     rows = await connection.fetch(
-        QUERIES.claim_for_replay, list(ids), token, lease, livemode, list(accounts)
+        QUERIES.claim_for_replay,
+        list(ids),
+        token,
+        lease,
+        livemode,
+        list(accounts),
+        without_payload,
     )
     return [_claimed(row) for row in rows]
 

@@ -13,7 +13,7 @@ import stripe
 
 from shared.errors import StripeFailedError, StripeRefusedError
 from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classify
-from shared.payments.watched_client import WatchedClient
+from shared.payments.watched_client import ReadOnlyClient, WatchedClient
 
 STRIPE_SECONDS_MAX = 30
 
@@ -23,10 +23,18 @@ Stripe = stripe.StripeClient
 
 @asynccontextmanager
 async def stripe_client(
-    api_key: str, api_base: str, *, seconds_max: float = STRIPE_SECONDS_MAX
+    api_key: str,
+    api_base: str,
+    *,
+    seconds_max: float = STRIPE_SECONDS_MAX,
+    read_only: bool = False,
 ) -> AsyncIterator[stripe.StripeClient]:
-    """Give a client for Stripe's address or a stand-in's; its connections close at the end."""
-    http_client = WatchedClient(timeout=seconds_max)
+    """Give a client for Stripe's address or a stand-in's; its connections close at the end.
+
+    `read_only`: it sends GET requests alone, and refuses any other before it is sent.
+    """
+    kind = ReadOnlyClient if read_only else WatchedClient
+    http_client = kind(timeout=seconds_max)
     try:
         yield create_client(api_key, api_base, http_client)
     finally:

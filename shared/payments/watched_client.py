@@ -9,7 +9,7 @@ from typing import Any
 import stripe
 
 from shared import outages
-from shared.errors import StripeFailedError
+from shared.errors import StripeFailedError, StripeRefusedError
 
 
 class WatchedClient(stripe.AIOHTTPClient):
@@ -33,3 +33,19 @@ class WatchedClient(stripe.AIOHTTPClient):
         else:
             outages.STRIPE.succeeded()
         return answer
+
+
+class ReadOnlyClient(WatchedClient):
+    """Sends GET requests alone: a preview changes nothing at Stripe, whatever its handlers do."""
+
+    async def request_async(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        post_data: Any = None,
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        """Return Stripe's answer to a GET; raise StripeRefusedError for any other method."""
+        if method.lower() != "get":
+            raise StripeRefusedError(f"A dry run does not send {method.upper()} {url}.")
+        return await super().request_async(method, url, headers, post_data)

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from shared.db.pool import Pool
-    from shared.events.replay import Replayer
     from shared.inbox.model import ClaimedEvent
     from shared.organizations.model import Organization
     from shared.payments.lookup import StripeLookup
+    from shared.replay.service import Replayer
     from tests.fixtures.stripe_answers import StripeAnswers
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from sandbox.signed_events import event
 from sandbox.stripe.process import SimulatorProcess
-from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.inbox import store
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
+from shared.replay.service import Replayer
 from tests.fixtures.product import (
     LEASE,
     balance,
