@@ -31,6 +31,9 @@ GRANT SELECT, INSERT, DELETE ON api_sessions TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON
 event_breakers,
 idempotent_requests,
+reconciliation_findings,
+reconciliation_runs,
+reconciliation_seen,
 stripe_alerts,
 worker_heartbeats
 TO {role};
