@@ -35,6 +35,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
 event_breakers,
 idempotent_requests,
 invariant_passes,
+reconciliation_findings,
+reconciliation_runs,
+reconciliation_seen,
 stripe_alerts,
 worker_heartbeats
 TO {role};
