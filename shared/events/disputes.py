@@ -22,7 +22,7 @@ async def announce(
     """Store a locked payment's disputes; announce once each that opened and each that closed.
 
     An inquiry suspends auto-recharge until it closes. A dispute that withdraws funds suspends it
-    until an operator or the customer resumes it, whether it is new or was an inquiry before, unless
+    until a person resumes it, whether it is new or was an inquiry before, unless
     it closed already without a loss.
     """
     if not facts.disputes:
