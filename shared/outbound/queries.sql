@@ -109,7 +109,7 @@ RETURNING id;
 -- Lease due messages, the oldest first, up to $4 attempts at once for each endpoint, those under way ($5, $6)
 -- included. Rows that another worker has locked are skipped. As with events, the commit of a claim does not
 -- wait for the disk.
-WITH unflushed AS MATERIALIZED (
+WITH asynchronous AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ),
 
@@ -122,7 +122,7 @@ due AS (
         e.previous_secret,
         e.previous_secret_until,
         e.disabled_at
-    FROM unflushed
+    FROM asynchronous
     CROSS JOIN webhook_endpoints AS e
     LEFT JOIN unnest($5::uuid [], $6::integer []) AS u (endpoint_id, messages)
         ON e.id = u.endpoint_id
