@@ -34,6 +34,7 @@ pytest_plugins = [
     "tests.fixtures.operation_requests",
     "tests.fixtures.operation_things",
     "tests.fixtures.operation_refusals",
+    "tests.fixtures.ledger_model",
     "tests.fixtures.operations",
     "tests.fixtures.operation_tenants",
     "tests.fixtures.operation_world",

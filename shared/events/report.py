@@ -20,7 +20,7 @@ _LEVELS = {EventState.APPLIED: logging.INFO, EventState.IGNORED: logging.DEBUG}
 
 
 def report(
-    events: Sequence[ClaimedEvent], processed_events: Sequence[ProcessedEvent], *, now: datetime
+    events: Sequence[ClaimedEvent], processed_events: Sequence[ProcessedEvent], now: datetime
 ) -> None:
     """Log and count committed outcomes; `request_id` correlates with the delivery's line."""
     for event, processed in zip(events, processed_events, strict=True):
