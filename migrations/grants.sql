@@ -29,6 +29,8 @@ TO {role};
 GRANT SELECT, INSERT, DELETE ON api_sessions TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
+console_links,
+console_sessions,
 event_breakers,
 idempotent_requests,
 stripe_alerts,

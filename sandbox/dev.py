@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+from cli.commands.console import LINK_PATH
 from cli.environment import ENV_FILE, home_path
 from cli.output import refuse
 from migrations.runner import migrate
@@ -17,6 +19,8 @@ from sandbox.stripe.process import SECRETS_VARIABLE
 from sandbox.supervisor import Child, Supervisor
 from shared import logging
 from shared.access import service as access
+from shared.access.console import store as console_sessions
+from shared.access.console.model import Identity, Role
 from shared.config import LogFormat, load
 from shared.db.pool import connect
 from shared.errors import PrepaidError
@@ -68,7 +72,8 @@ async def _serve(servers: dict[str, str]) -> None:
             supervisor.say("ready")
             if os.environ.get("DEMO", "1") != "0":
                 await tell(load(variables), key, supervisor.say)
-            for line in _addresses(variables, key):
+            link = await _console_link(variables)
+            for line in _addresses(variables, key, link):
                 supervisor.say(line)
             await supervisor.wait()
     finally:
@@ -141,6 +146,17 @@ async def _working_key(database_url: str, kept: Kept) -> str:
     return kept.api_key
 
 
+async def _console_link(variables: dict[str, str]) -> str:
+    token = console_sessions.new_token()
+    identity = Identity(actor="console:sandbox", role=Role.OPERATE)
+    connection = await connect(variables["DATABASE_URL"], application_name="prepaid-dev")
+    try:
+        await console_sessions.create_link(connection, token, identity, now=datetime.now(UTC))
+    finally:
+        await connection.close()
+    return f"{_url(variables)}{LINK_PATH}{token}"
+
+
 def _url(variables: dict[str, str]) -> str:
     return f"http://127.0.0.1:{variables['PORT']}"
 
@@ -149,10 +165,11 @@ def _operations_url(variables: dict[str, str]) -> str:
     return f"http://127.0.0.1:{variables['PREPAID_OPERATIONS_PORT']}"
 
 
-def _addresses(variables: dict[str, str], key: str) -> list[str]:
+def _addresses(variables: dict[str, str], key: str, console_link: str) -> list[str]:
     return [
         "",
         f"Prepaid            {_url(variables)}",
+        f"console            {console_link}  (signs you in once)",
         f"API to browse      {_url(variables)}/docs",
         f"webhook endpoint   {_url(variables)}{PATH}",
         f"for operators      {_operations_url(variables)}  (health /readyz, metrics /metrics)",

@@ -28,6 +28,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.product",
     "tests.fixtures.api",
+    "tests.fixtures.console",
     "tests.fixtures.operations",
     "tests.fixtures.operation_world",
     "tests.fixtures.receiver",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROOT = Path(__file__).parents[2]
-HOUSES = ("api", "cli", "migrations", "sandbox", "shared", "webhooks", "worker")
+HOUSES = ("api", "cli", "console", "migrations", "sandbox", "shared", "webhooks", "worker")
 SQL_FILES = sorted(file for house in HOUSES for file in (ROOT / house).rglob("*.sql"))
 QUERY_FILES = [file for file in SQL_FILES if is_queries(file)]
 STATEMENTS = [
