@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from cli.commands.console import LINK_PATH
 from cli.environment import ENV_FILE, home_path
 from cli.output import refuse
 from migrations.runner import migrate
 from sandbox.kept import Kept
+from sandbox.process import fresh_log, tail
 from sandbox.servers import EmbeddedServers
 from sandbox.story import tell
 from sandbox.stripe.process import SECRETS_VARIABLE
-from sandbox.supervisor import Child, Supervisor
+from sandbox.supervisor import Child, ChildError, Supervisor
 from shared import logging
 from shared.access import service as access
 from shared.access.console import store as console_sessions
@@ -28,12 +33,14 @@ from webhooks.app import PATH
 
 PORT_DEFAULT = 8000
 KEPT_FILE = "sandbox.json"
+LOG_FILE = "dev.log"
 KEY_NAME = "sandbox"
 
 
 def run() -> None:
     """Start the embedded servers, the simulator, web and worker; tell the story; keep serving.
 
+    The story and the addresses are printed; the logs of the processes go to a file that is named.
     DATABASE_URL and REDIS_URL, when both are set, are used in place of the embedded servers. DEMO=0
     skips the story. Nothing is left running when this ends.
     """
@@ -42,6 +49,8 @@ def run() -> None:
         asyncio.run(_run())
     except* KeyboardInterrupt:  # before the supervisor took the signals over
         pass
+    except* ChildError as errors:
+        refuse("; ".join(map(str, errors.exceptions)) + tail(home_path() / LOG_FILE))
     except* (PrepaidError, OSError) as errors:
         refuse("; ".join(map(str, errors.exceptions)))
     print("stopped")
@@ -64,20 +73,31 @@ async def _serve(servers: dict[str, str]) -> None:
     kept = Kept.read(home_path() / KEPT_FILE)
     variables = servers | _sandbox_settings(kept)
     _write_env_file(variables)
+    log_path = home_path() / LOG_FILE
     try:
-        async with Supervisor() as supervisor:
-            await _start_processes(supervisor, variables)
-            key = await _working_key(variables["DATABASE_URL"], kept)
-            kept.write(home_path() / KEPT_FILE)
-            supervisor.say("ready")
-            if os.environ.get("DEMO", "1") != "0":
-                await tell(load(variables), key, supervisor.say)
-            link = await _console_link(variables)
-            for line in _addresses(variables, key, link):
-                supervisor.say(line)
-            await supervisor.wait()
+        with _log_file(log_path) as log_file:
+            async with Supervisor(log=log_file) as supervisor:
+                supervisor.say(f"logs: {_short(log_path)}")
+                await _start_processes(supervisor, variables)
+                key = await _working_key(variables["DATABASE_URL"], kept)
+                kept.write(home_path() / KEPT_FILE)
+                supervisor.say("ready")
+                if os.environ.get("DEMO", "1") != "0":
+                    await tell(load(variables), key, supervisor.say)
+                link = await _console_link(variables)
+                for line in _addresses(variables, key, link):
+                    supervisor.say(line)
+                await supervisor.wait()
     finally:
         (home_path() / ENV_FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _log_file(path: Path) -> Iterator[TextIO]:
+    """Open an empty log of this start, readable by the owner alone; the last one becomes `.1`."""
+    with fresh_log(path) as file, io.TextIOWrapper(file, encoding="utf-8") as log:
+        path.chmod(0o600)
+        yield log
 
 
 def _write_env_file(variables: dict[str, str]) -> None:
@@ -176,6 +196,7 @@ def _addresses(variables: dict[str, str], key: str, console_link: str) -> list[s
         f"Stripe simulator   {variables['STRIPE_API_BASE']}  (a stand-in: no real money)",
         f"PostgreSQL         {variables['DATABASE_URL']}",
         f"API key            {key}",
+        f"logs               {_short(home_path() / LOG_FILE)}",
         "",
         "In another terminal, in this folder:  .venv/bin/prepaid events list",
         "Ctrl-C stops everything.",

@@ -10,7 +10,7 @@ import pytest
 
 from shared.payments.client import stripe_client
 from shared.payments.permissions import NOBODY, PERMISSIONS, Access, Permission, lacking
-from tests.fixtures.product import Command
+from tests.fixtures.commands import Command
 from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:

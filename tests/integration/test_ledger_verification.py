@@ -11,8 +11,9 @@ import pytest
 from shared.ledger import service
 from shared.ledger.verification import Verification, anchor, verify
 from shared.ledger.verification import service as verifying
+from tests.fixtures.commands import Command
 from tests.fixtures.ledger import grant, hold, left, make_due, post, tampering, usage
-from tests.fixtures.product import Command, create_organization
+from tests.fixtures.product import create_organization
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
