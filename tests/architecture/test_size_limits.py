@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("api", "bench", "cli", "migrations", "sandbox", "shared", "webhooks", "worker")
+FOLDERS = (
+    "api",
+    "bench",
+    "cli",
+    "console",
+    "migrations",
+    "sandbox",
+    "shared",
+    "webhooks",
+    "worker",
+)
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 400
 
