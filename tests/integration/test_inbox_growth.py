@@ -59,7 +59,17 @@ async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool) -> None
     state = EventState.DEAD
     await pool.execute(BACKLOG, "customer.updated", "applied", datetime.now(UTC), "shared")
     await pool.execute(BACKLOG.replace("4000", "30"), "x", state, datetime.now(UTC), "alone")
-    selecting = (admin.QUERIES.select_rare_for_replay, state, None, None, None, datetime.now(UTC), None, None, 10)
+    selecting = (
+        admin.QUERIES.select_rare_for_replay,
+        state,
+        None,
+        None,
+        None,
+        datetime.now(UTC),
+        None,
+        None,
+        10,
+    )
     listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
     reopening = (store.QUERIES.reopen_waiting, ["cus_1"])
     for query in (selecting, listing, reopening):
