@@ -11,6 +11,7 @@ import stripe
 from shared import metrics
 from shared.errors import (
     StripeFailedError,
+    StripeForbiddenError,
     StripeMissingError,
     StripeRefusedError,
     StripeThrottledError,
@@ -28,7 +29,8 @@ T = TypeVar("T")
 async def ask(method: str, request: Awaitable[T]) -> T:
     """Return Stripe's answer; raise StripeFailedError where there was none, or it was no answer.
 
-    StripeRefusedError: it did nothing. StripeMissingError: it knows nothing of that id.
+    StripeRefusedError: it did nothing. StripeForbiddenError: the key lacks a permission.
+    StripeMissingError: it knows nothing of that id.
     StripeThrottledError: it did nothing, and may succeed later. After any other failure the request
     may have taken effect: repeat it with the same idempotency key.
 
@@ -79,6 +81,8 @@ def _exception(method: str, failure: StripeFailure) -> StripeFailedError:
                 f"Stripe is asked too often at present for {method}: {detail}",
                 retry_after_seconds=failure.retry_after_seconds,
             )
+        case FailureKind.FORBIDDEN:
+            return StripeForbiddenError(f"Stripe refused {method}: {detail}")
         case FailureKind.MISSING:
             return StripeMissingError(f"Stripe refused {method}: {detail}")
         case _:

@@ -74,13 +74,14 @@ RETURNING *;
 -- The newest scheduled runs that finished: one of any kind, and one that compared what is on file.
 SELECT
     max(started_at) AS started_at,
-    max(until) AS compared_until,
+    max(until) FILTER (WHERE jsonb_array_length(problems) = 0) AS compared_until,
     max(started_at) FILTER (WHERE whole) AS whole_started_at
 FROM (
     SELECT
         started_at,
         until,
-        whole
+        whole,
+        problems
     FROM reconciliation_runs
     WHERE state = 'finished' AND scheduled AND finished_at > now() - interval '30 days'
     ORDER BY finished_at DESC
@@ -168,7 +169,7 @@ SET
     detail = excluded.detail,
     organization_id = coalesce(excluded.organization_id, f.organization_id),
     credits = coalesce(excluded.credits, f.credits)
-WHERE f.outcome <> 'repaired' OR excluded.outcome = 'refused';
+WHERE f.outcome <> 'repaired' OR excluded.outcome IN ('repaired', 'refused');
 
 -- name: delete_resolved
 -- Delete findings that have resolved themselves since: the event has arrived, or the payment was credited.
