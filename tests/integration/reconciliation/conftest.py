@@ -87,6 +87,11 @@ class Books:
         assert begun is not None
         return begun
 
+    async def begin_a_new_period(self) -> None:
+        """Compare only what is created from now on."""
+        now = (await self.shop.sim("clock/advance", seconds=HOUR))["now"]
+        self.since = datetime.fromtimestamp(int(now), UTC)
+
     @property
     def reconciliation(self) -> Reconciliation:
         return Reconciliation(tools(self.pool, self.client, self.settings))
@@ -109,6 +114,7 @@ async def books(
 ) -> AsyncIterator[Books]:
     # The simulator is shared by the tests of a module: each has a period of its own.
     await (await storefront.http.delete("/_sim/faults")).release()
-    now = (await storefront.sim("clock/advance", seconds=HOUR))["now"]
     async with paced_client("sk_test_123", stand_in.url, per_second=1_000) as client:
-        yield Books(storefront, client, product.settings(), datetime.fromtimestamp(int(now), UTC))
+        found = Books(storefront, client, product.settings(), datetime.now(UTC))
+        await found.begin_a_new_period()
+        yield found
