@@ -19,7 +19,7 @@ from shared.ids import new_id
 from shared.payments.paced_client import paced_client
 from shared.reconcile_settings import RATE_MAX
 from shared.reconciliation import rules, service, store
-from shared.reconciliation.context import tools
+from shared.reconciliation.context import CANDIDATES_AT_ONCE_MAX, tools
 from shared.reconciliation.model import (
     Finding,
     FindingKind,
@@ -31,7 +31,6 @@ from shared.reconciliation.model import (
 )
 from shared.reconciliation.run import Reconciliation, only_run
 
-POOL_SIZE = 6
 NAMES = {
     FindingKind.CHARGED_NOT_CREDITED: "chargedNotCredited",
     FindingKind.CREDITED_NOT_CHARGED: "creditedNotCharged",
@@ -99,7 +98,9 @@ async def _work(
     async with (
         only_run(settings.database_url),
         create_pool(
-            settings.database_url, size=POOL_SIZE, application_name="prepaid-reconcile"
+            settings.database_url,
+            size=CANDIDATES_AT_ONCE_MAX + 1,
+            application_name="prepaid-reconcile",
         ) as pool,
         paced_client(
             settings.stripe_api_key, settings.stripe_api_base, per_second=per_second

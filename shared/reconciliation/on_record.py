@@ -25,6 +25,7 @@ from shared.reconciliation.recorded import CreditedPayment, OpenDispute
 PAGE_ROWS = 100
 NO_ID = UUID(int=0)
 EPOCH = datetime.fromtimestamp(0, UTC)
+FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 Part = tuple[list[Finding], str | None, int]
 """The findings of a page, the place after it (None: it was the last), and how many it had."""
@@ -32,11 +33,11 @@ Part = tuple[list[Finding], str | None, int]
 
 async def credited(comparing: Comparing, after: str | None) -> Part:
     """Compare the payments that were credited in the period and not seen at Stripe."""
-    moment, _, name = (after or "").partition(" ")
+    run, (moment, _, name) = comparing.run, (after or "").partition(" ")
     place = (datetime.fromisoformat(moment), name) if after else (EPOCH, "")
     async with comparing.tools.pool.acquire() as connection:
         page = await recorded.credited(
-            connection, comparing.run.id, comparing.run.since, place, PAGE_ROWS
+            connection, run.id, (run.since, run.until or FOREVER), place, PAGE_ROWS
         )
     unseen = [row.payment for row in page if not row.seen]
     found = await comparing.each((p.payment_intent_id, _credited(comparing, p)) for p in unseen)

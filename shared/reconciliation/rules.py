@@ -17,6 +17,7 @@ from shared.payments.objects import (
 )
 from shared.payments.rules import share, withdrawn_minor
 from shared.recharge.model import AttemptState
+from shared.reconcile_settings import ReconcileRepair, ReconcileSettings
 from shared.reconciliation.model import (
     Difference,
     FindingKind,
@@ -24,11 +25,17 @@ from shared.reconciliation.model import (
     ListedPayment,
     ListedRefund,
     RecordedPayment,
+    RunMode,
+    RunRequest,
 )
 
 # Source: https://docs.stripe.com/api/events/list
 EVENTS_LAST = timedelta(days=30)
 TYPES_MAX = 20  # of one list
+
+SCHEDULE = "schedule"
+SCHEDULE_DELAY = timedelta(minutes=10)
+SCHEDULE_OVERLAP = timedelta(hours=1)
 
 # A PaymentIntent in one of these can still charge.
 # Source: https://docs.stripe.com/payments/paymentintents/lifecycle
@@ -45,6 +52,36 @@ _ENDED = frozenset({AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CA
 def events_since(since: datetime, now: datetime) -> datetime:
     """Return since when Stripe still has events: it deletes them after 30 days."""
     return max(since, now - EVENTS_LAST)
+
+
+def scheduled_request(
+    settings: ReconcileSettings,
+    now: datetime,
+    *,
+    compared_until: datetime | None,
+    whole_at: datetime | None,
+) -> RunRequest:
+    """Return what a scheduled run compares: the window, and what earlier runs have not compared.
+
+    Events of the last minutes may be under way. `compared_until`: the end of what was compared
+    without a problem. What is on file is compared once a day (UTC); `whole_at`: when it was last.
+    """
+    until = now - SCHEDULE_DELAY
+    since = until - settings.window
+    if compared_until is not None:
+        since = max(min(since, compared_until - SCHEDULE_OVERLAP), now - EVENTS_LAST)
+    mode = {
+        ReconcileRepair.NOTHING: RunMode.REPORT,
+        ReconcileRepair.EVENTS: RunMode.EVENTS,
+        ReconcileRepair.ALL: RunMode.REPAIR,
+    }[settings.repair]
+    return RunRequest(
+        mode=mode,
+        since=since,
+        until=until,
+        whole=whole_at is None or whole_at.date() < now.date(),
+        requested_by=SCHEDULE,
+    )
 
 
 def type_lists(types: list[str]) -> list[list[str]]:

@@ -10,8 +10,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from shared.db.pool import UNAVAILABLE, close, connect
 from shared.errors import (
     ConflictError,
@@ -27,8 +25,6 @@ from shared.reconciliation.model import Finding, Progress, Run, RunSummary
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
-
-log = structlog.get_logger()
 
 RETENTION = timedelta(days=90)
 LOCK_RENEWED_SECONDS = 2.0
@@ -164,29 +160,12 @@ class Reconciliation:
             ended = await store.find_run(connection, run.id)
             assert ended is not None  # noqa: S101 - only runs that ended long ago are purged
             (summary,) = await store.summaries(connection, [ended])
-        _report(summary)
         return summary
 
 
 def _progress_name(comparing: Comparing) -> str:
     parts = (comparing.name, comparing.part, comparing.account)
     return " ".join(part for part in parts if part)
-
-
-def _report(summary: RunSummary) -> None:
-    run = summary.run
-    write = log.warning if summary.drift or run.problems else log.info
-    write(
-        "reconciliation.finished",
-        run_id=str(run.id),
-        state=run.state,
-        mode=run.mode,
-        checked=run.checked,
-        drift=summary.drift,
-        repaired=summary.repaired,
-        problems=len(run.problems),
-        **{kind: summary.count(kind) for kind in summary.findings},
-    )
 
 
 _LISTS: tuple[tuple[str, dict[str, Any], Compare], ...] = (
