@@ -23,6 +23,7 @@ from cli.commands import (
     migrate,
     organizations,
     recharge,
+    reconcile,
 )
 from cli.environment import load_settings
 from cli.output import AsJson, refuse
@@ -49,6 +50,7 @@ app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
+app.command()(reconcile.reconcile)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
