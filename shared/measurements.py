@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.heartbeats import store as heartbeats
 from shared.inbox.service import measure_backlog as measure_inbox
+from shared.invariants import store as invariants
 from shared.outbound.service import measure_backlog as measure_messages
 from shared.recharge import alerts
 
@@ -19,5 +20,11 @@ def measurements(pool: Pool) -> Sequence[Callable[[], Awaitable[None]]]:
     """Return all of them: they concern the whole installation and are the same in each process."""
     return [
         partial(measure, pool)
-        for measure in (measure_inbox, measure_messages, alerts.measure, heartbeats.measure)
+        for measure in (
+            measure_inbox,
+            measure_messages,
+            alerts.measure,
+            heartbeats.measure,
+            invariants.measure,
+        )
     ]
