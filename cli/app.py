@@ -14,6 +14,7 @@ import typer
 from cli.commands import (
     audit,
     endpoints,
+    event_replay,
     events,
     keys,
     ledger,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(organizations.app, name="orgs")
 app.add_typer(keys.app, name="keys")
+event_replay.register(events.app)
 app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(recharge.app, name="recharge")

@@ -19,6 +19,8 @@ outbound_messages,
 payment_methods,
 purchases,
 recharge_attempts,
+replay_batch_organizations,
+replay_batches,
 stripe_disputes,
 stripe_events,
 stripe_payments,
@@ -33,6 +35,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
 event_breakers,
 idempotent_requests,
 invariant_passes,
+reconciliation_findings,
+reconciliation_runs,
+reconciliation_seen,
 stripe_alerts,
 worker_heartbeats
 TO {role};

@@ -11,6 +11,7 @@ from shared.inbox.service import measure_backlog as measure_inbox
 from shared.invariants import store as invariants
 from shared.outbound.service import measure_backlog as measure_messages
 from shared.recharge import alerts
+from shared.reconciliation.service import measure as measure_drift
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -26,5 +27,6 @@ def measurements(pool: Pool) -> Sequence[Callable[[], Awaitable[None]]]:
             alerts.measure,
             heartbeats.measure,
             invariants.measure,
+            measure_drift,
         )
     ]

@@ -29,7 +29,7 @@ PAYLOADS_ROWS_MAX = 200
 class IdempotencyKeyCleaner:
     """Deletes idempotency keys and their responses after a week.
 
-    Transactions, holds and grants do not depend on them: the ledger keeps its own keys for ever.
+    Transactions, holds and grants do not depend on them: the ledger never deletes its own keys.
     """
 
     def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
@@ -43,7 +43,7 @@ class IdempotencyKeyCleaner:
         )
 
     async def clean(self) -> int:
-        """Delete every key that is old enough; return how many rows those were."""
+        """Delete every key that is old enough; return the number of rows."""
         return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
@@ -62,7 +62,7 @@ class SessionCleaner:
         await repeat("session_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
 
     async def clean(self) -> int:
-        """Delete every session that ended long enough ago; return how many rows those were."""
+        """Delete every session that ended long enough ago; return the number of rows."""
         return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
@@ -119,7 +119,7 @@ class PayloadCleaner:
         await repeat("payload_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
 
     async def clean(self) -> int:
-        """Remove client secrets and old payloads; return how many events that changed."""
+        """Remove client secrets and old payloads; return the number of changed events."""
         cleaned = await _in_batches(self._pool, payloads.remove_client_secrets, self._rows_max)
         if self._retention is None:
             return cleaned
@@ -128,7 +128,7 @@ class PayloadCleaner:
 
 
 async def _in_batches(pool: Pool, delete: Callable[..., Awaitable[int]], rows_max: int) -> int:
-    """Delete in transactions of at most `rows_max` rows; return how many rows in total."""
+    """Delete in transactions of at most `rows_max` rows; return the total number."""
     deleted = 0
     while True:
         async with pool.acquire() as connection:

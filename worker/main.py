@@ -54,7 +54,7 @@ class StoppingError(UnavailableError):
 
 
 async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
-    """Work until SIGTERM or SIGINT; then finish the batches under way and return."""
+    """Work until SIGTERM or SIGINT; then finish the running batches and return."""
     stop = server.stop_signal()
     redis = connect(settings.redis_url)
     async with (
@@ -121,7 +121,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
 async def _serve_operations(
     settings: Settings, pool: Pool, redis: ArqRedis, stop: asyncio.Event
 ) -> server.Runner | None:
-    """Serve health and metrics on PREPAID_WORKER_PORT; None where it is not set."""
+    """Serve health and metrics on PREPAID_WORKER_PORT; None: it is not set."""
     if settings.worker_port is None:
         return None
     health = Health(

@@ -35,7 +35,7 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 async def request_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Assign a request id and turn every failure into the error envelope, never a traceback.
 
-    A well-formed X-Request-Id of the caller is used, so that its logs and ours can be joined.
+    A well-formed X-Request-Id of the caller is used, so that the logs of both can be joined.
     """
     request_id = request.headers.get(REQUEST_ID, "")
     if not _ACCEPTABLE_ID.fullmatch(request_id):
@@ -79,7 +79,7 @@ def _loggable_path(request: web.Request) -> str:
 
 
 def _log(request: web.Request, error: PrepaidError) -> None:
-    """Log the error response, with a traceback where the failure is ours."""
+    """Log the error response, with a traceback for an internal error."""
     if isinstance(error, RateLimitError):
         return  # the limiter writes one line for many
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:

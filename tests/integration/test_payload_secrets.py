@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.durations import Duration
-from shared.events.replay import Replayer
 from shared.inbox.retention import store
 from shared.inbox.rules import REMOVED, without_client_secrets
+from shared.replay.service import Replayer
 from tests.fixtures.product import (
     Endpoint,
     balance,
