@@ -13,7 +13,9 @@ import typer
 
 from cli.commands import (
     audit,
+    console,
     endpoints,
+    event_replay,
     events,
     keys,
     ledger,
@@ -40,12 +42,14 @@ app = typer.Typer(
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(organizations.app, name="orgs")
 app.add_typer(keys.app, name="keys")
+event_replay.register(events.app)
 app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
 app.add_typer(audit.app, name="audit")
+app.add_typer(console.app, name="console")
 app.command()(reconcile.reconcile)
 
 
@@ -70,14 +74,14 @@ def options(
 @app.command()
 def serve(
     services: Annotated[
-        list[str] | None, typer.Argument(help="webhooks, api; both by default.")
+        list[str] | None, typer.Argument(help="webhooks, api, console; all by default.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[
         int | None, typer.Option(help="The port to listen on; 0 for any free port.")
     ] = None,
 ) -> None:
-    """Run a web process: the webhook endpoint, the billing API, health and metrics."""
+    """Run a web process: webhook endpoint, billing API, console, health and metrics."""
     from cli import serve as server  # noqa: PLC0415 - other commands do not need aiohttp
 
     unknown = set(services or ()) - set(server.SERVICES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
@@ -76,9 +77,15 @@ def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
     """Print a command's result: the JSON document, or its lines of text."""
     if as_json:
         encoded = msgspec.json.encode(exact(document), enc_hook=str)
-        print(msgspec.json.format(encoded, indent=2).decode())
+        text = msgspec.json.format(encoded, indent=2).decode()
     else:
-        print(human(document))
+        text = human(document)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The reader, such as `head`, has what it wanted. What is left goes nowhere, so that the
+        # interpreter does not fail at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exact(value: Any) -> Any:

@@ -26,6 +26,14 @@ def moment(text: str) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
+def past_moment(text: str) -> datetime:
+    """Parse a moment; raise BadParameter for one in the future: nothing has arrived since then."""
+    at = moment(text)
+    if at > datetime.now(UTC):
+        raise typer.BadParameter("is in the future")
+    return at
+
+
 def cursor(at: datetime, row_id: str) -> str:
     """Return a cursor after a row."""
     return base64.urlsafe_b64encode(f"{at.isoformat()} {row_id}".encode()).decode()

@@ -16,7 +16,6 @@ import aiohttp
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.errors import AlreadyExistsError, PrepaidError
-from shared.events.replay import Mode, Replayer
 from shared.events.service import Applier
 from shared.http.envelope import encode
 from shared.ids import new_id, transaction_public_id
@@ -31,6 +30,8 @@ from shared.payments.model import SaleTerms
 from shared.recharge import service as recharge
 from shared.recharge.attempts import store as attempt_store
 from shared.recharge.recovery import new_link
+from shared.replay.model import Mode
+from shared.replay.service import Replayer
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool

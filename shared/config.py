@@ -135,7 +135,7 @@ def credits_per_unit(env: Mapping[str, str]) -> Decimal:
     Raises ConfigError where a cent would buy a part of the last decimal.
     """
     rate = _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
-    # US dollars stand for every currency of two decimals or none. A finer one is looked at where
+    # US dollars stand for every currency of two decimals or none. A finer one is checked where
     # an organization has it.
     if refusal := rate_refusal("usd", rate):
         raise ConfigError("PREPAID_CREDITS_PER_UNIT", refusal)
@@ -248,7 +248,7 @@ def _has_placeholder(url: SplitResult) -> bool:
 
 
 def _account_ids(text: str) -> frozenset[str]:
-    """List the connected accounts whose events are ours, as acct_…, separated by commas."""
+    """List the connected accounts of this installation, as acct_…, separated by commas."""
     accounts = frozenset(part.strip() for part in text.split(",") if part.strip())
     if not all(account.startswith("acct_") for account in accounts):
         raise ValueError

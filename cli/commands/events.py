@@ -1,44 +1,56 @@
-"""prepaid events: list, show, replay, discard."""
+"""prepaid events: list, show, causes, discard; the replay is in event_replay.py."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import uuid4
 
 import msgspec
 import typer
 
 from cli.actor import current_actor
 from cli.database import database_url, transaction
-from cli.environment import load_settings
-from cli.output import EXIT_REFUSED, AsJson, emit, run, table
+from cli.output import AsJson, emit, run, table
 from cli.paging import cursor as cursor_after
-from cli.paging import moment, read_cursor
-from shared.access import service as audit
+from cli.paging import past_moment, read_cursor
+from cli.reasons import RequiredReason
 from shared.db.pool import create_pool
-from shared.errors import ConflictError, NotFoundError, PrepaidError
-from shared.events.replay import Mode, Replayer, ReplayReport
-from shared.events.service import Applier
+from shared.errors import NotFoundError
 from shared.inbox.admin import store
+from shared.inbox.admin.model import Cause, EventFilter
 from shared.inbox.model import EventState
 from shared.inbox.rules import without_client_secrets
-from shared.payments.client import stripe_client
-from shared.payments.lookup import StripeLookup
-from shared.payments.model import SaleTerms
+from shared.replay import dead_letters
+from shared.replay.dead_letters import Discarded, EventSummary
+from shared.replay.next_steps import NextStep, next_step
 
 app = typer.Typer(no_args_is_help=True, help="Stripe events: the inbox and its dead letters.")
-COLUMNS = ("id", "type", "state", "attempts", "receivedAt", "error")
+COLUMNS = {
+    "id": "id",
+    "type": "type",
+    "state": "state",
+    "attempts": "attempts",
+    "receivedAt": "received",
+    "organization": "organization",
+    "customerId": "customer",
+    "amount": "amount",
+    "currency": "currency",
+    "paymentIntentId": "payment",
+    "error": "error",
+}
+CAUSE_COLUMNS = ("events", "type", "errorClass", "firstAt", "lastAt", "lastId", "nextStep")
 PAGE_ROWS_MAX = 1000
-REPLAY_ROWS_MAX = 100_000
 
 
 State = Annotated[EventState | None, typer.Option(help="Only events in this state.")]
 Type = Annotated[str | None, typer.Option("--type", help="Only events of this type.")]
+ErrorClass = Annotated[
+    str | None, typer.Option(help="Only events with this error class, such as StripeFailedError.")
+]
 Since = Annotated[
     datetime | None,
     typer.Option(
-        parser=moment,
+        parser=past_moment,
         metavar="D",
         help="Only events received since then: 30m, 24h, 7d or ISO 8601.",
     ),
@@ -50,83 +62,100 @@ def list_(
     state: State = None,
     event_type: Type = None,
     since: Since = None,
+    error_class: ErrorClass = None,
     limit: Annotated[int, typer.Option(min=1, max=PAGE_ROWS_MAX)] = 50,
     cursor: Annotated[str | None, typer.Option(help="The nextCursor of the previous page.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List events, newest first."""
+    """List events with their money, newest first."""
     after = read_cursor(cursor) if cursor else None
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
-            rows = await store.list_events(
+            page = await dead_letters.list_events(
                 connection,
                 state=state,
                 event_type=event_type,
                 since=since,
+                error_class=error_class,
                 after=after,
-                limit=limit + 1,
+                limit=limit,
             )
-        page = rows[:limit]
-        more = len(rows) > limit
         return {
-            "events": [
-                {
-                    "id": row["id"],
-                    "type": row["type"],
-                    "state": row["state"],
-                    "attempts": row["attempts"],
-                    "error": row["reason"],
-                    "receivedAt": row["received_at"],
-                }
-                for row in page
-            ],
-            "nextCursor": cursor_after(page[-1]["received_at"], page[-1]["id"]) if more else None,
+            "events": [_summary(event) for event in page.events],
+            "nextCursor": cursor_after(*page.after) if page.after else None,
         }
 
-    emit(
-        run(work()),
-        as_json=as_json,
-        human=lambda document: table(
-            COLUMNS, [[row[c] for c in COLUMNS] for row in document["events"]], empty="no events"
-        ),
-    )
+    emit(run(work()), as_json=as_json, human=_list_human)
+
+
+def _summary(event: EventSummary) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "state": event.state,
+        "attempts": event.attempts,
+        "error": event.error,
+        "receivedAt": event.received_at,
+        "errorClass": event.error_class,
+        "discardReason": event.discard_reason,
+        "organization": event.organization,
+        "customerId": event.money.customer_id,
+        "amount": event.money.amount,
+        "currency": event.money.currency,
+        "paymentIntentId": event.money.payment_intent_id,
+        **_next_step(event.next_step),
+    }
+
+
+def _next_step(step: NextStep | None) -> dict[str, str | None]:
+    return {
+        "nextStep": step.sentence if step else None,
+        "runbook": step.link if step else None,
+    }
+
+
+def _list_human(document: dict[str, Any]) -> str:
+    rows = [[row[name] for name in COLUMNS] for row in document["events"]]
+    return table(tuple(COLUMNS.values()), rows, empty="no events")
 
 
 @app.command()
-def show(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
-    """Show an event with its state, its errors and its stored payload."""
+def show(
+    event_id: Annotated[str, typer.Argument(metavar="ID")],
+    payload: Annotated[
+        bool, typer.Option("--payload", help="The stored payload too: personal data.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show an event with its state, its money, its errors and what to do next."""
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
             rows = await store.show_event(connection, event_id)
         if not rows:
             raise NotFoundError(f"There is no event {event_id!r}.")
-        return [
-            {
-                "id": row["id"],
-                "type": row["type"],
-                "state": row["state"],
-                "attempts": row["attempts"],
-                "lane": row["lane"] if row["settled_at"] is None else None,
-                "leasesLost": row["leases_lost"],
-                "error": row["reason"],
-                "errorClass": row["error_class"],
-                "errorTrace": row["error_trace"],
-                "receivedAt": row["received_at"],
-                "settledAt": row["settled_at"],
-                "nextAttemptAt": row["available_at"] if row["settled_at"] is None else None,
-                "account": row["account"] or None,
-                "livemode": row["livemode"],
-                "organizationId": row["organization_id"],
-                "requestId": row["request_id"],
-                "payloadForgottenAt": row["payload_forgotten_at"],
-                "payload": msgspec.Raw(without_client_secrets(row["payload"]).encode()),
-            }
-            for row in rows
-        ]
+        return [_details(row, payload=payload) for row in rows]
 
     emit({"events": run(work())}, as_json=as_json, human=_show_human)
+
+
+def _details(row: Any, *, payload: bool) -> dict[str, Any]:
+    open_ = row["settled_at"] is None
+    body = without_client_secrets(row["payload"]).encode()
+    return _summary(dead_letters.summary(row)) | {
+        "lane": row["lane"] if open_ else None,
+        "leasesLost": row["leases_lost"],
+        "errorTrace": row["error_trace"],
+        "settledAt": row["settled_at"],
+        "nextAttemptAt": row["available_at"] if open_ else None,
+        "account": row["account"] or None,
+        "livemode": row["livemode"],
+        "organizationId": row["organization_id"],
+        "requestId": row["request_id"],
+        "payloadForgottenAt": row["payload_forgotten_at"],
+        **({"payload": msgspec.Raw(body)} if payload else {}),
+    }
 
 
 def _show_human(document: dict[str, Any]) -> str:
@@ -135,99 +164,105 @@ def _show_human(document: dict[str, Any]) -> str:
         fields = {
             k: v for k, v in event.items() if v is not None and k not in {"payload", "errorTrace"}
         }
-        lines += [f"{name:16}{value}" for name, value in fields.items()]
+        lines += [f"{name:18}{value}" for name, value in fields.items()]
         if event["errorTrace"]:
             lines += ["", event["errorTrace"].rstrip()]
-        lines += ["", msgspec.json.format(bytes(event["payload"]), indent=2).decode()]
+        if "payload" in event:
+            lines += ["", msgspec.json.format(bytes(event["payload"]), indent=2).decode()]
     return "\n".join(lines)
 
 
 @app.command()
-def replay(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]")] = None,
-    state: State = None,
-    event_type: Type = None,
-    since: Since = None,
-    reason: Annotated[str | None, typer.Option(help="The reason, for the audit log.")] = None,
+def causes(
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count every event, however many there are.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply events again: the named ones, or all that match the filters (dead by default)."""
-    if not ids and state is None and event_type is None and since is None:
-        raise typer.BadParameter("name event ids, or select events, such as --state dead")
+    """Group the dead letters by type and error class, with what to do about each."""
 
-    async def work() -> ReplayReport:
-        async with create_pool(database_url(), size=2, application_name="prepaid-cli") as pool:
-            selected = list(ids or [])
-            async with pool.acquire() as connection:
-                if not selected:
-                    selected = await store.select_for_replay(
-                        connection,
-                        state=state or EventState.DEAD,
-                        event_type=event_type,
-                        since=since,
-                        limit=REPLAY_ROWS_MAX,
-                    )
-                elif missing := await _unknown(connection, selected):
-                    raise NotFoundError(f"There is no event {missing[0]!r}.")
-                actor = await current_actor(connection)
-            settings = load_settings()
-            async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
-                applier = Applier(pool, SaleTerms.of(settings), lookup=StripeLookup(client))
-                return await Replayer(pool, applier, uuid4, Mode.of(settings)).replay(
-                    selected, actor=actor, reason=reason
-                )
+    async def work() -> list[dict[str, Any]]:
+        async with transaction() as connection:
+            found = await dead_letters.causes(connection, exact=exact)
+        return [_cause(cause) for cause in found]
 
-    report = run(work())
-    emit(report, as_json=as_json, human=_replay_human)
-    if report["failed"]:
-        raise typer.Exit(EXIT_REFUSED)
+    emit({"causes": run(work())}, as_json=as_json, human=_causes_human)
 
 
-async def _unknown(connection: Any, ids: list[str]) -> list[str]:
-    return [event_id for event_id in ids if not await store.show_event(connection, event_id)]
+def _cause(cause: Cause) -> dict[str, Any]:
+    return {
+        "type": cause.type,
+        "errorClass": cause.error_class,
+        "events": cause.events,
+        "exact": cause.is_exact,
+        "firstAt": cause.first_at,
+        "lastAt": cause.last_at,
+        "lastId": cause.last_id,
+        "lastError": cause.last_error,
+        **_next_step(next_step(cause.error_class)),
+    }
 
 
-def _replay_human(report: dict[str, Any]) -> str:
-    counts = ", ".join(
-        f"{report[word]} {word}" for word in ("selected", "applied", "noop", "failed")
-    )
-    lines = [f"batch {report['batchId']}: {counts}"]
-    lines += [f"  {f['id']} {f['state']}: {f['error']}" for f in report["failures"]]
-    rows = [
-        [diff["organizationId"], diff["before"], diff["after"], len(diff["transactions"])]
-        for diff in report["diff"]
-    ]
-    if rows:
-        lines.append(table(("organization", "before", "after", "transactions"), rows, empty=""))
-    return "\n".join(lines)
+def _causes_human(document: dict[str, Any]) -> str:
+    rows = []
+    for cause in document["causes"]:
+        count = str(cause["events"]) if cause["exact"] else f"{cause['events']}+"
+        rows.append([count, *(cause[name] for name in CAUSE_COLUMNS[1:])])
+    return table(CAUSE_COLUMNS, rows, empty="no dead letters")
 
 
 @app.command()
 def discard(
-    event_id: Annotated[str, typer.Argument(metavar="ID")],
-    reason: Annotated[str, typer.Option(help="The reason, for the audit log.")],
+    reason: RequiredReason,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]")] = None,
+    state: State = None,
+    event_type: Type = None,
+    since: Since = None,
+    error_class: ErrorClass = None,
     as_json: AsJson = False,
 ) -> None:
-    """Close an event for good. An applied event has nothing left to discard."""
+    """Close events for good: the named ones, or all that match the filters (dead by default).
 
-    async def work() -> dict[str, Any]:
-        async with transaction() as connection:
-            if not await store.discard(connection, event_id, reason):
-                raise await _cannot_discard(connection, event_id)
-            await audit.record(
-                connection,
-                actor=await current_actor(connection),
-                action="events.discard",
-                subject=event_id,
-                reason=reason,
-            )
-        return {"id": event_id, "state": "discarded", "reason": reason}
+    An applied event has nothing left to discard. The error of each event stays.
+    """
+    selection = select(
+        ids, state=state, event_type=event_type, since=since, error_class=error_class
+    )
 
-    emit(run(work()), as_json=as_json, human=lambda document: f"discarded {document['id']}")
+    async def work() -> Discarded:
+        async with create_pool(database_url(), size=1, application_name="prepaid-cli") as pool:
+            async with pool.acquire() as connection:
+                actor = await current_actor(connection)
+            return await dead_letters.discard(pool, selection, actor=actor, reason=reason)
+
+    found = run(work())
+    document = {"discarded": found.count, "ids": found.ids, "state": "discarded", "reason": reason}
+    if ids and len(ids) == 1:
+        document["id"] = ids[0]
+    emit(
+        document,
+        as_json=as_json,
+        human=lambda _: f"discarded {' '.join(ids)}" if ids else f"discarded {found.count} events",
+    )
 
 
-async def _cannot_discard(connection: Any, event_id: str) -> PrepaidError:
-    rows = await store.show_event(connection, event_id)
-    if not rows:
-        return NotFoundError(f"There is no event {event_id!r}.")
-    return ConflictError(f"{event_id} is {rows[0]['state']}: there is nothing left to discard.")
+def select(
+    ids: list[str] | None,
+    *,
+    state: EventState | None,
+    event_type: str | None,
+    since: datetime | None,
+    error_class: str | None,
+) -> list[str] | EventFilter:
+    """Return the named events, or a filter; raise BadParameter for both, and for neither."""
+    filters = (state, event_type, since, error_class)
+    is_filtered = any(value is not None for value in filters)
+    if ids and is_filtered:
+        raise typer.BadParameter("name event ids, or select events by filters: not both")
+    if ids:
+        return ids
+    if not is_filtered:
+        raise typer.BadParameter("name event ids, or select events, such as --state dead")
+    return EventFilter(
+        state=state or EventState.DEAD, type=event_type, since=since, error_class=error_class
+    )

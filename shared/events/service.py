@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -35,7 +35,7 @@ from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection, Connections
 
 log = structlog.get_logger()
 
@@ -46,6 +46,10 @@ ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
 THROTTLED_SECONDS = 1
 LEASE = timedelta(seconds=30)
 
+# Writes down the outcomes of events in the transaction of their effects.
+OnFinish = Callable[["Connection", Sequence[ProcessedEvent]], Awaitable[None]]
+Report = Callable[[Sequence[ClaimedEvent], Sequence[ProcessedEvent], datetime], None]
+
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
 
@@ -54,7 +58,7 @@ class QuestionsInRowError(PrepaidError):
 
     def __init__(self, question: Question) -> None:
         super().__init__(
-            f"Stripe was asked {QUESTIONS_IN_ROW_MAX} times, and {question} is still not answered."
+            f"After {QUESTIONS_IN_ROW_MAX} requests to Stripe, {question} is still not answered."
         )
 
 
@@ -78,15 +82,18 @@ class Applier:
     Guarantee: an event's effects, its outcome and the check of its lease commit in one transaction.
     An event that fails unexpectedly, or waits too long for a lock, is tried alone and fails no
     other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
-    a payment is decided by its event alone, and events of refunds and disputes fail.
+    a payment is decided by its event alone, and events of refunds and disputes fail. `on_finish` is
+    called in each transaction that records outcomes, `report` after its commit.
     """
 
-    pool: Pool
+    pool: Connections
     terms: SaleTerms
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     random: Callable[[], float] = random_module.random
     make_id: Callable[[], UUID] = new_id
     lookup: Lookup | None = None
+    on_finish: OnFinish | None = None
+    report: Report = report
 
     async def apply(
         self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
@@ -98,26 +105,31 @@ class Applier:
         LeaseLostError where another worker has taken over; the leases then expire.
         """
         progress = await self._first_pass(token, events, Patience(LONG, pass_time=lease / 2))
-        # The events that need no answer are committed by now and do not wait for Stripe.
+        # Events that need no answer are committed already and do not wait for Stripe.
         groups: dict[Question, list[ClaimedEvent]] = {}
         for event, question in progress.unanswered:
             groups.setdefault(question, []).append(event)
-        # They wait for locks one after the other, and in total no longer than their leases last.
-        turn, patience = asyncio.Lock(), Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
+        # Transactions run one at a time; all lock waits together end before the leases do.
+        one_at_a_time = asyncio.Lock()
+        patience = Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
         answered = await asyncio.gather(
             *(
                 self._answer(
-                    token, _Progress(unanswered=[(e, q) for e in asking]), lease, turn, patience
+                    token,
+                    _Progress(unanswered=[(e, question) for e in waiting]),
+                    lease,
+                    one_at_a_time,
+                    patience,
                 )
-                for q, asking in groups.items()
+                for question, waiting in groups.items()
             ),
             return_exceptions=True,
         )
         processed = progress.processed
-        for found in answered:
-            if isinstance(found, BaseException):
-                raise found
-            processed = processed + found
+        for result in answered:
+            if isinstance(result, BaseException):
+                raise result
+            processed = processed + result
         return processed
 
     async def apply_without_asking(
@@ -157,7 +169,7 @@ class Applier:
                 progress += await self._commit(token, batch, self._context(), patience)
             except _NOT_THE_EVENT:
                 raise
-            except Exception as error:  # noqa: BLE001 - the culprit is found, and recorded
+            except Exception as error:  # noqa: BLE001 - retried alone, then recorded
                 log.warning("events.batch_failed", events=len(batch), error=repr(error))
                 half = len(batch) // 2
                 if isinstance(error, LOCKED) and half:
@@ -176,10 +188,10 @@ class Applier:
         token: UUID,
         progress: _Progress,
         lease: timedelta,
-        turn: asyncio.Lock,
+        one_at_a_time: asyncio.Lock,
         patience: Patience,
     ) -> list[ProcessedEvent]:
-        """Ask Stripe what the events need, then apply them; `turn` is held for each transaction.
+        """Ask Stripe what the events need, then apply them; hold `one_at_a_time` to apply.
 
         An event that still has a question after QUESTIONS_IN_ROW_MAX answers has failed.
         """
@@ -188,10 +200,10 @@ class Applier:
             if not progress.unanswered:
                 return progress.processed
             context = await self._ask(token, progress.unanswered, context, lease)
-            asking = [event for event, _ in progress.unanswered]
-            async with turn:
+            events = [event for event, _ in progress.unanswered]
+            async with one_at_a_time:
                 progress = _Progress(progress.processed) + await self._apply_each(
-                    token, asking, context, patience
+                    token, events, context, patience
                 )
         for event, question in progress.unanswered:
             progress.processed.append(
@@ -211,7 +223,7 @@ class Applier:
         Renews the lease first: an answer takes less time than a lease. `as_of` is the time of the
         oldest answer.
         """
-        assert self.lookup is not None  # noqa: S101 - without it, no effect asks
+        assert self.lookup is not None  # noqa: S101 - without it, effects raise no QuestionError
         keys = [event.key for event, _ in unanswered]
         async with self.pool.acquire() as connection:
             if await inbox.renew(connection, token, keys, lease) != set(keys):
@@ -247,12 +259,12 @@ class Applier:
                 raise
             except StripeThrottledError as error:
                 await self._postpone(token, event, error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
+            except Exception as error:  # noqa: BLE001 - recorded with its traceback
                 progress.processed.append(await self._record_failure(token, event, error))
                 if isinstance(error, LOCKED):
                     patience.spend()
                 if isinstance(error, (*CONTENTION, StripeFailedError)):
-                    continue  # locks of others and failures of Stripe are no fault of the handler
+                    continue  # neither lock contention nor Stripe's failures mean a broken handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
         return progress
@@ -276,8 +288,8 @@ class Applier:
             answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]
             applied = [event for event, _ in answered]
             processed = [self._processed(event, result) for event, result in answered]
-            await _finish(connection, token, applied, processed)
-        report(applied, processed, now=self.now())
+            await self._finish(connection, token, applied, processed)
+        self.report(applied, processed, self.now())
         return _Progress(
             processed, [(e, r.question) for e, r in pairs if isinstance(r, Unanswered)]
         )
@@ -285,7 +297,7 @@ class Applier:
     async def _postpone(
         self, token: UUID, event: ClaimedEvent, error: StripeThrottledError
     ) -> None:
-        """Release an event until Stripe accepts requests again; this counts as no attempt."""
+        """Release an event until Stripe accepts requests again; not counted as an attempt."""
         seconds = error.retry_after_seconds or THROTTLED_SECONDS
         due_in = timedelta(seconds=seconds * (1 + self.random()))
         async with self.pool.acquire() as connection:
@@ -314,13 +326,37 @@ class Applier:
         trace = "".join(traceback.format_exception(error))
         return inbox_rules.after_failure(event, error, trace, random=self.random())
 
+    async def _finish(
+        self,
+        connection: Connection,
+        token: UUID,
+        events: Sequence[ClaimedEvent],
+        processed: Sequence[ProcessedEvent],
+    ) -> None:
+        if not processed:
+            return
+        finished = await inbox.finish(
+            connection,
+            token,
+            [one.outcome for one in processed],
+            types_recovered={
+                event.type
+                for event, one in zip(events, processed, strict=True)
+                if one.outcome.state in _SUCCEEDED
+            },
+        )
+        if finished != len(processed):
+            raise LeaseLostError
+        if self.on_finish is not None:
+            await self.on_finish(connection, processed)
+
     async def _record_failure(
         self, token: UUID, event: ClaimedEvent, error: Exception
     ) -> ProcessedEvent:
         processed = ProcessedEvent(self._failure(event, error))
         async with self.pool.acquire() as connection, connection.transaction():
-            await _finish(connection, token, [event], [processed])
-        report([event], [processed], now=self.now())
+            await self._finish(connection, token, [event], [processed])
+        self.report([event], [processed], self.now())
         return processed
 
     async def _pause_if_broken(
@@ -333,8 +369,8 @@ class Applier:
             if pause is None:
                 return False
             await inbox.pause_type(connection, event_type, pause)
-            held = [event.key for event in left if event.type == event_type]
-            await inbox.release(connection, token, held, lane=Lane.SHARED, due_in=pause)
+            released = [event.key for event in left if event.type == event_type]
+            await inbox.release(connection, token, released, lane=Lane.SHARED, due_in=pause)
         until = self.now() + pause
         log.error("events.type_paused", type=event_type, failures=failures, until=str(until))
         return True
@@ -349,25 +385,3 @@ class _Progress:
 
     def __add__(self, other: _Progress) -> _Progress:
         return _Progress(self.processed + other.processed, self.unanswered + other.unanswered)
-
-
-async def _finish(
-    connection: Connection,
-    token: UUID,
-    events: Sequence[ClaimedEvent],
-    processed: Sequence[ProcessedEvent],
-) -> None:
-    if not processed:
-        return
-    finished = await inbox.finish(
-        connection,
-        token,
-        [one.outcome for one in processed],
-        types_recovered={
-            event.type
-            for event, one in zip(events, processed, strict=True)
-            if one.outcome.state in _SUCCEEDED
-        },
-    )
-    if finished != len(processed):
-        raise LeaseLostError

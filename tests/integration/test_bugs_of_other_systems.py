@@ -15,7 +15,6 @@ import pytest
 from shared.errors import ValidationError
 from shared.events.effects import apply_batch
 from shared.events.model import ApplyContext
-from shared.events.replay import Replayer
 from shared.events.service import Applier
 from shared.ids import new_id
 from shared.inbox import store
@@ -27,6 +26,7 @@ from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from shared.recharge import service
 from shared.recharge.model import RechargeState, Rule
+from shared.replay.service import Replayer
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import (
     LEASE,

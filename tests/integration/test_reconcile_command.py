@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.reconciliation.run import only_run
-from tests.fixtures.product import Command, balance, environment
+from tests.fixtures.commands import Command
+from tests.fixtures.product import balance, environment
 from tests.fixtures.storefront import Storefront
 
 if TYPE_CHECKING:

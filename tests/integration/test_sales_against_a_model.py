@@ -27,12 +27,12 @@ from hypothesis import strategies as st
 
 from sandbox.stripe.process import SimulatorProcess
 from shared.db.pool import create_pool
-from shared.events.replay import Replayer
 from shared.ledger.verification import verify
 from shared.organizations import service as organizations
 from shared.payments.client import stripe_client
 from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
+from shared.replay.service import Replayer
 from tests.fixtures.profile import cases
 from tests.fixtures.storefront import Storefront
 

@@ -1,11 +1,13 @@
-"""SQL for operators: list, show, select for a replay and discard events."""
+"""SQL for operators: list, show, select, group and discard events."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.db.queries import beside
+from shared.inbox.admin.model import Cause, EventFilter, Place
 from shared.inbox.model import EventState
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+
+CAUSES_MAX = 100
 
 # The states of the partial index `stripe_events_in_state`.
 _RARE = frozenset(
@@ -29,11 +33,14 @@ async def list_events(
     since: datetime | None,
     after: tuple[datetime, str] | None,
     limit: int,
+    error_class: str | None = None,
 ) -> list[asyncpg.Record]:
-    """Return a page of events, newest first."""
+    """Return a page of events with their payloads, newest first."""
     moment, event_id = after or (None, None)
     query = QUERIES.list_in_rare_state if state in _RARE else QUERIES.list_events
-    return await connection.fetch(query, state, event_type, since, moment, event_id, limit)
+    return await connection.fetch(
+        query, state, event_type, since, moment, event_id, limit, error_class
+    )
 
 
 async def show_event(connection: Connection, event_id: str) -> list[asyncpg.Record]:
@@ -43,18 +50,58 @@ async def show_event(connection: Connection, event_id: str) -> list[asyncpg.Reco
 
 async def select_for_replay(
     connection: Connection,
+    wanted: EventFilter,
     *,
-    state: str,
-    event_type: str | None,
-    since: datetime | None,
+    until: datetime,
+    after: Place | None,
     limit: int,
-) -> list[str]:
-    """Return the ids that match a replay's filters, oldest first."""
-    query = QUERIES.select_rare_for_replay if state in _RARE else QUERIES.select_for_replay
-    rows = await connection.fetch(query, state, event_type, since, limit)
+) -> list[Place]:
+    """Return the next events that match a filter and arrived until a moment, oldest first."""
+    query = QUERIES.select_rare_for_replay if wanted.state in _RARE else QUERIES.select_for_replay
+    rows = await connection.fetch(
+        query,
+        wanted.state,
+        wanted.type,
+        wanted.since,
+        wanted.error_class,
+        until,
+        after.received_at if after else None,
+        after.id if after else None,
+        limit,
+    )
+    return [Place(row["received_at"], row["id"]) for row in rows]
+
+
+async def unknown(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return the ids that no event has, in their order."""
+    known = {row["id"] for row in await connection.fetch(QUERIES.known, list(ids))}
+    return [event_id for event_id in ids if event_id not in known]
+
+
+async def stored(connection: Connection, ids: Sequence[str]) -> list[asyncpg.Record]:
+    """Return events as they are stored, the oldest first."""
+    return await connection.fetch(QUERIES.stored, list(ids))
+
+
+async def discard(connection: Connection, ids: Sequence[str], reason: str) -> list[str]:
+    """Discard events permanently; return the ids of those that could be discarded."""
+    rows = await connection.fetch(QUERIES.discard, list(ids), reason)
     return [row["id"] for row in rows]
 
 
-async def discard(connection: Connection, event_id: str, reason: str) -> bool:
-    """Discard an event permanently; False where no event could be discarded."""
-    return bool(await connection.fetch(QUERIES.discard, event_id, reason))
+async def causes(connection: Connection, *, count_max: int) -> list[Cause]:
+    """Return the dead letters by type and error class; a group counts up to `count_max`."""
+    rows = await connection.fetch(QUERIES.causes, count_max, CAUSES_MAX)
+    return [
+        Cause(
+            type=row["type"],
+            error_class=row["error_class"],
+            events=row["events"],
+            is_exact=row["events"] < count_max,
+            first_at=row["first_at"],
+            last_at=row["last_at"],
+            last_id=row["last_id"],
+            last_error=row["last_error"],
+        )
+        for row in rows
+    ]

@@ -1,0 +1,134 @@
+"""Decisions of a replay: chunks, pauses, limits and counts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from shared.errors import ValidationError
+from shared.events.model import ProcessedEvent
+from shared.inbox.model import EventState
+from shared.ledger.model import PostedTransaction, PostingStatus
+from shared.replay.model import Effect, Failure, OrganizationChange, ReplayOptions
+
+BATCH_ROWS_MAX = 200
+# Stripe's objects are read again before the events are leased, ASKED_AT_ONCE_MAX at a time.
+REFETCH_ROWS_MAX = 50
+IDS_MAX = 10_000
+REASON_LENGTH_MAX = 500
+RATE_MIN = 0.1
+RATE_MAX = 10_000.0
+FAILURES_MAX = 100
+ERROR_LENGTH_MAX = 300
+ORGANIZATIONS_MAX = 200
+TRANSACTIONS_MAX = 500
+# A running batch that has not been saved for this long has lost its process. No chunk takes longer.
+HOLDER_LEASE = timedelta(minutes=5)
+
+NOT_TRIED = "not tried: its type is paused, or it is of another mode or account"
+
+
+def check_reason(reason: str | None) -> str | None:
+    """Return a reason without surrounding spaces; raise ValidationError where it is too long."""
+    if reason is None:
+        return None
+    if len(reason) > REASON_LENGTH_MAX:
+        raise ValidationError(f"reason: at most {REASON_LENGTH_MAX} characters")
+    if not reason.strip() or "\0" in reason:
+        raise ValidationError("reason: say why, in printable characters")
+    return reason.strip()
+
+
+def check_since(since: datetime | None, now: datetime) -> None:
+    """Raise ValidationError for a moment in the future: nothing was received since then."""
+    if since is not None and since > now:
+        raise ValidationError(f"since: {since:%Y-%m-%dT%H:%M:%SZ} is in the future")
+
+
+def chunk_size(options: ReplayOptions, failures: int) -> int:
+    """Return how many events come next; 0 after `stop_after` failures.
+
+    A chunk has at most as many events as failures are left, so that no replay exceeds them, and at
+    most one second's worth of its rate.
+    """
+    limits = [REFETCH_ROWS_MAX if options.refetch else BATCH_ROWS_MAX]
+    if options.stop_after is not None:
+        limits.append(max(options.stop_after - failures, 0))
+    if options.rate is not None:
+        limits.append(max(int(options.rate), 1))
+    return min(limits)
+
+
+def pause_seconds(options: ReplayOptions, events: int, elapsed_seconds: float) -> float:
+    """Return the pause after a chunk of so many events that took so long."""
+    if options.rate is None:
+        return 0.0
+    return max(events / options.rate - elapsed_seconds, 0.0)
+
+
+def effects(processed: Sequence[ProcessedEvent]) -> dict[str, Effect]:
+    """Return what each event did.
+
+    Two events of one payment may carry the same posting: it changed the ledger once.
+    """
+    counted: set[UUID] = set()
+    found: dict[str, Effect] = {}
+    for event in processed:
+        if event.outcome.state in (EventState.DEAD, EventState.RETRYING):
+            effect = Effect.FAILED
+        elif (posted := _posted(event)) is not None and posted.id not in counted:
+            counted.add(posted.id)
+            effect = Effect.APPLIED
+        else:
+            effect = Effect.NOOP
+        found[event.outcome.key.id] = effect
+    return found
+
+
+def failures(processed: Sequence[ProcessedEvent]) -> list[Failure]:
+    """Return the events that failed, with their errors."""
+    return [
+        failure(p.outcome.key.id, p.outcome.state, p.outcome.reason)
+        for p in processed
+        if p.outcome.state in (EventState.DEAD, EventState.RETRYING)
+    ]
+
+
+def failure(event_id: str, state: str | None, error: str | None) -> Failure:
+    """Return a failure with its error cut to its length."""
+    short = None if error is None else error[:ERROR_LENGTH_MAX].replace("\0", "\\x00")
+    return Failure(id=event_id, state=state, error=short)
+
+
+def changes(processed: Sequence[ProcessedEvent]) -> list[OrganizationChange]:
+    """Add up what events posted, for each organization in the order of its id."""
+    posted = {row.id: row for event in processed if (row := _posted(event)) is not None}
+    rows = sorted(posted.values(), key=lambda row: (row.organization_id, row.seq))
+    grouped: dict[UUID, list[PostedTransaction]] = {}
+    for row in rows:
+        grouped.setdefault(row.organization_id, []).append(row)
+    return [
+        OrganizationChange(
+            organization_id=organization_id,
+            before=of_one[0].balance_after - of_one[0].amount,
+            after=of_one[-1].balance_after,
+            transaction_ids=tuple(row.id for row in of_one),
+        )
+        for organization_id, of_one in grouped.items()
+    ]
+
+
+def not_tried(deleted_at: datetime | None) -> str:
+    """Return why an event was not tried; `deleted_at`: when its payload was deleted."""
+    if deleted_at is None:
+        return NOT_TRIED
+    return (
+        f"not tried: its payload was deleted on {deleted_at:%Y-%m-%d} (PREPAID_EVENT_RETENTION);"
+        " replay with --refetch"
+    )
+
+
+def _posted(event: ProcessedEvent) -> PostedTransaction | None:
+    posting = event.result
+    return posting if posting is not None and posting.status is PostingStatus.POSTED else None

@@ -1,0 +1,235 @@
+"""All SQL of replays: a batch, its progress and what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+
+from shared.db.queries import beside
+from shared.ids import transaction_public_id
+from shared.inbox.admin.model import EventFilter, Place
+from shared.replay import rules
+from shared.replay.model import (
+    Batch,
+    BatchState,
+    Effect,
+    Failure,
+    LedgerRow,
+    OrganizationChange,
+    OrganizationDiff,
+    ReplayOptions,
+)
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+EVENTS = "events"
+
+
+async def start(
+    connection: Connection,
+    batch_id: UUID,
+    holder: UUID,
+    selection: Sequence[str] | EventFilter,
+    *,
+    actor: str,
+    reason: str | None,
+    options: ReplayOptions,
+    lease: timedelta,
+) -> Batch | None:
+    """Store a batch; None where another one runs. One without a process is stopped first."""
+    await connection.execute(QUERIES.stop_abandoned, EVENTS, lease)
+    chosen = selection if isinstance(selection, EventFilter) else None
+    row = await connection.fetchrow(
+        QUERIES.start_batch,
+        batch_id,
+        EVENTS,
+        holder,
+        None if isinstance(selection, EventFilter) else list(selection),
+        None if chosen is None else msgspec.to_builtins(chosen),
+        actor,
+        reason,
+        msgspec.to_builtins(options),
+    )
+    return _batch(row) if row else None
+
+
+async def resume(
+    connection: Connection, batch_id: UUID, holder: UUID, lease: timedelta
+) -> Batch | None:
+    """Give a batch to another process; None where it is finished or does not exist."""
+    await connection.execute(QUERIES.stop_abandoned, EVENTS, lease)
+    row = await connection.fetchrow(QUERIES.resume_batch, batch_id, holder)
+    return _batch(row) if row else None
+
+
+async def running(connection: Connection) -> asyncpg.Record | None:
+    """Return id, actor and start of the batch that runs."""
+    return await connection.fetchrow(QUERIES.running, EVENTS)
+
+
+async def find(connection: Connection, batch_id: UUID) -> Batch | None:
+    """Return a batch with its progress."""
+    row = await connection.fetchrow(QUERIES.batch, batch_id, EVENTS)
+    return _batch(row) if row else None
+
+
+async def is_held(connection: Connection, batch_id: UUID, holder: UUID) -> bool:
+    """Lock a batch; False where another process holds it, or it has ended."""
+    return bool(await connection.fetch(QUERIES.lock_batch, batch_id, holder))
+
+
+async def select_chunk(
+    connection: Connection,
+    batch_id: UUID,
+    ids: Sequence[str],
+    *,
+    after: Place | None,
+    next_place: int,
+) -> None:
+    """Note which events are in flight, and where the selection continues."""
+    await connection.execute(
+        QUERIES.select_chunk,
+        batch_id,
+        list(ids),
+        after.received_at if after else None,
+        after.id if after else None,
+        next_place,
+    )
+
+
+async def count_results(
+    connection: Connection,
+    batch_id: UUID,
+    holder: UUID,
+    effects: Mapping[str, Effect],
+    failures: Sequence[Failure],
+) -> bool:
+    """Count results of events in flight; False where another process holds the batch."""
+    rows = await connection.fetch(
+        QUERIES.count_results,
+        batch_id,
+        holder,
+        list(effects),
+        list(effects.values()),
+        list(failures),
+        rules.FAILURES_MAX,
+    )
+    return bool(rows)
+
+
+async def add_changes(
+    connection: Connection, batch_id: UUID, changes: Sequence[OrganizationChange]
+) -> None:
+    """Add what a transaction did to each organization."""
+    pairs = [
+        (change.organization_id, transaction_id)
+        for change in changes
+        for transaction_id in change.transaction_ids
+    ]
+    await connection.execute(
+        QUERIES.add_changes,
+        batch_id,
+        [change.organization_id for change in changes],
+        [change.before for change in changes],
+        [change.after for change in changes],
+        [len(change.transaction_ids) for change in changes],
+        [organization_id for organization_id, _ in pairs],
+        [transaction_id for _, transaction_id in pairs],
+        rules.TRANSACTIONS_MAX,
+    )
+
+
+async def end(connection: Connection, batch_id: UUID, holder: UUID, state: BatchState) -> bool:
+    """End a batch; False where another process holds it."""
+    return bool(await connection.fetch(QUERIES.end_batch, batch_id, holder, state))
+
+
+async def changed_organizations(connection: Connection, batch_id: UUID) -> int:
+    """Return how many organizations a batch changed."""
+    count: int = await connection.fetchval(QUERIES.count_organizations, batch_id)
+    return count
+
+
+async def diff(connection: Connection, batch_id: UUID) -> list[OrganizationDiff]:
+    """Return what a batch did to the first ORGANIZATIONS_MAX organizations."""
+    rows = await connection.fetch(QUERIES.organizations, batch_id, rules.ORGANIZATIONS_MAX)
+    pairs = [(row["organization_id"], each) for row in rows for each in row["transaction_ids"]]
+    posted: dict[UUID, list[LedgerRow]] = {}
+    for row in await connection.fetch(
+        QUERIES.ledger_rows, [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    ):
+        posted.setdefault(row["organization_id"], []).append(ledger_row(row))
+    return [
+        OrganizationDiff(
+            organizationId=str(row["organization_id"]),
+            slug=row["slug"],
+            before=row["balance_before"],
+            after=row["balance_after"],
+            transactions=[each["id"] for each in posted.get(row["organization_id"], ())],
+            rows=posted.get(row["organization_id"], []),
+        )
+        for row in rows
+    ]
+
+
+async def organizations_now(
+    connection: Connection, ids: Sequence[UUID]
+) -> dict[UUID, asyncpg.Record]:
+    """Return balances, auto-recharge and live attempts as this transaction sees them."""
+    rows = await connection.fetch(QUERIES.organizations_now, list(ids))
+    return {row["id"]: row for row in rows}
+
+
+async def rows_after(
+    connection: Connection, last: Mapping[UUID, int], rows_max: int
+) -> list[asyncpg.Record]:
+    """Return the rows of each organization after its last one of before."""
+    return await connection.fetch(QUERIES.rows_after, list(last), list(last.values()), rows_max)
+
+
+async def new_messages(connection: Connection, ids: Sequence[UUID]) -> list[asyncpg.Record]:
+    """Return how many messages of each type this transaction has written for organizations."""
+    return await connection.fetch(QUERIES.new_messages, list(ids))
+
+
+def filter_text(selected: EventFilter) -> dict[str, Any]:
+    """Return a filter as JSON has it, without what it leaves open."""
+    fields: dict[str, Any] = msgspec.to_builtins(selected)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def ledger_row(row: asyncpg.Record) -> LedgerRow:
+    """Return a row of the ledger as reports have it."""
+    return LedgerRow(id=transaction_public_id(row["id"]), type=row["type"], amount=row["amount"])
+
+
+def _batch(row: asyncpg.Record) -> Batch:
+    after = Place(row["after_at"], row["after_id"]) if row["after_at"] else None
+    stored: Any = row["filter"]
+    return Batch(
+        id=row["id"],
+        holder=row["holder"],
+        actor=row["actor"],
+        reason=row["reason"],
+        state=BatchState(row["state"]),
+        ids=None if row["ids"] is None else tuple(row["ids"]),
+        filter=None if stored is None else msgspec.convert(stored, EventFilter),
+        options=msgspec.convert(row["options"], ReplayOptions),
+        until=row["until"],
+        after=after,
+        next_place=row["next_place"],
+        in_flight=tuple(row["in_flight"]),
+        selected=row["selected"],
+        applied=row["applied"],
+        noop=row["noop"],
+        failed=row["failed"],
+        failures=tuple(row["failures"][: rules.FAILURES_MAX]),
+    )
