@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from console.framework.page import Page
-from console.pages import keys, overview
+from console.pages import dead_letters, event_replay, events, keys, overview
 
 PAGES: tuple[Page, ...] = (
     *overview.PAGES,
+    *events.PAGES,
+    *event_replay.PAGES,
+    *dead_letters.PAGES,
     *keys.PAGES,
 )
