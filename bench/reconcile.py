@@ -89,8 +89,8 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     return [
         Ratio(
             "reconcile: balance after the repair / money at Stripe",
-            f"{balance}",
-            f"{expected}",
+            f"{balance:,.0f}",
+            f"{expected:,.0f}",
             float(balance / expected),
             1,
         ),
@@ -185,7 +185,7 @@ async def _balance(environment: Mapping[str, str]) -> Decimal:
     connection = await asyncpg.connect(environment["DATABASE_URL"])
     balance: Decimal = await connection.fetchval("SELECT sum(balance) FROM accounts")
     await connection.close()
-    return balance.normalize()
+    return balance
 
 
 def _command(*options: str) -> list[str]:
