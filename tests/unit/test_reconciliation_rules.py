@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from shared.events.model import Ignored
 from shared.events.rules import interpret, types_with_effects
 from shared.payments.objects import BalanceTransaction, Charge
 from shared.reconcile_settings import ReconcileRepair, ReconcileSettings
@@ -37,7 +38,12 @@ CREDITED = RecordedPayment(
 
 
 def payment(**changes: Any) -> ListedPayment:
-    values = {"status": "succeeded", "amount": 2000, "amount_received": 2000, "currency": "usd"}
+    values: dict[str, Any] = {
+        "status": "succeeded",
+        "amount": 2000,
+        "amount_received": 2000,
+        "currency": "usd",
+    }
     return ListedPayment(id="pi_1", **(values | changes))
 
 
@@ -130,7 +136,7 @@ def test_every_type_with_an_effect_is_in_a_list_that_stripe_accepts() -> None:
     assert sorted(name for names in lists for name in names) == types_with_effects()
     assert max(map(len, lists)) <= 20
     assert "invoice.voided" not in types_with_effects()
-    assert interpret("invoice.voided", "{}")
+    assert isinstance(interpret("invoice.voided", "{}"), Ignored)
 
 
 def test_events_are_compared_as_long_as_stripe_has_them() -> None:
