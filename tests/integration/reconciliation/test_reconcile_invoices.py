@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from shared.reconciliation.model import FindingKind, Outcome, RunMode
@@ -40,7 +41,7 @@ async def test_a_paid_invoice_without_an_event_is_credited_by_its_metadata_once(
     invoice = await pay_invoice(books, {"organization_id": "acme", "prepaid_credits": "500"})
     assert await books.found() == {(FindingKind.CHARGED_NOT_CREDITED, invoice)}
     (finding,) = await books.findings(await books.run(RunMode.REPAIR))
-    assert (finding.outcome, finding.credits) == (Outcome.REPAIRED, 500)
+    assert (finding.outcome, finding.credits) == (Outcome.REPAIRED, Decimal(500))
     assert await books.balance() == 500
     assert (await books.run()).findings == {}
 
