@@ -22,6 +22,7 @@ from cli.commands import (
     migrate,
     organizations,
     recharge,
+    stripe_endpoint,
 )
 from cli.environment import load_settings
 from cli.output import AsJson, refuse
@@ -47,6 +48,7 @@ app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
 app.add_typer(audit.app, name="audit")
+app.add_typer(stripe_endpoint.app, name="stripe")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so

@@ -134,6 +134,17 @@ PERMISSIONS = (
     ),
 )
 
+# Of commands alone: a process works without them.
+COMMAND_PERMISSIONS = (
+    Permission(
+        "Webhook Endpoints",
+        Access.WRITE,
+        "rak_webhook_write",
+        "`prepaid stripe endpoint`, and `prepaid doctor` (Read)",
+        (Probe("post", "/v1/webhook_endpoints"),),
+    ),
+)
+
 
 async def lacking(client: stripe.StripeClient) -> list[Permission]:
     """Return the permissions that the client's key lacks, in the order of the table.
