@@ -32,6 +32,8 @@ TO {role};
 GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
+console_links,
+console_sessions,
 event_breakers,
 idempotent_requests,
 invariant_passes,

@@ -8,9 +8,11 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from cli.commands.console import LINK_PATH
 from cli.environment import ENV_FILE, home_path
 from cli.output import refuse
 from migrations.runner import migrate
@@ -22,6 +24,8 @@ from sandbox.stripe.process import SECRETS_VARIABLE
 from sandbox.supervisor import Child, ChildError, Supervisor
 from shared import logging
 from shared.access import service as access
+from shared.access.console import store as console_sessions
+from shared.access.console.model import Identity, Role
 from shared.config import LogFormat, load
 from shared.db.pool import connect
 from shared.errors import PrepaidError
@@ -80,7 +84,8 @@ async def _serve(servers: dict[str, str]) -> None:
                 supervisor.say("ready")
                 if os.environ.get("DEMO", "1") != "0":
                     await tell(load(variables), key, supervisor.say)
-                for line in _addresses(variables, key):
+                link = await _console_link(variables)
+                for line in _addresses(variables, key, link):
                     supervisor.say(line)
                 await supervisor.wait()
     finally:
@@ -161,6 +166,17 @@ async def _working_key(database_url: str, saved: SavedChoices) -> str:
     return saved.api_key
 
 
+async def _console_link(variables: dict[str, str]) -> str:
+    token = console_sessions.new_token()
+    identity = Identity(actor="console:sandbox", role=Role.OPERATE)
+    connection = await connect(variables["DATABASE_URL"], application_name="prepaid-dev")
+    try:
+        await console_sessions.create_link(connection, token, identity, now=datetime.now(UTC))
+    finally:
+        await connection.close()
+    return f"{_url(variables)}{LINK_PATH}{token}"
+
+
 def _url(variables: dict[str, str]) -> str:
     return f"http://127.0.0.1:{variables['PORT']}"
 
@@ -169,10 +185,11 @@ def _operations_url(variables: dict[str, str]) -> str:
     return f"http://127.0.0.1:{variables['PREPAID_OPERATIONS_PORT']}"
 
 
-def _addresses(variables: dict[str, str], key: str) -> list[str]:
+def _addresses(variables: dict[str, str], key: str, console_link: str) -> list[str]:
     return [
         "",
         f"Prepaid            {_url(variables)}",
+        f"console            {console_link}  (signs you in once)",
         f"API to browse      {_url(variables)}/docs",
         f"webhook endpoint   {_url(variables)}{PATH}",
         f"for operators      {_operations_url(variables)}  (health /readyz, metrics /metrics)",

@@ -188,6 +188,10 @@ class StripeRefusedError(StripeFailedError):
     """Stripe refused the request, and did nothing."""
 
 
+class StripeForbiddenError(StripeRefusedError):
+    """The Stripe key lacks a permission."""
+
+
 class StripeMissingError(StripeRefusedError):
     """Stripe knows no such thing."""
 

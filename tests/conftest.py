@@ -31,6 +31,7 @@ pytest_plugins = [
     "tests.fixtures.product",
     "tests.fixtures.commands",
     "tests.fixtures.api",
+    "tests.fixtures.console",
     "tests.fixtures.operation_requests",
     "tests.fixtures.operation_things",
     "tests.fixtures.operation_refusals",

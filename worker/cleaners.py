@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.access import sessions
+from shared.access.console import store as console_sessions
 from shared.durations import Duration
 from shared.idempotency import store
 from shared.inbox.retention import store as payloads
@@ -51,7 +52,7 @@ class IdempotencyKeyCleaner:
 
 
 class SessionCleaner:
-    """Deletes browser sessions an hour after they ended."""
+    """Deletes sessions of browsers and of the console an hour after they ended."""
 
     def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._pool = pool
@@ -63,7 +64,9 @@ class SessionCleaner:
 
     async def clean(self) -> int:
         """Delete every session that ended long enough ago; return the number of rows."""
-        return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
+        console = partial(console_sessions.purge, retention=SESSION_RETENTION)
+        deleted = await _in_batches(self._pool, console, BATCH_ROWS_MAX)
+        return deleted + await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
         return await sessions.purge(connection, SESSION_RETENTION, rows_max=rows_max)

@@ -43,7 +43,7 @@ LIMITS = {
     # One event at a time, so that a crash affects no other event.
     Lane.SUSPECT: LaneLimits(1, 1),
 }
-_ASKING = frozenset({Lane.STRIPE, Lane.SUSPECT})
+_LANES_WITH_STRIPE = frozenset({Lane.STRIPE, Lane.SUSPECT})
 
 
 class Drainer:
@@ -162,7 +162,7 @@ class Drainer:
         return len(events)
 
     async def _apply(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
-        if lane in _ASKING:
+        if lane in _LANES_WITH_STRIPE:
             await self._applier.apply(token, events, self._lease)
         elif await self._applier.apply_without_asking(token, events, self._lease):
             self._start(Lane.STRIPE)

@@ -39,6 +39,7 @@ from worker.messenger import Messenger
 from worker.payment_method_fetcher import PaymentMethodFetcher
 from worker.purchase_expirer import PurchaseExpirer
 from worker.recharger import Recharger
+from worker.reconciler import Reconciler
 from worker.sampler import Sampler
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
@@ -106,6 +107,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 messenger.run,
                 Recharger(pool, charger, settings.database_url).run,
                 Verifier(settings.database_url).run,
+                Reconciler(pool, settings).run,
             ):
                 loops.create_task(run_loop(stop))
             await stop.wait()

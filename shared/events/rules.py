@@ -58,6 +58,11 @@ def interpret(event_type: str, payload: str) -> Meaning:
     return reader(payload) if reader else Ignored("Prepaid does not act on this type")
 
 
+def types_with_effects() -> list[str]:
+    """Return the types of events that can change something here."""
+    return sorted(_READERS.keys() - _IGNORED.keys())
+
+
 def is_alone(event_type: str) -> bool:
     """Whether events of this type write to several tables, and so have a transaction each."""
     return event_type in _SEPARATE
@@ -251,16 +256,19 @@ _SEPARATE: dict[str, Callable[[str], Meaning]] = {
     "customer.subscription.deleted": _subscription,
     "invoice.paid": _invoice_paid,
 }
+_IGNORED: dict[str, Callable[[str], Meaning]] = {
+    "setup_intent.setup_failed": _ignored("no card was set up; the customer saw the reason"),
+    "invoice.payment_failed": _ignored("Stripe retries; only invoice.paid brings credits"),
+    "invoice.payment_action_required": _ignored("the customer must act; only invoice.paid counts"),
+    "invoice.voided": _ignored("nothing was paid, so nothing was credited"),
+}
 _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.completed": _checkout_paid,
     "checkout.session.async_payment_succeeded": _checkout_paid,
     "checkout.session.async_payment_failed": _checkout_closed("failed"),
     "checkout.session.expired": _checkout_closed("expired"),
     "payment_intent.succeeded": _payment_succeeded,
-    "setup_intent.setup_failed": _ignored("no card was set up; the customer saw the reason"),
-    "invoice.payment_failed": _ignored("Stripe retries; only invoice.paid brings credits"),
-    "invoice.payment_action_required": _ignored("the customer must act; only invoice.paid counts"),
-    "invoice.voided": _ignored("nothing was paid, so nothing was credited"),
+    **_IGNORED,
     **_SEPARATE,
 }
 

@@ -26,7 +26,7 @@ REQUEST_ID_KEY = web.RequestKey("request_id", str)
 ANSWER_HEADERS = web.RequestKey("answer_headers", Mapping)
 RETRY_AFTER_SECONDS = "5"
 # The rest of such a path is a secret and is not logged.
-CAPABILITY_PATH = "/pay/"
+CAPABILITY_PATHS = ("/pay/", "/console/sign-in/")
 _refusals = RefusalLog()
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -74,8 +74,10 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
 
 def _loggable_path(request: web.Request) -> str:
     # Still quoted: unquoted, it could write control characters to a terminal.
-    hidden = request.path.startswith(CAPABILITY_PATH)
-    return f"{CAPABILITY_PATH}…" if hidden else request.rel_url.raw_path
+    for hidden in CAPABILITY_PATHS:
+        if request.path.startswith(hidden):
+            return f"{hidden}…"
+    return request.rel_url.raw_path
 
 
 def _log(request: web.Request, error: PrepaidError) -> None:

@@ -5,6 +5,7 @@ Source: https://docs.stripe.com/keys/restricted-api-keys
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,9 @@ from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classif
 
 # An id that no customer has: Stripe refuses a request about it without effect.
 UNKNOWN_CUSTOMER = "cus_prepaid_doctor"
+
+
+_NAMED = re.compile(r"rak_(\w+)_(read|write)")
 
 
 class Access(StrEnum):
@@ -94,7 +98,7 @@ PERMISSIONS = (
         "Events",
         Access.READ,
         "rak_event_read",
-        "`prepaid doctor`, and events that are asked for again",
+        "`prepaid doctor`, `prepaid reconcile`, and events that are asked for again",
         _list_of("/v1/events"),
     ),
     Permission(
@@ -144,6 +148,17 @@ COMMAND_PERMISSIONS = (
         (Probe("post", "/v1/webhook_endpoints"),),
     ),
 )
+
+
+def named(detail: str) -> str | None:
+    """Return the permission that an error of Stripe asks for, as the Dashboard names it."""
+    match = _NAMED.search(detail)
+    if match is None:
+        return None
+    for permission in PERMISSIONS:
+        if permission.id.rpartition("_")[0] == f"rak_{match[1]}":
+            return f"{permission.name}: {match[2].title()}"
+    return match[0]
 
 
 async def lacking(client: stripe.StripeClient) -> list[Permission]:

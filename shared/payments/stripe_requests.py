@@ -11,6 +11,7 @@ import stripe
 from shared import metrics
 from shared.errors import (
     StripeFailedError,
+    StripeForbiddenError,
     StripeMissingError,
     StripeRefusedError,
     StripeThrottledError,
@@ -28,9 +29,10 @@ T = TypeVar("T")
 async def ask(method: str, request: Awaitable[T]) -> T:
     """Return Stripe's answer; raise StripeFailedError if there is none or it is invalid.
 
-    StripeRefusedError: it had no effect. StripeMissingError: Stripe has no object of that id.
-    StripeThrottledError: it had no effect and may succeed later. After any other failure, the
-    request may have taken effect: repeat it with the same idempotency key.
+    StripeRefusedError: it had no effect. StripeForbiddenError: the key lacks a permission.
+    StripeMissingError: Stripe has no object of that id. StripeThrottledError: it had no effect and
+    may succeed later. After any other failure, the request may have taken effect: repeat it with
+    the same idempotency key.
 
     `method` names the request in the metrics, such as `checkout.sessions.create`.
     """
@@ -79,6 +81,8 @@ def _exception(method: str, failure: StripeFailure) -> StripeFailedError:
                 f"Stripe is asked too often at present for {method}: {detail}",
                 retry_after_seconds=failure.retry_after_seconds,
             )
+        case FailureKind.FORBIDDEN:
+            return StripeForbiddenError(f"Stripe refused {method}: {detail}")
         case FailureKind.MISSING:
             return StripeMissingError(f"Stripe refused {method}: {detail}")
         case _:

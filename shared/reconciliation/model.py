@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -105,6 +105,10 @@ class RunRequest:
     requested_by: str
     reason: str | None = None
 
+    def by(self, actor: str) -> RunRequest:
+        """Return the request of somebody."""
+        return replace(self, requested_by=actor)
+
 
 @dataclass(slots=True, kw_only=True)
 class Run:
@@ -158,7 +162,11 @@ class RunSummary:
     @property
     def repaired(self) -> int:
         """How many findings are repaired."""
-        return sum(outcomes.get(Outcome.REPAIRED, 0) for outcomes in self.findings.values())
+        return self.total(Outcome.REPAIRED)
+
+    def total(self, outcome: Outcome) -> int:
+        """Return the number of findings with an outcome, whatever their kind."""
+        return sum(outcomes.get(outcome, 0) for outcomes in self.findings.values())
 
     def count(self, kind: FindingKind) -> int:
         """Return the number of findings of a kind, whatever their outcome."""
@@ -262,7 +270,7 @@ class StoredMethod:
     attached: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Difference:
     """A difference by comparison alone. `repairable`: the handlers decide whether it is ours."""
 

@@ -34,7 +34,7 @@ ON CONFLICT (scheduled) WHERE scheduled AND state IN ('requested', 'running') DO
 RETURNING *;
 
 -- name: take_due
--- Begin, or continue, the run of a worker that has been due longest.
+-- Begin, or continue, the run of a worker that has been due longest; scheduled ones where $1 says so.
 UPDATE reconciliation_runs AS r
 SET
     state = 'running',
@@ -43,7 +43,11 @@ SET
 FROM (
     SELECT id
     FROM reconciliation_runs
-    WHERE state IN ('requested', 'running') AND executor = 'worker' AND due_at <= now()
+    WHERE
+        state IN ('requested', 'running')
+        AND executor = 'worker'
+        AND due_at <= now()
+        AND ($1::boolean OR NOT scheduled)
     ORDER BY due_at, id
     LIMIT 1
     FOR UPDATE SKIP LOCKED
@@ -51,13 +55,13 @@ FROM (
 WHERE r.id = d.id
 RETURNING r.*;
 
--- name: is_due
--- Whether a run of a worker is due.
-SELECT EXISTS (
-    SELECT
-    FROM reconciliation_runs
-    WHERE state IN ('requested', 'running') AND executor = 'worker' AND due_at <= now()
-);
+-- name: agenda
+-- Whether a run of a worker is due (a scheduled one where $1 says so), and whether the next one is planned.
+SELECT
+    coalesce(bool_or(executor = 'worker' AND due_at <= now() AND ($1::boolean OR NOT scheduled)), FALSE) AS is_due,
+    coalesce(bool_or(scheduled), FALSE) AS is_planned
+FROM reconciliation_runs
+WHERE state IN ('requested', 'running');
 
 -- name: set_period
 -- Set what a scheduled run compares.
@@ -74,13 +78,14 @@ RETURNING *;
 -- The newest scheduled runs that finished: one of any kind, and one that compared what is on file.
 SELECT
     max(started_at) AS started_at,
-    max(until) AS compared_until,
+    max(until) FILTER (WHERE jsonb_array_length(problems) = 0) AS compared_until,
     max(started_at) FILTER (WHERE whole) AS whole_started_at
 FROM (
     SELECT
         started_at,
         until,
-        whole
+        whole,
+        problems
     FROM reconciliation_runs
     WHERE state = 'finished' AND scheduled AND finished_at > now() - interval '30 days'
     ORDER BY finished_at DESC
@@ -168,7 +173,7 @@ SET
     detail = excluded.detail,
     organization_id = coalesce(excluded.organization_id, f.organization_id),
     credits = coalesce(excluded.credits, f.credits)
-WHERE f.outcome <> 'repaired' OR excluded.outcome = 'refused';
+WHERE f.outcome <> 'repaired' OR excluded.outcome IN ('repaired', 'refused');
 
 -- name: delete_resolved
 -- Delete findings that have resolved themselves since: the event has arrived, or the payment was credited.

@@ -57,10 +57,14 @@ class CreditedPayment:
 
 
 async def credited(
-    connection: Connection, run_id: UUID, since: datetime, after: tuple[datetime, str], limit: int
+    connection: Connection,
+    run_id: UUID,
+    period: tuple[datetime, datetime],
+    after: tuple[datetime, str],
+    limit: int,
 ) -> list[CreditedPayment]:
-    """Return the payments that were credited since a moment, after a place in their order."""
-    rows = await connection.fetch(QUERIES.credited_payments, run_id, since, *after, limit)
+    """Return the payments that were credited in a period, after a place in their order."""
+    rows = await connection.fetch(QUERIES.credited_payments, run_id, *period, *after, limit)
     return [
         CreditedPayment(
             RecordedPayment(

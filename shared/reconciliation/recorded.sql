@@ -72,7 +72,7 @@ FROM unnest($2::text []) AS s (id)
 ON CONFLICT DO NOTHING;
 
 -- name: credited_payments
--- The payments that were credited since a moment, after a place in their order, and whether Stripe has them.
+-- The payments that were credited in a period, after a place in their order, and whether Stripe has them.
 SELECT
     p.payment_intent_id,
     p.organization_id,
@@ -88,9 +88,10 @@ FROM stripe_payments AS p
 LEFT JOIN reconciliation_seen AS s ON s.run_id = $1 AND p.payment_intent_id = s.payment_intent_id
 WHERE
     p.created_at >= $2
-    AND (p.created_at, p.payment_intent_id) > ($3, $4::text)
+    AND p.created_at <= $3
+    AND (p.created_at, p.payment_intent_id) > ($4, $5::text)
 ORDER BY p.created_at, p.payment_intent_id
-LIMIT $5;
+LIMIT $6;
 
 -- name: open_disputes
 -- Disputes that are recorded as open, with their payments, after one of them.

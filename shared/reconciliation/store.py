@@ -60,14 +60,19 @@ async def create_run(
     return None if row is None else _run(row)
 
 
-async def is_due(connection: Connection) -> bool:
-    """Whether a worker has a run to begin or to continue."""
-    return bool(await connection.fetchval(QUERIES.is_due))
+async def agenda(connection: Connection, *, scheduled: bool) -> asyncpg.Record:
+    """Return whether a worker has a run to begin or to continue (`is_due`).
+
+    `is_planned`: the next scheduled run is stored. `scheduled`: those count as due.
+    """
+    row = await connection.fetchrow(QUERIES.agenda, scheduled)
+    assert row is not None  # noqa: S101 - an aggregate has a row
+    return row
 
 
-async def take_due(connection: Connection) -> Run | None:
+async def take_due(connection: Connection, *, scheduled: bool) -> Run | None:
     """Begin, or continue, the worker's run that has been due longest, if any."""
-    row = await connection.fetchrow(QUERIES.take_due)
+    row = await connection.fetchrow(QUERIES.take_due, scheduled)
     return None if row is None else _run(row)
 
 

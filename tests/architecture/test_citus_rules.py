@@ -83,7 +83,7 @@ def test_every_statement_on_a_table_of_the_ledger_names_the_organization() -> No
 
 
 def test_nobody_decides_by_the_name_of_a_constraint() -> None:
-    rooms = ("api", "cli", "shared", "webhooks", "worker")
+    rooms = ("api", "cli", "console", "shared", "webhooks", "worker")
     files = [file for room in rooms for file in (ROOT / room).rglob("*.py")]
     assert files
     assert [f for f in files if "constraint_name" in f.read_text(encoding="utf-8")] == []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("api", "cli", "migrations", "sandbox", "shared", "webhooks", "worker")
+ROOMS = ("api", "cli", "console", "migrations", "sandbox", "shared", "webhooks", "worker")
 SQL_FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.sql"))
 QUERY_FILES = [file for file in SQL_FILES if is_queries(file)]
 STATEMENTS = [

@@ -12,7 +12,8 @@ import pytest
 from sandbox.signed_events import event
 from shared.inbox import store
 from shared.inbox.admin import store as admin
-from shared.inbox.model import Lane
+from shared.inbox.admin.model import EventFilter
+from shared.inbox.model import EventState, Lane
 from tests.fixtures.product import LEASE, payment, receive
 
 if TYPE_CHECKING:
@@ -55,17 +56,27 @@ async def test_a_claim_walks_neither_a_paused_type_nor_another_lane_nor_what_is_
 
 
 async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool) -> None:
-    state = "dead"
+    state = EventState.DEAD
     await pool.execute(BACKLOG, "customer.updated", "applied", datetime.now(UTC), "shared")
     await pool.execute(BACKLOG.replace("4000", "30"), "x", state, datetime.now(UTC), "alone")
-    selecting = (admin.QUERIES.select_rare_for_replay, state, None, None, 10)
+    selecting = (
+        admin.QUERIES.select_rare_for_replay,
+        state,
+        None,
+        None,
+        None,
+        datetime.now(UTC),
+        None,
+        None,
+        10,
+    )
     listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
     reopening = (store.QUERIES.reopen_waiting, ["cus_1"])
     for query in (selecting, listing, reopening):
         assert await blocks(pool, *query) < BLOCKS_MAX
     async with pool.acquire() as connection:
         ids = await admin.select_for_replay(
-            connection, state=state, event_type=None, since=None, limit=100
+            connection, EventFilter(state=state), until=datetime.now(UTC), after=None, limit=100
         )
         assert len(ids) == 30
 
