@@ -12,12 +12,12 @@ import msgspec
 from api.framework import cursors, fields
 from api.framework.fields import Number, PageQuery, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
-from api.transactions import manual_postings, metadata, posting_errors
+from api.transactions import manual_postings, metadata
 from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import ConflictError, IdempotencyError, NotFoundError, ValidationError
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import keys, rules, store
+from shared.ledger import keys, posting_errors, rules, store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
