@@ -6,6 +6,7 @@ from console.framework.page import Page
 from console.pages import (
     keys,
     organization,
+    organization_acts,
     organization_lists,
     organizations,
     overview,
@@ -16,5 +17,6 @@ PAGES: tuple[Page, ...] = (
     *organizations.PAGES,
     *organization.PAGES,
     *organization_lists.PAGES,
+    *organization_acts.PAGES,
     *keys.PAGES,
 )
