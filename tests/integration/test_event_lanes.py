@@ -17,6 +17,7 @@ from shared.errors import LeaseLostError
 from shared.events.service import Applier
 from shared.inbox import rules, store
 from shared.inbox.admin import store as admin
+from shared.inbox.admin.model import EventFilter
 from shared.inbox.model import Lane
 from shared.payments.customers import bind_customers
 from shared.payments.model import SaleTerms
@@ -391,16 +392,18 @@ async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool) -> None
     state = "dead"
     await pool.execute(BACKLOG, "customer.updated", "applied", datetime.now(UTC), "shared")
     await pool.execute(BACKLOG.replace("4000", "30"), "x", state, datetime.now(UTC), "alone")
-    selecting = (admin.QUERIES.select_rare_for_replay, state, None, None, 10)
-    listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
+    until = datetime.now(UTC)
+    of_any = (None, None, None)
+    selecting = (admin.QUERIES.select_rare_for_replay, state, *of_any, until, None, None, 10)
+    listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10, None)
     reopening = (store.QUERIES.reopen_waiting, ["cus_1"])
     for query in (selecting, listing, reopening):
         assert await blocks(pool, *query) < BLOCKS_MAX
     async with pool.acquire() as connection:
-        ids = await admin.select_for_replay(
-            connection, state=state, event_type=None, since=None, limit=100
+        places = await admin.select_for_replay(
+            connection, EventFilter(), until=until, after=None, limit=100
         )
-        assert len(ids) == 30
+        assert len(places) == 30
 
 
 async def blocks_read(pool: Pool, *, rows_max: int = 200) -> int:
