@@ -14,6 +14,7 @@ COPY LICENSE README.md pyproject.toml ./
 COPY requirements/runtime.in requirements/
 COPY api api
 COPY cli cli
+COPY console console
 COPY migrations migrations
 COPY shared shared
 COPY webhooks webhooks

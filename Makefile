@@ -29,12 +29,12 @@ $(DEV): requirements/dev.txt $(SANDBOX)
 up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DEMO=0 skips the story)
 	@exec $(BIN)/prepaid dev
 
-# Python keeps what it has compiled, whatever the environment says: each of the suite's many
-# processes would compile the project again, and pytest its plugins.
+# Bytecode caching stays on, whatever the environment says: otherwise each of the suite's many processes
+# would compile the project again, and pytest its plugins.
 test: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test
-test: $(DEV) ## Run the whole test suite, files side by side, each side on embedded servers of its own
+test: $(DEV) ## Run the whole test suite in parallel processes, each with embedded servers of its own
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-matrix
@@ -42,7 +42,7 @@ test-matrix: $(DEV) ## Run the suite on the embedded servers, then on Debian's P
 	tests/matrix.sh
 
 .PHONY: format
-format: $(DEV) ## Rewrite the code in the house format
+format: $(DEV) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -70,7 +70,7 @@ bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: attack
-attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with SEED=1; print what it did to it
+attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with SEED=1; print the failures and resource use
 	ATTACK_SECONDS=$(or $(SECONDS),30) ATTACK_SEED=$(or $(SEED),1) $(BIN)/python -m bench attack
 
 .PHONY: lock

@@ -13,6 +13,7 @@ import typer
 
 from cli.commands import (
     audit,
+    console,
     endpoints,
     event_replay,
     events,
@@ -22,6 +23,7 @@ from cli.commands import (
     migrate,
     organizations,
     recharge,
+    reconcile,
 )
 from cli.environment import load_settings
 from cli.output import AsJson, refuse
@@ -47,6 +49,8 @@ app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
 app.add_typer(audit.app, name="audit")
+app.add_typer(console.app, name="console")
+app.command()(reconcile.reconcile)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
@@ -70,14 +74,14 @@ def options(
 @app.command()
 def serve(
     services: Annotated[
-        list[str] | None, typer.Argument(help="webhooks, api; both by default.")
+        list[str] | None, typer.Argument(help="webhooks, api, console; all by default.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[
         int | None, typer.Option(help="The port to listen on; 0 for any free port.")
     ] = None,
 ) -> None:
-    """Run a web process: the webhook endpoint, the billing API, health and metrics."""
+    """Run a web process: webhook endpoint, billing API, console, health and metrics."""
     from cli import serve as server  # noqa: PLC0415 - other commands do not need aiohttp
 
     unknown = set(services or ()) - set(server.SERVICES)

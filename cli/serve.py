@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from api import app as api
+from console import app as console
 from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
@@ -22,9 +24,15 @@ from shared.queue.connection import connect
 from shared.queue.wakeup import Wakeup
 from webhooks import app as webhooks
 
+if TYPE_CHECKING:
+    from aiohttp.web import RouteDef
+    from redis.asyncio import Redis
+
+    from shared.db.pool import Pool
+
 log = structlog.get_logger()
 
-SERVICES = ("webhooks", "api")
+SERVICES = ("webhooks", "api", "console")
 
 
 async def run(
@@ -68,10 +76,7 @@ async def run(
         routes = health.public_routes()
         if "webhooks" in services:
             routes += webhooks.routes(settings, inbox)
-        if "api" in services:
-            routes += api.routes(
-                await stack.enter_async_context(api.open_api(settings, pool, redis))
-            )
+        routes += await _key_routes(stack, settings, services, pool, redis)
         if settings.operations_port is not None:
             operations, _ = await server.start(
                 server.create_app(health.operations_routes()),
@@ -97,3 +102,16 @@ async def run(
         await wakeup.close()
     await redis.aclose(close_connection_pool=True)
     log.info("serve.stopped")
+
+
+async def _key_routes(
+    stack: AsyncExitStack, settings: Settings, services: Collection[str], pool: Pool, redis: Redis
+) -> list[RouteDef]:
+    """Return the routes that need an API key, and open what they need."""
+    routes: list[RouteDef] = []
+    if "api" in services:
+        routes += api.routes(await stack.enter_async_context(api.open_api(settings, pool, redis)))
+    if "console" in services:
+        opened = await stack.enter_async_context(console.open_console(settings, pool))
+        routes += console.routes(opened)
+    return routes

@@ -1,4 +1,4 @@
-"""Alembic's entry: told by migrations.runner which connection to use, or to print SQL."""
+"""Alembic's entry point: migrations.runner passes the connection, or the mode that prints SQL."""
 
 from alembic import context
 

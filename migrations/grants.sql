@@ -11,6 +11,7 @@ auto_recharges,
 burn_segments,
 credit_grants,
 holds,
+invariant_results,
 ledger_checkpoints,
 ledger_verifications,
 organizations,
@@ -28,11 +29,17 @@ usage_totals,
 webhook_endpoints
 TO {role};
 
-GRANT SELECT, INSERT, DELETE ON api_sessions TO {role};
+GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
+console_links,
+console_sessions,
 event_breakers,
 idempotent_requests,
+invariant_passes,
+reconciliation_findings,
+reconciliation_runs,
+reconciliation_seen,
 stripe_alerts,
 worker_heartbeats
 TO {role};

@@ -1,8 +1,8 @@
 """Steps that run outside a transaction while the product works: concurrent indexes, validations.
 
-They stand in `sql/NNNN_name.online.sql` beside the migration that they belong to. Whether a step is
+They are in `sql/NNNN_name.online.sql`, next to their migration. Whether a step is
 done is read from the catalog and recorded nowhere else, so that it is done again wherever it is
-not: after a kill, or after somebody dropped an index.
+not: after a kill, or after an index was dropped.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One statement, and what it makes: an index, a valid constraint, or none of one."""
+    """One statement, and its object: an index or constraint to create, validate or drop."""
 
     kind: str
     name: str
@@ -72,7 +72,7 @@ def parse(text: str) -> list[Step]:
 
 
 def plain(text: str) -> str:
-    """Return a file for a new database, where nobody waits: as statements of a transaction."""
+    """Return a file for a new database, which has no traffic: as statements of a transaction."""
     return text.replace(" CONCURRENTLY", "")
 
 
@@ -106,8 +106,8 @@ async def run(connection: Connection, step: Step, report: Callable[[str], None])
 
 def _step(statement: str) -> Step:
     for kind, form in _FORMS.items():
-        if found := form.match(statement):
-            return Step(kind, found["name"], statement)
+        if match := form.match(statement):
+            return Step(kind, match["name"], statement)
     raise ValueError(f"no step of an online file: {statement}")
 
 

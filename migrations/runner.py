@@ -107,12 +107,12 @@ async def migrate(
 
     Each migration is a transaction of its own, and so are the functions, except that a migration
     which the functions of the last release would fail on commits together with those of this one.
-    Indexes are built after their migration, outside a transaction. Whatever ends it, the next run
-    goes on from there.
+    Indexes are built after their migration, outside a transaction. After an interruption, the
+    next run continues from there.
 
     No lock is waited for longer than a second at a time; raises UnavailableError after
     `wait_seconds_max` in all. `app_role` is the role of the processes, if they have one of their
-    own: it is given what they need, and nothing that could change the ledger.
+    own: it gets the privileges that they need, and none that could change the ledger.
     """
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
@@ -151,7 +151,7 @@ class _Migration:
             if app_role:
                 await _grant(self._raw, app_role)
 
-        names = ", ".join(["the functions", *(found.revision for found in with_functions)])
+        names = ", ".join(["the functions", *(script.revision for script in with_functions)])
         await self._transaction(names, with_functions, functions)
         await self._run_online_steps()
 
@@ -165,8 +165,8 @@ class _Migration:
             async with self._connection.begin():
                 milliseconds = int(locking.LOCK_SECONDS_MAX * 1000)
                 await self._connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
-                for found in scripts:
-                    await self._connection.run_sync(_upgrade, self._config, found.revision)
+                for script in scripts:
+                    await self._connection.run_sync(_upgrade, self._config, script.revision)
                 if then is not None:
                     await then()
 
@@ -235,7 +235,7 @@ def pending(config: Config, current: str | None) -> list[Script]:
 def split(scripts: Sequence[Script]) -> tuple[Sequence[Script], Sequence[Script]]:
     """Return the migrations that commit alone, and those that commit with the functions."""
     first = next(
-        (place for place, found in enumerate(scripts) if changes_functions(found)), len(scripts)
+        (place for place, script in enumerate(scripts) if changes_functions(script)), len(scripts)
     )
     return scripts[:first], scripts[first:]
 
@@ -251,7 +251,7 @@ def online_steps(config: Config, current: str | None) -> list[online.Step]:
     if current is None:
         return []
     scripts = [*ScriptDirectory.from_config(config).iterate_revisions(current, "base")][::-1]
-    files = [_files(found)[-1] for found in scripts]
+    files = [_files(script)[-1] for script in scripts]
     texts = [file.read_text(encoding="utf-8") for file in files if file.exists()]
     return online.last(step for text in texts for step in online.parse(text))
 

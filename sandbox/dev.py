@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
+from cli.commands.console import LINK_PATH
 from cli.environment import ENV_FILE, home_path
 from cli.output import refuse
 from migrations.runner import migrate
-from sandbox.kept import Kept
+from sandbox.process import fresh_log, tail
+from sandbox.saved_choices import SavedChoices
 from sandbox.servers import EmbeddedServers
 from sandbox.story import tell
 from sandbox.stripe.process import SECRETS_VARIABLE
-from sandbox.supervisor import Child, Supervisor
+from sandbox.supervisor import Child, ChildError, Supervisor
 from shared import logging
 from shared.access import service as access
+from shared.access.console import store as console_sessions
+from shared.access.console.model import Identity, Role
 from shared.config import LogFormat, load
 from shared.db.pool import connect
 from shared.errors import PrepaidError
 from webhooks.app import PATH
 
 PORT_DEFAULT = 8000
-KEPT_FILE = "sandbox.json"
+CHOICES_FILE = "sandbox.json"
+LOG_FILE = "dev.log"
 KEY_NAME = "sandbox"
 
 
 def run() -> None:
     """Start the embedded servers, the simulator, web and worker; tell the story; keep serving.
 
+    The story and the addresses are printed; the logs of the processes go to a file that is named.
     DATABASE_URL and REDIS_URL, when both are set, are used in place of the embedded servers. DEMO=0
     skips the story. Nothing is left running when this ends.
     """
@@ -38,16 +49,18 @@ def run() -> None:
         asyncio.run(_run())
     except* KeyboardInterrupt:  # before the supervisor took the signals over
         pass
+    except* ChildError as errors:
+        refuse("; ".join(map(str, errors.exceptions)) + tail(home_path() / LOG_FILE))
     except* (PrepaidError, OSError) as errors:
         refuse("; ".join(map(str, errors.exceptions)))
     print("stopped")
 
 
 async def _run() -> None:
-    given = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
-    if all(given.values()):
+    addresses = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
+    if all(addresses.values()):
         home_path().mkdir(parents=True, exist_ok=True)
-        await _serve(given)
+        await _serve(addresses)
         return
     print(f"starting PostgreSQL and Valkey in {_short(home_path())}", flush=True)
     # The servers are the outer block: what uses them stops first.
@@ -57,22 +70,34 @@ async def _run() -> None:
 
 async def _serve(servers: dict[str, str]) -> None:
     await migrate(servers["DATABASE_URL"])
-    kept = Kept.read(home_path() / KEPT_FILE)
-    variables = servers | _sandbox_settings(kept)
+    saved = SavedChoices.read(home_path() / CHOICES_FILE)
+    variables = servers | _sandbox_settings(saved)
     _write_env_file(variables)
+    log_path = home_path() / LOG_FILE
     try:
-        async with Supervisor() as supervisor:
-            await _start_processes(supervisor, variables)
-            key = await _working_key(variables["DATABASE_URL"], kept)
-            kept.write(home_path() / KEPT_FILE)
-            supervisor.say("ready")
-            if os.environ.get("DEMO", "1") != "0":
-                await tell(load(variables), key, supervisor.say)
-            for line in _addresses(variables, key):
-                supervisor.say(line)
-            await supervisor.wait()
+        with _log_file(log_path) as log_file:
+            async with Supervisor(log=log_file) as supervisor:
+                supervisor.say(f"logs: {_short(log_path)}")
+                await _start_processes(supervisor, variables)
+                key = await _working_key(variables["DATABASE_URL"], saved)
+                saved.write(home_path() / CHOICES_FILE)
+                supervisor.say("ready")
+                if os.environ.get("DEMO", "1") != "0":
+                    await tell(load(variables), key, supervisor.say)
+                link = await _console_link(variables)
+                for line in _addresses(variables, key, link):
+                    supervisor.say(line)
+                await supervisor.wait()
     finally:
         (home_path() / ENV_FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _log_file(path: Path) -> Iterator[TextIO]:
+    """Open an empty log of this start, readable by the owner alone; the last one becomes `.1`."""
+    with fresh_log(path) as file, io.TextIOWrapper(file, encoding="utf-8") as log:
+        path.chmod(0o600)
+        yield log
 
 
 def _write_env_file(variables: dict[str, str]) -> None:
@@ -83,15 +108,15 @@ def _write_env_file(variables: dict[str, str]) -> None:
     file.write_text("".join(lines), encoding="utf-8")
 
 
-def _sandbox_settings(kept: Kept) -> dict[str, str]:
+def _sandbox_settings(saved: SavedChoices) -> dict[str, str]:
     return {
         "STRIPE_API_KEY": "sk_test_of_the_prepaid_sandbox",
-        "STRIPE_API_BASE": f"http://127.0.0.1:{kept.port('stripe')}",
-        "STRIPE_WEBHOOK_SECRETS": kept.secret(),
+        "STRIPE_API_BASE": f"http://127.0.0.1:{saved.port('stripe')}",
+        "STRIPE_WEBHOOK_SECRETS": saved.secret(),
         "HOST": "127.0.0.1",
-        "PORT": str(kept.port("web", wanted=int(os.environ.get("PORT", PORT_DEFAULT)))),
-        "PREPAID_OPERATIONS_PORT": str(kept.port("operations")),
-        "PREPAID_WORKER_PORT": str(kept.port("worker")),
+        "PORT": str(saved.port("web", wanted=int(os.environ.get("PORT", PORT_DEFAULT)))),
+        "PREPAID_OPERATIONS_PORT": str(saved.port("operations")),
+        "PREPAID_WORKER_PORT": str(saved.port("worker")),
         # Whoever tries it out has the app on this machine.
         "PREPAID_WEBHOOKS_ALLOW_PRIVATE": "1",
         # No balancer has to notice that it stops.
@@ -122,23 +147,34 @@ async def _start_processes(supervisor: Supervisor, variables: dict[str, str]) ->
             starts.create_task(supervisor.start(child))
 
 
-async def _working_key(database_url: str, kept: Kept) -> str:
+async def _working_key(database_url: str, saved: SavedChoices) -> str:
     """Return the key of last time while the database knows it, else a new one."""
     connection = await connect(database_url, application_name="prepaid-dev")
     try:
         keys = await access.list_keys(connection)
         works = {key["key_hint"] for key in keys if key["revoked_at"] is None}
-        if kept.api_key[-4:] not in works:
+        if saved.api_key[-4:] not in works:
             for key in keys:
                 if key["name"] == KEY_NAME and key["revoked_at"] is None:
                     await access.revoke_key(connection, key["id"])
             made = await access.create_key(
                 connection, name=KEY_NAME, scope="admin", organization_id=None
             )
-            kept.api_key = made["key"]
+            saved.api_key = made["key"]
     finally:
         await connection.close()
-    return kept.api_key
+    return saved.api_key
+
+
+async def _console_link(variables: dict[str, str]) -> str:
+    token = console_sessions.new_token()
+    identity = Identity(actor="console:sandbox", role=Role.OPERATE)
+    connection = await connect(variables["DATABASE_URL"], application_name="prepaid-dev")
+    try:
+        await console_sessions.create_link(connection, token, identity, now=datetime.now(UTC))
+    finally:
+        await connection.close()
+    return f"{_url(variables)}{LINK_PATH}{token}"
 
 
 def _url(variables: dict[str, str]) -> str:
@@ -149,16 +185,18 @@ def _operations_url(variables: dict[str, str]) -> str:
     return f"http://127.0.0.1:{variables['PREPAID_OPERATIONS_PORT']}"
 
 
-def _addresses(variables: dict[str, str], key: str) -> list[str]:
+def _addresses(variables: dict[str, str], key: str, console_link: str) -> list[str]:
     return [
         "",
         f"Prepaid            {_url(variables)}",
+        f"console            {console_link}  (signs you in once)",
         f"API to browse      {_url(variables)}/docs",
         f"webhook endpoint   {_url(variables)}{PATH}",
         f"for operators      {_operations_url(variables)}  (health /readyz, metrics /metrics)",
         f"Stripe simulator   {variables['STRIPE_API_BASE']}  (a stand-in: no real money)",
         f"PostgreSQL         {variables['DATABASE_URL']}",
         f"API key            {key}",
+        f"logs               {_short(home_path() / LOG_FILE)}",
         "",
         "In another terminal, in this folder:  .venv/bin/prepaid events list",
         "Ctrl-C stops everything.",

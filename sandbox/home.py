@@ -11,9 +11,9 @@ from typing import Self
 
 import msgspec
 
-from sandbox import outside
+from sandbox import external_data
 from sandbox.account import server_account
-from sandbox.outside import PASSABLE, HomeError
+from sandbox.external_data import PASSABLE, HomeError
 from shared.errors import ConflictError
 
 PASSWORD_BYTES = 24
@@ -126,15 +126,15 @@ class Home:
         """Return the folder for the servers' data: this one, or one that their user can reach."""
         if self.account is None:
             return self.path
-        link = self.path / outside.LINK
+        link = self.path / external_data.LINK
         if not link.is_symlink():
             if not self.account.may("x", self.path):
                 self.path.chmod(PASSABLE)
             if self.account.may("x", self.path):
                 return self.path
-            link.symlink_to(outside.place_for(self.path, self.account))
-        outside.remove_orphans()
-        return outside.prepare(link.readlink(), self.path)
+            link.symlink_to(external_data.place_for(self.path, self.account))
+        external_data.remove_orphans()
+        return external_data.prepare(link.readlink(), self.path)
 
 
 def new_password() -> str:

@@ -56,11 +56,13 @@ class Supervisor:
     SIGINT, SIGTERM and SIGHUP end the block early and without an error; `stopped_by` then says
     which it was. At the end the children are stopped, the last started first. Another signal while
     they stop kills them at once. None outlives us, even on kill -9 (see `launch_command`).
+
+    With a `log` the children's lines go there, and `output` has only what the supervisor says.
     """
 
-    def __init__(self, output: TextIO | None = None) -> None:
+    def __init__(self, output: TextIO | None = None, log: TextIO | None = None) -> None:
         self.stopped_by: signal.Signals | None = None
-        self._output = _Output(output or sys.stdout, self._stop_block)
+        self._output = _Output(output or sys.stdout, log, self._stop_block)
         self._runs: list[_Run] = []
         self._block: asyncio.Task[None] | None = None
         self._handlers: dict[signal.Signals, object] = {}
@@ -238,20 +240,36 @@ class _Run:
 
 
 class _Output:
-    """Lines with the name of who printed them, in a colour of its own on a terminal."""
+    """Lines with the name of who printed them, in a colour of its own on a terminal.
 
-    def __init__(self, stream: TextIO, closed: Callable[[signal.Signals], None]) -> None:
+    With a log: the lines of children go to the log, our own to both, and the stream needs no names.
+    """
+
+    def __init__(
+        self, stream: TextIO, log: TextIO | None, closed: Callable[[signal.Signals], None]
+    ) -> None:
         self._stream: TextIO | None = stream
+        self._log = log
         self._closed = closed
-        coloured = stream.isatty() and not os.environ.get("NO_COLOR")
+        coloured = log is None and stream.isatty() and not os.environ.get("NO_COLOR")
         self._colours: Iterator[int] | None = itertools.cycle(COLOURS) if coloured else None
         self._prefixes: dict[str, str] = {}
 
     def line(self, name: str, text: str) -> None:
+        named = f"{self._prefix(name)}{text}\n"
+        if self._log is None:
+            self._write(named)
+            return
+        self._log.write(named)
+        self._log.flush()
+        if name == OWN_NAME:
+            self._write(f"{text}\n")
+
+    def _write(self, line: str) -> None:
         if self._stream is None:
             return
         try:
-            self._stream.write(f"{self._prefix(name)}{text}\n")
+            self._stream.write(line)
             self._stream.flush()
         except OSError:
             # The reader is gone (`| head`, a closed terminal): nothing is worth running for it.

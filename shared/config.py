@@ -9,9 +9,11 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from shared import reconcile_settings
 from shared.durations import Duration
 from shared.errors import ConfigError
 from shared.money import rate_refusal
+from shared.reconcile_settings import ReconcileSettings
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class Settings:
     credit_customer_payments: bool = False
     purchase_expires: Duration | None = None
     event_retention: Duration | None = None
+    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
 
     @property
     def livemode(self) -> bool:
@@ -102,6 +105,12 @@ def load(env: Mapping[str, str]) -> Settings:
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
         event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
+        reconcile=ReconcileSettings(
+            every=_read(env, "PREPAID_RECONCILE_EVERY", "PT1H", reconcile_settings.interval),
+            window=_read(env, "PREPAID_RECONCILE_WINDOW", "PT6H", reconcile_settings.window),
+            repair=_read(env, "PREPAID_RECONCILE_REPAIR", "events", reconcile_settings.repair),
+            rate=_read(env, "PREPAID_RECONCILE_RATE", "20", reconcile_settings.rate),
+        ),
     )
     _refuse_mixed_modes(settings)
     if settings.purchase_max < settings.purchase_min:
@@ -126,7 +135,7 @@ def credits_per_unit(env: Mapping[str, str]) -> Decimal:
     Raises ConfigError where a cent would buy a part of the last decimal.
     """
     rate = _read(env, "PREPAID_CREDITS_PER_UNIT", "1", _positive_decimal)
-    # US dollars stand for every currency of two decimals or none. A finer one is looked at where
+    # US dollars stand for every currency of two decimals or none. A finer one is checked where
     # an organization has it.
     if refusal := rate_refusal("usd", rate):
         raise ConfigError("PREPAID_CREDITS_PER_UNIT", refusal)
@@ -239,7 +248,7 @@ def _has_placeholder(url: SplitResult) -> bool:
 
 
 def _account_ids(text: str) -> frozenset[str]:
-    """List the connected accounts whose events are ours, as acct_…, separated by commas."""
+    """List the connected accounts of this installation, as acct_…, separated by commas."""
     accounts = frozenset(part.strip() for part in text.split(",") if part.strip())
     if not all(account.startswith("acct_") for account in accounts):
         raise ValueError

@@ -181,11 +181,15 @@ class StripeFailedError(PrepaidError):
 
 
 class StripeThrottledError(StripeFailedError):
-    """Stripe is asked too often at present; it did nothing."""
+    """Stripe rate-limited the request and did nothing."""
 
 
 class StripeRefusedError(StripeFailedError):
     """Stripe refused the request, and did nothing."""
+
+
+class StripeForbiddenError(StripeRefusedError):
+    """The Stripe key lacks a permission."""
 
 
 class StripeMissingError(StripeRefusedError):
@@ -229,7 +233,7 @@ class TwoOrganizationsError(EventError):
 
 
 class UnclaimedError(EventError):
-    """Nobody owns what the event is about, yet. `waits_for` is the Stripe id that would tell."""
+    """The event's organization is not known yet. `waits_for`: the Stripe id that identifies it."""
 
     def __init__(self, detail: str, *, waits_for: str) -> None:
         self.waits_for = waits_for

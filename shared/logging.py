@@ -29,7 +29,7 @@ TEXT_LENGTH_MAX = 2_000
 TRACE_LENGTH_MAX = 16_000
 NAME_LENGTH_MAX = 100
 LINE_LENGTH_MAX = 64_000
-# No secret is longer: what may be left of one that a cut has torn is left out with it.
+# No secret is longer: the possible rest of a secret at a cut is dropped with it.
 SECRET_LENGTH_MAX = 200
 NESTING_LEVELS_MAX = 8
 # What JSON encoders take.
@@ -92,22 +92,22 @@ class _Line:
         self._room = LINE_LENGTH_MAX
 
     def fields(self, values: Mapping[Any, Any], level: int = 0) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        masked: dict[str, Any] = {}
         for key, value in values.items():
             if self._room <= 0 and level:  # a line's own fields are few, and each is bounded
-                found[CUT] = CUT
+                masked[CUT] = CUT
                 break
             name = self._take(mask(str(key)[:NAME_LENGTH_MAX]))
             if _is_secret_name(name):
-                found[name] = MASK
+                masked[name] = MASK
             elif name in _TRACES and level == 0:
-                found[name] = self._take(_mask_trace(str(value)))
+                masked[name] = self._take(_mask_trace(str(value)))
             else:
-                found[name] = self._masked(value, level)
-        return found
+                masked[name] = self._masked(value, level)
+        return masked
 
     def _masked(self, value: Any, level: int) -> Any:
-        """Return a value without secrets; whatever is no plain value is written as text first."""
+        """Return a value without secrets; any other than a plain value is formatted first."""
         if value is None or isinstance(value, bool | float):
             return value
         if isinstance(value, int):
@@ -121,14 +121,14 @@ class _Line:
         return self._take(mask(str(value)))
 
     def _items(self, values: Collection[Any], level: int) -> list[Any]:
-        found: list[Any] = []
+        masked: list[Any] = []
         for value in values:
             if self._room <= 0:
-                found.append(CUT)
+                masked.append(CUT)
                 break
             self._room -= 1
-            found.append(self._masked(value, level))
-        return found
+            masked.append(self._masked(value, level))
+        return masked
 
     def _integer(self, value: int) -> int | str:
         if not INTEGER_MIN <= value <= INTEGER_MAX:
@@ -150,7 +150,7 @@ def _mask_fields(
 def _render_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     try:
         return msgspec.json.encode(event).decode()
-    except UnicodeEncodeError:  # half of a surrogate pair, out of somebody's data
+    except UnicodeEncodeError:  # half of a surrogate pair in a logged value
         return json.dumps(event)
 
 
@@ -158,7 +158,7 @@ def configure(log_format: LogFormat, level: str, stream: TextIO = sys.stderr) ->
     """Send every log line of this process, our own and the libraries', to one stream.
 
     JSON: one object a line with `timestamp` (UTC, ISO 8601), `level` and `event`, whose first word
-    is the part of Prepaid that speaks; `logger` names a library that does.
+    is the part of Prepaid that logs; `logger` is the library, if one does.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

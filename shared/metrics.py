@@ -32,6 +32,15 @@ LEDGER_POSTINGS = Counter(
     "Ledger postings, by transaction type and result.",
     ["type", "result"],
 )
+RECONCILE_DRIFT = Gauge(
+    "prepaid_reconcile_drift",
+    "Differences to Stripe that the last reconciliation found and did not repair, by kind.",
+    ["kind"],
+)
+RECONCILE_AGE_SECONDS = Gauge(
+    "prepaid_reconcile_age_seconds",
+    "Time since the start of the last reconciliation that finished; infinite where none has.",
+)
 INVARIANT_OK = Gauge(
     "prepaid_invariant_ok",
     "1 where the last check of an invariant found no problem, else 0.",
@@ -88,6 +97,7 @@ MEASUREMENT_FAILURES = Counter(
 MEASURED = (
     INBOX_BACKLOG,
     INBOX_OLDEST_SECONDS,
+    INVARIANT_OK,
     OUTBOUND_BACKLOG,
     RECHARGE_ATTEMPTS_BLOCKED,
     WORKERS,

@@ -16,7 +16,7 @@ CREDIT_DECIMALS_MAX = 9
 CREDIT_QUANTUM = Decimal(1).scaleb(-CREDIT_DECIMALS_MAX)
 
 # Stripe counts an amount in the currency's smallest unit. ISK and UGX have no smaller unit any
-# more, but Stripe's API goes on taking them with two decimals; MGA counts as zero-decimal.
+# more, but Stripe's API still takes them with two decimals; MGA counts as zero-decimal.
 # Source: https://docs.stripe.com/currencies#zero-decimal and #special-cases
 ZERO_DECIMAL_CURRENCIES = frozenset({
     "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga",
@@ -49,7 +49,7 @@ def credits_from_minor_units(amount: int, currency: str, credits_per_unit: Decim
 
 
 def rate_refusal(currency: str, credits_per_unit: Decimal) -> str | None:
-    """Return why a rate is too fine for a currency; None where every amount can be credited.
+    """Return why a rate does not suit a currency; None where every amount can be credited.
 
     Its smallest unit must buy a whole number of 1e-9 credits.
     """

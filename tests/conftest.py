@@ -7,7 +7,9 @@ from tests.fixtures.profile import cases
 LONGEST_FILES = (
     "test_api_under_fuzzing.py",
     "test_recharge_random_runs.py",
-    "test_hostile_input.py",
+    "test_hostile_bodies.py",
+    "test_hostile_headers.py",
+    "test_hostile_queries.py",
     "test_documented_answers.py",
     "test_tenancy.py",
     "test_ledger_against_a_model.py",
@@ -27,13 +29,21 @@ pytest_plugins = [
     "tests.fixtures.stripe_contract",
     "tests.fixtures.servers",
     "tests.fixtures.product",
+    "tests.fixtures.commands",
     "tests.fixtures.api",
+    "tests.fixtures.console",
+    "tests.fixtures.operation_requests",
+    "tests.fixtures.operation_things",
+    "tests.fixtures.operation_refusals",
+    "tests.fixtures.ledger_model",
     "tests.fixtures.operations",
+    "tests.fixtures.operation_tenants",
     "tests.fixtures.operation_world",
     "tests.fixtures.receiver",
     "tests.fixtures.recharging",
     "tests.fixtures.storefront",
     "tests.fixtures.stripe_answers",
+    "tests.fixtures.webhook_deliveries",
 ]
 
 

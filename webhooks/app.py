@@ -12,5 +12,5 @@ PATH = "/v1/webhooks/stripe"
 
 
 def routes(settings: Settings, inbox: Inbox) -> list[web.RouteDef]:
-    """Return the routes of this house."""
+    """Return the webhook routes."""
     return [web.post(PATH, StripeWebhook(settings, inbox).handle)]

@@ -47,13 +47,13 @@ class StripeWebhook:
         self._inbox = inbox
         self._unix_now = unix_now
         self._large_bodies = LargeBodies(
-            small_bytes_max=SMALL_BODY_BYTES_MAX,  # an event of Stripe's has some 3 kB
+            small_bytes_max=SMALL_BODY_BYTES_MAX,  # a typical event has 3 kB
             at_once_max=LARGE_BODIES_AT_ONCE_MAX,
             turn_seconds_max=TURN_SECONDS_MAX,
         )
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer one delivery, and count what became of it."""
+        """Answer one delivery, and count its result."""
         started = time.perf_counter()
         try:
             receipt = await self._receive(request)

@@ -1,4 +1,4 @@
-"""The loops that delete old data: idempotency keys, ended sessions, payloads of finished events."""
+"""The loops that delete old data: idempotency keys, sessions, samples, payloads of events."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.access import sessions
+from shared.access.console import store as console_sessions
 from shared.durations import Duration
 from shared.idempotency import store
 from shared.inbox.retention import store as payloads
+from shared.samples import store as samples
+from shared.samples.model import SAMPLE_RETENTION
 from worker.clock import repeat
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ PAYLOADS_ROWS_MAX = 200
 class IdempotencyKeyCleaner:
     """Deletes idempotency keys and their responses after a week.
 
-    Transactions, holds and grants do not depend on them: the ledger keeps its own keys for ever.
+    Transactions, holds and grants do not depend on them: the ledger never deletes its own keys.
     """
 
     def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
@@ -41,7 +44,7 @@ class IdempotencyKeyCleaner:
         )
 
     async def clean(self) -> int:
-        """Delete every key that is old enough; return how many rows those were."""
+        """Delete every key that is old enough; return the number of rows."""
         return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
@@ -49,7 +52,7 @@ class IdempotencyKeyCleaner:
 
 
 class SessionCleaner:
-    """Deletes browser sessions an hour after they ended."""
+    """Deletes sessions of browsers and of the console an hour after they ended."""
 
     def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._pool = pool
@@ -60,11 +63,39 @@ class SessionCleaner:
         await repeat("session_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
 
     async def clean(self) -> int:
-        """Delete every session that ended long enough ago; return how many rows those were."""
-        return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
+        """Delete every session that ended long enough ago; return the number of rows."""
+        console = partial(console_sessions.purge, retention=SESSION_RETENTION)
+        deleted = await _in_batches(self._pool, console, BATCH_ROWS_MAX)
+        return deleted + await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
         return await sessions.purge(connection, SESSION_RETENTION, rows_max=rows_max)
+
+
+class SampleCleaner:
+    """Deletes samples after two weeks."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        interval_seconds: float = INTERVAL_SECONDS,
+        *,
+        rows_max: int = BATCH_ROWS_MAX,
+    ) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+        self._rows_max = rows_max
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Clean until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat("sample_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
+
+    async def clean(self) -> int:
+        """Delete every sample that is old enough; return how many rows those were."""
+        return await _in_batches(self._pool, self._delete, self._rows_max)
+
+    async def _delete(self, connection: Connection, *, rows_max: int) -> int:
+        return await samples.purge(connection, SAMPLE_RETENTION, rows_max=rows_max)
 
 
 class PayloadCleaner:
@@ -91,7 +122,7 @@ class PayloadCleaner:
         await repeat("payload_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
 
     async def clean(self) -> int:
-        """Remove client secrets and old payloads; return how many events that changed."""
+        """Remove client secrets and old payloads; return the number of changed events."""
         cleaned = await _in_batches(self._pool, payloads.remove_client_secrets, self._rows_max)
         if self._retention is None:
             return cleaned
@@ -100,7 +131,7 @@ class PayloadCleaner:
 
 
 async def _in_batches(pool: Pool, delete: Callable[..., Awaitable[int]], rows_max: int) -> int:
-    """Delete in transactions of at most `rows_max` rows; return how many rows in total."""
+    """Delete in transactions of at most `rows_max` rows; return the total number."""
     deleted = 0
     while True:
         async with pool.acquire() as connection:

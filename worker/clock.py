@@ -1,4 +1,4 @@
-"""The one loop helper of the worker: run, wait, run again, survive every failure."""
+"""The loop of every worker task: run, wait, run again, survive every failure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAILURE_SECONDS_MAX = 5.0
 
 @dataclass(slots=True)
 class LoopState:
-    """Health of a running loop: since when (monotonic), how often and why it fails."""
+    """Health of a running loop: the start (monotonic), number and cause of its failures."""
 
     failing_since: float | None = None
     failures: int = 0
@@ -40,7 +40,7 @@ async def repeat(
 ) -> None:
     """Run `work` now, and again each interval after it ended or when `wake` is set, until `stop`.
 
-    No failure ends a loop. While PostgreSQL is away it only waits. Anything else is a bug, or a
+    No failure ends a loop. While PostgreSQL is away it only waits. Any other failure is a bug, or a
     fault that an operator corrects, such as a password or a privilege: it is logged with its trace
     when it begins, counted each time, retried at growing intervals, and logged when it ends.
     """

@@ -30,7 +30,7 @@ STOP_SECONDS_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """How many events a claim takes, and how many claims a process applies at once."""
+    """The number of events of a claim, and of concurrent claims in a process."""
 
     rows_max: int
     at_once_max: int
@@ -40,17 +40,17 @@ LIMITS = {
     Lane.SHARED: LaneLimits(BATCH_ROWS_MAX, 3),
     Lane.STRIPE: LaneLimits(20, 3),
     Lane.ALONE: LaneLimits(50, 1),
-    # One event at a time: no other shares its crash.
+    # One event at a time, so that a crash affects no other event.
     Lane.SUSPECT: LaneLimits(1, 1),
 }
-_ASKING = frozenset({Lane.STRIPE, Lane.SUSPECT})
+_LANES_WITH_STRIPE = frozenset({Lane.STRIPE, Lane.SUSPECT})
 
 
 class Drainer:
     """Claims and applies events; one instance a process, any number of processes.
 
     Each lane has its own slots: an event that waits for a lock or for Stripe holds no slot of the
-    shared lane, in which new events are.
+    shared lane for new events.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Drainer:
         self._lease = lease
         self._slots = {lane: asyncio.Semaphore(at.at_once_max) for lane, at in LIMITS.items()}
         self._started: dict[Lane, set[asyncio.Task[None]]] = {lane: set() for lane in LIMITS}
-        # Lanes that were started while all of their slots were taken: drained once more.
+        # Lanes that were started while all of their slots were in use: drained once more.
         self._again: set[Lane] = set()
         self._stopping = False
 
     def stop(self) -> None:
-        """End every drain after its present batch."""
+        """End every drain after its current batch."""
         self._stopping = True
 
     async def close(self) -> None:
@@ -101,7 +101,7 @@ class Drainer:
                 return taken
 
     async def drain_new(self) -> int:
-        """Apply new events; return how many. Those that ask Stripe continue after this returns."""
+        """Apply new events; return their number. Those that need Stripe continue afterwards."""
         return await self._drain_lane(Lane.SHARED)
 
     async def start_other_lanes(self) -> None:
@@ -127,7 +127,7 @@ class Drainer:
             while lane in self._again:
                 self._again.discard(lane)
                 await self._drain_lane(lane)
-        except Exception as error:  # the leases expire, and other drains continue
+        except Exception as error:  # the leases expire; other drains continue
             if not (isinstance(error, UNAVAILABLE) and outages.POSTGRES.failed(error)):
                 log.exception("drainer.failed", lane=lane)
 
@@ -162,7 +162,7 @@ class Drainer:
         return len(events)
 
     async def _apply(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
-        if lane in _ASKING:
+        if lane in _LANES_WITH_STRIPE:
             await self._applier.apply(token, events, self._lease)
         elif await self._applier.apply_without_asking(token, events, self._lease):
             self._start(Lane.STRIPE)

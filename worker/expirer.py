@@ -28,7 +28,7 @@ class Expirer:
 
     Every posting first expires what is due in its organization, so that expired credits are never
     spent; this loop covers organizations without postings. Several instances are safe: under the
-    account's lock the second finds nothing due.
+    account's lock, nothing is due for the second.
 
     An organization whose expirations cannot be posted is logged once and does not stop the others.
     """
@@ -50,7 +50,7 @@ class Expirer:
             await self.announce()
 
     async def expire(self) -> int:
-        """Expire all that is due; return in how many organizations.
+        """Expire all that is due; return the number of organizations.
 
         Raises the error of an organization that fails, after all others are done.
         """
@@ -92,6 +92,6 @@ class Expirer:
         return expired
 
     async def announce(self) -> int:
-        """Announce the grants that expire soon; return how many those were."""
+        """Announce the grants that expire soon; return their number."""
         async with self._pool.acquire() as connection, connection.transaction():
             return await ledger.announce_expiring(connection, now=datetime.now(UTC))

@@ -24,7 +24,7 @@ class Heartbeat:
         self._interval_seconds = interval_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat until `stop` is set. Survives outages of PostgreSQL."""
+        """Record heartbeats until `stop` is set. Survives outages of PostgreSQL."""
         await clock.repeat("heartbeat", self.beat, stop, interval_seconds=self._interval_seconds)
 
     async def beat(self) -> None:

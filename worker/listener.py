@@ -1,4 +1,4 @@
-"""Listens for wakeups: an arq worker with one job, draining the inbox, that survives Redis."""
+"""Listens for wakeups: an arq worker with one job, which drains the inbox."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from worker.drainer import Drainer
 
 log = structlog.get_logger()
 
-# arq looks for jobs this often. Its default of 0.5 s would be most of an event's way to the ledger.
+# The poll interval of arq. Its default of 0.5 s would dominate the time from event to ledger.
 POLL_SECONDS = 0.005
 JOBS_AT_ONCE_MAX = 8
 JOB_SECONDS_MAX = 600
 RECONNECT_SECONDS = 1.0
 REFUSAL_LOG_INTERVAL_SECONDS = 10.0
-# What a job that is refused becomes: arq takes it out of the queue, and nothing is executed.
+# The function of a refused job: arq removes it from the queue without executing anything.
 REFUSED_JOB = "refused"
-# What ends arq though Redis answers: a key or an id that it cannot read.
+# Errors that end arq while Redis answers: a key or an id that it cannot read.
 UNREADABLE = (ResponseError, UnicodeDecodeError)
 
 
 class Listener:
-    """Runs arq until it is stopped, and outlives it.
+    """Runs arq, and restarts it after failures, until it is stopped.
 
-    When Redis goes, arq ends; it is started again until Redis is back. Meanwhile the sweep drains
-    the inbox. Whatever others put into the queue is refused, counted and removed.
+    arq ends when Redis fails; it is restarted until Redis is back. Meanwhile the sweeper drains the
+    inbox. Foreign jobs in the queue are refused, counted and removed.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class Listener:
         self._refusal_logged_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Drain at each wakeup until `stop` is set, then let the running jobs finish."""
+        """Drain at each wakeup until `stop` is set, then wait for the running jobs."""
         await repeat(
             "listener", partial(self._listen, stop), stop, interval_seconds=self._reconnect_seconds
         )
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        """Run arq until Redis goes or `stop` is set."""
+        """Run arq until Redis fails or `stop` is set."""
         worker = self._create_worker()
         listening = asyncio.create_task(worker.async_run())
         stopping = asyncio.create_task(stop.wait())
@@ -69,26 +69,26 @@ class Listener:
             raise error
 
     async def _end(self, worker: Worker, listening: asyncio.Task[None]) -> Exception | None:
-        """Let the poll and the jobs under way end; return what ended the worker, if anything."""
-        # arq then ends by itself after its poll, once its jobs have ended. A cancellation would
-        # leave a pipeline of its own unclosed. Each of its commands has a time limit.
+        """Wait for the poll and the running jobs; return the error that ended arq, if any."""
+        # arq ends by itself after its poll, once its jobs have ended. A cancellation would leave a
+        # pipeline open. Each command has a time limit.
         worker.burst, worker.max_burst_jobs = True, 0
-        found: Exception | None = None
+        failure: Exception | None = None
         await asyncio.wait({listening})
         for outcome in await asyncio.gather(
             listening, *worker.tasks.values(), return_exceptions=True
         ):
             if isinstance(outcome, Exception):
-                found = outcome
+                failure = outcome
         try:
-            if isinstance(found, UNREADABLE):
-                # It would end arq each time. A lost wakeup costs two seconds at most.
-                self._refuse("unreadable", error=type(found).__name__)
+            if isinstance(failure, UNREADABLE):
+                # Such an entry would end arq again. A lost wakeup delays an event by at most 2 s.
+                self._refuse("unreadable", error=type(failure).__name__)
                 await worker.pool.delete(QUEUE_NAME)
             await worker.pool.aclose(close_connection_pool=True)
         except (RedisError, OSError) as error:
             log.debug("listener.close_failed", error=repr(error))
-        return found
+        return failure
 
     def _create_worker(self) -> Worker:
         return Worker(
@@ -116,7 +116,7 @@ class Listener:
             return {"f": REFUSED_JOB, "a": (), "k": {}, "t": None, "et": 0}
 
     def _refuse(self, reason: RefusalReason, **about: Any) -> None:
-        """Count what is refused, and log one line in some seconds; none shows what it holds."""
+        """Count a refused job; log at most one line every few seconds, without its content."""
         metrics.QUEUE_JOBS_REFUSED.labels(reason).inc()
         now = time.monotonic()
         if now - self._refusal_logged_at >= REFUSAL_LOG_INTERVAL_SECONDS:
@@ -127,10 +127,10 @@ class Listener:
         with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]):
             try:
                 await self._drainer.drain_new()
-            except UNAVAILABLE as error:  # the sweep finds the events
+            except UNAVAILABLE as error:  # the sweeper applies the events
                 if not outages.POSTGRES.failed(error):
                     log.warning("listener.drain_failed", error=repr(error))
 
 
 async def _nothing(ctx: dict[str, Any]) -> None:
-    """Do nothing for a job that is refused."""
+    """Do nothing: the function of a refused job."""

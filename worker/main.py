@@ -29,15 +29,18 @@ from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
 from shared.recharge.flow import Charger
-from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SessionCleaner
+from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SampleCleaner, SessionCleaner
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.heartbeat import Heartbeat
+from worker.invariant_checker import InvariantChecker
 from worker.listener import Listener
 from worker.messenger import Messenger
 from worker.payment_method_fetcher import PaymentMethodFetcher
 from worker.purchase_expirer import PurchaseExpirer
 from worker.recharger import Recharger
+from worker.reconciler import Reconciler
+from worker.sampler import Sampler
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
 
@@ -52,7 +55,7 @@ class StoppingError(UnavailableError):
 
 
 async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
-    """Work until SIGTERM or SIGINT; then finish the batches under way and return."""
+    """Work until SIGTERM or SIGINT; then finish the running batches and return."""
     stop = server.stop_signal()
     redis = connect(settings.redis_url)
     async with (
@@ -95,12 +98,16 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 Expirer(pool).run,
                 IdempotencyKeyCleaner(pool).run,
                 SessionCleaner(pool).run,
+                SampleCleaner(pool).run,
+                Sampler(pool).run,
+                InvariantChecker(pool).run,
                 PayloadCleaner(pool, retention=settings.event_retention).run,
                 PurchaseExpirer(pool).run,
                 PaymentMethodFetcher(pool, lookup).run,
                 messenger.run,
                 Recharger(pool, charger, settings.database_url).run,
                 Verifier(settings.database_url).run,
+                Reconciler(pool, settings).run,
             ):
                 loops.create_task(run_loop(stop))
             await stop.wait()
@@ -116,7 +123,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
 async def _serve_operations(
     settings: Settings, pool: Pool, redis: ArqRedis, stop: asyncio.Event
 ) -> server.Runner | None:
-    """Serve health and metrics on PREPAID_WORKER_PORT; None where it is not set."""
+    """Serve health and metrics on PREPAID_WORKER_PORT; None: it is not set."""
     if settings.worker_port is None:
         return None
     health = Health(

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 INTERVAL_SECONDS = 1.0
 UNDER_WAY_MAX = 64
 UNDER_WAY_PER_ENDPOINT_MAX = 4
-# Longer than an attempt and the write of its outcome can take.
+# Longer than an attempt and the write of its outcome.
 LEASE_SECONDS = 60
 
 
@@ -35,8 +35,8 @@ class Messenger:
     """Sends due messages, one instance a process; any number of processes share the work.
 
     Guarantee: a committed message is delivered at least once, or dead, whatever crashes in between.
-    It is delivered twice only where the receiver accepted it and the outcome could not be written.
-    A slow endpoint has at most a few attempts under way, and other endpoints do not wait for it.
+    It is delivered twice only if the receiver accepted it and the outcome could not be written. A
+    slow endpoint has at most a few concurrent attempts, and other endpoints do not wait for it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Messenger:
         self._stopping = False
 
     def stop(self) -> None:
-        """Claim no more; attempts under way finish."""
+        """Stop claiming; running attempts finish."""
         self._stopping = True
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -69,14 +69,14 @@ class Messenger:
             await asyncio.wait(self._under_way)
 
     async def deliver(self) -> int:
-        """Attempt all due messages until none is due and none is under way; return how many.
+        """Attempt all due messages until none is due or running; return their number.
 
-        Looks for newly due ones whenever an attempt ends, and every interval. Raises what asyncpg
+        Claims newly due ones whenever an attempt ends, and every interval. Raises what asyncpg
         raises while PostgreSQL is away.
         """
         taken = 0
         while True:
-            # Before the claim: an attempt that ends during it still took part of its room.
+            # Read before the claim: an attempt that ends during the claim still counts.
             idle = not self._under_way
             if not self._stopping:
                 taken += await self._start_due()
@@ -111,7 +111,7 @@ class Messenger:
         return len(messages)
 
     async def _attempt(self, token: UUID, message: ClaimedMessage) -> None:
-        """Send one message and record the outcome; where that fails, the lease expires."""
+        """Send one message and record the outcome; if that fails, the lease expires."""
         try:
             if message.endpoint_disabled:
                 response, outcome = DeliveryResponse(None), rules.for_disabled_endpoint(message)

@@ -1,4 +1,4 @@
-"""The loop that fetches from Stripe the details of payment methods that no event has given."""
+"""The loop that reads the details of undescribed payment methods from Stripe."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ class PaymentMethodFetcher:
         )
 
     async def fetch(self) -> int:
-        """Fetch all that are due; return how many payment methods were tried."""
+        """Fetch all that are due; return the number of attempted payment methods."""
         return await fetch_missing(self._pool, self._lookup, now=self._now)

@@ -18,7 +18,7 @@ BATCH_ROWS_MAX = 200
 class PurchaseExpirer:
     """Expires open purchases 25 hours after they were opened.
 
-    A payment that comes later still makes such a purchase `paid`.
+    A payment that arrives later still makes such a purchase `paid`.
     """
 
     def __init__(self, pool: Pool, interval_seconds: float = INTERVAL_SECONDS) -> None:
@@ -30,7 +30,7 @@ class PurchaseExpirer:
         await repeat("purchase_expirer", self.expire, stop, interval_seconds=self._interval_seconds)
 
     async def expire(self) -> int:
-        """Expire every purchase that is due; return how many those were."""
+        """Expire every purchase that is due; return their number."""
         expired = 0
         while True:
             async with self._pool.acquire() as connection:

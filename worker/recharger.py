@@ -1,4 +1,4 @@
-"""Works on recharge attempts: as soon as one is armed, and on a clock."""
+"""The loops that process recharge attempts: at a notification, and at an interval."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 CHANNEL = "prepaid_recharge"
 INTERVAL_SECONDS = 1.0
 TICK_SECONDS = 5.0
-# The clock looks at so many pages of rules in a tick, each in a transaction of its own.
+# The pages of rules that a tick reads, each in a transaction of its own.
 PAGES_A_TICK_MAX = 10
 LANES = 4
-# A connection that only listens is probed: a server that vanished sends nothing.
+# A listening connection is probed, because a server that vanished sends nothing.
 ALIVE_SECONDS = 10.0
 
 
 class Recharger:
-    """Carries due attempts, and arms what the clock says.
+    """Processes due attempts, and arms schedules and missed attempts.
 
-    A lane waits for the slowest of the attempts that it took; the other lanes do not.
-    PostgreSQL notifies of an armed attempt when its debit commits; the clock finds what was missed.
+    A lane waits for the slowest of the attempts that it took; the other lanes do not. PostgreSQL
+    notifies of an armed attempt when its debit commits; the clock arms and wakes missed ones.
     Several rechargers share the work: each attempt is under one lease.
     """
 
@@ -48,7 +48,7 @@ class Recharger:
         self._after = service.FIRST
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, and end what is under way. Whatever fails is tried again."""
+        """Work until `stop` is set, then finish the running attempts. Failures are retried."""
         async with asyncio.TaskGroup() as loops:
             for lane in range(1, LANES + 1):
                 loops.create_task(
@@ -73,7 +73,7 @@ class Recharger:
             )
 
     async def _work(self, stop: asyncio.Event) -> None:
-        self._armed.clear()  # whichever lane clears it, works afterwards
+        self._armed.clear()  # the lane that clears it works afterwards
         while not stop.is_set() and await self._charger.work():
             continue
 
@@ -92,7 +92,7 @@ class Recharger:
             ended = asyncio.Event()
             connection.add_termination_listener(lambda _connection: ended.set())
             await connection.add_listener(CHANNEL, lambda *_armed: self._armed.set())
-            self._armed.set()  # what was armed before we listened
+            self._armed.set()  # attempts that were armed before LISTEN
             while not (ended.is_set() or stop.is_set()):
                 await pause(ALIVE_SECONDS, ended, stop)
                 if not (ended.is_set() or stop.is_set()):

@@ -19,5 +19,5 @@ SwaggerUIBundle({
   plugins: [triedWhereThePageCameFrom],
   deepLinking: true, // each operation has an address
   persistAuthorization: false, // a key is forgotten with the page
-  validatorUrl: null, // nobody else is asked about the document
+  validatorUrl: null, // no other server validates the document
 });

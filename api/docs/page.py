@@ -36,11 +36,11 @@ _STYLE = "text/css; charset=utf-8"
 
 def routes() -> list[web.RouteDef]:
     """Return the routes of the page and of its assets; no other file is reachable."""
-    ours = Path(__file__).parent
+    folder = Path(__file__).parent
     swagger_ui = Path(str(metadata.distribution("offapi").locate_file("offapi")))
     return [
-        web.get(PATH, _file(ours / "page.html", _PAGE_HEADERS)),
-        _asset("page.js", ours / "page.js", _SCRIPT),
+        web.get(PATH, _file(folder / "page.html", _PAGE_HEADERS)),
+        _asset("page.js", folder / "page.js", _SCRIPT),
         _asset("swagger-ui-bundle.js", swagger_ui / "swagger_bundle.js", _SCRIPT),
         _asset("swagger-ui.css", swagger_ui / "swagger_style.css", _STYLE),
     ]

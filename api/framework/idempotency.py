@@ -5,7 +5,7 @@ an app may rotate its API key between two attempts. A request without an organiz
 creating one, has a key of the API key's tenant. A refusal is not stored: it changed nothing, and a
 retry with the same key runs again. An operation that needs only PostgreSQL runs in the transaction
 that stores its response. An operation that calls Stripe and is interrupted leaves its id, and a
-retry continues under it: Stripe's idempotency keys and our rows are found by that id.
+retry continues under it: Stripe's idempotency keys and the created rows derive from that id.
 """
 
 from __future__ import annotations

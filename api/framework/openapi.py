@@ -56,7 +56,7 @@ WITH_A_BODY: tuple[type[PrepaidError], ...] = (
 class Guide:
     """What the document says besides its operations: an introduction, and a line for each tag.
 
-    `error` is the type of every error response. The tags are listed in the order given.
+    `error` is the type of every error response. The tags are listed in order.
     """
 
     introduction: str

@@ -47,8 +47,8 @@ class Limits:
     waiting_of_organization_max: int = WAITING_OF_ORGANIZATION_MAX
 
 
-NOBODY = Tenant(key=None)
-_tenant: ContextVar[Tenant] = ContextVar("tenant", default=NOBODY)
+NO_TENANT = Tenant(key=None)
+_tenant: ContextVar[Tenant] = ContextVar("tenant", default=NO_TENANT)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def unknown() -> web.Response:
 
 
 def try_later(status: int) -> web.Response:
-    """Return the page for an unavailable service, ours or Stripe's."""
+    """Return the page for an unavailable service, Prepaid or Stripe."""
     page = _page(
         "Try again soon",
         "<h1>This page is not available right now</h1>"

@@ -35,7 +35,7 @@ NAMES = {
     T.HOLD_CAPTURE: TypeNames("usage", "charge"),
 }
 
-# org_credits tells kinds of usage apart: usage of one of these categories has it as its type.
+# org_credits distinguishes kinds of usage: the type of usage of these categories is its category.
 USAGE_CATEGORIES = frozenset({"inference", "span_ingestion", "storage", "web_search"})
 USAGE_TYPES = frozenset({T.USAGE, T.HOLD_CAPTURE})
 

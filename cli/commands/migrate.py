@@ -22,7 +22,7 @@ WaitSeconds = Annotated[
 def default(
     context: typer.Context, wait: WaitSeconds = WAIT_SECONDS_MAX, as_json: AsJson = False
 ) -> None:
-    """Upgrade the schema if no subcommand is given."""
+    """Upgrade the schema unless there is a subcommand."""
     if context.invoked_subcommand is None:
         up(wait, as_json)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
     from shared.organizations.model import Organization
 
-app = typer.Typer(no_args_is_help=True, help="Auto-recharge: what may charge, and what it did.")
+app = typer.Typer(no_args_is_help=True, help="Auto-recharge: rules, suspensions and attempts.")
 
 ROWS_MAX = 1_000
 ATTEMPTS_SHOWN = 20
@@ -164,7 +164,7 @@ def off(organization: Reference, reason: Reason, as_json: AsJson = False) -> Non
 
 @app.command()
 def suspend(organization: Reference, reason: Reason, as_json: AsJson = False) -> None:
-    """Suspend auto-recharge until somebody resumes it, whatever its state."""
+    """Suspend auto-recharge until a person resumes it, whatever its state."""
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:

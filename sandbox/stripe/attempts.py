@@ -1,4 +1,4 @@
-"""One attempt of a PaymentIntent to charge a payment method, and what follows from the verdict.
+"""One attempt of a PaymentIntent to charge a payment method, and what follows from the decision.
 
 https://docs.stripe.com/payments/paymentintents/lifecycle
 """
@@ -6,7 +6,7 @@ https://docs.stripe.com/payments/paymentintents/lifecycle
 from dataclasses import dataclass
 
 from sandbox.stripe import (
-    aftermath,
+    after_charge,
     challenges,
     charges,
     errors,
@@ -16,8 +16,8 @@ from sandbox.stripe import (
 )
 from sandbox.stripe.call import Call
 from sandbox.stripe.declines import AUTHENTICATION_NOT_HANDLED, Decline
+from sandbox.stripe.issuer import Approved, Challenged, Pending, decide
 from sandbox.stripe.store import Json
-from sandbox.stripe.verdicts import Approved, Challenged, Pending, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def attempt(call: Call, intent: Json, method: Json, circumstances: Circumstances
     Emits the events of the payment but leaves `finish` to the caller, who may have an event of
     its own (a completed Checkout Session) that Stripe sends before the charge settles.
     """
-    verdict = judge(
+    decision = decide(
         payment_methods.card_of(call, method),
         off_session=circumstances.off_session,
         set_up=call.store.hidden(method["id"])["set_up"],
@@ -45,7 +45,7 @@ def attempt(call: Call, intent: Json, method: Json, circumstances: Circumstances
     intent |= {"payment_method": method["id"], "last_payment_error": None, "next_action": None}
     if method["type"] not in intent["payment_method_types"]:
         intent["payment_method_types"].append(method["type"])
-    match verdict:
+    match decision:
         case Approved():
             return _succeed(call, intent, method)
         case Challenged():
@@ -53,17 +53,17 @@ def attempt(call: Call, intent: Json, method: Json, circumstances: Circumstances
         case Pending():
             return _wait(call, intent, method)
         case Decline():
-            raise _refuse(call, intent, method, verdict)
+            raise _refuse(call, intent, method, decision)
 
 
 def finish(call: Call, intent: Json) -> None:
-    """Let what a captured payment pays for be paid, its charge settle, its aftermath happen."""
+    """Pay what a captured payment is for, settle its charge, and apply the after-charge effects."""
     if intent["status"] != "succeeded":
         return
     invoice_payments.follow(call, intent)
     charge = charges.settle(call, intent["latest_charge"])
     method = call.load("payment_method", intent["payment_method"])
-    aftermath.follow(call, charge, payment_methods.card_of(call, method))
+    after_charge.follow(call, charge, payment_methods.card_of(call, method))
 
 
 def fail_authentication(call: Call, intent: Json) -> errors.ApiError:

@@ -19,7 +19,7 @@ class Challenge(StrEnum):
     ALWAYS = "always"
 
 
-class Aftermath(StrEnum):
+class AfterCharge(StrEnum):
     """What follows a successful charge."""
 
     DISPUTE_FRAUDULENT = "fraudulent"
@@ -44,7 +44,7 @@ class Card:
     decline: declines.Decline | None = None
     attachable: bool = True
     challenge: Challenge = Challenge.NEVER
-    aftermath: Aftermath | None = None
+    after_charge: AfterCharge | None = None
     funding: str = "credit"
     country: str = "US"
     kind: str = "card"
@@ -183,28 +183,28 @@ CARDS: Final[tuple[Card, ...]] = (
         "visa",
         "succeeds, then disputed",
         ("createDispute",),
-        aftermath=Aftermath.DISPUTE_FRAUDULENT,
+        after_charge=AfterCharge.DISPUTE_FRAUDULENT,
     ),
     Card(
         "4000000000002685",
         "visa",
         "succeeds, then disputed as not received",
         ("createDisputeProductNotReceived",),
-        aftermath=Aftermath.DISPUTE_NOT_RECEIVED,
+        after_charge=AfterCharge.DISPUTE_NOT_RECEIVED,
     ),
     Card(
         "4000000000005423",
         "visa",
         "succeeds, then an early fraud warning",
         ("createIssuerFraudRecord",),
-        aftermath=Aftermath.EARLY_FRAUD_WARNING,
+        after_charge=AfterCharge.EARLY_FRAUD_WARNING,
     ),
     Card(
         "4000000000005126",
         "visa",
         "succeeds, refunds fail later",
         ("refundFail",),
-        aftermath=Aftermath.REFUND_FAILS,
+        after_charge=AfterCharge.REFUND_FAILS,
     ),
     Card(
         "000123456789",

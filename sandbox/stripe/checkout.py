@@ -175,13 +175,13 @@ def _priced(call: Call, session: Json, params: Params) -> Json:
     return call.store.save(session)
 
 
-def add_discounts(call: Call, session: Json, given: list[Json]) -> None:
+def add_discounts(call: Call, session: Json, params: list[Json]) -> None:
     """Let discounts count for a session; the caller computes its amounts again."""
     session["discounts"] = [
         {"coupon": discount["source"]["coupon"], "promotion_code": discount["promotion_code"]}
-        for discount in given
+        for discount in params
     ]
-    call.store.hide(session["id"], discounts=[discount["id"] for discount in given])
+    call.store.hide(session["id"], discounts=[discount["id"] for discount in params])
 
 
 def _setup_intent(call: Call, session_id: str, params: Params) -> str:
@@ -311,8 +311,8 @@ def _customer_creation(params: Params) -> str | None:
     if params["mode"] == "subscription":
         return "always"
     default = "always" if _saves_card(params) else "if_required"
-    given: str = params.get("customer_creation", default)
-    return given
+    creation: str = params.get("customer_creation", default)
+    return creation
 
 
 def _saves_card(params: Params) -> bool:

@@ -56,7 +56,7 @@ Kinds on API answers:
 `cut_mid_body`     performed and remembered; headers and half of the body, then closed
 `error_500_after`  performed and remembered, answered 500; the same key then gets the true answer
 `error_500_stored` nothing performed, and the 500 remembered: the same key gets it again
-`error_500`, `rate_limited` (429, `Retry-After` if given), `conflict_409` (idempotency_key_in_use)
+`error_500`, `rate_limited` (429, `Retry-After` if set), `conflict_409` (idempotency_key_in_use)
                    nothing performed, nothing remembered
 `slow`             performed, then waits `seconds` of real time, its idempotency key in use
 `refused`          the connection closed before the act
@@ -77,7 +77,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from sandbox.stripe import (
-    aftermath,
+    after_charge,
     checkout_payment,
     disputes,
     errors,
@@ -155,133 +155,135 @@ class Control:
 
         return handle
 
-    async def health(self, _given: Json, _request: web.Request) -> Json:
+    async def health(self, _params: Json, _request: web.Request) -> Json:
         """Tell that it runs."""
         simulator = self._simulator
         return {"ok": True, "now": simulator.clock.now(), "account": simulator.account}
 
-    async def inject_event(self, given: Json, _request: web.Request) -> Json:
+    async def inject_event(self, params: Json, _request: web.Request) -> Json:
         """Make up an event and deliver it like any other."""
-        event_type = _needed(given, "type", str)
-        subject = given.get("object", {})
+        event_type = _needed(params, "type", str)
+        subject = params.get("object", {})
         if isinstance(subject, str):
             subject = self._existing(subject)
         else:
             subject = _filled(event_type, subject)
         with self._simulator.committed():
-            call = self._simulator.call(account=self._connected(given))
+            call = self._simulator.call(account=self._connected(params))
             subject = injected.keep(call, subject)
             data: Json = {"object": subject}
-            if "previous_attributes" in given:
-                data["previous_attributes"] = given["previous_attributes"]
+            if "previous_attributes" in params:
+                data["previous_attributes"] = params["previous_attributes"]
             values = {
-                "id": given.get("id") or call.ids.new("evt"),
+                "id": params.get("id") or call.ids.new("evt"),
                 "api_version": objects.API_VERSION,
-                "created": given.get("created", call.now),
+                "created": params.get("created", call.now),
                 "data": data,
-                "livemode": given.get("livemode", False),
+                "livemode": params.get("livemode", False),
                 "type": event_type,
             }
-            if "account" in given:
-                values["account"] = given["account"]
+            if "account" in params:
+                values["account"] = params["account"]
             event = events.publish(call, objects.new("event", values))
             call.store.hide(event["id"], made_up=True)
-            if isinstance(given.get("object"), dict) and "id" in subject:
+            if isinstance(params.get("object"), dict) and "id" in subject:
                 call.store.hide(subject["id"], made_up=True)
         return events.with_pending(self._simulator.store, event)
 
-    async def pay(self, given: Json, request: web.Request) -> Json:
+    async def pay(self, params: Json, request: web.Request) -> Json:
         """Pay a session as its page would."""
         session_id = request.match_info["id"]
         form = checkout_payment.Form(
-            card=given.get("card", CARD_DEFAULT),
-            email=given.get("email"),
-            promotion_code=given.get("promotion_code"),
-            shipping_rate=given.get("shipping_rate"),
-            tax_percent=str(given.get("tax_percent", tax_rates.AUTOMATIC_PERCENT)),
+            card=params.get("card", CARD_DEFAULT),
+            email=params.get("email"),
+            promotion_code=params.get("promotion_code"),
+            shipping_rate=params.get("shipping_rate"),
+            tax_percent=str(params.get("tax_percent", tax_rates.AUTOMATIC_PERCENT)),
         )
         session = self._pages.pay(session_id, form)
-        if session["status"] == "open" and "authenticate" in given:
-            self._pages.authenticate(self._pages.intent_of(session), passed=given["authenticate"])
+        if session["status"] == "open" and "authenticate" in params:
+            self._pages.authenticate(self._pages.intent_of(session), passed=params["authenticate"])
             session = self._existing(session_id)
         return session
 
-    async def authenticate(self, given: Json, request: web.Request) -> Json:
+    async def authenticate(self, params: Json, request: web.Request) -> Json:
         """Answer a 3-D Secure challenge as its page would."""
-        passed = given.get("passed", True)
+        passed = params.get("passed", True)
         return self._pages.authenticate(request.match_info["id"], passed=passed)
 
-    async def settle(self, given: Json, request: web.Request) -> Json:
+    async def settle(self, params: Json, request: web.Request) -> Json:
         """Let the bank answer a payment that is processing."""
         with self._simulator.committed():
             call = self._about(request)
-            succeeded = given.get("succeeded")
+            succeeded = params.get("succeeded")
             return settlement.settle(call, request.match_info["id"], succeeded=succeeded)
 
-    async def change_card(self, given: Json, request: web.Request) -> Json:
+    async def change_card(self, params: Json, request: web.Request) -> Json:
         """Let a saved card behave as another test card."""
-        number = _needed(given, "card", str)
+        number = _needed(params, "card", str)
         with self._simulator.committed():
             call = self._about(request)
             return payment_methods.become(call, request.match_info["id"], "".join(number.split()))
 
-    async def dispute(self, given: Json, request: web.Request) -> Json:
+    async def dispute(self, params: Json, request: web.Request) -> Json:
         """Let the cardholder dispute a charge."""
         with self._simulator.committed():
             call = self._about(request)
             charge = call.load("charge", request.match_info["id"])
-            return aftermath.dispute(
+            return after_charge.dispute(
                 call,
                 charge,
-                given.get("reason", "fraudulent"),
-                amount=given.get("amount"),
-                inquiry=bool(given.get("inquiry")),
+                params.get("reason", "fraudulent"),
+                amount=params.get("amount"),
+                inquiry=bool(params.get("inquiry")),
             )
 
-    async def escalate(self, _given: Json, request: web.Request) -> Json:
+    async def escalate(self, _params: Json, request: web.Request) -> Json:
         """Let an inquiry become a chargeback."""
         with self._simulator.committed():
-            return aftermath.escalate(self._about(request), request.match_info["id"])
+            return after_charge.escalate(self._about(request), request.match_info["id"])
 
-    async def close_dispute(self, given: Json, request: web.Request) -> Json:
+    async def close_dispute(self, params: Json, request: web.Request) -> Json:
         """Let the bank decide a dispute."""
-        outcome = _needed(given, "outcome", str)
+        outcome = _needed(params, "outcome", str)
         if outcome not in {"won", "lost"}:
             raise errors.malformed("Invalid outcome: must be one of won, or lost", param="outcome")
         with self._simulator.committed():
             call = self._about(request)
             return disputes.decide(call, request.match_info["id"], won=outcome == "won")
 
-    async def warn(self, given: Json, request: web.Request) -> Json:
+    async def warn(self, params: Json, request: web.Request) -> Json:
         """Let the issuer suspect fraud."""
         with self._simulator.committed():
             call = self._about(request)
             charge = call.load("charge", request.match_info["id"])
-            return aftermath.warn(call, charge, given.get("fraud_type", "made_with_stolen_card"))
+            return after_charge.warn(
+                call, charge, params.get("fraud_type", "made_with_stolen_card")
+            )
 
-    async def fail_refund(self, given: Json, request: web.Request) -> Json:
+    async def fail_refund(self, params: Json, request: web.Request) -> Json:
         """Let a refund come back."""
-        reason = given.get("reason", "expired_or_canceled_card")
+        reason = params.get("reason", "expired_or_canceled_card")
         with self._simulator.committed():
             return refunds.fail(self._about(request), request.match_info["id"], reason)
 
-    async def cycle(self, _given: Json, request: web.Request) -> Json:
+    async def cycle(self, _params: Json, request: web.Request) -> Json:
         """Let a subscription's period end and the next begin."""
         with self._simulator.committed():
             return subscription_changes.cycle(self._about(request), request.match_info["id"])
 
-    async def advance_clock(self, given: Json, _request: web.Request) -> Json:
+    async def advance_clock(self, params: Json, _request: web.Request) -> Json:
         """Move the simulator's clock; what becomes due is delivered and expired."""
-        seconds = _needed(given, "seconds", (int, float))
+        seconds = _needed(params, "seconds", (int, float))
         now = self._simulator.clock.advance(seconds)
         self._simulator.deliverer.wake()
         return {"now": now}
 
-    async def deliveries(self, _given: Json, _request: web.Request) -> Json:
+    async def deliveries(self, _params: Json, _request: web.Request) -> Json:
         """List deliveries and their attempts."""
         return {"data": webhooks.deliveries(self._simulator.store)}
 
-    async def flush(self, _given: Json, _request: web.Request) -> Json:
+    async def flush(self, _params: Json, _request: web.Request) -> Json:
         """Wait until nothing is due."""
         await self._simulator.deliverer.flush()
         row = self._simulator.store.execute(
@@ -289,25 +291,25 @@ class Control:
         ).fetchone()
         return {"pending": row["pending"]}
 
-    async def requests(self, _given: Json, _request: web.Request) -> Json:
+    async def requests(self, _params: Json, _request: web.Request) -> Json:
         """List the last API requests."""
         return {"data": list(self._simulator.requests)}
 
-    async def pause(self, given: Json, _request: web.Request) -> Json:
+    async def pause(self, params: Json, _request: web.Request) -> Json:
         """Hold deliveries back, or let them go."""
-        paused = bool(given.get("paused", True))
+        paused = bool(params.get("paused", True))
         self._simulator.deliverer.pause(paused=paused)
         return {"paused": paused}
 
-    async def add_fault(self, given: Json, _request: web.Request) -> Json:
+    async def add_fault(self, params: Json, _request: web.Request) -> Json:
         """Let something go wrong."""
-        return faults.add(self._simulator.store, self._simulator.ids, given)
+        return faults.add(self._simulator.store, self._simulator.ids, params)
 
-    async def faults(self, _given: Json, _request: web.Request) -> Json:
+    async def faults(self, _params: Json, _request: web.Request) -> Json:
         """List what was asked to go wrong."""
         return {"data": faults.list_all(self._simulator.store)}
 
-    async def clear_faults(self, _given: Json, _request: web.Request) -> Json:
+    async def clear_faults(self, _params: Json, _request: web.Request) -> Json:
         """Let nothing go wrong any more."""
         faults.clear(self._simulator.store)
         return {"data": []}
@@ -316,9 +318,9 @@ class Control:
         """Begin an act in the account of the object that the path names."""
         return self._simulator.call(about=request.match_info["id"])
 
-    def _connected(self, given: Json) -> str:
+    def _connected(self, params: Json) -> str:
         """Return the connected account that a body names, empty for the platform itself."""
-        account: str = given.get("account") or ""
+        account: str = params.get("account") or ""
         return "" if account == self._simulator.account else account
 
     def _existing(self, object_id: str) -> Json:
@@ -331,24 +333,24 @@ class Control:
 async def _body(request: web.Request) -> Json:
     raw = await request.read()
     try:
-        given = json.loads(raw or b"{}")
+        params = json.loads(raw or b"{}")
     except ValueError as error:
         raise errors.malformed("The body must be JSON.") from error
-    if not isinstance(given, dict):
+    if not isinstance(params, dict):
         raise errors.malformed("The body must be a JSON object.")
-    return given
+    return params
 
 
-def _needed(given: Json, name: str, kind: type | tuple[type, ...]) -> Any:
-    if name not in given:
+def _needed(params: Json, name: str, kind: type | tuple[type, ...]) -> Any:
+    if name not in params:
         raise errors.missing_parameter(name)
-    if not isinstance(given[name], kind):
+    if not isinstance(params[name], kind):
         raise errors.malformed(f"Invalid {name}", param=name)
-    return given[name]
+    return params[name]
 
 
-def _filled(event_type: str, given: Json) -> Json:
-    """Lay `given` over the example of the kind that events of this type are about."""
+def _filled(event_type: str, params: Json) -> Json:
+    """Lay `params` over the example of the kind that events of this type are about."""
     subject, _, _ = event_type.rpartition(".")
-    kind = given.get("object") or KINDS_BY_EVENT.get(subject, subject)
-    return {**(objects.example(kind) or {"object": kind}), **given}
+    kind = params.get("object") or KINDS_BY_EVENT.get(subject, subject)
+    return {**(objects.example(kind) or {"object": kind}), **params}

@@ -166,6 +166,6 @@ def _changes(params: Params, current: Json) -> Json:
             changes[name] = params[name] or None
     if "invoice_settings" in params:
         template = current or objects.new("customer", {})
-        given = {name: value or None for name, value in params["invoice_settings"].items()}
-        changes["invoice_settings"] = {**template["invoice_settings"], **given}
+        fields = {name: value or None for name, value in params["invoice_settings"].items()}
+        changes["invoice_settings"] = {**template["invoice_settings"], **fields}
     return changes

@@ -14,9 +14,9 @@ DISCOUNTS: Final = Items({"coupon": Kind.TEXT, "discount": Kind.TEXT, "promotion
 MONTH_SECONDS: Final = 30 * 86_400
 
 
-def build_all(call: Call, given: list[Params], values: Json) -> list[Json]:
+def build_all(call: Call, params: list[Params], values: Json) -> list[Json]:
     """Store the discounts that a request's `discounts` asks for; `values` says of what."""
-    return [_named(call, item, values, f"discounts[{i}]") for i, item in enumerate(given)]
+    return [_named(call, item, values, f"discounts[{i}]") for i, item in enumerate(params)]
 
 
 def enter(call: Call, word: str, values: Json) -> Json:
@@ -28,7 +28,7 @@ def enter(call: Call, word: str, values: Json) -> Json:
 
 
 def coupons_of(call: Call, discount_ids: list[str]) -> list[Json]:
-    """Read the coupons of discounts, as they were when they were given."""
+    """Read the coupons of discounts, as they were when they were applied."""
     return [call.store.hidden(discount_id)["coupon"] for discount_id in discount_ids]
 
 
@@ -51,13 +51,13 @@ def applies(call: Call, discount_id: str) -> bool:
     return end is None or call.now < end
 
 
-def _named(call: Call, given: Params, values: Json, param: str) -> Json:
-    if "discount" in given:
-        return call.load("discount", given["discount"], param=f"{param}[discount]", status=400)
-    if "promotion_code" in given:
+def _named(call: Call, params: Params, values: Json, param: str) -> Json:
+    if "discount" in params:
+        return call.load("discount", params["discount"], param=f"{param}[discount]", status=400)
+    if "promotion_code" in params:
         code = call.load(
             coupons.CODE,
-            given["promotion_code"],
+            params["promotion_code"],
             name="promotion code",
             param=f"{param}[promotion_code]",
             status=400,
@@ -65,9 +65,9 @@ def _named(call: Call, given: Params, values: Json, param: str) -> Json:
         if not code["active"]:
             raise errors.invalid("This promotion code is inactive.", param=param)
         return _build(call, code["promotion"]["coupon"], code, values, param)
-    if "coupon" not in given:
+    if "coupon" not in params:
         raise errors.missing_parameter(f"{param}[coupon]")
-    return _build(call, given["coupon"], None, values, param)
+    return _build(call, params["coupon"], None, values, param)
 
 
 def _build(call: Call, coupon_id: str, code: Json | None, values: Json, param: str) -> Json:

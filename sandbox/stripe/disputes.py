@@ -38,9 +38,9 @@ def update(call: Call, params: Params, dispute_id: str) -> Json:
         dispute["status"] = "under_review"
     call.store.save(dispute)
     events.emit(call, "charge.dispute.updated", dispute)
-    verdict = evidence.get("uncategorized_text")
-    if dispute["status"] == "under_review" and verdict in {WINNING, LOSING}:
-        return _conclude(call, dispute, won=verdict == WINNING)
+    decision = evidence.get("uncategorized_text")
+    if dispute["status"] == "under_review" and decision in {WINNING, LOSING}:
+        return _conclude(call, dispute, won=decision == WINNING)
     return dispute
 
 

@@ -82,10 +82,10 @@ class Strike(msgspec.Struct, frozen=True):
         return Random(f"{self.fault.seed}/{self.number}").random()  # noqa: S311  # no secret
 
 
-def add(store: Store, ids: Ids, given: Json) -> Json:
+def add(store: Store, ids: Ids, params: Json) -> Json:
     """Keep a wish; refuses with 400 what is no fault or says not what it befalls."""
     try:
-        fault = msgspec.convert(given, Fault)
+        fault = msgspec.convert(params, Fault)
     except msgspec.ValidationError as error:
         raise errors.malformed(str(error)) from error
     if fault.fault not in {*ON_ANSWERS, *ON_WEBHOOKS}:

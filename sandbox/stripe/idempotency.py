@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the first answer is remembered for 24 hours and given again.
+"""`Idempotency-Key`: the first answer is stored for 24 hours and returned again.
 
 https://docs.stripe.com/api/idempotent_requests
 """

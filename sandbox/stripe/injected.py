@@ -46,16 +46,16 @@ def _hidden(subject: Json) -> dict[str, Any]:
 
 def _with_lines(call: Call, invoice: Json) -> Json:
     """Store an invoice's lines, of which it shows the first ones."""
-    lines = [_line(call, invoice, given) for given in invoice["lines"].get("data", [])]
+    lines = [_line(call, invoice, fields) for fields in invoice["lines"].get("data", [])]
     if call.store.get(invoice["id"]) is None:
         for line in reversed(lines):  # lists show what is newest first
             call.store.add(line, {"rates": []})
     return invoice | {"lines": invoice_lines.shown(invoice["id"], lines)}
 
 
-def _line(call: Call, invoice: Json, given: Json) -> Json:
-    line = objects.new(invoice_lines.LINE, {"pricing": None, **given, "invoice": invoice["id"]})
-    if "id" not in given or call.store.get(given["id"]) is not None:
+def _line(call: Call, invoice: Json, fields: Json) -> Json:
+    line = objects.new(invoice_lines.LINE, {"pricing": None, **fields, "invoice": invoice["id"]})
+    if "id" not in fields or call.store.get(fields["id"]) is not None:
         line["id"] = call.ids.new("il")
     line.setdefault("currency", invoice.get("currency"))
-    return line | {"subtotal": given.get("subtotal", line["amount"])}
+    return line | {"subtotal": fields.get("subtotal", line["amount"])}

@@ -94,8 +94,8 @@ async def _customer(simulator: Simulator, request: web.Request) -> str | None:
         named = faults.customer_of(simulator.store.about(part).get(part) or {})
         if named is not None:
             return named
-    given = (await request.post()).get("customer") if request.method == "POST" else None
-    return given if isinstance(given, str) else None
+    customer = (await request.post()).get("customer") if request.method == "POST" else None
+    return customer if isinstance(customer, str) else None
 
 
 async def _spoilt(

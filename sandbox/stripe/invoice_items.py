@@ -86,13 +86,13 @@ def list_all(call: Call, params: Params) -> Json:
     return lists.page(call, params, ITEM, "/v1/invoiceitems", equal=equal)
 
 
-def add_line(call: Call, invoice: Json, given: Params, param: str) -> None:
+def add_line(call: Call, invoice: Json, params: Params, param: str) -> None:
     """Put one new line on a draft; the caller sums it up."""
-    if "invoice_item" in given:
-        item_id = given["invoice_item"]
+    if "invoice_item" in params:
+        item_id = params["invoice_item"]
         take(call, invoice, call.load(ITEM, item_id, param=f"{param}[invoice_item]", status=400))
         return
-    draft = _draft(call, given, param, invoice["default_tax_rates"])
+    draft = _draft(call, params, param, invoice["default_tax_rates"])
     take(call, invoice, _build(call, draft, invoice["customer"], invoice["currency"], None))
 
 
@@ -188,20 +188,22 @@ def _parent(draft: Draft, subscription: str | None) -> Json | None:
     return {"subscription_details": details, "type": "subscription_details"}
 
 
-def _draft(call: Call, given: Params, param: str, default_rates: list[Json] | None = None) -> Draft:
-    price, amount = None, given.get("amount")
-    quantity = given.get("quantity", 1)
-    if "pricing" in given or "price_data" in given:
-        named = given | ({"price": given["pricing"]["price"]} if "pricing" in given else {})
+def _draft(
+    call: Call, params: Params, param: str, default_rates: list[Json] | None = None
+) -> Draft:
+    price, amount = None, params.get("amount")
+    quantity = params.get("quantity", 1)
+    if "pricing" in params or "price_data" in params:
+        named = params | ({"price": params["pricing"]["price"]} if "pricing" in params else {})
         price = prices.resolve(call, named, param)
         amount = prices.amount(price, quantity)
     if amount is None:
         raise errors.missing_parameter(f"{param}[amount]" if param else "amount")
-    description = given.get("description")
+    description = params.get("description")
     if description is None and price is not None:
         description = call.load("product", price["product"])["name"]
-    period = {"end": call.now, "start": call.now} | given.get("period", {})
-    rates = tax_rates.load_all(call, given.get("tax_rates", []), f"{param}[tax_rates]")
+    period = {"end": call.now, "start": call.now} | params.get("period", {})
+    rates = tax_rates.load_all(call, params.get("tax_rates", []), f"{param}[tax_rates]")
     return Draft(
         amount=amount,
         description=description,
@@ -210,6 +212,6 @@ def _draft(call: Call, given: Params, param: str, default_rates: list[Json] | No
         price=price,
         quantity=quantity,
         rates=rates or default_rates or [],
-        discountable=given.get("discountable", True),
-        metadata=merge_metadata({}, given.get("metadata")),
+        discountable=params.get("discountable", True),
+        metadata=merge_metadata({}, params.get("metadata")),
     )

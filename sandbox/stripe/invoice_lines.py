@@ -94,7 +94,7 @@ def shown(invoice_id: str, lines: list[Json]) -> Json:
 def sum_up(call: Call, invoice: Json) -> None:
     """Compute discounts, taxes and totals of a draft from its lines; the caller saves it."""
     lines = of(call, invoice["id"])
-    given = invoice["discounts"]
+    invoice_discounts = invoice["discounts"]
     computed = [
         totals.Line(
             amount=line["amount"],
@@ -105,10 +105,10 @@ def sum_up(call: Call, invoice: Json) -> None:
     ]
     totals.compute(computed, [])
     before_discount = sum(line.amount - line.inclusive_tax for line in computed)
-    totals.compute(computed, discounts.coupons_of(call, given))
+    totals.compute(computed, discounts.coupons_of(call, invoice_discounts))
     for line, amounts in zip(lines, computed, strict=True):
-        line["discount_amounts"] = _discount_amounts(given, amounts.discounts)
-        line["discounts"] = [] if not amounts.discount else given
+        line["discount_amounts"] = _discount_amounts(invoice_discounts, amounts.discounts)
+        line["discounts"] = [] if not amounts.discount else invoice_discounts
         line["taxes"] = [_tax(tax) for tax in amounts.taxes]
         call.store.save(line)
     total = sum(line.total for line in computed)
@@ -120,17 +120,18 @@ def sum_up(call: Call, invoice: Json) -> None:
         "subtotal_excluding_tax": before_discount,
         "total": total,
         "total_discount_amounts": _discount_amounts(
-            given, [sum(parts) for parts in zip(*(c.discounts for c in computed), strict=True)]
+            invoice_discounts,
+            [sum(parts) for parts in zip(*(c.discounts for c in computed), strict=True)],
         ),
         "total_excluding_tax": total - sum(line.tax for line in computed),
         "total_taxes": _sum_taxes([tax for line in computed for tax in line.taxes]),
     }
 
 
-def _discount_amounts(given: list[str], amounts: list[int]) -> list[Json]:
+def _discount_amounts(discount_ids: list[str], amounts: list[int]) -> list[Json]:
     return [
         {"amount": amount, "discount": discount}
-        for discount, amount in zip(given, amounts, strict=False)
+        for discount, amount in zip(discount_ids, amounts, strict=False)
         if amount
     ]
 

@@ -157,8 +157,8 @@ def add_lines(call: Call, params: Params, invoice_id: str) -> Json:
     """POST /v1/invoices/{id}/add_lines."""
     invoice = call.load("invoice", invoice_id)
     _check_draft(invoice)
-    for i, given in enumerate(params["lines"]):
-        invoice_items.add_line(call, invoice, given, f"lines[{i}]")
+    for i, fields in enumerate(params["lines"]):
+        invoice_items.add_line(call, invoice, fields, f"lines[{i}]")
     invoice_lines.sum_up(call, invoice)
     return call.store.save(invoice)
 

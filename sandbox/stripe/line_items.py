@@ -20,25 +20,25 @@ LINE_ITEM: Final = Items(
 )
 
 
-def build_items(call: Call, given: list[Params]) -> list[Json]:
+def build_items(call: Call, params: list[Params]) -> list[Json]:
     """Make the line items with their prices and products; all must be in one currency."""
-    items = [_build(call, item, f"line_items[{i}]") for i, item in enumerate(given)]
+    items = [_build(call, item, f"line_items[{i}]") for i, item in enumerate(params)]
     if len({item["currency"] for item in items}) > 1:
         raise errors.invalid("All prices on a Checkout Session must have the same currency.")
     return items
 
 
-def build_rates(call: Call, given: list[Params]) -> list[list[Json]]:
+def build_rates(call: Call, params: list[Params]) -> list[list[Json]]:
     """Read the tax rates of each line item."""
     return [
         tax_rates.load_all(call, item.get("tax_rates", []), f"line_items[{i}][tax_rates]")
-        for i, item in enumerate(given)
+        for i, item in enumerate(params)
     ]
 
 
-def _build(call: Call, given: Params, param: str) -> Json:
-    price = prices.resolve(call, given, param)
-    quantity = given.get("quantity")
+def _build(call: Call, params: Params, param: str) -> Json:
+    price = prices.resolve(call, params, param)
+    quantity = params.get("quantity")
     if quantity is None:
         raise errors.missing_parameter(f"{param}[quantity]")
     if not 1 <= quantity <= QUANTITY_MAX:
@@ -57,7 +57,7 @@ def _build(call: Call, given: Params, param: str) -> Json:
             "amount_total": total,
             "currency": price["currency"],
             "description": product["name"],
-            "metadata": merge_metadata({}, given.get("metadata")),
+            "metadata": merge_metadata({}, params.get("metadata")),
             "price": price,
             "quantity": quantity,
         },

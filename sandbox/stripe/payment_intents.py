@@ -270,10 +270,10 @@ def _changes(params: Params) -> Json:
 def _automatic(params: Params) -> Json | None:
     if "allowed_payment_method_types" in params:
         return None
-    given = params.get("automatic_payment_methods", {})
-    if not given.get("enabled", True):
+    fields = params.get("automatic_payment_methods", {})
+    if not fields.get("enabled", True):
         return None
-    return {"allow_redirects": given.get("allow_redirects", "always"), "enabled": True}
+    return {"allow_redirects": fields.get("allow_redirects", "always"), "enabled": True}
 
 
 def _check_return_url(automatic: Json | None, params: Params) -> None:

@@ -130,15 +130,15 @@ def from_data(call: Call, params: Params) -> Json:
             "is.",
             param="type",
         )
-    given = params.get("card", {})
-    if "token" in given:
-        card = cards.from_test_id(given["token"])
+    fields = params.get("card", {})
+    if "token" in fields:
+        card = cards.from_test_id(fields["token"])
         if card is None:
-            raise errors.no_such("token", given["token"], param="card[token]", status=400)
+            raise errors.no_such("token", fields["token"], param="card[token]", status=400)
         return build(call, card, params)
-    if "number" not in given:
+    if "number" not in fields:
         raise errors.missing_parameter("card[number]")
-    card = cards.BY_NUMBER.get(given["number"].replace(" ", ""))
+    card = cards.BY_NUMBER.get(fields["number"].replace(" ", ""))
     if card is None:
         raise errors.card_error(declines.INCORRECT_NUMBER)
     return build(call, card, params)
@@ -225,14 +225,14 @@ def list_all(call: Call, params: Params) -> Json:
     return lists.page(call, params, "payment_method", "/v1/payment_methods", equal=equal)
 
 
-def _card_details(template: Json, card: cards.Card, given: Params) -> Json:
+def _card_details(template: Json, card: cards.Card, params: Params) -> Json:
     return {
         **template,
         "brand": card.brand,
         "display_brand": card.brand,
         "country": card.country,
-        "exp_month": given.get("exp_month", 12),
-        "exp_year": given.get("exp_year", 2034),
+        "exp_month": params.get("exp_month", 12),
+        "exp_year": params.get("exp_year", 2034),
         "fingerprint": f"Sim{card.number[-13:]}",
         "funding": card.funding,
         "generated_from": None,

@@ -99,32 +99,32 @@ def list_all(call: Call, params: Params) -> Json:
     return lists.page(call, params, "price", "/v1/prices", equal=equal)
 
 
-def resolve(call: Call, given: Params, param: str) -> Json:
+def resolve(call: Call, params: Params, param: str) -> Json:
     """Return the price that `price` or `price_data` of a request names; an inactive one is refused.
 
     https://docs.stripe.com/products-prices/manage-prices
     """
-    if "price" not in given:
-        if "price_data" not in given:
+    if "price" not in params:
+        if "price_data" not in params:
             raise errors.missing_parameter(f"{param}[price_data]")
-        return from_data(call, given["price_data"], f"{param}[price_data]")
-    found = call.store.get(given["price"])
+        return from_data(call, params["price_data"], f"{param}[price_data]")
+    found = call.store.get(params["price"])
     if found is None or found["object"] != "price":
-        raise errors.no_such("price", given["price"], param=f"{param}[price]", status=400)
+        raise errors.no_such("price", params["price"], param=f"{param}[price]", status=400)
     if not found["active"]:
         raise errors.invalid("The price specified is inactive.", param=f"{param}[price]")
     return found
 
 
-def from_data(call: Call, given: Params, param: str = "") -> Json:
+def from_data(call: Call, params: Params, param: str = "") -> Json:
     """Store an inline price with its product."""
-    if "currency" not in given:
+    if "currency" not in params:
         raise errors.missing_parameter(_within(param, "currency"))
-    currency = currencies.check_currency(given["currency"])
-    exact = _unit_amount(given, param)
+    currency = currencies.check_currency(params["currency"])
+    exact = _unit_amount(params, param)
     whole = exact == exact.to_integral_value()
-    recurring = _recurring(given, param)
-    product = _product(call, given, param)
+    recurring = _recurring(params, param)
+    product = _product(call, params, param)
     price = objects.new(
         "price",
         {
@@ -133,7 +133,7 @@ def from_data(call: Call, given: Params, param: str = "") -> Json:
             "currency": currency,
             "product": product["id"],
             "recurring": recurring,
-            "tax_behavior": given.get("tax_behavior", "unspecified"),
+            "tax_behavior": params.get("tax_behavior", "unspecified"),
             "type": "one_time" if recurring is None else "recurring",
             "unit_amount": int(exact) if whole else None,
             "unit_amount_decimal": f"{exact.normalize():f}",
@@ -152,8 +152,8 @@ def _within(param: str, name: str) -> str:
     return f"{param}[{name}]" if param else name
 
 
-def _recurring(given: Params, param: str) -> Json | None:
-    recurring = given.get("recurring")
+def _recurring(params: Params, param: str) -> Json | None:
+    recurring = params.get("recurring")
     if not recurring:
         return None
     if "interval" not in recurring:
@@ -166,10 +166,10 @@ def _recurring(given: Params, param: str) -> Json | None:
     return {"interval_count": 1, "meter": None, "usage_type": "licensed", **recurring}
 
 
-def _product(call: Call, given: Params, param: str) -> Json:
-    if "product" in given:
-        return products.load(call, given["product"], param=_within(param, "product"))
-    data = given.get("product_data", {})
+def _product(call: Call, params: Params, param: str) -> Json:
+    if "product" in params:
+        return products.load(call, params["product"], param=_within(param, "product"))
+    data = params.get("product_data", {})
     if not data.get("name"):
         raise errors.missing_parameter(f"{_within(param, 'product_data')}[name]")
     metadata = merge_metadata({}, data.get("metadata"))
@@ -177,11 +177,11 @@ def _product(call: Call, given: Params, param: str) -> Json:
     return products.build(call, {**values, "metadata": metadata, "name": data["name"]})
 
 
-def _unit_amount(given: Params, param: str) -> Decimal:
-    if "unit_amount" in given:
-        exact = Decimal(given["unit_amount"])
-    elif "unit_amount_decimal" in given:
-        exact = _decimal(given["unit_amount_decimal"], _within(param, "unit_amount_decimal"))
+def _unit_amount(params: Params, param: str) -> Decimal:
+    if "unit_amount" in params:
+        exact = Decimal(params["unit_amount"])
+    elif "unit_amount_decimal" in params:
+        exact = _decimal(params["unit_amount_decimal"], _within(param, "unit_amount_decimal"))
     else:
         raise errors.missing_parameter(_within(param, "unit_amount"))
     if exact < 0:

@@ -26,7 +26,7 @@ class SimulatorProcess:
 
     `await start()` returns when it listens and sets `url`. `await stop()` ends it cleanly,
     `await kill()` as a crash would. After either, `start()` runs it again on the same state and,
-    unless another is given, the same port, so that addresses handed out before stay good.
+    unless another is passed, the same port, so that addresses handed out before stay good.
     `module` is what Python runs; tests put a simulator with an observer there.
     """
 

@@ -62,8 +62,9 @@ def create(call: Call, params: Params) -> Json:
     events.emit(call, "refund.created", refund)
     events.emit(call, "charge.refunded", charge, previous)
     _tell_arrival(call, refund)
-    if methods.card_of(call, call.load("payment_method", charge["payment_method"])).aftermath is (
-        cards.Aftermath.REFUND_FAILS
+    if (
+        methods.card_of(call, call.load("payment_method", charge["payment_method"])).after_charge
+        is cards.AfterCharge.REFUND_FAILS
     ):
         return fail(call, refund["id"])
     return refund

@@ -31,9 +31,9 @@ def add_restricted_keys(app: web.Application, simulator: Simulator) -> None:
     """Add the endpoint that sets a key's permissions."""
 
     async def set_up(request: web.Request) -> web.Response:
-        given = json.loads(await request.read())
-        simulator.restricted_keys[given["key"]] = frozenset(given["permissions"])
-        return web.json_response(given)
+        params = json.loads(await request.read())
+        simulator.restricted_keys[params["key"]] = frozenset(params["permissions"])
+        return web.json_response(params)
 
     app.router.add_route("POST", "/_sim/restricted_keys", set_up)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sandbox.stripe import (
-    aftermath,
+    after_charge,
     billing_portal,
     charges,
     checkout,
@@ -123,9 +123,12 @@ ROUTES: Final = (
     Route("POST", "/v1/disputes/{id}", disputes.update, disputes.UPDATE),
     Route("POST", "/v1/disputes/{id}/close", disputes.close),
     Route(
-        "GET", "/v1/radar/early_fraud_warnings", aftermath.list_warnings, aftermath.LIST_WARNINGS
+        "GET",
+        "/v1/radar/early_fraud_warnings",
+        after_charge.list_warnings,
+        after_charge.LIST_WARNINGS,
     ),
-    Route("GET", "/v1/radar/early_fraud_warnings/{id}", aftermath.retrieve_warning),
+    Route("GET", "/v1/radar/early_fraud_warnings/{id}", after_charge.retrieve_warning),
     Route(
         "POST", "/v1/checkout/sessions", checkout.create, checkout.CREATE, ("mode", "success_url")
     ),

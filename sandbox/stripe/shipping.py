@@ -37,27 +37,27 @@ def list_all(call: Call, params: Params) -> Json:
     return lists.page(call, params, "shipping_rate", "/v1/shipping_rates")
 
 
-def options(call: Call, given: list[Params]) -> list[Json]:
+def options(call: Call, params: list[Params]) -> list[Json]:
     """Make a session's `shipping_options`; the first is chosen until the buyer takes another."""
-    rates = [_rate(call, item, f"shipping_options[{i}]") for i, item in enumerate(given)]
+    rates = [_rate(call, item, f"shipping_options[{i}]") for i, item in enumerate(params)]
     return [
         {"shipping_amount": rate["fixed_amount"]["amount"], "shipping_rate": rate["id"]}
         for rate in rates
     ]
 
 
-def _rate(call: Call, given: Params, param: str) -> Json:
-    if "shipping_rate" in given:
+def _rate(call: Call, params: Params, param: str) -> Json:
+    if "shipping_rate" in params:
         return call.load(
-            "shipping_rate", given["shipping_rate"], param=f"{param}[shipping_rate]", status=400
+            "shipping_rate", params["shipping_rate"], param=f"{param}[shipping_rate]", status=400
         )
-    if "shipping_rate_data" not in given:
+    if "shipping_rate_data" not in params:
         raise errors.missing_parameter(f"{param}[shipping_rate_data]")
-    return _build(call, given["shipping_rate_data"], f"{param}[shipping_rate_data]")
+    return _build(call, params["shipping_rate_data"], f"{param}[shipping_rate_data]")
 
 
-def _build(call: Call, given: Params, param: str) -> Json:
-    fixed = given.get("fixed_amount", {})
+def _build(call: Call, params: Params, param: str) -> Json:
+    fixed = params.get("fixed_amount", {})
     for name in ("amount", "currency"):
         if name not in fixed:
             prefix = f"{param}[fixed_amount]" if param else "fixed_amount"
@@ -69,13 +69,13 @@ def _build(call: Call, given: Params, param: str) -> Json:
                 "id": call.ids.new("shr"),
                 "created": call.now,
                 "delivery_estimate": None,
-                "display_name": given.get("display_name", "Shipping"),
+                "display_name": params.get("display_name", "Shipping"),
                 "fixed_amount": {
                     "amount": fixed["amount"],
                     "currency": currencies.check_currency(fixed["currency"]),
                 },
-                "metadata": merge_metadata({}, given.get("metadata")),
-                "tax_behavior": given.get("tax_behavior", "unspecified"),
+                "metadata": merge_metadata({}, params.get("metadata")),
+                "tax_behavior": params.get("tax_behavior", "unspecified"),
             },
         )
     )

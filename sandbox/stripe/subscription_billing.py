@@ -196,15 +196,15 @@ def _billed(call: Call, item: Json) -> Json | None:
 
 
 def _discounts(call: Call, subscription: Json) -> list[str]:
-    return [given for given in subscription["discounts"] if discounts.applies(call, given)]
+    return [discount for discount in subscription["discounts"] if discounts.applies(call, discount)]
 
 
 def _end_once(call: Call, subscription_id: str) -> None:
     """Take off the discounts that count for one invoice only."""
     subscription = call.load("subscription", subscription_id)
     subscription["discounts"] = [
-        given
-        for given in subscription["discounts"]
-        if discounts.coupons_of(call, [given])[0]["duration"] != "once"
+        discount
+        for discount in subscription["discounts"]
+        if discounts.coupons_of(call, [discount])[0]["duration"] != "once"
     ]
     call.store.save(subscription)

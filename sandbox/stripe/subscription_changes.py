@@ -121,8 +121,8 @@ def _update_item(call: Call, params: Params, subscription_id: str, named: Params
     names = ("metadata", "price", "price_data", "quantity", "tax_rates")
     item = {name: params[name] for name in names if name in params}
     about = ("proration_behavior", "proration_date")
-    given = {name: params[name] for name in about if name in params}
-    update(call, given | {"items": [item | named]}, subscription_id)
+    fields = {name: params[name] for name in about if name in params}
+    update(call, fields | {"items": [item | named]}, subscription_id)
 
 
 def _rebill(

@@ -65,7 +65,7 @@ def list_all(call: Call, params: Params) -> Json:
 
 
 def build(
-    call: Call, subscription: Json, price: Json, given: Params, period: tuple[int, int] | None
+    call: Call, subscription: Json, price: Json, params: Params, period: tuple[int, int] | None
 ) -> Json:
     """Store a new item; without `period` it has the first one of its price from now."""
     start, end = period or (
@@ -79,19 +79,19 @@ def build(
             "created": call.now,
             "current_period_end": end,
             "current_period_start": start,
-            "metadata": merge_metadata({}, given.get("metadata")),
+            "metadata": merge_metadata({}, params.get("metadata")),
             "price": price,
-            "quantity": _quantity(given),
+            "quantity": _quantity(params),
             "subscription": subscription["id"],
-            "tax_rates": tax_rates.load_all(call, given.get("tax_rates", []), "tax_rates"),
+            "tax_rates": tax_rates.load_all(call, params.get("tax_rates", []), "tax_rates"),
         },
     )
     return call.store.add(item)
 
 
-def change(call: Call, subscription: Json, given: list[Params]) -> list[Change]:
+def change(call: Call, subscription: Json, params: list[Params]) -> list[Change]:
     """Apply the `items` of an update: each changes an item, adds one, or deletes one."""
-    return [_change(call, subscription, item, f"items[{i}]") for i, item in enumerate(given)]
+    return [_change(call, subscription, item, f"items[{i}]") for i, item in enumerate(params)]
 
 
 def begin_period(call: Call, item: Json, start: int, anchor: int) -> None:
@@ -103,30 +103,30 @@ def begin_period(call: Call, item: Json, start: int, anchor: int) -> None:
     call.store.save(item)
 
 
-def _change(call: Call, subscription: Json, given: Params, param: str) -> Change:
-    if "id" not in given:
+def _change(call: Call, subscription: Json, params: Params, param: str) -> Change:
+    if "id" not in params:
         first = of(call, subscription["id"])[0]
         period = (first["current_period_start"], first["current_period_end"])
-        price = price_of(call, given, param)
-        return Change(None, build(call, subscription, price, given, period))
-    before = retrieve(call, {}, given["id"])
+        price = price_of(call, params, param)
+        return Change(None, build(call, subscription, price, params, period))
+    before = retrieve(call, {}, params["id"])
     if before["subscription"] != subscription["id"]:
-        raise errors.no_such("subscription item", given["id"], param=f"{param}[id]", status=400)
-    if given.get("deleted"):
+        raise errors.no_such("subscription item", params["id"], param=f"{param}[id]", status=400)
+    if params.get("deleted"):
         call.store.remove(before["id"])
         return Change(before, None)
-    after = {**before, "metadata": merge_metadata(before["metadata"], given.get("metadata"))}
-    if "price" in given or "price_data" in given:
-        after["price"] = price_of(call, given, param)
-    if "quantity" in given:
-        after["quantity"] = _quantity(given)
-    if "tax_rates" in given:
-        after["tax_rates"] = tax_rates.load_all(call, given["tax_rates"], param)
+    after = {**before, "metadata": merge_metadata(before["metadata"], params.get("metadata"))}
+    if "price" in params or "price_data" in params:
+        after["price"] = price_of(call, params, param)
+    if "quantity" in params:
+        after["quantity"] = _quantity(params)
+    if "tax_rates" in params:
+        after["tax_rates"] = tax_rates.load_all(call, params["tax_rates"], param)
     return Change(before, call.store.save(after))
 
 
-def _quantity(given: Params) -> int:
-    quantity: int = given.get("quantity", 1)
+def _quantity(params: Params) -> int:
+    quantity: int = params.get("quantity", 1)
     if not 0 <= quantity <= QUANTITY_MAX:
         raise errors.malformed(
             "This value must be greater than or equal to 0.",
@@ -136,9 +136,9 @@ def _quantity(given: Params) -> int:
     return quantity
 
 
-def price_of(call: Call, given: Params, param: str) -> Json:
+def price_of(call: Call, params: Params, param: str) -> Json:
     """Return the recurring price that an item of a request names."""
-    price = prices.resolve(call, given, param)
+    price = prices.resolve(call, params, param)
     if price["recurring"] is None:
         message = "The price specified is set to `type=one_time` but this field only accepts prices"
         raise errors.invalid(f"{message} with `type=recurring`.", param=f"{param}[price]")

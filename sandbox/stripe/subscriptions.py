@@ -82,8 +82,8 @@ def create(call: Call, params: Params) -> Json:
         if not params.get(name):
             raise errors.missing_parameter(name)
     priced = [
-        subscription_items.price_of(call, given, f"items[{i}]")
-        for i, given in enumerate(params["items"])
+        subscription_items.price_of(call, fields, f"items[{i}]")
+        for i, fields in enumerate(params["items"])
     ]
     subscription, invoice = build(call, params, priced)
     behavior = params.get("payment_behavior", "allow_incomplete")
@@ -121,8 +121,8 @@ def build(call: Call, params: Params, priced: list[Json]) -> tuple[Json, Json]:
     call.store.add(subscription)
     trial = None if trial_end is None else (call.now, trial_end)
     made = [
-        subscription_items.build(call, subscription, price, given, trial)
-        for price, given in zip(priced, params["items"], strict=True)
+        subscription_items.build(call, subscription, price, fields, trial)
+        for price, fields in zip(priced, params["items"], strict=True)
     ]
     _check_items(made)
     subscription["currency"] = made[0]["price"]["currency"]

@@ -86,12 +86,12 @@ def spread(amount: int, weights: Sequence[int]) -> list[int]:
     total = sum(weights)
     if total == 0:
         return [0] * len(weights)
-    parts, given, seen = [], 0, 0
+    parts, distributed, seen = [], 0, 0
     for weight in weights:
         seen += weight
         upto = rounded(Decimal(amount) * seen / total)
-        parts.append(upto - given)
-        given = upto
+        parts.append(upto - distributed)
+        distributed = upto
     return parts
 
 

@@ -72,8 +72,8 @@ def from_command_line(call: Call, url: str, secret: str) -> None:
     """Keep the endpoint that the process was started with; a new start may move it."""
     existing = call.store.get(COMMAND_LINE_ID)
     if existing is None:
-        given = {"enabled_events": ["*"], "description": "from the command line"}
-        call.store.add(_build(call, COMMAND_LINE_ID, url, given))
+        params = {"enabled_events": ["*"], "description": "from the command line"}
+        call.store.add(_build(call, COMMAND_LINE_ID, url, params))
     else:
         call.store.save({**existing, "url": url})
     call.store.hide(COMMAND_LINE_ID, secret=secret, connect=events.BOTH)

@@ -79,7 +79,7 @@ class Caller:
     is_session: bool = False
 
     def may(self, scope: Scope) -> bool:
-        """Whether it has this right."""
+        """Whether its scopes include this one."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     @property

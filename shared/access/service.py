@@ -140,7 +140,7 @@ async def rotate_key(connection: Connection, key_id: UUID, *, until: datetime) -
 
 
 async def find_callers(connection: Connection, digests: Sequence[bytes]) -> dict[bytes, Caller]:
-    """Return the callers by the digests of their keys or tokens; what is not valid is left out."""
+    """Return the callers by the digests of their keys or tokens; invalid ones are left out."""
     rows = await connection.fetch(QUERIES.find_callers, digests)
     return {
         row["digest"]: Caller(

@@ -13,7 +13,7 @@ from shared.access.service import KEY_PREFIX, KEY_RANDOM_BYTES, QUERIES, digest
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
-# Masked in logs and accepted like a key; the word tells people what it is.
+# Masked in logs and accepted like a key; the word makes it recognizable.
 TOKEN_PREFIX = f"{KEY_PREFIX}session_"
 SESSION_LIFETIME = timedelta(minutes=15)
 

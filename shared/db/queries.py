@@ -33,10 +33,10 @@ class Queries:
 
 
 def is_queries(file: Path) -> bool:
-    """Say whether a file has named statements, and not functions or migrations."""
+    """Return whether a file has named statements, not functions or migrations."""
     return _NAME.match(file.read_text(encoding="utf-8")) is not None
 
 
 def beside(module_file: str, name: str = "queries.sql") -> Queries:
-    """Load a file of statements that stands beside a module: `beside(__file__)`."""
+    """Load a file of statements from the folder of a module: `beside(__file__)`."""
     return Queries(Path(module_file).with_name(name))

@@ -1,4 +1,4 @@
-"""Paying an open checkout without a browser: for development, on a test key alone."""
+"""Payment of an open checkout without a browser: for development, with a test key only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUCCEEDED = "succeeded"
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The purchase that was paid, with which payment, and what that posted."""
+    """A paid purchase, its payment, and the transaction that was posted."""
 
     purchase_id: UUID
     checkout_session_id: str | None
@@ -42,10 +42,10 @@ async def complete_purchase(
 ) -> Completed:
     """Pay an organization's open checkout with Stripe's test card, and credit it.
 
-    It is the same credit that the payment's webhook posts, under the same key: whichever is first.
-    The session is closed, so that nobody pays it again. Raises NotFoundError where no checkout is
-    open, StripeFailedError, also where the payment has not succeeded by Stripe's answer: if it does
-    later, its webhook credits it. The caller has made sure that the key is a test key.
+    The payment's webhook posts the same credit under the same key: the first of the two wins.
+    The session is closed, so that it cannot be paid again. Raises NotFoundError if no checkout is
+    open, and StripeFailedError if Stripe fails or the payment has not succeeded yet: if it does
+    later, its webhook credits it. The caller has verified that the key is a test key.
     """
     async with pool.acquire() as connection:
         purchase = await store.open_purchase_of(connection, organization.id, session_id)

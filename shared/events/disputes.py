@@ -1,4 +1,4 @@
-"""What the disputes of a payment bring besides ledger rows: messages, and a suspension."""
+"""The effects of a payment's disputes besides ledger rows: messages and suspensions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ async def announce(
 ) -> None:
     """Store a locked payment's disputes; announce once each that opened and each that closed.
 
-    An inquiry pauses auto-recharge until it closes. A dispute that takes money stops it until a
-    person resumes it, whether it is new or was an inquiry before, unless it was closed without a
-    loss already.
+    An inquiry suspends auto-recharge until it closes. A dispute that withdraws funds suspends it
+    until a person resumes it, whether it is new or was an inquiry before, unless
+    it closed already without a loss.
     """
     if not facts.disputes:
         return

@@ -60,10 +60,10 @@ async def apply_batch(
     needs an answer from Stripe; neither affects the other events. Any other error is raised, and
     the caller rolls back.
     """
-    meanings = [_attempt(_meaning, event) for event in events]
-    # These lock organizations, and so come before the payments, which lock their accounts.
-    named = {
-        meaning: await _name(connection, event, meaning)
+    meanings = [_result_or_error(_meaning, event) for event in events]
+    # Organizations are locked here, before the payments lock their accounts.
+    linked = {
+        meaning: await _link_customer(connection, event, meaning)
         for event, meaning in zip(events, meanings, strict=True)
         if isinstance(meaning, CustomerLinked)
     }
@@ -79,13 +79,13 @@ async def apply_batch(
             case PaymentCaptured():
                 results.append(credited[meaning])
             case CustomerLinked():
-                results.append(named[meaning])
+                results.append(linked[meaning])
             case CheckoutPending(session_id):
                 results.append(await payments.await_bank(connection, session_id, context.now))
             case Ignored() | CheckoutClosed() | EventError():
                 results.append(meaning)
             case _:
-                results.append(await _alone(connection, event, meaning, context))
+                results.append(await _apply_separately(connection, event, meaning, context))
     return results
 
 
@@ -96,19 +96,21 @@ def _meaning(event: ClaimedEvent) -> Meaning:
     return meaning
 
 
-async def _name(connection: Connection, event: ClaimedEvent, named: CustomerLinked) -> EventResult:
-    name = named.named_organization
+async def _link_customer(
+    connection: Connection, event: ClaimedEvent, linked: CustomerLinked
+) -> EventResult:
+    name = linked.named_organization
     account = event.key.account
     organization_id = await store.lock_customer_organization(
-        connection, named.customer_id, account=account, named=name
+        connection, linked.customer_id, account=account, named=name
     )
     if organization_id is None:
-        return rules.unclaimed(named.customer_id, name)
-    await bind_customers(connection, {organization_id: named.customer_id}, account=account)
+        return rules.unclaimed(linked.customer_id, name)
+    await bind_customers(connection, {organization_id: linked.customer_id}, account=account)
     return Applied(organization_id)
 
 
-async def _alone(
+async def _apply_separately(
     connection: Connection, event: ClaimedEvent, meaning: SeparateMeaning, context: ApplyContext
 ) -> EventResult:
     """Apply one event in a savepoint of its own.
@@ -147,7 +149,7 @@ async def _effect(
         case ReversalChanged():
             return await reversals.reverse(connection, event.key.account, meaning, context)
         case FraudWarningReceived():
-            return await _warn(connection, meaning, context)
+            return await _fraud_warning(connection, meaning, context)
         case PaymentIntentUpdated():
             return await _wake_recharger(connection, meaning)
         case SubscriptionUpdated():
@@ -158,45 +160,45 @@ async def _effect(
             return await payment_methods.apply(connection, event.key.account, meaning, context)
 
 
-async def _wake_recharger(connection: Connection, moved: PaymentIntentUpdated) -> EventResult:
-    await attempt_store.wake(connection, [moved.payment_intent_id])
-    organization_id = await store.attempt_organization(connection, moved)
+async def _wake_recharger(connection: Connection, updated: PaymentIntentUpdated) -> EventResult:
+    await attempt_store.wake(connection, [updated.payment_intent_id])
+    organization_id = await store.attempt_organization(connection, updated)
     if organization_id is None:
         return Ignored(
-            f"{moved.payment_intent_id} is of no auto-recharge; its success is what counts"
+            f"{updated.payment_intent_id} belongs to no auto-recharge; only its success matters"
         )
     return Applied(organization_id)
 
 
-async def _warn(
-    connection: Connection, warned: FraudWarningReceived, context: ApplyContext
+async def _fraud_warning(
+    connection: Connection, warning: FraudWarningReceived, context: ApplyContext
 ) -> EventResult:
-    organization_id = await store.save_fraud_warning(connection, warned, context.now)
+    organization_id = await store.save_fraud_warning(connection, warning, context.now)
     if organization_id is None:
-        known = await store.warned_organization(connection, warned)
+        known = await store.warned_organization(connection, warning)
         if known is None:
-            return _unknown_payment(warned)
+            return _unknown_payment(warning)
         return Applied(known)
     await recharge.suspend(
         connection,
         organization_id,
         SuspensionReason.FRAUD_WARNING,
-        f"The issuer of the card warns of fraud: {warned.fraud_type or 'no type given'}.",
+        f"The issuer of the card warns of fraud: {warning.fraud_type or 'no type given'}.",
         now=context.now,
         make_id=context.make_id,
     )
     return Applied(organization_id)
 
 
-def _unknown_payment(warned: FraudWarningReceived) -> EventResult:
-    detail = f"{warned.warning_id} is about no payment that was credited."
-    if warned.payment_intent_id is None:
+def _unknown_payment(warning: FraudWarningReceived) -> EventResult:
+    detail = f"{warning.warning_id} is about no payment that was credited."
+    if warning.payment_intent_id is None:
         return Ignored(detail)
-    raise UnclaimedError(detail, waits_for=warned.payment_intent_id)
+    raise UnclaimedError(detail, waits_for=warning.payment_intent_id)
 
 
-def _attempt(decide: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | EventError:
-    """Return what a pure decision returns, or the EventError that it raises."""
+def _result_or_error(decide: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | EventError:
+    """Return the result of a pure decision, or the EventError that it raises."""
     try:
         return decide(*args, **kwargs)
     except EventError as error:

@@ -1,4 +1,4 @@
-"""The effect of a paid invoice: its credits, once, linked to the payments that paid for them."""
+"""The effect of a paid invoice: its credits, posted once and linked to its payments."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 
 
 class UnknownCustomerError(EventError):
-    """An invoice brings credits, and nobody has its Stripe customer."""
+    """An invoice grants credits, and no organization has its Stripe customer."""
 
 
 async def credit(
     connection: Connection, account: str, paid: InvoicePaid, context: ApplyContext
 ) -> Applied | Ignored | PostedTransaction:
-    """Post what a paid invoice brings, once, in the caller's transaction.
+    """Post the credits of a paid invoice, once, in the caller's transaction.
 
-    An invoice that was posted before, by whichever release, changes nothing. One that brings
-    nothing is ignored, whoever it is for. Raises QuestionError where Stripe must be asked first,
-    and an EventError where the invoice brings credits that cannot be given to anybody.
+    An invoice that was posted before, by any release, changes nothing. An invoice without credits
+    is ignored, whatever its organization. Raises QuestionError if Stripe must be asked first, and
+    an EventError if the credits cannot be posted to any organization.
     """
     invoice = paid.invoice
     organization = await _organization(connection, account, invoice)
@@ -65,15 +65,15 @@ async def credit(
         connection, organization, invoice
     ):
         return Applied(organization.id)
-    brought = invoices.portions(
+    portions = invoices.portions(
         invoice,
         _facts(account, invoice, context),
         context.terms,
         paid_at=paid.paid_at,
         now=context.now,
     )
-    if not brought:
-        return Ignored(_why_nothing(invoice))
+    if not portions:
+        return Ignored(_reason_without_credits(invoice))
     if isinstance(organization, EventError):
         raise organization
     if invoice.currency is not None and invoice.currency != organization.currency:
@@ -81,16 +81,18 @@ async def credit(
             f"{invoice.id} is in {invoice.currency}, organization {organization.id} takes "
             f"{organization.currency}."
         )
-    if brought[0].credits < 0:
-        taken = invoice_postings.taken_back(invoice, organization.id, brought[0], context.make_id())
+    if portions[0].credits < 0:
+        taken = invoice_postings.taken_back(
+            invoice, organization.id, portions[0], context.make_id()
+        )
         return (await _post(connection, [taken]))[0]
-    return await _sell(connection, account, invoice, organization, brought, context)
+    return await _sell(connection, account, invoice, organization, portions, context)
 
 
 async def _organization(
     connection: Connection, account: str, invoice: Invoice
 ) -> PaymentOrganization | EventError:
-    """Lock and return the organization of an invoice, or the error that says why there is none."""
+    """Lock and return the organization of an invoice, or the error if there is none."""
     try:
         names = invoices.names(invoice)
     except EventError as error:
@@ -131,7 +133,7 @@ def _facts(account: str, invoice: Invoice, context: ApplyContext) -> InvoiceFact
     return InvoiceFacts() if question is None else answer(question, context)
 
 
-def _why_nothing(invoice: Invoice) -> str:
+def _reason_without_credits(invoice: Invoice) -> str:
     if invoice.total_minor <= 0:
         return f"{invoice.id} charges nothing, so it brings nothing"
     return f"{invoice.id}, its subscription and its prices bring nothing by {CREDITS_METADATA}"
@@ -142,12 +144,12 @@ async def _sell(
     account: str,
     invoice: Invoice,
     organization: PaymentOrganization,
-    brought: Sequence[Portion],
+    portions: Sequence[Portion],
     context: ApplyContext,
 ) -> Ignored | PostedTransaction:
-    live = [p for p in brought if p.expires_at is None or p.expires_at > context.now]
+    live = [p for p in portions if p.expires_at is None or p.expires_at > context.now]
     if not live:
-        return Ignored(f"the credits of {invoice.id} expired at {brought[-1].expires_at}")
+        return Ignored(f"the credits of {invoice.id} expired at {portions[-1].expires_at}")
     linked = _linked(account, invoice, context)
     names = [payment.payment_intent_id for payment in linked]
     bound = await payments_store.bound_payments(connection, names)
@@ -184,10 +186,10 @@ async def _credit_alone(
     linked: Sequence[LinkedPayment],
     context: ApplyContext,
 ) -> str | None:
-    """Credit a payment that a Checkout Session sold, and return it; the session made the invoice.
+    """Credit a payment of a Checkout Session that created the invoice; return its id.
 
-    Whichever of their events comes first: the session says what it sells, and the invoice is its
-    receipt. A subscription's invoice is no receipt.
+    The order of their events does not matter: the session says what it sells, and the invoice is
+    its receipt. A subscription's invoice is not a receipt.
     """
     if not _may_be_receipt(invoice):
         return None
@@ -211,7 +213,7 @@ def _may_be_receipt(invoice: Invoice) -> bool:
 
 
 def _linked(account: str, invoice: Invoice, context: ApplyContext) -> Sequence[LinkedPayment]:
-    """Return the PaymentIntents that paid an invoice: asked for where the event names none."""
+    """Return the PaymentIntents that paid an invoice; read from Stripe if the event names none."""
     name, minor = reference_id(invoice.payment_intent), invoice.amount_paid
     if minor is None:
         minor = invoice.total_minor
@@ -263,8 +265,8 @@ async def _bind(
         return
     await payments_store.bind_payments(connection, bound)
     names = [sale.payment_intent_id for sale in bound]
-    for name, found in (await payments_store.bound_payments(connection, names)).items():
-        if found.invoice_id != invoice.id:
+    for name, payment in (await payments_store.bound_payments(connection, names)).items():
+        if payment.invoice_id != invoice.id:
             raise PaymentMismatchError(
                 f"{name}, which paid {invoice.id}, was credited by another event meanwhile. "
                 "Replay this event."
@@ -272,12 +274,12 @@ async def _bind(
 
 
 def _by_payment(shares: Sequence[Share]) -> Mapping[str, Decimal]:
-    found: dict[str, Decimal] = {}
+    credits_by_payment: dict[str, Decimal] = {}
     for share in shares:
         if share.payment_intent_id is not None:
-            before = found.get(share.payment_intent_id, Decimal(0))
-            found[share.payment_intent_id] = before + share.credits
-    return found
+            before = credits_by_payment.get(share.payment_intent_id, Decimal(0))
+            credits_by_payment[share.payment_intent_id] = before + share.credits
+    return credits_by_payment
 
 
 def _charge_id(payment: LinkedPayment) -> str | None:
@@ -285,7 +287,7 @@ def _charge_id(payment: LinkedPayment) -> str | None:
 
 
 async def _post(connection: Connection, postings: Sequence[Posting]) -> list[PostedTransaction]:
-    """Post the first, and the others where it was posted now. Raises PostingRefusedError."""
+    """Post the first posting, and the others if that one is new. Raises PostingRefusedError."""
     results = [_accepted(await ledger.post(connection, postings[:1]))[0]]
     if results[0].status is PostingStatus.POSTED and len(postings) > 1:
         results += _accepted(await ledger.post(connection, postings[1:]))
@@ -302,7 +304,7 @@ def _accepted(results: Sequence[PostingResult]) -> list[PostedTransaction]:
 
 
 def _total(results: Sequence[PostedTransaction]) -> PostedTransaction:
-    """Return one result for all rows of an invoice: the first, with the sum of all."""
+    """Return one result for all rows of an invoice: the first row, with the total amount."""
     amounts = [result.amount for result in results]
     return msgspec.structs.replace(
         results[0], amount=sum(amounts, Decimal(0)), balance_after=results[-1].balance_after

@@ -1,4 +1,4 @@
-"""The level of a payment: what its refunds and disputes have taken back, all in all."""
+"""The reversal level of a payment: the total that its refunds and disputes took back."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 async def apply_level(
     connection: Connection, facts: PaymentFacts, context: ApplyContext, *, of_dispute: bool
 ) -> PostedTransaction | None:
-    """Post what the refunds and disputes of a bound payment took back since the last time.
+    """Post the change in what refunds and disputes took back of a bound payment.
 
-    None: that is nothing, or Stripe was asked later by another, who applied what it said.
+    None: there is no difference, or a later answer from Stripe was applied already.
     """
     name = facts.payment_intent.id
     level = await payments_store.lock_payment(connection, name)

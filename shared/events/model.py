@@ -1,4 +1,4 @@
-"""What a Stripe event means to Prepaid, and what applying it came to."""
+"""The meaning of a Stripe event to Prepaid, and the result of applying it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from shared.payments.objects import MethodDetails
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The event changes nothing here, for the reason given.
+    """The event changes nothing, for this reason.
 
-    `waits_for` is the Stripe id, or the name of an organization, that somebody must have before it
-    can: then it is applied again.
+    `waits_for` is a Stripe id or the name of an organization. When it becomes known, the event is
+    applied again.
     """
 
     reason: str
@@ -29,7 +29,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutClosed:
-    """A Checkout Session ended without money: `failed`, `expired`, or `free` (nothing to pay)."""
+    """A Checkout Session ended without a payment: `failed`, `expired` or `free` (amount 0)."""
 
     checkout_session_id: str
     state: str
@@ -37,14 +37,14 @@ class CheckoutClosed:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutPending:
-    """A Checkout Session is completed, and its payment takes days: a bank decides."""
+    """A completed Checkout Session whose bank payment is still pending, possibly for days."""
 
     checkout_session_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReversalChanged:
-    """What refunds and disputes took back of a payment may have changed; Stripe knows to what."""
+    """Refunds or disputes of a payment changed; the current amounts are read from Stripe."""
 
     payment_intent_id: str
     of_dispute: bool
@@ -52,7 +52,7 @@ class ReversalChanged:
 
 @dataclass(frozen=True, slots=True)
 class FraudWarningReceived:
-    """A card's issuer believes that a payment is fraud; nothing is taken back yet."""
+    """A card issuer suspects that a payment is fraudulent; nothing is taken back yet."""
 
     warning_id: str
     payment_intent_id: str | None
@@ -62,7 +62,7 @@ class FraudWarningReceived:
 
 @dataclass(frozen=True, slots=True)
 class PaymentIntentUpdated:
-    """A payment of auto-recharge has moved; whoever charges asks Stripe where to."""
+    """A PaymentIntent of auto-recharge changed; the recharger reads its state from Stripe."""
 
     payment_intent_id: str
     attempt_id: UUID | None
@@ -70,7 +70,7 @@ class PaymentIntentUpdated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentMethodUpdated:
-    """A payment method is on file. No `details`: the event says that it is, and not what it is."""
+    """A payment method is on file. Without `details`, the event has no more than its id."""
 
     payment_method_id: str
     type: str
@@ -83,7 +83,7 @@ class PaymentMethodUpdated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentMethodDetached:
-    """A payment method is off file for good: Stripe attaches none twice."""
+    """A payment method was detached. Stripe never attaches it again."""
 
     payment_method_id: str
     type: str
@@ -94,7 +94,7 @@ class PaymentMethodDetached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPaymentMethod:
-    """A payment method as it is stored; what was only seen has the epoch for its moment."""
+    """A stored payment method; `as_of` is the epoch if no event or answer has described it."""
 
     id: str
     customer_id: str
@@ -105,13 +105,13 @@ class StoredPaymentMethod:
 
     @property
     def described(self) -> bool:
-        """Whether anything has described it: otherwise no more than its id is certain."""
+        """Whether its details are known; otherwise only its id is certain."""
         return self.as_of.timestamp() > 0
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultPaymentMethodChanged:
-    """Which payment method a customer's invoices are paid with; None: no particular one."""
+    """The default payment method for a customer's invoices; None: there is no default."""
 
     customer_id: str
     payment_method_id: str | None
@@ -120,7 +120,7 @@ class DefaultPaymentMethodChanged:
 
 @dataclass(frozen=True, slots=True)
 class MandateUpdated:
-    """Whether a bank still lets us debit."""
+    """Whether a mandate for bank debits is still active."""
 
     mandate_id: str
     payment_method_id: str
@@ -129,7 +129,7 @@ class MandateUpdated:
 
 @dataclass(frozen=True, slots=True)
 class CustomerLinked:
-    """A Stripe customer belongs to an organization, as the page that set it up says."""
+    """A Stripe customer belongs to an organization, by a Checkout Session's metadata."""
 
     customer_id: str
     named_organization: str
@@ -137,19 +137,19 @@ class CustomerLinked:
 
 @dataclass(frozen=True, slots=True)
 class CustomerDeleted:
-    """A Stripe customer is gone, and with it all that was on file."""
+    """A Stripe customer was deleted, with all its payment methods."""
 
     customer_id: str
     as_of: datetime
 
 
-# What works on a whole batch at once, and what has a transaction of its own.
+# Applied together for a whole batch; a SeparateMeaning has a savepoint of its own.
 BatchMeaning = Ignored | PaymentCaptured | CheckoutClosed | CheckoutPending | CustomerLinked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionUpdated:
-    """A subscription as Stripe had it at a moment."""
+    """The state of a subscription at Stripe at one time."""
 
     subscription_id: str
     customer_id: str | None
@@ -164,7 +164,7 @@ class SubscriptionUpdated:
 
 @dataclass(frozen=True, slots=True)
 class InvoicePaid:
-    """An invoice is paid, or has nothing to pay. What it brings is said by `payments.invoices`."""
+    """An invoice is paid, or has nothing to pay; `payments.invoices` computes its credits."""
 
     invoice: Invoice
     paid_at: datetime
@@ -172,7 +172,7 @@ class InvoicePaid:
 
 @dataclass(frozen=True, slots=True)
 class UndescribedPaymentMethod:
-    """A payment method that is on file, and of which nothing is known but its id."""
+    """A payment method on file of which only the id is known."""
 
     organization_id: UUID
     payment_method_id: str
@@ -200,14 +200,14 @@ Meaning = BatchMeaning | SeparateMeaning
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The event is applied, and had nothing to post."""
+    """The event is applied; it posted nothing."""
 
     organization_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The event cannot be applied before Stripe has answered this question."""
+    """The event cannot be applied until Stripe has answered this question."""
 
     question: Question
 
@@ -216,8 +216,8 @@ class Unanswered:
 class ApplyContext:
     """Context for applying effects: terms of sale, id factory, clock and Stripe's answers.
 
-    The answers were asked for not before `as_of`, which is PostgreSQL's clock. `answers` is None
-    where there is nobody to ask: a payment is then decided by what its event says.
+    All answers are from `as_of` or later, by PostgreSQL's clock. `answers` is None without a
+    `lookup`: a payment is then decided by its event alone.
     """
 
     terms: SaleTerms

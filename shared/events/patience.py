@@ -12,24 +12,24 @@ LOCK_SECONDS_MIN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class WaitLimits:
-    """How long a transaction waits for a lock at most, all of a pass together, and a statement."""
+    """Limits on the wait for one lock, on all waits of a pass, and on one statement."""
 
     lock_seconds: float
     lock_seconds_in_all: float
     statement_seconds: float
 
 
-# Of events that others are claimed with: these must not wait.
+# For a batch that events share: it must not wait.
 BRIEF = WaitLimits(lock_seconds=0.2, lock_seconds_in_all=0.8, statement_seconds=3.0)
-# Of events in a lane of their own. Less than PostgreSQL's `deadlock_timeout` of 1 s: where an event
-# and another transaction wait for each other, the event gives up, and the other is no victim.
+# For events in a lane of their own. Less than PostgreSQL's `deadlock_timeout` of 1 s: if an event
+# and another transaction wait for each other, the event gives up and PostgreSQL aborts neither.
 LONG = WaitLimits(lock_seconds=0.8, lock_seconds_in_all=3.0, statement_seconds=10.0)
 
 
 class Patience:
-    """The waits of one pass. They become shorter as they add up, and never cease.
+    """The lock waits of one pass. They get shorter as they add up, down to LOCK_SECONDS_MIN.
 
-    Its clock is monotonic: a clock that is set anew changes no wait.
+    The clock is monotonic, so that changes of the system time do not affect it.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Patience:
         return int(self._limits.statement_seconds * 1000)
 
     def spend(self) -> None:
-        """Count a wait for a lock that did not come."""
+        """Subtract a lock wait that timed out."""
         self._left -= self.lock_milliseconds / 1000
 
     @property
     def is_over(self) -> bool:
-        """Whether the pass has taken so long that the rest is left to another."""
+        """Whether the time of the pass is used up; the remaining events are released."""
         return self._clock() >= self._ends_at

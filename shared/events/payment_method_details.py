@@ -1,7 +1,7 @@
-"""Payment methods that are on file and that nothing has described: Stripe is asked what they are.
+"""Fetches descriptions of payment methods of which only the id is known.
 
-None of them is charged before that. Most are noted by a payment that saves its card, which waits
-for no answer; their `payment_method.attached` describes them if it comes first.
+They are not charged before that. Most come from a payment that saves its card, which is credited
+without waiting for Stripe; a `payment_method.attached` that arrives first describes them as well.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 METHODS_AT_ONCE_MAX = 20
-# So long, at least, until Stripe is asked again for what it did not say.
+# The least time between two requests for one payment method.
 AGAIN_AFTER = timedelta(minutes=1)
 
 
 class Lookup(Protocol):
-    """Says what Stripe has of an object; `StripeLookup` does."""
+    """Reads objects from Stripe; implemented by `StripeLookup`."""
 
     async def answers(self, questions: Collection[Question]) -> Answers:
-        """Return an answer to each question, or the error that stands in its place."""
+        """Return the answer to each question, or the error in its place."""
         ...
 
 
@@ -55,9 +55,9 @@ async def fetch_missing(
     now: Callable[[], datetime],
     make_id: Callable[[], UUID] = new_id,
 ) -> int:
-    """Describe payment methods that nothing has described; return how many were tried.
+    """Describe payment methods of which only the id is known; return how many were tried.
 
-    Stripe is asked outside of any transaction. Safe on several workers at once: each takes others.
+    Stripe is asked outside of any transaction. Concurrent workers claim different ones.
     """
     async with pool.acquire() as connection:
         due = await store.claim_undescribed_payment_methods(
@@ -75,29 +75,29 @@ async def fetch_on_file(
     now: Callable[[], datetime],
     make_id: Callable[[], UUID] = new_id,
 ) -> bool:
-    """Describe what an organization has on file and nothing has described; return whether it had.
+    """Describe an organization's undescribed payment methods; return whether there were any.
 
-    For a customer who is here and waits. Raises StripeFailedError where Stripe did not answer.
+    For an on-session customer. Raises StripeFailedError if Stripe did not answer.
     """
     async with pool.acquire() as connection:
-        found = await store.undescribed_payment_methods(
+        undescribed = await store.undescribed_payment_methods(
             connection, organization_id, rows_max=METHODS_AT_ONCE_MAX
         )
-    for error in await _describe(pool, lookup, found, now=now, make_id=make_id):
+    for error in await _describe(pool, lookup, undescribed, now=now, make_id=make_id):
         raise error
-    return bool(found)
+    return bool(undescribed)
 
 
 async def _describe(
     pool: Connections,
     lookup: Lookup,
-    cards_: Sequence[UndescribedPaymentMethod],
+    cards: Sequence[UndescribedPaymentMethod],
     *,
     now: Callable[[], datetime],
     make_id: Callable[[], UUID],
 ) -> list[Exception]:
-    """Describe payment methods as Stripe does; return why it did not, for those that are left."""
-    questions = {card: MethodQuestion(card.account, card.payment_method_id) for card in cards_}
+    """Store Stripe's descriptions of payment methods; return the errors of the others."""
+    questions = {card: MethodQuestion(card.account, card.payment_method_id) for card in cards}
     answers = await lookup.answers(list(questions.values())) if questions else {}
     failures: list[Exception] = []
     for card, question in questions.items():
@@ -120,22 +120,22 @@ async def _describe(
 
 
 def _described(
-    card: UndescribedPaymentMethod, found: Facts | Exception
+    card: UndescribedPaymentMethod, answer: Facts | Exception
 ) -> PaymentMethodUpdated | PaymentMethodDetached | None:
-    """Return what Stripe says of a payment method; None: nothing, so that it is asked again."""
+    """Return Stripe's description of a payment method; None after an error: retried later."""
     seen = PaymentMethodUpdated(
         payment_method_id=card.payment_method_id,
         type=payment_method_rules.UNKNOWN,
         customer_id=None,
         named_organization=None,
-        # Events have whole seconds: one that comes later than this is newer, whatever it says.
+        # Events have whole seconds: this makes any later event newer.
         as_of=card.seen_at.replace(microsecond=0),
     )
-    if isinstance(found, PaymentMethod):
-        return payment_method_rules.with_answer(seen, found)
-    if isinstance(found, StripeMissingError):
+    if isinstance(answer, PaymentMethod):
+        return payment_method_rules.with_answer(seen, answer)
+    if isinstance(answer, StripeMissingError):
         return payment_method_rules.detached(seen)
     log.warning(
-        "payment_methods.not_fetched", payment_method_id=card.payment_method_id, error=repr(found)
+        "payment_methods.not_fetched", payment_method_id=card.payment_method_id, error=repr(answer)
     )
     return None

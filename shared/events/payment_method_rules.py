@@ -1,4 +1,4 @@
-"""What is asked about cards, and which card is a new chance to be charged. Pure."""
+"""When a payment method must be read from Stripe, and which one ends a suspension. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ UNKNOWN = "unknown"
 
 
 def needs_description(stored: StoredPaymentMethod | None, update: PaymentMethodUpdated) -> bool:
-    """Whether Stripe must say what a payment method is.
+    """Whether the details of a payment method must be read from Stripe.
 
-    It must where the event names its id alone and nothing described it before, and where two events
-    of one second say different things: events carry whole seconds, so that nobody else knows which
-    of the two came last.
+    They must if the event has only an id and no details are stored, and if two events of one second
+    differ: events have whole seconds, so that only Stripe knows which of the two is newer.
     """
     if stored is not None and stored.detached:
         return False
@@ -33,15 +32,15 @@ def needs_description(stored: StoredPaymentMethod | None, update: PaymentMethodU
     return (
         stored is not None
         and stored.as_of == update.as_of
-        and (stored.customer_id, stored.type, _named(stored.details))
-        != (update.customer_id, update.type, _named(update.details))
+        and (stored.customer_id, stored.type, _stored_details(stored.details))
+        != (update.customer_id, update.type, _stored_details(update.details))
     )
 
 
 def with_answer(
     update: PaymentMethodUpdated, method: PaymentMethod
 ) -> PaymentMethodUpdated | PaymentMethodDetached:
-    """Return what an event says, with what Stripe says of the payment method in its place."""
+    """Return an event's update with the payment method as Stripe has it now."""
     customer_id = reference_id(method.customer)
     if customer_id is None:
         return detached(update)
@@ -49,7 +48,7 @@ def with_answer(
 
 
 def detached(update: PaymentMethodUpdated) -> PaymentMethodDetached:
-    """Return that a payment method is off file, which Stripe says and the event does not."""
+    """Return the detachment of a payment method that Stripe reports and its event does not."""
     return PaymentMethodDetached(
         payment_method_id=update.payment_method_id,
         type=update.type,
@@ -60,15 +59,15 @@ def detached(update: PaymentMethodUpdated) -> PaymentMethodDetached:
 
 
 def is_new_card(update: PaymentMethodUpdated, known: Sequence[StoredPaymentMethod]) -> bool:
-    """Whether a described card ends what a new or renewed card ends.
+    """Whether a described card is new or renewed, so that it ends a suspension for declines.
 
-    `known` are the organization's cards as they were before: those with the same fingerprint,
-    detached ones too, and the one with the same id. A fingerprint is new, or the same number
-    expires later than it ever did. What has no fingerprint (Link, Cash App, a wallet) is new
-    where its id is. The same card described again, another billing address or an earlier expiry
-    is nothing new.
+    `known` are the organization's cards before this update: those with the same fingerprint,
+    detached ones too, and the one with the same id. A card is new if its fingerprint is, and
+    renewed if the same number expires later than before. A method without a fingerprint (Link,
+    Cash App, a wallet) is new if its id is. The same card again, another billing address or an
+    earlier expiry is not new.
     """
-    assert update.details is not None  # noqa: S101 - only what is described is judged
+    assert update.details is not None  # noqa: S101 - only described cards are passed in
     described = [card for card in known if card.described]
     fingerprint = update.details.fingerprint
     if fingerprint is None:
@@ -78,7 +77,7 @@ def is_new_card(update: PaymentMethodUpdated, known: Sequence[StoredPaymentMetho
 
 
 def is_new_default(chosen: str | None, *, before: str | None, after: str | None) -> bool:
-    """Whether a default ends what a new card ends: it is charged now, and another was before."""
+    """Whether a chosen default counts as a new card: it replaces the one charged before."""
     return chosen is not None and chosen == after != before
 
 
@@ -99,21 +98,23 @@ def subscription_is_tied(stored: SubscriptionUpdated | None, update: Subscriptio
     )
 
 
-def detached_of_nobody(card: PaymentMethodDetached) -> UnclaimedError:
-    """Say that a detached payment method names no customer, and is on nobody's file."""
+def unknown_detached(card: PaymentMethodDetached) -> UnclaimedError:
+    """Return the error for an unknown detached payment method that names no customer."""
     name = card.payment_method_id
-    return UnclaimedError(f"Nobody has {name} on file, and it names no customer.", waits_for=name)
+    return UnclaimedError(
+        f"No organization has {name} on file, and it names no customer.", waits_for=name
+    )
 
 
-def _named(details: MethodDetails | None) -> tuple[object, ...]:
-    """Return what is stored of a payment method's details."""
-    found = details or MethodDetails()
+def _stored_details(details: MethodDetails | None) -> tuple[object, ...]:
+    """Return the details of a payment method that are stored and compared."""
+    known = details or MethodDetails()
     return (
-        found.brand or found.bank_name,
-        found.last4,
-        found.exp_month,
-        found.exp_year,
-        found.fingerprint,
+        known.brand or known.bank_name,
+        known.last4,
+        known.exp_month,
+        known.exp_year,
+        known.fingerprint,
     )
 
 

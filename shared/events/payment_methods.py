@@ -1,6 +1,6 @@
-"""What an organization has on file at Stripe: each event alone, in any order, more than once.
+"""Effects of events about payment methods, mandates and customers: in any order, repeatable.
 
-A customer and its payment methods belong to one Stripe account: ours, or a connected one.
+A customer and its payment methods belong to one Stripe account: the platform's or a connected one.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 async def apply(
     connection: Connection, account: str, update: PaymentMethodMeaning, context: ApplyContext
 ) -> Applied | Ignored:
-    """Do what an event of a Stripe account says of a card, a mandate or a customer.
+    """Apply an event of a Stripe account about a payment method, a mandate or a customer.
 
-    Raises UnclaimedError where no organization is known to own it, yet, and QuestionError where
-    Stripe must be asked first.
+    Raises UnclaimedError if its organization is not known yet, and QuestionError if Stripe must be
+    asked first.
     """
     match update:
         case PaymentMethodUpdated():
@@ -68,9 +68,9 @@ async def apply(
 async def save_seen(
     connection: Connection, seen: Sequence[tuple[str, UUID, str, str, str | None, str]]
 ) -> None:
-    """Note that payment methods are on file; each is as `store.save_seen_payment_methods` takes it.
+    """Store ids of payment methods on file, as `store.save_seen_payment_methods` takes them.
 
-    Events that were ignored because nobody had them are applied again.
+    Events that were ignored because they were unknown are reopened.
     """
     await store.save_seen_payment_methods(connection, seen)
     await inbox.reopen_waiting(connection, [card[0] for card in seen])
@@ -79,9 +79,9 @@ async def save_seen(
 async def describe(
     connection: Connection, account: str, organization_id: UUID, card: PaymentMethodUpdated
 ) -> None:
-    """Describe a payment method of a locked organization and account, where this is newer.
+    """Store the details of a payment method of a locked organization, unless newer ones are stored.
 
-    A new or renewed card ends what it ends; any card ends a suspension for want of one.
+    A new or renewed card ends a suspension for declines; any card ends one for `no_card`.
     """
     if card.details is None:
         return
@@ -109,7 +109,7 @@ async def detach(
     now: datetime,
     make_id: Callable[[], UUID],
 ) -> None:
-    """Take a payment method of a locked organization off file; the last one suspends it."""
+    """Detach a payment method of a locked organization; without another, suspend recharge."""
     await recharge.lock_account(connection, organization_id)
     if not await store.detach_payment_method(connection, organization_id, card, account):
         return
@@ -136,10 +136,10 @@ async def _updated(
     connection: Connection, account: str, card: PaymentMethodUpdated, context: ApplyContext
 ) -> Applied | Ignored:
     if card.customer_id is None:
-        return Ignored(f"{card.payment_method_id} is of no customer, and cannot be charged again")
+        return Ignored(f"{card.payment_method_id} has no customer, and cannot be charged again")
     organization_id = await _organization(connection, account, card)
     described = await _with_answer(connection, account, organization_id, card, context)
-    # A payment that leaves its customer and its card has the account when it does, so here too.
+    # Payments lock the account before they save a customer and a card: the same order here.
     await recharge.lock_account(connection, organization_id)
     if card.named_organization is not None:
         await bind_customers(connection, {organization_id: card.customer_id}, account=account)
@@ -147,7 +147,7 @@ async def _updated(
         name = card.payment_method_id
         seen = (name, organization_id, card.customer_id, card.type, card.mandate_id, account)
         await save_seen(connection, [seen])
-    await _keep_described(connection, account, organization_id, described, context)
+    await _save_described(connection, account, organization_id, described, context)
     return Applied(organization_id)
 
 
@@ -158,9 +158,9 @@ async def _with_answer(
     card: PaymentMethodUpdated,
     context: ApplyContext,
 ) -> PaymentMethodUpdated | PaymentMethodDetached:
-    """Return what an event says of a payment method, by Stripe's answer where that is needed."""
-    found = await store.stored_payment_methods(connection, card.payment_method_id, organization_id)
-    stored = found[0] if found else None
+    """Return the update of an event, completed by Stripe's answer if one is needed."""
+    rows = await store.stored_payment_methods(connection, card.payment_method_id, organization_id)
+    stored = rows[0] if rows else None
     if context.answers is None or not payment_method_rules.needs_description(stored, card):
         return card
     try:
@@ -170,7 +170,7 @@ async def _with_answer(
     return payment_method_rules.with_answer(card, method)
 
 
-async def _keep_described(
+async def _save_described(
     connection: Connection,
     account: str,
     organization_id: UUID,
@@ -201,7 +201,7 @@ async def _organization(
         isinstance(card, PaymentMethodDetached)
         and card.customer_id is card.named_organization is None
     ):
-        raise payment_method_rules.detached_of_nobody(card)
+        raise payment_method_rules.unknown_detached(card)
     raise rules.unclaimed(card.customer_id, card.named_organization)
 
 
@@ -226,18 +226,18 @@ async def _default(
             deleted = CustomerDeleted(customer_id, update.as_of)
             return await _deleted(connection, account, deleted, context)
         update = replace(update, payment_method_id=customer.default_payment_method)
-    await _choose(connection, account, organization_id, update, context)
+    await _set_default(connection, account, organization_id, update, context)
     return Applied(organization_id)
 
 
-async def _choose(
+async def _set_default(
     connection: Connection,
     account: str,
     organization_id: UUID,
     update: DefaultPaymentMethodChanged,
     context: ApplyContext,
 ) -> None:
-    """Make a payment method the default, once Stripe has said what it is."""
+    """Make a payment method the default; its details are read from Stripe first."""
     chosen = update.payment_method_id
     described: PaymentMethodUpdated | PaymentMethodDetached | None = None
     if chosen is not None:
@@ -252,7 +252,7 @@ async def _choose(
     await recharge.lock_account(connection, organization_id)
     before = await store.charged_method(connection, organization_id)
     if described is not None:
-        await _keep_described(connection, account, organization_id, described, context)
+        await _save_described(connection, account, organization_id, described, context)
     await store.save_default_payment_method(connection, organization_id, update, account)
     if chosen is not None:
         await inbox.reopen_waiting(connection, [chosen])
@@ -288,6 +288,7 @@ async def _mandate(connection: Connection, account: str, update: MandateUpdated)
     organization_id = await store.save_mandate(connection, update, account)
     if organization_id is None:
         raise UnclaimedError(
-            f"Nobody has {update.payment_method_id} on file.", waits_for=update.payment_method_id
+            f"No organization has {update.payment_method_id} on file.",
+            waits_for=update.payment_method_id,
         )
     return Applied(organization_id)

@@ -1,4 +1,4 @@
-"""What captured payments and ended checkouts bring: credits, and what comes with them."""
+"""Effects of captured payments and ended checkouts: credits, customers and messages."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ PaymentResult = PostedTransaction | Ignored | Unanswered | EventError
 async def credit(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
 ) -> Mapping[PaymentCaptured, PaymentResult]:
-    """Credit the payments that are sales, each once; return what became of each.
+    """Credit the payments that are sales, each once; return the result of each.
 
-    With a sale go its purchase, the Stripe customer and the saved card, and the message; where
-    Stripe was asked, also what its refunds and disputes have taken back already.
+    A sale also closes its purchase, binds the Stripe customer and the saved card, and announces a
+    message; if Stripe was asked, what refunds and disputes took back so far is posted as well.
     """
     if not payments:
         return {}
     results: dict[PaymentCaptured, PaymentResult] = {}
-    sold: dict[PaymentCaptured, tuple[PaymentCaptured, Sale]] = {}
+    sales_by_payment: dict[PaymentCaptured, tuple[PaymentCaptured, Sale]] = {}
     complete = {payment: _with_answer(payment, context) for payment in payments}
     known = {p: c for p, c in complete.items() if isinstance(c, PaymentCaptured)}
-    verdicts = await _verdicts(connection, list(known.values()), context)
+    verdicts = await _decide_under_locks(connection, list(known.values()), context)
     for payment, whole in complete.items():
         if isinstance(whole, EventError):
             results[payment] = whole
@@ -60,14 +60,14 @@ async def credit(
         verdict = verdicts[whole]
         match verdict:
             case Sale():
-                sold[payment] = (whole, verdict)
+                sales_by_payment[payment] = (whole, verdict)
             case NotSold(reason, waits_for):
                 results[payment] = Ignored(reason, waits_for)
             case PaymentQuestion():
                 results[payment] = Unanswered(verdict)
             case EventError():
                 results[payment] = verdict
-    results |= await _post(connection, sold, context)
+    results |= await _post(connection, sales_by_payment, context)
     for payment in known:
         facts = _answer(payment, context)
         if isinstance(facts, PaymentFacts):
@@ -76,35 +76,35 @@ async def credit(
 
 
 def _with_answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentCaptured | EventError:
-    """Complete a payment with what Stripe says of it; one that it does not know stays as it is."""
-    found = _answer(payment, context)
-    if isinstance(found, PaymentFacts):
+    """Complete a payment with Stripe's answer; one that Stripe does not have is unchanged."""
+    facts = _answer(payment, context)
+    if isinstance(facts, PaymentFacts):
         try:
-            return sales.with_facts(payment, found)
+            return sales.with_facts(payment, facts)
         except EventError as error:
             return error
-    if found is None or isinstance(found, StripeMissingError):
+    if facts is None or isinstance(facts, StripeMissingError):
         return payment
-    if isinstance(found, EventError):
-        return found
-    raise found
+    if isinstance(facts, EventError):
+        return facts
+    raise facts
 
 
 def _answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentFacts | Exception | None:
-    """Return what Stripe has answered about a payment; None where it was not asked."""
+    """Return Stripe's answer about a payment; None if it was not asked."""
     answers = context.answers
     if not answers:
         return None
     question = PaymentQuestion(payment.account, payment.payment_intent_id)
     others = (question._replace(reversals=True), question._replace(origin=False))
-    found = next((answers[each] for each in (question, *others) if each in answers), None)
-    return found if isinstance(found, PaymentFacts | Exception) else None
+    facts = next((answers[each] for each in (question, *others) if each in answers), None)
+    return facts if isinstance(facts, PaymentFacts | Exception) else None
 
 
-async def _verdicts(
+async def _decide_under_locks(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
 ) -> dict[PaymentCaptured, sales.Verdict | EventError]:
-    """Decide about each payment; one that is about to wait is decided under its lock."""
+    """Decide about each payment; one that would wait is decided again under its lock."""
     verdicts = await _decide_all(connection, payments, context)
     waiting = sorted(
         {v.waits_for for v in verdicts.values() if isinstance(v, NotSold) and v.waits_for}
@@ -138,28 +138,30 @@ def _decide(
 
 async def _post(
     connection: Connection,
-    sold: Mapping[PaymentCaptured, tuple[PaymentCaptured, Sale]],
+    sales_by_payment: Mapping[PaymentCaptured, tuple[PaymentCaptured, Sale]],
     context: ApplyContext,
 ) -> dict[PaymentCaptured, PaymentResult]:
-    whole_sales = [sale for _, sale in sold.values()]
+    whole_sales = [sale for _, sale in sales_by_payment.values()]
     if any(sale.binds_customer and sale.customer_id for sale in whole_sales):
         await organizations.lock_without_customer(
             connection, {sale.organization_id for sale in whole_sales}
         )
-    answered = any(_answer(payment, context) is not None for payment in sold)
+    answered = any(_answer(payment, context) is not None for payment in sales_by_payment)
     credited = await crediting.credit(
         connection, whole_sales, context.make_id, lock_payments=answered
     )
-    results: dict[PaymentCaptured, PaymentResult] = dict(zip(sold, credited, strict=True))
+    results: dict[PaymentCaptured, PaymentResult] = dict(
+        zip(sales_by_payment, credited, strict=True)
+    )
     posted = [
         (whole, sale, result)
-        for (whole, sale), result in zip(sold.values(), credited, strict=True)
+        for (whole, sale), result in zip(sales_by_payment.values(), credited, strict=True)
         if isinstance(result, PostedTransaction)
     ]
     if not posted:
         return results
-    await _settle_purchases(connection, posted)
-    await _keep_customers(connection, posted)
+    await _close_purchases(connection, posted)
+    await _bind_customers(connection, posted)
     await _announce(connection, posted, context)
     await recharge.purchased_by(
         connection,
@@ -182,7 +184,7 @@ async def _post(
 Posted = Sequence[tuple[PaymentCaptured, Sale, PostedTransaction]]
 
 
-async def _settle_purchases(connection: Connection, posted: Posted) -> None:
+async def _close_purchases(connection: Connection, posted: Posted) -> None:
     paid = [
         (payment.checkout_session_id, payment.purchase_id, payment.payment_intent_id, "paid")
         for payment, _, _ in posted
@@ -192,8 +194,8 @@ async def _settle_purchases(connection: Connection, posted: Posted) -> None:
         await payments_store.close_purchases(connection, paid)
 
 
-async def _keep_customers(connection: Connection, posted: Posted) -> None:
-    """Bind the Stripe customers and the saved cards of payments that named their organization."""
+async def _bind_customers(connection: Connection, posted: Posted) -> None:
+    """Bind the Stripe customers and saved cards of payments that name their organization."""
     binding = [
         (payment, sale, result)
         for payment, sale, result in posted
@@ -237,7 +239,7 @@ async def _announce(connection: Connection, posted: Posted, context: ApplyContex
 
 
 async def close_checkouts(connection: Connection, closed: Sequence[CheckoutClosed]) -> None:
-    """End the purchases of sessions that ended without money. Paid stays paid."""
+    """Close the purchases of sessions that ended without a payment; paid ones stay paid."""
     if closed:
         await payments_store.close_purchases(
             connection, [(each.checkout_session_id, None, None, each.state) for each in closed]
@@ -245,6 +247,6 @@ async def close_checkouts(connection: Connection, closed: Sequence[CheckoutClose
 
 
 async def await_bank(connection: Connection, session_id: str, now: datetime) -> Ignored:
-    """Keep the purchase of a completed session open while a bank decides about its payment."""
+    """Extend the purchase of a completed session while its bank payment is pending."""
     await payments_store.extend_purchase(connection, session_id, now + BANK_DAYS_MAX)
     return Ignored(f"{session_id} is completed and not paid yet; another event says when it is")

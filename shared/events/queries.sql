@@ -1,10 +1,10 @@
 -- name: clock
--- PostgreSQL's clock, before Stripe is asked: the one clock that all workers share.
+-- PostgreSQL's clock, which all workers share, before a request to Stripe.
 SELECT clock_timestamp();
 
 -- name: save_disputes
--- Store disputes as Stripe has them; say which were not known, which were not closed before, and which were an
--- inquiry before. The payment's lock keeps others from asking the same of them.
+-- Store disputes as Stripe has them; return which are new, which are newly closed, and which were an inquiry before.
+-- The payment's lock serializes concurrent calls.
 WITH known AS (
     SELECT
         id,
@@ -62,7 +62,7 @@ RETURNING
     ) AS was_inquiry;
 
 -- name: save_fraud_warning
--- Store a fraud warning of a payment that is known, once.
+-- Store a fraud warning of a known payment, once.
 INSERT INTO stripe_disputes (
     organization_id,
     payment_intent_id,
@@ -96,16 +96,15 @@ WHERE payment_intent_id = $1 OR ($1 IS NULL AND charge_id = $2)
 LIMIT 1;
 
 -- name: attempt_organization
--- The organization whose auto-recharge made a payment: known by the payment, or by the attempt's id.
+-- The organization whose auto-recharge created a payment, by the payment's or the attempt's id.
 SELECT organization_id
 FROM recharge_attempts
 WHERE payment_intent_id = $1 OR id = $2
 LIMIT 1;
 
 -- name: customer_organization
--- The organization that is named, else the one that has this customer, else the one whose card it is, or that
--- has a card of this customer: a customer and a card belong to one Stripe account. Its row is the lock under which
--- what it has on file changes.
+-- The organization in the metadata, else the one with this customer, else the one with this payment method or another
+-- of this customer, on the same Stripe account. Its row lock serializes changes of its payment methods.
 SELECT o.id
 FROM organizations AS o
 WHERE
@@ -141,7 +140,7 @@ LIMIT 1
 FOR NO KEY UPDATE;
 
 -- name: save_seen_payment_methods
--- Note payment methods of which nothing is known but that they are on file. Any description is newer.
+-- Store payment methods of which only the id is known. Any description is newer.
 INSERT INTO payment_methods AS m (
     id, organization_id, customer_id, type, mandate_id, stripe_account, as_of
 )
@@ -162,7 +161,7 @@ ON CONFLICT (id) DO UPDATE
     WHERE excluded.mandate_id IS NOT NULL AND m.mandate_id IS NULL;
 
 -- name: stored_payment_methods
--- What is stored of a payment method, and of an organization's others with the same fingerprint.
+-- A payment method, and the organization's others with the same fingerprint.
 SELECT
     id,
     customer_id,
@@ -178,13 +177,13 @@ FROM payment_methods
 WHERE id = $1 OR (organization_id = $2 AND fingerprint = $3);
 
 -- name: charged_method
--- What an organization would be charged with now.
+-- The payment method that a charge would use now.
 SELECT id
 FROM charged_methods
 WHERE organization_id = $1;
 
 -- name: save_payment_method
--- Describe a payment method, unless it is detached or a newer event has.
+-- Store a payment method's details, unless it is detached or newer details are stored.
 INSERT INTO payment_methods AS m (
     id,
     organization_id,
@@ -214,7 +213,7 @@ ON CONFLICT (id) DO UPDATE
 RETURNING id;
 
 -- name: detach_payment_method
--- Take a payment method off file for good; one that nobody has heard of yet is noted as detached.
+-- Detach a payment method for good; an unknown one is stored as detached.
 INSERT INTO payment_methods AS m (
     id,
     organization_id,
@@ -234,7 +233,7 @@ ON CONFLICT (id) DO UPDATE
 RETURNING id;
 
 -- name: detach_all
--- Take everything off file that a customer had.
+-- Detach all payment methods of a customer.
 UPDATE payment_methods
 SET detached_at = $4, is_default = FALSE, as_of = greatest(as_of, $4)
 WHERE
@@ -244,14 +243,14 @@ WHERE
     AND detached_at IS NULL;
 
 -- name: forget_customer
--- The organization has this Stripe customer no more.
+-- Unbind a deleted Stripe customer from its organization.
 UPDATE organizations
 SET stripe_customer_id = NULL, stripe_account = '', updated_at = now()
 WHERE id = $1 AND stripe_customer_id = $2 AND stripe_account = $3
 RETURNING id;
 
 -- name: claim_undescribed_payment_methods
--- Take payment methods on file that nothing has described, for a while: whoever asks Stripe has it alone.
+-- Lease undescribed payment methods on file, so that one worker asks Stripe for each.
 UPDATE payment_methods AS m
 SET describe_after = now() + $2::interval
 FROM (
@@ -270,7 +269,7 @@ RETURNING
     m.created_at AS seen_at;
 
 -- name: undescribed_payment_methods
--- What an organization has on file and nothing has described.
+-- An organization's undescribed payment methods on file.
 SELECT
     organization_id,
     id AS payment_method_id,
@@ -282,20 +281,20 @@ ORDER BY created_at DESC, id
 LIMIT $2;
 
 -- name: lock_organization
--- Take an organization, before what it has on file.
+-- Lock an organization before its payment methods.
 SELECT id
 FROM organizations
 WHERE id = $1
 FOR NO KEY UPDATE;
 
 -- name: has_payment_method
--- Whether an organization has anything on file.
+-- Whether an organization has a payment method on file.
 SELECT EXISTS (
     SELECT FROM payment_methods WHERE organization_id = $1 AND detached_at IS NULL
 );
 
 -- name: default_method
--- An organization's default payment method, and when Stripe last said which it is.
+-- An organization's default payment method, and the time at which Stripe reported it.
 SELECT
     max(default_as_of) AS as_of,
     max(id) FILTER (WHERE is_default) AS id
@@ -303,13 +302,13 @@ FROM payment_methods
 WHERE organization_id = $1;
 
 -- name: clear_default
--- No payment method of an organization is its default, as of this moment.
+-- Clear an organization's default payment method, as of this time.
 UPDATE payment_methods
 SET is_default = FALSE, default_as_of = $2
 WHERE organization_id = $1;
 
 -- name: set_default
--- Make a payment method the default, unless it is detached. It may not have been described yet.
+-- Make a payment method the default, unless it is detached. Its details may be unknown.
 INSERT INTO payment_methods AS m (
     id,
     organization_id,
@@ -326,7 +325,7 @@ ON CONFLICT (id) DO UPDATE
     WHERE m.organization_id = excluded.organization_id;
 
 -- name: save_mandate
--- Note a mandate. One that was taken back never comes back: there is a new one instead.
+-- Store a mandate. A revoked mandate is never reactivated; the bank issues a new one.
 UPDATE payment_methods
 SET
     mandate_active = CASE
@@ -338,7 +337,7 @@ WHERE id = $1 AND stripe_account = $4
 RETURNING organization_id;
 
 -- name: stored_subscription
--- A subscription as it is stored.
+-- A stored subscription.
 SELECT
     id AS subscription_id,
     status,
@@ -351,7 +350,7 @@ FROM subscriptions
 WHERE id = $1;
 
 -- name: save_subscription
--- Store a subscription as Stripe had it at a moment, unless a newer event has told.
+-- Store a subscription, unless a newer state is stored.
 INSERT INTO subscriptions AS s (
     id,
     organization_id,
@@ -373,5 +372,5 @@ ON CONFLICT (id) DO UPDATE
         as_of = excluded.as_of
     WHERE
         s.as_of < excluded.as_of
-        -- Of the same second: Stripe has said which is right, or else an end is not undone.
+        -- Of the same second: Stripe's answer wins; otherwise a cancellation is final.
         OR (s.as_of = excluded.as_of AND ($9 OR s.status <> 'canceled'));

@@ -1,7 +1,7 @@
-"""What an effect needs to know of Stripe: found among the answers, or asked for.
+"""Stripe's answers that an effect needs.
 
-No transaction waits for Stripe. An effect that lacks an answer raises QuestionError, and is carried
-out again once the answer is there.
+No transaction waits for Stripe. An effect that lacks an answer raises QuestionError and is applied
+again with the answer.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from shared.payments.objects import Customer, PaymentMethod, Subscription
 
 
 class QuestionError(PrepaidError):
-    """An effect needs an answer of Stripe's that it was not given."""
+    """An effect needs an answer from Stripe that the context does not have."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        super().__init__(f"Stripe was not asked {question}.")
+        super().__init__(f"Stripe has not answered {question} yet.")
 
 
 class NobodyToAskError(PrepaidError):
-    """This event needs Stripe's answer, and the Applier was made without `lookup` to ask."""
+    """The event needs an answer from Stripe, and the Applier has no `lookup`."""
 
 
 @overload
@@ -48,14 +48,14 @@ def answer(question: SubscriptionQuestion, context: ApplyContext) -> Subscriptio
 def answer(question: Question, context: ApplyContext) -> Facts:
     """Return Stripe's answer to a question.
 
-    Raises QuestionError where it was not asked yet, and what stands in place of an answer:
+    Raises QuestionError if there is no answer yet, and the error in place of an answer:
     StripeFailedError, StripeMissingError or an EventError.
     """
     if context.answers is None:
         raise NobodyToAskError
     if question not in context.answers:
         raise QuestionError(question)
-    found = context.answers[question]
-    if isinstance(found, Exception):
-        raise found
-    return found
+    facts = context.answers[question]
+    if isinstance(facts, Exception):
+        raise facts
+    return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,9 @@ from shared.inbox.model import ClaimedEvent, EventState
 
 log = structlog.get_logger()
 
+# An ignored event is no news: most Stripe accounts send many that have nothing to do with credits.
+_LEVELS = {EventState.APPLIED: logging.INFO, EventState.IGNORED: logging.DEBUG}
+
 
 def report(
     events: Sequence[ClaimedEvent], processed_events: Sequence[ProcessedEvent], now: datetime
@@ -24,9 +28,10 @@ def report(
         if state is EventState.APPLIED:
             seconds = (now - event.received_at).total_seconds()
             metrics.EVENT_TO_LEDGER_SECONDS.observe(seconds)
-        write = log.info if state in (EventState.APPLIED, EventState.IGNORED) else log.warning
-        write(
-            f"events.{state}",
+        event_name = f"events.{state}"
+        log.log(
+            _LEVELS.get(state, logging.WARNING),
+            event_name,
             event_id=event.id,
             type=event.type,
             request_id=event.request_id,

@@ -1,4 +1,4 @@
-"""What refunds and disputes take back of a payment: brought to the level that Stripe tells."""
+"""The effect of refunds and disputes: what they take back of a payment, as Stripe has it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 async def reverse(
     connection: Connection, account: str, changed: ReversalChanged, context: ApplyContext
 ) -> Applied | Ignored | PostedTransaction:
-    """Bring a payment to the level that Stripe tells, crediting it first if it is a sale.
+    """Bring a payment to the reversal level in Stripe's answer; credit it first if it is a sale.
 
-    A reversal never adds: a payment that is no sale is left alone. When it becomes one, it is
-    credited at the level that Stripe tells then.
+    A reversal never adds credits: a payment that is no sale is unchanged. If it becomes one, it is
+    credited at the level in Stripe's answer of that time.
     """
     name = changed.payment_intent_id
     bound = await payments_store.lock_payment(connection, name) is not None
@@ -49,9 +49,9 @@ async def reverse(
 async def _credit_first(
     connection: Connection, account: str, facts: PaymentFacts, context: ApplyContext
 ) -> Ignored | None:
-    """Credit a payment whose own event has not come; return why it is no sale, if it is none.
+    """Credit a payment before its own event arrives; return the reason if it is no sale.
 
-    What pays an invoice is credited by the event of that: the reversal waits for it.
+    The payment of an invoice is credited by the invoice's event: the reversal waits for that.
     """
     name = facts.payment_intent.id
     try:

@@ -53,32 +53,37 @@ from shared.recharge.model import SuspensionReason
 
 
 def interpret(event_type: str, payload: str) -> Meaning:
-    """Say what an event means; raise an EventError where it must not be applied."""
+    """Return the meaning of an event; raise an EventError if it must not be applied."""
     reader = _READERS.get(event_type)
     return reader(payload) if reader else Ignored("Prepaid does not act on this type")
 
 
+def types_with_effects() -> list[str]:
+    """Return the types of events that can change something here."""
+    return sorted(_READERS.keys() - _IGNORED.keys())
+
+
 def is_alone(event_type: str) -> bool:
-    """Whether events of this type touch several tables, and so have a transaction each."""
-    return event_type in _ALONE
+    """Whether events of this type write to several tables, and so have a transaction each."""
+    return event_type in _SEPARATE
 
 
 def _checkout_paid(payload: str) -> Meaning:
     session = read(payload, CheckoutSession)
     if session.mode != "payment":
-        return _customer_named(session)
+        return _customer_linked(session)
     if session.payment_status == "no_payment_required":
         return CheckoutClosed(session.id, "free")
     if session.payment_status != "paid":
-        # An asynchronous payment method: checkout.session.async_payment_succeeded will tell.
+        # An asynchronous payment method: checkout.session.async_payment_succeeded follows.
         return CheckoutPending(session.id)
     return replace(sales.from_session(session), created=event_created_at(payload))
 
 
-def _customer_named(session: CheckoutSession) -> Meaning:
-    """Read a session that sets up a card or a subscription: its metadata says whose customer it is.
+def _customer_linked(session: CheckoutSession) -> Meaning:
+    """Read a session that sets up a card or a subscription; its metadata names the organization.
 
-    A buyer can choose `client_reference_id` in a link: that binds no customer.
+    `client_reference_id` binds no customer: buyers can choose it in a link.
     """
     customer_id, name = reference_id(session.customer), sales.organization_in(session.metadata)
     if customer_id is not None and name is not None:
@@ -95,13 +100,13 @@ def _payment_succeeded(payload: str) -> Meaning:
     )
 
 
-def _attempt_moved(payload: str) -> Meaning:
+def _payment_intent_updated(payload: str) -> Meaning:
     intent = read(payload, PaymentReference)
     value = (intent.metadata or {}).get(ATTEMPT_METADATA)
     return PaymentIntentUpdated(intent.id, parse_id(value) if isinstance(value, str) else None)
 
 
-def _card_told(payload: str) -> Meaning:
+def _payment_method_updated(payload: str) -> Meaning:
     method = read(payload, PaymentMethod)
     return PaymentMethodUpdated(
         payment_method_id=method.id,
@@ -113,7 +118,7 @@ def _card_told(payload: str) -> Meaning:
     )
 
 
-def _card_detached(payload: str) -> Meaning:
+def _payment_method_detached(payload: str) -> Meaning:
     method = read(payload, PaymentMethod)
     before = read_previous(payload, PreviousOwner)
     return PaymentMethodDetached(
@@ -125,7 +130,7 @@ def _card_detached(payload: str) -> Meaning:
     )
 
 
-def _set_up(payload: str) -> Meaning:
+def _setup_succeeded(payload: str) -> Meaning:
     intent = read(payload, SetupIntent)
     payment_method_id = reference_id(intent.payment_method)
     if payment_method_id is None:
@@ -155,7 +160,7 @@ def _mandate_updated(payload: str) -> Meaning:
     mandate = read(payload, Mandate)
     payment_method_id = reference_id(mandate.payment_method)
     if payment_method_id is None:
-        return Ignored(f"{mandate.id} is of no payment method")
+        return Ignored(f"{mandate.id} has no payment method")
     return MandateUpdated(mandate.id, payment_method_id, active=mandate.status != "inactive")
 
 
@@ -164,7 +169,7 @@ def _subscription(payload: str) -> Meaning:
 
 
 def subscription(update: Subscription, as_of: datetime) -> SubscriptionUpdated:
-    """Return what a subscription says; old API versions have the period on the whole."""
+    """Read a subscription; old API versions have the period on it, not on its item."""
     item = update.first_item
     return SubscriptionUpdated(
         subscription_id=update.id,
@@ -172,21 +177,21 @@ def subscription(update: Subscription, as_of: datetime) -> SubscriptionUpdated:
         named_organization=sales.organization_in(update.metadata),
         status=update.status,
         plan=item.price.id if item.price else None,
-        started_at=_moment(update.start_date),
-        ends_at=_moment(update.ended_at or update.cancel_at),
-        current_period_end=_moment(item.current_period_end or update.current_period_end),
+        started_at=_timestamp(update.start_date),
+        ends_at=_timestamp(update.ended_at or update.cancel_at),
+        current_period_end=_timestamp(item.current_period_end or update.current_period_end),
         as_of=as_of,
     )
 
 
-def _moment(seconds: int | None) -> datetime | None:
+def _timestamp(seconds: int | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _invoice_paid(payload: str) -> Meaning:
     invoice = read(payload, Invoice)
-    moments = invoice.status_transitions
-    paid_at = _moment(moments.paid_at) if moments else None
+    transitions = invoice.status_transitions
+    paid_at = _timestamp(transitions.paid_at) if transitions else None
     return InvoicePaid(invoice, paid_at or event_created_at(payload))
 
 
@@ -196,16 +201,16 @@ def _ignored(reason: str) -> Callable[[str], Meaning]:
 
 def _reversal(*, of_dispute: bool) -> Callable[[str], Meaning]:
     def reader(payload: str) -> Meaning:
-        of = read(payload, OfPayment)
-        payment_intent_id = reference_id(of.payment_intent)
+        reversal = read(payload, OfPayment)
+        payment_intent_id = reference_id(reversal.payment_intent)
         if payment_intent_id is None:
-            return Ignored(f"{of.id} is of no payment intent")
+            return Ignored(f"{reversal.id} has no PaymentIntent")
         return ReversalChanged(payment_intent_id, of_dispute)
 
     return reader
 
 
-def _fraud_warned(payload: str) -> Meaning:
+def _fraud_warning(payload: str) -> Meaning:
     warning = read(payload, EarlyFraudWarning)
     return FraudWarningReceived(
         warning.id,
@@ -219,7 +224,7 @@ def _checkout_closed(state: str) -> Callable[[str], Meaning]:
     return lambda payload: CheckoutClosed(read(payload, CheckoutSession).id, state)
 
 
-_ASKING: dict[str, Callable[[str], Meaning]] = {
+_REVERSALS: dict[str, Callable[[str], Meaning]] = {
     "charge.refunded": _reversal(of_dispute=False),
     "charge.refund.updated": _reversal(of_dispute=False),
     "refund.created": _reversal(of_dispute=False),
@@ -231,18 +236,18 @@ _ASKING: dict[str, Callable[[str], Meaning]] = {
     "charge.dispute.funds_withdrawn": _reversal(of_dispute=True),
     "charge.dispute.funds_reinstated": _reversal(of_dispute=True),
 }
-_ALONE: dict[str, Callable[[str], Meaning]] = {
-    **_ASKING,
-    "radar.early_fraud_warning.created": _fraud_warned,
-    "payment_intent.payment_failed": _attempt_moved,
-    "payment_intent.requires_action": _attempt_moved,
-    "payment_intent.processing": _attempt_moved,
-    "payment_intent.canceled": _attempt_moved,
-    "payment_method.attached": _card_told,
-    "payment_method.updated": _card_told,
-    "payment_method.automatically_updated": _card_told,
-    "payment_method.detached": _card_detached,
-    "setup_intent.succeeded": _set_up,
+_SEPARATE: dict[str, Callable[[str], Meaning]] = {
+    **_REVERSALS,
+    "radar.early_fraud_warning.created": _fraud_warning,
+    "payment_intent.payment_failed": _payment_intent_updated,
+    "payment_intent.requires_action": _payment_intent_updated,
+    "payment_intent.processing": _payment_intent_updated,
+    "payment_intent.canceled": _payment_intent_updated,
+    "payment_method.attached": _payment_method_updated,
+    "payment_method.updated": _payment_method_updated,
+    "payment_method.automatically_updated": _payment_method_updated,
+    "payment_method.detached": _payment_method_detached,
+    "setup_intent.succeeded": _setup_succeeded,
     "mandate.updated": _mandate_updated,
     "customer.updated": _customer_updated,
     "customer.deleted": _customer_deleted,
@@ -251,22 +256,25 @@ _ALONE: dict[str, Callable[[str], Meaning]] = {
     "customer.subscription.deleted": _subscription,
     "invoice.paid": _invoice_paid,
 }
+_IGNORED: dict[str, Callable[[str], Meaning]] = {
+    "setup_intent.setup_failed": _ignored("no card was set up; the customer saw the reason"),
+    "invoice.payment_failed": _ignored("Stripe retries; only invoice.paid brings credits"),
+    "invoice.payment_action_required": _ignored("the customer must act; only invoice.paid counts"),
+    "invoice.voided": _ignored("nothing was paid, so nothing was credited"),
+}
 _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.completed": _checkout_paid,
     "checkout.session.async_payment_succeeded": _checkout_paid,
     "checkout.session.async_payment_failed": _checkout_closed("failed"),
     "checkout.session.expired": _checkout_closed("expired"),
     "payment_intent.succeeded": _payment_succeeded,
-    "setup_intent.setup_failed": _ignored("no card was set up; the customer was told why"),
-    "invoice.payment_failed": _ignored("Stripe goes on trying; only invoice.paid brings credits"),
-    "invoice.payment_action_required": _ignored("the customer must act; only invoice.paid counts"),
-    "invoice.voided": _ignored("nothing was paid, so nothing was credited"),
-    **_ALONE,
+    **_IGNORED,
+    **_SEPARATE,
 }
 
 
 def paid_with(sale: Sale) -> dict[str, Any]:
-    """Return what the message of a purchase says of the payment behind it."""
+    """Return the fields of a purchase message that describe its payment."""
     return {
         "paymentIntentId": sale.payment_intent_id,
         "amountMinor": sale.gross_minor,
@@ -275,7 +283,7 @@ def paid_with(sale: Sale) -> dict[str, Any]:
 
 
 def suspension_of(dispute: Dispute, *, is_new: bool, was_inquiry: bool) -> SuspensionReason | None:
-    """Say why a dispute suspends auto-recharge now; None where it does not, or did before."""
+    """Return the reason if a dispute suspends auto-recharge now; None: not, or already."""
     if is_inquiry(dispute):
         return SuspensionReason.INQUIRY if is_new and not is_closed(dispute) else None
     lost_or_open = dispute.status == "lost" or not is_closed(dispute)
@@ -289,7 +297,7 @@ def dispute_message(
     message_type: MessageType,
     now: datetime,
 ) -> OutboundMessage:
-    """Return the message of a dispute that opened or closed; its id is made from the dispute's."""
+    """Return the message of an opened or closed dispute; its id is derived from the dispute's."""
     return OutboundMessage(
         organization_id=payment.organization_id,
         type=message_type,
@@ -307,7 +315,7 @@ def dispute_message(
 
 
 def unclaimed(customer_id: str | None, named_organization: str | None) -> EventError:
-    """Say that nobody owns what is on file with a customer."""
+    """Return the error for an event whose customer belongs to no organization."""
     if named_organization is not None:
         return sales.unknown_organization(named_organization)
     if customer_id is None:

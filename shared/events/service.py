@@ -58,7 +58,7 @@ class QuestionsInRowError(PrepaidError):
 
     def __init__(self, question: Question) -> None:
         super().__init__(
-            f"Stripe was asked {QUESTIONS_IN_ROW_MAX} times, and {question} is still not answered."
+            f"After {QUESTIONS_IN_ROW_MAX} requests to Stripe, {question} is still not answered."
         )
 
 
@@ -105,26 +105,31 @@ class Applier:
         LeaseLostError where another worker has taken over; the leases then expire.
         """
         progress = await self._first_pass(token, events, Patience(LONG, pass_time=lease / 2))
-        # The events that need no answer are committed by now and do not wait for Stripe.
+        # Events that need no answer are committed already and do not wait for Stripe.
         groups: dict[Question, list[ClaimedEvent]] = {}
         for event, question in progress.unanswered:
             groups.setdefault(question, []).append(event)
-        # They wait for locks one after the other, and in total no longer than their leases last.
-        turn, patience = asyncio.Lock(), Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
+        # Transactions run one at a time; all lock waits together end before the leases do.
+        one_at_a_time = asyncio.Lock()
+        patience = Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
         answered = await asyncio.gather(
             *(
                 self._answer(
-                    token, _Progress(unanswered=[(e, q) for e in asking]), lease, turn, patience
+                    token,
+                    _Progress(unanswered=[(e, question) for e in waiting]),
+                    lease,
+                    one_at_a_time,
+                    patience,
                 )
-                for q, asking in groups.items()
+                for question, waiting in groups.items()
             ),
             return_exceptions=True,
         )
         processed = progress.processed
-        for found in answered:
-            if isinstance(found, BaseException):
-                raise found
-            processed = processed + found
+        for result in answered:
+            if isinstance(result, BaseException):
+                raise result
+            processed = processed + result
         return processed
 
     async def apply_without_asking(
@@ -164,7 +169,7 @@ class Applier:
                 progress += await self._commit(token, batch, self._context(), patience)
             except _NOT_THE_EVENT:
                 raise
-            except Exception as error:  # noqa: BLE001 - the culprit is found, and recorded
+            except Exception as error:  # noqa: BLE001 - retried alone, then recorded
                 log.warning("events.batch_failed", events=len(batch), error=repr(error))
                 half = len(batch) // 2
                 if isinstance(error, LOCKED) and half:
@@ -183,10 +188,10 @@ class Applier:
         token: UUID,
         progress: _Progress,
         lease: timedelta,
-        turn: asyncio.Lock,
+        one_at_a_time: asyncio.Lock,
         patience: Patience,
     ) -> list[ProcessedEvent]:
-        """Ask Stripe what the events need, then apply them; `turn` is held for each transaction.
+        """Ask Stripe what the events need, then apply them; hold `one_at_a_time` to apply.
 
         An event that still has a question after QUESTIONS_IN_ROW_MAX answers has failed.
         """
@@ -195,10 +200,10 @@ class Applier:
             if not progress.unanswered:
                 return progress.processed
             context = await self._ask(token, progress.unanswered, context, lease)
-            asking = [event for event, _ in progress.unanswered]
-            async with turn:
+            events = [event for event, _ in progress.unanswered]
+            async with one_at_a_time:
                 progress = _Progress(progress.processed) + await self._apply_each(
-                    token, asking, context, patience
+                    token, events, context, patience
                 )
         for event, question in progress.unanswered:
             progress.processed.append(
@@ -218,7 +223,7 @@ class Applier:
         Renews the lease first: an answer takes less time than a lease. `as_of` is the time of the
         oldest answer.
         """
-        assert self.lookup is not None  # noqa: S101 - without it, no effect asks
+        assert self.lookup is not None  # noqa: S101 - without it, effects raise no QuestionError
         keys = [event.key for event, _ in unanswered]
         async with self.pool.acquire() as connection:
             if await inbox.renew(connection, token, keys, lease) != set(keys):
@@ -254,12 +259,12 @@ class Applier:
                 raise
             except StripeThrottledError as error:
                 await self._postpone(token, event, error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is kept with its trace
+            except Exception as error:  # noqa: BLE001 - recorded with its traceback
                 progress.processed.append(await self._record_failure(token, event, error))
                 if isinstance(error, LOCKED):
                     patience.spend()
                 if isinstance(error, (*CONTENTION, StripeFailedError)):
-                    continue  # locks of others and failures of Stripe are no fault of the handler
+                    continue  # neither lock contention nor Stripe's failures mean a broken handler
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
         return progress
@@ -292,7 +297,7 @@ class Applier:
     async def _postpone(
         self, token: UUID, event: ClaimedEvent, error: StripeThrottledError
     ) -> None:
-        """Release an event until Stripe accepts requests again; this counts as no attempt."""
+        """Release an event until Stripe accepts requests again; not counted as an attempt."""
         seconds = error.retry_after_seconds or THROTTLED_SECONDS
         due_in = timedelta(seconds=seconds * (1 + self.random()))
         async with self.pool.acquire() as connection:
@@ -364,8 +369,8 @@ class Applier:
             if pause is None:
                 return False
             await inbox.pause_type(connection, event_type, pause)
-            held = [event.key for event in left if event.type == event_type]
-            await inbox.release(connection, token, held, lane=Lane.SHARED, due_in=pause)
+            released = [event.key for event in left if event.type == event_type]
+            await inbox.release(connection, token, released, lane=Lane.SHARED, due_in=pause)
         until = self.now() + pause
         log.error("events.type_paused", type=event_type, failures=failures, until=str(until))
         return True

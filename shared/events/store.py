@@ -54,7 +54,7 @@ async def save_disputes(
     *,
     currency: str,
 ) -> StoredDisputes:
-    """Store a locked payment's disputes; say which changed by this, and how."""
+    """Store a locked payment's disputes; return which opened or closed by this."""
     rows = await connection.fetch(
         QUERIES.save_disputes,
         organization_id,
@@ -75,32 +75,32 @@ async def save_disputes(
 
 
 async def save_fraud_warning(
-    connection: Connection, warned: FraudWarningReceived, at: datetime
+    connection: Connection, warning: FraudWarningReceived, at: datetime
 ) -> UUID | None:
-    """Store a fraud warning; its organization, or None where it was known or has no payment."""
+    """Store a fraud warning; return its organization, or None if it is known or unmatched."""
     organization_id: UUID | None = await connection.fetchval(
         QUERIES.save_fraud_warning,
-        warned.warning_id,
-        warned.payment_intent_id,
-        warned.charge_id,
-        warned.fraud_type,
+        warning.warning_id,
+        warning.payment_intent_id,
+        warning.charge_id,
+        warning.fraud_type,
         at,
     )
     return organization_id
 
 
-async def warned_organization(connection: Connection, warned: FraudWarningReceived) -> UUID | None:
-    """Return the organization whose payment a warning is about, if it is known."""
+async def warned_organization(connection: Connection, warning: FraudWarningReceived) -> UUID | None:
+    """Return the organization of the payment that a warning is about, if known."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.warned_organization, warned.payment_intent_id, warned.charge_id
+        QUERIES.warned_organization, warning.payment_intent_id, warning.charge_id
     )
     return organization_id
 
 
-async def attempt_organization(connection: Connection, moved: PaymentIntentUpdated) -> UUID | None:
-    """Return the organization whose auto-recharge made a payment, if one did."""
+async def attempt_organization(connection: Connection, update: PaymentIntentUpdated) -> UUID | None:
+    """Return the organization whose auto-recharge created a payment, if any."""
     organization_id: UUID | None = await connection.fetchval(
-        QUERIES.attempt_organization, moved.payment_intent_id, moved.attempt_id
+        QUERIES.attempt_organization, update.payment_intent_id, update.attempt_id
     )
     return organization_id
 
@@ -113,7 +113,7 @@ async def lock_customer_organization(
     named: str | None = None,
     payment_method_id: str | None = None,
 ) -> UUID | None:
-    """Lock and return the organization that something on file belongs to; None where none does.
+    """Lock and return the organization of a customer or payment method; None: unknown.
 
     `account` is the Stripe account of the customer and the payment method.
     """
@@ -129,14 +129,14 @@ async def lock_customer_organization(
 
 
 async def lock_organization(connection: Connection, organization_id: UUID) -> None:
-    """Lock an organization, under which what it has on file changes."""
+    """Lock an organization; its payment methods change only under this lock."""
     await connection.execute(QUERIES.lock_organization, organization_id)
 
 
 async def save_seen_payment_methods(
     connection: Connection, seen: Sequence[tuple[str, UUID, str, str, str | None, str]]
 ) -> None:
-    """Note payment methods: each is (id, organization, customer, type, mandate, account)."""
+    """Store ids of payment methods: (id, organization, customer, type, mandate, account)."""
     await connection.execute(QUERIES.save_seen_payment_methods, *map(list, zip(*seen, strict=True)))
 
 
@@ -146,7 +146,7 @@ async def stored_payment_methods(
     organization_id: UUID,
     fingerprint: str | None = None,
 ) -> list[StoredPaymentMethod]:
-    """Return a payment method and the organization's others with a fingerprint, as stored."""
+    """Return a stored payment method and the organization's others with a fingerprint."""
     rows = await connection.fetch(
         QUERIES.stored_payment_methods, payment_method_id, organization_id, fingerprint
     )
@@ -170,7 +170,7 @@ async def stored_payment_methods(
 
 
 async def charged_method(connection: Connection, organization_id: UUID) -> str | None:
-    """Return the payment method that an organization would be charged with now."""
+    """Return the payment method that a charge would use now."""
     method: str | None = await connection.fetchval(QUERIES.charged_method, organization_id)
     return method
 
@@ -182,7 +182,7 @@ async def save_payment_method(
     details: MethodDetails,
     account: str,
 ) -> bool:
-    """Describe a payment method; False where it is detached, or a newer event has described it."""
+    """Store a payment method's details; False if it is detached or newer ones are stored."""
     row = await connection.fetchrow(
         QUERIES.save_payment_method,
         card.payment_method_id,
@@ -203,7 +203,7 @@ async def save_payment_method(
 async def detach_payment_method(
     connection: Connection, organization_id: UUID, card: PaymentMethodDetached, account: str
 ) -> bool:
-    """Take a payment method off file; return whether it was not off file before."""
+    """Detach a payment method; return whether it was attached before."""
     row = await connection.fetchrow(
         QUERIES.detach_payment_method,
         card.payment_method_id,
@@ -219,7 +219,7 @@ async def detach_payment_method(
 async def delete_customer(
     connection: Connection, organization_id: UUID, deleted: CustomerDeleted, account: str
 ) -> bool:
-    """Take everything of a customer off file; return whether it was the organization's own."""
+    """Detach all of a customer's methods; return whether it was the organization's customer."""
     customer_id = deleted.customer_id
     await connection.execute(
         QUERIES.detach_all, organization_id, customer_id, account, deleted.as_of
@@ -229,15 +229,15 @@ async def delete_customer(
 
 
 async def has_payment_method(connection: Connection, organization_id: UUID) -> bool:
-    """Whether an organization has anything on file."""
-    found: bool = await connection.fetchval(QUERIES.has_payment_method, organization_id)
-    return found
+    """Whether an organization has a payment method on file."""
+    exists: bool = await connection.fetchval(QUERIES.has_payment_method, organization_id)
+    return exists
 
 
 async def claim_undescribed_payment_methods(
     connection: Connection, *, rows_max: int, lease: timedelta
 ) -> list[UndescribedPaymentMethod]:
-    """Take payment methods that nothing has described; no other gets them before the lease ends."""
+    """Lease undescribed payment methods; other workers skip them until the lease ends."""
     rows = await connection.fetch(QUERIES.claim_undescribed_payment_methods, rows_max, lease)
     return [UndescribedPaymentMethod(**row) for row in rows]
 
@@ -245,7 +245,7 @@ async def claim_undescribed_payment_methods(
 async def undescribed_payment_methods(
     connection: Connection, organization_id: UUID, *, rows_max: int
 ) -> list[UndescribedPaymentMethod]:
-    """Read what an organization has on file and nothing has described, the newest first."""
+    """Return an organization's undescribed payment methods, the newest first."""
     rows = await connection.fetch(QUERIES.undescribed_payment_methods, organization_id, rows_max)
     return [UndescribedPaymentMethod(**row) for row in rows]
 
@@ -253,7 +253,7 @@ async def undescribed_payment_methods(
 async def default_method(
     connection: Connection, organization_id: UUID
 ) -> tuple[datetime | None, str | None]:
-    """Return when Stripe last said which payment method is the default, and which that is."""
+    """Return the default payment method, after the time at which Stripe reported it."""
     row = await connection.fetchrow(QUERIES.default_method, organization_id)
     return (row["as_of"], row["id"]) if row else (None, None)
 
@@ -261,7 +261,7 @@ async def default_method(
 async def save_default_payment_method(
     connection: Connection, organization_id: UUID, update: DefaultPaymentMethodChanged, account: str
 ) -> None:
-    """Make a payment method the default of a locked organization; None: it has none."""
+    """Set or clear (None) the default payment method of a locked organization."""
     await connection.execute(QUERIES.clear_default, organization_id, update.as_of)
     if update.payment_method_id is not None:
         await connection.execute(
@@ -275,7 +275,7 @@ async def save_default_payment_method(
 
 
 async def save_mandate(connection: Connection, update: MandateUpdated, account: str) -> UUID | None:
-    """Note a mandate; return the organization, or None where the payment method is unknown."""
+    """Store a mandate; return the organization, or None if the payment method is unknown."""
     organization_id: UUID | None = await connection.fetchval(
         QUERIES.save_mandate, update.payment_method_id, update.mandate_id, update.active, account
     )
@@ -285,7 +285,7 @@ async def save_mandate(connection: Connection, update: MandateUpdated, account: 
 async def stored_subscription(
     connection: Connection, subscription_id: str
 ) -> SubscriptionUpdated | None:
-    """Return a subscription as it is stored."""
+    """Return a stored subscription."""
     row = await connection.fetchrow(QUERIES.stored_subscription, subscription_id)
     return SubscriptionUpdated(customer_id=None, named_organization=None, **row) if row else None
 
@@ -293,9 +293,9 @@ async def stored_subscription(
 async def save_subscription(
     connection: Connection, organization_id: UUID, update: SubscriptionUpdated, *, answered: bool
 ) -> None:
-    """Store a subscription, unless a newer event has told of it.
+    """Store a subscription, unless a newer state is stored.
 
-    `answered`: it is Stripe's answer to which of two events of one second is right.
+    `answered`: the state is Stripe's answer, read because two events of one second differ.
     """
     await connection.execute(
         QUERIES.save_subscription,

@@ -1,4 +1,4 @@
-"""The subscription that an organization has beside its credits."""
+"""The effect of subscription events: the stored subscription of an organization."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 async def apply(
     connection: Connection, account: str, update: SubscriptionUpdated, context: ApplyContext
 ) -> Applied | Ignored:
-    """Store a subscription as the newest event of a Stripe account has it.
+    """Store the state of a subscription in an event, unless a newer one is stored.
 
-    Of two events of one second that differ, Stripe says which is right. Raises UnclaimedError where
-    no organization owns it, yet, and QuestionError where Stripe must be asked first.
+    If two events of one second differ, the state is read from Stripe. Raises UnclaimedError if its
+    organization is not known yet, and QuestionError if Stripe must be asked first.
     """
     organization_id = await store.lock_customer_organization(
         connection, update.customer_id, account=account, named=update.named_organization
@@ -31,10 +31,10 @@ async def apply(
     tied = payment_method_rules.subscription_is_tied(stored, update)
     if tied and context.answers is not None:
         try:
-            found = answer(SubscriptionQuestion(account, update.subscription_id), context)
+            current = answer(SubscriptionQuestion(account, update.subscription_id), context)
         except StripeMissingError:
             return Ignored(f"Stripe has no subscription {update.subscription_id} any more")
-        update = rules.subscription(found, update.as_of)
+        update = rules.subscription(current, update.as_of)
     await store.save_subscription(
         connection, organization_id, update, answered=tied and context.answers is not None
     )

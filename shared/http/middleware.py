@@ -26,7 +26,7 @@ REQUEST_ID_KEY = web.RequestKey("request_id", str)
 ANSWER_HEADERS = web.RequestKey("answer_headers", Mapping)
 RETRY_AFTER_SECONDS = "5"
 # The rest of such a path is a secret and is not logged.
-CAPABILITY_PATH = "/pay/"
+CAPABILITY_PATHS = ("/pay/", "/console/sign-in/")
 _refusals = RefusalLog()
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -35,7 +35,7 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 async def request_edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Assign a request id and turn every failure into the error envelope, never a traceback.
 
-    A well-formed X-Request-Id of the caller is used, so that its logs and ours can be joined.
+    A well-formed X-Request-Id of the caller is used, so that the logs of both can be joined.
     """
     request_id = request.headers.get(REQUEST_ID, "")
     if not _ACCEPTABLE_ID.fullmatch(request_id):
@@ -74,12 +74,14 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
 
 def _loggable_path(request: web.Request) -> str:
     # Still quoted: unquoted, it could write control characters to a terminal.
-    hidden = request.path.startswith(CAPABILITY_PATH)
-    return f"{CAPABILITY_PATH}…" if hidden else request.rel_url.raw_path
+    for hidden in CAPABILITY_PATHS:
+        if request.path.startswith(hidden):
+            return f"{hidden}…"
+    return request.rel_url.raw_path
 
 
 def _log(request: web.Request, error: PrepaidError) -> None:
-    """Log the error response, with a traceback where the failure is ours."""
+    """Log the error response, with a traceback for an internal error."""
     if isinstance(error, RateLimitError):
         return  # the limiter writes one line for many
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -16,8 +16,8 @@ LINES_PER_SECOND_MAX = 50
 class RefusalLog:
     """Writes `http.refused` for the first requests of each second and counts the others.
 
-    A flood of refused requests costs a line each otherwise: processor time that the requests of
-    others need, and disk. The count follows with the next refused request of another second.
+    Otherwise a flood of refused requests costs a line each: disk, and processor time that other
+    requests need. The count follows with the next refused request of another second.
     """
 
     def __init__(

@@ -107,9 +107,9 @@ class EventKey(msgspec.Struct, frozen=True, order=True):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEvent:
-    """A leased event. `attempts` includes the present one.
+    """A leased event. `attempts` includes the current one.
 
-    `leases_lost` counts the consecutive leases before this one that expired.
+    `leases_lost` counts the consecutive earlier leases that expired.
     """
 
     key: EventKey
@@ -138,8 +138,8 @@ class EventOutcome:
 
     PostgreSQL computes the time of the next attempt, because workers' clocks may differ.
 
-    `waits_for` is what an ignored event waits for: a Stripe id that no organization has, or the
-    name of an organization that does not exist.
+    An ignored event can wait for `waits_for`: a Stripe id that no organization has, or the name of
+    an organization that does not exist.
     """
 
     key: EventKey

@@ -43,10 +43,10 @@ RETURNING account, livemode, id;
 
 -- name: claim
 -- Lease due events of a lane, the oldest first. Rows that another worker has locked are skipped. While a type is
--- paused, only the other type that has waited longest is claimed, so that the rows of the paused one are not read.
--- A worker that dies before it finishes leaves its events in the lane after a lost lease ($5). A claim need not
--- survive a crash (the event is due again), so its commit does not wait for the disk.
-WITH RECURSIVE unflushed AS MATERIALIZED (
+-- paused, each claim takes one other type, the one that has waited longest, so that no rows of paused types are read.
+-- If the worker dies, its events are due again in the lane after a lost lease ($5). A claim need not survive a crash
+-- (the event is due again), so its commit is asynchronous.
+WITH RECURSIVE asynchronous AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ),
 
@@ -91,7 +91,7 @@ due AS (
         e.livemode,
         e.id
     FROM stripe_events AS e
-    CROSS JOIN unflushed
+    CROSS JOIN asynchronous
     WHERE
         e.state IN ('received', 'retrying')
         AND e.lane = $4
@@ -102,7 +102,7 @@ due AS (
     FOR UPDATE OF e SKIP LOCKED
 ),
 
-due_beside_paused AS (
+due_while_paused AS (
     SELECT
         e.account,
         e.livemode,
@@ -136,7 +136,7 @@ SET
 FROM (
     SELECT * FROM due
     UNION ALL
-    SELECT * FROM due_beside_paused
+    SELECT * FROM due_while_paused
 ) AS d
 WHERE e.account = d.account AND e.livemode = d.livemode AND e.id = d.id
 RETURNING
@@ -153,7 +153,7 @@ RETURNING
 
 -- name: claim_for_replay
 -- Lease events by id in any state, and restart their count of attempts. A quarantined event is leased only if it
--- is ours by now: the right mode ($4) and a listed account ($5). An event without its payload is skipped, unless its
+-- belongs to this installation now: mode $4 and an account in $5. An event without its payload is skipped, unless its
 -- object is read from Stripe again ($6).
 UPDATE stripe_events AS e
 SET
@@ -193,8 +193,8 @@ RETURNING
     e.leases_lost;
 
 -- name: finish
--- Record the outcomes of leased events. The lease token is the fence: rows whose lease another worker holds are
--- not changed and not returned. A success of a type ($11) resets its count of failures.
+-- Record the outcomes of leased events. The lease token is a fencing token: rows that another worker has leased are
+-- neither changed nor returned. A success of a type ($11) resets its count of failures.
 WITH recovered AS (
     DELETE FROM event_breakers
     WHERE event_type = any($11::text [])
@@ -246,7 +246,7 @@ WHERE
 RETURNING e.id;
 
 -- name: release
--- Release leased events to a lane ($6), due again after $5. The attempt does not count, nor as a lost lease.
+-- Release leased events to a lane ($6), due again after $5. The attempt is not counted, and neither is a lost lease.
 UPDATE stripe_events AS e
 SET
     lease_token = NULL,
@@ -262,7 +262,7 @@ WHERE
     AND e.lease_token = $1;
 
 -- name: renew
--- Extend a lease; return the events that it still covers.
+-- Extend a lease; return the events that are still leased under this token.
 UPDATE stripe_events AS e
 SET available_at = now() + $5::interval
 FROM unnest($2::text [], $3::boolean [], $4::text []) AS r (account, livemode, id)
@@ -297,8 +297,8 @@ SET paused_until = now() + $2::interval
 WHERE event_type = $1;
 
 -- name: backlog
--- How many events are open, dead or quarantined, and how old the oldest due one is. Each part reads at most $1
--- rows of its partial index; counting ends there.
+-- The number of open, dead and quarantined events, and the age of the oldest due one. Each part reads at most $1
+-- rows of its partial index.
 WITH open AS (
     SELECT
         state,
@@ -350,18 +350,18 @@ FROM quarantined
 HAVING count(*) > 0;
 
 -- name: pending
--- How many events are not finished.
+-- The number of unfinished events.
 SELECT count(*)
 FROM stripe_events
 WHERE state IN ('received', 'retrying');
 
 -- name: lock_waiting
--- Lock one of Stripe's ids (shared) until the end of the transaction, before an event is ignored because no
--- organization has it. The transaction that binds the id locks it too (below), so that one sees the other.
+-- Take a shared advisory lock on a Stripe id before an event is ignored because no organization has the id. The
+-- transaction that binds the id locks it exclusively (lock_bound), so that one sees the other's writes.
 SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
 
 -- name: lock_bound
--- Lock Stripe's ids (exclusive) that this transaction binds, before it looks for events that wait for them.
+-- Take exclusive advisory locks on the Stripe ids that this transaction binds, before it reopens waiting events.
 SELECT pg_advisory_xact_lock(hashtextextended(i.id, 0))
 FROM (
     SELECT DISTINCT u.id

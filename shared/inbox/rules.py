@@ -29,7 +29,7 @@ ATTEMPTS_MAX = 12
 BACKOFF_SECONDS_FIRST = 1
 BACKOFF_SECONDS_MAX = 15 * 60
 JITTER = 0.2
-UNANSWERED_ATTEMPTS_MAX = 300  # some three days
+UNANSWERED_ATTEMPTS_MAX = 300  # about three days
 TRACE_LENGTH_MAX = 8_000
 
 # An event shares at most two crashes with the one that caused them; after that it is claimed alone.
@@ -95,7 +95,7 @@ def _is_plain(text: str) -> bool:
 def quarantine_reason(
     header: EventHeader, *, livemode: bool, accounts: AbstractSet[str]
 ) -> str | None:
-    """Return why an event must be stored but not applied; None where it is ours."""
+    """Return why an event must be stored but not applied; None: it may be applied."""
     if header.livemode != livemode:
         sent, here = ("live", "test") if header.livemode else ("test", "live")
         return f"a {sent} event, and this installation's key is a {here} one"
@@ -124,7 +124,7 @@ def breaker_pause(failures_in_row: int) -> timedelta | None:
 
 
 def is_deterministic(error: BaseException) -> bool:
-    """Whether a retry cannot succeed until somebody acts."""
+    """Whether a retry cannot succeed without a change to code, data or settings."""
     return isinstance(error, EventError)
 
 
@@ -134,12 +134,12 @@ def waits_for_organization(name: str) -> str:
 
 
 def is_unanswered(error: BaseException) -> bool:
-    """Whether Stripe gave no answer: an outage, or a fault of our key or its permissions."""
+    """Whether Stripe gave no answer: an outage, or an invalid or restricted API key."""
     return isinstance(error, StripeFailedError) and not isinstance(error, StripeMissingError)
 
 
 def poison(event: ClaimedEvent) -> LeasesLostError | None:
-    """Return why an event is not tried again: too many workers died while they applied it."""
+    """Return the error of an event whose leases expired too often: workers died on it."""
     if event.leases_lost < LEASES_LOST_MAX:
         return None
     return LeasesLostError(

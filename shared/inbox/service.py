@@ -24,7 +24,7 @@ _OPEN = (EventState.RECEIVED, EventState.RETRYING)
 
 
 class Inbox:
-    """The way in for verified events. Concurrent deliveries share one commit."""
+    """Stores verified events. Concurrent deliveries share one commit."""
 
     def __init__(self, pool: Pool, send_wakeup: Callable[[], None]) -> None:
         self._pool = pool
@@ -36,12 +36,12 @@ class Inbox:
     async def receive(self, delivery: Delivery) -> Receipt:
         """Return after the event is committed to PostgreSQL, never before.
 
-        Raises what PostgreSQL raises when it is away: then Stripe must not hear 200.
+        Raises what asyncpg raises while PostgreSQL is away: then Stripe must not get a 200.
         """
         return await self._commits.submit(delivery)
 
     async def close(self) -> None:
-        """Wait for the deliveries that are under way."""
+        """Wait for the deliveries in progress."""
         await self._commits.drain()
 
     async def _store(self, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
@@ -72,7 +72,7 @@ async def measure_backlog(pool: Pool) -> None:
 def _log_commit(deliveries: Sequence[Delivery]) -> None:
     """Log one line a commit, with its deliveries.
 
-    A line for each delivery costs a fifth of the throughput at full load (measured).
+    A line for each delivery would cost a fifth of the throughput at full load (measured).
     """
     log.info(
         "inbox.committed",

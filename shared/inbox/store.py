@@ -89,7 +89,7 @@ async def finish(
     *,
     types_recovered: Iterable[str] = (),
 ) -> int:
-    """Record outcomes; return for how many events this token still held the lease.
+    """Record outcomes; return the number of events whose lease this token still held.
 
     Resets the count of consecutive failures of the recovered types.
     """
@@ -127,8 +127,8 @@ async def lock_waiting(connection: Connection, stripe_id: str) -> None:
 async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> None:
     """Reopen the events that were ignored because no organization had one of these ids.
 
-    Call it in the transaction that binds the ids: an event that is ignored at the same time is
-    either found here, or finds the organization (`lock_waiting`).
+    Call it in the transaction that binds the ids. With `lock_waiting`, an event that is ignored
+    concurrently is either reopened here, or is applied because it reads the organization.
     """
     await connection.execute(QUERIES.lock_bound, stripe_ids)
     await connection.execute(QUERIES.reopen_waiting, stripe_ids)
@@ -149,7 +149,7 @@ async def release(
 async def renew(
     connection: Connection, token: UUID, keys: Sequence[EventKey], lease: timedelta
 ) -> set[EventKey]:
-    """Extend the lease on events from now; return those that this token still holds."""
+    """Extend the lease on events from now; return those still leased under this token."""
     rows = await connection.fetch(QUERIES.renew, token, *_key_columns(keys), lease)
     return {_key(row) for row in rows}
 
@@ -175,7 +175,7 @@ async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]
 
 
 async def pending(connection: Connection) -> int:
-    """Return how many events are not finished."""
+    """Return the number of unfinished events."""
     count: int = await connection.fetchval(QUERIES.pending)
     return count
 

@@ -1,4 +1,4 @@
-"""Reading balances: callers that come together share one round trip."""
+"""Balance reads: concurrent callers share one round trip."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ READS_AT_ONCE_MAX = 2
 
 
 class Balances:
-    """The way to a balance for callers that ask for one at a time.
+    """Batches reads of single balances.
 
-    An idle caller is answered at once; under load one SELECT reads for all that came while the last
-    was under way. It begins after they asked: whatever was answered before is in what they see.
+    An idle caller is answered at once; under load one SELECT serves all callers that arrived during
+    the last one. It begins after they called, so they read every write that was answered before.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -30,14 +30,14 @@ class Balances:
         )
 
     async def read(self, organization_id: UUID) -> Balance | None:
-        """Return what an organization owns; None where there is no such organization."""
+        """Return the balance; None for an unknown organization."""
         return await self._reads.submit(organization_id)
 
     async def close(self) -> None:
-        """Wait for the reads that are under way."""
+        """Wait for the reads in progress."""
         await self._reads.drain()
 
     async def _read(self, organization_ids: Sequence[UUID]) -> list[Balance | Exception | None]:
         async with self._pool.acquire() as connection:
-            found = await store.balances(connection, sorted(set(organization_ids)))
-        return [found.get(organization_id) for organization_id in organization_ids]
+            balances = await store.balances(connection, sorted(set(organization_ids)))
+        return [balances.get(organization_id) for organization_id in organization_ids]

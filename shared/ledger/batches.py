@@ -1,4 +1,4 @@
-"""Shared batches of debits, and a lane apart for an organization that would keep the others."""
+"""Shared batches of debits, and a separate lane for an organization that would delay them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Flush = Callable[[Sequence[Posting]], Awaitable[Sequence[PostingResult | Excepti
 
 BATCH_ROWS_MAX = 500
 FLUSHES_AT_ONCE_MAX = 2
-# How many grants an organization may take a shared batch through: some milliseconds of work.
+# The grants that a shared batch reads for one organization: some milliseconds of work.
 SHARED_GRANTS_MAX = 20
 # Longer than another process's batch takes, as a rule.
 CONTENDED_LOCK_MILLISECONDS_MAX = 50
 LANES_AT_ONCE_MAX = 3
-# As many requests as a process lets in of an organization at once: a lane refuses none of them.
+# The concurrent requests that a process accepts of an organization: a lane refuses none of them.
 LANE_ROWS_MAX = 2_500
 LANE_LOCK_MILLISECONDS_MAX = 2_000
 LANES_BEFORE_PRUNING = 100
@@ -37,12 +37,12 @@ RETRY_AFTER_SECONDS = 2
 
 
 class Ledger:
-    """The way in for callers that post one at a time: those that come together share a commit.
+    """Posts for callers with one posting each: concurrent callers share a commit.
 
-    An idle caller is posted at once; under load the batch is what came while the last was posted.
-    No batch waits for an organization. One whose account is locked is tried once more in a batch
-    that waits a moment (another process may have had it in a batch of its own); then, or where its
-    postings mean long work, it goes on in a lane of its own.
+    An idle caller is posted at once; under load a batch is what arrived during the last one. No
+    batch waits for an organization. One whose account is locked is retried once in a batch that
+    waits briefly (another process may have it in a batch); then, or where its postings are long
+    work, it moves to a lane of its own.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -60,10 +60,10 @@ class Ledger:
         self._lanes = Lanes(self._flush_lane, at_once_max=at_once_max)
 
     async def post(self, posting: Posting) -> PostingResult:
-        """Return the result after the transaction that holds the row has committed.
+        """Return the result after the transaction of the row has committed.
 
-        Raises UnavailableError where the organization's account stays locked, or more of its
-        postings wait than a lane takes. Nothing was posted then.
+        Raises UnavailableError where the organization's account stays locked, or its lane is
+        full. Nothing was posted then.
         """
         if posting.organization_id not in self._lanes:
             outcome = await self._shared.submit(posting)
@@ -74,7 +74,7 @@ class Ledger:
         return await self._lanes.submit(posting)
 
     async def close(self) -> None:
-        """Wait for the postings that are under way."""
+        """Wait for the postings in progress."""
         await self._shared.drain()
         await self._contended.drain()
         await self._lanes.drain()
@@ -99,7 +99,7 @@ class Ledger:
         except asyncpg.PostgresError as error:
             if not _is_of_one(error):
                 raise
-            # One organization broke the batch, and it is not known which: each goes on alone.
+            # One organization failed the batch, and it is unknown which: each continues alone.
             return [Deferral.HEAVY for _ in postings]
 
     async def _flush_lane(self, postings: Sequence[Posting]) -> list[PostingResult | Exception]:
@@ -124,7 +124,7 @@ class Ledger:
         grants_max: int | None,
     ) -> list[Outcome | Exception]:
         # One statement is a transaction of its own: it commits before it answers, so that the
-        # accounts are not locked while the answer is on its way.
+        # accounts are not locked while the answer travels.
         return list(
             await service.post_shared(
                 connection,
@@ -136,9 +136,9 @@ class Ledger:
 
 
 class Lanes:
-    """A lane for each organization that is posted apart: bounded in rows, time and connections.
+    """A lane for each organization that is posted separately: bounded in rows, time, connections.
 
-    A lane counts while something waits in it; a few of all work at once, each in its turn.
+    A lane is active while a posting waits in it; a few lanes work at once, in turn.
     """
 
     def __init__(self, flush: Flush, *, at_once_max: int) -> None:
@@ -148,7 +148,7 @@ class Lanes:
         self._prune_at = LANES_BEFORE_PRUNING
 
     def __contains__(self, organization_id: UUID) -> bool:
-        """Whether an organization has a lane now: what else comes for it goes there too."""
+        """Whether an organization has an active lane: its new postings go there too."""
         lane = self._lanes.get(organization_id)
         return lane is not None and not lane.is_idle
 
@@ -165,7 +165,7 @@ class Lanes:
         return await self._lanes[organization_id].submit(posting)
 
     async def drain(self) -> None:
-        """Wait for the lanes that are under way."""
+        """Wait for the active lanes."""
         await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
 
     async def _flush_in_turn(

@@ -1,4 +1,4 @@
-"""Filters of a list of transactions, as conditions with parameters: nothing asked is ever SQL."""
+"""Filters of a list of transactions, as SQL conditions. Every value is a parameter."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ OPERATORS = {
     Kind.TEXT: _ANY | _WORDS | {Operator.ISNULL},
 }
 
-# Field words of a list, where they stand in its statements (t, o and g), and what they hold.
+# The fields of a list: the column in its statements (aliases t, o and g) and the kind.
 COLUMNS = {
     "id": ("t.id", Kind.ID),
     "organization_number": ("o.number", Kind.NUMBER),
@@ -87,10 +87,10 @@ _FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A field, how it is compared, and with what.
+    """A field, an operator and the values to compare with.
 
     `field` is one of COLUMNS, or None for the metadata called `name`. Equality, `in` and `not` take
-    any number of values, the others one. All values are of the kind.
+    any number of values, the others one. All values are of `kind`.
     """
 
     field: str | None
@@ -101,25 +101,27 @@ class Filter:
 
 
 def conditions(filters: Sequence[Filter], *, parameters_before: int) -> tuple[str, list[object]]:
-    """Return what to put in a WHERE, and its parameters, numbered after those that are there."""
-    found: list[str] = []
+    """Return a WHERE condition and its parameters, numbered after `parameters_before` others."""
+    terms: list[str] = []
     parameters: list[object] = []
 
     def parameter(value: object) -> str:
         parameters.append(value)
         return f"${parameters_before + len(parameters)}"
 
-    for asked in filters:
-        field = COLUMNS[asked.field][0] if asked.field is not None else ""
-        if asked.field is None:
-            field = _METADATA[asked.kind].format(name=parameter(asked.name))
-        several = asked.operator in _ANY
-        value = parameter(list(asked.values) if several else asked.values[0])
-        found.append(_FORMS[asked.operator].format(field=field, value=value, kind=asked.kind))
-    return " AND ".join(found) or "TRUE", parameters
+    for condition in filters:
+        field = COLUMNS[condition.field][0] if condition.field is not None else ""
+        if condition.field is None:
+            field = _METADATA[condition.kind].format(name=parameter(condition.name))
+        several = condition.operator in _ANY
+        value = parameter(list(condition.values) if several else condition.values[0])
+        terms.append(
+            _FORMS[condition.operator].format(field=field, value=value, kind=condition.kind)
+        )
+    return " AND ".join(terms) or "TRUE", parameters
 
 
-# A number among the metadata is compared as one; what is no number there is not compared at all.
+# Metadata: a JSON number is compared as a number; any other value does not match.
 _METADATA = {
     Kind.TEXT: "(t.metadata ->> {name}::text)",
     Kind.NUMBER: (

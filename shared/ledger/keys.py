@@ -1,6 +1,6 @@
-"""The beginnings of the keys that Prepaid makes itself.
+"""Prefixes of the idempotency keys that Prepaid generates.
 
-A caller who took one could keep a payment, an expiry or a capture from its own row.
+A caller that used one could block the row of a payment, an expiration or a capture.
 """
 
 from __future__ import annotations

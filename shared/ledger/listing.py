@@ -1,8 +1,8 @@
 """Lists of transactions by page number, of one organization or of all, filtered or not.
 
-What a page costs: without filters, one organization's page is read by its numbers, which have no
-gaps, so that every page costs the same. Of all organizations, the ids before it are walked through
-in an index. With filters, the count looks at every row that the filters leave to be looked at.
+The cost of a page. Unfiltered, of one organization: constant, since rows are read by `seq`, which
+has no gaps. Unfiltered, of all organizations: the index entries before the page are skipped.
+Filtered: the count reads every row that the filters' indexes do not exclude.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__, "listing.sql")
-_EVERY = "WHERE TRUE"
+_PLACEHOLDER = "WHERE TRUE"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Page:
     """A page, newest first, and how many rows there are in all."""
 
     count: int
@@ -33,7 +33,7 @@ class Listed:
 
 
 async def find(connection: Connection, transaction_id: UUID) -> asyncpg.Record | None:
-    """Return a row by its id, in any organization, as lists have it."""
+    """Return a row by its id, in any organization, with the columns of a list."""
     return await connection.fetchrow(QUERIES.find_listed, transaction_id)
 
 
@@ -44,16 +44,16 @@ async def list_page(
     *,
     offset: int,
     limit: int,
-) -> Listed:
-    """Return a page of one organization's rows, or (None) of all, that pass every filter."""
+) -> Page:
+    """Return a page of the rows that pass every filter, of one organization or (None) of all."""
     if filters:
         return await _filtered(connection, organization_id, filters, offset, limit)
     count: int = await connection.fetchval(QUERIES.count_listed, organization_id)
     if organization_id is None:
-        return Listed(count, await connection.fetch(QUERIES.list_all, offset, limit))
+        return Page(count, await connection.fetch(QUERIES.list_all, offset, limit))
     newest = count - offset
     rows = await connection.fetch(QUERIES.list_of, organization_id, newest, newest - limit)
-    return Listed(count, rows)
+    return Page(count, rows)
 
 
 async def _filtered(
@@ -62,21 +62,21 @@ async def _filtered(
     filters: Sequence[Filter],
     offset: int,
     limit: int,
-) -> Listed:
-    counting, asked = conditions(filters, parameters_before=1)
+) -> Page:
+    counting, parameters = conditions(filters, parameters_before=1)
     count: int = await connection.fetchval(
-        _where(QUERIES.count_filtered, counting), organization_id, *asked
+        _where(QUERIES.count_filtered, counting), organization_id, *parameters
     )
     if offset >= count:
-        return Listed(count, [])
+        return Page(count, [])
     statement = QUERIES.list_filtered if organization_id is None else QUERIES.list_filtered_of
-    listing, asked = conditions(filters, parameters_before=3)
+    listing, parameters = conditions(filters, parameters_before=3)
     rows = await connection.fetch(
-        _where(statement, listing), organization_id, offset, limit, *asked
+        _where(statement, listing), organization_id, offset, limit, *parameters
     )
-    return Listed(count, rows)
+    return Page(count, rows)
 
 
 def _where(statement: str, condition: str) -> str:
-    assert statement.count(_EVERY) == 1, "the statement has one place for filters"  # noqa: S101
-    return statement.replace(_EVERY, f"WHERE {condition}")
+    assert statement.count(_PLACEHOLDER) == 1, "the statement has one place for filters"  # noqa: S101
+    return statement.replace(_PLACEHOLDER, f"WHERE {condition}")

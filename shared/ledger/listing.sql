@@ -1,11 +1,11 @@
 -- name: count_listed
--- How many rows an organization has, or ($1 is NULL) all of them: their numbers have no gaps.
+-- The number of rows of an organization, or ($1 is NULL) of all: seqs have no gaps.
 SELECT coalesce(sum(last_seq), 0)::bigint
 FROM accounts
 WHERE $1::uuid IS NULL OR organization_id = $1;
 
 -- name: find_listed
--- A row by its id, in any organization, with the expiry of the grant that it made.
+-- A row by its id, in any organization, with the expiry of its grant.
 SELECT
     t.*,
     o.number,
@@ -16,7 +16,7 @@ LEFT JOIN credit_grants AS g ON t.organization_id = g.organization_id AND t.seq 
 WHERE t.id = $1;
 
 -- name: list_of
--- An organization's rows from one number down to another.
+-- An organization's rows from one seq down to another.
 SELECT
     t.*,
     o.number,
@@ -28,7 +28,7 @@ WHERE t.organization_id = $1 AND t.seq <= $2 AND t.seq > $3
 ORDER BY t.seq DESC;
 
 -- name: list_all
--- A page of all organizations' rows, newest first: ids begin with the time. What is skipped is skipped in
+-- A page of all organizations' rows, newest first: ids begin with the time. Earlier pages are skipped in
 -- the index. OFFSET 0 keeps each join a look-up for each row of the page.
 WITH page AS (
     SELECT id
@@ -63,7 +63,7 @@ LEFT JOIN LATERAL (
 ORDER BY t.id DESC;
 
 -- name: count_filtered
--- How many rows of an organization, or ($1 is NULL) of all, pass filters, which replace TRUE.
+-- The number of rows of an organization, or ($1 is NULL) of all, that pass filters, which replace TRUE.
 SELECT count(*)
 FROM (
     SELECT *

@@ -1,4 +1,4 @@
-"""The ledger's words: a posting asks for a transfer, a result says what became of it."""
+"""Types of the ledger: a posting requests a transfer, a result reports its outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TransactionType(enum.StrEnum):
 
 
 class SystemAccount(enum.StrEnum):
-    """The other side of a transfer. It holds no running row, so nothing is hot but the customer."""
+    """The other side of a transfer. It has no balance row, so only the customer's row is hot."""
 
     STRIPE = "stripe"
     PROMOTIONS = "promotions"
@@ -39,7 +39,7 @@ class SystemAccount(enum.StrEnum):
 
 
 class PostingStatus(enum.StrEnum):
-    """What became of a posting. Only `posted` changed the ledger."""
+    """The outcome of a posting. Only `posted` changed the ledger."""
 
     POSTED = "posted"
     REPLAYED = "replayed"
@@ -56,27 +56,26 @@ class PostingStatus(enum.StrEnum):
 
 
 class Deferral(enum.Enum):
-    """Why a shared batch did not carry a posting: nothing is decided, it is to be posted apart."""
+    """Why a shared batch left a posting out: undecided, to be posted separately."""
 
-    BUSY = "busy"  # another transaction has the organization's account
-    HEAVY = "heavy"  # the organization would keep the others of the batch
+    BUSY = "busy"  # another transaction locks the organization's account
+    HEAVY = "heavy"  # the organization would delay the others of the batch
 
 
 class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A transfer that is asked for.
+    """A request for a transfer.
 
-    `amount` is in credits, at most 9 decimals: positive for what the organization gains, negative
-    for what it gives, None for a void (what is left is not the caller's to say). `key` makes it
-    idempotent within its organization; `digest` (of `rules.request_digest`) stands for the request:
-    the same key with another digest is a conflict. Without one it is made from the posting's own
-    fields.
+    `amount` is in credits, at most 9 decimals: positive for a credit, negative for a debit,
+    None for a void (it takes whatever is left of the grant). `key` makes it
+    idempotent within its organization; `digest` (of `rules.request_digest`) identifies the request:
+    the same key with another digest is a conflict. By default it is made from the posting's fields.
 
     A credit opens a grant with `priority` (0 to 100, lower burns first), `promotional` and
     `expires_at`. A capture names its `hold_id`, a void its `grant_id`, a refund or dispute the
-    `payment_intent_id` whose grants it takes from first. Whoever voids a grant that was paid for
-    must know that a refund of the payment takes its credits all the same. `may_overdraw`: the usage
-    has happened already, post it whatever the balance (for a capture: it may exceed its hold, if
-    covered). `key_id` and `request_id`: the API key and the request that it is of, if any.
+    `payment_intent_id` whose grants it takes from first. Voiding a purchased grant does not exempt
+    it: a refund of the payment still takes its credits. `may_overdraw`: the usage has happened
+    already, post it whatever the balance (for a capture: it may exceed its hold, if covered).
+    `key_id` and `request_id`: the API key and the request behind the posting, if any.
     """
 
     organization_id: UUID
@@ -105,10 +104,10 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a refused debit or hold asked for, and what it met, in credits.
+    """The amounts of a refused debit or hold, in credits.
 
     `available` is what a debit could take: balance, less held, plus the overdraft limit, not below
-    zero. `recharge_seconds`: a recharge is under way, and is looked at next after so many seconds.
+    zero. `recharge_seconds`: a recharge is in progress; its next check is due in so many seconds.
     """
 
     required: Decimal
@@ -131,7 +130,7 @@ class PostedTransaction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusedPosting(msgspec.Struct, frozen=True, kw_only=True):
-    """A posting or hold that changed nothing, and why."""
+    """A posting or hold that changed nothing; `status` is the reason."""
 
     organization_id: UUID
     status: PostingStatus
@@ -145,14 +144,14 @@ class InvalidPosting(RefusedPosting, frozen=True, kw_only=True):
 
 
 class InsufficientCredits(RefusedPosting, frozen=True, kw_only=True):
-    """What is available does not cover the debit or hold."""
+    """The available credits do not cover the debit or hold."""
 
     status: PostingStatus = PostingStatus.INSUFFICIENT
     shortfall: Shortfall
 
 
 class KeyConflict(RefusedPosting, frozen=True, kw_only=True):
-    """The key belongs to another request: the row `id`, or (None) one that is no posting."""
+    """The key belongs to another request: of the row `id`, or (None) of a hold or other write."""
 
     status: PostingStatus = PostingStatus.CONFLICT
     id: UUID | None
@@ -179,7 +178,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostedHold(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold that was made or released: now (`posted`), or by the same request before."""
+    """A hold, created or released now (`posted`) or by an earlier equal request (`replayed`)."""
 
     status: PostingStatus
     hold: Hold
@@ -189,7 +188,7 @@ HoldResult = PostedHold | RefusedPosting
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
-    """What an organization owns, what of it is on hold, and how far it may go below zero."""
+    """The balance of an organization, the part on hold, and its overdraft limit."""
 
     balance: Decimal
     held: Decimal
@@ -198,12 +197,12 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def available(self) -> Decimal:
-        """What a debit may take now."""
+        """The credits that a debit may take now."""
         return max(self.balance - self.held + self.overdraft_limit, Decimal(0))
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a debit, and the grant that paid for it. No grant: it is debt so far."""
+    """A part of a debit, and the grant that paid for it. Without a grant: unpaid debt."""
 
     amount: Decimal
     grant_id: UUID | None

@@ -13,7 +13,7 @@ SELECT
 FROM ledger_post($1::text::jsonb);
 
 -- name: post_shared
--- Post in the same way what waits for no account longer than $2 ms and goes through no more than $3 grants.
+-- Post likewise, but defer what would wait for an account longer than $2 ms or read more than $3 grants.
 SELECT
     place,
     status,
@@ -27,7 +27,7 @@ SELECT
 FROM ledger_post($1::text::jsonb, $2, $3);
 
 -- name: are_known
--- Which of these keys have been posted, in the order asked: a look-up for each, not a join.
+-- Which of these keys have been posted, in the order of the keys: a look-up for each, not a join.
 SELECT
     (
         SELECT t.seq
@@ -38,8 +38,8 @@ FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key
 ORDER BY k.place;
 
 -- name: post_expirations
--- Post what has expired in some of these organizations ($3), up to a number for each, and nothing else. An account
--- that another has locked is left out. Returns how many accounts there were.
+-- Post expirations in up to $3 of these organizations, up to $2 in each, and nothing else. Locked accounts are
+-- skipped. Returns the number of accounts.
 WITH taken AS MATERIALIZED (
     SELECT organization_id
     FROM accounts
@@ -64,15 +64,14 @@ SELECT
 FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7) AS r;
 
 -- name: release
--- Give a reservation up.
+-- Release a hold.
 SELECT
     r.status AS result,
     (r.hold).*
 FROM ledger_release($1, $2) AS r;
 
 -- name: balances
--- What organizations own, what of it is on hold, and how far they may go below zero. What is due by now
--- counts as expired, whether or not a posting has come by to say so.
+-- Balances, the parts on hold, and overdraft limits. What is due by now counts as expired, posted or not.
 SELECT
     a.organization_id,
     a.balance - due.expired AS balance,
@@ -112,9 +111,8 @@ CROSS JOIN LATERAL (
 WHERE a.organization_id = any($1::uuid []);
 
 -- name: recharges_in_progress
--- For each of these organizations whose live attempt may still bring credits without anybody's doing: the
--- seconds until it is looked at next. One that waits for its customer may not, nor one that is armed for a
--- rule that does not run any more.
+-- The seconds until the next check of each live attempt that may still bring credits by itself. One that waits
+-- for its customer may not, nor one that is armed for a rule that is switched off.
 SELECT
     r.organization_id,
     greatest(ceil(extract(EPOCH FROM r.due_at - now())), 0)::integer AS seconds
@@ -126,11 +124,11 @@ WHERE
     AND (r.state <> 'armed' OR s.state = 'active');
 
 -- name: balance_at
--- What an organization owned at a moment.
+-- The balance of an organization at a moment.
 SELECT ledger_balance_at($1, $2);
 
 -- name: transaction_after
--- The first row of an organization after a given seq.
+-- The first row of an organization after a seq.
 SELECT
     id,
     seq,
@@ -144,7 +142,7 @@ ORDER BY seq
 LIMIT 1;
 
 -- name: history
--- A page of an organization's rows, newest first, before a given seq.
+-- A page of an organization's rows, newest first, before a seq.
 SELECT *
 FROM credit_transactions
 WHERE organization_id = $1 AND seq < $2
@@ -163,7 +161,7 @@ ORDER BY seq DESC
 LIMIT $3;
 
 -- name: recent_usage
--- The newest rows of usage in these categories, or ($3) in none of those that are told apart ($4).
+-- The newest rows of usage in these categories, or ($3) in all but some ($4).
 SELECT *
 FROM credit_transactions
 WHERE
@@ -174,7 +172,7 @@ ORDER BY seq DESC
 LIMIT $5;
 
 -- name: usage_total
--- What was used in a category, hour by hour, from one moment until another.
+-- The usage of a category, hour by hour, from one moment until another.
 SELECT
     coalesce(sum(quantity), 0) AS quantity,
     coalesce(sum(cost), 0) AS cost,
@@ -217,14 +215,14 @@ WHERE
 ORDER BY s.lower;
 
 -- name: consumed_before
--- What had been consumed before a row.
+-- The credits consumed before a row.
 SELECT coalesce(max(t.consumed_after), 0)
 FROM credit_transactions AS t
 WHERE t.organization_id = $1 AND t.seq = $2 - 1;
 
 -- name: grant_source
--- A grant itself, as the source of what was taken from it directly. Where a payment has had several
--- grants (a dispute that was won brings another), the payment is named and no grant.
+-- A grant as the source of credits that were taken from it directly. Where a payment has several grants (a won
+-- dispute adds one), the payment is returned without a grant.
 SELECT
     CASE WHEN count(*) OVER () = 1 THEN g.id END AS grant_id,
     t.type AS grant_type,
@@ -239,7 +237,7 @@ ORDER BY g.seq
 LIMIT 1;
 
 -- name: uses
--- What a grant paid for, oldest first, after a given seq.
+-- The debits that a grant paid for, oldest first, after a seq.
 SELECT
     amount,
     transaction_id,
@@ -249,7 +247,7 @@ SELECT
 FROM ledger_uses($1, $2, $3, $4);
 
 -- name: due
--- Organizations in which a grant or a hold has expired that nothing has come by to settle.
+-- Organizations in which a grant or a hold has expired and its expiration is not posted.
 SELECT organization_id
 FROM accounts
 WHERE next_due_at <= now()
@@ -257,11 +255,11 @@ ORDER BY next_due_at
 LIMIT $1;
 
 -- name: announce_expiring
--- Tell of grants that will expire soon, each once.
+-- Announce grants that expire soon, each once.
 SELECT ledger_announce_expiring($1, $2::interval, $3);
 
 -- name: grants
--- A page of an organization's grants, newest first, before a given seq; all, or ($3) those that are spent.
+-- A page of an organization's grants, newest first, before a seq; all, or ($3) only spent ones.
 SELECT *
 FROM credit_grants
 WHERE organization_id = $1 AND seq < $2 AND (spent OR NOT $3)
@@ -269,7 +267,7 @@ ORDER BY seq DESC
 LIMIT $4;
 
 -- name: open_grants
--- A page of an organization's grants that have something left, newest first, before a given seq.
+-- A page of an organization's grants with credits left, newest first, before a seq.
 SELECT *
 FROM credit_grants
 WHERE organization_id = $1 AND seq < $2 AND NOT spent
@@ -283,7 +281,7 @@ FROM credit_grants
 WHERE organization_id = $1 AND id = $2;
 
 -- name: holds
--- A page of an organization's holds, newest first, before a given id.
+-- A page of an organization's holds, newest first, before an id.
 SELECT *
 FROM holds
 WHERE organization_id = $1 AND id < $2
@@ -291,7 +289,7 @@ ORDER BY id DESC
 LIMIT $3;
 
 -- name: holds_in_state
--- A page of an organization's holds in a state, newest first, before a given id.
+-- A page of an organization's holds in a state, newest first, before an id.
 SELECT *
 FROM holds
 WHERE organization_id = $1 AND id < $2 AND status = $3
@@ -305,7 +303,7 @@ FROM holds
 WHERE organization_id = $1 AND id = $2;
 
 -- name: lock_payment
--- Take a payment for a change of what is reversed of it.
+-- Lock a payment before its reversed part changes.
 SELECT
     organization_id,
     credits,
@@ -316,13 +314,13 @@ WHERE payment_intent_id = $1
 FOR UPDATE;
 
 -- name: record_reversal
--- Remember how much of a payment has been taken back, all in all.
+-- Record the total that has been reversed of a payment.
 UPDATE stripe_payments
 SET reversed = $2, reversals = reversals + 1
 WHERE payment_intent_id = $1;
 
 -- name: trial_balance
--- Every account of the ledger and what it comes to.
+-- The balance of every account of the ledger.
 SELECT
     account,
     balance

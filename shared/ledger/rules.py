@@ -1,4 +1,4 @@
-"""What a posting may ask for. Everything refused here is refused before it reaches the database."""
+"""Validation of postings, before any of them reaches the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY_LENGTH_MAX = 255
 TEXT_LENGTH_MAX = 2_000
 CATEGORY_LENGTH_MAX = 100
 METADATA_BYTES_MAX = 16 * 1024
-# Far from where a reader of JSON, ours or a client's, gives up: what was taken must be readable.
+# Far below the nesting limit of JSON parsers: what is accepted must be readable by clients.
 METADATA_LEVELS_MAX = 32
 PRIORITY_MAX = 100
 HOLD_SECONDS_MAX = 30 * 24 * 3600
@@ -47,17 +47,17 @@ _REQUEST = (
 )  # fmt: skip
 # An even number of backslashes before it are backslashes themselves.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_asked = attrgetter(*_REQUEST)
+_request_fields = attrgetter(*_REQUEST)
 _digest_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(posting: Posting) -> str:
-    """Return the SHA-256 that stands for what a posting asks; its ids do not count."""
-    return request_digest(*map(_one_form, _asked(posting)))
+    """Return the SHA-256 of a posting's request fields, without its ids."""
+    return request_digest(*map(_normalized, _request_fields(posting)))
 
 
-def _one_form(value: Any) -> Any:
-    """Write the same number and the same instant the same way, however they came."""
+def _normalized(value: Any) -> Any:
+    """Return equal numbers and equal instants in one notation."""
     if value is None:
         return None
     if isinstance(value, Decimal) and value.is_finite():
@@ -67,23 +67,23 @@ def _one_form(value: Any) -> Any:
     return value
 
 
-def request_digest(*asked: Any) -> str:
-    """Return the SHA-256 of what a request asks, the same for the same in any order of keys.
+def request_digest(*fields: Any) -> str:
+    """Return the SHA-256 of the fields of a request, independent of the order of JSON keys.
 
     In PostgreSQL's text form of bytes: a backslash, an x, 64 hex digits.
     """
-    return "\\x" + hashlib.sha256(_digest_encoder.encode(asked)).hexdigest()
+    return "\\x" + hashlib.sha256(_digest_encoder.encode(fields)).hexdigest()
 
 
 def refusal(posting: Posting, *, now: datetime) -> str | None:
     """Say what is wrong with a posting, in a sentence; None when the ledger can take it.
 
-    Except for `expiry_refusal`, what is taken once is taken whenever it is asked for again.
+    Except for `expiry_refusal`, a posting that was accepted once is accepted on every repetition.
     """
     if posting.type not in _TYPES or posting.type is TransactionType.EXPIRATION:
-        return f"type: {posting.type!r} cannot be posted"  # what expires, the ledger posts itself
+        return f"type: {posting.type!r} cannot be posted"  # only the ledger posts expirations
     if posting.key.startswith(RESERVED_KEY):
-        # An expiration that found its key taken would stop every later posting of its organization.
+        # An expiration whose key is taken would block every later posting of its organization.
         return f"key: {RESERVED_KEY}… is the ledger's own"
     return (
         _amount_refusal(posting)
@@ -114,10 +114,10 @@ def _amount_refusal(posting: Posting) -> str | None:
         return None if names_a_grant else "amount: a void names a grant and no amount"
     if amount is None:
         return "amount: is missing"
-    found = decimal_refusal("amount", amount) or _sign_refusal(posting.type, amount)
-    if found is None and posting.quantity is not None:
+    error = decimal_refusal("amount", amount) or _sign_refusal(posting.type, amount)
+    if error is None and posting.quantity is not None:
         return decimal_refusal("quantity", posting.quantity)
-    return found
+    return error
 
 
 def _sign_refusal(kind: TransactionType, amount: Decimal) -> str | None:
@@ -139,8 +139,8 @@ def _text_refusal(posting: Posting) -> str | None:
         ("payment_intent_id", posting.payment_intent_id, KEY_LENGTH_MAX),
     )
     for name, text, length_max in limits:
-        if text is not None and (found := text_refusal(name, text, length_max)):
-            return found
+        if text is not None and (error := text_refusal(name, text, length_max)):
+            return error
     return _metadata_refusal(posting.metadata)
 
 
@@ -168,18 +168,18 @@ def _metadata_refusal(metadata: dict[str, Any] | None) -> str | None:
 
 
 def nesting_refusal(name: str, value: Any) -> str | None:
-    """Say why free JSON is nested too deeply, however deep it is; the value is the first level."""
+    """Say why free JSON is nested too deeply, in bounded time; the value is the first level."""
     level = [value]
     for _ in range(METADATA_LEVELS_MAX):
-        inside = [v.values() if isinstance(v, dict) else v for v in level]
-        level = [v for values in inside for v in values if isinstance(v, dict | list | tuple)]
+        children = [v.values() if isinstance(v, dict) else v for v in level]
+        level = [v for values in children for v in values if isinstance(v, dict | list | tuple)]
         if not level:
             return None
     return f"{name}: at most {METADATA_LEVELS_MAX} levels of lists and objects"
 
 
 def expiry_refusal(posting: Posting, *, now: datetime) -> str | None:
-    """Say that a grant would have expired before it began; one that is on the ledger may have."""
+    """Say that a grant is expired already; not an error for one that was posted in time."""
     if posting.expires_at is not None and posting.expires_at <= now:
         return "expires_at: lies in the past"
     return None
@@ -213,8 +213,8 @@ def _moment_refusal(posting: Posting, now: datetime) -> str | None:
 
 def hold_refusal(amount: Decimal, key: str, *, seconds: int) -> str | None:
     """Say what is wrong with a reservation; None when the ledger can take it."""
-    if found := decimal_refusal("amount", amount):
-        return found
+    if error := decimal_refusal("amount", amount):
+        return error
     if amount <= 0:
         return "amount: must be positive"
     if not 1 <= seconds <= HOLD_SECONDS_MAX:
@@ -225,11 +225,11 @@ def hold_refusal(amount: Decimal, key: str, *, seconds: int) -> str | None:
 
 
 def reversal_target(granted: Decimal, refunded: Decimal, withdrawn: Decimal) -> Decimal:
-    """Return how much of a payment's credits is to be taken back, all in all.
+    """Return the total of a payment's credits that is to be reversed.
 
-    `refunded` is what its refunds give back, `withdrawn` what disputes have taken less what they
-    have reinstated, both in credits. It tells a level and not a step, so that the order of events,
-    their duplicates and their replay cannot matter.
+    `refunded`: the credits of its refunds; `withdrawn`: those that disputes withdrew, less those
+    reinstated. A level and not a step, so that the order, duplicates and replay of events make no
+    difference.
     """
     return max(Decimal(0), min(granted, refunded + withdrawn))
 
@@ -243,9 +243,9 @@ def reversal(
     number: int,
     disputed: bool,
 ) -> Posting:
-    """Return the posting that moves what was taken back of a payment by a difference.
+    """Return the posting that changes the reversed part of a payment by `difference`.
 
-    Positive takes credits away, negative gives them back. `number` counts the reversals of this
+    Positive takes credits, negative returns them. `number` counts the reversals of this
     payment, so that each step has a key of its own.
     """
     taking = TransactionType.DISPUTE if disputed else TransactionType.REFUND

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 EXPIRY_NOTICE = timedelta(days=7)
-# A round takes the first that are free of so many organizations in which something is due.
+# The candidates of a round of expirations: it posts in the first ones that are not locked.
 DUE_ORGANIZATIONS_MAX = 200
 
 
@@ -42,13 +42,13 @@ async def post(
 ) -> list[PostingResult]:
     """Post transfers of any mix of organizations; return a result for each, in order.
 
-    Guarantees: a key posts once within its organization, for ever; `seq` has no gaps; a posting
-    that is refused changes nothing and harms no other. Runs inside the caller's transaction and
-    commits nothing itself: roll back, and nothing was posted. One round trip; one more where a
-    grant's expiry has passed, and one more where credits are wanting.
+    Guarantees: a key posts at most once within its organization; `seq` has no gaps; a refused
+    posting changes nothing and affects no other. Runs inside the caller's transaction and commits
+    nothing: a rollback posts nothing. One round trip; one more where a grant's expiry has passed,
+    and one more where credits are insufficient.
     """
-    found = await _post_valid(connection, postings, now or datetime.now(UTC), store.post)
-    return [result for result in found if isinstance(result, PostingResult)]
+    results = await _post_valid(connection, postings, now or datetime.now(UTC), store.post)
+    return [result for result in results if isinstance(result, PostingResult)]
 
 
 async def post_shared(
@@ -58,10 +58,10 @@ async def post_shared(
     lock_milliseconds_max: int,
     grants_max: int | None,
 ) -> list[PostingResult | Deferral]:
-    """Post as `post` does, for callers that share a batch; say of the rest why it was deferred.
+    """Post like `post`, for callers that share a batch; some organizations may be deferred.
 
-    An organization whose account another transaction keeps longer than that is `BUSY`; one whose
-    postings may go through more grants than that is `HEAVY`. Nothing of it was posted.
+    `BUSY`: another transaction locks the account for longer than `lock_milliseconds_max`. `HEAVY`:
+    the postings may read more than `grants_max` grants. Nothing of such an organization is posted.
     """
     write = partial(
         store.post_shared, lock_milliseconds_max=lock_milliseconds_max, grants_max=grants_max
@@ -75,7 +75,7 @@ Write = Callable[["Connection", Sequence[Posting]], Awaitable[Sequence[PostingRe
 async def _post_valid(
     connection: Connection, postings: Sequence[Posting], now: datetime, write: Write
 ) -> list[PostingResult | Deferral]:
-    """Post what is valid; what is not says so in its place."""
+    """Post what is valid; return an InvalidPosting in place of the rest."""
     errors = await _refusals(connection, postings, now)
     results: list[PostingResult | None] = []
     valid: list[Posting] = []
@@ -85,16 +85,16 @@ async def _post_valid(
             results.append(None)
         else:
             results.append(InvalidPosting(organization_id=posting.organization_id, error=error))
-    answers = iter(await _post(connection, valid, write) if valid else ())
-    found = [next(answers) if result is None else result for result in results]
-    _count(postings, found)
-    return found
+    posted = iter(await _post(connection, valid, write) if valid else ())
+    merged = [next(posted) if result is None else result for result in results]
+    _count(postings, merged)
+    return merged
 
 
 async def _post(
     connection: Connection, postings: Sequence[Posting], write: Write
 ) -> Sequence[PostingResult | Deferral]:
-    """Post; a debit that is insufficient says whether a recharge is in progress."""
+    """Post; add to each insufficient debit whether a recharge is in progress."""
     results = await write(connection, postings)
     short = {r.organization_id for r in results if isinstance(r, InsufficientCredits)}
     if not short:
@@ -114,7 +114,7 @@ def _with_recharge(result: InsufficientCredits, seconds: Mapping[UUID, int]) -> 
 async def _refusals(
     connection: Connection, postings: Sequence[Posting], now: datetime
 ) -> list[str | None]:
-    """Say what is wrong with each. A grant that has expired may be one that was posted in time."""
+    """Return what is wrong with each. An expired grant is valid if it was posted in time."""
     errors = [rules.refusal(posting, now=now) for posting in postings]
     late = {
         place: error
@@ -122,8 +122,8 @@ async def _refusals(
         if errors[place] is None and (error := rules.expiry_refusal(posting, now=now))
     }
     if late:
-        asked = [(postings[place].organization_id, postings[place].key) for place in late]
-        known = await store.are_known(connection, asked)
+        keys = [(postings[place].organization_id, postings[place].key) for place in late]
+        known = await store.are_known(connection, keys)
         for (place, error), is_known in zip(late.items(), known, strict=True):
             errors[place] = None if is_known else error
     return errors
@@ -131,8 +131,8 @@ async def _refusals(
 
 def _count(postings: Sequence[Posting], results: Sequence[PostingResult | Deferral]) -> None:
     pairs = zip(postings, results, strict=True)
-    found = Counter((p.type, r.status) for p, r in pairs if isinstance(r, PostingResult))
-    for (kind, status), count in found.items():
+    counts = Counter((p.type, r.status) for p, r in pairs if isinstance(r, PostingResult))
+    for (kind, status), count in counts.items():
         metrics.LEDGER_POSTINGS.labels(str(kind), status).inc(count)
 
 
@@ -154,10 +154,10 @@ async def post_expirations(
     organizations_max: int = 20,
     expirations_max: int = 200,
 ) -> int:
-    """Post a round of expirations; return in how many organizations.
+    """Post a round of expirations; return the number of organizations.
 
-    Runs in the caller's transaction, which posts `expirations_max` at most, in organizations of
-    `among` or in any, and waits for no account that is locked. Safe to run twice at once.
+    Runs in the caller's transaction, posts at most `expirations_max`, in organizations of `among`
+    or in any, and skips locked accounts. Safe to run concurrently.
     """
     due = await store.due(connection, limit=DUE_ORGANIZATIONS_MAX) if among is None else among
     if not due:
@@ -172,7 +172,7 @@ async def post_expirations(
 
 
 async def announce_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:
-    """Announce the grants that expire within a week, each once; return how many there were."""
+    """Announce the grants that expire within a week, each once; return their number."""
     return await store.announce_expiring(connection, now, EXPIRY_NOTICE, grants_max=grants_max)
 
 
@@ -187,7 +187,7 @@ async def hold(
     description: str | None = None,
     hold_id: UUID | None = None,
 ) -> HoldResult:
-    """Reserve credits for a time, so that nobody else spends what the capture will.
+    """Reserve credits for a time, so that no other debit spends them before the capture.
 
     Idempotent by `key` within the organization. A hold that is neither captured nor released
     expires by itself.
@@ -221,11 +221,11 @@ async def reverse_payment(
     disputed: bool,
     make_id: Callable[[], UUID] = new_id,
 ) -> PostingResult | None:
-    """Bring what was taken back of a payment to the level that its refunds and disputes tell.
+    """Bring the reversed part of a payment to the level of its refunds and disputes.
 
-    `refunded` and `withdrawn` are credits, all in all and not since the last call; None when that
-    level is reached already, or the payment was never credited. Order, duplicates and replay of the
-    events cannot matter. Credits that are gone become debt.
+    `refunded` and `withdrawn` are total credits, not the change since the last call. Returns None
+    when the level is reached already, or the payment was never credited. The order, duplicates and
+    replay of events make no difference. Credits already spent become debt.
     """
     payment = await store.lock_payment(connection, payment_intent_id)
     if payment is None:
@@ -250,18 +250,18 @@ async def reverse_payment(
 async def explain(connection: Connection, row: asyncpg.Record) -> list[Source]:
     """Return where the credits of a debit came from: its grants, their payments, their receipts.
 
-    The amounts add up to what the row took. A part without a grant is debt that nothing has paid
-    yet. Source: the burn segments that overlap the row's range of consumption.
+    The amounts add up to the row's amount. A part without a grant is unpaid debt. Derived from the
+    burn segments that overlap the row's range of consumption.
     """
     organization_id: UUID = row["organization_id"]
     if row["amount"] > 0:
         return []
     lower = await store.consumed_before(connection, organization_id, row["seq"])
     upper: Decimal = row["consumed_after"]
-    found = await store.sources(connection, organization_id, lower=lower, upper=upper)
-    debt = (upper - lower) - sum((source.amount for source in found), Decimal(0))
+    sources = await store.sources(connection, organization_id, lower=lower, upper=upper)
+    debt = (upper - lower) - sum((source.amount for source in sources), Decimal(0))
     if debt:
-        found.append(
+        sources.append(
             Source(
                 amount=debt,
                 grant_id=None,
@@ -281,5 +281,5 @@ async def explain(connection: Connection, row: asyncpg.Record) -> list[Source]:
             amount=directly,
         )
     ):
-        found.insert(0, source)
-    return found
+        sources.insert(0, source)
+    return sources

@@ -1,4 +1,4 @@
-"""The ledger's SQL, and nothing else that speaks SQL to the ledger."""
+"""All SQL of the ledger."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _HOLD_FIELDS = Hold.__struct_fields__
 
 
 async def post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
-    """Run the posting function; the results come back in the order of the postings.
+    """Run the posting function; return the results in the order of the postings.
 
-    A posting under an `Idempotency-Key` that another request has is a conflict.
+    A posting whose `Idempotency-Key` belongs to another request is a conflict.
     """
-    rows = await connection.fetch(QUERIES.post, _asked(postings))
+    rows = await connection.fetch(QUERIES.post, _encode(postings))
     by_place = {row["place"]: row for row in rows}
     return [_result(posting, by_place[n]) for n, posting in enumerate(postings, start=1)]
 
@@ -55,9 +55,9 @@ async def post_shared(
     lock_milliseconds_max: int,
     grants_max: int | None,
 ) -> list[PostingResult | Deferral]:
-    """Post what the limits let, and say of the rest why it was not; see `ledger_post`."""
+    """Post what the limits allow, and return why the rest is deferred; see `ledger_post`."""
     rows = await connection.fetch(
-        QUERIES.post_shared, _asked(postings), lock_milliseconds_max, grants_max
+        QUERIES.post_shared, _encode(postings), lock_milliseconds_max, grants_max
     )
     by_place = {row["place"]: row for row in rows}
     return [
@@ -69,7 +69,7 @@ async def post_shared(
 _DEFERRALS = {deferral.value: deferral for deferral in Deferral}
 
 
-def _asked(postings: Sequence[Posting]) -> str:
+def _encode(postings: Sequence[Posting]) -> str:
     return msgspec.json.encode(_mark_repeated(postings)).decode()
 
 
@@ -105,20 +105,22 @@ def _result(posting: Posting, row: asyncpg.Record) -> PostingResult:
 
 
 def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:
-    """Tell the function which keys stand in this batch before: it finds no row of theirs yet."""
+    """Mark the keys that occur earlier in the batch: no row exists for them yet."""
     seen: set[tuple[UUID, str]] = set()
-    asked = []
+    marked = []
     for posting in postings:
         name = (posting.organization_id, posting.key)
-        asked.append(msgspec.structs.replace(posting, repeated=True) if name in seen else posting)
+        marked.append(msgspec.structs.replace(posting, repeated=True) if name in seen else posting)
         seen.add(name)
-    return asked
+    return marked
 
 
 async def are_known(connection: Connection, keys: Sequence[tuple[UUID, str]]) -> list[bool]:
-    """Say of each key of an organization whether it has been posted; once it has, it stays so."""
+    """Return of each key of an organization whether it has been posted. True stays true."""
     rows = await connection.fetch(
-        QUERIES.are_known, [owner for owner, _ in keys], [key for _, key in keys]
+        QUERIES.are_known,
+        [organization_id for organization_id, _ in keys],
+        [key for _, key in keys],
     )
     return [row["seq"] is not None for row in rows]
 
@@ -158,18 +160,18 @@ async def release(connection: Connection, organization_id: UUID, hold_id: UUID) 
 async def recharges_in_progress(
     connection: Connection, organization_ids: Sequence[UUID]
 ) -> dict[UUID, int]:
-    """Return the seconds until the live recharge of each is looked at next; none: left out."""
+    """Return the seconds until the next check of each live recharge; without one: left out."""
     rows = await connection.fetch(QUERIES.recharges_in_progress, organization_ids)
     return {row["organization_id"]: row["seconds"] for row in rows}
 
 
 async def balance(connection: Connection, organization_id: UUID) -> Balance | None:
-    """Return what an organization owns as of now; None where there is no such organization."""
+    """Return the balance as of now; None for an unknown organization."""
     return (await balances(connection, [organization_id])).get(organization_id)
 
 
 async def balances(connection: Connection, organization_ids: Sequence[UUID]) -> dict[UUID, Balance]:
-    """Return what organizations own as of now; one that does not exist is left out."""
+    """Return balances as of now; unknown organizations are left out."""
     rows = await connection.fetch(QUERIES.balances, organization_ids)
     return {
         row["organization_id"]: Balance(
@@ -183,7 +185,7 @@ async def balances(connection: Connection, organization_ids: Sequence[UUID]) -> 
 
 
 async def balance_at(connection: Connection, organization_id: UUID, moment: datetime) -> Decimal:
-    """Return what an organization owned at a moment."""
+    """Return the balance at a moment."""
     amount: Decimal = await connection.fetchval(QUERIES.balance_at, organization_id, moment)
     return amount
 
@@ -191,21 +193,21 @@ async def balance_at(connection: Connection, organization_id: UUID, moment: date
 async def transaction_after(
     connection: Connection, organization_id: UUID, seq: int
 ) -> asyncpg.Record | None:
-    """Return the first row of an organization after a given seq, if there is one."""
+    """Return the first row of an organization after a seq, if there is one."""
     return await connection.fetchrow(QUERIES.transaction_after, organization_id, seq)
 
 
 async def history(
     connection: Connection, organization_id: UUID, *, before: int, limit: int
 ) -> list[asyncpg.Record]:
-    """Return a page of rows, newest first, with a seq below the given one."""
+    """Return a page of rows, newest first, with a seq below `before`."""
     return await connection.fetch(QUERIES.history, organization_id, before, limit)
 
 
 async def recent_of_types(
     connection: Connection, organization_id: UUID, types: Sequence[str], *, limit: int
 ) -> list[asyncpg.Record]:
-    """Return the newest rows of types that are no usage, newest first."""
+    """Return the newest rows of these types, none of them usage, newest first."""
     return await connection.fetch(QUERIES.recent_of_types, organization_id, types, limit)
 
 
@@ -217,7 +219,7 @@ async def recent_usage(
     others_than: Sequence[str] | None,
     limit: int,
 ) -> list[asyncpg.Record]:
-    """Return the newest usage in these categories, and in all others than some, newest first."""
+    """Return the newest usage in `categories`, or in all but `others_than`, newest first."""
     return await connection.fetch(
         QUERIES.recent_usage, organization_id, categories, others_than is not None,
         others_than or [], limit,
@@ -232,7 +234,7 @@ async def grants(
     is_open: bool | None,
     limit: int,
 ) -> list[asyncpg.Record]:
-    """Return a page of grants, newest first, with a seq below the given one."""
+    """Return a page of grants, newest first, with a seq below `before`."""
     if is_open:
         return await connection.fetch(QUERIES.open_grants, organization_id, before, limit)
     only_spent = is_open is not None
@@ -254,7 +256,7 @@ async def holds(
     status: str | None,
     limit: int,
 ) -> list[asyncpg.Record]:
-    """Return a page of holds, newest first, with an id below the given one."""
+    """Return a page of holds, newest first, with an id below `before`."""
     beyond = before or UUID(int=(1 << 128) - 1)
     if status is None:
         return await connection.fetch(QUERIES.holds, organization_id, beyond, limit)
@@ -287,7 +289,7 @@ async def find(connection: Connection, transaction_id: UUID) -> asyncpg.Record |
 
 
 async def consumed_before(connection: Connection, organization_id: UUID, seq: int) -> Decimal:
-    """Return what had been consumed before a row."""
+    """Return the credits consumed before a row."""
     amount: Decimal = await connection.fetchval(QUERIES.consumed_before, organization_id, seq)
     return amount
 
@@ -318,7 +320,7 @@ async def grant_source(
 async def uses(
     connection: Connection, organization_id: UUID, grant_id: UUID, *, after: int = 0, limit: int
 ) -> list[Use]:
-    """Return a page of what a grant paid for, oldest first, with a seq above the given one."""
+    """Return a page of the debits that a grant paid for, oldest first, with a seq above `after`."""
     rows = await connection.fetch(QUERIES.uses, organization_id, grant_id, after, limit)
     return [Use(**row) for row in rows]
 
@@ -326,13 +328,13 @@ async def uses(
 async def announce_expiring(
     connection: Connection, now: datetime, within: timedelta, *, grants_max: int
 ) -> int:
-    """Tell of grants that will expire soon, each once; return how many there were."""
+    """Announce the grants that expire soon, each once; return their number."""
     count: int = await connection.fetchval(QUERIES.announce_expiring, now, within, grants_max)
     return count
 
 
 async def due(connection: Connection, *, limit: int) -> list[UUID]:
-    """Return organizations in which something has expired that is not settled yet."""
+    """Return organizations with expirations that are not posted yet."""
     return [row["organization_id"] for row in await connection.fetch(QUERIES.due, limit)]
 
 
@@ -343,9 +345,9 @@ async def post_expirations(
     organizations_max: int,
     expirations_max: int,
 ) -> int:
-    """Post what has expired in some of these organizations, a number in each; return in how many.
+    """Post expirations in some of these organizations; return the number of organizations.
 
-    Those whose account is locked are left out.
+    Limited in each; organizations whose account is locked are skipped.
     """
     count: int = await connection.fetchval(
         QUERIES.post_expirations, sorted(organization_ids), expirations_max, organizations_max
@@ -354,19 +356,19 @@ async def post_expirations(
 
 
 async def lock_payment(connection: Connection, payment_intent_id: str) -> asyncpg.Record | None:
-    """Lock a payment; return its organization, its credits and what was reversed of them."""
+    """Lock a payment; return its organization, its credits and the part already reversed."""
     return await connection.fetchrow(QUERIES.lock_payment, payment_intent_id)
 
 
 async def record_reversal(
     connection: Connection, payment_intent_id: str, reversed_credits: Decimal
 ) -> None:
-    """Remember how much of a payment has been taken back, all in all."""
+    """Record the total that has been reversed of a payment."""
     await connection.execute(QUERIES.record_reversal, payment_intent_id, reversed_credits)
 
 
 async def trial_balance(connection: Connection) -> dict[str, Decimal]:
-    """Return every account of the ledger and what it comes to."""
+    """Return the balance of every account of the ledger."""
     rows = await connection.fetch(QUERIES.trial_balance)
     return {row["account"]: row["balance"] for row in rows}
 

@@ -11,8 +11,8 @@ import msgspec
 class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """A customer. `currency` is ISO 4217 in lower case; its payments must be in it.
 
-    `number` counts organizations, for clients that know them by one. `stripe_account` is the
-    connected account that its Stripe customer belongs to; empty: the account of our key.
+    `number` counts organizations, for clients that identify them by number. `stripe_account` is the
+    connected account that its Stripe customer belongs to; empty: the account of the Stripe key.
     """
 
     id: UUID

@@ -31,8 +31,8 @@ async def create(
     """Create an organization and its account, in the caller's transaction.
 
     Events that were ignored because no organization had its id or slug are applied again.
-    Raises ValidationError for a field that is wrong, also for a currency for which the rate is too
-    fine, and AlreadyExistsError for a slug or id in use.
+    Raises ValidationError for an invalid field, also for a currency that the rate does not suit,
+    and AlreadyExistsError for a slug or id in use.
     """
     rules.check(
         slug=slug,
@@ -58,7 +58,7 @@ async def create(
 
 
 def too_fine_for(credits_per_unit: Decimal) -> dict[str, str]:
-    """Return the three-decimal currencies for which a rate is too fine, each with the reason."""
+    """Return the three-decimal currencies that a rate does not suit, each with the reason."""
     return {
         currency: refusal
         for currency in sorted(THREE_DECIMAL_CURRENCIES)
@@ -67,7 +67,7 @@ def too_fine_for(credits_per_unit: Decimal) -> dict[str, str]:
 
 
 async def check_rate(connection: Connection, credits_per_unit: Decimal) -> None:
-    """Raise ConfigError where the rate is too fine for the currency of an organization.
+    """Raise ConfigError where the rate does not suit the currency of an organization.
 
     Currencies with two decimals or none were checked when the settings were read.
     """

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 async def check_settings(pool: Pool, credits_per_unit: Decimal) -> None:
-    """Raise ConfigError where the rate is too fine for the currency of an organization.
+    """Raise ConfigError where the rate does not suit the currency of an organization.
 
     The check is skipped while PostgreSQL is unavailable or has no schema. Most rates suit every
     currency and need no connection.

@@ -1,7 +1,7 @@
 """Addresses that outbound messages may go to: protection against SSRF.
 
-A URL is checked when it is registered, and each address again when the socket connects: what a name
-resolves to may change in between (DNS rebinding).
+A URL is checked when it is registered, and each address again when the socket connects, because the
+name may resolve to another address by then (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _URL = re.compile(
 # A host whose last label is a number is an IPv4 address in some form (as WHATWG's URL has it).
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
-# https://www.iana.org/assignments/iana-ipv4-special-registry, and where clouds keep metadata.
+# https://www.iana.org/assignments/iana-ipv4-special-registry, and the metadata addresses of clouds.
 _V4_REFUSED = tuple(
     IPv4Network(network)
     for network in (
@@ -69,7 +69,7 @@ def is_public(address: str) -> bool:
 
 
 def fault_of_url(url: str, *, allow_private: bool) -> str | None:
-    """Return why this URL is refused; None where it is allowed.
+    """Return why this URL is refused; None: it is allowed.
 
     `allow_private` allows http and addresses that are not public. Unusual forms are never allowed.
     """

@@ -41,8 +41,8 @@ class MessageState(enum.StrEnum):
 class OutboundMessage:
     """A message to every endpoint that subscribes to its type.
 
-    `id` deduplicates: announced twice, it is sent once. `data` is the body besides the
-    organization's id; amounts in it are Decimals.
+    `id` deduplicates: a message that is announced twice is sent once. `data` is the body without
+    the organization's id; amounts in it are Decimals.
     """
 
     organization_id: UUID
@@ -82,7 +82,7 @@ class MessageKey:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMessage:
-    """A leased message with all that an attempt needs. `attempts` counts the present one.
+    """A leased message with the inputs of an attempt. `attempts` includes the current one.
 
     `since` is when its attempts began: its creation, or its last replay.
     """
@@ -101,7 +101,7 @@ class ClaimedMessage:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResponse:
-    """The response to an attempt: an HTTP status, or an error where there was no response."""
+    """The response to an attempt: an HTTP status, or an error without a response."""
 
     status: int | None
     error: str | None = None

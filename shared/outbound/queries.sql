@@ -10,7 +10,7 @@ FROM unnest(
 ) AS m (organization_id, id, type, data, at);
 
 -- name: add_endpoint
--- Insert an endpoint, or enable a disabled one again. No row is returned where the URL is in use.
+-- Insert an endpoint, or enable a disabled one again. Returns no row if the URL is in use.
 INSERT INTO webhook_endpoints AS e (id, url, secret, types, description)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (url) DO UPDATE
@@ -33,8 +33,8 @@ RETURNING
     e.disabled_reason;
 
 -- name: put_endpoint
--- Insert an endpoint, or update the one with this URL. An enabled one keeps its secret; the last column says
--- whether the new secret ($3) is in force.
+-- Insert an endpoint, or update the one with this URL. An enabled one keeps its secret; the last column is
+-- whether the new secret ($3) was stored.
 INSERT INTO webhook_endpoints AS e (id, url, secret, types, description)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (url) DO UPDATE
@@ -106,10 +106,9 @@ WHERE endpoint_id = $1 AND state = 'pending'
 RETURNING id;
 
 -- name: claim
--- Lease due messages, the oldest first, up to $4 attempts at once for each endpoint, those under way ($5, $6)
--- included. Rows that another worker has locked are skipped. As with events, the commit of a claim does not
--- wait for the disk.
-WITH unflushed AS MATERIALIZED (
+-- Lease due messages, the oldest first, up to $4 attempts at once for each endpoint, including those in progress ($5, $6).
+-- Rows that another worker has locked are skipped. As with events, the commit of a claim is asynchronous.
+WITH asynchronous AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ),
 
@@ -122,7 +121,7 @@ due AS (
         e.previous_secret,
         e.previous_secret_until,
         e.disabled_at
-    FROM unflushed
+    FROM asynchronous
     CROSS JOIN webhook_endpoints AS e
     LEFT JOIN unnest($5::uuid [], $6::integer []) AS u (endpoint_id, messages)
         ON e.id = u.endpoint_id
@@ -162,8 +161,8 @@ RETURNING
     due.disabled_at IS NOT NULL AS endpoint_disabled;
 
 -- name: finish
--- Record the outcome of an attempt. The lease token is the fence: a row whose lease another worker holds is
--- not changed and not returned. A link to the page for 3-D Secure is a secret: once delivered, it is removed
+-- Record the outcome of an attempt. The lease token is a fencing token: a row that another worker has leased is
+-- neither changed nor returned. A link to the page for 3-D Secure is a secret: once delivered, it is removed
 -- here and remains only as a digest, with its recharge attempt.
 UPDATE outbound_messages
 SET
@@ -182,7 +181,7 @@ WHERE id = $2 AND endpoint_id = $3 AND lease_token = $1
 RETURNING id;
 
 -- name: backlog
--- How many messages are pending and how many dead, by the index on the state; counting ends at $1.
+-- The number of pending and dead messages, by the index on the state; counting ends at $1.
 SELECT
     'pending' AS state,
     count(*) AS messages

@@ -25,7 +25,7 @@ from shared.outbound.model import (
 )
 
 MESSAGE_PREFIX = "msg_"
-SECRET_PREFIX = "whsec_"  # noqa: S105 - how Standard Webhooks marks one
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of Standard Webhooks secrets
 SECRET_RANDOM_BYTES = 32
 DESCRIPTION_LENGTH_MAX = 200
 REASON_LENGTH_MAX = 1000
@@ -87,7 +87,7 @@ def headers(message: ClaimedMessage, *, now: datetime) -> dict[str, str]:
 def check_endpoint(
     *, url: str, types: Sequence[str], description: str | None, allow_private: bool
 ) -> None:
-    """Raise ValidationError with every wrong field of an endpoint, and why it is wrong."""
+    """Raise ValidationError with every invalid field of an endpoint and the reason."""
     errors: list[FieldError] = []
     fault = fault_of_url(url, allow_private=allow_private)
     if fault is not None:

@@ -22,10 +22,10 @@ _HEADERS = {"Content-Type": "application/json", "User-Agent": "Prepaid-Webhooks"
 
 
 class Sender:
-    """HTTP client for URLs that untrusted people may have chosen. One instance a process.
+    """HTTP client for URLs from untrusted users. One instance a process.
 
     Guarantee (protection against SSRF): without `allow_private` no connection is opened to an
-    address that is not public, whatever the URL says and a resolver answers: each socket is refused
+    address that is not public, whatever the URL is and the resolver returns: the socket is refused
     before it connects. It follows no redirects, uses no proxy and stores no cookies.
     """
 

@@ -30,9 +30,9 @@ REPLAY_ROWS_MAX = 10_000
 
 
 async def announce(connection: Connection, messages: Sequence[OutboundMessage]) -> None:
-    """Announce messages in the caller's transaction: they are sent if it commits, and only then.
+    """Announce messages in the caller's transaction: they are sent only if it commits.
 
-    A repeated id changes nothing. Where no endpoint subscribes to a type, nothing is written. SQL
+    A repeated id changes nothing. If no endpoint subscribes to a type, nothing is written. SQL
     code calls the SQL function of the same name.
     """
     # In the order of their ids, so that two batches with the same ids cannot deadlock.
@@ -48,7 +48,7 @@ async def add_endpoint(
     description: str | None = None,
     allow_private: bool,
 ) -> EndpointWithSecret:
-    """Register a URL for the types (none named: all) that are announced from now on.
+    """Register a URL for messages of these types (none: all) from now on.
 
     Raises ValidationError for a wrong field, AlreadyExistsError for a URL in use. A disabled URL is
     enabled again, under its old id and with a new secret.
@@ -78,7 +78,7 @@ async def put_endpoint(
 ) -> tuple[OutboundEndpoint, str | None]:
     """Register a URL, or change its types and description; idempotent.
 
-    Returns the endpoint, and its secret where that is new: for an unknown or a disabled URL. Raises
+    Returns the endpoint, and its secret if that is new: for an unknown or a disabled URL. Raises
     ValidationError for a wrong field.
     """
     rules.check_endpoint(url=url, types=types, description=description, allow_private=allow_private)
@@ -100,7 +100,7 @@ async def list_endpoints(connection: Connection) -> list[OutboundEndpoint]:
 
 
 async def remove_endpoint(connection: Connection, endpoint_id: UUID) -> int:
-    """Disable an endpoint and discard its pending messages; return how many those were.
+    """Disable an endpoint and discard its pending messages; return their number.
 
     Raises NotFoundError where no enabled endpoint has this id.
     """
@@ -134,8 +134,8 @@ async def replay(
     """Make messages due again, with three days of attempts; return their rows.
 
     Selects the messages with these ids, delivered ones included, or without ids all that match the
-    filters, dead ones by default. Raises NotFoundError for an unknown id, ConflictError where none
-    of the named ones can be sent now.
+    filters, dead ones by default. Raises NotFoundError for an unknown id, ConflictError if none
+    of these messages can be sent now.
     """
     for message_id in ids:
         if not await store.show_message(connection, message_id):
@@ -158,7 +158,7 @@ async def replay(
 async def discard(connection: Connection, message_id: UUID, reason: str) -> list[asyncpg.Record]:
     """Discard a message for every endpoint that has not received it; return the changed rows.
 
-    Raises NotFoundError, ConflictError where nothing is left to discard, ValidationError without a
+    Raises NotFoundError, ConflictError if nothing is left to discard, ValidationError without a
     reason.
     """
     if not reason.strip():
@@ -178,7 +178,7 @@ async def finish(
 ) -> bool:
     """Record the outcome of an attempt and, where `gone`, disable its endpoint: one transaction.
 
-    Returns False, and changes nothing, where the lease was lost or the message was discarded.
+    Returns False, and changes nothing, if the lease was lost or the message was discarded.
     """
     async with connection.transaction():
         finished = await store.finish(connection, token, outcome)

@@ -51,7 +51,7 @@ async def add_endpoint(
     types: Sequence[MessageType],
     description: str | None,
 ) -> OutboundEndpoint | None:
-    """Store an endpoint, or enable a disabled one again; None where the URL is in use."""
+    """Store an endpoint, or enable a disabled one again; None: the URL is in use."""
     row = await connection.fetchrow(
         QUERIES.add_endpoint, endpoint_id, url, secret, list(types), description
     )
@@ -84,18 +84,18 @@ async def list_endpoints(connection: Connection) -> list[OutboundEndpoint]:
 async def rotate_secret(
     connection: Connection, endpoint_id: UUID, secret: str, *, previous_until: datetime
 ) -> OutboundEndpoint | None:
-    """Replace an enabled endpoint's secret; None where there is no such endpoint."""
+    """Replace an enabled endpoint's secret; None: there is no such endpoint."""
     row = await connection.fetchrow(QUERIES.rotate_secret, endpoint_id, secret, previous_until)
     return _endpoint(row) if row else None
 
 
 async def disable_endpoint(connection: Connection, endpoint_id: UUID, reason: str) -> bool:
-    """Disable an endpoint; False where no enabled endpoint has this id."""
+    """Disable an endpoint; False: no enabled endpoint has this id."""
     return bool(await connection.fetch(QUERIES.disable_endpoint, endpoint_id, reason))
 
 
 async def discard_of_endpoint(connection: Connection, endpoint_id: UUID, reason: str) -> int:
-    """Discard the pending messages of an endpoint; return how many those were."""
+    """Discard the pending messages of an endpoint; return their number."""
     return len(await connection.fetch(QUERIES.discard_of_endpoint, endpoint_id, reason))
 
 
@@ -110,7 +110,7 @@ async def claim(
 ) -> list[ClaimedMessage]:
     """Lease up to `rows_max` due messages under a token.
 
-    No endpoint has more than `per_endpoint_max` at once, those `under_way` included.
+    No endpoint has more than `per_endpoint_max` at once, including those `under_way`.
     """
     rows = await connection.fetch(
         QUERIES.claim,
@@ -166,12 +166,12 @@ async def replay(
     limit: int,
 ) -> list[asyncpg.Record]:
     """Make messages due again; return the changed rows."""
-    named = None if ids is None else list(ids)
-    return await connection.fetch(QUERIES.replay, named, state, message_type, limit)
+    selected = None if ids is None else list(ids)
+    return await connection.fetch(QUERIES.replay, selected, state, message_type, limit)
 
 
 async def discard(connection: Connection, message_id: UUID, reason: str) -> list[asyncpg.Record]:
-    """Discard a message wherever it was not delivered; return the changed rows."""
+    """Discard a message for endpoints that have not received it; return the changed rows."""
     return await connection.fetch(QUERIES.discard, message_id, reason)
 
 

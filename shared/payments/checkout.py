@@ -1,4 +1,4 @@
-"""Stripe's Checkout pages: buying credits, and keeping a card without buying any."""
+"""Checkout Sessions: to buy credits, and to save a card without a purchase."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEST_CARD = "pm_card_visa"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of Stripe's. What it brings comes with a webhook, not with the redirect."""
+    """A page hosted by Stripe. Its outcome arrives by webhook, not with the redirect."""
 
     id: str
     url: str
@@ -46,18 +46,18 @@ async def open_checkout(
 ) -> Page:
     """Open a Checkout Session at a price in the organization's currency.
 
-    The purchase is recorded, with what it sells, before Stripe is asked, and its id is the
-    idempotency key, for an hour: after a lost answer, Stripe gives the same session again, and
-    later another one. Nobody has the address of the lost one; when it expires, the purchase may say
-    so until the other is paid. Where Stripe refuses, the purchase is closed. Raises
-    StripeFailedError, and ConflictError for a purchase that has been paid.
+    The purchase is recorded, with what it sells, before Stripe is called, and its id is the
+    idempotency key for an hour: a retry after a lost response returns the same session, and later
+    another one. The URL of a lost session is known to nobody; when that session expires, the
+    purchase may be `expired` until the other one is paid. If Stripe refuses, the purchase is
+    closed. Raises StripeFailedError, and ConflictError for a purchase that has been paid.
     Source: https://docs.stripe.com/api/checkout/sessions/create
     """
     async with pool.acquire() as connection:
         opened = await store.open_purchase(connection, purchase_id, organization.id, price)
     if opened is None:
         raise ConflictError("This purchase has been paid.")
-    # A purchase that is opened again after a refusal has another key: Stripe repeats a refusal.
+    # Reopened after a refusal, a purchase needs another key: Stripe repeats the refusal.
     key = f"purchase:{purchase_id}:{opened['closes_at'].timestamp()}"
 
     async def create(customer_id: str | None) -> Page:
@@ -89,7 +89,7 @@ async def open_setup(
     success_url: str,
     cancel_url: str,
 ) -> Page:
-    """Open a Checkout Session that keeps a card for later charges and charges nothing.
+    """Open a Checkout Session that saves a card for later charges and charges nothing.
 
     Raises StripeFailedError. Source: https://docs.stripe.com/payments/save-and-reuse
     """
@@ -119,11 +119,11 @@ async def _open(
     *,
     key: str,
 ) -> Page:
-    asked: Any = params | {"success_url": success_url, "cancel_url": cancel_url}
+    session_params: Any = params | {"success_url": success_url, "cancel_url": cancel_url}
     session = await ask(
         "checkout.sessions.create",
         client.v1.checkout.sessions.create_async(
-            asked, account_options(organization.stripe_account, key=hourly(key))
+            session_params, account_options(organization.stripe_account, key=hourly(key))
         ),
     )
     return Page(session.id, session.url or "")
@@ -150,8 +150,8 @@ def _payment(
         ],
         "client_reference_id": str(organization.id),
         "metadata": metadata,
-        # The payment's own events must say whose it is, since they may come before the session's.
-        # The card is kept, so that a recharge can charge it; Stripe tells the buyer so.
+        # The PaymentIntent names the organization too: its events may precede the session's.
+        # The card is saved for recharges; Stripe's page informs the buyer.
         "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
         **buyer,
     }
@@ -166,7 +166,7 @@ def _metadata(organization: Organization, purchase_id: UUID) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class OpenPurchase:
-    """A purchase that waits to be paid. The amount is in minor units."""
+    """An unpaid purchase. The amount is in minor units."""
 
     purchase_id: UUID
     session_id: str | None
@@ -180,9 +180,9 @@ async def pay_with_test_card(
     organization: Organization,
     payment: OpenPurchase,
 ) -> PaymentIntent:
-    """Pay a purchase in Stripe's test mode, as its checkout page would have; close the page.
+    """Pay a purchase in Stripe's test mode, as its Checkout page would; expire the session.
 
-    Asked again, it is the same payment. Raises StripeFailedError.
+    Idempotent: a repeated call returns the same payment. Raises StripeFailedError.
     Source: https://docs.stripe.com/testing#cards
     """
 
@@ -221,5 +221,5 @@ async def _close(client: stripe.StripeClient, organization: Organization, sessio
                 session_id, options=account_options(organization.stripe_account)
             ),
         )
-    except StripeFailedError as error:  # it has ended already: paid or expired meanwhile
+    except StripeFailedError as error:  # the session is paid or expired already
         log.info("checkout.not_closed", session_id=session_id, detail=error.detail)

@@ -1,7 +1,7 @@
 """The Stripe client, set up once: real time-outs, no telemetry, no retries of its own.
 
-A retry inside the library would hide an unknown outcome. Retries belong to those who hold the
-idempotency key and can ask Stripe what became of the first try.
+A retry inside the library would hide an unknown outcome. Callers retry: they have the idempotency
+key and can look up the outcome of the first request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shared.payments.watched_client import ReadOnlyClient, WatchedClient
 
 STRIPE_SECONDS_MAX = 30
 
-# For the houses that hand the client on and call nothing of it themselves.
+# For packages that pass the client on without calling it.
 Stripe = stripe.StripeClient
 
 
@@ -29,7 +29,7 @@ async def stripe_client(
     seconds_max: float = STRIPE_SECONDS_MAX,
     read_only: bool = False,
 ) -> AsyncIterator[stripe.StripeClient]:
-    """Give a client for Stripe's address or a stand-in's; its connections close at the end.
+    """Yield a client for Stripe or a simulator; its connections are closed on exit.
 
     `read_only`: it sends GET requests alone, and refuses any other before it is sent.
     """
@@ -38,7 +38,7 @@ async def stripe_client(
     try:
         yield create_client(api_key, api_base, http_client)
     finally:
-        await http_client.close_async()  # type: ignore[no-untyped-call] # stripe leaves it bare
+        await http_client.close_async()  # type: ignore[no-untyped-call] # untyped in stripe
 
 
 def create_client(
@@ -55,9 +55,9 @@ def create_client(
 
 
 async def check_key(api_key: str, api_base: str) -> None:
-    """Ask Stripe for one event; raise StripeFailedError where it is away or refuses the key.
+    """List one event; raise StripeFailedError if Stripe does not answer or refuses the key.
 
-    A restricted key that may not list events is accepted all the same.
+    A restricted key without permission to list events is accepted too.
     """
     async with stripe_client(api_key, api_base) as client:
         try:

@@ -1,8 +1,8 @@
 """The one place where a payment becomes credits: bound to its organization, then posted.
 
-A payment is bound once, by whoever comes first: its Checkout Session's event, its own event, the
-answer to a charge, or a refund that came before all of them. Its ledger key is made from the
-PaymentIntent, so that it is posted once.
+A payment is bound once, by the first of its Checkout Session's event, its own event, the response
+to a charge, and a refund. Its ledger key is derived from the PaymentIntent, so that it is posted
+once.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ async def credit(
     *,
     lock_payments: bool = False,
 ) -> list[PostedTransaction | EventError]:
-    """Credit each payment once, in the caller's transaction; return what became of each, in order.
+    """Credit each payment once, in the caller's transaction; return the results in order.
 
-    A payment that was bound before is credited as it was bound then. Its result is `replayed` where
-    the ledger has it already, and PaymentMismatchError where this sale tells another amount.
-    `lock_payments`: what was taken back of them is looked at next. A reversal takes a payment
-    before its account; one that another has bound is not locked by binding it.
+    A payment that was bound before is credited as it was bound then. Its result is `replayed` if
+    the ledger has it already, and PaymentMismatchError if this sale has another amount.
+    `lock_payments`: lock payments that others bound, because the caller applies reversals next, and
+    a reversal locks the payment before its account.
     """
     if not sales:
         return []
@@ -48,21 +48,21 @@ async def credit(
     if lock_payments:
         for name in sorted({sale.payment_intent_id for sale in sales}):
             await store.lock_payment(connection, name)
-    # Read back for all: an earlier event, or another of this batch, may have bound it.
+    # Read all back: an earlier event, or another one of this batch, may have bound a payment.
     bindings = await store.bound_payments(connection, [sale.payment_intent_id for sale in sales])
-    found = [_posting(sale, bindings[sale.payment_intent_id], make_id()) for sale in sales]
-    accepted = [posting for posting in found if isinstance(posting, Posting)]
+    postings = [_posting(sale, bindings[sale.payment_intent_id], make_id()) for sale in sales]
+    accepted = [posting for posting in postings if isinstance(posting, Posting)]
     results = iter(await ledger.post(connection, accepted))
-    # What is about one of these payments, and came too early, can be applied now.
+    # Events that arrived before their payment was bound can be applied now.
     await inbox.reopen_waiting(connection, list(bindings))
     return [
         on_the_ledger(next(results)) if isinstance(posting, Posting) else posting
-        for posting in found
+        for posting in postings
     ]
 
 
 def on_the_ledger(result: PostingResult) -> PostedTransaction | EventError:
-    """Return a result that is on the ledger, or the error that says why it is not."""
+    """Return the posted transaction, or the error if the ledger refused it."""
     if isinstance(result, PostedTransaction):
         return result
     return PostingRefusedError(
@@ -71,7 +71,7 @@ def on_the_ledger(result: PostingResult) -> PostedTransaction | EventError:
 
 
 def _posting(sale: Sale, bound: BoundPayment, transaction_id: UUID) -> Posting | EventError:
-    """Return the posting of a payment, the same whichever of its events comes first."""
+    """Return the posting of a payment; it is the same for each of the payment's events."""
     if (bound.amount_minor, bound.currency) != (sale.gross_minor, sale.currency):
         return PaymentMismatchError(
             f"{sale.payment_intent_id} was {bound.amount_minor} {bound.currency}, "

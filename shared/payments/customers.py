@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 async def bind_customers(
     connection: Connection, customers: Mapping[UUID, str], *, account: str = ""
 ) -> None:
-    """Remember the Stripe customer of organizations that have none yet.
+    """Store the Stripe customers of organizations that have none yet.
 
-    `account` is the Stripe account that the customers belong to; empty: the account of our key.
-    Events that were ignored because nobody had these customers are applied again.
+    `account` is the Stripe account of the customers; empty: the account of the API key. Events that
+    were ignored because these customers were unknown are reopened.
     """
     await store.set_customers(connection, dict(customers), account=account)
     await inbox.reopen_waiting(connection, list(customers.values()))
@@ -46,11 +46,11 @@ async def ensure_customer(
     *,
     now: datetime | None = None,
 ) -> str:
-    """Return the organization's Stripe customer, created now where it has none.
+    """Return the organization's Stripe customer; create it if there is none.
 
-    Two that ask at once get the same one: the idempotency key is the organization's, for an hour.
-    Where an answer is lost and asked for again later, Stripe has a second customer, who has paid
-    for nothing; the first that is stored here stays. Raises StripeFailedError.
+    Concurrent calls get the same customer: the idempotency key is the organization's, for an hour.
+    A retry more than an hour after a lost response creates a second, unused customer at Stripe; the
+    first that is stored is used. Raises StripeFailedError.
     Source: https://docs.stripe.com/api/customers/create
     """
     if organization.stripe_customer_id is not None:
@@ -82,10 +82,10 @@ async def with_customer(
     organization: Organization,
     request: Callable[[str], Awaitable[T]],
 ) -> T:
-    """Make a request about the organization's Stripe customer, created now where it has none.
+    """Make a request with the organization's Stripe customer; create it if there is none.
 
-    A customer that Stripe has no more is forgotten, with its payment methods, and the request is
-    made once more about a new one. The idempotency key of the request must hold the customer's id.
+    If the customer was deleted at Stripe, it is unbound, its payment methods are detached, and the
+    request is made once more with a new one. The request's idempotency key must contain its id.
     Raises StripeFailedError.
     """
     customer_id = await ensure_customer(pool, client, organization)
@@ -102,7 +102,7 @@ async def with_customer(
 async def forget_if_gone(
     pool: Connections, client: stripe.StripeClient, organization: Organization, customer_id: str
 ) -> bool:
-    """Forget a customer that Stripe has no more, or never had; return whether that is so.
+    """Unbind a customer that does not exist at Stripe; return whether it was unbound.
 
     Its payment methods are detached in the same transaction. Raises StripeFailedError.
     Source: https://docs.stripe.com/api/customers/retrieve

@@ -1,8 +1,8 @@
 """The gateway to Stripe, in lanes: no other request takes the rate limit of charges.
 
-Each lane has connections, a concurrency and a token bucket of its own. What finds no room in time
-is refused here, as Stripe refuses it: with a 429, after which nothing has happened. When Stripe
-itself says 429, every lane but that of charges pauses.
+Each lane has connections, a concurrency limit and a token bucket of its own. A request that gets
+no slot in time fails like one that Stripe throttles: with a 429 and no effect. After a 429 from
+Stripe itself, every lane but that of charges pauses.
 Source: https://docs.stripe.com/rate-limits
 """
 
@@ -35,18 +35,18 @@ class StripeLane(StrEnum):
     """Recharges and top-ups."""
 
     PAGES = "pages"
-    """Checkout, portal and card set-up, by keys that may buy."""
+    """Checkout, portal and card set-up, for keys with the scope `purchases`."""
 
     QUESTIONS = "questions"
-    """What events and cards on file leave open."""
+    """Look-ups for events and for payment methods on file."""
 
     READS = "reads"
-    """Whatever a read key, a receipt or a pay link can cause."""
+    """Requests caused by a read key, a receipt or a pay link."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """The limits of one lane in one process. A request waits for its turn, then for its answer."""
+    """The limits of one lane in one process, on the wait for a slot and for the response."""
 
     at_once_max: int
     per_second: float
@@ -55,7 +55,7 @@ class LaneLimits:
     answer_seconds_max: float
 
 
-# Together they stay below Stripe's 100 reads and 100 writes a second, with one process.
+# In total, these stay below Stripe's 100 reads and 100 writes a second, with one process.
 LIMITS: Mapping[StripeLane, LaneLimits] = {
     StripeLane.CHARGES: LaneLimits(40, 80, 80, 20, 30),
     StripeLane.PAGES: LaneLimits(20, 40, 80, 5, 30),
@@ -86,7 +86,7 @@ class StripeGateway:
 
 
 class _Pause:
-    """Until when only charges are sent, after a 429 of Stripe."""
+    """The pause of all lanes but that of charges, after a 429 from Stripe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -103,7 +103,7 @@ class _Pause:
 
 
 class _LaneHTTPClient(WatchedClient):
-    """Sends a request when it is its turn in its lane."""
+    """Sends requests within the limits of a lane."""
 
     def __init__(
         self, lane: StripeLane, limits: LaneLimits, pause: _Pause, clock: Callable[[], float]
@@ -119,7 +119,7 @@ class _LaneHTTPClient(WatchedClient):
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Wait for a place and a token, then for the answer; raise LaneFullError without them."""
+        """Wait for a slot, a token and the response; raise LaneFullError without the first two."""
         ends_at = self._clock() + self._limits.wait_seconds_max
         try:
             async with asyncio.timeout(self._limits.wait_seconds_max):
@@ -155,7 +155,7 @@ async def stripe_gateway(
     limits: Mapping[StripeLane, LaneLimits] = LIMITS,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[StripeGateway]:
-    """Give a client for each lane; their connections close at the end."""
+    """Yield a client for each lane; their connections are closed on exit."""
     pause = _Pause(clock)
     async with AsyncExitStack() as stack:
         clients: dict[str, stripe.StripeClient] = {}

@@ -1,4 +1,4 @@
-"""The lines of an invoice: how many units, and which share of a period, each charges for. Pure."""
+"""Lines of an invoice: the units and the share of a period that each charges for. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MONTHS = {"month": 1, "year": 12}
 
 @dataclass(frozen=True, slots=True)
 class PricedLine:
-    """A line with its price. No price: the line has none, or it is known by `price_id` alone."""
+    """A line and its price; None: the line has none, or has only its `price_id`."""
 
     line: InvoiceLine
     price: Price | None
@@ -36,18 +36,18 @@ class PricedLine:
 
     @property
     def period(self) -> Period | None:
-        """From when to when it is for."""
+        """The period that the line covers."""
         return self.line.period
 
     @property
     def counts(self) -> bool:
-        """Whether it charges something or gives it back: a trial or a full discount does not."""
+        """Whether its amount is not zero, as it is for a trial or a full discount."""
         discounts = sum(each.amount for each in self.line.discount_amounts or ())
         return self.line.amount < 0 or self.line.amount > max(discounts, 0)
 
     @property
     def quantity(self) -> Fraction:
-        """How many units: one where the line does not say."""
+        """The number of units; 1 if the line has none."""
         exact = _exact(self.line.quantity_decimal)
         if exact is not None:
             return exact
@@ -55,23 +55,23 @@ class PricedLine:
 
 
 def of_event(lines: Iterable[InvoiceLine]) -> list[PricedLine]:
-    """Return lines with the prices that they come with."""
+    """Return lines with the prices that the event contains."""
     return priced(lines, {})
 
 
 def priced(lines: Iterable[InvoiceLine], prices: Mapping[str, Price]) -> list[PricedLine]:
-    """Return lines with their prices: those that they come with, or those that were asked for."""
-    found = ((line, line.priced) for line in lines)
+    """Return lines with their prices, expanded in the line or else from `prices`."""
+    line_prices = ((line, line.priced) for line in lines)
     return [
         PricedLine(line, prices.get(each) if isinstance(each, str) else each)
-        for line, each in found
+        for line, each in line_prices
     ]
 
 
 def units(invoice_id: str, line: PricedLine) -> Fraction:
-    """Return how many units of a full period a line charges for; negative: gives back.
+    """Return how many units of a full period a line charges for; negative: a credit.
 
-    Raises InvalidAmountError where the share of a proration cannot be determined.
+    Raises InvalidAmountError if the share of a proration cannot be determined.
     """
     if not line.line.is_proration:
         return line.quantity if line.line.amount > 0 else -line.quantity
@@ -81,8 +81,8 @@ def units(invoice_id: str, line: PricedLine) -> Fraction:
 def periods(invoice_id: str, lines: Sequence[PricedLine]) -> Fraction:
     """Return how many periods of its subscription an invoice charges for.
 
-    A full period counts once, however many lines it has. A change in the middle of one charges the
-    rest of it anew and gives the rest of the old one back: the two are equal, and cancel.
+    A full period counts once, however many lines it has. A change of plan within a period charges
+    the rest of the new plan and credits the rest of the old one: the two shares cancel.
     """
     if not lines:
         return Fraction(1)
@@ -98,12 +98,12 @@ def periods(invoice_id: str, lines: Sequence[PricedLine]) -> Fraction:
 
 
 def prices_of_periods(lines: Sequence[PricedLine]) -> set[str | None]:
-    """Return the prices that are missing to say what `periods` does."""
+    """Return the ids of the prices that `periods` still needs."""
     return {line.price_id for group in _uneven(lines) for line in group if line.price is None}
 
 
 def _uneven(lines: Sequence[PricedLine]) -> list[list[PricedLine]]:
-    """Return the prorations of each period in which they all charge, or all give back."""
+    """Return the prorations of each period whose lines all have the same sign."""
     by_period: dict[Period | None, list[PricedLine]] = defaultdict(list)
     for line in lines:
         if line.line.is_proration and line.counts:
@@ -116,8 +116,8 @@ def _uneven(lines: Sequence[PricedLine]) -> list[list[PricedLine]]:
 def _share(invoice_id: str, prorations: Sequence[PricedLine]) -> Fraction:
     """Return the share of a full period that prorations of one period and one sign charge for.
 
-    It is what they charge of the full price; of a price without an amount, such as a tiered one,
-    the part of its interval that the period covers.
+    It is their amount divided by the full price; for a price without an amount, such as a tiered
+    one, it is the part of the price's interval that the period covers.
     """
     amount = sum(line.line.amount for line in prorations)
     full = [_full_price(line) for line in prorations]
@@ -137,7 +137,7 @@ def _share(invoice_id: str, prorations: Sequence[PricedLine]) -> Fraction:
 
 
 def _full_price(line: PricedLine) -> Fraction | None:
-    """Return what a full period of a line costs in minor units; None where that is not known."""
+    """Return the price of a full period of a line in minor units; None if unknown."""
     price, currency = line.price, line.line.currency
     if price is None or (currency and price.currency and currency != price.currency):
         return None
@@ -149,7 +149,7 @@ def _full_price(line: PricedLine) -> Fraction | None:
 
 
 def _exact(value: Decimal | None) -> Fraction | None:
-    """Return a decimal as a fraction; None for one of a size that Stripe never sends."""
+    """Return a decimal as a fraction; None if it is larger than Stripe ever sends."""
     if value is None or not value.is_finite() or abs(value.adjusted()) > DIGITS_MAX:
         return None
     return Fraction(value) if len(value.as_tuple().digits) <= DIGITS_MAX else None
@@ -163,7 +163,7 @@ def _packages(quantity: Fraction, transform: TransformQuantity | None) -> Fracti
 
 
 def _covered(period: Period, recurring: Recurring) -> Fraction | None:
-    """Return which part of a price's interval a period is: a proration ends with the interval."""
+    """Return the part of a price's interval that a proration covers; both end together."""
     end = datetime.fromtimestamp(period.end, UTC)
     start = _interval_start(end, recurring)
     if start is None or period.end < period.start:

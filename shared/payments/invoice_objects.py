@@ -37,21 +37,21 @@ class LineSource(msgspec.Struct, frozen=True):
 
 
 class LineParent(msgspec.Struct, frozen=True):
-    """What made a line, since 2025-03-31."""
+    """The source of a line, since 2025-03-31."""
 
     subscription_item_details: LineSource | None = None
     invoice_item_details: LineSource | None = None
 
 
 class Period(msgspec.Struct, frozen=True):
-    """From when to when a line is for."""
+    """The period that a line covers."""
 
     start: Seconds
     end: Seconds
 
 
 class Discount(msgspec.Struct, frozen=True):
-    """What one discount takes off a line."""
+    """The amount of one discount on a line."""
 
     amount: Amount = 0
 
@@ -77,13 +77,13 @@ class InvoiceLine(msgspec.Struct, frozen=True):
 
     @property
     def priced(self) -> StripeId | Price | None:
-        """The price, or its id where that is all that the line has, wherever it says so."""
+        """The price, or its id if it is not expanded, from whichever field has it."""
         details = self.pricing.price_details if self.pricing else None
         return self.price or (details.price if details else None)
 
     @property
     def is_proration(self) -> bool:
-        """Whether it is for a part of a period, after a change."""
+        """Whether it covers a part of a period, after a change."""
         parent = self.parent or LineParent()
         sources = (parent.subscription_item_details, parent.invoice_item_details)
         return self.proration or any(source and source.proration for source in sources)
@@ -110,13 +110,13 @@ class SubscriptionDetails(msgspec.Struct, frozen=True):
 
 
 class InvoiceParent(msgspec.Struct, frozen=True):
-    """What made an invoice, since 2025-03-31."""
+    """The source of an invoice, since 2025-03-31."""
 
     subscription_details: SubscriptionDetails | None = None
 
 
 class StatusTransitions(msgspec.Struct, frozen=True):
-    """When an invoice came to its states."""
+    """The times at which an invoice changed its status."""
 
     paid_at: Seconds | None = None
 
@@ -143,18 +143,18 @@ class Invoice(StripeObject, frozen=True):
 
     @property
     def details(self) -> SubscriptionDetails:
-        """The subscription behind it, wherever this API version says so."""
-        found = self.parent.subscription_details if self.parent else None
-        return found or self.subscription_details or SubscriptionDetails(self.subscription)
+        """Its subscription, from the field of whichever API version."""
+        details = self.parent.subscription_details if self.parent else None
+        return details or self.subscription_details or SubscriptionDetails(self.subscription)
 
     @property
     def total_minor(self) -> int:
-        """What it charges, however that was paid: by a payment, the balance or out of band."""
+        """The amount due before any payment, customer balance or out-of-band payment."""
         return (self.amount_paid or 0) if self.total is None else self.total
 
 
 class PaidBy(msgspec.Struct, frozen=True):
-    """What pays an invoice: a PaymentIntent, or something else that has none."""
+    """The payment of an invoice: a PaymentIntent, or another kind without one."""
 
     payment_intent: Reference = None
 

@@ -1,7 +1,7 @@
 """The ledger rows of a paid invoice. Pure.
 
-The first row has the key of the invoice, under which older releases posted all of it; its digest is
-theirs too, so that an event which is applied again finds it.
+The first row has the invoice's key, under which older releases posted all credits, and the same
+digest, so that a replayed event matches it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def key(invoice: Invoice) -> str:
 
 
 def invoice_of(idempotency_key: str) -> str | None:
-    """Return the invoice that a key is of, if it is of one."""
+    """Return the invoice id in an idempotency key, if there is one."""
     if not idempotency_key.startswith(keys.INVOICE):
         return None
     return idempotency_key.removeprefix(keys.INVOICE).partition(":")[0]
@@ -74,7 +74,7 @@ def _description(invoice: Invoice) -> str:
 def taken_back(
     invoice: Invoice, organization_id: UUID, portion: Portion, transaction_id: UUID
 ) -> Posting:
-    """Return the posting of an invoice that gives money back, such as after a downgrade."""
+    """Return the posting of an invoice with a negative total, such as after a downgrade."""
     return Posting(
         organization_id=organization_id,
         id=transaction_id,

@@ -1,9 +1,9 @@
-"""How many credits a paid invoice brings, with their sign, and when they expire. Pure.
+"""The credits of a paid invoice, with their sign and expiry. Pure.
 
-`prepaid_credits` is read from the first of these that has it: the metadata of the invoice (a
+`prepaid_credits` is read from the first of these: the metadata of the invoice (a
 total), of its subscription (the credits of a full period), or of each line's price (the credits of
 each unit). Amounts are exact fractions until they are rounded down at the end, so that an invoice
-never brings more than it charges for.
+never grants more than it charges for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class InvalidExpiryError(EventError):
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Credits that expire together; None: never. Negative credits are to be taken back."""
+    """Credits with one expiry; None: never. Negative credits are taken back."""
 
     credits: Decimal
     expires_at: datetime | None = None
@@ -48,7 +48,7 @@ class Portion:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of a portion that one PaymentIntent has paid for; None: that none has."""
+    """The part of a portion that one PaymentIntent paid for; None: not by a PaymentIntent."""
 
     credits: Decimal
     expires_at: datetime | None
@@ -65,7 +65,7 @@ def names(invoice: Invoice) -> list[str]:
 
 
 def question(invoice: Invoice, account: str) -> InvoiceQuestion | None:
-    """Return the lines or prices that the event lacks; None where it has all that is needed."""
+    """Return the question for lines or prices that the event lacks; None if it lacks none."""
     if _has_credits(invoice.metadata):
         return None
     listed = invoice.lines
@@ -78,58 +78,59 @@ def question(invoice: Invoice, account: str) -> InvoiceQuestion | None:
         prices = invoice_lines.prices_of_periods(lines)
     else:
         prices = {line.price_id for line in lines if line.counts and line.price is None}
-    asked = tuple(sorted(name for name in prices if name is not None))
-    return InvoiceQuestion(account, invoice.id, prices=asked) if asked else None
+    missing = tuple(sorted(name for name in prices if name is not None))
+    return InvoiceQuestion(account, invoice.id, prices=missing) if missing else None
 
 
 def portions(
     invoice: Invoice, facts: InvoiceFacts, terms: SaleTerms, *, paid_at: datetime, now: datetime
 ) -> tuple[Portion, ...]:
-    """Return what a paid invoice brings: portions to grant, one to take back, or nothing.
+    """Return the portions to grant, one negative portion to take back, or none.
 
-    An invoice that charges nothing adds nothing, whatever its lines say. Raises InvalidAmountError
-    or InvalidExpiryError where metadata is invalid or a share of a period cannot be determined.
+    An invoice that charges nothing grants nothing, whatever its lines contain. Raises
+    InvalidAmountError or InvalidExpiryError if metadata is invalid or a share of a period
+    cannot be determined.
     """
     if _brings_nothing(invoice):
         return ()
     expires = _Expiry(invoice, paid_at, expiry(terms, now))
     lines = _lines(invoice, facts)
-    found = _found(invoice, lines, expires)
-    net = sum(found.values(), Fraction(0))
+    amounts = _amounts(invoice, lines, expires)
+    net = sum(amounts.values(), Fraction(0))
     if abs(net) > Fraction(AMOUNT_MAX):
         raise InvalidAmountError(f"{invoice.id} brings more than {AMOUNT_MAX:f} credits.")
     if net < 0:
         return (Portion(_rounded(net)),)
     if invoice.total_minor <= 0:
         return ()
-    rounded = [Portion(_rounded(amount), at) for at, amount in _netted(found)]
+    rounded = [Portion(_rounded(amount), at) for at, amount in _netted(amounts)]
     return tuple(portion for portion in rounded if portion.credits > 0)
 
 
 def shares(
     sold: Sequence[Portion], payments: Sequence[tuple[str, int]], total_minor: int
 ) -> list[Share]:
-    """Divide what an invoice brings among the payments of it: each by what it paid of the total.
+    """Divide the portions of an invoice among its payments, in proportion to their amounts.
 
-    What was paid from the customer's balance or out of band, and what rounding leaves, is in shares
-    without a payment; where the payments cover the total, it is in the last one's.
+    Credits paid from the customer's balance or out of band, and the rest of rounding, are in shares
+    without a payment; if the payments cover the total, that rest is in the last payment's share.
     """
     paid = sum(minor for _, minor in payments)
     whole = max(total_minor, paid)
-    found: list[Share] = []
+    divided: list[Share] = []
     for portion in sold:
         left = portion.credits
         for place, (name, minor) in enumerate(payments, start=1):
             covers = place == len(payments) and paid >= total_minor
             part = left if covers else _rounded(Fraction(portion.credits) * minor / whole)
-            found.append(Share(part, portion.expires_at, name))
+            divided.append(Share(part, portion.expires_at, name))
             left -= part
-        found.append(Share(left, portion.expires_at, None))
-    return [share for share in found if share.credits > 0]
+        divided.append(Share(left, portion.expires_at, None))
+    return [share for share in divided if share.credits > 0]
 
 
 def _brings_nothing(invoice: Invoice) -> bool:
-    """Whether it charges nothing and gives nothing back, so that its lines do not matter."""
+    """Whether it neither charges nor refunds anything, so that its lines do not matter."""
     if invoice.total_minor > 0:
         return False
     lines = invoice.lines
@@ -152,7 +153,7 @@ def _lines(invoice: Invoice, facts: InvoiceFacts) -> list[PricedLine]:
 Amounts = Mapping[datetime | None, Fraction]
 
 
-def _found(invoice: Invoice, lines: Sequence[PricedLine], expires: _Expiry) -> Amounts:
+def _amounts(invoice: Invoice, lines: Sequence[PricedLine], expires: _Expiry) -> Amounts:
     """Return the exact credits by their expiry, with their sign."""
     if _has_credits(invoice.metadata):
         return {expires.of_all(lines): Fraction(_credits(invoice.metadata))}
@@ -160,40 +161,40 @@ def _found(invoice: Invoice, lines: Sequence[PricedLine], expires: _Expiry) -> A
         each = _credits(invoice.details.metadata)
         periods = invoice_lines.periods(invoice.id, lines)
         return {expires.of_all(lines): Fraction(each) * periods} if periods else {}
-    found: dict[datetime | None, Fraction] = defaultdict(Fraction)
+    amounts: dict[datetime | None, Fraction] = defaultdict(Fraction)
     for line in lines:
         if line.counts and line.price is not None and _has_credits(line.price.metadata):
             units = invoice_lines.units(invoice.id, line)
-            found[expires.of_line(line)] += Fraction(_credits(line.price.metadata)) * units
-    return found
+            amounts[expires.of_line(line)] += Fraction(_credits(line.price.metadata)) * units
+    return amounts
 
 
-def _netted(found: Amounts) -> list[tuple[datetime | None, Fraction]]:
-    """Take what is negative from what is positive, from the credits that would last longest.
+def _netted(amounts: Amounts) -> list[tuple[datetime | None, Fraction]]:
+    """Subtract the negative amounts from the positive ones, the latest expiry first.
 
     The sum is not negative.
     """
-    due = -sum((amount for amount in found.values() if amount < 0), Fraction(0))
+    due = -sum((amount for amount in amounts.values() if amount < 0), Fraction(0))
     never = datetime.max.replace(tzinfo=UTC)
     net: list[tuple[datetime | None, Fraction]] = []
-    for at in sorted(found, key=lambda at: at or never, reverse=True):
-        if found[at] > 0:
-            taken = min(due, found[at])
+    for at in sorted(amounts, key=lambda at: at or never, reverse=True):
+        if amounts[at] > 0:
+            taken = min(due, amounts[at])
             due -= taken
-            net.append((at, found[at] - taken))
+            net.append((at, amounts[at] - taken))
     return net[::-1]
 
 
 @dataclass(frozen=True, slots=True)
 class _Expiry:
-    """When what an invoice brings expires, by what its metadata or its prices say."""
+    """The expiry of an invoice's credits, from its metadata or its prices."""
 
     invoice: Invoice
     paid_at: datetime
     otherwise: datetime | None
 
     def of_line(self, line: PricedLine) -> datetime | None:
-        """Return when the credits of a line expire: as its price says, or as the invoice does."""
+        """Return when the credits of a line expire: by its price, else by the invoice."""
         said = _expires(line.price.metadata if line.price else None) or self._of_invoice()
         return self._moment(said, [line])
 
@@ -233,8 +234,8 @@ def _expires(metadata: Mapping[str, Any] | None) -> object:
 
 def _credits(metadata: Mapping[str, Any] | None) -> Decimal:
     value = (metadata or {}).get(CREDITS_METADATA)
-    found = _DECIMAL.fullmatch(value) if isinstance(value, str) else None
-    if found is None or Decimal(str(value)) == 0:
+    match = _DECIMAL.fullmatch(value) if isinstance(value, str) else None
+    if match is None or Decimal(str(value)) == 0:
         raise InvalidAmountError(
             f"{CREDITS_METADATA}: write credits like 250 or 12.5, not {str(value)[:100]!r}."
         )

@@ -1,7 +1,7 @@
-"""Asking Stripe what an event does not say.
+"""Requests to Stripe for what an event does not contain.
 
-Events tell that something has changed, in any order and more than once; what it comes to now is
-Stripe's to say. It is asked before a transaction, never inside one.
+Events can arrive in any order and more than once, so the current state is read from Stripe: before
+a transaction, never inside one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from shared.payments.objects import (
 from shared.payments.stripe_requests import account_options, ask
 from shared.payments.translator import S, from_answer
 
-# Together these keep what waits for Stripe well within the lease of its events.
-ASKED_AT_ONCE_MAX = 5
+# Together these keep a wait for Stripe well within the lease of the events.
+REQUESTS_AT_ONCE_MAX = 5
 ASK_SECONDS_MAX = 15
 PAGE_ROWS = 100
 PAGES_MAX = 10
@@ -53,50 +53,49 @@ class UnknownPriceError(EventError):
 
 @dataclass(frozen=True, slots=True)
 class StripeLookup:
-    """Asks Stripe with one client; safe to share among workers' drains."""
+    """Reads objects from Stripe with one client; safe for concurrent use."""
 
     client: stripe.StripeClient
 
     async def answers(self, questions: Collection[Question]) -> Answers:
-        """Return what Stripe says to each question, or why it did not, within 15 s.
+        """Return Stripe's answer to each question, or an error in its place, within 15 s.
 
-        Raises nothing: a question without an answer has a StripeFailedError (StripeMissingError:
-        Stripe knows no such thing), an EventError where the answer cannot be read, or whatever
-        else went wrong with this question alone.
+        Raises nothing. The error is a StripeFailedError (StripeMissingError: Stripe has no such
+        object), an EventError if the answer cannot be read, or any other error of this question.
         """
         distinct = list(dict.fromkeys(questions))
-        turn = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
+        slots = asyncio.Semaphore(REQUESTS_AT_ONCE_MAX)
         ends_at = asyncio.get_running_loop().time() + ASK_SECONDS_MAX
-        found = await asyncio.gather(*(self._one(each, turn, ends_at) for each in distinct))
-        return dict(zip(distinct, found, strict=True))
+        answers = await asyncio.gather(*(self._answer(each, slots, ends_at) for each in distinct))
+        return dict(zip(distinct, answers, strict=True))
 
-    async def _one(
-        self, question: Question, turn: asyncio.Semaphore, ends_at: float
+    async def _answer(
+        self, question: Question, slots: asyncio.Semaphore, ends_at: float
     ) -> Facts | Exception:
         try:
-            async with asyncio.timeout_at(ends_at), turn:
+            async with asyncio.timeout_at(ends_at), slots:
                 if isinstance(question, InvoiceQuestion):
-                    return await self._of_invoice(question)
+                    return await self._invoice_facts(question)
                 if isinstance(question, PaymentQuestion):
                     return await self._payment(question)
                 return await on_file.retrieve(self.client, question)
         except TimeoutError:
             return StripeFailedError(f"Stripe did not answer for {question} in time.")
-        except Exception as error:  # noqa: BLE001 - it fails the events that ask this, and no other
+        except Exception as error:  # noqa: BLE001 - fails only the events with this question
             return error
 
     async def _payment(self, question: PaymentQuestion) -> PaymentFacts:
         options = account_options(question.account)
-        level = await self._level(question)
+        facts = await self._reversals(question)
         if not question.origin:
-            return level
-        of_payment = {"payment_intent": question.payment_intent_id}
-        session = await self._session(of_payment, options)
+            return facts
+        payment_filter = {"payment_intent": question.payment_intent_id}
+        session = await self._session(payment_filter, options)
         if session is not None and session.mode == "payment":
-            return replace(level, session=session)
-        return replace(level, invoice_id=await self._invoice(question.payment_intent_id, options))
+            return replace(facts, session=session)
+        return replace(facts, invoice_id=await self._invoice(question.payment_intent_id, options))
 
-    async def _level(self, question: PaymentQuestion) -> PaymentFacts:
+    async def _reversals(self, question: PaymentQuestion) -> PaymentFacts:
         """Return a payment, its refunds and its disputes."""
         options = account_options(question.account)
         intent_id = question.payment_intent_id
@@ -107,57 +106,57 @@ class StripeLookup:
             ),
         )
         intent = from_answer(answer.to_dict(), PaymentIntent)
-        of_payment = {"payment_intent": intent_id}
+        payment_filter = {"payment_intent": intent_id}
         refunds: list[Refund] = []
         disputes: list[Dispute] = []
         if question.reversals or _may_be_reversed(intent):
-            refunds = await self._all(
-                "refunds", self.client.v1.refunds.list_async, of_payment, Refund, options
+            refunds = await self._list_all(
+                "refunds", self.client.v1.refunds.list_async, payment_filter, Refund, options
             )
-            disputes = await self._all(
-                "disputes", self.client.v1.disputes.list_async, of_payment, Dispute, options
+            disputes = await self._list_all(
+                "disputes", self.client.v1.disputes.list_async, payment_filter, Dispute, options
             )
         return rules.facts(intent, refunds, disputes)
 
-    async def _session(self, of_payment: Any, options: Any) -> CheckoutSession | None:
-        """Return the Checkout Session that a payment was made on.
+    async def _session(self, payment_filter: Any, options: Any) -> CheckoutSession | None:
+        """Return the Checkout Session of a payment.
 
         Source: https://docs.stripe.com/api/checkout/sessions/list
         """
         page = await ask(
             "checkout.sessions.list",
-            self.client.v1.checkout.sessions.list_async(of_payment | {"limit": 1}, options),
+            self.client.v1.checkout.sessions.list_async(payment_filter | {"limit": 1}, options),
         )
         return from_answer(page.data[0].to_dict(), CheckoutSession) if page.data else None
 
     async def _invoice(self, intent_id: str, options: Any) -> str | None:
-        """Return the invoice that a payment pays; PaymentIntents have not said since 2025-03-31.
+        """Return the invoice of a payment; PaymentIntents have no such field since 2025-03-31.
 
         Source: https://docs.stripe.com/api/invoice-payment/list
         """
-        pays: Any = {
+        params: Any = {
             "payment": {"type": "payment_intent", "payment_intent": intent_id},
             "limit": 1,
         }
         page = await ask(
-            "invoice_payments.list", self.client.v1.invoice_payments.list_async(pays, options)
+            "invoice_payments.list", self.client.v1.invoice_payments.list_async(params, options)
         )
         if not page.data:
             return None
         return reference_id(from_answer(page.data[0].to_dict(), InvoicePayment).invoice)
 
-    async def _of_invoice(self, question: InvoiceQuestion) -> InvoiceFacts:
+    async def _invoice_facts(self, question: InvoiceQuestion) -> InvoiceFacts:
         lines = await self._lines(question) if question.lines else None
-        named = [line.priced for line in lines or ()]
+        line_prices = [line.priced for line in lines or ()]
         prices = {
             price_id: await self._price(price_id, question)
-            for price_id in {*question.prices, *(p for p in named if isinstance(p, str))}
+            for price_id in {*question.prices, *(p for p in line_prices if isinstance(p, str))}
         }
-        payments = await self._payments_of(question) if question.payments else ()
+        payments = await self._invoice_payments(question) if question.payments else ()
         return InvoiceFacts(lines, prices, payments)
 
     async def _lines(self, question: InvoiceQuestion) -> tuple[InvoiceLine, ...] | None:
-        """Return all lines with their prices; None where Stripe does not know the invoice.
+        """Return all lines with their prices; None if Stripe does not have the invoice.
 
         Source: https://docs.stripe.com/api/invoice-line-item/retrieve
         """
@@ -165,7 +164,7 @@ class StripeLookup:
         expand = {"expand": ["data.pricing.price_details.price"]}
         try:
             return tuple(
-                await self._all(
+                await self._list_all(
                     "invoices.line_items",
                     partial(service.list_async, question.invoice_id),
                     expand,
@@ -190,8 +189,8 @@ class StripeLookup:
             ) from error
         return from_answer(answer.to_dict(), Price)
 
-    async def _payments_of(self, question: InvoiceQuestion) -> tuple[LinkedPayment, ...]:
-        """Return the PaymentIntents that pay an invoice; none where Stripe does not know it.
+    async def _invoice_payments(self, question: InvoiceQuestion) -> tuple[LinkedPayment, ...]:
+        """Return the PaymentIntents that pay an invoice; none if Stripe does not have it.
 
         Source: https://docs.stripe.com/api/invoice-payment/list
         """
@@ -199,13 +198,15 @@ class StripeLookup:
         params = {"invoice": question.invoice_id, "status": "paid"}
         list_async = self.client.v1.invoice_payments.list_async
         try:
-            found = await self._all("invoice_payments", list_async, params, InvoicePayment, options)
+            paid = await self._list_all(
+                "invoice_payments", list_async, params, InvoicePayment, options
+            )
         except StripeMissingError:
             return ()
         return tuple(
             [
                 LinkedPayment(name, minor, await self._payment_if_known(question, name))
-                for name, minor in rules.paid_by(found)
+                for name, minor in rules.paid_by(paid)
             ]
         )
 
@@ -219,19 +220,21 @@ class StripeLookup:
         except StripeMissingError:
             return None
 
-    async def _all(
+    async def _list_all(
         self, name: str, list_async: Any, params: dict[str, Any], kind: type[S], options: Any
     ) -> list[S]:
-        found: list[S] = []
-        asked = {**params, "limit": PAGE_ROWS}
+        items: list[S] = []
+        page_params = {**params, "limit": PAGE_ROWS}
         for _ in range(PAGES_MAX):
-            page: Any = await ask(f"{name}.list", list_async(asked, options))
-            found += [from_answer(item.to_dict(), kind) for item in page.data]
+            page: Any = await ask(f"{name}.list", list_async(page_params, options))
+            items += [from_answer(item.to_dict(), kind) for item in page.data]
             if not page.has_more:
-                return found
+                return items
             if not page.data:
-                raise StripeFailedError(f"Stripe has cut the list of {name} of {params}.")
-            asked["starting_after"] = page.data[-1].id
+                raise StripeFailedError(
+                    f"Stripe returned an empty page of {name} of {params} with has_more."
+                )
+            page_params["starting_after"] = page.data[-1].id
         raise StripeFailedError(f"{params} has more than {PAGE_ROWS * PAGES_MAX} {name}.")
 
 

@@ -1,4 +1,4 @@
-"""A payment as Stripe has it, what it was opened for, and what it sells."""
+"""Payments, the questions about them to Stripe, and what they sell."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from shared.payments.objects import CheckoutSession, Dispute, PaymentIntent, Pri
 
 
 class PaymentQuestion(NamedTuple):
-    """Asks Stripe for a payment in one of its accounts; an empty account is the key's own.
+    """Asks Stripe for a payment in one of its accounts; empty: the account of the API key.
 
-    `reversals`: the refunds and disputes are asked for even where the charge shows none. `origin`:
-    so are the Checkout Session and the invoice behind it, which say whether it is a sale.
+    `reversals`: with its refunds and disputes even if the charge shows none. `origin`: with its
+    Checkout Session and invoice, which decide whether it is a sale.
     """
 
     account: str
@@ -31,7 +31,7 @@ class PaymentQuestion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PurchasePrice:
-    """What is sold: the net price in the currency's smallest unit, and the credits it buys."""
+    """The net price of a purchase in the currency's smallest unit, and its credits."""
 
     amount_minor: int
     currency: str
@@ -65,10 +65,10 @@ class SubscriptionQuestion:
 
 @dataclass(frozen=True, slots=True)
 class PaymentFacts:
-    """A payment as Stripe had it when it was asked.
+    """A payment as Stripe had it at the time of the request.
 
-    `refunded_minor` and `withdrawn_minor` are levels, all in all, in the payment's currency.
-    `session` is the Checkout Session that it was paid on, `invoice_id` the invoice that it pays.
+    `refunded_minor` and `withdrawn_minor` are totals in the payment's currency. `session` is the
+    Checkout Session of the payment, `invoice_id` the invoice that it pays.
     """
 
     payment_intent: PaymentIntent
@@ -82,7 +82,7 @@ class PaymentFacts:
 class InvoiceQuestion(NamedTuple):
     """Asks Stripe for what the event of an invoice lacks: all lines, some prices, the payments.
 
-    `origins`: with each payment, the Checkout Session behind it, which may have made the invoice.
+    `origins`: each payment with its Checkout Session, which may have created the invoice.
     """
 
     account: str
@@ -95,9 +95,9 @@ class InvoiceQuestion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LinkedPayment:
-    """A PaymentIntent that pays an invoice, and how much of it, in the invoice's smallest unit.
+    """A PaymentIntent of an invoice, and the amount that it paid, in minor units.
 
-    `facts`: what Stripe says of the payment; None where it was not asked, or does not know it.
+    `facts`: the payment as Stripe has it; None: not asked, or missing at Stripe.
     """
 
     payment_intent_id: str
@@ -107,7 +107,7 @@ class LinkedPayment:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceFacts:
-    """What Stripe says of an invoice: its lines (None: as in the event), prices and payments."""
+    """Stripe's answer about an invoice: lines (None: as in the event), prices and payments."""
 
     lines: tuple[InvoiceLine, ...] | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -116,12 +116,12 @@ class InvoiceFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentCaptured:
-    """Money of a PaymentIntent has been captured. Whether it is a sale is decided by `sales`.
+    """A PaymentIntent was captured; `sales` decides whether it is a sale.
 
-    `gross_minor` is what was paid and `net_minor` the price without tax and shipping, in the
-    currency's smallest unit; None: only the gross amount is known. The organization is named by the
-    metadata of the PaymentIntent, by that of its Checkout Session, or by the session's
-    `client_reference_id`, which a buyer may choose. `created` is the moment of the event.
+    `gross_minor` is the amount paid and `net_minor` the price without tax and shipping, in the
+    currency's smallest unit; None: only the gross amount is known. The organization is named in the
+    metadata of the PaymentIntent, in that of its Checkout Session, or in the session's
+    `client_reference_id`, which a buyer may choose. `created` is the time of the event.
     """
 
     payment_intent_id: str
@@ -144,7 +144,7 @@ class PaymentCaptured:
 
     @property
     def names(self) -> list[str]:
-        """Every name of an organization that it carries."""
+        """The organizations that it names."""
         named = (self.named_organization, self.session_organization, self.reference_organization)
         return [name for name in named if name is not None]
 
@@ -159,7 +159,7 @@ class PaymentOrganization:
 
 @dataclass(frozen=True, slots=True)
 class BoundPayment:
-    """A payment as it was bound to its organization; `invoice_id` where an invoice sold it."""
+    """A payment bound to its organization; `invoice_id` if it paid an invoice."""
 
     organization_id: UUID
     amount_minor: int
@@ -170,7 +170,7 @@ class BoundPayment:
 
 @dataclass(frozen=True, slots=True)
 class PaymentLevel:
-    """A bound payment, and when Stripe was last asked what is taken back of it."""
+    """A bound payment, and the time of Stripe's last applied answer about its reversals."""
 
     organization_id: UUID
     amount_minor: int
@@ -181,7 +181,7 @@ class PaymentLevel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A purchase or recharge attempt of ours: what it sells was fixed when it was opened.
+    """A purchase or recharge attempt; its price and credits were fixed when it was opened.
 
     `credits` are None for a purchase that an older release opened.
     """
@@ -196,10 +196,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who may own a payment, by what is stored here.
+    """The stored records that decide which organization a payment belongs to.
 
-    `organizations` are those that its names lead to, `customer_organization` the one of its Stripe
-    customer.
+    `organizations` are those that the payment names, `customer_organization` is the one of its
+    Stripe customer.
     """
 
     bound: BoundPayment | None = None
@@ -210,11 +210,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class SaleTerms:
-    """How an installation sells: the rate, and what it takes for a sale.
+    """The terms of sale of an installation.
 
-    `credits_per_unit` is what one whole unit of currency buys. `credit_customer_payments`: a
-    payment that is known by its Stripe customer alone is a sale. `purchase_expires` after a sale
-    its credits expire; None: never.
+    `credits_per_unit` are the credits for one whole unit of currency. `credit_customer_payments`: a
+    payment that names only its Stripe customer is a sale. The credits of a sale expire after
+    `purchase_expires`; None: never.
     """
 
     credits_per_unit: Decimal
@@ -223,7 +223,7 @@ class SaleTerms:
 
     @classmethod
     def of(cls, settings: Settings) -> SaleTerms:
-        """Return the terms that an installation's settings make."""
+        """Return the terms in an installation's settings."""
         return cls(
             settings.credits_per_unit,
             settings.credit_customer_payments,
@@ -233,11 +233,11 @@ class SaleTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sale:
-    """A payment that is credited: to whom, with what, under which key of the ledger.
+    """A payment to credit: its organization, its credits and its ledger key.
 
-    `gross_minor` is what refunds and disputes take their share of; `net_minor` is None where an
-    invoice says what it brings. `binds_customer`: whoever opened the payment named the
-    organization, so that its Stripe customer and its saved card become the organization's.
+    Refunds and disputes take back their share of `gross_minor`. `net_minor` is None if an invoice
+    determines the credits. `binds_customer`: the seller named the organization, so that the
+    payment's Stripe customer and saved card become the organization's.
     """
 
     payment_intent_id: str
@@ -258,10 +258,10 @@ class Sale:
 
 @dataclass(frozen=True, slots=True)
 class NotSold:
-    """A payment that brings no credits, and why.
+    """A payment that is no sale, with the reason.
 
-    `waits_for` is the Stripe customer, or the name of an organization, that somebody must have
-    before it can be a sale.
+    `waits_for` is a Stripe customer or the name of an organization: when it becomes known, the
+    payment can be a sale.
     """
 
     reason: str

@@ -11,16 +11,16 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-# What Prepaid writes into the metadata of the objects that it creates, to know them again.
+# Metadata that Prepaid writes to the objects that it creates, to recognize them later.
 ORGANIZATION_METADATA = "organization_id"
 PURCHASE_METADATA = "purchase_id"
 ATTEMPT_METADATA = "recharge_attempt_id"
-# What armed the attempt: a top-up is a purchase, whatever it has in common with a recharge.
+# The trigger of the attempt: a top-up is a purchase, although it is charged like a recharge.
 TRIGGER_METADATA = "recharge_trigger"
 TOP_UP = "top_up"
 
-# What a person may write into the metadata of an invoice, a subscription or a price: the credits
-# that it brings, and when they expire.
+# Metadata that operators write to an invoice, a subscription or a price: its credits, and when they
+# expire.
 CREDITS_METADATA = "prepaid_credits"
 EXPIRES_METADATA = "prepaid_expires"
 
@@ -34,7 +34,7 @@ Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}$")]
 
 
 class Expanded(msgspec.Struct, frozen=True):
-    """An object that stands where an id can: all that is read of it is the id."""
+    """An expanded object in place of an id; only its id is read."""
 
     id: StripeId
 
@@ -43,7 +43,7 @@ Reference = StripeId | Expanded | None
 
 
 class StripeObject(msgspec.Struct, frozen=True):
-    """An object of an event or an answer. `OBJECTS` are the names that Stripe gives its kind."""
+    """An object of an event or a response. `OBJECTS` are the values of its field `object`."""
 
     OBJECTS: ClassVar[frozenset[str]] = frozenset()
 
@@ -51,7 +51,7 @@ class StripeObject(msgspec.Struct, frozen=True):
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """A charge that stands where its id can: what was taken back of it at a glance."""
+    """An expanded charge, with what shows whether any of it was refunded or disputed."""
 
     id: StripeId
     amount_refunded: Amount | None = None
@@ -71,7 +71,7 @@ class ShippingAmount(msgspec.Struct, frozen=True):
 
 
 class AmountDetails(msgspec.Struct, frozen=True):
-    """What a PaymentIntent's amount is made of, where whoever opened it said so."""
+    """The parts of a PaymentIntent's amount, if they were set at its creation."""
 
     tax: TaxAmount | None = None
     shipping: ShippingAmount | None = None
@@ -92,11 +92,11 @@ class PaymentIntent(StripeObject, frozen=True):
     payment_method: Reference = None
     payment_method_types: list[str] | None = None
     setup_future_usage: str | None = None
-    invoice: Reference = None  # since 2025-03-31 the invoice knows its payments instead
+    invoice: Reference = None  # since 2025-03-31, the invoice lists its payments instead
 
 
 class PaymentReference(StripeObject, frozen=True):
-    """A PaymentIntent of an attempt: which it is, whatever became of it."""
+    """A PaymentIntent of an attempt, in any status: its id and metadata."""
 
     OBJECTS: ClassVar = frozenset({"payment_intent"})
 
@@ -104,14 +104,14 @@ class PaymentReference(StripeObject, frozen=True):
 
 
 class TotalDetails(msgspec.Struct, frozen=True):
-    """What a session's total is made of, besides its items."""
+    """The parts of a session's total besides its items."""
 
     amount_tax: Amount = 0
     amount_shipping: Amount | None = 0
 
 
 class ShippingCost(msgspec.Struct, frozen=True):
-    """What shipping costs, and its tax: `amount_total` is with the tax, wherever that stands."""
+    """The cost of shipping, and its tax, which `amount_total` always includes."""
 
     amount_subtotal: Amount = 0
     amount_tax: Amount = 0
@@ -147,7 +147,7 @@ class Refund(StripeObject, frozen=True):
 
 
 class BalanceTransaction(msgspec.Struct, frozen=True):
-    """A movement of our Stripe balance. `amount` is before fees, in the currency of the balance."""
+    """A movement of the Stripe balance; `amount` is before fees, in the balance's currency."""
 
     amount: Amount
     currency: Currency | None = None
@@ -169,7 +169,7 @@ class Dispute(StripeObject, frozen=True):
 
 
 class OfPayment(StripeObject, frozen=True):
-    """A charge, refund or dispute, of which nothing is read but its payment."""
+    """A charge, refund or dispute; only its id and its payment are read."""
 
     OBJECTS: ClassVar = frozenset({"charge", "refund", "dispute"})
 
@@ -187,7 +187,7 @@ class EarlyFraudWarning(StripeObject, frozen=True):
 
 
 class MethodDetails(msgspec.Struct, frozen=True):
-    """What a person knows a card or a bank account by."""
+    """The details by which people recognize a card or a bank account."""
 
     brand: str | None = None
     bank_name: str | None = None
@@ -200,8 +200,8 @@ class MethodDetails(msgspec.Struct, frozen=True):
 class PaymentMethod(StripeObject, frozen=True):
     """A PaymentMethod. Source: https://docs.stripe.com/api/payment_methods/object.
 
-    Read of its type are those that have something to know them by. The others (wallets, Link, Cash
-    App and the like) are known by their type alone.
+    Details are read of the types that have any. The others (wallets, Link, Cash App and the like)
+    have only their type.
     """
 
     OBJECTS: ClassVar = frozenset({"payment_method"})
@@ -222,13 +222,13 @@ class PaymentMethod(StripeObject, frozen=True):
 
     @property
     def details(self) -> MethodDetails:
-        """The details of its type, whichever that is."""
-        found = getattr(self, self.type, None) if self.type in self.__struct_fields__ else None
-        return found if isinstance(found, MethodDetails) else MethodDetails()
+        """The details of its type."""
+        details = getattr(self, self.type, None) if self.type in self.__struct_fields__ else None
+        return details if isinstance(details, MethodDetails) else MethodDetails()
 
 
 class PreviousOwner(msgspec.Struct, frozen=True):
-    """What a detached PaymentMethod was before: `previous_attributes` of its event."""
+    """The customer of a PaymentMethod before its detachment, in `previous_attributes`."""
 
     customer: Reference = None
 
@@ -255,7 +255,7 @@ class Mandate(StripeObject, frozen=True):
 
 
 class InvoiceSettings(msgspec.Struct, frozen=True):
-    """What a customer's invoices are paid with."""
+    """The default payment method of a customer's invoices."""
 
     default_payment_method: Reference = None
 
@@ -270,7 +270,7 @@ class Customer(StripeObject, frozen=True):
 
     @property
     def default_payment_method(self) -> str | None:
-        """What its invoices are paid with; None: no particular one."""
+        """The default payment method of its invoices; None: there is none."""
         settings = self.invoice_settings
         return reference_id(settings.default_payment_method) if settings else None
 
@@ -307,14 +307,14 @@ class Price(StripeObject, frozen=True):
 
 
 class SubscriptionItem(msgspec.Struct, frozen=True):
-    """A part of a subscription. It has the period since 2025-03-31; before, the whole had it."""
+    """An item. It has the period since 2025-03-31; before, the subscription had it."""
 
     price: Price | None = None
     current_period_end: Seconds | None = None
 
 
 class SubscriptionItems(msgspec.Struct, frozen=True):
-    """The first page of a subscription's parts."""
+    """The first page of a subscription's items."""
 
     data: list[SubscriptionItem] = []
 
@@ -335,7 +335,7 @@ class Subscription(StripeObject, frozen=True):
 
     @property
     def first_item(self) -> SubscriptionItem:
-        """What stands for the plan: most subscriptions have one part."""
+        """The item of the plan: most subscriptions have only one item."""
         parts = self.items.data if self.items else []
         return parts[0] if parts else SubscriptionItem()
 

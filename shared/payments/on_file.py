@@ -1,4 +1,4 @@
-"""What Stripe has on file with a customer: each object is retrieved by its id."""
+"""Retrieves payment methods, customers and subscriptions from Stripe by their ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OnFile = PaymentMethod | Customer | Subscription
 
 
 async def retrieve(client: stripe.StripeClient, question: OnFileQuestion) -> OnFile:
-    """Return an object as Stripe has it now; a customer that was deleted says so.
+    """Return an object as Stripe has it now; a deleted customer has `deleted`.
 
     Raises StripeFailedError (StripeMissingError: Stripe has no such object in that account) and
     MalformedEventError. Sources: https://docs.stripe.com/api/payment_methods/retrieve,

@@ -167,14 +167,14 @@ class PaymentIntentGateway:
         )
 
     async def retrieve(self, intent_id: str, *, stripe_account: str = "") -> GatewayAnswer:
-        """Return its present state."""
+        """Return its current state."""
         return await _answer(
             "payment_intents.retrieve",
             lambda: self._intents.retrieve_async(intent_id, None, _options(stripe_account)),
         )
 
     async def cancel(self, intent_id: str, *, stripe_account: str = "") -> GatewayAnswer:
-        """Cancel it so that it can never charge; refused where it has charged or still may."""
+        """Cancel it so that it can never charge; refused if it has charged or still may."""
         return await _answer(
             "payment_intents.cancel",
             lambda: self._intents.cancel_async(intent_id, None, _options(stripe_account)),
@@ -203,10 +203,10 @@ async def _answer(
 
 
 def classify(error: Exception, method: str) -> GatewayAnswer:
-    """Say what a failed request means, and who is to act: the customer, the operator or nobody.
+    """Return the meaning of a failed request: which of customer and operator must act, if any.
 
-    Only what Stripe says about this customer counts against them; whatever is not known to be about
-    them is about this installation. `method` names the request.
+    Only errors that Stripe documents as the customer's count against the customer; all others are
+    the installation's. `method` names the request.
     """
     failure = stripe_failures.classify(error)
     detail = failure.detail

@@ -5,6 +5,7 @@ Source: https://docs.stripe.com/keys/restricted-api-keys
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,12 +17,15 @@ import stripe
 from shared.errors import StripeFailedError, StripeRefusedError
 from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classify
 
-# An id that Stripe never gave: a request about it is refused before anything is done.
-NOBODY = "cus_prepaid_doctor"
+# An id that no customer has: Stripe refuses a request about it without effect.
+UNKNOWN_CUSTOMER = "cus_prepaid_doctor"
+
+
+_NAMED = re.compile(r"rak_(\w+)_(read|write)")
 
 
 class Access(StrEnum):
-    """What the Dashboard lets a key do with a resource; Write includes Read."""
+    """The access of a key to a resource, as in the Dashboard; Write includes Read."""
 
     READ = "Read"
     WRITE = "Write"
@@ -38,7 +42,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A permission by its name in the Dashboard. `id` is what Stripe's errors call it."""
+    """A permission with its name in the Dashboard; `id` is its name in Stripe's errors."""
 
     name: str
     access: Access
@@ -81,7 +85,7 @@ PERMISSIONS = (
         Access.WRITE,
         "rak_customer_write",
         "an organization's customer",
-        (Probe("post", f"/v1/customers/{NOBODY}"),),
+        (Probe("post", f"/v1/customers/{UNKNOWN_CUSTOMER}"),),
     ),
     Permission(
         "Disputes",
@@ -94,7 +98,7 @@ PERMISSIONS = (
         "Events",
         Access.READ,
         "rak_event_read",
-        "`prepaid doctor`, and events that are asked for again",
+        "`prepaid doctor`, `prepaid reconcile`, and events that are asked for again",
         _list_of("/v1/events"),
     ),
     Permission(
@@ -135,11 +139,22 @@ PERMISSIONS = (
 )
 
 
+def named(detail: str) -> str | None:
+    """Return the permission that an error of Stripe asks for, as the Dashboard names it."""
+    match = _NAMED.search(detail)
+    if match is None:
+        return None
+    for permission in PERMISSIONS:
+        if permission.id.rpartition("_")[0] == f"rak_{match[1]}":
+            return f"{permission.name}: {match[2].title()}"
+    return match[0]
+
+
 async def lacking(client: stripe.StripeClient) -> list[Permission]:
     """Return the permissions that the client's key lacks, in the order of the table.
 
-    Nothing is created or changed at Stripe. Raises StripeRefusedError where Stripe does not accept
-    the key, StripeFailedError where it does not answer.
+    Nothing is created or changed at Stripe. Raises StripeRefusedError if Stripe does not accept
+    the key, and StripeFailedError if it does not answer.
     """
     return [
         permission
@@ -158,6 +173,6 @@ async def _may(client: stripe.StripeClient, probe: Probe) -> bool:
         if failure.kind is FailureKind.UNAUTHORIZED:
             raise StripeRefusedError(failure.detail) from error
         if failure.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
-            return True  # the permission was granted: Stripe has looked at the parameters
+            return True  # permitted: Stripe validated the parameters
         raise StripeFailedError(f"Stripe did not answer {probe.path}: {failure.detail}") from error
     return True

@@ -1,4 +1,4 @@
-"""Stripe's Billing Portal: cards, invoices and subscriptions in the customer's own hands."""
+"""Stripe's customer portal: customers manage their cards, invoices and subscriptions."""
 
 from __future__ import annotations
 

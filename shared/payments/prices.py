@@ -1,4 +1,4 @@
-"""What credits cost at Stripe, and what Stripe takes at once. Pure."""
+"""The price of credits, and the limits of one charge at Stripe. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Decimal
 from shared.errors import FieldError, ValidationError
 from shared.money import THREE_DECIMAL_CURRENCIES, format_money, minor_unit_exponent, plain
 
-# The least that Stripe charges, in minor units.
+# Stripe's minimum charge amounts, in minor units.
 # Source: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
 MINOR_MIN = {
     "usd": 50, "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1500,
@@ -23,40 +23,40 @@ MINOR_STEP = dict.fromkeys(THREE_DECIMAL_CURRENCIES, 10) | {"isk": 100, "ugx": 1
 
 
 def minor_step(currency: str) -> int:
-    """Return what Stripe's amounts in this currency are multiples of."""
+    """Return the step of which Stripe's amounts in this currency are multiples."""
     return MINOR_STEP.get(currency, 1)
 
 
 def minor_min(currency: str) -> int:
-    """Return the least that Stripe charges in this currency."""
+    """Return Stripe's minimum charge amount in this currency."""
     least = MINOR_MIN.get(currency, MINOR_MIN_DEFAULT)
     return least + -least % minor_step(currency)
 
 
 def minor_max(currency: str, units_max: Decimal) -> int:
-    """Return the most that is charged at once: the operator's `units_max`, or Stripe's own."""
+    """Return the maximum of one charge: the lower of the operator's `units_max` and Stripe's."""
     operators = int(units_max.scaleb(minor_unit_exponent(currency)))
     most = min(operators, MINOR_MAX)
     return most - most % minor_step(currency)
 
 
 def least_minor(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> int:
-    """Return the least amount that Stripe can be asked for and that buys these credits."""
+    """Return the least amount that Stripe can charge and that buys these credits."""
     steps = exact_minor(credits_, currency, credits_per_unit) / minor_step(currency)
     return int(steps.to_integral_value(ROUND_CEILING)) * minor_step(currency)
 
 
 def exact_minor(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> Decimal:
-    """Return what credits cost in the currency's smallest unit, which may be a part of one."""
+    """Return the price of credits in the currency's smallest unit, possibly a fraction."""
     return credits_ / credits_per_unit * Decimal(10) ** minor_unit_exponent(currency)
 
 
 def charge_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
-    """Say why Stripe could not charge for exactly these credits at once; None where it can."""
+    """Return why Stripe cannot charge for exactly these credits at once; None: it can."""
     if credits_ <= 0:
         return "must be positive"
     minor = exact_minor(credits_, currency, credits_per_unit)
-    if minor > MINOR_MAX:  # first: what has hundreds of digits cannot be divided
+    if minor > MINOR_MAX:  # first: numbers with hundreds of digits cannot be divided
         return "is above the most that Stripe charges at once"
     if minor != minor.to_integral_value():
         return f"is not a whole number of the smallest unit of {currency}"
@@ -67,7 +67,7 @@ def charge_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) 
 
 
 def least_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) -> str | None:
-    """Say that Stripe takes no charge as small as this; None where it does."""
+    """Return the refusal of a charge below Stripe's minimum; None: it is not."""
     below = exact_minor(credits_, currency, credits_per_unit) < minor_min(currency)
     return f"charges less than Stripe takes in {currency}" if below else None
 
@@ -75,7 +75,7 @@ def least_refusal(credits_: Decimal, currency: str, credits_per_unit: Decimal) -
 def most_refusal(
     credits_: Decimal, currency: str, credits_per_unit: Decimal, units_max: Decimal
 ) -> str | None:
-    """Say that no charge may be as large as this one; None where it may."""
+    """Return the refusal of a charge above the maximum; None: it is not."""
     most = minor_max(currency, units_max)
     above = least_minor(credits_, currency, credits_per_unit) > most
     return (
@@ -91,10 +91,10 @@ def purchase_price(
     units_min: Decimal,
     units_max: Decimal,
 ) -> int:
-    """Return what a purchase costs in minor units: the server's price, never the buyer's.
+    """Return the price of a purchase in minor units: the server's price, never the buyer's.
 
     `units_min` and `units_max` are the operator's limits in whole units of the currency. Raises
-    ValidationError where the amount is outside of them, or outside of Stripe's own.
+    ValidationError if the amount is outside of them or of Stripe's own limits.
     """
     error = charge_refusal(credits_, currency, credits_per_unit)
     units = credits_ / credits_per_unit

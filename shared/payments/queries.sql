@@ -1,6 +1,6 @@
 -- name: open_purchase
--- Record what is sold before Stripe is asked. A second try with the same id finds it as it was opened, or opens it
--- again where Stripe had refused it.
+-- Record a purchase before Stripe is called. A retry with the same id returns it unchanged, or reopens it after a
+-- refusal by Stripe.
 INSERT INTO purchases AS p (id, organization_id, amount_minor, currency, credits, credits_per_unit, closes_at)
 VALUES ($1, $2, $3, $4, $5, $6, now() + $7::interval)
 ON CONFLICT (id) DO UPDATE
@@ -15,13 +15,13 @@ RETURNING
     closes_at;
 
 -- name: refuse_purchase
--- Close a purchase that Stripe has refused to offer.
+-- Close a purchase whose Checkout Session Stripe refused.
 UPDATE purchases
 SET state = 'failed', settled_at = now()
 WHERE id = $1 AND state = 'open' AND checkout_session_id IS NULL;
 
 -- name: expire_purchases
--- Close purchases that nobody has paid in time, the oldest first; return how many.
+-- Close purchases that were not paid in time, the oldest first; return how many.
 WITH due AS (
     SELECT id
     FROM purchases
@@ -42,13 +42,13 @@ closed AS (
 SELECT count(*) FROM closed;
 
 -- name: forget_customer
--- The organization has this Stripe customer no more.
+-- Unbind a Stripe customer that no longer exists.
 UPDATE organizations
 SET stripe_customer_id = NULL, updated_at = now()
 WHERE id = $1 AND stripe_customer_id = $2;
 
 -- name: lock_account
--- Take the account, before what hangs on it.
+-- Lock the account before the rows that depend on it.
 SELECT organization_id
 FROM accounts
 WHERE organization_id = $1
@@ -61,13 +61,13 @@ SET detached_at = now(), is_default = FALSE, as_of = greatest(as_of, now())
 WHERE organization_id = $1 AND customer_id = $2 AND detached_at IS NULL;
 
 -- name: keep_session
--- Remember the Checkout Session of a purchase.
+-- Store the Checkout Session of a purchase.
 UPDATE purchases
 SET checkout_session_id = $2
 WHERE id = $1;
 
 -- name: open_purchase_of
--- The purchase of an organization that is open: the one of a Checkout Session, or the newest.
+-- An organization's open purchase, by its Checkout Session or else the newest.
 SELECT
     id,
     amount_minor,
@@ -82,7 +82,7 @@ ORDER BY created_at DESC, id DESC
 LIMIT 1;
 
 -- name: receipt
--- Where the receipt of an organization's payment is, if Stripe was asked before, and in whose account.
+-- The stored URL of a payment's receipt, if any, and its Stripe account.
 SELECT
     receipt_url,
     stripe_account
@@ -96,15 +96,15 @@ FROM stripe_payments
 WHERE payment_intent_id = $1;
 
 -- name: keep_receipt
--- Remember where the receipt of a payment is.
+-- Store the URL of a payment's receipt.
 UPDATE stripe_payments
 SET receipt_url = $2
 WHERE payment_intent_id = $1;
 
 -- name: claims
--- What is stored here of payments: how each is bound, and which purchase or recharge attempt it was opened for.
--- An attempt is found by the organization and the attempt that its metadata name, or by its PaymentIntent. Each is
--- a look-up, not a join: no statistics, however old, can make it a scan.
+-- The binding of each payment, and the purchase or recharge attempt that it was opened for. An attempt is matched by
+-- the organization and attempt ids in the metadata, or by its PaymentIntent. Each is an index look-up, not a join, so
+-- that stale statistics cannot turn it into a scan.
 SELECT
     r.ordinal::integer AS ordinal,
     b.organization_id AS bound_organization_id,
@@ -160,7 +160,7 @@ LEFT JOIN LATERAL (
 ) AS a ON TRUE;
 
 -- name: payment_organizations
--- The organizations that are named by an id or a slug, or that have one of these Stripe customers.
+-- The organizations with one of these ids, slugs or Stripe customers.
 SELECT
     id,
     slug,
@@ -171,8 +171,8 @@ FROM organizations
 WHERE id = any($1::uuid []) OR slug = any($2::text []) OR stripe_customer_id = any($3::text []);
 
 -- name: bind_payments
--- Bind payments to organizations, unless they have been: a payment is bound once. The order of the rows is
--- the order in which two workers meet, so they must not come unsorted.
+-- Bind payments to organizations, each once. The rows must be sorted: concurrent transactions lock them in this
+-- order.
 INSERT INTO stripe_payments (
     payment_intent_id,
     organization_id,
@@ -201,7 +201,7 @@ FROM unnest(
 ON CONFLICT (payment_intent_id) DO NOTHING;
 
 -- name: bound_payments
--- Read the bindings back: ours, or those that came first. Each is a look-up, however old the statistics are.
+-- Read the bindings back, new or earlier. Each is an index look-up, even with stale statistics.
 SELECT
     b.payment_intent_id,
     b.organization_id,
@@ -218,7 +218,7 @@ CROSS JOIN LATERAL (
 ) AS b;
 
 -- name: close_purchases
--- Settle the purchases that these payments and sessions are about. Paid stays paid.
+-- Close the purchases of these payments and sessions. Paid ones stay paid.
 UPDATE purchases AS p
 SET
     state = c.state,
@@ -232,13 +232,13 @@ WHERE
     AND p.state <> 'paid';
 
 -- name: extend_purchase
--- Give an open purchase until a moment: its buyer is done, and the bank is not.
+-- Extend an open purchase whose bank payment is pending.
 UPDATE purchases
 SET closes_at = greatest(closes_at, $2)
 WHERE checkout_session_id = $1 AND state = 'open';
 
 -- name: lock_payment
--- Take a payment for a change of its level; with it, when Stripe was last asked.
+-- Lock a payment for a change of its reversal level; return the time of the last applied answer.
 SELECT
     organization_id,
     amount_minor,
@@ -250,13 +250,13 @@ WHERE payment_intent_id = $1
 FOR UPDATE;
 
 -- name: record_level
--- Remember when Stripe was asked for the level that is applied now.
+-- Store the time of the answer whose level is applied.
 UPDATE stripe_payments
 SET reversal_as_of = $2, charge_id = coalesce(charge_id, $3)
 WHERE payment_intent_id = $1;
 
 -- name: invoice_organizations
--- Lock the organizations that an invoice names; where it names none, the one that has its Stripe customer.
+-- Lock the organizations that an invoice names; if it names none, the one with its Stripe customer.
 SELECT
     id,
     slug,

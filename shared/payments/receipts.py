@@ -1,4 +1,4 @@
-"""Where Stripe shows the receipt of a payment, or the invoice that was paid."""
+"""The pages of Stripe for the receipt of a payment or for a paid invoice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from shared.payments.stripe_requests import account_options, ask
 async def receipt_url(
     client: stripe.StripeClient, payment_intent_id: str, account: str
 ) -> str | None:
-    """Return the hosted receipt of a payment; None where Stripe has none. Raises StripeFailedError.
+    """Return the hosted receipt of a payment; None: there is none. Raises StripeFailedError.
 
-    `account` is the Stripe account that has it; empty: the account of our key.
+    `account` is its Stripe account; empty: the account of the API key.
     Source: https://docs.stripe.com/api/charges/object#charge_object-receipt_url
     """
     intent: Any = await ask(
@@ -28,9 +28,9 @@ async def receipt_url(
 
 
 async def invoice_url(client: stripe.StripeClient, invoice_id: str, account: str) -> str | None:
-    """Return the hosted page of an invoice; None where Stripe has none. Raises StripeFailedError.
+    """Return the hosted page of an invoice; None: there is none. Raises StripeFailedError.
 
-    `account` is the Stripe account that has it; empty: the account of our key.
+    `account` is its Stripe account; empty: the account of the API key.
     Source: https://docs.stripe.com/api/invoices/object#invoice_object-hosted_invoice_url
     """
     invoice = await ask(

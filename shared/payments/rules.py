@@ -1,4 +1,4 @@
-"""What refunds and disputes of a payment come to. Pure."""
+"""The totals of a payment's refunds and disputes. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.payments.objects import (
     reference_id,
 )
 
-# A refund that failed or was canceled has given nothing back.
+# A failed or canceled refund returns nothing.
 # Source: https://docs.stripe.com/api/refunds/object#refund_object-status
 _GIVES_BACK = frozenset({"pending", "requires_action", "succeeded"})
 # Source: https://docs.stripe.com/api/disputes/object#dispute_object-status
@@ -31,7 +31,7 @@ def facts(
     session: CheckoutSession | None = None,
     invoice_id: str | None = None,
 ) -> PaymentFacts:
-    """Add up what Stripe has answered."""
+    """Return a payment with the totals of its refunds and disputes."""
     return PaymentFacts(
         payment_intent,
         refunded_minor=sum(refund.amount for refund in refunds if refund.status in _GIVES_BACK),
@@ -43,9 +43,9 @@ def facts(
 
 
 def paid_by(payments: Iterable[InvoicePayment]) -> list[tuple[str, int]]:
-    """Return the PaymentIntents that have paid an invoice, and how much each paid of it.
+    """Return the PaymentIntents that paid an invoice, each with its amount.
 
-    A part that was paid from the customer's balance or out of band has none.
+    Payments from the customer's balance or out of band have no PaymentIntent.
     """
     paid: dict[str, int] = {}
     for each in payments:
@@ -56,10 +56,10 @@ def paid_by(payments: Iterable[InvoicePayment]) -> list[tuple[str, int]]:
 
 
 def withdrawn_minor(dispute: Dispute) -> int:
-    """Return what a dispute has taken, less what it has reinstated, without fees.
+    """Return what a dispute withdrew, less what was reinstated, without fees.
 
-    The movements are in the currency of our Stripe balance. Where that is another than the
-    payment's, a rate lies between: then each one stands for the whole dispute.
+    The movements are in the currency of the Stripe balance. If that is not the payment's currency,
+    each movement counts as the whole dispute, since the exchange rate is unknown.
     """
     moved = dispute.balance_transactions or []
     if all(movement.currency in (None, dispute.currency) for movement in moved):
@@ -69,7 +69,7 @@ def withdrawn_minor(dispute: Dispute) -> int:
 
 
 def is_inquiry(dispute: Dispute) -> bool:
-    """Whether a dispute is a mere inquiry, open or closed: no money is withdrawn for it.
+    """Whether a dispute is an inquiry, open or closed: no funds are withdrawn for it.
 
     Source: https://docs.stripe.com/disputes/how-disputes-work#inquiries
     """
@@ -77,14 +77,14 @@ def is_inquiry(dispute: Dispute) -> bool:
 
 
 def is_closed(dispute: Dispute) -> bool:
-    """Whether a dispute has its outcome."""
+    """Whether a dispute has an outcome."""
     return dispute.status in _CLOSED
 
 
 def share(credited: Decimal, minor: int, amount_minor: int) -> Decimal:
-    """Return the part of a payment's credits that a part of its money stands for.
+    """Return the credits in proportion to a part of a payment's amount.
 
-    All of the money is all of the credits; a part that has no end is cut at 9 decimals.
+    The full amount gives all of the credits; a fraction is truncated to 9 decimals.
     """
     if minor >= amount_minor:
         return credited

@@ -1,9 +1,9 @@
-"""Which payments are sales, whose they are, and what they bring. Pure.
+"""Decides which payments are sales, of which organization, and for how many credits. Pure.
 
-A payment becomes credits only where somebody said so: a purchase or recharge attempt of ours, the
-metadata of the PaymentIntent or of its Checkout Session, or the session's `client_reference_id`
-where that names an organization. One that its Stripe customer alone is known by brings none unless
-the installation says so, and one that pays an invoice never does: its invoice says what it brings.
+A payment is a sale only if it names its organization: by a purchase or recharge attempt of Prepaid,
+by the metadata of the PaymentIntent or its Checkout Session, or by the session's
+`client_reference_id`. One that names only its Stripe customer is a sale if the installation is
+configured so. One that pays an invoice never is: the invoice determines its credits.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from shared.payments.objects import (
     reference_id,
 )
 
-# An event this old may come after a refund: Stripe is asked what is left of the payment.
+# An event this old may arrive after a refund: the payment's reversals are read from Stripe.
 LATE_AFTER = timedelta(minutes=10)
 REFERENCE_LENGTH_MAX = 100  # no id or slug of an organization is longer
 
@@ -92,10 +92,10 @@ def from_session(session: CheckoutSession) -> PaymentCaptured:
 
 
 def with_facts(payment: PaymentCaptured, facts: PaymentFacts) -> PaymentCaptured:
-    """Return a payment with what Stripe says of it besides its event.
+    """Return a payment, completed by Stripe's answer.
 
-    The PaymentIntent says what was captured; where there is a session, that says the net price, of
-    which a partial capture pays its share.
+    The PaymentIntent has the captured amount. A session has the net price, of which a partial
+    capture pays its share.
     """
     intent = from_intent(facts.payment_intent)
     complete = replace(intent, account=payment.account, created=payment.created)
@@ -123,11 +123,11 @@ def decide(
     now: datetime,
     asked: bool,
 ) -> Verdict:
-    """Say whether a payment is a sale; ask Stripe where its event does not tell.
+    """Decide whether a payment is a sale; return a question if its event is not enough.
 
-    `asked`: Stripe has been asked already, or cannot be. Raises UnknownOrganizationError,
-    TwoOrganizationsError, CurrencyMismatchError, InvalidAmountError or PaymentMismatchError where
-    it was meant as a sale and cannot be one.
+    `asked`: Stripe has answered already, or cannot be asked. Raises UnknownOrganizationError,
+    TwoOrganizationsError, CurrencyMismatchError, InvalidAmountError or PaymentMismatchError if it
+    is meant as a sale and cannot be one.
     """
     late = payment.created is not None and now - payment.created > LATE_AFTER
     if not asked and (late or not _is_known(payment, claim)):
@@ -147,7 +147,7 @@ def decide(
 
 
 def _is_known(payment: PaymentCaptured, claim: Claim) -> bool:
-    """Whether what is stored here decides. A session does not say that only a part was captured."""
+    """Whether stored data decide. A session does not show that only a part was captured."""
     bound = claim.bound
     if bound is None:
         return claim.offer is not None
@@ -169,14 +169,14 @@ def _bound_sale(payment: PaymentCaptured, bound: BoundPayment) -> Sale | NotSold
 
 
 def _offered_sale(payment: PaymentCaptured, offer: Offer, terms: SaleTerms, now: datetime) -> Sale:
-    """Sell what was offered, whatever the rate is by now; tax may come on top of its price."""
+    """Return the sale of an offer, at its own rate; tax may be added to its price."""
     if payment.currency != offer.currency or payment.gross_minor < offer.net_minor:
         raise PaymentMismatchError(
             f"{payment.payment_intent_id} paid"
             f" {format_money(payment.gross_minor, payment.currency)} for an offer of"
             f" {format_money(offer.net_minor, offer.currency)}."
         )
-    _net_minor(payment)  # refuses a tax that leaves nothing of the price
+    _net_minor(payment)  # raises if the tax leaves nothing of the price
     credits_ = offer.credits or _buy(offer.net_minor, offer.currency, terms)
     sale = _sale(
         payment, offer.organization_id, credits_, net_minor=offer.net_minor, binds_customer=True
@@ -191,10 +191,10 @@ def _claimed_sale(
 ) -> Sale | NotSold:
     organization, binds_customer = _named_organization(payment, claim)
     if organization is None:
-        found = _customer_organization(payment, claim, terms)
-        if isinstance(found, NotSold):
-            return found
-        organization = found
+        result = _customer_organization(payment, claim, terms)
+        if isinstance(result, NotSold):
+            return result
+        organization = result
     if organization.currency != payment.currency:
         raise CurrencyMismatchError(
             f"{payment.payment_intent_id} is in {payment.currency}, "
@@ -211,7 +211,7 @@ def _claimed_sale(
 def _named_organization(
     payment: PaymentCaptured, claim: Claim
 ) -> tuple[PaymentOrganization | None, bool]:
-    """Return the organization that is named, and whether by whoever opened the payment.
+    """Return the named organization, and whether the seller named it.
 
     Raises TwoOrganizationsError or UnknownOrganizationError.
     """
@@ -277,7 +277,7 @@ def _sale(
 
 
 def _net_minor(payment: PaymentCaptured) -> int:
-    """Return the net price that was paid; raise InvalidAmountError where none is left."""
+    """Return the net price that was paid; raise InvalidAmountError if none is left."""
     gross, net = payment.gross_minor, payment.net_minor
     if net is None:
         return gross
@@ -306,8 +306,8 @@ def session_net_minor(session: CheckoutSession) -> int:
     """Return the net price that was paid on a session: after discounts, without tax and shipping.
 
     `amount_tax` covers exclusive tax, which the total adds, and inclusive tax, which its prices
-    contain; where shipping contains its tax, that is not taken off twice. Whether a price is left
-    matters to a sale alone: a shared account has others.
+    contain; tax that shipping contains is not subtracted twice. The result may be zero or less:
+    only a sale must have a price, and a shared account has other payments.
     Source: https://docs.stripe.com/api/checkout/sessions/object#checkout_session_object-total_details
     """
     total = session.amount_total or 0
@@ -334,14 +334,14 @@ def organization_in(metadata: dict[str, Any] | None) -> str | None:
 
 
 def unknown_organization(name: str) -> UnknownOrganizationError:
-    """Say that an organization which is named does not exist."""
+    """Return the error for a named organization that does not exist."""
     return UnknownOrganizationError(
         f"No organization has the id or slug {name[:100]!r}. Create it, then replay this event."
     )
 
 
 def only_type(types: list[str] | None) -> str:
-    """Return the type of a payment method where an event names the types that it may have."""
+    """Return the type of a payment method, if an event allows only one type."""
     return types[0] if types and len(types) == 1 else "unknown"
 
 
@@ -352,7 +352,7 @@ def _printable(name: str | None) -> str | None:
 
 
 def _reference(value: str | None) -> str | None:
-    """Return a `client_reference_id`, unless it cannot be a name: a buyer may write anything."""
+    """Return a `client_reference_id` if it can be a name: buyers can set any value."""
     is_name = value and len(value) <= REFERENCE_LENGTH_MAX and value.isprintable()
     return value if is_name else None
 
@@ -371,7 +371,7 @@ def _positive(amount_minor: int) -> int:
 def offer_of_attempt(
     *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal, top_up: bool
 ) -> Offer:
-    """Return what a recharge attempt sells: a top-up is a purchase that the customer asks for."""
+    """Return the offer of a recharge attempt; a top-up is a purchase by the customer."""
     return Offer(
         organization_id=organization_id,
         currency=currency,
@@ -385,7 +385,7 @@ def offer_of_attempt(
 def offer_of_purchase(
     *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal | None
 ) -> Offer:
-    """Return what a checkout of ours sells."""
+    """Return the offer of a purchase."""
     return Offer(
         organization_id=organization_id,
         currency=currency,

@@ -1,6 +1,6 @@
 """Stripe's webhook signature: the check that a delivery comes from Stripe, now, unchanged.
 
-The header is checked first, by itself: what Stripe cannot have sent is refused before its body is
+The header is checked first, alone: a delivery that cannot be Stripe's is refused before its body is
 read. Source: https://docs.stripe.com/webhooks#verify-manually
 """
 
@@ -41,8 +41,8 @@ def check_header(header: str | None, *, unix_now: int) -> str:
 def verify(body: bytes, header: str, secrets: Iterable[str]) -> None:
     """Return if any of the secrets signed this body; the comparison takes constant time.
 
-    Several secrets are tried while one rotates. Raises InvalidRequestError (400), whose text tells
-    the operator what is wrong and nothing about the secret.
+    Several secrets are tried while one rotates. Raises InvalidRequestError (400), whose text
+    helps the operator and reveals nothing about the secrets.
     """
     try:
         payload = body.decode("utf-8")

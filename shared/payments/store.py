@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
-# A Checkout Session lasts 24 hours; its last webhook may take a while.
+# A Checkout Session lasts 24 hours; its last webhook may be late.
 OPEN_FOR = timedelta(hours=25)
 
 
 async def open_purchase(
     connection: Connection, purchase_id: UUID, organization_id: UUID, price: PurchasePrice
 ) -> asyncpg.Record | None:
-    """Record a purchase that is about to be offered; return its price as it was first opened.
+    """Record a purchase before its session is created; return its price as first opened.
 
-    None: it has been paid.
+    None: it is paid.
     """
     return await connection.fetchrow(
         QUERIES.open_purchase,
@@ -52,55 +52,55 @@ async def open_purchase(
 
 
 async def refuse_purchase(connection: Connection, purchase_id: UUID) -> None:
-    """Close a purchase that Stripe has refused to offer."""
+    """Close a purchase whose Checkout Session Stripe refused."""
     await connection.execute(QUERIES.refuse_purchase, purchase_id)
 
 
 async def expire_purchases(connection: Connection, *, rows_max: int) -> int:
-    """Close purchases that nobody has paid in time; return how many."""
+    """Close purchases that were not paid in time; return how many."""
     count: int = await connection.fetchval(QUERIES.expire_purchases, rows_max)
     return count
 
 
 async def forget_customer(connection: Connection, organization_id: UUID, customer_id: str) -> None:
-    """Forget a Stripe customer and detach its payment methods, in the caller's transaction."""
+    """Unbind a Stripe customer and detach its payment methods, in the caller's transaction."""
     await connection.execute(QUERIES.forget_customer, organization_id, customer_id)
     await connection.execute(QUERIES.lock_account, organization_id)
     await connection.execute(QUERIES.detach_cards, organization_id, customer_id)
 
 
 async def keep_session(connection: Connection, purchase_id: UUID, session_id: str) -> None:
-    """Remember the Checkout Session of a purchase."""
+    """Store the Checkout Session of a purchase."""
     await connection.execute(QUERIES.keep_session, purchase_id, session_id)
 
 
 async def open_purchase_of(
     connection: Connection, organization_id: UUID, session_id: str | None
 ) -> asyncpg.Record | None:
-    """Return an organization's open purchase: of a Checkout Session, or the newest."""
+    """Return an organization's open purchase, by its Checkout Session or else the newest."""
     return await connection.fetchrow(QUERIES.open_purchase_of, organization_id, session_id)
 
 
 async def receipt(
     connection: Connection, payment_intent_id: str, organization_id: UUID
 ) -> asyncpg.Record | None:
-    """Return the address of a payment's receipt, if it is known here, and its Stripe account."""
+    """Return the stored URL of a payment's receipt, if any, and its Stripe account."""
     return await connection.fetchrow(QUERIES.receipt, payment_intent_id, organization_id)
 
 
 async def account_of(connection: Connection, payment_intent_id: str) -> str | None:
-    """Return the Stripe account of a bound payment; empty: the account of our key."""
+    """Return the Stripe account of a bound payment; empty: the account of the API key."""
     account: str | None = await connection.fetchval(QUERIES.account_of, payment_intent_id)
     return account
 
 
 async def keep_receipt(connection: Connection, payment_intent_id: str, url: str) -> None:
-    """Remember the address of a payment's receipt."""
+    """Store the URL of a payment's receipt."""
     await connection.execute(QUERIES.keep_receipt, payment_intent_id, url)
 
 
 async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) -> list[Claim]:
-    """Return who may own each payment, by what is stored here, in order."""
+    """Return the stored claims of each payment, in order."""
     named = [parse_id(payment.named_organization or "") for payment in payments]
     rows = await connection.fetch(
         QUERIES.claims,
@@ -111,11 +111,11 @@ async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) ->
         named,
     )
     by_name, by_customer = await _organizations(connection, payments)
-    found = {row["ordinal"]: row for row in rows}
+    by_ordinal = {row["ordinal"]: row for row in rows}
     return [
         Claim(
-            bound=_bound(found[place]),
-            offer=_offer(found[place]),
+            bound=_bound(by_ordinal[place]),
+            offer=_offer(by_ordinal[place]),
             organizations={name: by_name[name] for name in payment.names if name in by_name},
             customer_organization=by_customer.get((payment.account, payment.customer_id)),
         )
@@ -126,15 +126,15 @@ async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) ->
 async def _organizations(
     connection: Connection, payments: Sequence[PaymentCaptured]
 ) -> tuple[dict[str, PaymentOrganization], dict[tuple[str, str | None], PaymentOrganization]]:
-    """Return the organizations of these payments by each of their names, and by their customers.
+    """Return the organizations of payments by their names and by their customers.
 
-    A customer is known in its own Stripe account.
+    A customer is looked up in its own Stripe account.
     """
     names = {name for payment in payments for name in payment.names}
     ids = {name: parse_id(name) for name in names}
     rows = await connection.fetch(
         QUERIES.payment_organizations,
-        [found for found in ids.values() if found is not None],
+        [each for each in ids.values() if each is not None],
         list(names),
         [payment.customer_id for payment in payments if payment.customer_id is not None],
     )
@@ -183,7 +183,7 @@ def _offer(row: asyncpg.Record) -> Offer | None:
 
 
 async def bind_payments(connection: Connection, sold: Sequence[Sale]) -> None:
-    """Bind payments to organizations, those that are not bound yet."""
+    """Bind those payments that are not bound yet to their organizations."""
     ordered = sorted(sold, key=lambda sale: sale.payment_intent_id)
     await connection.execute(
         QUERIES.bind_payments,
@@ -203,7 +203,7 @@ async def bind_payments(connection: Connection, sold: Sequence[Sale]) -> None:
 async def bound_payments(
     connection: Connection, payment_intent_ids: Sequence[str]
 ) -> dict[str, BoundPayment]:
-    """Return the bindings of payments by PaymentIntent, as the first to come made them."""
+    """Return the bindings of payments by PaymentIntent; the first binding of each counts."""
     rows = await connection.fetch(QUERIES.bound_payments, payment_intent_ids)
     return {
         row["payment_intent_id"]: BoundPayment(
@@ -221,17 +221,17 @@ async def close_purchases(
     connection: Connection,
     closed: Collection[tuple[str | None, UUID | None, str | None, str]],
 ) -> None:
-    """Settle purchases: each is (session, purchase, PaymentIntent, state). Paid stays paid."""
+    """Close purchases: (session, purchase, PaymentIntent, state). Paid ones stay paid."""
     await connection.execute(QUERIES.close_purchases, *map(list, zip(*closed, strict=True)))
 
 
 async def extend_purchase(connection: Connection, session_id: str, until: datetime) -> None:
-    """Keep an open purchase from expiring before a moment."""
+    """Extend an open purchase until at least a time."""
     await connection.execute(QUERIES.extend_purchase, session_id, until)
 
 
 async def lock_payment(connection: Connection, payment_intent_id: str) -> PaymentLevel | None:
-    """Lock a bound payment; None where it is not bound."""
+    """Lock a bound payment; None: it is not bound."""
     row = await connection.fetchrow(QUERIES.lock_payment, payment_intent_id)
     return PaymentLevel(**row) if row else None
 
@@ -239,21 +239,21 @@ async def lock_payment(connection: Connection, payment_intent_id: str) -> Paymen
 async def record_level(
     connection: Connection, payment_intent_id: str, as_of: datetime, charge_id: str | None
 ) -> None:
-    """Remember when Stripe was asked, and the charge where it was not known."""
+    """Store the time of Stripe's answer, and the charge if it was unknown."""
     await connection.execute(QUERIES.record_level, payment_intent_id, as_of, charge_id)
 
 
 async def invoice_organizations(
     connection: Connection, names: Sequence[str], customer_id: str | None, account: str
 ) -> dict[str | None, PaymentOrganization]:
-    """Lock and return the organizations that an invoice may have, by the names that lead to them.
+    """Lock and return the organizations that an invoice names, by name.
 
-    Where it names none, the organization of its Stripe customer in that account is under None.
+    If it names none, the organization of its Stripe customer in that account is under None.
     """
     ids = {name: parse_id(name) for name in names}
     rows = await connection.fetch(
         QUERIES.invoice_organizations,
-        [found for found in ids.values() if found is not None],
+        [each for each in ids.values() if each is not None],
         list(names),
         customer_id,
         account,
@@ -262,5 +262,5 @@ async def invoice_organizations(
     if not names:
         return dict.fromkeys([None], next(iter(organizations.values()))) if organizations else {}
     slugs = {row["slug"]: row["id"] for row in rows}
-    found = {name: organizations.get(ids[name] or slugs.get(name)) for name in names}
-    return {name: organization for name, organization in found.items() if organization is not None}
+    named = {name: organizations.get(ids[name] or slugs.get(name)) for name in names}
+    return {name: organization for name, organization in named.items() if organization is not None}

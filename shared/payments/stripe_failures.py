@@ -1,4 +1,4 @@
-"""The one table of Stripe's errors: what a failed request means, for every caller.
+"""The table of Stripe's errors: the meaning of a failed request, for every caller.
 
 Each caller maps a `FailureKind` to its own result: an exception of shared/errors.py, an answer of
 the PaymentIntent gateway, or a missing permission. Source: https://docs.stripe.com/error-codes
@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import stripe
 
-# The stripe library raises the last three unchanged where a body is cut off or late.
+# The stripe library raises the last three unchanged if a body is truncated or late.
 REQUEST_ERRORS = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError)
 DETAIL_CHARACTERS_MAX = 500
 RETRY_AFTER_SECONDS_MAX = 300
@@ -96,7 +96,7 @@ def classify(error: Exception) -> StripeFailure:
 
 
 def _kind(error: stripe.StripeError) -> FailureKind:
-    """Return the first row of the table that applies."""
+    """Return the kind of the first rule that matches."""
     status = error.http_status
     if not status or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return FailureKind.NO_ANSWER
@@ -142,9 +142,9 @@ _BY_CLASS: dict[FailureKind, type[stripe.StripeError]] = {
     FailureKind.FORBIDDEN: stripe.PermissionError,
 }
 _STATE_CODES = frozenset({"payment_intent_unexpected_state", "lock_timeout"})
-# The header of an answer that Stripe has stored and gives again.
+# The header of a stored response that Stripe repeats.
 _REPLAYED = "idempotent-replayed"
-# The message about an object that exists, but not in the mode of our key.
+# The message about an object that exists, but in the other mode of the API key.
 # Source: https://docs.stripe.com/error-codes#resource-missing
 _OTHER_MODE = "a similar object exists in"
 

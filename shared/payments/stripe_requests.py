@@ -11,6 +11,7 @@ import stripe
 from shared import metrics
 from shared.errors import (
     StripeFailedError,
+    StripeForbiddenError,
     StripeMissingError,
     StripeRefusedError,
     StripeThrottledError,
@@ -26,11 +27,12 @@ T = TypeVar("T")
 
 
 async def ask(method: str, request: Awaitable[T]) -> T:
-    """Return Stripe's answer; raise StripeFailedError where there was none, or it was no answer.
+    """Return Stripe's answer; raise StripeFailedError if there is none or it is invalid.
 
-    StripeRefusedError: it did nothing. StripeMissingError: it knows nothing of that id.
-    StripeThrottledError: it did nothing, and may succeed later. After any other failure the request
-    may have taken effect: repeat it with the same idempotency key.
+    StripeRefusedError: it had no effect. StripeForbiddenError: the key lacks a permission.
+    StripeMissingError: Stripe has no object of that id. StripeThrottledError: it had no effect and
+    may succeed later. After any other failure, the request may have taken effect: repeat it with
+    the same idempotency key.
 
     `method` names the request in the metrics, such as `checkout.sessions.create`.
     """
@@ -57,11 +59,11 @@ def account_options(account: str, *, key: str | None = None) -> stripe.RequestOp
 
 
 def hourly(key: str, now: datetime | None = None) -> str:
-    """Return an idempotency key that is another one every hour.
+    """Return an idempotency key that changes every hour.
 
-    Stripe repeats the first answer to a key for a day, be it a 500: under a key that stayed the
-    same, nothing could be created for as long. For what harms nobody where it exists twice, since
-    an answer that was lost in one hour is not repeated in the next.
+    Stripe repeats the first response to a key for a day, even a 500: with a constant key, nothing
+    could be created for that long. Use it only for objects that may exist twice, since a response
+    lost in one hour is not repeated in the next.
     Source: https://docs.stripe.com/api/idempotent_requests
     """
     return f"{key}:{now or datetime.now(UTC):%Y-%m-%dT%H}"
@@ -79,6 +81,8 @@ def _exception(method: str, failure: StripeFailure) -> StripeFailedError:
                 f"Stripe is asked too often at present for {method}: {detail}",
                 retry_after_seconds=failure.retry_after_seconds,
             )
+        case FailureKind.FORBIDDEN:
+            return StripeForbiddenError(f"Stripe refused {method}: {detail}")
         case FailureKind.MISSING:
             return StripeMissingError(f"Stripe refused {method}: {detail}")
         case _:

@@ -49,7 +49,7 @@ def read(payload: str, kind: type[K]) -> K:
 
 
 def read_previous(payload: str, kind: type[S]) -> S | None:
-    """Return what the event says was before, as the given kind; None where it says nothing."""
+    """Return the event's `previous_attributes` as the given kind; None: it has none."""
     try:
         previous = msgspec.json.decode(payload, type=_Envelope).data.previous_attributes
         return msgspec.json.decode(previous, type=kind | None)
@@ -58,7 +58,7 @@ def read_previous(payload: str, kind: type[S]) -> S | None:
 
 
 def event_created_at(payload: str) -> datetime:
-    """Return Stripe's moment of the event."""
+    """Return the time of the event at Stripe."""
     try:
         return datetime.fromtimestamp(msgspec.json.decode(payload, type=_Envelope).created, UTC)
     except msgspec.MsgspecError as error:

@@ -1,4 +1,4 @@
-"""Stripe's HTTP client, which notes whether Stripe answers."""
+"""The HTTP client of the Stripe library, which tracks outages of Stripe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.errors import StripeFailedError, StripeRefusedError
 
 
 class WatchedClient(stripe.AIOHTTPClient):
-    """Sees every request of the library, so that an outage is logged once, whoever asked."""
+    """Observes every request of the library, so that an outage is logged once."""
 
     async def request_async(
         self,
@@ -22,7 +22,7 @@ class WatchedClient(stripe.AIOHTTPClient):
         headers: Mapping[str, str],
         post_data: Any = None,
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Return Stripe's answer; a 5xx, or none, is a failure that may begin an outage."""
+        """Return Stripe's response; a 5xx, or none, is a failure that may begin an outage."""
         try:
             answer = await super().request_async(method, url, headers, post_data)
         except Exception as error:

@@ -1,6 +1,6 @@
 """Jobs in Redis: JSON, and only the one job that Prepaid uses.
 
-arq pickles jobs by default, so that anybody who can write to Redis could run code in a worker.
+arq pickles jobs by default, so that anyone who can write to Redis could run code in a worker.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from shared.queue.jobs import DRAIN_JOB
 log = structlog.get_logger()
 
 WAKEUP_INTERVAL_SECONDS = 0.005
-# Where this many wakeups are queued, one of them will find our event as well. Without the limit, a
+# Where this many wakeups are queued, one of them will find this event as well. Without the limit, a
 # worker that is down for a day would find millions of them.
 PENDING_WAKEUPS_MAX = 64
 WAKEUP_EXPIRES_SECONDS = 3600
@@ -57,7 +57,7 @@ class Wakeup:
     async def _send_once(self) -> None:
         try:
             if await self._redis.zcard(QUEUE_NAME) < PENDING_WAKEUPS_MAX:
-                # A random id: arq drops a fixed one while its last job is queued, running or kept.
+                # A random id: arq drops a fixed one while its last job is queued, running or done.
                 await self._redis.enqueue_job(
                     DRAIN_JOB, _job_id=uuid4().hex, _expires=WAKEUP_EXPIRES_SECONDS
                 )

@@ -23,10 +23,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StripeAlert:
-    """Why Stripe refuses this installation, and how many recharge attempts wait for that.
+    """A cause for which Stripe refuses this installation, with the number of waiting attempts.
 
-    `cause` is the status and the request, such as `401 payment_intents.create`; `detail` is what
-    Stripe said last.
+    `cause` is the status and the request, such as `401 payment_intents.create`; `detail` is
+    Stripe's latest error.
     """
 
     cause: str
@@ -37,7 +37,7 @@ class StripeAlert:
 
     @property
     def remedy(self) -> str:
-        """What an operator must do, by the HTTP status."""
+        """The action for an operator, by the HTTP status."""
         return _REMEDIES.get(self.cause.partition(" ")[0], _ANY_REMEDY)
 
 
@@ -49,7 +49,7 @@ _ANY_REMEDY = "Correct what Stripe names, in the Dashboard or in the settings."
 
 
 async def begin(connection: Connection, cause: str, detail: str, now: datetime) -> None:
-    """Note that Stripe refused this installation, in the caller's transaction."""
+    """Store that Stripe refused this installation, in the caller's transaction."""
     if await attempt_store.alert(connection, cause, detail, now):
         log.error("recharge.stripe_refuses_us", cause=cause, detail=detail)
 
@@ -68,7 +68,7 @@ async def current(connection: Connection) -> list[StripeAlert]:
 
 
 async def measure(pool: Pool) -> None:
-    """Set the gauge of the attempts that wait. Any worker may: they are not its own."""
+    """Set the gauge of waiting attempts of the whole installation, from any worker."""
     async with pool.acquire() as connection:
         alerts = await current(connection)
     metrics.RECHARGE_ATTEMPTS_BLOCKED.set(sum(alert.attempts for alert in alerts))

@@ -1,7 +1,7 @@
-"""Canceling one live attempt on request: by a person, or by the top-up that replaces it.
+"""Cancels one live attempt on request: of a person, or of the top-up that replaces it.
 
-Nothing is canceled that may still charge: without a PaymentIntent at once, else when Stripe has
-canceled it.
+An attempt without a PaymentIntent is canceled at once, any other after Stripe has canceled its
+PaymentIntent, so that a canceled attempt can never charge.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ async def cancel(
     """Cancel a live attempt and return it; one that is canceled already is returned unchanged.
 
     Auto-recharge then waits for the next usage. `actor` and `reason` go into the audit log. Raises
-    NotFoundError, ConflictError where the attempt has ended, a worker has it, or its payment
-    cannot be canceled any more, and StripeFailedError where Stripe did not say.
+    NotFoundError, ConflictError if the attempt has ended, is leased by a worker, or has a payment
+    that can no longer be canceled, and StripeFailedError if Stripe did not answer.
     """
     async with charger.pool.acquire() as connection:
         row = await attempt_store.find_attempt(connection, organization_id, attempt_id)
@@ -70,14 +70,14 @@ async def cancel(
             reason=reason,
         )
         after = await attempt_store.find_attempt(connection, organization_id, attempt_id)
-    assert after is not None  # noqa: S101 - none is ever deleted
+    assert after is not None  # noqa: S101 - attempts are never deleted
     return after
 
 
 async def end(
     charger: Charger, organization_id: UUID, attempt_id: UUID, *, detail: str, waits: bool
 ) -> None:
-    """Cancel an attempt under a lease; `waits`: nothing more is armed before the next usage."""
+    """Cancel an attempt under a lease; `waits`: arm no other before the next usage."""
     async with charger.pool.acquire() as connection:
         lease = await attempt_store.take(
             connection, organization_id, attempt_id, uuid4(), charger.lease
@@ -99,12 +99,12 @@ async def end(
 
 
 async def _cancel_at_stripe(charger: Charger, attempt: Attempt) -> None:
-    """Cancel its PaymentIntent, so that it never charges; raise where that is not sure."""
+    """Cancel its PaymentIntent, so that it never charges; raise if that is not certain."""
     if isinstance(attempt, ArmedAttempt) or attempt.payment_intent_id is None:
-        return  # whatever Stripe may have created was never confirmed
+        return  # a PaymentIntent without a stored id was never confirmed
     account = attempt.stripe_account
     answer = await charger.gateway.cancel(attempt.payment_intent_id, stripe_account=account)
-    if isinstance(answer, OutcomeUnknown):  # refused in its state, or the answer was lost
+    if isinstance(answer, OutcomeUnknown):  # refused in its status, or the response was lost
         answer = await charger.gateway.retrieve(attempt.payment_intent_id, stripe_account=account)
     match answer:
         case Intent(status="canceled") | ObjectMissing(subject=Subject.INTENT):

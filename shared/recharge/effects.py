@@ -64,10 +64,10 @@ class EffectContext:
 
 
 async def commit(context: EffectContext, lease: Lease[Attempt], transition: Transition) -> None:
-    """Write a transition with its effect; raise LeaseLostError where the lease has passed on.
+    """Write a transition with its effect; raise LeaseLostError if another process has the lease.
 
-    Takes the organization's account before everything else, as the order of locks has it; a capture
-    locks its payment before (the posting takes the account), as the payment's event does.
+    The organization's account is locked first, by the global lock order; a capture locks its
+    payment before the posting locks the account, as the payment's event does.
     """
     attempt, connection = lease.attempt, context.connection
     if not isinstance(attempt, ChargingAttempt):
@@ -82,7 +82,7 @@ async def commit(context: EffectContext, lease: Lease[Attempt], transition: Tran
             await attempt_store.transition(connection, lease, transition, now=context.now)
             await effects.after_capture(intent, posted)
             return
-        case MissingObject(Subject.CUSTOMER):  # the organization's row comes before its account
+        case MissingObject(Subject.CUSTOMER):  # lock the organization before its account
             await attempt_store.forget_customer(
                 connection, attempt.organization_id, attempt.customer_id
             )
@@ -93,7 +93,7 @@ async def commit(context: EffectContext, lease: Lease[Attempt], transition: Tran
 
 
 async def _apply_to_any(context: EffectContext, attempt: Attempt, transition: Transition) -> None:
-    """Apply an effect that an armed attempt can have too."""
+    """Apply an effect that does not need a charging attempt."""
     connection, organization_id = context.connection, attempt.organization_id
     match transition.effect:
         case Cancellation() as effect:
@@ -135,7 +135,7 @@ async def _suspend(
 
 @dataclass(frozen=True, slots=True)
 class _Effects:
-    """The effects of one transition of an attempt that was charging."""
+    """The effects of one transition of a charging attempt."""
 
     context: EffectContext
     attempt: ChargingAttempt
@@ -147,7 +147,9 @@ class _Effects:
             case Decline(hard):
                 await suspension_store.unpause(connection, organization_id)
                 await self._announce_failure()
-                if self.attempt.trigger is not Trigger.TOP_UP:  # its customer can choose a card
+                if (
+                    self.attempt.trigger is not Trigger.TOP_UP
+                ):  # a present customer can choose another card
                     await self._after_decline(hard=hard)
             case Failure(suspension):
                 await self._fail(suspension)
@@ -163,7 +165,7 @@ class _Effects:
                 await _apply_to_any(self.context, self.attempt, self.transition)
 
     async def credit(self, intent: Intent) -> PostedTransaction:
-        """Credit what was captured; its webhook may have done so before."""
+        """Credit the captured payment; its webhook may have credited it already."""
         sale = _sale(self.attempt, intent, self.context)
         (result,) = await crediting.credit(self.context.connection, [sale], self.context.make_id)
         if not isinstance(result, PostedTransaction):
@@ -195,7 +197,7 @@ class _Effects:
             await _suspend(self.context, self.attempt, suspension, self.transition.detail)
 
     async def _detach(self, subject: Subject) -> None:
-        """Detach what Stripe does not have; suspend where nothing else can be charged."""
+        """Detach the object that Stripe lacks; suspend if no payment method is left."""
         connection, organization_id = self.context.connection, self.attempt.organization_id
         await attempt_store.detach_methods(
             connection,
@@ -210,7 +212,7 @@ class _Effects:
         await self._fail(None if another else SuspensionReason.NO_CARD)
 
     async def _expire_link(self) -> None:
-        """Suspend, unless it was a top-up or another card would be charged now."""
+        """Suspend, unless the attempt is a top-up or another card would be charged now."""
         if self.attempt.trigger is Trigger.TOP_UP or await self._another_card_is_charged():
             await _apply_to_any(self.context, self.attempt, _REARMED)
             return
@@ -218,11 +220,11 @@ class _Effects:
             self.context,
             self.attempt,
             SuspensionReason.AUTHENTICATION_EXPIRED,
-            "nobody authenticated the payment in time",
+            "the customer did not authenticate the payment in time",
         )
 
     async def _ask_customer(self, intent: Intent) -> None:
-        if self.attempt.trigger is not Trigger.TOP_UP:  # a customer's own top-up pauses no rule
+        if self.attempt.trigger is not Trigger.TOP_UP:  # a top-up does not pause the rule
             await suspension_store.pause(self.context.connection, self.attempt.organization_id)
         link = self.transition.link
         if link is not None:
@@ -232,7 +234,7 @@ class _Effects:
             )
 
     async def _after_decline(self, *, hard: bool) -> None:
-        """Count the decline of a card that would be charged again; wait or suspend after it."""
+        """Count the decline if the same card would be charged again; wait or suspend."""
         connection, organization_id = self.context.connection, self.attempt.organization_id
         now = self.context.now
         current = await store.circumstances(
@@ -290,7 +292,7 @@ _REARMED = Transition(state=AttemptState.CANCELED, effect=Cancellation(due_again
 
 
 def _sale(attempt: ChargingAttempt, intent: Intent, context: EffectContext) -> Sale:
-    """Return what a captured attempt sells: what was decided when it began."""
+    """Return the sale of a captured attempt, at the price that was stored when it began."""
     offer = sales.offer_of_attempt(
         organization_id=attempt.organization_id,
         currency=intent.currency,

@@ -1,7 +1,7 @@
 """The flow of a recharge attempt: take, decide, ask Stripe, apply.
 
-Each step is stored before the next. Where a process dies between two steps, the next worker takes
-the attempt when its lease ends, retrieves its PaymentIntent, and goes on.
+Each step is stored before the next. If a process dies between two steps, another worker takes the
+attempt when its lease ends, retrieves its PaymentIntent, and continues.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ RENEW_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Charger:
-    """Carries attempts from armed to their end. Time, ids, randomness and links are passed in.
+    """Processes attempts from armed to final. Time, ids, randomness and links are passed in.
 
-    Guarantees: an attempt confirms one PaymentIntent alone, the one whose id is stored; credits are
-    posted under that PaymentIntent's key, whether its answer or its webhook is first; no
+    Guarantees: an attempt confirms only the PaymentIntent whose id is stored; credits are posted
+    under that PaymentIntent's key, by the response or the webhook, whichever is first; no
     transaction is open during a request to Stripe; a worker that lost its lease commits nothing.
-    One charge costs `units_max` at most, in units of the currency, whatever the rule says.
+    One charge costs at most `units_max`, in units of the currency, whatever the rule.
     """
 
     pool: Connections
@@ -77,7 +77,7 @@ class Charger:
     lease: timedelta = LEASE
 
     async def work(self) -> int:
-        """Take the attempts that are due and carry each as far as possible; return how many."""
+        """Take the due attempts and process each as far as possible; return how many."""
         async with self.pool.acquire() as connection:
             leases = await attempt_store.claim(
                 connection, rows_max=ATTEMPTS_AT_ONCE_MAX, token=uuid4(), lease=self.lease
@@ -90,7 +90,7 @@ class Charger:
         return replace(self, customer_link=link, make_link=lambda: link)
 
     async def carry(self, lease: Lease[Attempt]) -> None:
-        """Carry an attempt as far as possible now. Raises nothing."""
+        """Process an attempt as far as possible now. Raises nothing."""
         attempt = lease.attempt
         with structlog.contextvars.bound_contextvars(
             attempt_id=str(attempt.id), organization_id=str(attempt.organization_id)
@@ -103,7 +103,7 @@ class Charger:
             except UNAVAILABLE as error:
                 if not outages.POSTGRES.failed(error):
                     log.warning("recharge.attempt_failed", error=repr(error))
-            except Exception:  # the lease ends and the attempt is taken again; others go on
+            except Exception:  # retried when the lease ends; other attempts continue
                 log.exception("recharge.failed_unexpectedly", state=attempt.state)
 
     @asynccontextmanager
@@ -143,7 +143,7 @@ class Charger:
             unwanted = None
         else:
             charging = Lease(attempt, lease.token)
-            unwanted = await self._unwanted(attempt)
+            unwanted = await self._reason_not_to_confirm(attempt)
         is_first = charging.attempt.payment_intent_id is None
         if is_first and unwanted is not None:
             # A PaymentIntent whose id was never stored was never confirmed: nothing was charged.
@@ -151,10 +151,12 @@ class Charger:
             return
         charging, answer = await self._ask(charging, confirms=unwanted is None)
         look = self._look(charging.attempt, unwanted=unwanted, is_first=is_first)
-        await self._carry_out(charging, outcomes.after_answer(charging.attempt, answer, look), look)
+        await self._apply_step(
+            charging, outcomes.after_answer(charging.attempt, answer, look), look
+        )
 
     async def _decide(self, lease: Lease[ArmedAttempt]) -> Lease[ChargingAttempt] | None:
-        """Decide by the present circumstances, and store it; None: nothing is charged."""
+        """Decide by the current circumstances and store the decision; None: no charge."""
         attempt, now = lease.attempt, self.now()
         async with self.pool.acquire() as connection, connection.transaction():
             await store.lock_account(connection, attempt.organization_id)
@@ -194,8 +196,8 @@ class Charger:
         await effects.commit(self._context(connection), lease, transition)
         return transition
 
-    async def _unwanted(self, attempt: ChargingAttempt) -> str | None:
-        """Return why an attempt that began before must not be confirmed any more, if so."""
+    async def _reason_not_to_confirm(self, attempt: ChargingAttempt) -> str | None:
+        """Return why an attempt that began earlier must not be confirmed, if so."""
         if self.now() >= states.deadline(attempt):
             return "Stripe did not confirm the payment in time"
         if attempt.trigger is Trigger.TOP_UP:
@@ -210,9 +212,9 @@ class Charger:
     ) -> tuple[Lease[ChargingAttempt], GatewayAnswer]:
         """Return the state of the attempt's PaymentIntent: retrieved, or created and confirmed.
 
-        It is created under one idempotency key, however often the answer is lost, so that Stripe
-        has one PaymentIntent alone; under another key only where Stripe stores a failure. One whose
-        id was never stored is never confirmed, so it never charges.
+        Creation is repeated under the same idempotency key while responses are lost, so that Stripe
+        creates only one PaymentIntent; the key changes only after Stripe has stored a failure under
+        it. A PaymentIntent whose id was not stored is never confirmed, so it never charges.
         """
         attempt = lease.attempt
         account = attempt.stripe_account
@@ -246,8 +248,8 @@ class Charger:
             stripe_account=account,
         )
 
-    async def _carry_out(self, lease: Lease[ChargingAttempt], step: Step, look: Look) -> None:
-        """Apply a step; where its PaymentIntent must be canceled first, by what Stripe answers."""
+    async def _apply_step(self, lease: Lease[ChargingAttempt], step: Step, look: Look) -> None:
+        """Apply a step; cancel its PaymentIntent first if the step requires that."""
         if isinstance(step, CancelFirst):
             attempt = lease.attempt
             if isinstance(step.then.effect, Decline):
@@ -261,9 +263,9 @@ class Charger:
     async def _store_decline(
         self, lease: Lease[ChargingAttempt], then: Transition
     ) -> ChargingAttempt:
-        """Store why its PaymentIntent is about to be canceled: whoever finds it canceled counts it.
+        """Store a decline before its PaymentIntent is canceled: after a crash it still counts.
 
-        Return the attempt with that.
+        Returns the attempt with the decline.
         """
         async with self.pool.acquire() as connection:
             await attempt_store.store_decline(connection, lease, then)

@@ -1,4 +1,4 @@
-"""What the status and error of a PaymentIntent mean for its attempt. Pure."""
+"""The next state of an attempt, by the status and error of its PaymentIntent. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shared.recharge.model import AUTHENTICATION_REQUIRED, AttemptState
 
-# The same charge cannot succeed, or the cardholder or the network asked not to repeat it.
+# The same charge cannot succeed, or the cardholder or the network forbids a retry.
 # Source: https://docs.stripe.com/declines/codes
 HARD_DECLINES = frozenset({
     "lost_card", "stolen_card", "pickup_card", "fraudulent", "merchant_blacklist",
@@ -20,12 +20,12 @@ HARD_ADVICE = frozenset({"do_not_try_again", "confirm_card_data"})
 
 @dataclass(frozen=True, slots=True)
 class NotConfirmed:
-    """The PaymentIntent was created and never confirmed: nothing was charged."""
+    """The PaymentIntent was never confirmed: nothing was charged."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextState:
-    """The state that an attempt moves to. `hard`: a decline after which no other charge helps."""
+    """The next state of an attempt. `hard`: a decline that must not be retried."""
 
     state: AttemptState
     reason: str | None = None
@@ -49,7 +49,7 @@ def next_state(
     decline_code: str | None,
     network_advice: str | None,
 ) -> NotConfirmed | NextState:
-    """Return what a PaymentIntent's status means for an attempt in the state `current`.
+    """Return the next state of an attempt in the state `current`, by its PaymentIntent.
 
     Source: https://docs.stripe.com/payments/paymentintents/lifecycle, and for the errors
     https://docs.stripe.com/error-codes
@@ -57,7 +57,7 @@ def next_state(
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status == "requires_payment_method" and error_code is None:
-        # Never charged: Stripe keeps the error of a declined one.
+        # Never charged: a declined PaymentIntent would still have its error.
         return declined("no_payment_method", network_advice)
     if error_code == AUTHENTICATION_REQUIRED or current is AttemptState.REQUIRES_ACTION:
         # The customer may try again on the page, until its link expires.
@@ -66,6 +66,6 @@ def next_state(
 
 
 def declined(reason: str, network_advice: str | None) -> NextState:
-    """Return what a decline means, whether Stripe reports it now or it was stored before."""
+    """Return the next state after a decline, reported now or stored earlier."""
     hard = reason in HARD_DECLINES or network_advice in HARD_ADVICE
     return NextState(AttemptState.FAILED, reason, hard=hard)

@@ -1,4 +1,4 @@
-"""Auto-recharge: what an organization agreed to, and one attempt to charge it."""
+"""Auto-recharge: the rule of an organization, and one attempt to charge it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RechargeState(StrEnum):
 
 
 class SuspensionReason(StrEnum):
-    """Why auto-recharge is suspended, which says what ends it."""
+    """Why auto-recharge is suspended; the reason determines what ends it."""
 
     DECLINES = "declines"
     CAP = "cap"
@@ -35,7 +35,7 @@ class SuspensionReason(StrEnum):
     OPERATOR = "operator"
 
 
-# Only a person ends these: neither time, another card, nor turning auto-recharge off and on.
+# Only a person ends these: not time, another card, or turning auto-recharge off and on.
 ENDED_BY_A_PERSON = frozenset({
     SuspensionReason.DISPUTE,
     SuspensionReason.FRAUD_WARNING,
@@ -45,7 +45,7 @@ ENDED_BY_A_PERSON = frozenset({
 })  # fmt: skip
 
 
-# What a process of the last release stores for `no_card`.
+# The value that the previous release stores for `no_card`.
 NO_CARD_BEFORE = "no_payment_method"
 
 
@@ -72,7 +72,7 @@ AUTHENTICATION_REQUIRED = "authentication_required"
 
 
 class Trigger(StrEnum):
-    """What armed an attempt."""
+    """The cause of an attempt."""
 
     THRESHOLD = "threshold"
     SCHEDULE = "schedule"
@@ -88,7 +88,7 @@ class Schedule(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What an organization agreed to. Amounts are credits; months are calendar months in UTC."""
+    """The consented settings. Amounts are credits; months are calendar months in UTC."""
 
     threshold: Decimal | None = None
     amount: Decimal | None = None
@@ -103,7 +103,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoRecharge:
-    """The present settings and state of an organization's auto-recharge."""
+    """The current settings and state of an organization's auto-recharge."""
 
     organization_id: UUID
     state: RechargeState
@@ -132,7 +132,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What auto-recharge has charged in a month, with what is in flight: credits, and how often."""
+    """Credits and number of the charges of a month, including those in progress."""
 
     credits: Decimal
     count: int
@@ -142,7 +142,7 @@ class Spent:
 class Circumstances:
     """The inputs of a decision about an organization.
 
-    `spendable` is the balance less what is on hold; a debit may go below it by `overdraft_limit`.
+    `spendable` is the balance minus holds; a debit may go below it by `overdraft_limit`.
     `card_undescribed`: there is a payment method whose details Stripe has yet to return.
     """
 
@@ -157,7 +157,7 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class TopUps:
-    """Top-ups of one currency: how many, and what they cost."""
+    """Number and total cost of top-ups in one currency."""
 
     currency: str
     count: int
@@ -166,7 +166,7 @@ class TopUps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LiveAttempt:
-    """What every live attempt has. `tries` counts the leases that it was taken under."""
+    """The fields of every live attempt. `tries` counts its leases."""
 
     organization_id: UUID
     id: UUID
@@ -177,7 +177,7 @@ class _LiveAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmedAttempt(_LiveAttempt):
-    """An attempt in `armed`: whether and how much to charge is not decided.
+    """An attempt in `armed`: whether and how much to charge is not decided yet.
 
     `needed` is the amount of the refused debit or hold that armed it.
     """
@@ -192,10 +192,10 @@ class ArmedAttempt(_LiveAttempt):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargingAttempt(_LiveAttempt):
-    """An attempt in `charging` or a later live state: what it charges is stored.
+    """An attempt in `charging` or a later live state; its amount is stored.
 
     `amount` is in credits, `amount_minor` in the currency's smallest unit. `create_key` numbers the
-    idempotency key under which its PaymentIntent is created. `link_expires_at` is set once its
+    idempotency key under which its PaymentIntent is created. `link_expires_at` is set once the
     customer has a link. `blocked_by` is the cause of the alert that it waits for.
     """
 
@@ -218,11 +218,11 @@ class ChargingAttempt(_LiveAttempt):
 
     @property
     def decline_reason(self) -> str | None:
-        """Why it was declined, stored before its PaymentIntent is canceled."""
+        """The reason of its decline, stored before its PaymentIntent is canceled."""
         return None if self.reason == AUTHENTICATION_REQUIRED else self.reason
 
     def link_has_expired(self, now: datetime) -> bool:
-        """Return whether its customer had a link that is over."""
+        """Return whether the customer's link has expired."""
         return self.link_expires_at is not None and self.link_expires_at <= now
 
 
@@ -234,7 +234,7 @@ A_co = TypeVar("A_co", bound=Attempt, covariant=True)
 class Lease(Generic[A_co]):
     """An attempt and the token under which this process may write it.
 
-    Every write names the token; it finds no row once another process has taken the attempt.
+    Every write is fenced by the token: it matches no row after another process took the attempt.
     """
 
     attempt: A_co

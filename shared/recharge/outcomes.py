@@ -1,4 +1,4 @@
-"""What decisions and Stripe's answers mean for an attempt: pure functions that return a step.
+"""The next step of an attempt after a decision or an answer from Stripe: pure functions.
 
 A step is a `Transition`, or a PaymentIntent to cancel before one.
 """
@@ -53,8 +53,8 @@ CANCELED = "canceled"
 class Look:
     """The circumstances of one look at an attempt. Time, waits and links are passed in.
 
-    `unwanted` says why its PaymentIntent must not be confirmed any more. `is_first`: Stripe was
-    asked nothing about the attempt before, so that it cannot have been charged.
+    `unwanted` is the reason why its PaymentIntent must not be confirmed, if any. `is_first`: no
+    earlier request to Stripe was made for the attempt, so that it cannot have been charged.
     """
 
     now: datetime
@@ -65,7 +65,7 @@ class Look:
 
 
 def after_answer(attempt: ChargingAttempt, answer: GatewayAnswer, look: Look) -> Step:
-    """Return what an answer about the attempt's PaymentIntent means."""
+    """Return the next step after an answer about the attempt's PaymentIntent."""
     match answer:
         case Intent():
             return _after_intent(attempt, answer, look)
@@ -84,7 +84,7 @@ def after_answer(attempt: ChargingAttempt, answer: GatewayAnswer, look: Look) ->
 def after_cancellation(
     attempt: ChargingAttempt, answer: GatewayAnswer, step: CancelFirst, look: Look
 ) -> Transition:
-    """Return what Stripe's answer to a cancellation means."""
+    """Return the next step after Stripe's answer to a cancellation."""
     match answer:
         case Intent(status="canceled"):
             return step.then
@@ -126,7 +126,7 @@ def postponed(
 
 
 def not_charged(attempt: Attempt, decision: rules.Wait | rules.Stop, now: datetime) -> Transition:
-    """Return what a decision against a charge means; one that waited too long is armed anew."""
+    """Return the transition after a decision not to charge; rearm after too long a wait."""
     if isinstance(decision, rules.Stop):
         effect = Cancellation(
             due_again=decision.due_again, suspension=decision.suspension, until=decision.until
@@ -139,12 +139,12 @@ def not_charged(attempt: Attempt, decision: rules.Wait | rules.Stop, now: dateti
 
 
 def canceled(detail: str, effect: Effect, *, reason: str = CANCELED) -> Transition:
-    """Return the end of an attempt that charged nothing, and never will."""
+    """Return the cancellation of an attempt that can never charge."""
     return Transition(state=AttemptState.CANCELED, reason=reason, detail=detail, effect=effect)
 
 
 def given_up(detail: str, *, due_again: bool = False) -> Transition:
-    """Return a cancellation after which the rule arms anew where it still applies."""
+    """Return a cancellation after which the rule arms again if it still applies."""
     return canceled(detail, Cancellation(due_again=due_again, rearm=True))
 
 
@@ -175,7 +175,7 @@ def _after_intent(attempt: ChargingAttempt, intent: Intent, look: Look) -> Step:
 
 
 def _processing(attempt: ChargingAttempt, intent: Intent, look: Look) -> Step:
-    """Look again in an hour; give up where the bank has not decided for a month."""
+    """Check again in an hour; give up if the bank has not decided for a month."""
     attempt = replace(attempt, state=AttemptState.PROCESSING)
     latest = states.deadline(attempt)
     if look.now < latest:
@@ -191,7 +191,7 @@ def _processing(attempt: ChargingAttempt, intent: Intent, look: Look) -> Step:
 
 
 def _requires_action(attempt: ChargingAttempt, intent: Intent, look: Look) -> Step:
-    """Ask the customer once; give up when their link expires."""
+    """Request authentication once; give up when the link expires."""
     if attempt.link_has_expired(look.now):
         return CancelFirst(intent.id, _expired())
     asked_before = attempt.link_expires_at is not None
@@ -207,13 +207,13 @@ def _requires_action(attempt: ChargingAttempt, intent: Intent, look: Look) -> St
 
 
 def _expired() -> Transition:
-    return canceled("nobody authenticated it in time", ExpiredLink())
+    return canceled("the customer did not authenticate it in time", ExpiredLink())
 
 
 def _canceled_at_stripe(
     attempt: ChargingAttempt, intent: Intent, following: NextState, look: Look
 ) -> Transition:
-    """Go on where the cancellation was ours and its answer was lost."""
+    """Continue after a cancellation by Prepaid whose response was lost."""
     if attempt.decline_reason is not None:
         stored = intent_states.declined(attempt.decline_reason, attempt.network_advice)
         return _declined(stored, intent.error_message, attempt.decline_code, attempt.network_advice)
@@ -238,7 +238,7 @@ def _declined(
 def _look_again(
     attempt: ChargingAttempt, detail: str, look: Look, *, new_create_key: bool
 ) -> Transition:
-    """Return the attempt as `unknown`; the page of a customer who must act stays open."""
+    """Return the attempt as `unknown`; a customer's authentication page stays open."""
     waits = attempt.state is AttemptState.REQUIRES_ACTION
     return postponed(
         attempt,
@@ -250,7 +250,7 @@ def _look_again(
 
 
 def _charge_refused(attempt: ChargingAttempt, answer: ChargeRefused | ObjectMissing) -> Step:
-    """End what Stripe will never do for this customer."""
+    """End an attempt that Stripe will never charge for this customer."""
     effect: Effect
     if isinstance(answer, ObjectMissing):
         reason, effect = "resource_missing", MissingObject(answer.subject)
@@ -266,10 +266,10 @@ def _charge_refused(attempt: ChargingAttempt, answer: ChargeRefused | ObjectMiss
 def _installation_refused(
     attempt: ChargingAttempt, answer: InstallationRefused, look: Look
 ) -> Step:
-    """Wait until an operator has corrected it; a customer who is present does not wait.
+    """Wait until an operator has corrected the cause; cancel a top-up, whose customer is present.
 
-    Their top-up is canceled, unless an earlier request may have charged them. A PaymentIntent that
-    was not confirmed never charges, so that its cancellation may fail.
+    The top-up is not canceled if an earlier request may have charged it. A PaymentIntent that was
+    not confirmed never charges, so that its cancellation may fail.
     """
     if attempt.trigger is not Trigger.TOP_UP or not look.is_first:
         return _blocked(attempt, answer, look)

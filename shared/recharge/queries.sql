@@ -1,19 +1,19 @@
 -- name: lock_account
 -- Lock an organization's account before anything else of its auto-recharge.
 --
--- One order of locks for all: the organization, a payment, the account, and only then cards, attempts and the
--- auto-recharge. A debit has the account when it arms an attempt, and waits there for the transaction that has
--- just written the live one; that transaction must not lock the account afterwards. So a transaction that
--- changes two of these, or inserts an attempt (its foreign key wants the account too), takes the account
--- first. One statement that changes an attempt alone needs nothing.
+-- Global lock order: organization, payment, account, and only then payment methods, attempts and the auto-recharge.
+-- A debit holds the account when it arms an attempt, and may wait for a transaction that has just written the live
+-- one; that transaction must not lock the account afterwards. So a transaction that changes two of these, or inserts
+-- an attempt (whose foreign key locks the account too), locks the account first. A single statement that changes only
+-- an attempt needs no other lock.
 SELECT organization_id
 FROM accounts
 WHERE organization_id = $1
 FOR NO KEY UPDATE;
 
 -- name: circumstances
--- The present inputs of a decision. The caller has the account (see lock_account): two decisions of
--- one organization, or a decision and a change of settings, are serialized.
+-- The current inputs of a decision. The caller holds the account's lock (see lock_account), so that decisions and
+-- changes of settings of one organization are serialized.
 SELECT
     s.*,
     a.balance - a.expired - a.held AS spendable,
@@ -56,7 +56,7 @@ CROSS JOIN LATERAL (
 WHERE a.organization_id = $1;
 
 -- name: lock
--- Take an organization for a change of its settings; the change of another waits.
+-- Lock an organization for a change of its settings.
 SELECT id
 FROM organizations
 WHERE id = $1
@@ -70,8 +70,8 @@ WHERE organization_id = $1
 RETURNING organization_id;
 
 -- name: save
--- Save what an organization agreed to, on or off. A suspension stays: saving settings is no new card. One for
--- the last reasons outlasts off too.
+-- Save the rule of an organization, on or off. A suspension stays; one for the last reasons also survives turning
+-- auto-recharge off.
 INSERT INTO auto_recharges AS s (
     organization_id,
     state,
@@ -120,7 +120,7 @@ SET
     schedule = excluded.schedule,
     schedule_day = excluded.schedule_day,
     schedule_amount = excluded.schedule_amount,
-    -- What is due stays due, whatever else of the rule changes.
+    -- A due schedule stays due when other settings change.
     next_run_at = CASE
         WHEN
             s.state <> 'off'
@@ -139,7 +139,7 @@ RETURNING state;
 
 -- name: turn_off
 -- Turn auto-recharge off. A live attempt still ends normally. A suspension for one of these reasons is
--- stored for when it is turned on again.
+-- stored and applies when it is turned on again.
 UPDATE auto_recharges
 SET
     state = 'off',
@@ -153,8 +153,8 @@ WHERE organization_id = $1 AND state <> 'off'
 RETURNING organization_id;
 
 -- name: follow
--- Have the account of an organization follow its auto-recharge as it is saved: below which balance usage arms
--- an attempt (NULL: none), and below which it is low. A threshold of its own for `credits.low` comes first.
+-- Copy the thresholds of the saved auto-recharge to the account: the balance below which usage arms an attempt
+-- (NULL: none), and the one for `credits.low`, for which the account's own threshold takes precedence.
 UPDATE accounts AS a
 SET
     recharge_below = CASE s.state WHEN 'active' THEN s.threshold END,
@@ -164,7 +164,7 @@ LEFT JOIN auto_recharges AS s ON o.id = s.organization_id
 WHERE a.organization_id = o.id;
 
 -- name: set_low_balance_threshold
--- Set below which balance `credits.low` is announced; NULL: the threshold of auto-recharge.
+-- Set the balance below which `credits.low` is announced; NULL: the threshold of auto-recharge.
 UPDATE accounts
 SET low_balance_threshold = $2
 WHERE organization_id = $1;
@@ -180,7 +180,7 @@ ORDER BY s.organization_id
 LIMIT $3;
 
 -- name: overview
--- Auto-recharges for a person: whose, what was charged this month, and the live attempt.
+-- Auto-recharges for display: the organization, this month's charges, and the live attempt.
 SELECT
     s.*,
     o.slug,
@@ -215,8 +215,8 @@ ORDER BY s.updated_at DESC, s.organization_id
 LIMIT $4;
 
 -- name: billing
--- What an organization's billing settings show beside its balance: the card that would be charged, the
--- subscription that counts, and the auto-recharge.
+-- An organization's billing settings besides its balance: the card that would be charged, the current subscription,
+-- and the auto-recharge.
 SELECT
     o.email,
     o.stripe_customer_id,

@@ -21,7 +21,7 @@ LINK_BYTES = 32
 
 
 class Standing(StrEnum):
-    """What the page of a link shows."""
+    """The state that the page of a link shows."""
 
     OPEN = "open"
     UNDER_WAY = "under_way"
@@ -32,7 +32,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """The payment that a link is about."""
+    """The payment of a link."""
 
     organization_id: UUID
     attempt_id: UUID
@@ -47,7 +47,7 @@ class Recovery:
     link_expires_at: datetime
 
     def standing(self, now: datetime) -> Standing:
-        """Return what its page shows now."""
+        """Return the state that its page shows now."""
         if self.state is AttemptState.SUCCEEDED:
             return Standing.PAID
         if self.state in (AttemptState.FAILED, AttemptState.CANCELED):
@@ -63,12 +63,12 @@ def new_link() -> str:
 
 
 def link_digest(link: str) -> bytes:
-    """Return what is stored of a link: 256 random bits need no slow hash."""
+    """Return the stored digest of a link: 256 random bits need no slow hash."""
     return hashlib.sha256(link.encode()).digest()
 
 
 async def find(connection: Connection, link: str) -> Recovery | None:
-    """Return the payment of a link; None where no attempt has it, or has another by now."""
+    """Return the payment of a link; None: unknown, or replaced by a newer link."""
     row = await attempt_store.by_link(connection, link_digest(link))
     if row is None:
         return None

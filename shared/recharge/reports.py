@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 def report(attempt: Attempt, transition: Transition) -> None:
-    """Count an outcome, and log what happened to the attempt."""
+    """Count and log the outcome of an attempt."""
     wait_seconds = None if transition.wait is None else transition.wait.total_seconds()
     match transition.effect:
         case Alert(cause):

@@ -24,7 +24,7 @@ from shared.recharge.model import (
 
 DECLINES_MAX = 3
 BACKOFF = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
-# A customer who is present sees a decline, and may try again; a client in a loop may not.
+# A present customer may retry after a decline; this limit stops a client in a loop.
 TOP_UP_DECLINES_MAX = 5
 TOP_UP_DECLINES_WITHIN = timedelta(hours=1)
 PROCESSING_LOOK = timedelta(hours=1)
@@ -33,7 +33,7 @@ DESCRIPTION_LOOK = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class ChargeAmount:
-    """What a charge costs, in minor units, and the credits that it buys."""
+    """The price of a charge in minor units, and its credits."""
 
     amount_minor: int
     credits: Decimal
@@ -41,7 +41,7 @@ class ChargeAmount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeDecision:
-    """Charge this card: `credits` are what `amount_minor` buys."""
+    """Charge `amount_minor` to this card, for `credits`."""
 
     card: Card
     currency: str
@@ -51,16 +51,16 @@ class ChargeDecision:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not yet: look again then."""
+    """Do not charge yet: decide again at this time."""
 
     until: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Do not charge. With a reason of suspension: and nothing more until that ends.
+    """Do not charge; with a reason, suspend auto-recharge.
 
-    `due_again`: a schedule is charged once what was in its way is over.
+    `due_again`: the schedule runs again once the obstacle is gone.
     """
 
     detail: str
@@ -72,7 +72,7 @@ class Stop:
 Decision = ChargeDecision | Wait | Stop
 
 
-def decide(  # noqa: PLR0913 - all that a decision looks at
+def decide(  # noqa: PLR0913 - the inputs of the decision
     trigger: Trigger,
     auto: AutoRecharge,
     *,
@@ -86,13 +86,12 @@ def decide(  # noqa: PLR0913 - all that a decision looks at
     needed: Decimal | None = None,
     card_undescribed: bool = False,
 ) -> Decision:
-    """Decide about an armed attempt by present circumstances, not by those in which it was armed.
+    """Decide about an armed attempt by the current circumstances, not by those when it was armed.
 
-    `spendable` is the balance less what is on hold. `needed` is the spendable amount that a refused
-    debit or hold would have taken: while less is there, it is a reason to charge too. `units_max`
-    is the most that the operator lets one charge cost, in units of the currency: a rule may be
-    older than it. `card_undescribed`: there is a payment method that can be charged once Stripe has
-    said what it is, within seconds.
+    `spendable` is the balance minus holds. `needed` is the amount of a refused debit or hold: while
+    less is spendable, that is a reason to charge too. `units_max` is the operator's limit for one
+    charge, in units of the currency; a rule may be older than the limit. `card_undescribed`: a
+    payment method can be charged once its details are read from Stripe, within seconds.
     """
     rule = auto.rule
     if auto.state is not RechargeState.ACTIVE:
@@ -120,7 +119,7 @@ def decide_attempt(
     units_max: Decimal,
     now: datetime,
 ) -> Decision:
-    """Decide about an armed attempt by the present circumstances; None: no auto-recharge."""
+    """Decide about an armed attempt by the current circumstances; None: no auto-recharge."""
     if current is None:
         return Stop("there is no auto-recharge")
     needed = None if attempt.needed is None else attempt.needed - current.overdraft_limit
@@ -151,7 +150,7 @@ def chargeable(
 ) -> ChargeAmount:
     """Return the least charge that buys these credits, within Stripe's and the operator's limits.
 
-    The operator's most holds, whatever else does.
+    The operator's limit always applies.
     """
     minor = prices.least_minor(wanted, currency, credits_per_unit)
     minor = min(max(minor, prices.minor_min(currency)), prices.minor_max(currency, units_max))
@@ -165,7 +164,7 @@ def _is_low(rule: Rule, spendable: Decimal, needed: Decimal | None) -> bool:
 
 
 def _wanted(trigger: Trigger, rule: Rule, spendable: Decimal) -> Decimal | None:
-    """Return the credits to buy: one charge that closes the gap, not one for each amount in it.
+    """Return the credits to buy: one charge that fills the gap, not several of one amount.
 
     A debit that was refused above the threshold buys one amount, or up to the target: never more
     than the customer agreed to, whatever its amount.
@@ -183,7 +182,7 @@ def _wanted(trigger: Trigger, rule: Rule, spendable: Decimal) -> Decimal | None:
 
 
 def _above_cap(price: ChargeAmount, rule: Rule, spent: Spent, now: datetime) -> Stop | None:
-    """Stop a charge that exceeds what the month has left. A part of it would not help."""
+    """Stop a charge that exceeds the rest of the monthly cap; partial charges are not made."""
     if rule.monthly_cap is not None and spent.credits + price.credits > rule.monthly_cap:
         detail = (
             f"{plain(price.credits)} credits on top of {plain(spent.credits)} would exceed "
@@ -197,18 +196,18 @@ def _above_cap(price: ChargeAmount, rule: Rule, spent: Spent, now: datetime) -> 
 
 
 def month_start(now: datetime) -> datetime:
-    """Return the first moment of a calendar month in UTC."""
+    """Return the start of a calendar month in UTC."""
     moment = now.astimezone(UTC)
     return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def month_after(now: datetime) -> datetime:
-    """Return the first moment of the next calendar month in UTC."""
+    """Return the start of the next calendar month in UTC."""
     return month_start(month_start(now) + timedelta(days=32))
 
 
 def next_run(schedule: Schedule, day: int, after: datetime) -> datetime:
-    """Return the next scheduled moment: that day at 00:00 UTC, or the last day of a short month."""
+    """Return the next scheduled time: that day at 00:00 UTC, or the last day of a short month."""
     midnight = after.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if schedule is Schedule.WEEKLY:
         ahead = (day - midnight.isoweekday()) % 7 or 7
@@ -224,7 +223,7 @@ def _on_day(moment: datetime, day: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Aftermath:
-    """What a decline does to auto-recharge: a wait, or a suspension."""
+    """The effect of a decline on auto-recharge: a wait or a suspension."""
 
     declines_in_row: int
     not_before: datetime | None
@@ -232,7 +231,7 @@ class Aftermath:
 
 
 def after_decline(declines_before: int, *, hard: bool, now: datetime) -> Aftermath:
-    """Say what follows a decline: a hard one suspends at once, soft ones wait first."""
+    """Return the effect of a decline: a hard one suspends at once, soft ones wait first."""
     declines = declines_before + 1
     if hard or declines >= DECLINES_MAX:
         return Aftermath(declines, None, suspended=True)

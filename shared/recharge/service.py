@@ -30,7 +30,7 @@ ROWS_AT_ONCE_MAX = 200
 RULES_AT_ONCE_MAX = 500
 FIRST = UUID(int=0)
 
-# Another card can end these; the others need a person, or time.
+# Another card ends these; the others need a person or time.
 _ENDED_BY_A_CARD = frozenset({
     SuspensionReason.DECLINES,
     SuspensionReason.NO_CARD,
@@ -57,9 +57,9 @@ async def suspend(
     """Suspend an organization's auto-recharge and announce it; return whether this suspended it.
 
     A reason of lower rank is replaced, and one of the same or a higher rank stays. While it is off,
-    or before there is a rule, a reason that only a person ends is held for when it is turned on. A
-    live attempt still ends normally; nothing new is armed. `fingerprint` is the card that was
-    declined.
+    or before there is a rule, a reason that only a person ends is stored and applies once it is
+    turned on. A live attempt still ends normally; no new one is armed. `fingerprint` is that of the
+    declined card.
     """
     await store.lock_account(connection, organization_id)
     suspended = await suspension_store.suspend(
@@ -78,10 +78,10 @@ async def suspend(
 
 
 async def card_changed(connection: Connection, organization_id: UUID) -> bool:
-    """End what another card can end: a suspension, a wait after a decline, a wait for the customer.
+    """End what another card ends: a suspension, a wait after a decline, a wait for the customer.
 
-    Call it when another card is on file or is the default, or the same one was renewed. An armed
-    attempt is due at once. Returns whether a suspension ended.
+    Call it when a new or renewed card is on file, or another one is the default. An armed attempt
+    is due at once. Returns whether a suspension ended.
     """
     await store.lock_account(connection, organization_id)
     resumed = await suspension_store.resume(connection, organization_id, _ENDED_BY_A_CARD)
@@ -91,9 +91,9 @@ async def card_changed(connection: Connection, organization_id: UUID) -> bool:
 
 
 async def end_inquiry(connection: Connection, organization_id: UUID) -> bool:
-    """Resume where an inquiry was the reason: it has closed, and no other is open.
+    """End a suspension for an inquiry that has closed, unless another one is open.
 
-    The declines before it still count.
+    Earlier declines still count.
     """
     if await suspension_store.has_open_inquiry(connection, organization_id):
         return False
@@ -107,9 +107,9 @@ async def purchased(
     now: datetime,
     make_id: Callable[[], UUID] = new_id,
 ) -> bool:
-    """Resume where a refund was the reason: the customer has bought credits since.
+    """End a suspension for a refund: the customer has bought credits since.
 
-    An inquiry that is open still pauses. Returns whether the suspension for the refund ended.
+    An open inquiry still suspends. Returns whether the suspension for the refund ended.
     """
     ended = await _end(connection, organization_id, SuspensionReason.REFUNDED)
     if ended:
@@ -120,7 +120,7 @@ async def purchased(
 async def _pause_for_inquiry(
     connection: Connection, organization_id: UUID, now: datetime, make_id: Callable[[], UUID]
 ) -> bool:
-    """Suspend a locked organization whose payment is under inquiry; return whether this did."""
+    """Suspend a locked organization with an open inquiry; return whether this suspended it."""
     return await suspension_store.has_open_inquiry(connection, organization_id) and await suspend(
         connection,
         organization_id,
@@ -138,7 +138,7 @@ async def purchased_by(
     now: datetime,
     make_id: Callable[[], UUID] = new_id,
 ) -> None:
-    """Do what `purchased` does for many organizations, of which few are suspended."""
+    """Apply `purchased` to many organizations, of which few are suspended."""
     if not organizations:
         return
     for organization_id in await suspension_store.suspended_for(
@@ -162,10 +162,10 @@ async def refunded(
     now: datetime,
     make_id: Callable[[], UUID] = new_id,
 ) -> bool:
-    """Suspend the rule whose charge was refunded, whole or in part; return whether this did.
+    """Suspend the rule whose charge was refunded, fully or in part; return whether this did.
 
-    A card that was just refunded is not charged again before the customer buys. Any other payment
-    changes nothing, a top-up among them. It is announced once.
+    A refunded card is not charged again before the customer buys credits. Refunds of other
+    payments, including top-ups, change nothing. The suspension is announced once.
     """
     await store.lock_account(connection, organization_id)
     if not await attempt_store.is_recharge(connection, organization_id, payment_intent_id):
@@ -181,15 +181,15 @@ async def refunded(
 
 
 async def card_on_file(connection: Connection, organization_id: UUID) -> bool:
-    """End a suspension for want of a card; return whether there was one.
+    """End a suspension for `no_card`; return whether there was one.
 
-    Any card does, also one that was declined or removed before.
+    Any card ends it, even one that was declined or removed before.
     """
     await store.lock_account(connection, organization_id)
     return await suspension_store.resume(connection, organization_id, [SuspensionReason.NO_CARD])
 
 
-async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
+async def configure(  # noqa: PLR0913 - the rule, its limits and the consent
     connection: Connection,
     organization_id: UUID,
     rule: Rule,
@@ -205,12 +205,12 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
 ) -> RechargeState:
     """Turn auto-recharge on with a rule, or change the rule; return its state then.
 
-    Opt-in only: `consented_by` names the person who agreed to be charged while away; that and the
-    rule are written into the audit log. Without a name it cannot be turned on. `keep_consent`: it
-    is on, and the stored consent applies. Not `on`: the rule is saved, auto-recharge is off. A
-    suspension stays until what caused it ends; turned on again, it is back where only a person ends
-    it, or an inquiry is still open. Raises ValidationError, which names Stripe's limits and the
-    operator's (`units_max`: the most of one charge) now and not when the rule fires.
+    Opt-in only: `consented_by` names the person who consented to off-session charges; that and the
+    rule go into the audit log. Without a name it cannot be turned on. `keep_consent`: it is on, and
+    the stored consent applies. Not `on`: the rule is saved, auto-recharge is off. A suspension
+    stays until its cause ends; when auto-recharge is turned on again, it applies again if only a
+    person ends it or an inquiry is still open. Raises ValidationError with Stripe's limits and the
+    operator's (`units_max` for one charge) when the rule is saved, not when it fires.
     """
     if error := validation.refusal(rule, currency, credits_per_unit, units_max=units_max, on=on):
         name, _, message = error.partition(": ")
@@ -227,7 +227,7 @@ async def configure(  # noqa: PLR0913 - a rule, what binds it, and who agreed
     if on and consented_by is None and not (keep_consent and was_on):
         raise _consent_missing()
     consent: tuple[datetime | None, str | None] = (now, consented_by)
-    if consented_by is None:  # the one on record, if there is one
+    if consented_by is None:  # the recorded one, if any
         consent = next(((auto.consented_at, auto.consented_by) for auto in before), (None, None))
     state = await store.save(
         connection,
@@ -277,7 +277,7 @@ async def turn_off(
 ) -> bool:
     """Turn auto-recharge off; return whether it was on. A live attempt still ends normally.
 
-    A suspension that only a person ends is there again when it is turned on.
+    A suspension that only a person ends applies again when it is turned on.
     """
     await store.lock_account(connection, organization_id)
     changed = await store.turn_off(connection, organization_id)
@@ -289,7 +289,7 @@ async def turn_off(
 async def suspend_by_operator(
     connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str, now: datetime
 ) -> None:
-    """Suspend until somebody resumes it, whatever its state: off, it is suspended once turned on.
+    """Suspend until a person resumes it, in any state: if it is off, once it is turned on.
 
     The operator's reason replaces any other.
     """
@@ -300,10 +300,10 @@ async def suspend_by_operator(
 async def resume(
     connection: Connection, organization_id: UUID, *, actor: Actor | str, reason: str | None
 ) -> bool:
-    """End a suspension, whatever its reason, and forget the declines; return whether there was one.
+    """End a suspension for any reason and clear the declines; return whether there was one.
 
-    One that is off stays off, and will not be suspended when it is turned on.
-    The cap is no matter of suspension alone: what is above it suspends again.
+    If auto-recharge is off, it stays off and is not suspended when it is turned on. The monthly cap
+    still applies: a charge above it suspends again.
     """
     await store.lock_account(connection, organization_id)
     changed = await suspension_store.resume(connection, organization_id, list(SuspensionReason))
@@ -314,9 +314,9 @@ async def resume(
 async def fresh_link(
     connection: Connection, organization_id: UUID, link: str, *, actor: Actor | str
 ) -> datetime:
-    """Make `link` the one way to the page of the attempt that waits; return when it expires.
+    """Make `link` the only link to the page of the waiting attempt; return when it expires.
 
-    The link before it ends. Raises NotFoundError where no attempt waits for its customer.
+    The previous link ends. Raises NotFoundError if no attempt waits for its customer.
     """
     attempt = await attempt_store.waiting(connection, organization_id)
     expires_at = None
@@ -344,16 +344,15 @@ async def tick(
     rules_max: int = RULES_AT_ONCE_MAX,
     make_id: Callable[[], UUID] = new_id,
 ) -> UUID:
-    """Do what is due by the clock: end caps with their month, arm schedules, arm what was missed.
+    """Apply what is due by the clock: end caps with their month, arm schedules and missed attempts.
 
-    Alerts that no attempt waits for end too, and top-ups that wait for their customer are canceled.
+    Alerts without a waiting attempt end too, and top-ups that wait for their customer are canceled.
 
-    What was missed is looked for in a page of the rules, those of the organizations behind `after`;
-    return behind which the next page begins, FIRST after the last one.
+    Missed attempts are searched in one page of the rules, those of the organizations after `after`;
+    returns the id after which the next page begins, FIRST after the last page.
 
-    Safe on two workers at once, and late: every account is taken under a lock, and a schedule that
-    was missed runs once. An account that is locked is left for another time. In the caller's
-    transaction.
+    Safe on several workers at once, and late: accounts are locked, and a missed schedule runs once.
+    Locked accounts are skipped until the next call. In the caller's transaction.
     """
     await alerts.end(connection)
     page = await clock_store.rules_after(connection, after, limit=rules_max)

@@ -16,7 +16,7 @@ from shared.recharge.model import (
 )
 
 LINK_LIFETIME = timedelta(hours=23)
-# The customer of a top-up is present: what they do not finish ends soon.
+# The customer of a top-up is present: an unfinished one ends soon.
 TOP_UP_LIFETIME = timedelta(minutes=30)
 UNANSWERED_MAX = timedelta(hours=24)
 # The slowest bank debits settle within 14 business days; a month leaves room for holidays. Until
@@ -24,9 +24,9 @@ UNANSWERED_MAX = timedelta(hours=24)
 # Source: https://docs.stripe.com/payments/bank-debits
 PROCESSING_MAX = timedelta(days=30)
 
-# Which suspension replaces which: a higher rank a lower one, never the other way. What a person
-# ends outranks what ends by itself; a refund outranks an inquiry that it may have closed; and an
-# operator can always stop, and give another detail.
+# A reason of higher rank replaces one of lower rank, never the reverse. Reasons that a person ends
+# outrank those that end by themselves; a refund outranks an inquiry that it may have closed; an
+# operator can always suspend, and replace the detail.
 _RANKS: dict[SuspensionReason, int] = {
     SuspensionReason.DECLINES: 0,
     SuspensionReason.CAP: 0,
@@ -40,13 +40,13 @@ _RANKS: dict[SuspensionReason, int] = {
 
 
 def outranked(reason: SuspensionReason) -> frozenset[SuspensionReason]:
-    """Return the reasons that this one replaces, in a suspension or held while off."""
+    """Return the reasons that this one replaces, active or stored while off."""
     below = {other for other, rank in _RANKS.items() if rank < _RANKS[reason]}
     return frozenset(below | ({reason} if reason is SuspensionReason.OPERATOR else set()))
 
 
 class Ending(StrEnum):
-    """How an attempt leaves a state whose deadline has passed."""
+    """How an attempt leaves a state after its deadline."""
 
     DECIDED = "charged or canceled, as the rule and the balance are then"
     GIVEN_UP = "canceled: without a PaymentIntent at once, else as soon as Stripe cancels it"
@@ -63,7 +63,7 @@ class Deadline:
     ending: Ending
 
 
-# Every state that is no end has a deadline and a way out. docs/states.md shows this table.
+# Every live state has a deadline and a way out. docs/states.md shows this table.
 DEADLINES: dict[AttemptState, Deadline] = {
     AttemptState.ARMED: Deadline(UNANSWERED_MAX, UNANSWERED_MAX, Ending.DECIDED),
     AttemptState.CHARGING: Deadline(UNANSWERED_MAX, TOP_UP_LIFETIME, Ending.GIVEN_UP),
@@ -74,7 +74,7 @@ DEADLINES: dict[AttemptState, Deadline] = {
 
 
 def deadline(attempt: Attempt) -> datetime:
-    """Return when a live attempt has been in its state for too long.
+    """Return the deadline of a live attempt in its state.
 
     The time of a link counts from its creation.
     """
@@ -88,5 +88,5 @@ def deadline(attempt: Attempt) -> datetime:
 
 
 def link_lifetime(trigger: Trigger) -> timedelta:
-    """Return for how long a customer can authenticate a payment."""
+    """Return how long a customer can authenticate a payment."""
     return TOP_UP_LIFETIME if trigger is Trigger.TOP_UP else LINK_LIFETIME

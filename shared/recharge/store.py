@@ -1,4 +1,4 @@
-"""The SQL of auto-recharge: what an organization agreed to, and the inputs of a decision."""
+"""The SQL of auto-recharge: rules, settings, and the inputs of a decision."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def lock_account(connection: Connection, organization_id: UUID) -> None:
 async def circumstances(
     connection: Connection, organization_id: UUID, *, month_start: datetime
 ) -> Circumstances | None:
-    """Read them under the account's lock; None where there is no auto-recharge."""
+    """Return the inputs of a decision, under the account's lock; None: no auto-recharge."""
     row = await connection.fetchrow(QUERIES.circumstances, organization_id, month_start)
     if row is None:
         return None
@@ -71,7 +71,7 @@ async def save(
     consented_at: datetime | None,
     consented_by: str | None,
 ) -> RechargeState:
-    """Save a rule; return the state that auto-recharge is in then."""
+    """Save a rule; return the new state of auto-recharge."""
     return RechargeState(
         await connection.fetchval(
             QUERIES.save, organization_id, rule.threshold, rule.amount, rule.target, rule.schedule,
@@ -89,7 +89,7 @@ async def turn_off(connection: Connection, organization_id: UUID) -> bool:
 
 
 async def follow(connection: Connection, organization_id: UUID) -> None:
-    """Have the account follow the rule that is saved: what arms an attempt, and what is low."""
+    """Copy the thresholds of the saved rule to the account: for arming, and for `credits.low`."""
     await connection.execute(QUERIES.follow, organization_id)
 
 
@@ -121,19 +121,19 @@ async def overview(
     month_start: datetime,
     rows_max: int,
 ) -> list[asyncpg.Record]:
-    """Read auto-recharges for a person, the last changed first."""
+    """Read auto-recharges for display, the last changed first."""
     return await connection.fetch(QUERIES.overview, organization_id, state, month_start, rows_max)
 
 
 async def billing(connection: Connection, organization_id: UUID) -> asyncpg.Record:
-    """Read what billing settings show beside the balance."""
+    """Read the billing settings besides the balance."""
     row = await connection.fetchrow(QUERIES.billing, organization_id)
     assert row is not None  # noqa: S101 - an organization is never deleted
     return row
 
 
 async def lock(connection: Connection, organization_id: UUID) -> None:
-    """Keep other changes of an organization's settings waiting until this transaction ends."""
+    """Lock an organization's settings until this transaction ends."""
     await connection.execute(QUERIES.lock, organization_id)
 
 

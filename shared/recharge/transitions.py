@@ -1,4 +1,4 @@
-"""The moves of an attempt from one state to another, as data: what is written, and its effect."""
+"""Transitions of an attempt as data: the write, and the effect that commits with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.recharge.model import FINAL_STATES, AttemptState, SuspensionReason
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A page on which the customer authenticates: its digest, its address and when it expires."""
+    """A link to the authentication page: its digest, its URL and its expiry."""
 
     sha256: bytes
     url: str
@@ -34,7 +34,7 @@ class Decline:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The charge can never be made: suspend for this reason."""
+    """The charge can never succeed: suspend for this reason."""
 
     suspension: SuspensionReason
 
@@ -50,9 +50,9 @@ class MissingObject:
 class Cancellation:
     """Nothing was charged.
 
-    `due_again`: what a schedule would have charged is charged later. `rearm`: a pause ends, and the
-    rule arms anew where it still applies. `suspension`: auto-recharge is suspended for this reason,
-    `until` then. `refused_by` is the cause for which Stripe refuses this installation.
+    `due_again`: the schedule runs again later. `rearm`: a pause ends, and the rule arms again if it
+    still applies. `suspension`: auto-recharge is suspended for this reason, until `until`.
+    `refused_by` is the cause for which Stripe refuses this installation.
     """
 
     due_again: bool = False
@@ -64,14 +64,14 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class CancellationOnRequest:
-    """Nothing was charged, at a person's request. `waits`: nothing is armed before new usage."""
+    """Nothing was charged, at a person's request. `waits`: arm nothing before new usage."""
 
     waits: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiredLink:
-    """The customer did not authenticate in time: arm anew with another card, else suspend."""
+    """The customer did not authenticate in time: arm again with another card, else suspend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,10 @@ Effect = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One fenced write that gives the lease back, and the effect that commits with it.
+    """One fenced write that releases the lease, and the effect that commits with it.
 
     A live attempt is due again after `wait`; without one, when its customer's link expires.
-    `new_create_key`: its PaymentIntent is created under another idempotency key from here on.
+    `new_create_key`: its PaymentIntent is created under another idempotency key from now on.
     """
 
     state: AttemptState
@@ -131,7 +131,7 @@ class Transition:
 class CancelFirst:
     """Cancel the PaymentIntent at Stripe, then commit `then`.
 
-    Where Stripe does not confirm the cancellation: commit `otherwise`, or else look again later.
+    If Stripe does not confirm the cancellation, commit `otherwise`, or else try again later.
     """
 
     payment_intent_id: str

@@ -16,10 +16,10 @@ def refusal(
     units_max: Decimal,
     on: bool = True,
 ) -> str | None:
-    """Say why a rule cannot be saved; None when it can. Limits are checked now, not when it fires.
+    """Return why a rule cannot be saved; None: it can. Limits are checked now, not at a charge.
 
-    `units_max` is the most that the operator lets one charge cost, in units of the currency. A rule
-    that is off may be without anything that fires.
+    `units_max` is the operator's limit for one charge, in units of the currency. A rule that is off
+    may have neither a threshold nor a schedule.
     """
     return (
         (_nothing_fires(rule) if on else None)
@@ -75,19 +75,19 @@ _ABOVE_THE_CAP = "is above the monthly cap, so that it would never charge"
 
 def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str | None:
     if rule.target is not None and rule.threshold is not None:
-        # The least that a target ever charges: the balance has just gone below the threshold.
+        # The least charge of a target: the balance has just fallen below the threshold.
         least = rule.target - rule.threshold
-        found = prices.least_refusal(least, currency, credits_per_unit)
-        if found:
-            return f"target: {found}"
+        refused = prices.least_refusal(least, currency, credits_per_unit)
+        if refused:
+            return f"target: {refused}"
         if rule.monthly_cap is not None and least > rule.monthly_cap:
             return f"target: {_ABOVE_THE_CAP}"
     for name, wanted in (("amount", rule.amount), ("schedule_amount", rule.schedule_amount)):
         if wanted is None:
             continue
-        found = prices.charge_refusal(wanted, currency, credits_per_unit)
-        if found:
-            return f"{name}: {found}"
+        refused = prices.charge_refusal(wanted, currency, credits_per_unit)
+        if refused:
+            return f"{name}: {refused}"
         if rule.monthly_cap is not None and wanted > rule.monthly_cap:
             return f"{name}: {_ABOVE_THE_CAP}"
     return None
@@ -96,7 +96,7 @@ def _stripe_refusal(rule: Rule, currency: str, credits_per_unit: Decimal) -> str
 def _most_refusal(
     rule: Rule, currency: str, credits_per_unit: Decimal, units_max: Decimal
 ) -> str | None:
-    """Hold the most that a rule charges, from a balance of nothing, against what one charge may."""
+    """Compare the largest charge of a rule, at a balance of 0, with the limit of one charge."""
     reached = None
     if rule.threshold is not None and rule.amount is not None:
         reached = rule.threshold + rule.amount
@@ -108,7 +108,7 @@ def _most_refusal(
     ):
         if wanted is None:
             continue
-        found = prices.most_refusal(wanted, currency, credits_per_unit, units_max)
-        if found:
-            return f"{name} {found}" if ":" in name else f"{name}: {found}"
+        refused = prices.most_refusal(wanted, currency, credits_per_unit, units_max)
+        if refused:
+            return f"{name} {refused}" if ":" in name else f"{name}: {refused}"
     return None

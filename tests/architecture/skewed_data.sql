@@ -99,3 +99,6 @@ FROM generate_series(1, :rows / 10) AS n;
 INSERT INTO outbound_messages (id, endpoint_id, organization_id, type, payload)
 SELECT md5('n' || n)::uuid, md5('e')::uuid, md5('o' || n)::uuid, 'credits.low', '{}'
 FROM generate_series(1, :rows / 10) AS n;
+
+INSERT INTO metric_samples (sampled_at, name, value)
+SELECT '2020-01-01'::timestamptz + n * interval '1 minute', 'backlog', 0 FROM generate_series(1, :rows) AS n;

@@ -83,8 +83,8 @@ def test_every_statement_on_a_table_of_the_ledger_names_the_organization() -> No
 
 
 def test_nobody_decides_by_the_name_of_a_constraint() -> None:
-    houses = ("api", "cli", "shared", "webhooks", "worker")
-    files = [file for house in houses for file in (ROOT / house).rglob("*.py")]
+    rooms = ("api", "cli", "console", "shared", "webhooks", "worker")
+    files = [file for room in rooms for file in (ROOT / room).rglob("*.py")]
     assert files
     assert [f for f in files if "constraint_name" in f.read_text(encoding="utf-8")] == []
 

@@ -35,6 +35,16 @@ def test_rules_and_models_take_time_and_randomness_as_arguments(file: Path) -> N
 
 @pytest.mark.parametrize("name", ["utils", "common", "helpers", "manager"])
 def test_no_module_has_a_name_that_says_nothing(name: str) -> None:
-    rooms = ("api", "bench", "cli", "migrations", "sandbox", "shared", "webhooks", "worker")
+    rooms = (
+        "api",
+        "bench",
+        "cli",
+        "console",
+        "migrations",
+        "sandbox",
+        "shared",
+        "webhooks",
+        "worker",
+    )
     found = [file for room in (*rooms, "tests") for file in (ROOT / room).rglob(f"{name}*.py")]
     assert list(map(relative, found)) == []

@@ -39,6 +39,7 @@ PROMISED_METRICS = {
     "prepaid_measurement_age_seconds": (),
     "prepaid_measurement_failures_total": (),
     "prepaid_reconcile_drift": ("kind",),
+    "prepaid_reconcile_age_seconds": (),
     "prepaid_invariant_ok": ("name",),
 }
 PROMISED_TABLES = {

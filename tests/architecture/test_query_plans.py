@@ -26,7 +26,8 @@ FILL = Path(__file__).with_name("skewed_data.sql")
 
 GROWING = {
     "accounts", "audit_log", "auto_recharges", "burn_segments", "credit_grants",
-    "credit_transactions", "holds", "idempotent_requests", "organizations", "outbound_messages",
+    "credit_transactions", "holds", "idempotent_requests", "metric_samples", "organizations",
+    "outbound_messages",
     "payment_methods", "purchases", "recharge_attempts", "stripe_events", "stripe_payments",
     "usage_totals",
 }  # fmt: skip
@@ -56,6 +57,7 @@ EXCEPTIONS = {
     "verification.fill_terms": ON_PURPOSE,
     "verification.heads": ON_PURPOSE,
     "ledger.trial_balance": ON_PURPOSE,
+    "samples.credits_outstanding": "adds one number of each account, seldom where there are many",
     "ledger.recent_of_types": UNTIL_FULL,
     "ledger.recent_usage": UNTIL_FULL,
     "ledger.count_filtered": "counts what passes any filter; its caller has a deadline",

@@ -1,4 +1,4 @@
-"""The SQL of every house, held against the schema and the house's rules."""
+"""The SQL of every room, checked against the schema and the rules for SQL."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROOT = Path(__file__).parents[2]
-HOUSES = ("api", "cli", "migrations", "sandbox", "shared", "webhooks", "worker")
-SQL_FILES = sorted(file for house in HOUSES for file in (ROOT / house).rglob("*.sql"))
+ROOMS = ("api", "cli", "console", "migrations", "sandbox", "shared", "webhooks", "worker")
+SQL_FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.sql"))
 QUERY_FILES = [file for file in SQL_FILES if is_queries(file)]
 STATEMENTS = [
     pytest.param(file, name, statement, id=f"{file.parent.relative_to(ROOT)}:{name}")
@@ -85,9 +85,7 @@ def test_every_statement_begins_with_a_sentence_that_says_what_it_is_for(
 
 
 @pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
-def test_every_statement_is_used_by_the_house_that_keeps_it(
-    file: Path, name: str, statement: str
-) -> None:
+def test_every_statement_is_used_by_its_own_room(file: Path, name: str, statement: str) -> None:
     code = "".join(module.read_text(encoding="utf-8") for module in file.parent.glob("*.py"))
     assert re.search(rf"\b(?:QUERIES|_CHECK_\w+)\.{name}\b", code), (
         f"{relative(file)}, statement {name}: nothing beside it uses it"
@@ -95,7 +93,7 @@ def test_every_statement_is_used_by_the_house_that_keeps_it(
 
 
 @pytest.mark.parametrize("file", QUERY_FILES, ids=relative)
-def test_every_query_that_a_house_names_is_in_its_file(file: Path) -> None:
+def test_every_query_that_a_room_names_is_in_its_file(file: Path) -> None:
     code = "".join(module.read_text(encoding="utf-8") for module in file.parent.glob("*.py"))
     named = set(re.findall(r"\bQUERIES\.(\w+)", code)) - {"items", "path"}
     siblings = filter(is_queries, file.parent.glob("*.sql"))
@@ -167,7 +165,7 @@ def test_the_rule_about_sessions_lets_the_rest_be(statement: str) -> None:
 
 
 def test_sql_is_spoken_in_sql_files_and_stores_alone() -> None:
-    """Queries are loaded beside a store or a service of their own house; no other SQL in shared."""
+    """Queries are loaded beside a store or a service of their own room; no other SQL in shared."""
     speaking = re.compile(r'"(?:SELECT|INSERT|UPDATE|DELETE|WITH)\s')
     found = [
         relative(module)

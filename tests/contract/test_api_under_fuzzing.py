@@ -23,7 +23,9 @@ from api.framework import edge, openapi
 from api.framework.operation import Operation
 from tests.fixtures import profile
 from tests.fixtures.api import document
-from tests.fixtures.operations import World, check_refused, leaves, name, needs
+from tests.fixtures.operation_requests import check_refused, leaves
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.operations import name, needs
 from tests.fixtures.product import Answer
 
 CASES = profile.cases(quick=1_000, thorough=5_000)

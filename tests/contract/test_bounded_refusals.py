@@ -22,9 +22,10 @@ from shared.config import LogFormat
 from shared.http import middleware
 from shared.http.refusal_log import RefusalLog
 from shared.logging import configure
-from tests.contract.test_hostile_input import WITH_A_BODY, fields, parameters, with_field
 from tests.fixtures.logs import log_plainly
-from tests.fixtures.operations import Request, World, send
+from tests.fixtures.operation_requests import Request, send
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.probes import WITH_A_BODY, fields, parameters, with_field
 from tests.fixtures.product import Endpoint
 
 # Four times as long may take four times the processor's time. A quadratic step takes sixteen times.

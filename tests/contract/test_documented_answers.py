@@ -22,19 +22,10 @@ from shared.db.pool import create_pool
 from shared.errors import PrepaidError
 from shared.http import body as http_body
 from tests.fixtures.api import ApiClient, check_documented, document, serve_api
-from tests.fixtures.operations import (
-    NEEDS,
-    TABLE,
-    THINGS,
-    Whose,
-    World,
-    check_refused,
-    filled,
-    name,
-    needs,
-    send,
-    whose,
-)
+from tests.fixtures.operation_requests import check_refused, filled, send
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.operation_things import THINGS
+from tests.fixtures.operations import NEEDS, TABLE, Whose, name, needs, whose
 from tests.fixtures.product import Answer, closed_port, send_raw
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from api.framework import edge
 from shared.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError
 from tests.fixtures.api import ApiClient
-from tests.fixtures.operations import check_refused
+from tests.fixtures.operation_requests import check_refused
 from tests.fixtures.product import send_raw
 
 PATH = "/v1/organizations"

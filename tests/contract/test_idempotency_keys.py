@@ -25,7 +25,9 @@ from shared.http.deadlines import TICK_SECONDS
 from shared.idempotency import store
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient, serve_api
-from tests.fixtures.operations import World, name, needs, send
+from tests.fixtures.operation_requests import send
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.operations import name, needs
 from tests.fixtures.product import settings
 from worker.cleaners import BATCH_ROWS_MAX, KEY_RETENTION, IdempotencyKeyCleaner
 

@@ -13,10 +13,12 @@ from api.endpoints import OPERATIONS
 from api.framework.operation import Operation, Retry
 from shared.errors import IdempotencyError
 from tests.fixtures.api import ApiClient
-from tests.fixtures.operations import Whose, World, check_refused, send, whose
+from tests.fixtures.operation_requests import check_refused, send
+from tests.fixtures.operation_tenants import World
+from tests.fixtures.operations import Whose, whose
 
 if TYPE_CHECKING:
-    from tests.fixtures.operations import Request
+    from tests.fixtures.operation_requests import Request
 
 
 MIGRATION = Path(__file__).parents[2] / "migrations/sql/0011_keys_of_organizations.sql"

@@ -20,17 +20,9 @@ from shared.access import service as access
 from shared.access.model import SESSION_SCOPES, Scope, parse_scopes
 from shared.errors import AuthenticationError, NotFoundError, PermissionDeniedError
 from tests.fixtures.api import ApiClient
-from tests.fixtures.operations import (
-    Request,
-    Tenant,
-    Whose,
-    World,
-    check_refused,
-    name,
-    needs,
-    send,
-    whose,
-)
+from tests.fixtures.operation_requests import Request, check_refused, send
+from tests.fixtures.operation_tenants import Tenant, World
+from tests.fixtures.operations import Whose, name, needs, whose
 from tests.fixtures.product import Answer
 
 OF_AN_ORGANIZATION = [o for o in OPERATIONS if whose(o) in (Whose.PATH, Whose.BODY, Whose.THING)]

@@ -13,7 +13,7 @@ from shared.ledger.model import TransactionType
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
-from tests.fixtures.operations import check_refused
+from tests.fixtures.operation_requests import check_refused
 from tests.fixtures.product import Answer
 
 PATH = "/api/credit-transactions/list/"

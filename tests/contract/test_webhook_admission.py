@@ -12,7 +12,7 @@ import pytest
 from sandbox.signed_events import event, signature
 from shared.errors import InvalidRequestError
 from shared.http.body import BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX
-from tests.fixtures.operations import check_refused
+from tests.fixtures.operation_requests import check_refused
 from tests.fixtures.product import (
     SECRET_NEW,
     Endpoint,

@@ -6,31 +6,35 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-import yaml  # type: ignore[import-untyped] # its stubs are not among the dependencies
 from prometheus_client.metrics import MetricWrapperBase
-from typer.main import get_command
 
-from cli.app import app
 from sandbox.stripe.process import SimulatorProcess
 from shared import config, metrics
 from shared.inbox.model import EventState
 from shared.outbound.model import MessageState
 from shared.payments.objects import CREDITS_METADATA, EXPIRES_METADATA
+from tests.fixtures.documents import (
+    NEEDED,
+    ROOT,
+    arguments,
+    compose_text,
+    env_example,
+    parse,
+    variables_read_by_config,
+)
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CODE = [
     file for house in ("cli", "sandbox", "shared") for file in sorted((ROOT / house).rglob("*.py"))
@@ -39,7 +43,6 @@ MARKDOWN_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
 COMMAND = re.compile(r"^(?:docker compose exec \w+ )?(?:\.venv/bin/)?prepaid (?=[a-z])")
-SHELL_ENDS = {"|", ">", ";", "&&", "&"}
 
 
 def name_of(page: Path) -> str:
@@ -76,33 +79,6 @@ def commands_of(page: Path) -> Iterator[list[str]]:
         line = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", text.strip())
         if COMMAND.match(line) and "…" not in line and "|" not in line:
             yield arguments(COMMAND.sub("", line))
-
-
-def arguments(line: str) -> list[str]:
-    found: list[str] = []
-    for word in shlex.split(line.replace("$PORT", "8000"), comments=True):
-        if word in SHELL_ENDS:
-            break
-        found.append(word)
-    return found
-
-
-def parse(words: list[str]) -> None:
-    """Parse a command line as `prepaid` would, without running it; raises where it is refused.
-
-    A command that is named alone, as in a sentence, need not have what it takes.
-    """
-    command: Any = get_command(app)
-    rest = list(words)
-    while hasattr(command, "commands"):
-        if not rest:
-            assert command.invoke_without_command, f"prepaid {' '.join(words)} needs one more word"
-            return
-        name = rest.pop(0)
-        assert name in command.commands, f"prepaid {' '.join(words)}: there is no {name!r}"
-        command = command.commands[name]
-    if rest:
-        command.make_context(words[-1], rest).close()
 
 
 def test_there_are_pages_to_check() -> None:
@@ -171,48 +147,6 @@ def test_every_make_target_in_the_pages_exists(page: Path) -> None:
         found[1] for text in texts if (found := re.match(r"(?:[A-Z_]+=\S+ )*make ([a-z-]+)", text))
     }
     assert named <= targets
-
-
-class RecordedReads(Mapping[str, str]):
-    """An environment that remembers which variables it was asked for."""
-
-    def __init__(self, values: dict[str, str]) -> None:
-        self._values = values
-        self.names: set[str] = set()
-
-    def __getitem__(self, name: str) -> str:
-        self.names.add(name)
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-NEEDED = {
-    "DATABASE_URL": "postgresql://127.0.0.1/x",
-    "REDIS_URL": "redis://127.0.0.1",
-    "STRIPE_API_KEY": "sk_test_51H7gV2eZvKYlo2C",
-    "STRIPE_WEBHOOK_SECRETS": "whsec_51H7gV2eZvKYlo2C",
-}
-
-
-@cache
-def variables_read_by_config() -> frozenset[str]:
-    env = RecordedReads(NEEDED)
-    config.load(env)
-    return frozenset(env.names)
-
-
-def env_example() -> dict[str, str]:
-    text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    return dict(re.findall(r"^#?([A-Z][A-Z_]*)=(.*)$", text, re.MULTILINE))
-
-
-def compose_text() -> str:
-    return (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 
 
 def test_env_example_has_every_variable_that_the_settings_read() -> None:
@@ -356,130 +290,6 @@ def test_the_runbook_says_what_ends_each_suspension() -> None:
 
     table, _ = states_in(section(ROOT / "docs/runbook.md", "A rule is suspended"))
     assert table == {str(reason) for reason in SuspensionReason}
-
-
-def test_the_procfile_starts_what_exists() -> None:
-    lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
-    processes = dict(line.split(": ", 1) for line in lines)
-    assert set(processes) == {"release", "web", "worker"}
-    for command in processes.values():
-        program, *words = arguments(command)
-        assert program == "prepaid"
-        parse(words)
-
-
-def compose() -> Any:
-    return yaml.safe_load(compose_text())
-
-
-def test_the_compose_file_starts_what_exists() -> None:
-    document = compose()
-    ours = {n: s for n, s in document["services"].items() if s["image"] == "prepaid"}
-    assert set(ours) == {"release", "web", "worker"}
-    for service in ours.values():
-        program, *words = service["command"]
-        assert program == "prepaid"
-        parse(words)
-        assert set(service["environment"]) <= set(env_example())
-        assert "user" not in service  # the image's own, which is not root
-
-
-def test_the_compose_file_waits_for_services_that_it_has() -> None:
-    document = compose()
-    services = document["services"]
-    for service in services.values():
-        for name, wait in service.get("depends_on", {}).items():
-            assert name in services
-            if wait["condition"] == "service_healthy":
-                assert "test" in services[name]["healthcheck"]
-    assert services["web"]["depends_on"]["release"]["condition"] == "service_completed_successfully"
-    assert services["worker"]["depends_on"] == services["web"]["depends_on"]
-    volumes = [v.split(":")[0] for s in services.values() for v in s.get("volumes", [])]
-    assert set(volumes) == set(document["volumes"])
-
-
-# What the image or the compose file decides: where a process listens inside its container.
-FIXED_BY_COMPOSE = {"HOST", "PORT", "PREPAID_OPERATIONS_PORT", "PREPAID_WORKER_PORT"}
-
-
-def test_r5_the_compose_file_passes_every_variable_of_the_settings_to_web_and_worker() -> None:
-    services = compose()["services"]
-    for name in ("web", "worker"):
-        environment = services[name]["environment"]
-        assert set(environment) - FIXED_BY_COMPOSE == variables_read_by_config() - FIXED_BY_COMPOSE
-        for variable in set(environment) - FIXED_BY_COMPOSE - {"DATABASE_URL", "REDIS_URL"}:
-            assert re.fullmatch(rf"\$\{{{variable}:[-?].*\}}", environment[variable]), variable
-
-
-def test_r5_the_compose_file_reads_no_variable_that_the_example_lacks() -> None:
-    assert set(re.findall(r"\$\{([A-Z_]+)", compose_text())) <= set(env_example())
-
-
-def test_r5_web_and_worker_have_a_password_that_is_not_the_owners() -> None:
-    services = compose()["services"]
-    owners = "${POSTGRES_PASSWORD:"
-    assert owners in services["release"]["environment"]["DATABASE_URL"]
-    for name in ("web", "worker"):
-        assert owners not in str(services[name])
-        assert (
-            "prepaid_app:${POSTGRES_APP_PASSWORD:" in services[name]["environment"]["DATABASE_URL"]
-        )
-    assert owners not in str(compose()["configs"])
-
-
-def test_r5_every_service_is_confined() -> None:
-    for name, service in compose()["services"].items():
-        assert service["read_only"] is True, name
-        assert service["cap_drop"] == ["ALL"], name
-        assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert service["pids_limit"], name
-        assert service["mem_limit"], name
-        assert "/tmp" in service["tmpfs"] or name == "valkey", name  # noqa: S108 - a mount's path
-        assert service.get("image") == "prepaid" or service["user"] not in {"root", "0"}, name
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
-
-
-def test_r5_valkey_asks_for_a_password_that_no_command_line_shows() -> None:
-    services = compose()["services"]
-    assert "requirepass ${VALKEY_PASSWORD:?" in compose()["configs"]["valkey"]["content"]
-    assert services["web"]["environment"]["REDIS_URL"].startswith("redis://:${VALKEY_PASSWORD:?")
-    for service in services.values():
-        assert "PASSWORD" not in str(service.get("command"))
-
-
-SECRETS = (
-    "POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "VALKEY_PASSWORD", "STRIPE_API_KEY",
-    "STRIPE_WEBHOOK_SECRETS",
-)  # fmt: skip
-
-
-def test_the_compose_file_refuses_to_start_without_its_secrets() -> None:
-    for name in SECRETS:
-        used = re.findall(rf"\$\{{{name}[^}}]*\}}", compose_text())
-        assert used
-        assert all(use.startswith(f"${{{name}:?") for use in used)
-
-
-def test_the_image_copies_what_exists_and_locks_what_it_installs() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
-    copied = [path for paths in copies for path in paths.split()]
-    assert copied
-    assert [path for path in copied if not (ROOT / path).exists()] == []
-    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    assert [path for path in copied if f"!{path}" not in kept] == []
-    assert "--require-hashes" in dockerfile
-    assert re.search(r"^USER (?!root)", dockerfile, re.MULTILINE)
-
-
-def test_the_image_has_every_house_that_is_packaged() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    include = re.findall(r"^include = \[(.+)\]$", pyproject, re.MULTILINE)[0]
-    for house in re.findall(r'"(\w+)\*"', include):
-        assert f"COPY {house} {house}\n" in dockerfile
-    assert "sandbox" not in include
-    assert "sandbox" not in dockerfile
 
 
 def test_the_changelog_has_a_place_for_what_is_unreleased() -> None:

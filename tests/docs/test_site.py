@@ -34,6 +34,8 @@ RETIRED_WORDS = (
     r"carry_out|by_hand|told_at|OurFault|PostingOutcome",
     r"notification_endpoints|shared\.notifications|shared/notifications",
     r"from ops|api/operations|api\.operations",
+    r"_card_told|_attempt_moved|_ASKING|ASKED_AT_ONCE_MAX|_settle_purchases|_keep_described",
+    r"detached_of_nobody|due_beside_paused|unflushed",
 )
 # Words that the pages do not use, although the code may.
 RETIRED_WORDS_OF_DOCS = (

@@ -23,8 +23,8 @@ import redis.asyncio
 
 from sandbox.account import Account, server_account
 from sandbox.binaries import postgres_binaries, reachable_postgres
+from sandbox.external_data import BASE
 from sandbox.home import Home, HomeInUseError
-from sandbox.outside import BASE
 from sandbox.ports import LOOPBACK, free_port
 from sandbox.process import ServerStartError
 from sandbox.process_table import children_of, send

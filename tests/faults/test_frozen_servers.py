@@ -13,8 +13,9 @@ from cli import doctor
 from sandbox.product import WebProcess
 from shared.config import Settings, load
 from shared.db import pool as db
+from tests.fixtures.commands import Command
 from tests.fixtures.freezing import gate
-from tests.fixtures.product import WAIT_SECONDS_MAX, Command, closed_port, environment, until
+from tests.fixtures.product import WAIT_SECONDS_MAX, closed_port, environment, until
 from worker.verifier import Verifier
 
 if TYPE_CHECKING:

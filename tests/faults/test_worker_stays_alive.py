@@ -15,15 +15,8 @@ from migrations.runner import migrate
 from sandbox.product import WorkerProcess
 from shared.heartbeats import store
 from shared.heartbeats.model import STALE_SECONDS
-from tests.fixtures.product import (
-    Command,
-    closed_port,
-    environment,
-    event_states,
-    payment,
-    receive,
-    until,
-)
+from tests.fixtures.commands import Command
+from tests.fixtures.product import closed_port, environment, event_states, payment, receive, until
 from tests.fixtures.servers import execute
 
 if TYPE_CHECKING:

@@ -1,16 +1,21 @@
-"""Stripe events that more than one test file needs."""
+"""Stripe events and purchases that more than one test file needs, and how they are applied."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from sandbox.signed_events import event
 from shared.ids import new_id
+from tests.fixtures.product import receive
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
+    from worker.drainer import Drainer
+
+CUSTOMER = "cus_1"
 
 
 def session(name: str, event_type: str = "completed", **changes: Any) -> bytes:
@@ -46,3 +51,19 @@ async def open_purchase(
         state,
     )
     return purchase_id
+
+
+async def purchase_state(pool: Pool, purchase_id: UUID) -> str:
+    state: str = await pool.fetchval("SELECT state FROM purchases WHERE id = $1", purchase_id)
+    return state
+
+
+async def apply(pool: Pool, drainer: Drainer, *bodies: bytes) -> None:
+    await receive(pool, *bodies)
+    await drainer.drain()
+
+
+async def make_due(pool: Pool) -> None:
+    """Let the backoff pass."""
+    await pool.execute("UPDATE stripe_events SET available_at = now() WHERE state = 'retrying'")
+    await pool.execute("UPDATE event_breakers SET paused_until = now()")

@@ -13,7 +13,7 @@ from shared.organizations.model import Organization
 from shared.outbound import service
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.outbound.rules import public_id
-from tests.fixtures.product import Command, Finished
+from tests.fixtures.commands import Command, Finished
 from tests.fixtures.receiver import Receiver
 from worker.messenger import Messenger
 

@@ -8,7 +8,7 @@ import pytest
 
 from shared.organizations.model import Organization
 from shared.recharge.recovery import link_digest
-from tests.fixtures.product import Command
+from tests.fixtures.commands import Command
 from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:

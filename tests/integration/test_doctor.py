@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.payments.client import stripe_client
-from shared.payments.permissions import NOBODY, PERMISSIONS, Access, Permission, lacking
-from tests.fixtures.product import Command
+from shared.payments.permissions import PERMISSIONS, UNKNOWN_CUSTOMER, Access, Permission, lacking
+from tests.fixtures.commands import Command
 from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:
@@ -127,7 +127,10 @@ def test_every_request_of_the_code_has_its_permission() -> None:
         for name, act in REQUEST.findall(source.read_text(encoding="utf-8"))
     }
     probed = {
-        (probe.path.removeprefix("/v1/").removesuffix(f"/{NOBODY}"), p.access is Access.WRITE)
+        (
+            probe.path.removeprefix("/v1/").removesuffix(f"/{UNKNOWN_CUSTOMER}"),
+            p.access is Access.WRITE,
+        )
         for p in PERMISSIONS
         for probe in p.probes
     }

@@ -1,4 +1,4 @@
-"""Refunds, disputes and fraud warnings: whatever the events, the level is what Stripe says."""
+"""Refunds and the credits they take back: whatever the events, the level is what Stripe says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import itertools
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -16,8 +15,6 @@ from sandbox.signed_events import event
 from sandbox.stripe.process import SimulatorProcess
 from shared.events.service import Applier
 from shared.inbox import store
-from shared.inbox.rules import BREAKER_FAILURES
-from shared.outbound import service as outbound
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
@@ -26,82 +23,31 @@ from tests.fixtures.product import (
     LEASE,
     balance,
     create_organization,
-    event_row,
     event_states,
     payment,
     receive,
     transactions,
 )
-from tests.fixtures.stripe_answers import StripeAnswers
-from tests.integration.events import open_purchase, session
+from tests.fixtures.reversals import (
+    DISPUTE_TYPES,
+    REFUND_TYPES,
+    changed,
+    listen,
+    message_types,
+    types,
+)
+from tests.integration.events import apply, session
 from worker.drainer import Drainer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
-
-REFUND_TYPES = (
-    *("charge.refunded", "charge.refund.updated"),
-    *("refund.created", "refund.updated", "refund.failed"),
-)
-DISPUTE_TYPES = tuple(
-    f"charge.dispute.{word}"
-    for word in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
-)
-_numbers = itertools.count()
+    from tests.fixtures.stripe_answers import StripeAnswers
 
 
-def changed(
-    event_type: str = "charge.refunded", name: str = "1", event_id: str | None = None
-) -> bytes:
-    """Return an event that tells that the level of `pi_<name>` may have changed."""
-    told = {"id": f"x_{name}", "payment_intent": f"pi_{name}", "charge": f"ch_{name}"}
-    return event(event_id or f"changed_{next(_numbers)}", event_type, told)
-
-
-def warning(name: str = "1") -> bytes:
-    told = {"id": f"issfr_{name}", "payment_intent": f"pi_{name}", "fraud_type": "stolen"}
-    return event(f"warning_{name}_{next(_numbers)}", "radar.early_fraud_warning.created", told)
-
-
-async def apply(pool: Pool, drainer: Drainer, *bodies: bytes) -> None:
-    await receive(pool, *bodies)
-    await drainer.drain()
-
-
-async def make_due(pool: Pool) -> None:
-    await pool.execute("UPDATE stripe_events SET available_at = now() WHERE state = 'retrying'")
-
-
-async def types(pool: Pool) -> list[str]:
-    return [row["type"] for row in await transactions(pool)]
-
-
-async def consent(pool: Pool, organization: Organization) -> None:
-    """Let an organization's auto-recharge run."""
-    await pool.execute(
-        "INSERT INTO auto_recharges (organization_id, state, threshold, amount, consented_at)"
-        " VALUES ($1, 'active', 5, 20, now())",
-        organization.id,
-    )
-
-
-async def recharge_reason(pool: Pool) -> str | None:
-    reason: str | None = await pool.fetchval("SELECT reason FROM auto_recharges")
-    return reason
-
-
-async def listen(pool: Pool) -> None:
-    async with pool.acquire() as connection:
-        await outbound.add_endpoint(connection, url="https://app.example/hook", allow_private=False)
-
-
-async def told(pool: Pool) -> list[str]:
-    rows = await pool.fetch("SELECT type FROM outbound_messages ORDER BY created_at, type")
-    return [row["type"] for row in rows]
-
-
-# The level
+# Refunds
 
 
 @pytest.mark.parametrize("event_type", REFUND_TYPES)
@@ -259,248 +205,6 @@ async def test_a_refund_of_a_payment_that_is_not_ours_is_ignored(
     assert await transactions(pool) == []
 
 
-# Disputes
-
-
-@pytest.mark.parametrize("event_type", DISPUTE_TYPES)
-async def test_a_dispute_takes_back_what_it_has_withdrawn(
-    pool: Pool,
-    organization: Organization,
-    asking: Drainer,
-    stripe_answers: StripeAnswers,
-    event_type: str,
-) -> None:
-    stripe_answers.pay()
-    stripe_answers.dispute(1000)
-    await apply(pool, asking, payment("1"), changed(event_type))
-    assert await balance(pool) == 0
-    assert await types(pool) == ["purchase", "dispute"]
-
-
-async def test_a_dispute_that_has_withdrawn_nothing_takes_nothing(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay()
-    stripe_answers.dispute(1000, balance_transactions=[], status="warning_needs_response")
-    await apply(pool, asking, payment("1"), changed(DISPUTE_TYPES[0]))
-    assert await balance(pool) == 10
-
-
-async def test_a_dispute_that_is_won_gives_back_once_and_is_told_once(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    await listen(pool)
-    stripe_answers.pay()
-    await apply(pool, asking, payment("1"))
-    dispute = stripe_answers.dispute(1000)
-    await apply(pool, asking, *map(changed, ("charge.dispute.created", DISPUTE_TYPES[3])))
-    assert await balance(pool) == 0
-    stripe_answers.win(dispute)
-    for _ in range(2):
-        await apply(pool, asking, *map(changed, reversed(DISPUTE_TYPES)))
-    assert await balance(pool) == 10
-    assert await types(pool) == ["purchase", "dispute", "dispute_reversal"]
-    assert await told(pool) == [
-        "purchase.completed",
-        "credits.depleted",
-        "dispute.opened",
-        "dispute.closed",
-    ]
-    row = await pool.fetchrow("SELECT * FROM stripe_disputes")
-    assert row is not None
-    assert (row["status"], row["closed_at"] is not None) == ("won", True)
-
-
-@pytest.mark.parametrize("status", ["won", "lost"])
-async def test_a_dispute_that_is_heard_of_when_it_is_closed_is_told_as_opened_and_closed(
-    pool: Pool,
-    organization: Organization,
-    asking: Drainer,
-    stripe_answers: StripeAnswers,
-    status: str,
-) -> None:
-    await listen(pool)
-    await consent(pool, organization)
-    stripe_answers.pay()
-    stripe_answers.dispute(1000, status=status)
-    await apply(pool, asking, changed("charge.dispute.closed"))
-    assert {"dispute.opened", "dispute.closed"} <= set(await told(pool))
-    assert await recharge_reason(pool) == ("dispute" if status == "lost" else None)
-
-
-async def test_withdrawals_in_the_currency_of_the_balance_stand_for_the_whole_dispute(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay()
-    foreign = {"currency": "eur"}
-    dispute = stripe_answers.dispute(600, balance_transactions=[{"amount": -511, **foreign}])
-    await apply(pool, asking, payment("1"), changed(DISPUTE_TYPES[3]))
-    assert await balance(pool) == 4
-    dispute["balance_transactions"].append({"amount": 498, **foreign})
-    await apply(pool, asking, changed(DISPUTE_TYPES[4]))
-    assert await balance(pool) == 10
-
-
-async def test_a_dispute_stops_auto_recharge_once_and_not_again_after_a_person_let_it_run(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    await consent(pool, organization)
-    stripe_answers.pay()
-    stripe_answers.dispute(1000)
-    await apply(pool, asking, payment("1"), changed(DISPUTE_TYPES[0]))
-    assert await recharge_reason(pool) == "dispute"
-    await pool.execute("UPDATE auto_recharges SET state = 'active', reason = NULL, detail = NULL")
-    await apply(pool, asking, changed(DISPUTE_TYPES[1]))
-    assert await recharge_reason(pool) is None
-
-
-async def test_a_fraud_warning_stops_auto_recharge_and_takes_nothing(
-    pool: Pool, organization: Organization, drainer: Drainer
-) -> None:
-    await consent(pool, organization)
-    await apply(pool, drainer, payment("1"), warning(), warning())
-    assert await recharge_reason(pool) == "fraud_warning"
-    assert await balance(pool) == 10
-    assert await pool.fetchval("SELECT count(*) FROM stripe_disputes") == 1
-    assert set((await event_states(pool)).values()) == {"applied"}
-
-
-async def test_a_fraud_warning_waits_for_its_payment(
-    pool: Pool, organization: Organization, drainer: Drainer
-) -> None:
-    await consent(pool, organization)
-    await apply(pool, drainer, warning())
-    await apply(pool, drainer, payment("1"))
-    await make_due(pool)
-    await drainer.drain()
-    assert await recharge_reason(pool) == "fraud_warning"
-
-
-async def test_a_fraud_warning_that_names_the_charge_alone_finds_the_payment(
-    pool: Pool, organization: Organization, drainer: Drainer
-) -> None:
-    await consent(pool, organization)
-    told_of = {"id": "issfr_1", "payment_intent": None, "charge": "ch_1"}
-    body = event("w", "radar.early_fraud_warning.created", told_of)
-    await apply(pool, drainer, payment("1"), body)
-    assert await recharge_reason(pool) == "fraud_warning"
-
-
-# Asking
-
-
-async def test_many_events_of_a_payment_ask_once(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay()
-    stripe_answers.refund(100)
-    await apply(pool, asking, *map(changed, (*REFUND_TYPES, *DISPUTE_TYPES)))
-    assert sorted(stripe_answers.asked) == [
-        "/v1/checkout/sessions",
-        "/v1/disputes",
-        "/v1/invoice_payments",
-        "/v1/payment_intents/pi_1",
-        "/v1/refunds",
-    ]
-
-
-@pytest.mark.parametrize("fault", ["500", "hang up", "not Stripe's"])
-async def test_without_an_answer_the_event_is_tried_again_and_no_other_waits(
-    pool: Pool,
-    organization: Organization,
-    asking: Drainer,
-    stripe_answers: StripeAnswers,
-    fault: str,
-) -> None:
-    stripe_answers.pay()
-    stripe_answers.refund(1000)
-    stripe_answers.status = 500 if fault == "500" else 200
-    stripe_answers.hang_up = fault == "hang up"
-    if fault == "not Stripe's":
-        stripe_answers.status = 404
-    await open_purchase(pool, organization, "1")
-    await apply(pool, asking, session("1"), changed(event_id="r"))
-    row = await event_row(pool, "evt_r")
-    refused = "StripeRefusedError" if fault == "not Stripe's" else "StripeFailedError"
-    assert (row["state"], row["error_class"]) == ("retrying", refused)
-    assert await event_states(pool) == {"evt_cs_1_completed": "applied", "evt_r": "retrying"}
-    assert await balance(pool) == 10
-    stripe_answers.status, stripe_answers.hang_up = 200, False
-    await make_due(pool)
-    await asking.drain()
-    assert await balance(pool) == 0
-
-
-async def test_refunds_that_stripe_knows_nothing_of_do_not_pause_their_type(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay()
-    await apply(pool, asking, payment("1"))
-    gone = [changed(name=f"gone_{number}") for number in range(BREAKER_FAILURES + 1)]
-    await apply(pool, asking, *gone)
-    assert await pool.fetch("SELECT FROM event_breakers") == []
-    stripe_answers.refund(1000)
-    await apply(pool, asking, changed())
-    assert await balance(pool) == 0
-
-
-async def test_an_answer_that_is_none_of_stripes_fails_its_event_alone(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay("1")
-    stripe_answers.pay("2")
-    await apply(pool, asking, payment("1"), payment("2"))
-    stripe_answers.refund(1000, "1")
-    stripe_answers.refund(1000, "2")
-    stripe_answers.pages["pi_1"] = {}  # such as a proxy's
-    await apply(pool, asking, changed(name="1", event_id="r1"), changed(name="2"))
-    row = await event_row(pool, "evt_r1")
-    assert (row["state"], row["attempts"]) == ("retrying", 1)
-    assert await balance(pool) == 10
-    del stripe_answers.pages["pi_1"]
-    await make_due(pool)
-    await asking.drain()
-    assert await balance(pool) == 0
-
-
-async def test_a_list_that_is_cut_is_no_answer(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay()
-    await apply(pool, asking, payment("1"))
-    stripe_answers.refund(1000)
-    await apply(pool, asking, changed())
-    stripe_answers.pages["pi_1"] = {"object": "list", "url": "/", "data": [], "has_more": True}
-    await apply(pool, asking, changed(event_id="r"))
-    row = await event_row(pool, "evt_r")
-    assert (row["state"], row["error_class"]) == ("retrying", "StripeFailedError")
-    assert await balance(pool) == 0
-
-
-async def test_other_events_of_the_batch_do_not_wait_for_stripe(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay()
-    stripe_answers.gate.clear()
-    await open_purchase(pool, organization, "2")
-    await receive(pool, changed(), session("2"))
-    drain = asyncio.create_task(asking.drain())
-    async with asyncio.timeout(30):
-        while await balance(pool) != 10:  # noqa: ASYNC110 - a row has no event
-            await asyncio.sleep(0.005)
-    stripe_answers.gate.set()
-    await drain
-
-
-async def test_an_applier_with_nobody_to_ask_says_so(
-    pool: Pool, organization: Organization, drainer: Drainer
-) -> None:
-    await apply(pool, drainer, changed(event_id="1"))
-    row = await event_row(pool, "evt_1")
-    assert (row["state"], row["error_class"]) == ("retrying", "NobodyToAskError")
-    assert "lookup" in row["reason"]
-
-
 async def test_an_answer_that_is_older_than_the_one_applied_changes_nothing(
     pool: Pool,
     organization: Organization,
@@ -579,13 +283,13 @@ async def test_the_simulators_refunds_and_disputes_are_understood(
         await process.stop()
 
 
-async def test_a_purchase_is_told_once(
+async def test_a_purchase_is_announced_once(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     await listen(pool)
     await apply(pool, drainer, payment("1"), session("1"))
     await apply(pool, drainer, session("1", "async_payment_succeeded"))
-    assert await told(pool) == ["purchase.completed"]
+    assert await message_types(pool) == ["purchase.completed"]
 
 
 async def test_a_payment_of_a_recharge_is_credited_as_one_and_rings_its_attempt(
@@ -605,4 +309,4 @@ async def test_a_payment_of_a_recharge_is_credited_as_one_and_rings_its_attempt(
     (row,) = await transactions(pool)
     assert (row["type"], row["description"]) == ("recharge", "Auto-recharge")
     assert row["idempotency_key"] == "stripe:pi_1"
-    assert "purchase.completed" not in await told(pool)
+    assert "purchase.completed" not in await message_types(pool)

@@ -16,7 +16,7 @@ from api.framework.key_uses import KeyUses
 from shared.access import service as access
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
-from tests.fixtures.product import Command
+from tests.fixtures.commands import Command
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool

@@ -1,64 +1,29 @@
-"""The posting function on PostgreSQL: keys, refusals, seq, the chain, and what nobody may do."""
+"""The posting function on PostgreSQL: keys, refusals, seq and exact amounts."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 import pytest
 
-from shared.ids import new_id
 from shared.ledger import service, store
-from shared.ledger.model import (
-    InsufficientCredits,
-    Posting,
-    PostingResult,
-    PostingStatus,
-    SystemAccount,
-)
+from shared.ledger.model import InsufficientCredits, PostingResult, PostingStatus
 from shared.ledger.model import TransactionType as Kind
-from shared.ledger.rules import request_digest
+from tests.fixtures.hash_chain import chain
+from tests.fixtures.ledger import keyed_posting, post
 from tests.fixtures.product import balance, create_organization, transactions
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
     from shared.organizations.model import Organization
 
+
 Status = PostingStatus
-UPSERT = (
-    "INSERT INTO credit_transactions SELECT * FROM credit_transactions"
-    " ON CONFLICT (organization_id, seq) DO UPDATE SET amount = 1000"
-)
-MERGE = (
-    "MERGE INTO credit_transactions AS t USING (SELECT 1) AS s (one) ON true"
-    " WHEN MATCHED THEN DELETE"
-)
-
-
-def posting(organization: Organization | UUID, key: str, amount: Any, **changes: Any) -> Posting:
-    owner = organization if isinstance(organization, UUID) else organization.id
-    fields: dict[str, Any] = {
-        "organization_id": owner,
-        "id": new_id(),
-        "type": Kind.USAGE if Decimal(amount) < 0 else Kind.GRANT,
-        "amount": Decimal(amount),
-        "counterparty": SystemAccount.REVENUE,
-        "key": key,
-        "digest": request_digest(key, str(amount)),
-    }
-    return Posting(**fields | changes)
-
-
-async def post(pool: Pool, *postings: Posting) -> list[Any]:
-    async with pool.acquire() as connection, connection.transaction():
-        return await service.post(connection, postings)
 
 
 def statuses(results: list[PostingResult]) -> list[PostingStatus]:
@@ -68,7 +33,7 @@ def statuses(results: list[PostingResult]) -> list[PostingStatus]:
 async def test_a_posting_moves_the_balance_and_is_answered_with_its_row(
     pool: Pool, organization: Organization
 ) -> None:
-    grant = posting(organization, "k1", "10.5", description="welcome", metadata={"a": [1]})
+    grant = keyed_posting(organization, "k1", "10.5", description="welcome", metadata={"a": [1]})
     (result,) = await post(pool, grant)
     assert (result.status, result.id, result.seq) == (Status.POSTED, grant.id, 1)
     assert (result.amount, result.balance_after) == (Decimal("10.5"), Decimal("10.5"))
@@ -85,9 +50,9 @@ async def test_no_posting_is_no_question(connection: Connection) -> None:
 async def test_the_same_request_again_is_answered_with_the_first_row(
     pool: Pool, organization: Organization
 ) -> None:
-    (first,) = await post(pool, posting(organization, "k1", 10))
-    await post(pool, posting(organization, "k2", 5))
-    (again,) = await post(pool, posting(organization, "k1", 10))
+    (first,) = await post(pool, keyed_posting(organization, "k1", 10))
+    await post(pool, keyed_posting(organization, "k2", 5))
+    (again,) = await post(pool, keyed_posting(organization, "k1", 10))
     assert again.status is Status.REPLAYED
     assert (again.id, again.seq, again.balance_after) == (first.id, 1, Decimal(10))
     assert await balance(pool) == 15
@@ -96,25 +61,25 @@ async def test_the_same_request_again_is_answered_with_the_first_row(
 async def test_a_key_with_another_request_is_a_conflict_and_changes_nothing(
     pool: Pool, organization: Organization
 ) -> None:
-    (first,) = await post(pool, posting(organization, "k1", 10))
-    (other,) = await post(pool, posting(organization, "k1", 11))
+    (first,) = await post(pool, keyed_posting(organization, "k1", 10))
+    (other,) = await post(pool, keyed_posting(organization, "k1", 11))
     assert (other.status, other.id, other.amount) == (Status.CONFLICT, first.id, Decimal(10))
     assert await balance(pool) == 10
 
 
 async def test_a_key_is_an_organizations_own(pool: Pool, organization: Organization) -> None:
     other = await create_organization(pool, "other")
-    results = await post(pool, posting(organization, "k", 1), posting(other, "k", 2))
+    results = await post(pool, keyed_posting(organization, "k", 1), keyed_posting(other, "k", 2))
     assert statuses(results) == [Status.POSTED, Status.POSTED]
 
 
 async def test_a_key_twice_in_one_batch_posts_once(pool: Pool, organization: Organization) -> None:
     results = await post(
         pool,
-        posting(organization, "k1", 10),
-        posting(organization, "k1", 10),
-        posting(organization, "k1", 11),
-        posting(organization, "k1", 10),
+        keyed_posting(organization, "k1", 10),
+        keyed_posting(organization, "k1", 10),
+        keyed_posting(organization, "k1", 11),
+        keyed_posting(organization, "k1", 10),
     )
     assert statuses(results) == [Status.POSTED, Status.REPLAYED, Status.CONFLICT, Status.REPLAYED]
     assert {result.id for result in results} == {results[0].id}
@@ -127,9 +92,9 @@ async def test_a_key_that_was_refused_may_be_used_again_in_the_same_batch(
 ) -> None:
     results = await post(
         pool,
-        posting(organization, "k1", -10),
-        posting(organization, "k2", 10),
-        posting(organization, "k1", -10),
+        keyed_posting(organization, "k1", -10),
+        keyed_posting(organization, "k2", 10),
+        keyed_posting(organization, "k1", -10),
     )
     assert statuses(results) == [Status.INSUFFICIENT, Status.POSTED, Status.POSTED]
 
@@ -139,11 +104,11 @@ async def test_what_the_balance_does_not_cover_is_refused_and_the_rest_is_unharm
 ) -> None:
     results = await post(
         pool,
-        posting(organization, "k1", 10),
-        posting(organization, "k2", -11),
-        posting(organization, "k3", -4),
-        posting(organization, "k4", "-6.000000001"),
-        posting(organization, "k5", -6),
+        keyed_posting(organization, "k1", 10),
+        keyed_posting(organization, "k2", -11),
+        keyed_posting(organization, "k3", -4),
+        keyed_posting(organization, "k4", "-6.000000001"),
+        keyed_posting(organization, "k5", -6),
     )
     assert statuses(results) == [
         Status.POSTED,
@@ -159,9 +124,11 @@ async def test_what_the_balance_does_not_cover_is_refused_and_the_rest_is_unharm
 
 
 async def test_credits_on_hold_are_not_spendable(pool: Pool, organization: Organization) -> None:
-    await post(pool, posting(organization, "k1", 10))
+    await post(pool, keyed_posting(organization, "k1", 10))
     await pool.execute("UPDATE accounts SET held = 4")
-    results = await post(pool, posting(organization, "k2", -7), posting(organization, "k3", -6))
+    results = await post(
+        pool, keyed_posting(organization, "k2", -7), keyed_posting(organization, "k3", -6)
+    )
     assert statuses(results) == [Status.INSUFFICIENT, Status.POSTED]
 
 
@@ -170,7 +137,9 @@ async def test_an_overdraft_reaches_to_its_limit_and_no_further(
 ) -> None:
     await pool.execute("UPDATE accounts SET overdraft_limit = 5")
     results = await post(
-        pool, posting(organization, "k1", -5), posting(organization, "k2", "-0.000000001")
+        pool,
+        keyed_posting(organization, "k1", -5),
+        keyed_posting(organization, "k2", "-0.000000001"),
     )
     assert statuses(results) == [Status.POSTED, Status.INSUFFICIENT]
 
@@ -178,15 +147,15 @@ async def test_an_overdraft_reaches_to_its_limit_and_no_further(
 async def test_usage_that_already_happened_may_overdraw(
     pool: Pool, organization: Organization
 ) -> None:
-    (result,) = await post(pool, posting(organization, "k1", -5, may_overdraw=True))
+    (result,) = await post(pool, keyed_posting(organization, "k1", -5, may_overdraw=True))
     assert (result.status, result.balance_after) == (Status.POSTED, Decimal(-5))
 
 
 async def test_a_gain_is_posted_however_deep_the_balance_is(
     pool: Pool, organization: Organization
 ) -> None:
-    await post(pool, posting(organization, "k1", -50, may_overdraw=True))
-    (result,) = await post(pool, posting(organization, "k2", 10))
+    await post(pool, keyed_posting(organization, "k1", -50, may_overdraw=True))
+    (result,) = await post(pool, keyed_posting(organization, "k2", 10))
     assert (result.status, result.balance_after) == (Status.POSTED, Decimal(-40))
 
 
@@ -195,9 +164,9 @@ async def test_an_unknown_organization_is_said_so_and_the_rest_is_unharmed(
 ) -> None:
     results = await post(
         pool,
-        posting(UUID(int=1), "k", 1),
-        posting(organization, "k", 1),
-        posting(UUID(int=2**128 - 1), "k", 1),
+        keyed_posting(UUID(int=1), "k", 1),
+        keyed_posting(organization, "k", 1),
+        keyed_posting(UUID(int=2**128 - 1), "k", 1),
     )
     assert statuses(results) == [
         Status.UNKNOWN_ORGANIZATION,
@@ -209,9 +178,11 @@ async def test_an_unknown_organization_is_said_so_and_the_rest_is_unharmed(
 async def test_a_closed_organization_takes_nothing_new_and_still_answers_for_the_old(
     pool: Pool, organization: Organization
 ) -> None:
-    await post(pool, posting(organization, "k1", 1))
+    await post(pool, keyed_posting(organization, "k1", 1))
     await pool.execute("UPDATE accounts SET closed_at = now()")
-    results = await post(pool, posting(organization, "k1", 1), posting(organization, "k2", 1))
+    results = await post(
+        pool, keyed_posting(organization, "k1", 1), keyed_posting(organization, "k2", 1)
+    )
     assert statuses(results) == [Status.REPLAYED, Status.CLOSED]
 
 
@@ -219,7 +190,7 @@ async def test_results_come_in_the_order_of_the_postings_of_many_organizations(
     pool: Pool,
 ) -> None:
     owners = [await create_organization(pool, f"org-{n}") for n in range(4)]
-    asked = [posting(owners[n % 4], f"k{n}", n + 1) for n in range(40)]
+    asked = [keyed_posting(owners[n % 4], f"k{n}", n + 1) for n in range(40)]
     results = await post(pool, *asked)
     assert [result.id for result in results] == [p.id for p in asked]
     assert [result.organization_id for result in results] == [p.organization_id for p in asked]
@@ -230,7 +201,7 @@ async def test_nine_decimals_and_eighteen_digits_are_kept_exactly(
     pool: Pool, organization: Organization
 ) -> None:
     amount = Decimal("123456789012345678.123456789")
-    (result,) = await post(pool, posting(organization, "k", amount))
+    (result,) = await post(pool, keyed_posting(organization, "k", amount))
     assert result.amount == result.balance_after == amount
 
 
@@ -238,7 +209,7 @@ async def test_an_effective_moment_is_kept_apart_from_the_moment_of_posting(
     pool: Pool, organization: Organization
 ) -> None:
     moment = datetime(2020, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
-    await post(pool, posting(organization, "k", 1, effective_at=moment))
+    await post(pool, keyed_posting(organization, "k", 1, effective_at=moment))
     (row,) = await transactions(pool)
     assert row["effective_at"] == moment
     assert row["created_at"] > moment
@@ -248,9 +219,9 @@ async def test_what_is_rolled_back_was_never_posted(pool: Pool, organization: Or
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await service.post(connection, [posting(organization, "k1", 10)])
+        await service.post(connection, [keyed_posting(organization, "k1", 10)])
         await transaction.rollback()
-    (result,) = await post(pool, posting(organization, "k1", 10))
+    (result,) = await post(pool, keyed_posting(organization, "k1", 10))
     assert (result.status, result.seq) == (Status.POSTED, 1)
 
 
@@ -261,9 +232,9 @@ async def test_posting_from_8_connections_at_once_leaves_no_gap_in_seq(
         for n in range(10):
             await post(
                 pool,
-                posting(organization, f"{name}-{n}-a", 3),
-                posting(organization, f"{name}-{n}-b", -1),
-                posting(organization, f"{name}-{n}-c", -1000),
+                keyed_posting(organization, f"{name}-{n}-a", 3),
+                keyed_posting(organization, f"{name}-{n}-b", -1),
+                keyed_posting(organization, f"{name}-{n}-c", -1000),
             )
 
     await asyncio.gather(*map(writer, range(8)))
@@ -280,7 +251,9 @@ async def test_posting_from_8_connections_at_once_leaves_no_gap_in_seq(
 async def test_one_key_from_8_connections_at_once_posts_once(
     pool: Pool, organization: Organization
 ) -> None:
-    results = await asyncio.gather(*(post(pool, posting(organization, "k", 10)) for _ in range(8)))
+    results = await asyncio.gather(
+        *(post(pool, keyed_posting(organization, "k", 10)) for _ in range(8))
+    )
     assert sorted(result[0].status for result in results) == ["posted"] + ["replayed"] * 7
     assert {result[0].seq for result in results} == {1}
 
@@ -293,126 +266,11 @@ async def test_batches_that_name_organizations_in_opposite_orders_do_not_deadloc
     async def writer(name: int) -> None:
         for n in range(10):
             order = owners if (name + n) % 2 else owners[::-1]
-            await post(pool, *(posting(owner, f"{name}-{n}", 1) for owner in order))
+            await post(pool, *(keyed_posting(owner, f"{name}-{n}", 1) for owner in order))
 
     async with asyncio.timeout(30):
         await asyncio.gather(*map(writer, range(6)))
     assert [await balance(pool, owner.slug) for owner in owners] == [60] * 6
-
-
-def chain(rows: list[asyncpg.Record]) -> list[bytes]:
-    """Recompute the hashes of one organization's rows from the form that hash_chain.sql documents.
-
-    SHA-256 over the previous hash and the row's fields as a JSON array, as PostgreSQL writes json:
-    numbers with every digit of their column, moments in UTC.
-    """
-    hashes, previous = [], b""
-    for row in rows:
-        fields = [
-            string(str(row["organization_id"])),
-            str(row["seq"]),
-            string(str(row["id"])),
-            string(row["type"]),
-            f"{row['amount']:.9f}",
-            string(row["counterparty"]),
-            f"{row['balance_after']:.9f}",
-            f"{row['consumed_after']:.9f}",
-            string(row["idempotency_key"]),
-            string(row["request_digest"].hex()),
-            string(moment_text(row["effective_at"])),
-            string(moment_text(row["created_at"])),
-            string(row["description"]),
-            string(row["category"]),
-            "null" if row["quantity"] is None else f"{row['quantity']:.9f}",
-            string(row["user_id"]),
-            string(row["grant_id"] and str(row["grant_id"])),
-            string(row["hold_id"] and str(row["hold_id"])),
-            string(row["payment_intent_id"]),
-            metadata_text(row["metadata"]),
-        ]
-        previous = hashlib.sha256(previous + f"[{', '.join(fields)}]".encode()).digest()
-        hashes.append(previous)
-    return hashes
-
-
-def string(value: str | None) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def moment_text(moment: datetime) -> str:
-    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat()
-    return text.rstrip("0") if "." in text else text
-
-
-def metadata_text(metadata: dict[str, str] | None) -> str:
-    if metadata is None:
-        return "null"
-    # jsonb orders keys by their length, then by their bytes.
-    keys = sorted(metadata, key=lambda key: (len(key.encode()), key.encode()))
-    return "{" + ", ".join(f"{string(key)}: {string(metadata[key])}" for key in keys) + "}"
-
-
-async def test_the_hash_chain_can_be_recomputed_from_its_documented_form(
-    pool: Pool, organization: Organization
-) -> None:
-    odd = 'ä "quoted" \\ back\n\t\x01\x7f \U0001f600 </script>'
-    await post(
-        pool,
-        posting(organization, "k1", "10.000000001", description=odd, payment_intent_id="pi_1"),
-        posting(organization, odd, "-3", metadata={"long": odd, "b": "x", "a": "", "ä": "y"}),
-    )
-    await post(
-        pool,
-        posting(
-            organization, "k3", 1, effective_at=datetime(1969, 7, 20, 20, 17, 40, 1, tzinfo=UTC)
-        ),
-    )
-    rows = await transactions(pool)
-    assert [row["hash"] for row in rows] == chain(rows)
-    last = await pool.fetchval("SELECT last_hash FROM accounts")
-    assert last == rows[-1]["hash"]
-
-
-async def test_each_organization_has_a_chain_of_its_own(
-    pool: Pool, organization: Organization
-) -> None:
-    other = await create_organization(pool, "other")
-    for n in range(3):
-        await post(pool, posting(organization, f"k{n}", 1), posting(other, f"k{n}", 2))
-    for owner in (organization, other):
-        rows = [r for r in await transactions(pool) if r["organization_id"] == owner.id]
-        assert [row["hash"] for row in rows] == chain(rows)
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE credit_transactions SET amount = 1000",
-        "UPDATE credit_transactions SET description = 'x' WHERE false",
-        "DELETE FROM credit_transactions",
-        "TRUNCATE credit_transactions",
-        "TRUNCATE organizations CASCADE",
-        "WITH gone AS (DELETE FROM credit_transactions RETURNING *) SELECT count(*) FROM gone",
-        UPSERT,
-        MERGE,
-    ],
-)
-async def test_the_ledger_refuses_to_be_changed(
-    pool: Pool, organization: Organization, statement: str
-) -> None:
-    await post(pool, posting(organization, "k1", 10))
-    before = await transactions(pool)
-    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
-        await pool.execute(statement)
-    assert await transactions(pool) == before
-
-
-async def test_an_organization_with_a_ledger_cannot_be_deleted(
-    pool: Pool, organization: Organization
-) -> None:
-    await post(pool, posting(organization, "k1", 10))
-    with pytest.raises(asyncpg.ForeignKeyViolationError):
-        await pool.execute("DELETE FROM organizations")
 
 
 async def test_the_balance_of_an_account_is_read_with_what_is_held(
@@ -462,8 +320,10 @@ async def test_the_balance_of_an_account_is_read_with_what_is_held(
 async def test_a_posting_that_could_not_be_kept_exactly_is_never_posted(
     pool: Pool, organization: Organization, changes: dict[str, Any]
 ) -> None:
-    asked = msgspec.structs.replace(posting(organization, "k", 1), digest=None, **changes)
-    results = await post(pool, posting(organization, "a", 1), asked, posting(organization, "b", 1))
+    asked = msgspec.structs.replace(keyed_posting(organization, "k", 1), digest=None, **changes)
+    results = await post(
+        pool, keyed_posting(organization, "a", 1), asked, keyed_posting(organization, "b", 1)
+    )
     assert statuses(results) == [Status.POSTED, Status.INVALID, Status.POSTED]
     assert results[1].error
     assert [row["idempotency_key"] for row in await transactions(pool)] == ["a", "b"]
@@ -471,14 +331,14 @@ async def test_a_posting_that_could_not_be_kept_exactly_is_never_posted(
 
 async def test_a_retry_among_new_debits_of_many_organizations_is_told_apart(pool: Pool) -> None:
     owners = [await create_organization(pool, f"org-{n}") for n in range(3)]
-    await post(pool, *(posting(owner, "grant", 10) for owner in owners))
-    await post(pool, *(posting(owner, "first", -1) for owner in owners))
+    await post(pool, *(keyed_posting(owner, "grant", 10) for owner in owners))
+    await post(pool, *(keyed_posting(owner, "first", -1) for owner in owners))
     again = [
-        posting(owners[0], "second", -2),
-        posting(owners[1], "first", -1),
-        posting(owners[1], "second", -2),
-        posting(owners[2], "first", -3),
-        posting(owners[2], "second", -2),
+        keyed_posting(owners[0], "second", -2),
+        keyed_posting(owners[1], "first", -1),
+        keyed_posting(owners[1], "second", -2),
+        keyed_posting(owners[2], "first", -3),
+        keyed_posting(owners[2], "second", -2),
     ]
     results = await post(pool, *again)
     assert [result.status for result in results] == [

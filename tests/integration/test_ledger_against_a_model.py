@@ -4,322 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from shared.db.pool import create_pool
 from shared.ledger import service, store
-from shared.ledger.model import (
-    InsufficientCredits,
-    KeyConflict,
-    PostedHold,
-    PostedTransaction,
-    Posting,
-    PostingResult,
-    SystemAccount,
-)
+from shared.ledger.model import PostedHold, Posting, SystemAccount
 from shared.ledger.model import PostingStatus as Status
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
 from shared.organizations import service as organizations
 from tests.fixtures.ledger import limit_overdraft
+from tests.fixtures.ledger_model import ZERO, Account, compare, compare_what_was_paid_for, result_of
 from tests.fixtures.profile import cases
+from tests.fixtures.random_postings import (
+    HOLDS,
+    QUANTUM,
+    WHICH,
+    WHO,
+    WISHES,
+    Again,
+    Wish,
+    credit_wishes,
+    debit_wishes,
+    fields_of,
+)
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+
+    from shared.db.pool import Pool
+
 
 T = TypeVar("T")
 
 CONNECTIONS = 4
-ORGANIZATIONS = 2
-ZERO = Decimal(0)
-QUANTUM = Decimal("1e-9")
-# Few values of each, so that lots tie in all but one part of the order and debits end on an edge.
-CREDITS = strategies.sampled_from([Decimal(n) for n in ("3", "5", "10", "12.5", "20.000000001")])
-DEBITS = strategies.sampled_from(
-    [Decimal(n) for n in ("0.000000001", "1", "2.5", "5", "10", "17", "30", "60")]
-)
-HOLDS = strategies.sampled_from([Decimal(n) for n in ("1", "2.5", "5", "10", "30")])
-HOURS = strategies.sampled_from([None, 24, 48])
-WHICH = strategies.integers(0, 999)
-WHO = strategies.integers(0, ORGANIZATIONS - 1)
-START = datetime.now(UTC)
-BURNING = (Kind.USAGE, Kind.ADJUSTMENT, Kind.HOLD_CAPTURE)
-
-
-Result = tuple[Status, Decimal | None, Decimal | None]
-
-
-def result_of(result: PostingResult) -> Result:
-    """Return a result's status, and the amount and the balance after it, where it has them."""
-    match result:
-        case PostedTransaction() | KeyConflict():
-            return result.status, result.amount, result.balance_after
-        case InsufficientCredits():
-            return result.status, None, result.shortfall.balance
-        case _:
-            return result.status, None, None
-
-
-@dataclass
-class Lot:
-    """A grant in the model: a list of these in the order of burning is all there is to it."""
-
-    id: UUID
-    seq: int
-    left: Decimal
-    priority: int
-    promotional: bool
-    expires_at: datetime | None
-    payment: str | None
-    paid_for: dict[int, Decimal] = field(default_factory=dict)
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        never = datetime.max.replace(tzinfo=UTC)
-        return (self.priority, self.expires_at or never, not self.promotional, self.seq)
-
-    def pay(self, seq: int, amount: Decimal) -> Decimal:
-        taken = min(self.left, amount)
-        if taken:
-            self.left -= taken
-            self.paid_for[seq] = self.paid_for.get(seq, ZERO) + taken
-        return taken
-
-
-class Row(NamedTuple):
-    """What the model posted."""
-
-    posting: Posting
-    seq: int
-    amount: Decimal
-    balance_after: Decimal
-
-
-@dataclass
-class Account:
-    """An organization in the model, written for reading and not for speed."""
-
-    id: UUID
-    overdraft: Decimal = ZERO
-    balance: Decimal = ZERO
-    seq: int = 0
-    rows: dict[str, Row] = field(default_factory=dict)  # by key
-    lots: list[Lot] = field(default_factory=list)
-    holds: dict[UUID, Decimal] = field(default_factory=dict)
-    closed_holds: list[UUID] = field(default_factory=list)
-    debts: list[list[Any]] = field(default_factory=list)  # [seq, amount], oldest first
-    payments: dict[str, list[Decimal]] = field(default_factory=dict)  # [granted, reversed]
-
-    @property
-    def held(self) -> Decimal:
-        return sum(self.holds.values(), ZERO)
-
-    @property
-    def spendable(self) -> Decimal:
-        return self.balance - self.held + self.overdraft
-
-    def post(self, posting: Posting) -> Result:
-        """Post; return the expected result: see `result_of`."""
-        if known := self.rows.get(posting.key):
-            status = Status.REPLAYED if known.posting == posting else Status.CONFLICT
-            return status, known.amount, known.balance_after
-        if refused := self._refusal(posting):
-            return refused, None, self.balance if refused is Status.INSUFFICIENT else None
-        amount = self._amount(posting)
-        self.seq += 1
-        self.balance += amount
-        self.rows[posting.key] = Row(posting, self.seq, amount, self.balance)
-        if amount > 0:
-            self._credit(posting, amount)
-        else:
-            self._debit(posting, -amount)
-        return Status.POSTED, amount, self.balance
-
-    def lot(self, lot_id: UUID | None) -> Lot | None:
-        return next((lot for lot in self.lots if lot.id == lot_id), None)
-
-    def _amount(self, posting: Posting) -> Decimal:
-        if posting.amount is not None:
-            return posting.amount
-        lot = self.lot(posting.grant_id)
-        assert lot is not None
-        return -lot.left
-
-    def _refusal(self, posting: Posting) -> Status | None:
-        if posting.type is Kind.VOID:
-            lot = self.lot(posting.grant_id)
-            if lot is None:
-                return Status.UNKNOWN_GRANT
-            return None if lot.left else Status.NOTHING_LEFT
-        assert posting.amount is not None
-        if posting.type is Kind.HOLD_CAPTURE:
-            return self._capture_refusal(posting, -posting.amount)
-        covered = -posting.amount <= self.spendable
-        if posting.type in BURNING and not covered and not posting.may_overdraw:
-            return Status.INSUFFICIENT if posting.amount < 0 else None
-        return None
-
-    def _capture_refusal(self, posting: Posting, amount: Decimal) -> Status | None:
-        assert posting.hold_id is not None
-        held = self.holds.get(posting.hold_id)
-        if held is None:
-            closed = posting.hold_id in self.closed_holds
-            return Status.HOLD_CLOSED if closed else Status.UNKNOWN_HOLD
-        if amount <= held:
-            return None
-        if not posting.may_overdraw:
-            return Status.EXCEEDS_HOLD
-        return None if amount - held <= self.spendable else Status.INSUFFICIENT
-
-    def _credit(self, posting: Posting, amount: Decimal) -> None:
-        lot = Lot(
-            posting.id,
-            self.seq,
-            amount,
-            50 if posting.priority is None else posting.priority,
-            bool(posting.promotional),
-            posting.expires_at,
-            posting.payment_intent_id,
-        )
-        self.lots.append(lot)
-        while self.debts and lot.left:
-            debt = self.debts[0]
-            debt[1] -= lot.pay(debt[0], debt[1])
-            if not debt[1]:
-                self.debts.pop(0)
-
-    def _debit(self, posting: Posting, amount: Decimal) -> None:
-        if posting.hold_id is not None:
-            self.close(posting.hold_id)
-        if posting.type is Kind.VOID:
-            lot = self.lot(posting.grant_id)
-            assert lot is not None
-            lot.left = ZERO
-            return
-        if posting.type in (Kind.REFUND, Kind.DISPUTE):
-            for lot in self.lots:
-                if lot.payment == posting.payment_intent_id:
-                    taken = min(lot.left, amount)
-                    lot.left -= taken
-                    amount -= taken
-        for lot in sorted(self.lots, key=lambda lot: lot.order):
-            amount -= lot.pay(self.seq, amount)
-        if amount:
-            self.debts.append([self.seq, amount])
-
-    def close(self, hold_id: UUID) -> None:
-        del self.holds[hold_id]
-        self.closed_holds.append(hold_id)
-
-    def expire(self, lot: Lot) -> None:
-        self.seq += 1
-        self.balance -= lot.left
-        lot.left = ZERO
-
-
-class Credit(NamedTuple):
-    """Ask for a credit."""
-
-    kind: Kind
-    amount: Decimal
-    priority: int | None
-    promotional: bool
-    hours: int | None
-
-
-class Debit(NamedTuple):
-    """Ask for a debit that burns in order."""
-
-    kind: Kind
-    amount: Decimal
-    happened: bool
-
-
-class Void(NamedTuple):
-    """Ask to void a lot, spent or not."""
-
-    which: int
-
-
-class TakeBack(NamedTuple):
-    """Ask for a refund or a dispute of a payment, among other postings."""
-
-    which: int
-    kind: Kind
-    amount: Decimal
-
-
-class Capture(NamedTuple):
-    """Ask to capture a hold, open or closed."""
-
-    which: int
-    percent: int
-    exceed: bool
-
-
-class Again(NamedTuple):
-    """Ask for what was posted once more, with the same request or another."""
-
-    which: int
-    changed: bool
-
-
-Wish = Credit | Debit | Void | TakeBack | Capture | Again
-
-
-def credit_wishes() -> strategies.SearchStrategy[Wish]:
-    return strategies.builds(
-        Credit,
-        strategies.sampled_from([Kind.PURCHASE, Kind.RECHARGE, Kind.GRANT, Kind.BONUS]),
-        CREDITS,
-        strategies.sampled_from([1, 2, 2, None]),
-        strategies.booleans(),
-        HOURS,
-    )
-
-
-def debit_wishes(*happened: bool) -> strategies.SearchStrategy[Wish]:
-    kinds = strategies.sampled_from([Kind.USAGE, Kind.USAGE, Kind.ADJUSTMENT])
-    return strategies.builds(Debit, kinds, DEBITS, strategies.sampled_from(happened))
-
-
-def capture_wishes() -> strategies.SearchStrategy[Wish]:
-    percents = strategies.sampled_from([1, 50, 100, 110, 300, 1000])
-    return strategies.builds(Capture, WHICH, percents, strategies.booleans())
-
-
-# Each branch is made anew: the weights are how often it stands here.
-WISHES = strategies.one_of(
-    credit_wishes(),
-    credit_wishes(),
-    credit_wishes(),
-    debit_wishes(False),
-    debit_wishes(False),
-    debit_wishes(True, False),
-    strategies.builds(Void, WHICH),
-    strategies.builds(
-        TakeBack, WHICH, strategies.sampled_from([Kind.REFUND, Kind.DISPUTE]), DEBITS
-    ),
-    capture_wishes(),
-    capture_wishes(),
-    strategies.builds(Again, WHICH, strategies.booleans()),
-)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -368,40 +95,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _asked(self, account: Account, wish: Wish) -> Posting:
         if isinstance(wish, Again):
             return self._asked_again(account, wish)
-        fields: dict[str, Any]
-        match wish:
-            case Credit(kind, amount, priority, promotional, hours):
-                paid = kind in (Kind.PURCHASE, Kind.RECHARGE)
-                fields = {
-                    "amount": amount,
-                    "priority": priority,
-                    "promotional": promotional,
-                    "expires_at": START + timedelta(hours=hours) if hours else None,
-                    "payment_intent_id": f"pi_{uuid4().hex}" if paid else None,
-                }
-            case Debit(kind, amount, happened):
-                fields = {"amount": -amount, "may_overdraw": happened, "category": "tokens"}
-            case Void(which):
-                kind = Kind.VOID
-                # Every other time the lot that burns now, if there is one.
-                lots = [lot for lot in account.lots if lot.left and which % 2] or account.lots
-                found = sorted(lots, key=lambda lot: lot.order)
-                nth = 0 if which % 2 else which % max(len(found), 1)
-                fields = {"grant_id": found[nth].id if found else uuid4()}
-            case TakeBack(which, kind, amount):
-                payments = list(account.payments) or ["pi_unknown"]
-                fields = {
-                    "amount": -amount,
-                    "payment_intent_id": payments[which % len(payments)],
-                }
-            case Capture(which, percent, exceed):
-                kind = Kind.HOLD_CAPTURE
-                closed = account.closed_holds[-1:] if which % 4 == 0 or not account.holds else []
-                holds = [*account.holds, *closed] or [uuid4()]
-                hold_id = holds[which % len(holds)]
-                held = account.holds.get(hold_id, Decimal(1))
-                amount = max((held * percent / 100).quantize(QUANTUM), QUANTUM)
-                fields = {"amount": -amount, "hold_id": hold_id, "may_overdraw": exceed}
+        kind, fields = fields_of(account, wish)
         return self._posting(account, kind, **fields)
 
     def _asked_again(self, account: Account, wish: Again) -> Posting:
@@ -617,15 +311,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     async def _compare(self, account: Account) -> None:
         async with self.pool.acquire() as connection:
-            found = await store.balance(connection, account.id)
-            assert found is not None
-            assert (found.balance, found.held) == (account.balance, account.held)
-            assert found.last_seq == account.seq
-            rows = await store.grants(
-                connection, account.id, before=1 << 62, is_open=None, limit=10_000
-            )
-        left = {row["id"]: row["remaining"] for row in rows}
-        assert left == {lot.id: lot.left for lot in account.lots}
+            await compare(connection, account)
 
     def teardown(self) -> None:
         for account in self.accounts:
@@ -634,37 +320,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     async def _compare_what_was_paid_for(self, account: Account) -> None:
         async with self.pool.acquire() as connection:
-            for lot in account.lots:
-                uses = await store.uses(connection, account.id, lot.id, limit=10_000)
-                found = [(use.seq, use.amount) for use in uses]
-                assert found == sorted(lot.paid_for.items())
-            rows = await store.history(connection, account.id, before=1 << 62, limit=20)
-            for row in rows:
-                await _compare_sources(connection, account, row)
+            await compare_what_was_paid_for(connection, account)
 
     async def _verify(self, organization_ids: Sequence[UUID]) -> None:
         async with self.pool.acquire() as connection:
             for organization_id in organization_ids:
                 found = await verify(connection, organization_id)
                 assert found["problems"] == []
-
-
-async def _compare_sources(connection: Connection, account: Account, row: Any) -> None:
-    sources = await service.explain(connection, row)
-    if row["amount"] > 0:
-        assert sources == []
-        return
-    assert sum(source.amount for source in sources) == -row["amount"]
-    if row["type"] in BURNING:
-        seq = row["seq"]
-        found = {source.grant_id: source.amount for source in sources}
-        expected: dict[UUID | None, Decimal] = {
-            lot.id: lot.paid_for[seq] for lot in account.lots if seq in lot.paid_for
-        }
-        debt = sum(amount for debtor, amount in account.debts if debtor == seq)
-        if debt:
-            expected[None] = debt
-        assert found == expected
 
 
 @asynccontextmanager

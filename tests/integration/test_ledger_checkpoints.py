@@ -12,8 +12,9 @@ import pytest
 
 from shared.ledger.verification import service as verifying
 from shared.ledger.verification import verify, verify_day
+from tests.fixtures.commands import Command
 from tests.fixtures.ledger import grant, hold, post, tampering, usage
-from tests.fixtures.product import Command, create_organization
+from tests.fixtures.product import create_organization
 from worker.verifier import Verifier
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import pytest
 from shared.ids import new_id, parse_id, transaction_public_id
 from shared.ledger import service, store
 from shared.ledger.model import PostedTransaction, TransactionType
+from tests.fixtures.commands import Command
 from tests.fixtures.ledger import grant, hold, make_due, post, posting, usage
-from tests.fixtures.product import Command, create_organization, payment, receive
+from tests.fixtures.product import create_organization, payment, receive
 from worker.expirer import Expirer
 
 if TYPE_CHECKING:

@@ -1,78 +1,31 @@
-"""Delivery: at least once, retried for three days, to allowed addresses, nobody starved."""
+"""Delivery: signed, at least once, retried for three days, then dead; what each answer does."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
-import asyncpg
 import pytest
-import pytest_asyncio
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from sandbox.product import ProductProcess
-from shared import outages
-from shared.db.pool import create_pool
 from shared.organizations.model import Organization
-from shared.outbound import rules, service, store
+from shared.outbound import rules, service
 from shared.outbound import sender as sender_module
-from shared.outbound.model import (
-    DeliveryOutcome,
-    EndpointWithSecret,
-    MessageKey,
-    MessageState,
-    MessageType,
-    OutboundEndpoint,
-    OutboundMessage,
-)
+from shared.outbound.model import MessageState, MessageType, OutboundEndpoint, OutboundMessage
 from shared.outbound.sender import RESPONSE_BYTES_MAX, Sender
 from shared.recharge import recovery
-from tests.fixtures.product import closed_port, environment
+from tests.fixtures.outbound_messages import ACCEPTED, LEASE_OVER, add, announce, only_row, states
+from tests.fixtures.product import closed_port
 from tests.fixtures.receiver import Clock, Receiver, create_messenger
-from worker import messenger as worker_messenger
 from worker.messenger import Messenger
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
-
-LEASE_OVER = "UPDATE outbound_messages SET available_at = now() WHERE state = 'pending'"
-ACCEPTED = 204
-
-
-async def add(pool: Pool, url: str, *types: str) -> EndpointWithSecret:
-    async with pool.acquire() as connection:
-        return await service.add_endpoint(connection, url=url, types=types, allow_private=True)
-
-
-async def announce(
-    pool: Pool, organization: Organization, count: int = 1, **data: Any
-) -> list[OutboundMessage]:
-    messages = [
-        OutboundMessage(organization.id, MessageType.CREDITS_LOW, data, uuid4(), datetime.now(UTC))
-        for _ in range(count)
-    ]
-    async with pool.acquire() as connection, connection.transaction():
-        await service.announce(connection, messages)
-    return messages
-
-
-async def only_row(pool: Pool) -> asyncpg.Record:
-    (row,) = await pool.fetch("SELECT * FROM outbound_messages")
-    return row
-
-
-async def states(pool: Pool) -> dict[str, int]:
-    rows = await pool.fetch("SELECT state, count(*) FROM outbound_messages GROUP BY state")
-    return {row["state"]: row["count"] for row in rows}
 
 
 def counted(result: str) -> float:
@@ -277,22 +230,6 @@ async def test_410_disables_the_endpoint_and_what_waits_for_it_dies_without_an_a
     assert [one.is_signed_by(again.secret) for one in receiver.of("/gone")] == [False, True, True]
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_a_failure_and_nobody_follows_it(
-    pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger, status: int
-) -> None:
-    async def redirect(_request: web.Request) -> web.Response:
-        return web.Response(status=status, headers={"Location": receiver.url("/elsewhere")})
-
-    receiver.by_path["/hooks"] = redirect
-    await add(pool, receiver.url())
-    await announce(pool, organization)
-    await messenger.deliver()
-    row = await only_row(pool)
-    assert (row["state"], row["last_status"]) == ("pending", status)
-    assert receiver.of("/elsewhere") == []
-
-
 async def test_a_receiver_that_is_away_is_tried_again(
     pool: Pool, organization: Organization, messenger: Messenger
 ) -> None:
@@ -346,303 +283,6 @@ async def test_an_answer_that_breaks_off_after_its_status_counts_by_its_status(
     assert await states(pool) == {"delivered": 1}
 
 
-async def test_a_slow_endpoint_does_not_keep_another_from_its_messages(
-    pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger
-) -> None:
-    let_go = asyncio.Event()
-
-    async def slow(_request: web.Request) -> web.Response:
-        await let_go.wait()
-        return web.Response()
-
-    receiver.by_path["/slow"] = slow
-    await add(pool, receiver.url("/slow"))
-    await announce(pool, organization, 100)
-    await add(pool, receiver.url("/quick"))
-    await announce(pool, organization, 20)
-    delivering = asyncio.create_task(messenger.deliver())
-    await receiver.until(20, "/quick")
-    assert len(receiver.of("/slow")) == worker_messenger.UNDER_WAY_PER_ENDPOINT_MAX
-    assert not delivering.done()
-    let_go.set()
-    assert await delivering == 140
-    assert await states(pool) == {"delivered": 140}
-
-
-async def test_a_process_has_only_so_many_attempts_under_way(
-    pool: Pool,
-    organization: Organization,
-    receiver: Receiver,
-    messenger: Messenger,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker_messenger, "UNDER_WAY_MAX", 3)
-    under_way, most = 0, 0
-
-    async def count(_request: web.Request) -> web.Response:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await asyncio.sleep(0)
-        under_way -= 1
-        return web.Response()
-
-    for path in ("/a", "/b", "/c"):
-        receiver.by_path[path] = count
-        await add(pool, receiver.url(path))
-    await announce(pool, organization, 10)
-    assert await messenger.deliver() == 30
-    assert most <= 3
-
-
-async def test_two_messengers_at_once_deliver_everything_once_when_nothing_fails(
-    pool: Pool, organization: Organization, receiver: Receiver, clock: Clock
-) -> None:
-    for path in ("/a", "/b", "/c"):
-        await add(pool, receiver.url(path))
-    sent = await announce(pool, organization, 40)
-    async with Sender(allow_private=True) as one, Sender(allow_private=True) as two:
-        taken = await asyncio.gather(
-            create_messenger(pool, one, clock).deliver(),
-            create_messenger(pool, two, clock).deliver(),
-        )
-    # What the other had under its lease, the first one to end did not wait for.
-    assert sum(taken) == len(receiver.received) == 120
-    assert {(one.path, one.id) for one in receiver.received} == {
-        (path, f"msg_{message.id.hex}") for path in ("/a", "/b", "/c") for message in sent
-    }
-    assert await states(pool) == {"delivered": 120}
-
-
-async def test_a_worker_that_is_killed_in_mid_delivery_leaves_a_message_that_is_delivered(
-    pool: Pool,
-    organization: Organization,
-    receiver: Receiver,
-    messenger: Messenger,
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-) -> None:
-    never = asyncio.Event()
-
-    async def hang(_request: web.Request) -> web.Response:
-        await never.wait()
-        return web.Response()
-
-    receiver.by_path["/hooks"] = hang
-    secret = (await add(pool, receiver.url())).secret
-    await announce(pool, organization)
-    variables = environment(database_url, redis_url) | {"PREPAID_WEBHOOKS_ALLOW_PRIVATE": "1"}
-    worker = ProductProcess(["worker"], variables, tmp_path / "worker.log")
-    await worker.start(pipe_stdout=True)
-    await receiver.until(1, "/hooks")
-    worker.kill()
-    await worker.wait()
-    never.set()
-
-    row = await only_row(pool)
-    assert (row["state"], row["attempts"]) == ("pending", 1)
-    assert row["lease_token"] is not None
-    assert await messenger.deliver() == 0, "the lease is not over"
-    await pool.execute(LEASE_OVER)
-    assert await messenger.deliver() == 1
-    assert await states(pool) == {"delivered": 1}
-    first, second = receiver.received
-    assert first.id == second.id
-    assert second.is_signed_by(secret)
-
-
-async def test_a_zombie_cannot_settle_after_its_lease_passed_to_another(
-    pool: Pool, organization: Organization
-) -> None:
-    await add(pool, "https://example.com/hooks")
-    await announce(pool, organization)
-    zombie, heir = UUID(int=1), UUID(int=2)
-    async with pool.acquire() as connection:
-        for token, lease in ((zombie, timedelta(0)), (heir, timedelta(seconds=30))):
-            (claimed,) = await store.claim(
-                connection, rows_max=9, per_endpoint_max=9, under_way={}, token=token, lease=lease
-            )
-        dead = DeliveryOutcome(claimed.key, MessageState.DEAD, 410, "too late")
-        assert not await service.finish(connection, zombie, dead, gone=True)
-        (endpoint,) = await service.list_endpoints(connection)
-        assert endpoint.disabled_at is None
-        delivered = DeliveryOutcome(claimed.key, MessageState.DELIVERED, 200)
-        assert await service.finish(connection, heir, delivered, gone=False)
-        assert not await service.finish(connection, heir, dead, gone=False)
-    assert claimed.attempts == 2
-    assert await states(pool) == {"delivered": 1}
-
-
-async def test_a_claim_gives_each_endpoint_what_it_has_room_for_and_the_oldest_first(
-    pool: Pool, organization: Organization
-) -> None:
-    one = (await add(pool, "https://one.example.com")).endpoint.id
-    two = (await add(pool, "https://two.example.com")).endpoint.id
-    await announce(pool, organization, 5)
-    async with pool.acquire() as connection:
-
-        async def claim(rows_max: int, under_way: dict[UUID, int]) -> list[MessageKey]:
-            claimed = await store.claim(
-                connection,
-                rows_max=rows_max,
-                per_endpoint_max=3,
-                under_way=under_way,
-                token=uuid4(),
-                lease=timedelta(seconds=30),
-            )
-            return [message.key for message in claimed]
-
-        keys = await claim(100, {one: 2})
-        assert sorted(key.endpoint_id for key in keys) == sorted([one, two, two, two])
-        assert await claim(100, {one: 3, two: 4}) == []
-        assert len(await claim(1, {})) == 1
-        assert len(await claim(100, {one: 0})) == 5
-
-
-class FixedResolver(AbstractResolver):
-    """A DNS that somebody else owns: it answers what it likes."""
-
-    def __init__(self, addresses: Sequence[str], port: int) -> None:
-        self._addresses = addresses
-        self._port = port
-        self.asked = 0
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,  # noqa: ARG002 - the receiver has a port of its own
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - as above
-    ) -> list[ResolveResult]:
-        self.asked += 1
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=self._port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-@pytest_asyncio.fixture
-async def internal() -> AsyncIterator[tuple[int, list[None]]]:
-    """Listen inside; give the port, and a list of who connected."""
-    connected: list[None] = []
-
-    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connected.append(None)
-        writer.close()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1], connected
-    server.close()
-    await server.wait_closed()
-
-
-@pytest.mark.parametrize(
-    "addresses",
-    [["127.0.0.1"], ["::ffff:127.0.0.1"], ["169.254.169.254"], ["10.0.0.1", "127.0.0.1", "::1"]],
-    ids=str,
-)
-async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(
-    pool: Pool,
-    organization: Organization,
-    clock: Clock,
-    internal: tuple[int, list[None]],
-    addresses: list[str],
-) -> None:
-    port, connected = internal
-    await add(pool, f"https://rebound.example.com:{port}/hooks")
-    await announce(pool, organization)
-    resolver = FixedResolver(addresses, port)
-    async with Sender(allow_private=False, resolver=resolver) as sender:
-        assert await create_messenger(pool, sender, clock).deliver() == 1
-    assert resolver.asked == 1
-    assert connected == []
-    row = await only_row(pool)
-    assert (row["state"], row["last_status"]) == ("pending", None)
-    assert " is not a public address" in row["reason"]
-
-
-async def test_with_the_permission_the_same_name_is_connected_to(
-    pool: Pool, organization: Organization, clock: Clock, internal: tuple[int, list[None]]
-) -> None:
-    port, connected = internal
-    await add(pool, f"https://rebound.example.com:{port}/hooks")
-    await announce(pool, organization)
-    resolver = FixedResolver(["127.0.0.1"], port)
-    async with Sender(allow_private=True, resolver=resolver) as sender:
-        await create_messenger(pool, sender, clock).deliver()
-    assert len(connected) == 1
-
-
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "0177.0.0.1"]
-)
-async def test_an_address_in_a_stored_url_is_refused_where_the_permission_has_gone(
-    pool: Pool,
-    organization: Organization,
-    clock: Clock,
-    internal: tuple[int, list[None]],
-    host: str,
-) -> None:
-    port, connected = internal
-    await add(pool, "https://example.com/hooks")
-    await pool.execute("UPDATE webhook_endpoints SET url = $1", f"https://{host}:{port}/")
-    await announce(pool, organization)
-    async with Sender(allow_private=False) as sender:
-        await create_messenger(pool, sender, clock).deliver()
-    assert connected == []
-    assert (await only_row(pool))["reason"].startswith("the URL is refused: ")
-
-
-async def test_the_socket_itself_is_refused_whatever_the_url_said(
-    internal: tuple[int, list[None]],
-) -> None:
-    """The last guard, alone: an address in the URL goes past every resolver."""
-    port, connected = internal
-    async with Sender(allow_private=False) as sender:
-        for host in ("127.0.0.1", "localhost", "[::1]"):
-            with pytest.raises(OSError, match="is not a public address"):
-                await sender._session.post(f"http://{host}:{port}/")  # noqa: SLF001 - the guard alone
-    assert connected == []
-
-
-async def test_a_proxy_of_the_environment_is_not_used(
-    pool: Pool,
-    organization: Organization,
-    receiver: Receiver,
-    messenger: Messenger,
-    internal: tuple[int, list[None]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    port, connected = internal
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
-    await add(pool, receiver.url())
-    await announce(pool, organization)
-    await messenger.deliver()
-    assert len(receiver.received) == 1
-    assert connected == []
-
-
-async def test_a_receiver_that_speaks_no_tls_gets_nothing_at_an_https_address(
-    pool: Pool, organization: Organization, messenger: Messenger, receiver: Receiver
-) -> None:
-    await add(pool, receiver.url().replace("http://", "https://"))
-    await announce(pool, organization)
-    await messenger.deliver()
-    assert receiver.received == []
-    assert (await only_row(pool))["state"] == "pending"
-
-
 @pytest.mark.parametrize(("answers", "state"), [(False, "pending"), (True, "delivered")])
 async def test_a_receiver_that_hangs_is_given_up_and_its_status_counts_if_it_has_sent_one(
     pool: Pool,
@@ -690,25 +330,6 @@ async def test_log_lines_have_no_body_no_url_and_no_secret(
         assert text not in str(lines)
 
 
-async def test_a_stopped_messenger_takes_no_more_and_ends_what_is_under_way(
-    pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger
-) -> None:
-    stop = asyncio.Event()
-
-    async def stop_meanwhile(_request: web.Request) -> web.Response:
-        stop.set()
-        messenger.stop()
-        return web.Response()
-
-    receiver.by_path["/hooks"] = stop_meanwhile
-    await add(pool, receiver.url())
-    await announce(pool, organization, 20)
-    await messenger.run(stop)
-    under_way = worker_messenger.UNDER_WAY_PER_ENDPOINT_MAX
-    assert await states(pool) == {"delivered": under_way, "pending": 20 - under_way}
-    assert await pool.fetchval("SELECT count(lease_token) FROM outbound_messages") == 0
-
-
 async def test_the_backlog_is_measured_by_state(
     pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger, clock: Clock
 ) -> None:
@@ -741,44 +362,3 @@ async def test_a_removed_endpoint_is_sent_nothing_and_may_be_added_again(
     assert again.endpoint.types == (MessageType.CREDITS_LOW,)
     await announce(pool, organization)
     assert await messenger.deliver() == 1
-
-
-async def test_postgresql_being_away_is_waited_out() -> None:
-    stop, rounds = asyncio.Event(), 0
-
-    def count_round() -> UUID:
-        nonlocal rounds
-        rounds += 1
-        if rounds == 3:
-            stop.set()
-        return uuid4()
-
-    url = f"postgresql://prepaid@127.0.0.1:{closed_port()}/prepaid"
-    async with (
-        create_pool(url, size=1, application_name="tests") as nowhere,
-        Sender(allow_private=True) as sender,
-    ):
-        outages.POSTGRES.succeeded()
-        with capture_logs() as lines:
-            await Messenger(nowhere, sender, count_round, interval_seconds=0).run(stop)
-        outages.POSTGRES.succeeded()
-    assert [line["event"] for line in lines] == ["postgres.unavailable"]
-
-
-async def test_an_outcome_that_cannot_be_written_is_left_to_the_lease(
-    pool: Pool, organization: Organization, receiver: Receiver, messenger: Messenger
-) -> None:
-    await add(pool, receiver.url())
-    await announce(pool, organization)
-    await pool.execute(
-        "ALTER TABLE outbound_messages ADD CONSTRAINT broken CHECK (state <> 'delivered')"
-    )
-    with capture_logs() as lines:
-        assert await messenger.deliver() == 1
-    assert [line["event"] for line in lines] == ["outbound.failed"]
-    assert (await only_row(pool))["lease_token"] is not None
-    await pool.execute("ALTER TABLE outbound_messages DROP CONSTRAINT broken")
-    await pool.execute(LEASE_OVER)
-    assert await messenger.deliver() == 1
-    assert receiver.received[0].id == receiver.received[1].id
-    assert await states(pool) == {"delivered": 1}

@@ -29,7 +29,7 @@ from shared.errors import RateLimitError
 from shared.organizations.model import Organization
 from shared.queue.connection import connect
 from tests.fixtures.api import ApiClient, serve_api
-from tests.fixtures.operations import check_refused
+from tests.fixtures.operation_requests import check_refused
 from tests.fixtures.product import (
     SECRET_NEW,
     closed_port,

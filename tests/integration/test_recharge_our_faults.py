@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from shared.recharge import alerts, service
 from shared.recharge.alerts import StripeAlert
 from tests.fixtures.api import ApiClient
-from tests.fixtures.product import Command, create_organization
+from tests.fixtures.commands import Command
+from tests.fixtures.product import create_organization
 from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:

@@ -16,284 +16,32 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import pytest
 import pytest_asyncio
 import structlog
 
-from shared.ids import new_id
 from shared.ledger import verification
-from shared.payments.payment_intents import Intent, PaymentIntentGateway
-from shared.recharge.model import AttemptState, RechargeState, Rule, SuspensionReason
+from shared.recharge.model import AttemptState, RechargeState, SuspensionReason
 from shared.recharge.states import LINK_LIFETIME, UNANSWERED_MAX
-from tests.fixtures.ledger import grant, post, usage
-from tests.fixtures.product import create_organization, receive
 from tests.fixtures.receiver import Receiver
+from tests.fixtures.recharge_runs import DeathError, Run, World, start
 from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from worker.drainer import Drainer
 
 RUNS_AT_ONCE = 100
-WORKERS = 2
 ROUNDS_OF_TROUBLE = 5
 ROUNDS_OF_CALM = 12
 CALM = timedelta(hours=7)
 DECLINES_MAX = 3
-
-# Test ids, and the number that the saved card behaves as from then on where it must differ.
-CARDS: dict[str, tuple[str, str | None, int]] = {
-    "good": ("pm_card_visa", None, 8),
-    "soft": ("pm_card_chargeCustomerFail", None, 2),
-    "poor": ("pm_card_visa", "4000000000009995", 1),
-    "lost": ("pm_card_visa", "4000000000009987", 2),
-    "asks": ("pm_card_authenticationRequired", None, 4),
-    "bank": ("pm_usBankAccount_success", None, 2),
-    "no bank": ("pm_usBankAccount_noAccount", None, 1),
-}
 DECLINING = {"soft", "poor", "lost", "no bank"}
-REQUESTS = [
-    ("POST", "/v1/payment_intents"),
-    ("POST", "/v1/payment_intents/*/confirm"),
-    ("GET", "/v1/payment_intents/*"),
-    ("POST", "/v1/payment_intents/*/cancel"),
-]
-ON_ANSWERS = [
-    "answer_lost", "cut_mid_body", "error_500", "error_500_after", "rate_limited", "refused",
-    "conflict_409", "slow", "unauthorized_401", "forbidden_403", "bad_parameter_400",
-]  # fmt: skip
-ON_WEBHOOKS = ["dropped", "duplicated", "never_generated", "shuffled"]
 EVENTS = ["succeeded", "payment_failed", "canceled", "processing", "requires_action"]
-
-
-class DeathError(Exception):
-    """The process ends here."""
-
-
-@dataclass
-class Run:
-    """One organization, and all that will happen to it."""
-
-    seed: int
-    random: Random
-    shop: Shop
-    card: str
-    customer_id: str = ""
-    deaths_left: int = 0
-    authenticates: bool = False
-
-    async def post_usage(self, most: int) -> None:
-        amount = Decimal(self.random.randint(0, most * 100)) / 100
-        if amount:
-            await post(self.shop.pool, usage(self.shop.owner, amount, may_overdraw=True))
-
-    async def wish_faults(self) -> None:
-        """Ask the simulator for what will go wrong."""
-        random = self.random
-        for _ in range(random.choice([0, 1, 1, 2, 3])):
-            method, path = random.choice(REQUESTS)
-            await self.shop.sim(
-                "faults", method=method, path=path, customer=self.customer_id,
-                fault=random.choice(ON_ANSWERS), times=random.randint(1, 2),
-                skip=random.choice([0, 0, 1]), seconds=0.02,
-            )  # fmt: skip
-        if random.random() < 0.5:
-            await self.shop.sim(
-                "faults", event="payment_intent.*", customer=self.customer_id,
-                fault=random.choice(ON_WEBHOOKS), times=random.randint(1, 4), seed=self.seed,
-            )  # fmt: skip
-
-
-@dataclass
-class World:
-    """A hundred runs, and the workers that serve them."""
-
-    shop: Shop
-    drainer: Drainer
-    receiver: Receiver
-    random: Random
-    runs: dict[UUID, Run]
-    troubled: bool = True
-    delivered: int = 0
-    deaths: int = 0
-
-    async def step(self) -> None:
-        """Stand between two steps of a worker: it may die here, or its lease may end."""
-        name = structlog.contextvars.get_contextvars().get("organization_id")
-        if name is None or not self.troubled:
-            return
-        run = self.runs[UUID(name)]
-        chance = run.random.random()
-        if chance < 0.2 and run.deaths_left:
-            run.deaths_left -= 1
-            self.deaths += 1
-            raise DeathError
-        if chance > 0.9:
-            await end_leases(run.shop, run.shop.owner.id)
-
-    def dies(self) -> None:
-        """Die inside of a transaction or just before it."""
-        name = structlog.contextvars.get_contextvars().get("organization_id")
-        run = self.runs[UUID(name)] if name and self.troubled else None
-        if run is not None and run.deaths_left and run.random.random() < 0.1:
-            run.deaths_left -= 1
-            self.deaths += 1
-            raise DeathError
-
-    async def work(self) -> None:
-        """Work on everything that is due, as one process."""
-        charges: Any = Stepping(self.shop.charger.gateway, self)
-        charger = replace(
-            self.shop.charger, gateway=charges, now=self.dying_now, make_id=self.dying_id
-        )
-        while await charger.work():
-            continue
-
-    async def work_until_killed(self) -> None:
-        """Work as one process that may be killed in the middle of everything."""
-        working = asyncio.create_task(self.work())
-        if self.troubled and self.random.random() < 0.5:
-            await asyncio.wait({working}, timeout=self.random.random() / 5)
-            working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-
-    def dying_now(self) -> Any:
-        self.dies()
-        return self.shop.clock()
-
-    def dying_id(self) -> UUID:
-        self.dies()
-        return new_id()
-
-    async def round(self, passes: timedelta) -> None:
-        """Let time pass; do all that is due, webhooks meanwhile."""
-        self.shop.clock.now += passes
-        await end_leases(self.shop, None)
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(WORKERS):
-                tasks.create_task(self.work_until_killed())
-            tasks.create_task(self.hear())
-        await self.hear()
-        await self.live()
-
-    async def hear(self) -> None:
-        """Take what webhooks came, some twice, some later, in any order, and apply them."""
-        await self.shop.sim("deliveries/flush")
-        came = self.receiver.received[self.delivered :]
-        self.delivered += len(came)
-        bodies = [one.body.encode() for one in came for _ in range(self.random.choice([1, 1, 2]))]
-        self.random.shuffle(bodies)
-        late = len(bodies) // 4 if self.troubled else 0
-        for body in bodies[late:]:
-            await receive(self.shop.pool, body)
-        await self.shop.pool.execute(
-            "UPDATE stripe_events SET available_at = now() WHERE state = 'retrying'"
-        )
-        await asyncio.gather(self.drainer.drain(), self.drainer.drain())
-        for body in bodies[:late]:
-            await receive(self.shop.pool, body)
-
-    async def live(self) -> None:
-        """Let the customers who will authenticate do so, and the banks answer."""
-        waiting = await self.shop.pool.fetch(
-            "SELECT * FROM recharge_attempts WHERE state IN ('requires_action', 'processing')"
-        )
-        for row in waiting:
-            run = self.runs[row["organization_id"]]
-            if self.troubled and run.random.random() < 0.5:
-                continue
-            if run.card == "asks" and run.authenticates:
-                await authenticate(run.shop, row)
-            elif row["state"] == "processing":
-                await settle(run.shop, row["payment_intent_id"])
-
-
-class Stepping:
-    """Stripe, with a step before each request and after its answer."""
-
-    def __init__(self, real: PaymentIntentGateway, world: World) -> None:
-        self._real = real
-        self._world = world
-
-    def __getattr__(self, name: str) -> Any:
-        async def asked(*args: Any, **named: Any) -> Any:
-            await self._world.step()
-            answer = await getattr(self._real, name)(*args, **named)
-            await self._world.step()
-            return answer
-
-        return asked
-
-
-async def end_leases(shop: Shop, organization_id: UUID | None) -> None:
-    await shop.pool.execute(
-        "UPDATE recharge_attempts SET due_at = now()"
-        " WHERE settled_at IS NULL AND ($1::uuid IS NULL OR organization_id = $1)",
-        organization_id,
-    )
-
-
-async def authenticate(shop: Shop, attempt: asyncpg.Record) -> None:
-    intent_id = attempt["payment_intent_id"]
-    await PaymentIntentGateway(shop.client).confirm_with_customer(
-        intent_id, attempt["payment_method_id"], return_url="https://a.test/"
-    )
-    if await is_now(shop, intent_id, "requires_action"):
-        await shop.sim(f"payment_intents/{intent_id}/authenticate", passed=True)
-
-
-async def settle(shop: Shop, intent_id: str) -> None:
-    if await is_now(shop, intent_id, "processing"):
-        await shop.sim(f"payment_intents/{intent_id}/settle")
-
-
-async def is_now(shop: Shop, intent_id: str, status: str) -> bool:
-    """Tell whether it is; a fault may befall this answer too."""
-    answer = await PaymentIntentGateway(shop.client).retrieve(intent_id)
-    return isinstance(answer, Intent) and answer.status == status
-
-
-def make_rule(random: Random) -> Rule:
-    amount = Decimal(random.randint(50, 5000)) / 100
-    by_amount = random.random() < 0.7
-    return Rule(
-        threshold=Decimal(10),
-        amount=amount if by_amount else None,
-        target=None if by_amount else 10 + amount,
-        monthly_cap=random.choice([None, None, amount * random.randint(1, 5)]),
-        monthly_count_cap=random.choice([None, None, random.randint(1, 4)]),
-        pause_seconds_min=0,
-    )
-
-
-async def start(seed: int, shop: Shop) -> Run:
-    """Make an organization that is below its threshold."""
-    random = Random(seed)  # noqa: S311 - a seed
-    names = list(CARDS)
-    card = random.choices(names, [CARDS[name][2] for name in names])[0]
-    owner = await create_organization(shop.pool, f"run-{seed}")
-    run = Run(seed, random, replace(shop, owner=owner), card)
-    run.deaths_left = random.choice([0, 1, 2, 4])
-    run.authenticates = random.random() < 0.6
-    token, number, _ = CARDS[card]
-    run.customer_id = await run.shop.save_card(token)
-    if number is not None:
-        saved = "SELECT id FROM payment_methods WHERE organization_id = $1"
-        method_id = await shop.pool.fetchval(saved, owner.id)
-        await shop.sim(f"payment_methods/{method_id}/card", card=number)
-    await run.shop.agree(make_rule(random))
-    await run.wish_faults()
-    await post(shop.pool, grant(owner, 12))
-    await post(shop.pool, usage(owner, 5))
-    return run
 
 
 @pytest_asyncio.fixture

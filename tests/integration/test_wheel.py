@@ -22,7 +22,7 @@ from sandbox.product import ProductProcess, WebProcess
 from tests.fixtures.product import environment
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = {"api", "cli", "migrations", "shared", "webhooks", "worker"}
+SHIPPED = {"api", "cli", "console", "migrations", "shared", "webhooks", "worker"}
 # Version control, environments and caches; and what a build of another time left.
 NOT_SOURCES = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
 BUILD = "import setuptools.build_meta as build; build.build_wheel(r'{folder}')"

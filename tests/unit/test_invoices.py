@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -14,86 +14,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.durations import Duration
 from shared.errors import EventError, InvalidAmountError
 from shared.payments import invoice_postings, invoices
 from shared.payments.invoice_objects import Invoice, InvoicePayment
 from shared.payments.invoices import Portion, Share
-from shared.payments.model import InvoiceFacts, InvoiceQuestion, SaleTerms
+from shared.payments.model import InvoiceFacts, InvoiceQuestion
 from shared.payments.objects import Price
 from shared.payments.rules import paid_by
-
-NOW = datetime(2026, 11, 27, tzinfo=UTC)
-TERMS = SaleTerms(Decimal(1))
-JANUARY = (datetime(2027, 1, 1, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC))
-SECONDS_OF_JANUARY = 31 * 86_400
-
-
-def price(credits_: Any = "250", **changes: Any) -> dict[str, Any]:
-    return {
-        "id": "price_1",
-        "currency": "usd",
-        "metadata": {} if credits_ is None else {"prepaid_credits": credits_},
-        "recurring": {"interval": "month", "interval_count": 1},
-        "unit_amount": 1000,
-        **changes,
-    }
-
-
-def tiered(credits_: Any = "250", **changes: Any) -> dict[str, Any]:
-    return price(credits_, unit_amount=None, **changes)
-
-
-def new(amount: int, of: Any, *, proration: bool = False, **changes: Any) -> dict[str, Any]:
-    """Return a line as it has been since 2025-03-31."""
-    return {
-        "amount": amount,
-        "currency": "usd",
-        "pricing": {"price_details": {"price": of}},
-        "parent": {"subscription_item_details": {"proration": proration}},
-        **changes,
-    }
-
-
-def old(amount: int, of: Any, *, proration: bool = False, **changes: Any) -> dict[str, Any]:
-    """Return a line as it was before."""
-    kind = {"type": "invoiceitem" if proration else "subscription", "proration": proration}
-    return {"amount": amount, "currency": "usd", "price": of, **kind, **changes}
-
-
-def period(share: Fraction = Fraction(1)) -> dict[str, int]:
-    """Return the last part of January."""
-    end = int(JANUARY[1].timestamp())
-    return {"start": end - int(SECONDS_OF_JANUARY * share), "end": end}
-
-
-def invoice(
-    *lines: dict[str, Any], total: int = 2000, more: bool = False, **changes: Any
-) -> Invoice:
-    said = {
-        "id": "in_1",
-        "total": total,
-        "lines": {"data": list(lines), "has_more": more},
-        **changes,
-    }
-    return msgspec.json.decode(msgspec.json.encode(said), type=Invoice)
-
-
-def of_subscription(credits_: Any, **more: Any) -> dict[str, Any]:
-    says = {"prepaid_credits": credits_, **more}
-    return {"subscription_details": {"subscription": "sub_1", "metadata": says}}
-
-
-def portions(
-    paid_invoice: Invoice, facts: InvoiceFacts | None = None, terms: SaleTerms = TERMS
-) -> list[Portion]:
-    found = invoices.portions(paid_invoice, facts or InvoiceFacts(), terms, paid_at=NOW, now=NOW)
-    return list(found)
-
-
-def brought(paid_invoice: Invoice, facts: InvoiceFacts | None = None) -> Decimal:
-    return sum((portion.credits for portion in portions(paid_invoice, facts)), Decimal(0))
-
+from tests.fixtures.invoice_lines import (
+    NOW,
+    brought,
+    invoice,
+    new,
+    of_subscription,
+    old,
+    period,
+    price,
+    tiered,
+)
 
 # Credits
 
@@ -301,65 +239,6 @@ def test_lines_that_stripe_does_not_know_are_a_clear_error() -> None:
         brought(invoice(new(1, price()), more=True))
 
 
-# Expiry
-
-
-def expiring(said: Any, credits_: str = "250") -> dict[str, Any]:
-    return price(metadata={"prepaid_credits": credits_, "prepaid_expires": said})
-
-
-def test_what_expires_at_another_moment_is_another_portion() -> None:
-    lines = [
-        new(1000, expiring("P10D", "1")),
-        new(1000, expiring("period_end", "2"), period=period()),
-        new(1000, expiring("P10D", "4")),
-        new(1000, price("8")),
-    ]
-    assert portions(invoice(*lines)) == [
-        Portion(Decimal(5), NOW + timedelta(days=10)),
-        Portion(Decimal(2), JANUARY[1]),
-        Portion(Decimal(8), None),
-    ]
-
-
-def test_the_invoice_or_its_subscription_say_when_credits_expire() -> None:
-    ten = NOW + timedelta(days=10)
-    line = new(1000, price(), period=period())
-    of_invoice: dict[str, Any] = {"metadata": {"prepaid_expires": "P10D"}}
-    assert portions(invoice(line, **of_invoice))[0].expires_at == ten
-    said = {"prepaid_credits": "1", "prepaid_expires": "period_end"}
-    assert portions(invoice(line, metadata=said))[0].expires_at == JANUARY[1]
-    parent = of_subscription("1", prepaid_expires="period_end")
-    assert portions(invoice(line, parent=parent))[0].expires_at == JANUARY[1]
-    assert portions(invoice(line, parent=parent, **of_invoice))[0].expires_at == ten
-
-
-def test_otherwise_credits_expire_as_the_terms_say() -> None:
-    terms = SaleTerms(Decimal(1), purchase_expires=Duration.parse("P1D"))
-    (portion,) = portions(invoice(new(1, price())), terms=terms)
-    assert portion.expires_at == NOW + timedelta(days=1)
-
-
-def test_what_is_given_back_is_taken_from_what_would_last_longest() -> None:
-    lines = [
-        new(1000, expiring("P1D", "10")),
-        new(1000, price("10")),
-        new(-1000, expiring("P2D", "15"), proration=True),
-    ]
-    assert portions(invoice(*lines)) == [Portion(Decimal(5), NOW + timedelta(days=1))]
-
-
-@pytest.mark.parametrize("said", ["soon", "P0D", "-P1D", "P101Y", "PT1.5H", 5])
-def test_an_expiry_that_cannot_be_read_is_refused(said: Any) -> None:
-    with pytest.raises(invoices.InvalidExpiryError, match="write period_end or a duration"):
-        brought(invoice(new(1, expiring(said))))
-
-
-def test_a_period_end_needs_a_period() -> None:
-    with pytest.raises(invoices.InvalidExpiryError, match="have no period"):
-        brought(invoice(new(1, expiring("period_end"))))
-
-
 # Payments
 
 
@@ -423,45 +302,3 @@ def test_the_rows_of_an_invoice_are_numbered_after_its_key() -> None:
     assert [row.payment_intent_id for row in rows] == ["pi_1", "pi_2", "pi_3"]
     assert {invoice_postings.invoice_of(row.key) for row in rows} == {"in_1"}
     assert invoice_postings.invoice_of("stripe:pi_1") is None
-
-
-# Up and down
-
-
-Plan = tuple[int, int]  # a price in minor units, its credits
-PLANS = st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 1000)), min_size=1, max_size=4)
-
-
-@given(PLANS, st.data())
-def test_up_and_down_any_number_of_times_gives_no_more_than_was_paid_for(
-    plans: list[Plan], data: st.DataObject
-) -> None:
-    """M9: a change gives the rest of one plan back and charges that of another, in any order."""
-    amount, credits_ = plans[0]
-    got = brought(invoice(new(amount, price(str(credits_), unit_amount=amount)), total=amount))
-    worth = Fraction(got)
-    now, left = plans[0], Fraction(1)
-    for _ in range(data.draw(st.integers(1, 6))):
-        then = data.draw(st.sampled_from(plans))
-        left = left * data.draw(st.fractions(0, 1, max_denominator=30))
-        back, more = round(now[0] * left), round(then[0] * left)
-        lines = [
-            new(-back, price(str(now[1]), unit_amount=now[0]), proration=True),
-            new(more, price(str(then[1]), unit_amount=then[0]), proration=True),
-        ]
-        got += brought(invoice(*lines, total=more - back))
-        worth += Fraction(more * then[1], then[0]) - Fraction(back * now[1], now[0])
-        now = then
-    assert got <= worth
-
-
-@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), max_size=8))
-def test_a_subscriptions_credits_do_not_grow_by_changing_plans(
-    changes: list[tuple[int, int]],
-) -> None:
-    parent = of_subscription("100")
-    got = brought(invoice(new(1000, "price_1"), parent=parent))
-    for back, more in changes:
-        lines = [new(-back, "price_1", proration=True), new(more, "price_2", proration=True)]
-        got += brought(invoice(*lines, total=more - back, parent=parent))
-    assert got == 100

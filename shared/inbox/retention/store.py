@@ -17,7 +17,7 @@ QUERIES = beside(__file__)
 
 
 async def deleted_payloads(connection: Connection, ids: Sequence[str]) -> dict[str, datetime]:
-    """Return when payloads were deleted, for those of these events that have none."""
+    """Return those of these events whose payload was deleted, with the time of deletion."""
     rows = await connection.fetch(QUERIES.deleted_payloads, ids)
     return {row["id"]: row["payload_forgotten_at"] for row in rows}
 

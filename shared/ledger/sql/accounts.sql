@@ -2,10 +2,10 @@
 
 DROP FUNCTION IF EXISTS ledger_lock(uuid [], integer);
 
--- Locks the accounts of these organizations, in the order of their ids, so that two batches never wait for
--- each other. Returns those that another transaction has: none without a limit of time, where it waits as long
--- as the session lets it. With a limit of 0 it waits for no account, else for all of them together so long. The
--- rest of the transaction then waits for no other row much longer either.
+-- Locks the accounts of these organizations in the order of their ids, so that batches never deadlock. Returns
+-- those that another transaction has locked. Without a time limit it waits as long as the session allows and
+-- returns none; the limit is for all accounts together, and with 0 it does not wait. The rest of the transaction
+-- waits for other rows hardly longer.
 CREATE OR REPLACE FUNCTION ledger_lock_accounts(
     p_organizations uuid [],
     p_milliseconds_max integer
@@ -37,7 +37,7 @@ BEGIN
         IF cardinality(v_locked) = cardinality(p_organizations) THEN
             RETURN v_busy;
         END IF;
-        -- An organization that does not exist is no one's.
+        -- An unknown organization has no account to lock.
         SELECT coalesce(array_agg(o.organization_id), '{}') INTO v_busy
         FROM (
             SELECT a.organization_id
@@ -70,14 +70,14 @@ BEGIN
 END
 $$;
 
--- What an account can spend without an overdraft.
+-- The credits that an account can spend without an overdraft.
 CREATE OR REPLACE FUNCTION ledger_spendable(
     p_account accounts
 ) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT p_account.balance - p_account.held
 $$;
 
--- What a debit may take now.
+-- The credits that a debit may take now.
 CREATE OR REPLACE FUNCTION ledger_available(
     p_account accounts
 ) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

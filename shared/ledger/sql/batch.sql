@@ -1,7 +1,7 @@
 -- Posting for any mix of organizations in one round trip: the entry point.
 
--- The organizations whose postings would keep a shared batch: they may burn across so many grants, or so many
--- grants or holds have expired. It looks at no more of them than that. The accounts are locked already.
+-- The organizations whose postings would delay a shared batch: they may burn from more grants than the limit, or
+-- more grants or holds have expired. It reads no more than the limit. The accounts are locked already.
 CREATE OR REPLACE FUNCTION ledger_heavy_organizations(
     p_postings ledger_posting [],
     p_plain uuid [],
@@ -68,8 +68,8 @@ BEGIN
 END
 $$;
 
--- Says of each posting why it is deferred: its organization is `busy` or `heavy`; or that it is a `conflict`, since its
--- key belongs to another request. NULL: it is posted now.
+-- Returns for each posting why it is deferred (its organization is `busy` or `heavy`), or `conflict` where its key
+-- belongs to another request. NULL: it is posted now.
 CREATE OR REPLACE FUNCTION ledger_deferrals(
     p_postings ledger_posting [],
     p_busy uuid [],
@@ -117,7 +117,7 @@ CREATE OR REPLACE FUNCTION ledger_deferred(
     WHERE p_deferrals[p.ordinality] IS NOT NULL
 $$;
 
--- Posts for each organization that is not among those that are plain; see ledger_post_organization.
+-- Posts for each organization that is not in the plain batch; see ledger_post_organization.
 CREATE OR REPLACE FUNCTION ledger_post_each(
     p_postings ledger_posting [],
     p_places integer [],
@@ -164,8 +164,8 @@ BEGIN
 END
 $$;
 
--- Locks the accounts of a batch, and divides it: `deferrals` as above, `plain` the organizations with nothing but plain
--- debits.
+-- Locks the accounts of a batch and divides it: `deferrals` as above; `plain`, the organizations with plain debits
+-- only.
 CREATE OR REPLACE FUNCTION ledger_lock_batch(
     p_postings jsonb,
     p_lock_milliseconds_max integer,
@@ -208,13 +208,13 @@ BEGIN
 END
 $$;
 
--- Posts transfers of any mix of organizations in one round trip; `place` says which posting a result is
--- of, counted from 1. All accounts are locked first. A posting under an `Idempotency-Key` that another request
--- has is a `conflict`.
+-- Posts transfers of any mix of organizations in one round trip; `place` is the position of a result's
+-- posting, counted from 1. All accounts are locked first. A posting whose `Idempotency-Key` belongs to another
+-- request is a `conflict`.
 --
--- For a batch that many callers share, `p_lock_milliseconds_max` bounds how long it waits for the accounts that other
--- transactions have locked, and `p_grants_max` how many grants of an organization it reads. What is beyond is not
--- posted, and its result is `busy` or `heavy`: post it apart. The other organizations do not wait for it.
+-- For a batch that many callers share, `p_lock_milliseconds_max` bounds its wait for locked accounts, and
+-- `p_grants_max` the grants that it reads of an organization. Postings beyond the limits are not posted, and their
+-- result is `busy` or `heavy`: post them separately. The other organizations do not wait for them.
 CREATE OR REPLACE FUNCTION ledger_post(
     p_postings jsonb,
     p_lock_milliseconds_max integer DEFAULT NULL,
@@ -233,7 +233,7 @@ CREATE OR REPLACE FUNCTION ledger_post(
 DECLARE
     v_batch record := ledger_lock_batch(p_postings, p_lock_milliseconds_max, p_grants_max);
     v_postings ledger_posting [] := v_batch.postings;
-    v_places integer [];  -- of the postings in the whole batch, where some are deferred
+    v_places integer [];  -- their positions in the whole batch, where some are deferred
     v_plain uuid [] := v_batch.plain;
     v_posted bigint := 0;
 BEGIN
@@ -263,7 +263,7 @@ BEGIN
             FROM ledger_post_plain(v_postings, v_plain, v_batch.now) AS r;
             GET DIAGNOSTICS v_posted = ROW_COUNT;
         EXCEPTION WHEN unique_violation THEN
-            v_plain := '{}';  -- a key is taken: ledger_post_organization says by which request
+            v_plain := '{}';  -- a key is taken: ledger_post_organization decides whether by the same request
         END;
     END IF;
     IF v_posted < cardinality(v_postings) THEN

@@ -2,7 +2,7 @@
 
 DROP FUNCTION IF EXISTS ledger_note_expired(accounts, timestamptz);
 
--- When the next grant or hold of an organization expires; NULL: none will. Each by its index.
+-- When the next grant or hold of an organization expires; NULL: never. Each is read by its index.
 CREATE OR REPLACE FUNCTION ledger_next_due(p_organization_id uuid) RETURNS timestamptz
 LANGUAGE sql STABLE
 SET enable_seqscan = off
@@ -29,11 +29,11 @@ SET enable_sort = off AS $$
     )
 $$;
 
--- Expires what is due, before anything is posted: the grants that have expired since the last time are moved from
--- the balance of the account to `expired`, and the holds out of `held`. Each is read once here, however long it
--- takes until its expiration is posted or it is closed; `p_holds_max` holds are closed now.
+-- Expires what is due, before any posting: moves the grants that have expired since the last call from the
+-- account's balance to `expired`, and the holds out of `held`. It reads each once, however much later its
+-- expiration is posted or it is closed; `p_holds_max` holds are closed now.
 --
--- The balance of the account that it returns is what can be spent: without everything that has expired.
+-- The balance of the returned account excludes everything that has expired.
 CREATE OR REPLACE FUNCTION ledger_expire(
     p_account accounts,
     p_now timestamptz,
@@ -67,8 +67,8 @@ BEGIN
 END
 $$;
 
--- Closes the holds that have expired, up to a number, those that expired first. An account that has been through
--- ledger_expire counts none of them as held.
+-- Closes expired holds, up to a number, the earliest first. After ledger_expire, `held` of the account includes none
+-- of them.
 CREATE OR REPLACE FUNCTION ledger_close_expired_holds(
     p_organization_id uuid,
     p_now timestamptz,
@@ -94,8 +94,8 @@ BEGIN
 END
 $$;
 
--- An id like those that processes make (UUID version 7, RFC 9562): the milliseconds of a moment, a place among
--- those of the same moment, and the random end of the UUID that is passed in. Lists go by id, newest first.
+-- A UUID version 7 (RFC 9562), as processes create them: the milliseconds of a moment, a counter within the
+-- moment, and the random end of the UUID that is passed in. Lists are sorted by id, newest first.
 CREATE OR REPLACE FUNCTION ledger_id_at(
     p_moment timestamptz,
     p_place integer,
@@ -109,7 +109,7 @@ CREATE OR REPLACE FUNCTION ledger_id_at(
     )::uuid
 $$;
 
--- The postings of expired grants, up to a number: each takes what is left of its grant.
+-- The postings of expired grants, up to a number: each takes the rest of its grant.
 CREATE OR REPLACE FUNCTION ledger_expirations(
     p_organization_id uuid,
     p_now timestamptz,

@@ -1,9 +1,9 @@
--- Grants: opened by credits, burned by debits in a fixed order, taken from by refunds and disputes.
+-- Grants: opened by credits, burned by debits in a fixed order, reduced by refunds and disputes.
 
 DROP FUNCTION IF EXISTS ledger_open_grant(accounts, credit_transactions, smallint, boolean, timestamptz);
 
--- The open grants of an organization in the order in which they burn, those that have expired and are not posted
--- yet included. PostgreSQL inlines it: a caller that wants the first ones reads no others.
+-- The open grants of an organization in burn order, including expired ones whose expiration is not posted yet.
+-- PostgreSQL inlines it: a caller that needs the first ones reads no others.
 CREATE OR REPLACE FUNCTION ledger_open_grants(
     p_organization_id uuid
 ) RETURNS SETOF credit_grants LANGUAGE sql STABLE AS $$
@@ -13,9 +13,9 @@ CREATE OR REPLACE FUNCTION ledger_open_grants(
     ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
 $$;
 
--- The open grants of an organization that expire after a moment or never, in the order in which they burn:
--- lower priority number, then soonest expiry, promotional before paid, oldest. Priority by priority, so that
--- what has expired and is not posted yet is skipped in the index.
+-- The open grants of an organization that expire after a moment or never, in burn order: lower priority number,
+-- soonest expiry, promotional before paid, oldest. Priority by priority, so that the index skips the expired ones
+-- that are not posted yet.
 CREATE OR REPLACE FUNCTION ledger_burn_order(
     p_organization_id uuid,
     p_expiring_after timestamptz
@@ -70,8 +70,8 @@ CREATE OR REPLACE FUNCTION ledger_burn_order(
     ) AS o
 $$;
 
--- Burns from the grants in their order what was consumed last, `p_amount`, and returns the account with the
--- grant of its open segment. What no grant covers is debt: a range of consumption without a segment.
+-- Burns `p_amount`, the credits consumed last, from the grants in their order; returns the account with the grant of
+-- its open segment. What no grant covers is debt: a range of consumption without a segment.
 --
 -- The grants are read in one pass that stops once the amount is covered; then all are written by their keys, and
 -- all segments in one statement. No plan scans or sorts, whatever the statistics say.
@@ -106,7 +106,7 @@ BEGIN
         EXIT WHEN v_left = 0;
     END LOOP;
 
-    -- All but the last are taken whole. No joins: one could be planned the wrong way round, as a scan for each.
+    -- All but the last are used up. No joins: one could be planned the wrong way round, as a scan for each.
     UPDATE credit_grants AS g
     SET remaining = 0
     WHERE
@@ -118,7 +118,7 @@ BEGIN
         g.organization_id = p_account.organization_id
         AND g.id = v_grants[cardinality(v_grants)];
 
-    -- The last segment stays open as long as its grant is the one that burns.
+    -- The last segment stays open while its grant burns.
     IF p_account.burning_grant_id IS NOT DISTINCT FROM v_grants[1] THEN
         v_from := v_uppers[1];
         v_grants := v_grants[2:];
@@ -229,8 +229,7 @@ BEGIN
 END
 $$;
 
--- Takes up to an amount from the grants of one payment, from what is left of them and has not expired; returns what it
--- took.
+-- Takes up to an amount from the unexpired rest of the grants of one payment; returns the amount taken.
 CREATE OR REPLACE FUNCTION ledger_take_from_payment(
     p_account accounts,
     p_payment_intent_id text,
@@ -262,8 +261,7 @@ BEGIN
 END
 $$;
 
--- Ends a grant that has expired or is voided: `amount` is what was left of it. A void of a grant that has expired
--- finds nothing left.
+-- Ends an expired or voided grant: `amount` is the rest of it. A void of an expired grant is `nothing_left`.
 CREATE OR REPLACE FUNCTION ledger_end_grant(
     p_account accounts,
     p_posting ledger_posting,

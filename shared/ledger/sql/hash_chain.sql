@@ -57,7 +57,7 @@ CREATE OR REPLACE AGGREGATE ledger_chain(p_head bytea, p_canonical bytea) (
     stype = bytea
 );
 
--- The hash of what a grant was opened with and no row says: in which order it burns, and when it expires.
+-- The hash of the terms of a grant that are in no row: its burn order and its expiry.
 CREATE OR REPLACE FUNCTION ledger_terms_hash(
     p_organization_id uuid,
     p_id uuid,

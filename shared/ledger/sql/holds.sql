@@ -1,6 +1,6 @@
 -- Holds: reservations of credits for a time.
 
--- Captures a hold: uses what it reserved, or a part. `held` is the amount of the hold, which is free again.
+-- Captures a hold: uses the reserved credits, or a part. `held` is the amount of the hold, which is released.
 CREATE OR REPLACE FUNCTION ledger_capture_hold(
     p_account accounts,
     p_posting ledger_posting,
@@ -32,7 +32,7 @@ BEGIN
 END
 $$;
 
--- Writes a hold that its account covers. One that would have expired already expires with the next posting.
+-- Writes a hold that its account covers. A hold that is already past its expiry expires with the next posting.
 CREATE OR REPLACE FUNCTION ledger_open_hold(
     p_account accounts,
     p_id uuid,
@@ -77,9 +77,9 @@ BEGIN
 END
 $$;
 
--- Reserves an amount for a time. A result as of a posting: `posted`, `replayed`, `conflict`,
--- `insufficient`, `unknown_organization`, `closed`; with the balance, what is on hold and what is available as
--- they are then. It arms a recharge as usage does.
+-- Reserves an amount for a time. The results are those of a posting: `posted`, `replayed`, `conflict`,
+-- `insufficient`, `unknown_organization`, `closed`; with the balance, held and available credits afterwards. It
+-- arms a recharge as usage does.
 CREATE OR REPLACE FUNCTION ledger_hold(
     p_organization_id uuid,
     p_id uuid,
@@ -136,8 +136,8 @@ BEGIN
 END
 $$;
 
--- Gives a reservation up. A result: `posted`, `replayed` (it was released before), `unknown_hold`,
--- `hold_closed` (it was captured, or has expired).
+-- Releases a hold. The results: `posted`, `replayed` (released before), `unknown_hold`, `hold_closed` (captured or
+-- expired).
 CREATE OR REPLACE FUNCTION ledger_release(
     p_organization_id uuid,
     p_id uuid

@@ -3,7 +3,7 @@
 DROP FUNCTION IF EXISTS ledger_tell_expiring(timestamptz, interval, integer);
 
 -- Announces once that a balance has fallen below its threshold or to zero, and once that it has recovered. Returns
--- whether the last such message said that it is low.
+-- whether the last such message was that it is low.
 CREATE OR REPLACE FUNCTION ledger_announce_balance(
     p_account accounts,
     p_before numeric,
@@ -40,7 +40,7 @@ BEGIN
 END
 $$;
 
--- Announces grants that expire soon, each once; returns how many there were. Locks no account.
+-- Announces grants that expire soon, each once; returns their number. Locks no account.
 CREATE OR REPLACE FUNCTION ledger_announce_expiring(
     p_now timestamptz,
     p_within interval,

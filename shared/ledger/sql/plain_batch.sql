@@ -1,8 +1,8 @@
 -- Plain debits of many organizations, posted in one statement.
 
--- The organizations for which a batch holds only plain debits, all of them together within the burning
--- grant and the limit, and with nothing else to set off: what each comes to is known without deciding row
--- by row, if its key is new. The accounts are locked already.
+-- The organizations for which a batch holds only plain debits that all together fit into the burning grant and the
+-- limit, and trigger nothing else: each result is known without deciding row by row, if its key is new. The accounts
+-- are locked already.
 CREATE OR REPLACE FUNCTION ledger_plain_organizations(
     p_postings ledger_posting [],
     p_now timestamptz
@@ -37,7 +37,7 @@ BEGIN
         AND a.burning_grant_id = next_grant.id
         AND s.burn < next_grant.remaining
         AND a.balance - a.held - s.burn >= -a.overdraft_limit
-        -- What arms a recharge, ends its wait or is to be announced goes the other way.
+        -- Debits that arm a recharge, end its wait or cause a message are posted by ledger_post_organization.
         AND NOT a.recharge_waits
         AND (a.balance - a.held - s.burn < a.recharge_below) IS NOT TRUE
         AND (
@@ -49,9 +49,9 @@ BEGIN
 END
 $$;
 
--- The plain debits of a batch (see above), with what their rows do not take from the posting itself: in the order
--- of the batch along each organization, each with the hash of its chain. `burned` is what the debits until here take
--- from the grant; `is_last` marks the last debit of its organization.
+-- The plain debits of a batch (see above), with the columns of their rows that are not in the posting: in the order
+-- of the batch within each organization, each with the hash of its chain. `burned` is the running total that the
+-- debits take from the grant; `is_last` marks the last debit of its organization.
 --
 -- PostgreSQL inlines it into ledger_post_plain.
 CREATE OR REPLACE FUNCTION ledger_plain_debits(

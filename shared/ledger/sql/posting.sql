@@ -2,7 +2,7 @@
 
 DROP FUNCTION IF EXISTS ledger_write(accounts, credit_transactions [], timestamptz, boolean);
 
--- The row that a key was posted with before: in the table, or a moment ago in the same batch.
+-- The row under which a key was posted before: in the table, or earlier in the same batch.
 CREATE OR REPLACE FUNCTION ledger_find_row(
     p_organization_id uuid,
     p_key text,
@@ -25,7 +25,7 @@ BEGIN
 END
 $$;
 
--- The result of a posting that is not to be decided: its key was posted before, or the account takes none.
+-- The result of a posting without a decision: its key was posted before, or the account takes no postings.
 CREATE OR REPLACE FUNCTION ledger_known_status(
     p_account accounts,
     p_posting ledger_posting,
@@ -39,7 +39,7 @@ CREATE OR REPLACE FUNCTION ledger_known_status(
     END
 $$;
 
--- Whether a posting reads what is left of grants: the debits before it must have burned theirs.
+-- Whether a posting reads the rest of grants: earlier debits must have burned theirs first.
 CREATE OR REPLACE FUNCTION ledger_reads_grants(
     p_posting ledger_posting
 ) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -53,9 +53,9 @@ CREATE OR REPLACE FUNCTION ledger_changes_due(
     SELECT p_row.type NOT IN ('usage', 'adjustment') OR p_row.amount > 0
 $$;
 
--- Takes what a posting of these types names: a captured hold, a grant that ends, the grants of a payment. `amount` is
--- that of its row, `burn` the part that is taken from the open grants in their order, and `released` what a hold had
--- reserved.
+-- Takes the target of a posting of these types: a captured hold, a grant that ends, the grants of a payment. `amount`
+-- is that of its row, `burn` the part to take from the open grants in their order, and `released` the amount of the
+-- captured hold.
 CREATE OR REPLACE FUNCTION ledger_take(
     p_account accounts,
     p_posting ledger_posting,
@@ -89,10 +89,10 @@ BEGIN
 END
 $$;
 
--- Decides about one posting and applies it: returns its status, its row where it is `posted`, and the account after
--- it. Where usage is `insufficient`, `needed` is what it wants from what is available.
+-- Decides one posting and applies it: returns its status, its row where it is `posted`, and the account after it.
+-- Where usage is `insufficient`, `needed` is the amount that it requires.
 --
--- The account of what has expired is `expired`, not the balance; see ledger_expire.
+-- Expired credits are in `expired`, not in the balance; see ledger_expire.
 CREATE OR REPLACE FUNCTION ledger_apply(
     p_account accounts,
     p_posting ledger_posting,
@@ -149,7 +149,7 @@ BEGIN
 END
 $$;
 
--- Writes what postings have changed: the rows, the usage totals, the account, and the messages about its balance.
+-- Writes the changes of postings: the rows, the usage totals, the account, and the messages about its balance.
 CREATE OR REPLACE FUNCTION ledger_save(
     p_account accounts,
     p_rows credit_transactions [],
@@ -161,7 +161,7 @@ DECLARE
     v_low_announced boolean := p_account.low_announced;
     v_usage usage_totals [];
 BEGIN
-    -- What has expired is part of the balance until its expiration is posted.
+    -- Expired credits are part of the stored balance until their expiration is posted.
     p_account.balance := p_account.balance + p_account.expired;
     IF cardinality(p_rows) > 0 THEN
         INSERT INTO credit_transactions SELECT r.* FROM unnest(p_rows) AS r;
@@ -201,8 +201,8 @@ BEGIN
 END
 $$;
 
--- Begins a run of postings: locks the account, expires what is due, and looks up the seqs of the keys that were posted
--- before. `account` is NULL where there is no such organization.
+-- Begins a run of postings: locks the account, expires what is due, and looks up the seqs of keys that were posted
+-- before. `account` is NULL for an unknown organization.
 CREATE OR REPLACE FUNCTION ledger_begin(
     p_organization_id uuid,
     p_postings ledger_posting [],
@@ -214,7 +214,7 @@ CREATE OR REPLACE FUNCTION ledger_begin(
     OUT seqs bigint []
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    -- The lock comes first: every statement after it sees what the transactions before it have committed.
+    -- The lock comes first: every later statement sees what earlier transactions have committed.
     SELECT a.* INTO account
     FROM accounts AS a
     WHERE a.organization_id = p_organization_id
@@ -242,7 +242,7 @@ BEGIN
 END
 $$;
 
--- Ends a run of postings: burns what they have consumed last, writes, and arms a recharge.
+-- Ends a run of postings: burns their remaining consumption, writes, and arms a recharge.
 CREATE OR REPLACE FUNCTION ledger_finish(
     p_account accounts,
     p_rows credit_transactions [],
@@ -268,18 +268,18 @@ END
 $$;
 
 -- Posts transfers of one organization, in their order, in the caller's transaction; grants and holds that are due
--- expire before them. No posting spends what has expired; `p_expirations_max` grants are posted now and as many holds
--- closed, and the rest later: until then a row's balance_after still counts those grants.
+-- expire first. No posting spends expired credits. The expirations of `p_expirations_max` grants are posted now and
+-- as many holds closed, the rest later: until then a row's balance_after still includes those grants.
 --
--- A result for each, in the same order: `posted`; `replayed` (this key was posted before with the same
--- request: the first row is the answer); `conflict` (this key was posted before with another request);
--- `insufficient` (what is available does not cover it); `unknown_organization`; `closed`;
+-- A result for each, in the same order: `posted`; `replayed` (the key was posted before with the same
+-- request: the first row is the answer); `conflict` (the key was posted before with another request);
+-- `insufficient` (the available credits do not cover it); `unknown_organization`; `closed`;
 -- `unknown_grant`, `nothing_left` (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A
 -- refused posting changes nothing, and the rest of its batch is posted. `held` and `available` are set where it is
--- `insufficient`: what was on hold then, and what a debit could take.
+-- `insufficient`: the credits on hold at that point, and those that a debit could take.
 --
 -- Usage and captures that leave less than the threshold arm a recharge; usage that is refused arms one too
--- (see ledger_arm_recharge). What takes credits back arms none, and makes auto-recharge wait for the next usage.
+-- (see ledger_arm_recharge). Postings that take credits back arm none, and auto-recharge then waits for the next usage.
 CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_organization_id uuid,
     p_postings ledger_posting [],
@@ -299,7 +299,7 @@ DECLARE
     v_run record := ledger_begin(p_organization_id, p_postings, p_expirations_max);
     v_account accounts := v_run.account;
     v_due_changed boolean := v_run.due;
-    v_burned numeric := v_account.consumed;  -- of what is consumed: a run of debits burns as one
+    v_burned numeric := v_account.consumed;  -- part of `consumed`: a run of debits burns as one
     v_posting ledger_posting;
     v_place integer := 0;
     v_step record;

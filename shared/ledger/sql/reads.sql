@@ -1,7 +1,7 @@
 -- Reads: balances at a moment, the uses of a grant, and the accounts of the system.
 
--- What an organization owned at a moment: the balance after its last row until then, found by bisection
--- along seq, since created_at never goes back.
+-- The balance of an organization at a moment: after its last row until then, located by bisection along seq, since
+-- created_at never decreases.
 CREATE OR REPLACE FUNCTION ledger_balance_at(
     p_organization_id uuid,
     p_moment timestamptz
@@ -35,8 +35,8 @@ BEGIN
 END
 $$;
 
--- The first row whose consumption goes beyond a point, found by bisection along seq, since consumed_after
--- never goes back.
+-- The first row whose consumption goes beyond a point, located by bisection along seq, since consumed_after
+-- never decreases.
 CREATE OR REPLACE FUNCTION ledger_seq_beyond(
     p_organization_id uuid,
     p_consumed numeric
@@ -63,7 +63,7 @@ BEGIN
 END
 $$;
 
--- Where the segment of a grant begins that holds what was consumed until a row; NULL where it is before them all.
+-- The start of the segment of a grant that contains the consumption of a row; NULL where it is before them all.
 CREATE OR REPLACE FUNCTION ledger_segment_of(
     p_organization_id uuid,
     p_grant_id uuid,
@@ -86,8 +86,8 @@ CREATE OR REPLACE FUNCTION ledger_segment_of(
     LIMIT 1
 $$;
 
--- What a grant paid for, oldest first: the debits after a given row, up to a number. Reads the grant's segments
--- in their order and of each the rows that it covers, and stops.
+-- The debits that a grant paid for, oldest first, after a row, up to a number. Reads the grant's segments in their
+-- order and of each the rows that it covers, and stops at that number.
 CREATE OR REPLACE FUNCTION ledger_uses(
     p_organization_id uuid,
     p_grant_id uuid,
@@ -153,7 +153,7 @@ BEGIN
 END
 $$;
 
--- What the system's accounts come to: the other side of every transfer.
+-- The balances of the system accounts: the other side of every transfer.
 CREATE OR REPLACE VIEW system_accounts AS
 SELECT
     t.counterparty AS account,
@@ -162,7 +162,7 @@ SELECT
 FROM credit_transactions AS t
 GROUP BY t.counterparty;
 
--- Every account of the ledger and what it comes to. The total is zero, or something is broken.
+-- The balance of every account of the ledger. Their sum must be zero.
 CREATE OR REPLACE VIEW trial_balance AS
 SELECT
     'organizations' AS account,

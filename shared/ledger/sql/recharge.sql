@@ -3,7 +3,7 @@
 DROP FUNCTION IF EXISTS ledger_arm(accounts, uuid, numeric, timestamptz);
 DROP FUNCTION IF EXISTS ledger_end_wait(uuid);
 
--- Whether a recharge attempt with this state is live: it has not ended, and there is no second one beside it.
+-- Whether a recharge attempt with this state is live: it has not ended; an organization has at most one.
 -- PostgreSQL inlines it, so that the index of live attempts serves it.
 CREATE OR REPLACE FUNCTION recharge_attempt_is_live(
     p_state text
@@ -11,8 +11,8 @@ CREATE OR REPLACE FUNCTION recharge_attempt_is_live(
     SELECT p_state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
 $$;
 
--- Whether auto-recharge waits for the next usage, after a row: it does from where credits are taken back. An
--- adjustment takes credits back where it alone crosses the threshold.
+-- Whether auto-recharge waits for the next usage after a row: it does once credits are taken back. An adjustment
+-- counts as such where it alone crosses the threshold.
 CREATE OR REPLACE FUNCTION ledger_recharge_waits(
     p_account accounts,
     p_row credit_transactions
@@ -29,7 +29,7 @@ CREATE OR REPLACE FUNCTION ledger_recharge_waits(
     END
 $$;
 
--- The transaction that arms a recharge, after a row: usage that leaves less than the threshold, until other usage
+-- The transaction that arms a recharge, after a row: usage that leaves less than the threshold, until later usage
 -- leaves more or credits are taken back.
 CREATE OR REPLACE FUNCTION ledger_arming_id(
     p_account accounts,
@@ -53,10 +53,10 @@ CREATE OR REPLACE FUNCTION ledger_end_recharge_wait(
 $$;
 
 -- Arms a recharge where what is spendable (balance less held) is below the threshold, or where `p_needed` was
--- refused and a recharge raises what is spendable: it is below what the rule charges up to. While an attempt
--- is live there is no second one; one that is only armed takes a larger `needed` over.
+-- refused and a recharge would help: what is spendable is below the level that the rule charges up to. While an
+-- attempt is live there is no second one; one that is only armed adopts a larger `needed`.
 --
--- `p_id` is the transaction or hold that armed it. A refusal has none: its caller may ask for it again.
+-- `p_id` is the transaction or hold that armed it. A refusal has none: its caller may try again.
 CREATE OR REPLACE FUNCTION ledger_arm_recharge(
     p_account accounts,
     p_id uuid,

@@ -1,4 +1,4 @@
-"""Anchors: one hash over the heads of all ledgers, to be kept elsewhere and checked later."""
+"""Anchors: one hash over the heads of all ledgers, to be stored elsewhere and checked later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBLEMS_MAX = 1_000
 
 
 class Anchor(TypedDict):
-    """A root over the heads of all ledgers, to be kept elsewhere: it dates everything before it."""
+    """A root over the heads of all ledgers, to be stored elsewhere: it dates every earlier row."""
 
     root: str
     organizations: int
@@ -30,9 +30,9 @@ async def anchor(
 ) -> Anchor:
     """Return SHA-256 over the heads of all ledgers, in the order of their organizations.
 
-    It changes with every posting. What binds the rows to their heads is `verify`: a root that was
-    kept elsewhere and a verification together prove that nothing before it has changed. `write` is
-    given a line for each head, from which `verify_heads` can check the root again later.
+    It changes with every posting. `verify` checks the rows against their heads: a root stored
+    elsewhere and a verification together prove that no earlier row has changed. `write` receives a
+    line for each head, from which `verify_heads` can check the root again later.
     """
     root = _Root()
     async for organization_id, seq, row_hash in _heads(connection):
@@ -46,7 +46,7 @@ async def verify_heads(
 ) -> tuple[Anchor, list[dict[str, Any]]]:
     """Check that the rows which were the heads of an old anchor are still what they were.
 
-    Returns the root over the lines, to be compared with the one that was kept, and the rows that
+    Returns the root over the lines, to be compared with the stored one, and the rows that
     have changed or are missing. Raises InvalidRequestError where a line is no head.
     """
     root = _Root()
@@ -64,7 +64,7 @@ async def verify_heads(
 
 
 class _Root:
-    """The hash over heads, as they come."""
+    """The incremental hash over heads."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()

@@ -1,6 +1,6 @@
 -- name: verify_accounts
--- Check accounts against their last row, their grants, their holds, the segments of what they burned, their
--- auto-recharge, and what the audit log says of their limits.
+-- Check accounts against their last row, their grants, their holds, their burn segments, their
+-- auto-recharge, and the limits in the audit log.
 SELECT
     a.organization_id,
     NULL::bigint AS seq,
@@ -126,7 +126,7 @@ CROSS JOIN LATERAL (
         END
     ),
     (
-        -- It may be early where what was to expire is gone: the next look corrects it.
+        -- It may be early where the expiring credits are gone: the next expiry run corrects it.
         CASE
             WHEN
                 due.at IS DISTINCT FROM a.next_due_at

@@ -1,6 +1,6 @@
 -- name: verify_grants
--- Check what was taken of each grant against the segments that burned it and the rows that took from it
--- directly. Grants of one payment are checked together: a refund takes from them as from one.
+-- Check the used part of each grant against its burn segments and the rows that took from it directly. Grants
+-- of one payment are checked together: a refund takes from them as from one.
 WITH taken AS (
     SELECT
         g.organization_id,

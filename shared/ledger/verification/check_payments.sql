@@ -1,5 +1,5 @@
 -- name: verify_usage
--- Check the usage totals against the rows that they add up.
+-- Check the usage totals against the sums of their rows.
 WITH used AS (
     SELECT
         t.organization_id,
@@ -55,7 +55,7 @@ ORDER BY h.organization_id, h.id
 LIMIT $2;
 
 -- name: verify_payments
--- Check payments against the rows that credited them and took them back.
+-- Check payments against their credits and reversals.
 SELECT
     p.organization_id,
     credited.seq,
@@ -104,7 +104,7 @@ ORDER BY p.organization_id, p.payment_intent_id
 LIMIT $2;
 
 -- name: verify_attempts
--- Check recharge attempts that succeeded against the rows that credited them.
+-- Check recharge attempts that succeeded against their credits.
 SELECT
     r.organization_id,
     t.seq,

@@ -1,6 +1,6 @@
 -- name: verify_rows
--- Check a run of rows, after a given one: its hashes, balances, seqs and moments, what each made or ended, and
--- what it was when it was last verified. Returns how far it went, the last row of each ledger, and the first
+-- Check the rows after one: hashes, balances, seqs, moments, the grants and holds that they opened or ended, and
+-- the hash of the last checkpoint. Returns how far it went, the last row of each ledger, and the first
 -- problems. OFFSET 0 keeps each EXISTS a look-up: hashed, it would read its whole table for each run.
 WITH page AS (
     SELECT t.*

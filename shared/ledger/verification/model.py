@@ -1,4 +1,4 @@
-"""A run of the verification, and what it found."""
+"""A run of the verification, and its result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LAST = UUID(int=(1 << 128) - 1)
 
 
 class Verification(TypedDict):
-    """What a verification found. `ok`: no problem, in so many organizations and transactions."""
+    """The result of a verification. `ok`: no problem in these organizations and transactions."""
 
     ok: bool
     organizations: int
@@ -22,10 +22,9 @@ class Verification(TypedDict):
 
 @dataclass
 class Run:
-    """Where a run is: in which phase, and after which row of which organization.
+    """The progress of a run: its phase, and the last row checked.
 
-    `id` is None where it is recorded nowhere: for one organization, and on a database that takes
-    no writes.
+    `id` is None where the run is not recorded: for one organization, and on a read-only database.
     """
 
     id: UUID | None = None
@@ -36,7 +35,7 @@ class Run:
     transactions: int = 0
     problems: list[dict[str, Any]] = field(default_factory=list)
 
-    def found(self) -> Verification:
+    def result(self) -> Verification:
         """Return the result of the run as it is now."""
         return Verification(
             ok=not self.problems,
@@ -45,7 +44,7 @@ class Run:
             problems=self.problems,
         )
 
-    def blame(
+    def add_problem(
         self,
         organization_id: Any,
         problem: str,
@@ -53,7 +52,7 @@ class Run:
         seq: int | None = None,
         transaction_id: Any = None,
     ) -> None:
-        """Add a problem, unless there are too many to read already."""
+        """Add a problem, up to PROBLEMS_MAX."""
         if len(self.problems) < PROBLEMS_MAX:
             self.problems.append({
                 "organizationId": None if organization_id is None else str(organization_id),

@@ -1,5 +1,5 @@
 -- name: accounts_page
--- A page of accounts, after one until another, with how many rows each has.
+-- A page of accounts, after one until another, each with its number of rows.
 SELECT
     organization_id,
     last_seq
@@ -19,7 +19,7 @@ WHERE last_seq > 0
 ORDER BY organization_id;
 
 -- name: fill_terms
--- Hash the terms of some grants that an older release opened, but of none that is in use this moment.
+-- Hash the terms of some grants that an older release opened, except those that are locked.
 WITH unhashed AS (
     SELECT
         g.organization_id,
@@ -38,8 +38,7 @@ FROM unhashed AS u
 WHERE g.organization_id = u.organization_id AND g.id = u.id;
 
 -- name: new_accounts
--- A page of accounts, after one, on which anything has happened since they were verified; with until which row
--- they were.
+-- A page of accounts, after one, that have changed since they were verified; each with its last verified row.
 SELECT
     a.organization_id,
     a.last_seq,
@@ -53,7 +52,7 @@ ORDER BY a.organization_id
 LIMIT $2;
 
 -- name: save_checkpoints
--- Remember until which row ledgers have been verified.
+-- Record the row up to which ledgers are verified.
 INSERT INTO ledger_checkpoints (organization_id, seq, hash, verified_at)
 SELECT
     organization_id,
@@ -75,7 +74,7 @@ VALUES ($1, $2, $3)
 RETURNING *;
 
 -- name: start_of_day
--- Take the incremental run of a day: a new one, or one that its process has left.
+-- Take the incremental run of a day: a new one, or an abandoned one.
 INSERT INTO ledger_verifications AS v (id, whole, day, after_organization_id)
 VALUES ($1, FALSE, $2, $3)
 ON CONFLICT (day) DO UPDATE
@@ -98,7 +97,7 @@ WHERE v.id = newest.id AND v.finished_at IS NULL
 RETURNING v.*;
 
 -- name: save
--- Save the place that a run has reached.
+-- Save the progress of a run.
 UPDATE ledger_verifications
 SET
     phase = $2,
@@ -112,7 +111,7 @@ SET
 WHERE id = $1;
 
 -- name: changed_heads
--- Those of these heads that are not on the ledger any more: another hash, or no such row.
+-- Those of these heads that the ledger no longer has: another hash, or no such row.
 SELECT
     h.organization_id,
     h.seq,

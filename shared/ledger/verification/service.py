@@ -35,35 +35,34 @@ async def verify(
     resume: bool = False,
     progress: Callable[[int], None] = _quiet,
 ) -> Verification:
-    """Recompute every hash, balance and seq; hold what is derived from the rows against them.
+    """Recompute every hash, balance and seq; compare derived data with the rows.
 
-    `whole`: all rows; otherwise those after the checkpoints, and the organizations on which
-    anything has happened since. `resume`: go on with the last whole run that did not end. Memory
-    stays flat whatever the size, and postings go on meanwhile: each page is a snapshot of its own.
+    `whole`: all rows; otherwise those after the checkpoints, and the organizations changed since.
+    `resume`: continue the last whole run that did not end. Memory use does not grow with the
+    ledger, and postings continue meanwhile: each page is a snapshot of its own.
     """
     if organization_id is not None:
         run = Run(after=(organization_id, 0), last=organization_id)
         await _Verifier(connection, run, progress, record=False).whole()
-        return run.found()
+        return run.result()
     record = not await store.is_read_only(connection)
-    found = await store.unfinished(connection) if record and resume and whole else None
-    if found is None:
-        found = await store.start(connection, new_id(), whole=whole) if record else Run()
-    verifier = _Verifier(connection, found, progress, record=record)
+    unfinished = await store.unfinished(connection) if record and resume and whole else None
+    run = unfinished or (await store.start(connection, new_id(), whole=whole) if record else Run())
+    verifier = _Verifier(connection, run, progress, record=record)
     await (verifier.whole() if whole else verifier.new())
-    return found.found()
+    return run.result()
 
 
 async def verify_day(connection: Connection, day: date) -> Verification | None:
-    """Verify what is new, once a day; None where it is done, or another process is at it.
+    """Verify what is new, once a day; None where it is done, or another process is running it.
 
-    A run that its process has left, and was not saved for some minutes, is taken over.
+    A run that was not saved for LEFT_AFTER is abandoned, and taken over.
     """
     run = await store.start_of_day(connection, new_id(), day, LEFT_AFTER)
     if run is None:
         return None
     await _Verifier(connection, run, _quiet, record=True).new()
-    return run.found()
+    return run.result()
 
 
 class _Verifier:
@@ -79,7 +78,7 @@ class _Verifier:
         self._bad = {problem["organizationId"] for problem in run.problems}
 
     async def whole(self) -> None:
-        """Check all rows, then all accounts with what belongs to them."""
+        """Check all rows, then all accounts with their derived data."""
         run = self._run
         first = run.after[0] if run.id is None and run.after[0] != FIRST else None
         if run.phase == "rows":
@@ -97,7 +96,7 @@ class _Verifier:
         await self._save(finished=True)
 
     async def new(self) -> None:
-        """Check the rows after the checkpoints, and the organizations that they are of."""
+        """Check the rows after the checkpoints, and their organizations."""
         run = self._run
         while page := await store.new_accounts(self._connection, run.after[0], ACCOUNTS_AT_ONCE):
             for account in page:
@@ -117,13 +116,13 @@ class _Verifier:
             pass
 
     async def _rows(self, last: UUID) -> bool:
-        """Check a page of rows, and say whether there may be more."""
+        """Check a page of rows; return whether there may be more."""
         run = self._run
         page = await store.rows(self._connection, run.after, last, ROWS_AT_ONCE)
         run.transactions += page["rows"]
         for organization, seq, row_id, problem in page["problems"]:
             self._bad.add(organization)
-            run.blame(organization, problem, seq=seq, transaction_id=row_id)
+            run.add_problem(organization, problem, seq=seq, transaction_id=row_id)
         if self._record:
             heads = [
                 (UUID(organization), seq, bytes.fromhex(row_hash))
@@ -141,7 +140,7 @@ class _Verifier:
         if self._record:
             await store.fill_terms(self._connection, organization_ids)
         for row in await store.derived(self._connection, organization_ids, whole=whole):
-            self._run.blame(
+            self._run.add_problem(
                 row["organization_id"],
                 row["problem"],
                 seq=row["seq"],
@@ -160,7 +159,7 @@ def _before(first: UUID | None) -> UUID:
 
 
 def _together(page: Sequence[asyncpg.Record]) -> list[list[UUID]]:
-    """Divide a page of accounts, so that each part has not too many rows."""
+    """Divide a page of accounts into parts of at most ROWS_TOGETHER_MAX rows."""
     parts: list[list[UUID]] = []
     rows = 0
     for account in page:

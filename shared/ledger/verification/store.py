@@ -22,7 +22,7 @@ _CHECK_GRANTS = beside(__file__, "check_grants.sql")
 _CHECK_PAYMENTS = beside(__file__, "check_payments.sql")
 
 FILLED_ROWS_MAX = 1_000
-# What reads the grants, holds, payments and segments of an organization, but not its debits.
+# Checks that read the grants, holds, payments and segments of an organization, not its debits.
 _DERIVED = (
     _CHECK_ACCOUNTS.verify_accounts,
     _CHECK_GRANTS.verify_grants,
@@ -30,7 +30,7 @@ _DERIVED = (
     _CHECK_PAYMENTS.verify_payments,
     _CHECK_PAYMENTS.verify_attempts,
 )
-# What reads all of its rows.
+# Checks that read all of its rows.
 _WHOLE = (_CHECK_PAYMENTS.verify_usage, _CHECK_PAYMENTS.verify_captures)
 
 
@@ -58,14 +58,31 @@ async def derived(
     connection: Connection, organization_ids: Sequence[UUID], *, whole: bool
 ) -> list[asyncpg.Record]:
     """Check what is derived from the rows of organizations; return the first problems."""
-    found: list[asyncpg.Record] = []
+    problems: list[asyncpg.Record] = []
     for query in (*_DERIVED, *_WHOLE) if whole else _DERIVED:
-        found += await connection.fetch(query, organization_ids, PROBLEMS_MAX)
-    return found
+        problems += await connection.fetch(query, organization_ids, PROBLEMS_MAX)
+    return problems
+
+
+async def account_problems(
+    connection: Connection, organization_ids: Sequence[UUID], limit: int
+) -> list[asyncpg.Record]:
+    """Check accounts against their last row, grants, holds and segments."""
+    return await connection.fetch(_CHECK_ACCOUNTS.verify_accounts, organization_ids, limit)
+
+
+async def payment_problems(
+    connection: Connection, organization_ids: Sequence[UUID], limit: int
+) -> list[asyncpg.Record]:
+    """Check payments and recharge attempts that succeeded against the rows that credited them."""
+    found: list[asyncpg.Record] = []
+    for query in (_CHECK_PAYMENTS.verify_payments, _CHECK_PAYMENTS.verify_attempts):
+        found += await connection.fetch(query, organization_ids, limit)
+    return found[:limit]
 
 
 async def fill_terms(connection: Connection, organization_ids: Sequence[UUID]) -> None:
-    """Hash the terms of all grants of organizations that have no hash yet, some at a time."""
+    """Hash the terms of the grants that have no hash yet, in batches."""
     while True:
         done = await connection.execute(QUERIES.fill_terms, organization_ids, FILLED_ROWS_MAX)
         if int(done.rpartition(" ")[2]) < FILLED_ROWS_MAX:
@@ -75,14 +92,14 @@ async def fill_terms(connection: Connection, organization_ids: Sequence[UUID]) -
 async def save_checkpoints(
     connection: Connection, heads: Sequence[tuple[UUID, int, bytes]]
 ) -> None:
-    """Remember the row until which each ledger is verified."""
+    """Record the row up to which each ledger is verified."""
     columns = [list(column) for column in zip(*heads, strict=True)]
     if columns:
         await connection.execute(QUERIES.save_checkpoints, *columns)
 
 
 async def is_read_only(connection: Connection) -> bool:
-    """Say whether nothing can be recorded: on a standby, for one."""
+    """Return whether the database takes no writes: a standby, for example."""
     return bool(await connection.fetchval("SHOW transaction_read_only") == "on")
 
 
@@ -106,7 +123,7 @@ async def unfinished(connection: Connection) -> Run | None:
 
 
 async def save(connection: Connection, run: Run, *, finished: bool = False) -> None:
-    """Save the place that a run has reached."""
+    """Save the progress of a run."""
     await connection.execute(
         QUERIES.save,
         run.id,

@@ -1,5 +1,5 @@
 -- name: wake
--- Make the live attempts of these payments due now; one that is under a lease, as soon as the lease ends.
+-- Make the live attempts of these payments due now; a leased one when its lease ends.
 UPDATE recharge_attempts
 SET
     rung = TRUE,
@@ -10,7 +10,7 @@ WHERE
 RETURNING pg_notify('prepaid_recharge', '');
 
 -- name: claim
--- Take attempts that are due under a lease; `due_at` is then its end.
+-- Lease due attempts; `due_at` is then the end of the lease.
 WITH due AS (
     SELECT
         organization_id,
@@ -35,7 +35,7 @@ WHERE r.organization_id = d.organization_id AND r.id = d.id
 RETURNING r.*;
 
 -- name: take
--- Take one live attempt of an organization under a lease, unless another lease holds it.
+-- Lease one live attempt of an organization, unless it is leased.
 UPDATE recharge_attempts
 SET lease_token = $3, due_at = now() + $4::interval, rung = FALSE
 WHERE
@@ -46,14 +46,14 @@ WHERE
 RETURNING *;
 
 -- name: renew
--- Extend a lease while its work goes on.
+-- Extend a lease during its work.
 UPDATE recharge_attempts
 SET due_at = now() + $4::interval
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
 -- name: begin
--- Store what an armed attempt is about to charge, before the first request to Stripe.
+-- Store the amount that an armed attempt charges, before the first request to Stripe.
 UPDATE recharge_attempts
 SET
     state = 'charging',
@@ -70,7 +70,7 @@ WHERE organization_id = $1 AND id = $2 AND lease_token = $3 AND state = 'armed'
 RETURNING *;
 
 -- name: store_intent
--- Store the PaymentIntent: from here on it is the only one that this attempt ever confirms.
+-- Store the PaymentIntent: the only one that this attempt ever confirms.
 UPDATE recharge_attempts
 SET payment_intent_id = $4
 WHERE
@@ -81,17 +81,17 @@ WHERE
 RETURNING id;
 
 -- name: store_decline
--- Store why a PaymentIntent is about to be canceled: whoever finds it canceled counts the decline.
+-- Store a decline before its PaymentIntent is canceled, so that it is counted after a crash.
 UPDATE recharge_attempts
 SET reason = $4, decline_code = $5, network_advice = $6
 WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
 -- name: transition
--- Move an attempt to a state and give its lease back: the one write by which an attempt changes its state, but for
--- `begin`. A live attempt is due again after a wait ($11), or when its customer's link expires; at once where it
--- was rung meanwhile. Only the first link is stored. Where Stripe stores a refusal under the idempotency key of its
--- PaymentIntent, the next one has another ($10).
+-- Move an attempt to a state and release its lease: besides `begin`, the only statement that changes an attempt's
+-- state. A live attempt is due again after a wait ($11), or when its customer's link expires; at once if it was woken
+-- meanwhile. Only the first link is stored. If Stripe stored a refusal under the idempotency key of the PaymentIntent,
+-- the next request has another key ($10).
 UPDATE recharge_attempts
 SET
     state = $4,
@@ -114,7 +114,7 @@ WHERE organization_id = $1 AND id = $2 AND lease_token = $3
 RETURNING id;
 
 -- name: arm_low
--- Arm for those of these organizations whose balance is low, and for which nothing is to be waited for.
+-- Arm attempts for those of these organizations whose balance is low and that have no reason to wait.
 INSERT INTO recharge_attempts (organization_id, id, created_at)
 SELECT
     a.organization_id,
@@ -141,7 +141,7 @@ FROM recharge_attempts
 WHERE organization_id = $1 AND state = 'requires_action';
 
 -- name: attempts
--- A page of an organization's attempts, newest first, after the moment and id of one.
+-- A page of an organization's attempts, newest first, after the time and id of one.
 SELECT *
 FROM recharge_attempts
 WHERE
@@ -183,32 +183,32 @@ WHERE
     AND state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown');
 
 -- name: is_recharge
--- Whether auto-recharge made this payment.
+-- Whether auto-recharge created this payment.
 SELECT EXISTS (
     SELECT FROM recharge_attempts
     WHERE organization_id = $1 AND payment_intent_id = $2 AND trigger <> 'top_up'
 );
 
 -- name: wait_for_usage
--- Arm nothing before the next usage, after a person has canceled an attempt.
+-- Arm no attempts before the next usage, after a person has canceled one.
 UPDATE accounts
 SET recharge_waits = TRUE
 WHERE organization_id = $1;
 
 -- name: forget_customer
--- Forget a Stripe customer that Stripe does not know, so that the organization gets another.
+-- Unbind a customer that does not exist at Stripe, so that the organization gets another.
 UPDATE organizations
 SET stripe_customer_id = NULL, updated_at = now()
 WHERE id = $1 AND stripe_customer_id = $2;
 
 -- name: detach_methods
--- Detach a payment method that Stripe does not know, or all of a customer that it does not know.
+-- Detach a payment method, or all those of a customer, that does not exist at Stripe.
 UPDATE payment_methods
 SET detached_at = $4, is_default = FALSE
 WHERE organization_id = $1 AND detached_at IS NULL AND (customer_id = $2 OR id = $3);
 
 -- name: alert
--- Store that Stripe refuses this installation for a cause; FALSE: the alert exists already.
+-- Store an alert for a cause; FALSE: it exists already.
 INSERT INTO stripe_alerts (cause, detail, began_at, seen_at)
 VALUES ($1, $2, $3, $3)
 ON CONFLICT (cause) DO UPDATE
@@ -216,7 +216,7 @@ SET detail = excluded.detail, seen_at = excluded.seen_at
 RETURNING xmax = 0 AS began;
 
 -- name: alerts
--- Why Stripe refuses this installation, and how many attempts wait for that.
+-- The alerts, each with the number of its waiting attempts.
 SELECT
     s.cause,
     s.detail,
@@ -227,14 +227,14 @@ FROM stripe_alerts AS s
 ORDER BY s.began_at, s.cause;
 
 -- name: lock_alerts
--- Lock the current alerts: one that begins meanwhile does not end.
+-- Lock the current alerts, so that one that begins meanwhile does not end.
 SELECT cause
 FROM stripe_alerts
 ORDER BY cause
 FOR UPDATE;
 
 -- name: end_alerts
--- End those of these alerts that no attempt waits for any more.
+-- End those of these alerts without waiting attempts.
 DELETE FROM stripe_alerts AS s
 WHERE
     s.cause = any($1::text [])
@@ -248,21 +248,21 @@ RETURNING
 SELECT EXISTS (SELECT FROM charged_methods WHERE organization_id = $1);
 
 -- name: has_undescribed_method
--- Whether there is a payment method that can be charged once Stripe has said what it is.
+-- Whether there is a payment method that can be charged once its details are read from Stripe.
 SELECT EXISTS (
     SELECT FROM payment_methods
     WHERE organization_id = $1 AND detached_at IS NULL AND mandate_active AND as_of = to_timestamp(0)
 );
 
 -- name: renew_link
--- Give the page of an attempt a new address; the one before ends.
+-- Replace the link of an attempt's page.
 UPDATE recharge_attempts
 SET link_sha256 = $3
 WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
 RETURNING link_expires_at;
 
 -- name: by_link
--- The attempt whose page this is, in any state.
+-- The attempt of a link, in any state.
 SELECT
     r.organization_id,
     r.id,

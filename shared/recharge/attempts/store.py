@@ -38,7 +38,7 @@ async def wake(connection: Connection, payment_intent_ids: Sequence[str]) -> Non
 async def claim(
     connection: Connection, *, rows_max: int, token: UUID, lease: timedelta
 ) -> list[Lease[Attempt]]:
-    """Take attempts that are due, under leases of one token."""
+    """Lease due attempts under one token."""
     rows = await connection.fetch(QUERIES.claim, rows_max, token, lease)
     return [Lease(_attempt(row), token) for row in rows]
 
@@ -50,7 +50,7 @@ async def take(
     token: UUID,
     lease: timedelta,
 ) -> Lease[Attempt] | None:
-    """Take one live attempt under a lease; None: it has ended, or a worker has it."""
+    """Lease one live attempt; None: it has ended, or is leased by a worker."""
     row = await connection.fetchrow(QUERIES.take, organization_id, attempt_id, token, lease)
     return Lease(_attempt(row), token) if row else None
 
@@ -62,7 +62,7 @@ async def live(connection: Connection, organization_id: UUID) -> Attempt | None:
 
 
 async def renew(connection: Connection, lease: Lease[Attempt], duration: timedelta) -> bool:
-    """Renew a lease; False: it has passed on."""
+    """Renew a lease; False: it was lost, or the attempt has ended."""
     try:
         await _fenced(connection, QUERIES.renew, lease, duration)
     except LeaseLostError:
@@ -78,7 +78,7 @@ async def begin(
     credits_per_unit: Decimal,
     now: datetime,
 ) -> Lease[ChargingAttempt]:
-    """Store what is about to be charged, and the rate at which it was decided."""
+    """Store the amount that is about to be charged, and its rate."""
     card = decision.card
     row = await _fenced(
         connection, QUERIES.begin, lease, decision.credits, decision.amount_minor,
@@ -91,14 +91,14 @@ async def begin(
 async def store_intent(
     connection: Connection, lease: Lease[ChargingAttempt], payment_intent_id: str
 ) -> None:
-    """Store the PaymentIntent, the first one alone."""
+    """Store the PaymentIntent, unless one is stored."""
     await _fenced(connection, QUERIES.store_intent, lease, payment_intent_id)
 
 
 async def store_decline(
     connection: Connection, lease: Lease[ChargingAttempt], decline: Transition
 ) -> None:
-    """Store why it was declined, before its PaymentIntent is canceled."""
+    """Store the reason of a decline before its PaymentIntent is canceled."""
     await _fenced(
         connection, QUERIES.store_decline, lease,
         decline.reason, decline.decline_code, decline.network_advice,
@@ -108,9 +108,9 @@ async def store_decline(
 async def transition(
     connection: Connection, lease: Lease[Attempt], to: Transition, *, now: datetime
 ) -> None:
-    """Move an attempt to a state and give its lease back.
+    """Move an attempt to a state and release its lease.
 
-    A wait counts from PostgreSQL's clock: a worker's may be off.
+    A wait counts by PostgreSQL's clock: a worker's may be wrong.
     """
     link = to.link
     await _fenced(
@@ -122,12 +122,12 @@ async def transition(
 
 
 async def arm_low(connection: Connection, organizations: Sequence[UUID]) -> None:
-    """Arm what should have been armed before."""
+    """Arm the attempts of these organizations that were missed."""
     await connection.execute(QUERIES.arm_low, organizations)
 
 
 async def waiting(connection: Connection, organization_id: UUID) -> asyncpg.Record | None:
-    """Return the attempt that waits for its customer, if one does."""
+    """Return the attempt that waits for its customer, if any."""
     return await connection.fetchrow(QUERIES.waiting, organization_id)
 
 
@@ -158,14 +158,14 @@ async def find_attempt(
 
 
 async def attempt_by_id(connection: Connection, attempt_id: UUID) -> asyncpg.Record | None:
-    """Find an attempt of any organization."""
+    """Return an attempt of any organization."""
     return await connection.fetchrow(QUERIES.attempt_by_id, attempt_id)
 
 
 async def is_recharge(
     connection: Connection, organization_id: UUID, payment_intent_id: str
 ) -> bool:
-    """Return whether auto-recharge made this payment, not a top-up."""
+    """Return whether auto-recharge created this payment, not a top-up."""
     is_one: bool = await connection.fetchval(
         QUERIES.is_recharge, organization_id, payment_intent_id
     )
@@ -178,7 +178,7 @@ async def wait_for_usage(connection: Connection, organization_id: UUID) -> None:
 
 
 async def forget_customer(connection: Connection, organization_id: UUID, customer_id: str) -> None:
-    """Forget a Stripe customer; take the organization, which is locked before its account."""
+    """Unbind a Stripe customer; locks the organization, which comes before its account."""
     await connection.execute(QUERIES.forget_customer, organization_id, customer_id)
 
 
@@ -190,25 +190,25 @@ async def detach_methods(
     customer_id: str | None = None,
     payment_method_id: str | None = None,
 ) -> None:
-    """Detach a payment method, or all of a customer."""
+    """Detach a payment method, or all those of a customer."""
     await connection.execute(
         QUERIES.detach_methods, organization_id, customer_id, payment_method_id, now
     )
 
 
 async def alert(connection: Connection, cause: str, detail: str, now: datetime) -> bool:
-    """Store why Stripe refuses this installation; return whether that is new."""
+    """Store an alert; return whether it is new."""
     began: bool = await connection.fetchval(QUERIES.alert, cause, detail, now)
     return began
 
 
 async def alerts(connection: Connection) -> list[asyncpg.Record]:
-    """Read why Stripe refuses this installation, and how many attempts wait for that."""
+    """Read the alerts, each with the number of its waiting attempts."""
     return await connection.fetch(QUERIES.alerts)
 
 
 async def end_alerts(connection: Connection) -> list[asyncpg.Record]:
-    """End the alerts that no attempt waits for any more, and return them."""
+    """End the alerts without waiting attempts, and return them."""
     standing = [row["cause"] for row in await connection.fetch(QUERIES.lock_alerts)]
     return await connection.fetch(QUERIES.end_alerts, standing) if standing else []
 
@@ -220,7 +220,7 @@ async def has_method(connection: Connection, organization_id: UUID) -> bool:
 
 
 async def has_undescribed_method(connection: Connection, organization_id: UUID) -> bool:
-    """Return whether a payment method can be charged once Stripe has said what it is."""
+    """Return whether a payment method can be charged once its details are read."""
     exists: bool = await connection.fetchval(QUERIES.has_undescribed_method, organization_id)
     return exists
 
@@ -228,20 +228,20 @@ async def has_undescribed_method(connection: Connection, organization_id: UUID) 
 async def renew_link(
     connection: Connection, organization_id: UUID, attempt_id: UUID, link_sha256: bytes
 ) -> datetime | None:
-    """Give a page a new address; return when it expires."""
+    """Replace the link of a page; return when the new one expires."""
     row = await connection.fetchrow(QUERIES.renew_link, organization_id, attempt_id, link_sha256)
     return row["link_expires_at"] if row else None
 
 
 async def by_link(connection: Connection, link_sha256: bytes) -> asyncpg.Record | None:
-    """Find the attempt whose page this is."""
+    """Return the attempt of a link."""
     return await connection.fetchrow(QUERIES.by_link, link_sha256)
 
 
 async def _fenced(
     connection: Connection, query: str, lease: Lease[Attempt], *values: object
 ) -> asyncpg.Record:
-    """Run a statement that names the lease; raise LeaseLostError where it found no row."""
+    """Run a statement that is fenced by the lease; raise LeaseLostError if no row matches."""
     attempt = lease.attempt
     row = await connection.fetchrow(
         query, attempt.organization_id, attempt.id, lease.token, *values

@@ -1,5 +1,5 @@
 -- name: rules_after
--- A page of the organizations that have a rule, whether or not it runs, in order of their ids.
+-- A page of the organizations with a rule, on or off, by id.
 SELECT organization_id
 FROM auto_recharges
 WHERE organization_id > $1
@@ -7,11 +7,10 @@ ORDER BY organization_id
 LIMIT $2;
 
 -- name: lock_due
--- Lock the accounts for which something is due: a suspension that is over, a schedule that is
--- due, an attempt that should have been armed (a debit before the rule was saved, a wait that is over, a charge
--- that did not reach the threshold, a top-up that waits for its customer). For the last, it looks at the rules of
--- these organizations ($3) and at those whose wait ended in the last minute. In the order in which postings take
--- many; an account that another transaction has is left for the next time.
+-- Lock the accounts for which something is due: an ended suspension, a due schedule, or a missed attempt (after a debit
+-- before the rule was saved, an ended wait, a charge that did not reach the threshold, or a top-up that waits for its
+-- customer). Missed attempts are searched among these organizations ($3) and those whose wait ended in the last minute.
+-- Accounts are locked in the order of postings; those locked by another transaction are skipped.
 SELECT a.organization_id
 FROM accounts AS a
 WHERE a.organization_id IN (
@@ -68,8 +67,8 @@ ORDER BY a.organization_id
 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: expire_top_ups
--- End the links of top-ups that wait for their customers, where auto-recharge has something to charge meanwhile:
--- a worker cancels their PaymentIntents. One that was authenticated just before succeeds.
+-- End the links of top-ups that wait for their customers, where auto-recharge has an amount to charge: a worker
+-- cancels their PaymentIntents. One that was authenticated just before succeeds.
 UPDATE recharge_attempts AS r
 SET
     rung = TRUE,
@@ -91,7 +90,7 @@ WHERE
 RETURNING pg_notify('prepaid_recharge', '');
 
 -- name: scheduled
--- The schedules of these organizations that are due. Two workers at once: the second finds none.
+-- The due schedules of these organizations. Of two concurrent workers, the second gets none.
 SELECT
     organization_id,
     schedule,
@@ -101,7 +100,7 @@ WHERE organization_id = any($2::uuid []) AND state = 'active' AND next_run_at <=
 ORDER BY next_run_at;
 
 -- name: arm_scheduled
--- Arm a scheduled attempt; while another is live, the schedule is due again in a minute.
+-- Arm a scheduled attempt; while another attempt is live, the schedule is due again in a minute.
 WITH armed AS (
     INSERT INTO recharge_attempts (organization_id, id, trigger, created_at)
     VALUES ($1, $2, 'schedule', $3)
@@ -118,7 +117,7 @@ LEFT JOIN armed AS a ON o.id = a.organization_id
 WHERE s.organization_id = o.id;
 
 -- name: end_suspensions
--- End the suspensions of these organizations whose time is over: a new month.
+-- End the suspensions of these organizations whose time has passed, such as a cap in a new month.
 WITH resumed AS (
     UPDATE auto_recharges
     SET
@@ -139,7 +138,7 @@ FROM resumed AS r
 WHERE a.organization_id = r.organization_id;
 
 -- name: due_again
--- Have a schedule run again: its attempt ended for no reason of its own.
+-- Make a schedule due again whose attempt was canceled without a charge.
 UPDATE auto_recharges
 SET next_run_at = $2
 WHERE organization_id = $1 AND schedule IS NOT NULL;

@@ -1,4 +1,4 @@
-"""The SQL of what is due by the clock: schedules, ended suspensions, attempts that were missed."""
+"""The SQL of what is due by the clock: schedules, ended suspensions, missed attempts."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ async def rules_after(connection: Connection, after: UUID, *, limit: int) -> lis
 async def lock_due(
     connection: Connection, now: datetime, looked_at: Sequence[UUID], *, rows_max: int
 ) -> list[UUID]:
-    """Take the accounts for which the clock has something to do, so many of each kind at most.
+    """Lock the accounts for which something is due, up to a limit for each kind.
 
-    Of `looked_at`, those whose balance is low and that have not armed.
+    Of `looked_at`, those whose balance is low and that have no attempt armed.
     """
     rows = await connection.fetch(QUERIES.lock_due, now, rows_max, looked_at)
     return [row["organization_id"] for row in rows]
@@ -38,7 +38,7 @@ async def lock_due(
 async def expire_top_ups(
     connection: Connection, organizations: Sequence[UUID], now: datetime
 ) -> None:
-    """End the links of waiting top-ups where auto-recharge has something to charge."""
+    """End the links of waiting top-ups where auto-recharge has an amount to charge."""
     await connection.execute(QUERIES.expire_top_ups, now, organizations)
 
 
@@ -53,7 +53,7 @@ async def scheduled(
 
 
 async def due_again(connection: Connection, organization_id: UUID, now: datetime) -> None:
-    """Have an organization's schedule, if it has one, run again."""
+    """Make an organization's schedule, if it has one, due again."""
     await connection.execute(QUERIES.due_again, organization_id, now)
 
 

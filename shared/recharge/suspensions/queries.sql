@@ -1,7 +1,7 @@
 -- name: suspend
--- Suspend an auto-recharge that may charge, or replace a reason that this one outranks ($6). While it is off, or
--- before there is a rule, a reason that only a person ends ($7) is held for when it is turned on. A row comes
--- back where it was suspended, or its reason replaced.
+-- Suspend an active auto-recharge, or replace a reason that this one outranks ($6). While it is off, or before there is
+-- a rule, a reason that only a person ends ($7) is stored and applies when it is turned on. Returns a row if it was
+-- suspended or its reason was replaced.
 WITH suspended AS (
     INSERT INTO auto_recharges AS s (organization_id, state, held_reason, held_detail)
     SELECT
@@ -36,8 +36,7 @@ WHERE a.organization_id = s.organization_id
 RETURNING s.state;
 
 -- name: resume
--- Let a suspended auto-recharge charge again, if it is suspended for one of these reasons; one that is off is
--- not suspended for them any more when it is turned on.
+-- Resume an auto-recharge that is suspended for one of these reasons; if it is off, discard the stored reason.
 WITH resumed AS (
     UPDATE auto_recharges
     SET
@@ -87,8 +86,8 @@ WHERE r.organization_id = w.organization_id AND r.state = 'armed'
 RETURNING pg_notify('prepaid_recharge', '');
 
 -- name: expire_links_of_other_cards
--- End the link of an attempt that waits for its customer, where another card would be charged now: a worker
--- cancels its PaymentIntent. One that was authenticated just before succeeds.
+-- End the link of an attempt that waits for its customer if another card would be charged now: a worker cancels its
+-- PaymentIntent. One that was authenticated just before succeeds.
 UPDATE recharge_attempts AS r
 SET
     rung = TRUE,
@@ -105,7 +104,7 @@ WHERE
 RETURNING pg_notify('prepaid_recharge', '');
 
 -- name: pause
--- Nothing more is armed while the customer must act.
+-- Arm no attempts while the customer must act.
 WITH paused AS (
     UPDATE auto_recharges
     SET state = 'paused_requires_action', updated_at = now()
@@ -119,7 +118,7 @@ FROM paused AS p
 WHERE a.organization_id = p.organization_id;
 
 -- name: unpause
--- The customer has authenticated, or cannot any more.
+-- Arm attempts again: the customer has authenticated, or the link has ended.
 WITH resumed AS (
     UPDATE auto_recharges
     SET state = 'active', updated_at = now()
@@ -135,7 +134,7 @@ FROM resumed AS r
 WHERE a.organization_id = r.organization_id;
 
 -- name: record_success
--- A success clears the declines and the wait for the customer; the next charge waits for the pause.
+-- Clear the declines and the wait for the customer after a success; start the pause before the next charge.
 WITH cleared AS (
     UPDATE auto_recharges
     SET
@@ -166,7 +165,7 @@ SET declines_in_row = $2, not_before = $3, updated_at = now()
 WHERE organization_id = $1;
 
 -- name: suspended_for
--- Which of these organizations are suspended for a reason, in the order in which accounts are locked.
+-- Those of these organizations that are suspended for a reason, in the lock order of accounts.
 SELECT organization_id
 FROM auto_recharges
 WHERE organization_id = any($1::uuid []) AND state = 'suspended' AND reason = $2

@@ -31,9 +31,9 @@ async def suspend(
     until: datetime | None,
     fingerprint: str | None,
 ) -> bool:
-    """Suspend what may charge, or replace a reason of lower rank; return whether it did.
+    """Suspend an active auto-recharge, or replace a reason of lower rank; return whether it did.
 
-    While auto-recharge is off, a reason that only a person ends is held: False too.
+    While auto-recharge is off, a reason that only a person ends is stored; returns False.
     """
     state = await connection.fetchval(
         QUERIES.suspend, organization_id, reason, detail, until, fingerprint,
@@ -62,7 +62,7 @@ def _stored(reasons: Collection[SuspensionReason]) -> list[str]:
 
 
 async def end_wait(connection: Connection, organization_id: UUID) -> None:
-    """End the wait after a decline, and have an armed attempt looked at now."""
+    """End the wait after a decline, and make an armed attempt due now."""
     await connection.execute(QUERIES.end_wait, organization_id)
 
 
@@ -75,22 +75,22 @@ async def suspended_for(
 
 
 async def expire_links_of_other_cards(connection: Connection, organization_id: UUID) -> None:
-    """End the link of an attempt that waits for its customer, if another card is charged now."""
+    """End the link of a waiting attempt if another card would be charged now."""
     await connection.execute(QUERIES.expire_links_of_other_cards, organization_id)
 
 
 async def pause(connection: Connection, organization_id: UUID) -> None:
-    """Arm nothing while the customer must act."""
+    """Arm no attempts while the customer must act."""
     await connection.execute(QUERIES.pause, organization_id)
 
 
 async def unpause(connection: Connection, organization_id: UUID) -> None:
-    """Arm again."""
+    """Arm attempts again after `pause`."""
     await connection.execute(QUERIES.unpause, organization_id)
 
 
 async def record_success(connection: Connection, organization_id: UUID, now: datetime) -> None:
-    """Clear the declines and the wait for the customer; begin the pause."""
+    """Clear the declines and the wait for the customer; start the pause after a charge."""
     await connection.execute(QUERIES.record_success, organization_id, now)
 
 

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DailyLimit:
-    """The most that is charged in a day, in whole units of currency, and how often; 0: no limit."""
+    """The limits of a day: an amount in whole units of currency, and a number; 0: no limit."""
 
     amount: Decimal = Decimal(0)
     count: int = 0
 
     def refusal(self, spent: Sequence[TopUps], price: Decimal) -> str | None:
-        """Say why one more top-up is too much; None where it is not."""
+        """Return why one more top-up exceeds the limit; None: it does not."""
         if self.count and sum(part.count for part in spent) >= self.count:
             return f"At most {self.count} top-ups a day"
         amount = sum((units(part.amount_minor, part.currency) for part in spent), price)
@@ -73,11 +73,11 @@ async def check(
     key_id: UUID | None,
     now: datetime,
 ) -> None:
-    """Raise RateLimitError where a top-up would exceed a limit of this day.
+    """Raise RateLimitError if a top-up would exceed a limit of this day.
 
-    What failed or was canceled does not count. The caller holds the account's lock and writes the
-    attempt in the same transaction; the key is locked here, so that two top-ups of one key see each
-    other, whatever organizations they are of.
+    Failed and canceled top-ups do not count. The caller holds the account's lock and writes the
+    attempt in the same transaction; the key is locked here, so that concurrent top-ups of one key
+    see each other, also those of different organizations.
     """
     day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     cost = units(price.amount_minor, organization.currency)

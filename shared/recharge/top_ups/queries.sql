@@ -1,5 +1,5 @@
 -- name: recent_declines
--- How often the method that would be charged has been declined in top-ups since a moment.
+-- The number of declined top-ups since a time with the payment method that would be charged now.
 SELECT count(*)
 FROM charged_methods AS c
 INNER JOIN recharge_attempts AS r
@@ -12,8 +12,8 @@ WHERE
     AND r.settled_at > $2;
 
 -- name: cancel_armed
--- Cancel an attempt that is only armed and under no lease: no request to Stripe was made. A threshold that is still
--- crossed arms another later; a schedule is due again.
+-- Cancel an attempt that is only armed and not leased: no request to Stripe was made. A balance that is still below
+-- the threshold arms another later; a schedule is due again.
 WITH canceled AS (
     UPDATE recharge_attempts
     SET
@@ -40,7 +40,7 @@ FROM canceled;
 
 -- name: begin_top_up
 -- Store a charge that the customer requests, under the lease of this process. The card is the one that a recharge
--- would charge. No row is returned where there is no card, or another attempt is live.
+-- would charge. Returns no row without a card, or while another attempt is live.
 INSERT INTO recharge_attempts (
     organization_id,
     id,
@@ -86,8 +86,8 @@ ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: top_ups_of_organization
--- What an organization was charged for by top-ups since a moment, or may still be. One that waits for its customer
--- is replaced by the next one.
+-- The top-ups of an organization since a time that were charged or may still be. One that waits for its customer is
+-- excluded, because the next one replaces it.
 SELECT
     count(*) AS count,
     coalesce(sum(amount_minor), 0)::bigint AS amount_minor
@@ -100,7 +100,7 @@ WHERE
     AND state <> 'requires_action';
 
 -- name: top_ups_of_key
--- What top-ups by an API key were charged for since a moment, or may still be; likewise.
+-- The top-ups of an API key since a time that were charged or may still be, likewise.
 SELECT
     currency,
     count(*) AS count,
@@ -115,7 +115,7 @@ WHERE
 GROUP BY currency;
 
 -- name: lock_key
--- Let one top-up of an API key at a time be decided.
+-- Serialize the top-ups of an API key.
 SELECT id
 FROM api_keys
 WHERE id = $1

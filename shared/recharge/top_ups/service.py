@@ -43,7 +43,7 @@ NO_LIMITS = DailyLimits()
 
 @dataclass(frozen=True, slots=True)
 class ToppedUp:
-    """The stored attempt, and the address of its customer's page where one must authenticate."""
+    """The stored attempt, and the link to the page if the customer must authenticate."""
 
     attempt: asyncpg.Record
     url: str | None
@@ -60,15 +60,14 @@ async def top_up(
 ) -> ToppedUp:
     """Charge the card on file this price, and return the attempt.
 
-    An attempt like those of auto-recharge, with the same guarantees: it is stored before the
-    first request to Stripe, captures at most once, and is finished by a worker where this process
-    dies. The same `attempt_id` again charges nothing: the stored attempt is returned, with a
-    fresh link where it waits for its customer. An attempt of auto-recharge that is only
-    armed, and under no lease, is canceled: it may wait for hours after a decline. So is a top-up
-    that waits for its customer, at Stripe first. `actor` is recorded in the audit log. Raises
-    NoPaymentMethodError, MethodDeclinedError where what is on file was declined too often of late,
-    ConflictError while any other is live, or RateLimitError where a daily limit is exceeded; then
-    nothing has changed.
+    The attempt has the guarantees of auto-recharge: it is stored before the first request to
+    Stripe, captures at most once, and is finished by a worker if this process dies. A repeated
+    `attempt_id` charges nothing: the stored attempt is returned, with a fresh link if it waits for
+    its customer. An attempt of auto-recharge that is only armed, and not leased, is canceled: it
+    may wait for hours after a decline. A top-up that waits for its customer is canceled too, at
+    Stripe first. `actor` is recorded in the audit log. Raises NoPaymentMethodError,
+    MethodDeclinedError after too many recent declines of the payment method, ConflictError while
+    any other attempt is live, or RateLimitError above a daily limit; then nothing has changed.
     """
     key_id = actor.key_id if isinstance(actor, Actor) else None
     await _replace_waiting(charger, organization, attempt_id, price, limits, key_id)
@@ -86,7 +85,7 @@ async def top_up(
     await charger.on_session(link).carry(lease)
     async with charger.pool.acquire() as connection:
         row = await attempt_store.find_attempt(connection, organization.id, attempt_id)
-    assert row is not None  # noqa: S101 - it was stored above, and none is ever deleted
+    assert row is not None  # noqa: S101 - it was stored above, and attempts are never deleted
     waits = row["state"] == AttemptState.REQUIRES_ACTION
     return ToppedUp(row, f"{charger.public_url}/pay/{link}" if waits else None)
 
@@ -100,7 +99,7 @@ async def _begin(
     limits: DailyLimits,
     key_id: UUID | None,
 ) -> Lease[ChargingAttempt]:
-    """Store the attempt under a lease; raise why it cannot be made."""
+    """Store the attempt under a lease; raise the reason if it cannot be stored."""
     now = charger.now()
     since = now - TOP_UP_DECLINES_WITHIN
     if (
@@ -131,7 +130,7 @@ async def _begin(
 
 
 async def _refusal(connection: Connection, organization: Organization) -> PrepaidError:
-    """Return why no attempt could be stored: nothing to charge, or another attempt is live."""
+    """Return why no attempt could be stored: no payment method, or another live attempt."""
     if await attempt_store.has_method(connection, organization.id):
         return await _under_way(connection, organization)
     if await attempt_store.has_undescribed_method(connection, organization.id):
@@ -147,10 +146,10 @@ async def _replace_waiting(
     limits: DailyLimits,
     key_id: UUID | None,
 ) -> None:
-    """Cancel another top-up that its customer left at the bank, so that this one can be made."""
+    """Cancel another top-up whose authentication was abandoned, to make room for this one."""
     async with charger.pool.acquire() as connection:
         if await attempt_store.find_attempt(connection, organization.id, attempt_id) is not None:
-            return  # a retry makes nothing, and replaces nothing
+            return  # a retry creates and replaces nothing
         live = await attempt_store.live(connection, organization.id)
         can_be_made = await attempt_store.has_method(connection, organization.id)
     if (
@@ -168,7 +167,7 @@ async def _replace_waiting(
 
 
 async def _under_way(connection: Connection, organization: Organization) -> ConflictError:
-    """Say what another top-up has to wait for."""
+    """Return the error for a live attempt that blocks a top-up."""
     if await attempt_store.waiting(connection, organization.id) is None:
         return ConflictError(
             "A charge of this organization is under way; ask again when it has ended.",
@@ -181,14 +180,14 @@ async def _under_way(connection: Connection, organization: Organization) -> Conf
 
 
 async def _fresh_link(charger: Charger, attempt: asyncpg.Record, actor: Actor | str) -> str | None:
-    """Return a new way to the page of an attempt that waits for its customer; the old one ends."""
+    """Return a new link to the page of a waiting attempt; the old one ends."""
     if attempt["state"] != "requires_action":
         return None
     link = new_link()
     try:
         async with charger.pool.acquire() as connection, connection.transaction():
             await service.fresh_link(connection, attempt["organization_id"], link, actor=actor)
-    except NotFoundError:  # it has gone on meanwhile
+    except NotFoundError:  # it has left that state meanwhile
         return None
     return f"{charger.public_url}/pay/{link}"
 

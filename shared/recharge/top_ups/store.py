@@ -26,16 +26,16 @@ QUERIES = beside(__file__)
 async def top_ups_of_organization(
     connection: Connection, organization: Organization, since: datetime
 ) -> TopUps:
-    """Return the top-ups of an organization that were charged since, or may still be."""
+    """Return an organization's top-ups since a time that were charged or may still be."""
     row = await connection.fetchrow(QUERIES.top_ups_of_organization, organization.id, since)
-    assert row is not None  # noqa: S101 - it counts, so there is a row
+    assert row is not None  # noqa: S101 - an aggregate always returns a row
     return TopUps(organization.currency, row["count"], row["amount_minor"])
 
 
 async def top_ups_of_key(
     connection: Connection, key_id: UUID, organization_id: UUID, since: datetime
 ) -> list[TopUps]:
-    """Return the top-ups of a key by currency, but for one of this organization that waits."""
+    """Return the top-ups of a key by currency, except a waiting one of this organization."""
     rows = await connection.fetch(QUERIES.top_ups_of_key, key_id, organization_id, since)
     return [TopUps(row["currency"], row["count"], row["amount_minor"]) for row in rows]
 
@@ -46,18 +46,18 @@ async def lock_key(connection: Connection, key_id: UUID) -> None:
 
 
 async def recent_declines(connection: Connection, organization_id: UUID, since: datetime) -> int:
-    """Count how often top-ups were declined that charged what would be charged now."""
+    """Count the recent declined top-ups with the payment method that would be charged now."""
     count: int = await connection.fetchval(QUERIES.recent_declines, organization_id, since)
     return count
 
 
 async def cancel_armed(connection: Connection, organization_id: UUID, now: datetime) -> UUID | None:
-    """Cancel an attempt that is only armed and under no lease; return its id."""
+    """Cancel an attempt that is only armed and not leased; return its id."""
     attempt_id: UUID | None = await connection.fetchval(QUERIES.cancel_armed, organization_id, now)
     return attempt_id
 
 
-async def begin_top_up(  # noqa: PLR0913 - all that is known of it from the start
+async def begin_top_up(  # noqa: PLR0913 - the columns of a new attempt
     connection: Connection,
     organization_id: UUID,
     attempt_id: UUID,
@@ -70,7 +70,7 @@ async def begin_top_up(  # noqa: PLR0913 - all that is known of it from the star
     lease: timedelta,
     key_id: UUID | None = None,
 ) -> Lease[ChargingAttempt] | None:
-    """Store a charge that its customer requests; None: no card, or another attempt is live."""
+    """Store a top-up under a lease; None: no card, or another attempt is live."""
     row = await connection.fetchrow(
         QUERIES.begin_top_up, organization_id, attempt_id, price.credits, price.amount_minor,
         currency, now, token, lease, credits_per_unit, key_id,

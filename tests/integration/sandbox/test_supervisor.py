@@ -87,6 +87,16 @@ async def test_children_start_in_order_and_stop_in_reverse(output: io.StringIO) 
     assert not any(is_alive(pid) for pid in pids_in(output))
 
 
+async def test_with_a_log_the_output_has_only_what_the_supervisor_says(output: io.StringIO) -> None:
+    log = io.StringIO()
+    async with Supervisor(output, log) as supervisor:
+        await supervisor.start(server("web"))
+        supervisor.say("ready")
+    assert output.getvalue() == "ready\n"
+    lines = [re.sub(r"ready \d+", "ready", line) for line in log.getvalue().splitlines()]
+    assert lines == ["web      | web ready", "prepaid  | ready", "web      | web stopping"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_the_block_without_an_error(
     output: io.StringIO, number: signal.Signals

@@ -14,6 +14,7 @@ import stripe
 from aiohttp import web
 
 from sandbox.stripe.process import SimulatorProcess
+from tests.fixtures.simulated_subscriptions import price
 
 SECRET = "whsec_test_secret"
 WAIT_SECONDS = 10
@@ -147,3 +148,15 @@ async def http(simulator: SimulatorProcess) -> AsyncIterator[Http]:
 @pytest.fixture(scope="module")
 def client(simulator: SimulatorProcess) -> stripe.StripeClient:
     return stripe.StripeClient("sk_test_123", base_addresses={"api": simulator.url})
+
+
+@pytest.fixture(scope="module")
+def small(client: stripe.StripeClient) -> str:
+    """Return a monthly price of $10 for 250 credits."""
+    return price(client, 1000, "Small", "250")
+
+
+@pytest.fixture(scope="module")
+def large(client: stripe.StripeClient) -> str:
+    """Return a monthly price of $30 for 1,000 credits."""
+    return price(client, 3000, "Large", "1000")

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from cli.environment import home_path
-from sandbox import outside
+from sandbox import external_data
 from sandbox.account import Account
+from sandbox.external_data import HomeError
 from sandbox.home import Home, HomeInUseError, ServerRecord
-from sandbox.outside import HomeError
 
 
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep what root puts outside of a closed folder (pytest's own) inside of it after all."""
-    monkeypatch.setattr(outside, "BASE", tmp_path)
+    monkeypatch.setattr(external_data, "BASE", tmp_path)
     return tmp_path
 
 
@@ -64,30 +64,32 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path) -> None:
 class TestOutside:
     def test_a_planted_folder_is_refused(self, base: Path) -> None:
         home = base / "home"
-        place = outside.place_for(home, Account(1, 1))
+        place = external_data.place_for(home, Account(1, 1))
         place.symlink_to("/etc")
         with pytest.raises(HomeError, match="is not a folder of this user"):
-            outside.place_for(home, Account(1, 1))
+            external_data.place_for(home, Account(1, 1))
         with pytest.raises(HomeError, match="is not a folder of this user"):
-            outside.prepare(place, home)
+            external_data.prepare(place, home)
 
     def test_what_a_deleted_home_left_goes_when_it_is_made_again(self, base: Path) -> None:
-        place = outside.place_for(base / "home", Account(1, 1))
-        outside.prepare(place, base / "home")
-        assert outside.place_for(base / "home", Account(1, 1)) == place
+        place = external_data.place_for(base / "home", Account(1, 1))
+        external_data.prepare(place, base / "home")
+        assert external_data.place_for(base / "home", Account(1, 1)) == place
         assert not place.exists()
 
     def test_places_without_a_home_go_after_a_while(self, base: Path) -> None:
         kept, fresh, orphan = (base / name for name in ("kept", "fresh", "orphan"))
-        places = {home: outside.place_for(home, Account(1, 1)) for home in (kept, fresh, orphan)}
+        places = {
+            home: external_data.place_for(home, Account(1, 1)) for home in (kept, fresh, orphan)
+        }
         for home, place in places.items():
-            outside.prepare(place, home)
+            external_data.prepare(place, home)
         for place in (places[kept], places[orphan]):
-            os.utime(place / outside.OWNER, (0, 0))
+            os.utime(place / external_data.OWNER, (0, 0))
         kept.mkdir()
-        (kept / outside.LINK).symlink_to(places[kept])
+        (kept / external_data.LINK).symlink_to(places[kept])
 
-        outside.remove_orphans()
+        external_data.remove_orphans()
 
         assert places[kept].exists()
         assert places[fresh].exists()

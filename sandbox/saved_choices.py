@@ -1,4 +1,4 @@
-"""What the sandbox chose at its first start and keeps: ports, the webhook secret, an API key."""
+"""Choices of the first start, saved for the next: ports, the webhook secret, an API key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.ports import free_port, is_free
 SECRET_BYTES = 24
 
 
-class Kept(msgspec.Struct):
+class SavedChoices(msgspec.Struct):
     """The choices of one PREPAID_HOME, in a file that only its owner can read."""
 
     ports: dict[str, int] = {}
@@ -20,14 +20,14 @@ class Kept(msgspec.Struct):
     api_key: str = ""
 
     @classmethod
-    def read(cls, file: Path) -> Kept:
+    def read(cls, file: Path) -> SavedChoices:
         """Return the choices made before, or none."""
         if not file.exists():
             return cls()
         return msgspec.json.decode(file.read_bytes(), type=cls)
 
     def write(self, file: Path) -> None:
-        """Keep the choices for the next start."""
+        """Save the choices for the next start."""
         file.touch(mode=0o600)
         file.write_bytes(msgspec.json.encode(self))
 

@@ -1,4 +1,4 @@
-"""What an issuer makes of one attempt to charge a card. https://docs.stripe.com/testing."""
+"""The issuer's decision on one attempt to charge a card. https://docs.stripe.com/testing."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Approved:
 
 @dataclass(frozen=True, slots=True)
 class Challenged:
-    """The issuer wants to see the cardholder first."""
+    """The issuer requires authentication of the cardholder first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,12 @@ class Pending:
     """The bank answers in some days."""
 
 
-Verdict = Approved | Challenged | Pending | declines.Decline
+IssuerDecision = Approved | Challenged | Pending | declines.Decline
 
 
-def judge(
+def decide(
     card: Card, *, off_session: bool, set_up: bool, authenticated: bool, refuse_challenge: bool
-) -> Verdict:
+) -> IssuerDecision:
     """Decide one attempt to charge a card.
 
     `set_up` says that an earlier payment saved the card for off-session use with the cardholder's

@@ -1,4 +1,4 @@
-"""What test cards let happen after a successful charge: disputes and early fraud warnings.
+"""Effects of test cards after a successful charge: disputes and early fraud warnings.
 
 https://docs.stripe.com/testing#disputes
 """
@@ -7,7 +7,7 @@ from typing import Final
 
 from sandbox.stripe import charges, errors, events, lists, objects
 from sandbox.stripe.call import Call
-from sandbox.stripe.cards import Aftermath, Card
+from sandbox.stripe.cards import AfterCharge, Card
 from sandbox.stripe.params import Kind, Params, Shape
 from sandbox.stripe.store import Json
 
@@ -18,11 +18,11 @@ EVIDENCE_SECONDS: Final = 9 * 86_400
 
 
 def follow(call: Call, charge: Json, card: Card) -> None:
-    """Do what the card is made for."""
-    match card.aftermath:
-        case Aftermath.DISPUTE_FRAUDULENT | Aftermath.DISPUTE_NOT_RECEIVED:
-            dispute(call, charge, card.aftermath.value)
-        case Aftermath.EARLY_FRAUD_WARNING:
+    """Apply the effect of the card."""
+    match card.after_charge:
+        case AfterCharge.DISPUTE_FRAUDULENT | AfterCharge.DISPUTE_NOT_RECEIVED:
+            dispute(call, charge, card.after_charge.value)
+        case AfterCharge.EARLY_FRAUD_WARNING:
             warn(call, charge)
         case _:
             return

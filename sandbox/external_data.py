@@ -1,7 +1,7 @@
-"""Where root keeps servers' data of a home that the servers' user cannot reach.
+"""The servers' data, stored by root outside a home that the servers' user cannot reach.
 
-A checkout under /root, say, is closed to that user. Other people's folders keep their modes: the
-data goes to /var/tmp instead, the home links to it, and it names its home in turn.
+A checkout under /root, for example, is closed to that user. Folders of other users keep their
+modes: the data goes to /var/tmp instead, the home links to it, and a file there names its home.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def place_for(home: Path, account: Account) -> Path:
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     place = BASE / f"{PREFIX}{digest}-{account.uid}"
     if os.path.lexists(place):
-        shutil.rmtree(_ours(place))
+        shutil.rmtree(_owned(place))
     return place
 
 
@@ -45,7 +45,7 @@ def prepare(place: Path, home: Path) -> Path:
         place.mkdir()
         place.chmod(PASSABLE)
     # Written at every start: the home may have moved, and its age says when it was last used.
-    (_ours(place) / OWNER).write_bytes(os.fsencode(home))
+    (_owned(place) / OWNER).write_bytes(os.fsencode(home))
     return place
 
 
@@ -60,20 +60,20 @@ def remove_orphans() -> None:
             link = Path(os.fsdecode(owner.read_bytes())) / LINK
             claimed = link.is_symlink() and link.readlink() == place
             unused_seconds = time.time() - owner.stat().st_mtime
-            if claimed or unused_seconds < ORPHAN_SECONDS_MIN or not _is_ours(place):
+            if claimed or unused_seconds < ORPHAN_SECONDS_MIN or not _is_owned(place):
                 continue
         except OSError:
             continue  # another start has just deleted it, or it is not ours to read
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _ours(place: Path) -> Path:
+def _owned(place: Path) -> Path:
     """Refuse a folder that another user planted under a name that anybody can work out."""
-    if not _is_ours(place):
+    if not _is_owned(place):
         raise HomeError(f"{place} is not a folder of this user; remove it")
     return place
 
 
-def _is_ours(place: Path) -> bool:
+def _is_owned(place: Path) -> bool:
     found = place.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()

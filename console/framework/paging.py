@@ -1,0 +1,96 @@
+"""Keyset pages: opaque cursors, validated."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+
+from shared.errors import InvalidRequestError
+
+Row = TypeVar("Row")
+
+ROWS_MAX = 50
+CURSOR_LENGTH_MAX = 400
+WRONG = "This is not a cursor of this list. Open the list from its first page."
+SEQ_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Generic[Row]):
+    """A page of rows, and the addresses of the first page (where this is another) and the next."""
+
+    rows: Sequence[Row]
+    first: str | None
+    next: str | None
+
+
+def rows(
+    found: Sequence[Row],
+    *,
+    path: str,
+    query: Mapping[str, str],
+    position: Callable[[Row], Sequence[Any]],
+    rows_max: int = ROWS_MAX,
+) -> Rows[Row]:
+    """Return a page of what was found, where the query asked for one row more than a page has.
+
+    `position`: what the next page begins after. Filters of the query stay in the addresses.
+    """
+    filters = {name: value for name, value in query.items() if name != "cursor" and value}
+    shown = found[:rows_max]
+    after = address(path, filters | {"cursor": encode(*position(shown[-1]))}) if shown else None
+    return Rows(
+        shown,
+        first=address(path, filters) if "cursor" in query else None,
+        next=after if len(found) > rows_max else None,
+    )
+
+
+def address(path: str, query: Mapping[str, str]) -> str:
+    """Return a path with a query."""
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def encode(*position: Any) -> str:
+    """Return a cursor for a position: times, ids, numbers and texts."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+
+
+def decode(query: Mapping[str, str], *kinds: type) -> tuple[Any, ...] | None:
+    """Return the position of the query's cursor, None without one.
+
+    `kinds`: its parts, of str, int, datetime and UUID. Raises InvalidRequestError where the cursor
+    has other parts.
+    """
+    text = query.get("cursor", "")
+    if not text:
+        return None
+    try:
+        if len(text) > CURSOR_LENGTH_MAX:
+            raise ValueError  # noqa: TRY301 - one error for every cause
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        position: tuple[Any, ...] = msgspec.json.decode(raw, type=tuple[kinds])  # type: ignore[valid-type]
+    except (ValueError, binascii.Error, msgspec.DecodeError):
+        raise InvalidRequestError(WRONG) from None
+    if not all(map(_is_storable, position)):
+        raise InvalidRequestError(WRONG)
+    return position
+
+
+def _is_storable(part: Any) -> bool:
+    """Whether PostgreSQL can compare with it."""
+    if isinstance(part, str):
+        return "\0" not in part
+    if isinstance(part, int):
+        return -SEQ_MAX <= part <= SEQ_MAX
+    if isinstance(part, datetime):
+        return part.tzinfo is not None
+    return isinstance(part, UUID)

@@ -1,0 +1,11 @@
+"""Every page of the console that needs a session."""
+
+from __future__ import annotations
+
+from console.framework.page import Page
+from console.pages import keys, overview
+
+PAGES: tuple[Page, ...] = (
+    *overview.PAGES,
+    *keys.PAGES,
+)
