@@ -12,6 +12,9 @@ import msgspec
 
 UNIX_SECONDS_MAX = 253_402_300_799  # the end of the year 9999
 
+# Where Stripe delivers events.
+DELIVERY_PATH = "/v1/webhooks/stripe"
+
 
 class EventState(enum.StrEnum):
     """States of a stored event; docs/states.md draws them."""

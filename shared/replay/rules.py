@@ -14,7 +14,7 @@ from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.replay.model import Effect, Failure, OrganizationChange, PostedRow, ReplayOptions
 
 BATCH_ROWS_MAX = 200
-# Stripe's objects are read again before the events are leased, ASKED_AT_ONCE_MAX at a time.
+# Stripe's objects are read again before the events are leased, REQUESTS_AT_ONCE_MAX at a time.
 REFETCH_ROWS_MAX = 50
 IDS_MAX = 10_000
 REASON_LENGTH_MAX = 500
