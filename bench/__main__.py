@@ -50,13 +50,13 @@ async def _run(names: list[str]) -> list[Ratio]:
     wrk.ensure_installed()
     with tempfile.TemporaryDirectory(prefix="prepaid-bench-") as name:
         folder = Path(name)
-        found: list[Ratio] = []
+        ratios: list[Ratio] = []
         async with _environment(folder) as environment:
             for part in names:
                 print(f"measuring {part} …", file=sys.stderr, flush=True)
                 async with fresh_database(environment["DATABASE_URL"], part) as url:
-                    found += await PARTS[part](environment | {"DATABASE_URL": url}, folder)
-        return found
+                    ratios += await PARTS[part](environment | {"DATABASE_URL": url}, folder)
+        return ratios
 
 
 def main() -> int:

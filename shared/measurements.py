@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.heartbeats import store as heartbeats
 from shared.inbox.service import measure_backlog as measure_inbox
+from shared.invariants import store as invariants
 from shared.outbound.service import measure_backlog as measure_messages
 from shared.recharge import alerts
 from shared.reconciliation.service import measure as measure_drift
@@ -25,6 +26,7 @@ def measurements(pool: Pool) -> Sequence[Callable[[], Awaitable[None]]]:
             measure_messages,
             alerts.measure,
             heartbeats.measure,
+            invariants.measure,
             measure_drift,
         )
     ]

@@ -33,6 +33,7 @@ from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SampleCleaner
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.heartbeat import Heartbeat
+from worker.invariant_checker import InvariantChecker
 from worker.listener import Listener
 from worker.messenger import Messenger
 from worker.payment_method_fetcher import PaymentMethodFetcher
@@ -99,6 +100,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 SessionCleaner(pool).run,
                 SampleCleaner(pool).run,
                 Sampler(pool).run,
+                InvariantChecker(pool).run,
                 PayloadCleaner(pool, retention=settings.event_retention).run,
                 PurchaseExpirer(pool).run,
                 PaymentMethodFetcher(pool, lookup).run,

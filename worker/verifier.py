@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 
-from shared import metrics
 from shared.db.pool import close, connect
 from shared.ledger import verification
 from worker.clock import repeat
@@ -24,7 +23,7 @@ class Verifier:
     """Checks every ten minutes whether today's verification is still due.
 
     One worker runs it, on its own connection; if that worker dies, another resumes a quarter of an
-    hour later. Problems are logged, and set `prepaid_invariant_ok{name="ledger"}` to 0.
+    hour later. Problems are logged, and the invariant `ledger` shows them.
     """
 
     def __init__(self, database_url: str, interval_seconds: float = INTERVAL_SECONDS) -> None:
@@ -57,7 +56,6 @@ class Verifier:
             self._report(result)
 
     def _report(self, result: verification.Verification) -> None:
-        metrics.INVARIANT_OK.labels("ledger").set(result["ok"])
         counts: dict[str, Any] = {
             "organizations": result["organizations"],
             "transactions": result["transactions"],

@@ -26,10 +26,11 @@ CREATE TABLE invariant_results (
     CONSTRAINT invariant_results_failing_with_moment CHECK (ok = (failing_since IS NULL))
 );
 
--- The pass under way of an invariant that is checked a range at a time: until where, and what it has found so far.
+-- The pass under way of each invariant: when and until where it was last checked, and what the pass has found so
+-- far. Some are checked a range at a time.
 CREATE TABLE invariant_passes (
     name text NOT NULL,
-    started_at timestamptz NOT NULL,
+    checked_at timestamptz NOT NULL DEFAULT '-infinity',
     checked_through text NOT NULL DEFAULT '',
     violations integer NOT NULL DEFAULT 0,
     example jsonb,

@@ -64,6 +64,23 @@ async def derived(
     return problems
 
 
+async def account_problems(
+    connection: Connection, organization_ids: Sequence[UUID], limit: int
+) -> list[asyncpg.Record]:
+    """Check accounts against their last row, grants, holds and segments."""
+    return await connection.fetch(_CHECK_ACCOUNTS.verify_accounts, organization_ids, limit)
+
+
+async def payment_problems(
+    connection: Connection, organization_ids: Sequence[UUID], limit: int
+) -> list[asyncpg.Record]:
+    """Check payments and recharge attempts that succeeded against the rows that credited them."""
+    found: list[asyncpg.Record] = []
+    for query in (_CHECK_PAYMENTS.verify_payments, _CHECK_PAYMENTS.verify_attempts):
+        found += await connection.fetch(query, organization_ids, limit)
+    return found[:limit]
+
+
 async def fill_terms(connection: Connection, organization_ids: Sequence[UUID]) -> None:
     """Hash the terms of the grants that have no hash yet, in batches."""
     while True:

@@ -1,0 +1,36 @@
+"""Invariants: what must always hold, and what was found when it was last checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+# How many violations a check counts; the first is stored as the example.
+VIOLATIONS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The pass under way of one invariant. `checked_through` is empty before its first range."""
+
+    checked_through: str = ""
+    violations: int = 0
+    example: dict[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the pass has found no violation so far."""
+        return self.violations == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvariantResult:
+    """The stored result of one invariant. `violations` is counted up to VIOLATIONS_MAX a range."""
+
+    name: str
+    checked_at: datetime
+    ok: bool
+    violations: int
+    example: dict[str, Any] | None
+    failing_since: datetime | None
