@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from console.framework.page import Page
-from console.pages import keys, overview
+from console.pages import audit, keys, overview
 
 PAGES: tuple[Page, ...] = (
     *overview.PAGES,
+    *audit.PAGES,
     *keys.PAGES,
 )
