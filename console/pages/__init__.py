@@ -11,6 +11,8 @@ from console.pages import (
     organization_lists,
     organizations,
     overview,
+    search,
+    settings,
 )
 
 PAGES: tuple[Page, ...] = (
@@ -21,4 +23,6 @@ PAGES: tuple[Page, ...] = (
     *organization_acts.PAGES,
     *audit.PAGES,
     *keys.PAGES,
+    *search.PAGES,
+    *settings.PAGES,
 )
