@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from console.framework.page import Page
 from console.pages import (
+    audit,
     keys,
     organization,
     organization_acts,
     organization_lists,
     organizations,
     overview,
+    search,
+    settings,
 )
 
 PAGES: tuple[Page, ...] = (
@@ -18,5 +21,8 @@ PAGES: tuple[Page, ...] = (
     *organization.PAGES,
     *organization_lists.PAGES,
     *organization_acts.PAGES,
+    *audit.PAGES,
     *keys.PAGES,
+    *search.PAGES,
+    *settings.PAGES,
 )
