@@ -65,6 +65,25 @@ class EventHeader(msgspec.Struct, frozen=True):
     api_version: str | None = None
 
 
+class ObjectName(msgspec.Struct, frozen=True):
+    """Type and id of a Stripe object."""
+
+    id: str
+    object: str
+
+
+class EventData(msgspec.Struct, frozen=True):
+    """The `data` of an event."""
+
+    object: ObjectName
+
+
+class EventObject(msgspec.Struct, frozen=True):
+    """Which object an event is about."""
+
+    data: EventData
+
+
 class Delivery(msgspec.Struct, frozen=True):
     """A verified event to be stored. `quarantine` is the reason why it must not be applied."""
 
