@@ -10,7 +10,7 @@ from urllib.parse import quote
 from shared.money import plain
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-DAYS_AGO_MAX = 60
+DAYS_AGO_MAX = 365
 SHORTENED_CHARACTERS_MAX = 200
 
 # States by what they ask of an operator. The word itself is always shown beside the color.

@@ -5,12 +5,19 @@ from __future__ import annotations
 from console.framework.page import Page
 from console.pages import (
     attempts,
+    audit,
     dead_letters,
     event_replay,
     events,
     keys,
+    organization,
+    organization_acts,
+    organization_lists,
+    organizations,
     overview,
     requires_action,
+    search,
+    settings,
 )
 
 PAGES: tuple[Page, ...] = (
@@ -18,7 +25,14 @@ PAGES: tuple[Page, ...] = (
     *events.PAGES,
     *event_replay.PAGES,
     *dead_letters.PAGES,
+    *organizations.PAGES,
+    *organization.PAGES,
+    *organization_lists.PAGES,
+    *organization_acts.PAGES,
     *attempts.PAGES,
     *requires_action.PAGES,
+    *audit.PAGES,
     *keys.PAGES,
+    *search.PAGES,
+    *settings.PAGES,
 )
