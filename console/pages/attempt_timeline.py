@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from shared.recharge.model import FINAL_STATES, AttemptState
+
+
+class Row(Protocol):
+    """A row of the database."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +27,11 @@ class Moment:
 
 
 def timeline(
-    attempt: Mapping[str, Any],
+    attempt: Row,
     *,
     deadline: datetime | None,
-    ledger_row: Mapping[str, Any] | None,
-    acts: Sequence[Mapping[str, Any]],
+    ledger_row: Row | None,
+    acts: Sequence[Row],
     now: datetime,
 ) -> list[Moment]:
     """Return the moments of an attempt, the earliest first."""
@@ -46,7 +52,7 @@ def timeline(
     return sorted(moments, key=lambda moment: moment.at)
 
 
-def fault(attempt: Mapping[str, Any]) -> str:
+def fault(attempt: Row) -> str:
     """Return who has to act, or whose answer decided, in a sentence."""
     state = AttemptState(attempt["state"])
     if attempt["blocked_by"] is not None:
@@ -70,7 +76,7 @@ _BY_STATE = {
 
 
 def _ahead(
-    attempt: Mapping[str, Any], state: AttemptState, deadline: datetime | None, now: datetime
+    attempt: Row, state: AttemptState, deadline: datetime | None, now: datetime
 ) -> list[Moment]:
     moments = []
     if state is not AttemptState.ARMED:
@@ -84,15 +90,15 @@ def _ahead(
     return moments
 
 
-def _trigger(attempt: Mapping[str, Any]) -> str:
+def _trigger(attempt: Row) -> str:
     return str(attempt["trigger"]).replace("_", "-")
 
 
-def _charge(attempt: Mapping[str, Any]) -> str:
+def _charge(attempt: Row) -> str:
     parts = [attempt["payment_intent_id"], attempt["payment_method_id"]]
     return ", ".join(part for part in parts if part)
 
 
-def _ending(attempt: Mapping[str, Any]) -> str:
+def _ending(attempt: Row) -> str:
     parts = [attempt["reason"], attempt["decline_code"], attempt["detail"]]
     return ": ".join(dict.fromkeys(part for part in parts if part))
