@@ -10,6 +10,7 @@ from console.pages import (
     organization_lists,
     organizations,
     overview,
+    transactions,
 )
 
 PAGES: tuple[Page, ...] = (
@@ -18,5 +19,6 @@ PAGES: tuple[Page, ...] = (
     *organization.PAGES,
     *organization_lists.PAGES,
     *organization_acts.PAGES,
+    *transactions.PAGES,
     *keys.PAGES,
 )

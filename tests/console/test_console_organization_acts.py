@@ -26,7 +26,7 @@ async def act(
 ) -> ShownPage:
     """Fill in a form of a page, and send it."""
     await operator.get(path(organization, at))
-    return await operator.submit(path(organization, end), **fields)
+    return await operator.submit(path(organization, end), follow=True, **fields)
 
 
 async def audited(operator: ConsoleBrowser, action: str) -> list[dict[str, Any]]:
