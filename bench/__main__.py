@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench import api, attack, events, ingest, isolation, ledger, recharge, rolling, wrk
+from bench import api, attack, events, ingest, isolation, ledger, recharge, reconcile, rolling, wrk
 from bench.results import Ratio, table
 from bench.setting import fresh_database
 from sandbox.servers import EmbeddedServers
@@ -31,6 +31,7 @@ PARTS: dict[str, Part] = {
     "api": api.measure,
     "rolling": rolling.measure,
     "attack": attack.measure,
+    "reconcile": reconcile.measure,
 }
 
 
@@ -49,13 +50,13 @@ async def _run(names: list[str]) -> list[Ratio]:
     wrk.ensure_installed()
     with tempfile.TemporaryDirectory(prefix="prepaid-bench-") as name:
         folder = Path(name)
-        found: list[Ratio] = []
+        ratios: list[Ratio] = []
         async with _environment(folder) as environment:
             for part in names:
                 print(f"measuring {part} …", file=sys.stderr, flush=True)
                 async with fresh_database(environment["DATABASE_URL"], part) as url:
-                    found += await PARTS[part](environment | {"DATABASE_URL": url}, folder)
-        return found
+                    ratios += await PARTS[part](environment | {"DATABASE_URL": url}, folder)
+        return ratios
 
 
 def main() -> int:

@@ -72,10 +72,10 @@ class _Customer:
     async def rows(self) -> int:
         """Return how many rows its ledger has."""
         connection = await connect(self.database_url, application_name="prepaid-bench")
-        found = await store.balance(connection, self.id)
+        balance = await store.balance(connection, self.id)
         await connection.close()
-        assert found is not None
-        return found.last_seq
+        assert balance is not None
+        return balance.last_seq
 
 
 @dataclass(frozen=True, slots=True)

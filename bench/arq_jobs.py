@@ -62,8 +62,8 @@ async def rate(redis_url: str, *, jobs: int) -> float:
 
 
 async def _read(lines: asyncio.StreamReader, count: int) -> list[tuple[str, float]]:
-    found = []
+    jobs = []
     for _ in range(count):
         name, moment = (await lines.readline()).decode().split()
-        found.append((name, float(moment)))
-    return found
+        jobs.append((name, float(moment)))
+    return jobs

@@ -60,7 +60,7 @@ _LAG = re.compile(r"^prepaid_event_loop_lag_seconds (\S+)$", re.MULTILINE)
 
 
 @dataclass
-class Found:
+class Attack:
     """What the process answered, and how it fared."""
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -154,32 +154,32 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     seconds = float(os.environ.get("ATTACK_SECONDS", "30"))
     seed = int(os.environ.get("ATTACK_SEED", "1"))
     async with target(environment, folder) as (web, keys):
-        found = await attack(web, keys, seed=seed, seconds=seconds, bait_bytes=32_000)
+        outcome = await attack(web, keys, seed=seed, seconds=seconds, bait_bytes=32_000)
         slower = await _flood(web, environment["STRIPE_WEBHOOK_SECRETS"], folder)
-    for failure in found.failures[:20]:
+    for failure in outcome.failures[:20]:
         print(failure)
     return [
         Ratio(
-            f"5xx in {found.requests:,} hostile requests of seed {seed}",
-            f"{len(found.failures)}",
+            f"5xx in {outcome.requests:,} hostile requests of seed {seed}",
+            f"{len(outcome.failures)}",
             "",
-            len(found.failures),
+            len(outcome.failures),
             0,
             at_most=True,
         ),
         Ratio(
             "longest stall of the event loop / 100 ms",
-            f"{found.lag_seconds * 1e3:.0f} ms",
+            f"{outcome.lag_seconds * 1e3:.0f} ms",
             f"{LAG_SECONDS_MAX * 1e3:.0f} ms",
-            found.lag_seconds / LAG_SECONDS_MAX,
+            outcome.lag_seconds / LAG_SECONDS_MAX,
             1,
             at_most=True,
         ),
         Ratio(
             f"growth of memory / {GROWTH_MIB_MAX} MiB",
-            f"{found.growth_bytes / 2**20:.1f} MiB",
+            f"{outcome.growth_bytes / 2**20:.1f} MiB",
             f"{GROWTH_MIB_MAX} MiB",
-            found.growth_bytes / 2**20 / GROWTH_MIB_MAX,
+            outcome.growth_bytes / 2**20 / GROWTH_MIB_MAX,
             1,
             at_most=True,
         ),
@@ -215,9 +215,9 @@ async def attack(
     seed: int,
     seconds: float | None,
     bait_bytes: int,
-) -> Found:
+) -> Attack:
     """Send a request for each route and kind of key: once, or again and again for so long."""
-    found = Found()
+    outcome = Attack()
     rounds = Shots(keys, seed, bait_bytes)
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(REQUEST_SECONDS_MAX), cookie_jar=aiohttp.DummyCookieJar()
@@ -226,17 +226,17 @@ async def attack(
         before = 0
         while True:
             shots = rounds.every()
-            await asyncio.gather(*(_lane(http, web, shots, found) for _ in range(LANES)))
-            found.lag_seconds = max(found.lag_seconds, await _lag(http, web))
+            await asyncio.gather(*(_lane(http, web, shots, outcome) for _ in range(LANES)))
+            outcome.lag_seconds = max(outcome.lag_seconds, await _lag(http, web))
             before = before or _resident(web.pid)  # after the first round everything is loaded
             if time.monotonic() >= ends:
                 break
-        found.growth_bytes = _resident(web.pid) - before
-    return found
+        outcome.growth_bytes = _resident(web.pid) - before
+    return outcome
 
 
 async def _lane(
-    http: aiohttp.ClientSession, web: WebProcess, shots: Iterator[Shot], found: Found
+    http: aiohttp.ClientSession, web: WebProcess, shots: Iterator[Shot], outcome: Attack
 ) -> None:
     for shot in shots:
         try:
@@ -245,20 +245,20 @@ async def _lane(
             ) as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            found.failures.append(f"{shot}: {error!r}")
+            outcome.failures.append(f"{shot}: {error!r}")
             continue
-        found.statuses[response.status] += 1
+        outcome.statuses[response.status] += 1
         asked_back = response.status == 503 and "Retry-After" in response.headers
         if response.status >= 500 and not asked_back:
-            found.failures.append(f"{shot}: {response.status}")
+            outcome.failures.append(f"{shot}: {response.status}")
 
 
 async def _lag(http: aiohttp.ClientSession, web: WebProcess) -> float:
     headers = {"Authorization": f"Bearer {_OPERATIONS_TOKEN}"}
     async with http.get(f"{web.url}/metrics", headers=headers) as response:
-        found = _LAG.search(await response.text())
-    assert found is not None
-    return float(found[1])
+        outcome = _LAG.search(await response.text())
+    assert outcome is not None
+    return float(outcome[1])
 
 
 def _resident(pid: int) -> int:

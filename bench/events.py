@@ -37,7 +37,7 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     await web.start()
     await worker.start()
     try:
-        ours = await _latencies(web, worker, environment, organization)
+        latencies = await _latencies(web, worker, environment, organization)
         idle = {"web": _resident(web.pid), "worker": _resident(worker.pid)}
         drained_seconds = await _drain(worker, environment, organization)
         peak = {"web": _resident(web.pid, peak=True), "worker": _resident(worker.pid, peak=True)}
@@ -47,8 +47,8 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     arq_rate = await arq_jobs.rate(redis_url, jobs=ARQ_BACKLOG)
     rate = BACKLOG / drained_seconds
     return [
-        _latency("event to ledger p50 / arq default p50", ours, baseline, 0.5, 1 / 15),
-        _latency("event to ledger p99 / arq default p99", ours, baseline, 0.99, 1 / 8),
+        _latency("event to ledger p50 / arq default p50", latencies, baseline, 0.5, 1 / 15),
+        _latency("event to ledger p99 / arq default p99", latencies, baseline, 0.99, 1 / 8),
         Ratio(
             "drain of 20,000 events / arq default no-op jobs",
             f"{rate:,.0f}/s",
@@ -127,9 +127,9 @@ async def _settled(environment: Mapping[str, str]) -> None:
 
 
 def _latency(
-    name: str, ours: list[float], baseline: list[float], share: float, target: float
+    name: str, latencies: list[float], baseline: list[float], share: float, target: float
 ) -> Ratio:
-    measured, base = percentile(ours, share), percentile(baseline, share)
+    measured, base = percentile(latencies, share), percentile(baseline, share)
     return Ratio(
         name,
         f"{measured * 1e3:.1f} ms",

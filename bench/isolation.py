@@ -43,16 +43,16 @@ async def measure(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
         await _debits(ledger, owners, seconds=2)  # each opens its burn segment
         free = await _debits(ledger, owners, seconds=SECONDS)
         async with _locked(url, owners[0]):
-            kept = await _debits(ledger, owners, seconds=SECONDS)
+            locked = await _debits(ledger, owners, seconds=SECONDS)
         await ledger.close()
-    found = [percentile(of_others, 0.99) for of_others in (kept, free)]
+    measured = [percentile(of_others, 0.99) for of_others in (locked, free)]
     return [
         Ratio(
             f"p99 of debits at {PER_SECOND}/s over {ORGANIZATIONS} organizations,"
             " one account locked / none",
-            f"{found[0] * 1e3:.1f} ms",
-            f"{found[1] * 1e3:.1f} ms",
-            found[0] / found[1],
+            f"{measured[0] * 1e3:.1f} ms",
+            f"{measured[1] * 1e3:.1f} ms",
+            measured[0] / measured[1],
             2,
             at_most=True,
         )
@@ -92,7 +92,7 @@ async def _debits(ledger: Ledger, owners: list[UUID], *, seconds: int) -> list[f
     They come at random moments, as from many clients who know nothing of each other; none waits for
     another's answer.
     """
-    found: list[float] = []
+    measured: list[float] = []
     under_way: set[asyncio.Task[None]] = set()
 
     async def debit(owner: UUID, due: float) -> None:
@@ -103,7 +103,7 @@ async def _debits(ledger: Ledger, owners: list[UUID], *, seconds: int) -> list[f
             return
         assert result.status == "posted", result
         if owner != owners[0]:
-            found.append(time.perf_counter() - due)
+            measured.append(time.perf_counter() - due)
 
     chance = random.Random(1)  # noqa: S311 - no secret
     due = time.perf_counter()
@@ -116,7 +116,7 @@ async def _debits(ledger: Ledger, owners: list[UUID], *, seconds: int) -> list[f
         task.add_done_callback(under_way.discard)
     for task in [*under_way]:
         await task
-    return found
+    return measured
 
 
 def _posting(owner: UUID, kind: TransactionType, amount: Decimal) -> Posting:

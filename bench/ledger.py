@@ -100,16 +100,18 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
         sixteen = await _pgbench(url, folder, clients=16)
         alone = await _pgbench(url, folder, clients=1)
         bare = await _rate(lanes, BATCH, lambda c: _post_bare(c, hot))
-        ours = await _rate(lanes, BATCH, lambda c: _post(c, [hot] * BATCH))
+        batches = await _rate(lanes, BATCH, lambda c: _post(c, [hot] * BATCH))
         single = await _rate(lanes[:1], 1, lambda c: _post(c, [hot]))
         spread = await _spread(lanes)
     finally:
         for lane in lanes:
             await lane.close()
     return [
-        rates("hot organization, batches of 200 / pgbench hot row, 16 clients", ours, sixteen, 8),
-        rates("hot organization / bare INSERT + UPDATE", ours, bare, 0.5),
-        rates("10,000 organizations / hot organization", spread, ours, 0.5),
+        rates(
+            "hot organization, batches of 200 / pgbench hot row, 16 clients", batches, sixteen, 8
+        ),
+        rates("hot organization / bare INSERT + UPDATE", batches, bare, 0.5),
+        rates("10,000 organizations / hot organization", spread, batches, 0.5),
         rates("one at a time / pgbench, 1 client", single, alone, 0.4),
     ]
 
@@ -290,9 +292,9 @@ async def _growing(url: str, rows: int) -> tuple[Connection, UUID]:
 
 
 async def _work(connection: Connection, owner: UUID) -> dict[str, Job]:
-    found = await store.balance(connection, owner)
-    assert found is not None
-    newest = found.last_seq + 1
+    balance = await store.balance(connection, owner)
+    assert balance is not None
+    newest = balance.last_seq + 1
     end = datetime.now(UTC) + timedelta(hours=1)
     start = end - timedelta(days=1)
     return {
@@ -311,9 +313,9 @@ async def _best_of(*jobs: Job, tries: int = 200) -> list[float]:
 
 async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
     """Compare pages of all these rows by how deep they are: by cursor, and by number."""
-    found = await store.balance(connection, owner)
-    assert found is not None
-    depths = (found.last_seq + 1, found.last_seq // 2, PAGE + 1)
+    balance = await store.balance(connection, owner)
+    assert balance is not None
+    depths = (balance.last_seq + 1, balance.last_seq // 2, PAGE + 1)
     first, *deeper = await _best_of(
         *(partial(store.history, connection, owner, before=before, limit=PAGE) for before in depths)
     )
@@ -388,7 +390,7 @@ async def _pgbench(url: str, folder: Path, *, clients: int) -> float:
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output = (await process.communicate())[0].decode()
-    found = _TPS.search(output)
-    if process.returncode or found is None:
+    rate = _TPS.search(output)
+    if process.returncode or rate is None:
         raise RuntimeError(f"pgbench failed:\n{output}")
-    return float(found[1])
+    return float(rate[1])

@@ -30,7 +30,7 @@ LATE_SECONDS_MAX = 5
 
 
 @dataclass
-class Found:
+class Restarts:
     """What became of the requests and events of a rolling restart."""
 
     answered: int = 0
@@ -81,11 +81,11 @@ class Balancer:
 async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     """Restart all four processes ten times."""
     secret = environment["STRIPE_WEBHOOK_SECRETS"]
-    found = await restart(environment, folder, secret, rounds=ROUNDS, purchases=PURCHASES)
-    failed = len(found.failures) + len(found.not_applied)
+    restarts = await restart(environment, folder, secret, rounds=ROUNDS, purchases=PURCHASES)
+    failed = len(restarts.failures) + len(restarts.not_applied)
     return [
         Ratio(
-            f"failed of {found.answered:,} requests and {found.events:,} events in {ROUNDS}"
+            f"failed of {restarts.answered:,} requests and {restarts.events:,} events in {ROUNDS}"
             " rolling restarts",
             f"{failed}",
             "",
@@ -95,9 +95,9 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
         ),
         Ratio(
             "latest event in them / 5 s",
-            f"{found.latest_seconds:.2f} s",
+            f"{restarts.latest_seconds:.2f} s",
             f"{LATE_SECONDS_MAX} s",
-            found.latest_seconds / LATE_SECONDS_MAX,
+            restarts.latest_seconds / LATE_SECONDS_MAX,
             1,
             at_most=True,
         ),
@@ -106,19 +106,19 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
 
 async def restart(
     environment: Mapping[str, str], folder: Path, secret: str, *, rounds: int, purchases: int
-) -> Found:
+) -> Restarts:
     """Restart each process in turn while debits and events come, so many times; say what came."""
     organization = await create_organization(environment["DATABASE_URL"], "rolling")
     names = [f"rolling{number}" for number in range(purchases)]
     await open_purchases(environment["DATABASE_URL"], organization, names)
     key = await _key(environment["DATABASE_URL"])
-    found = Found()
+    restarts = Restarts()
     async with (
         _fleet(environment, folder) as (webs, workers),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         balancer = Balancer(webs, http)
-        load = _Load(balancer, found, organization, key, secret, iter(names))
+        load = _Load(balancer, restarts, organization, key, secret, iter(names))
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(balancer.watch())]
             running += [tasks.create_task(load.lane(number)) for number in range(LANES)]
@@ -129,8 +129,8 @@ async def restart(
                     await _again(worker)
             for task in running:
                 task.cancel()
-        await _until_applied(environment["DATABASE_URL"], found)
-    return found
+        await _until_applied(environment["DATABASE_URL"], restarts)
+    return restarts
 
 
 async def _again(process: ProductProcess) -> None:
@@ -144,7 +144,7 @@ async def _again(process: ProductProcess) -> None:
 @dataclass
 class _Load:
     balancer: Balancer
-    found: Found
+    restarts: Restarts
     organization: str
     key: str
     secret: str
@@ -171,7 +171,7 @@ class _Load:
         body = purchase_paid(name, organization=self.organization)
         headers = {"Stripe-Signature": signature(body, self.secret)}
         if await self._send(PATH, body, headers, {200}):
-            self.found.accepted.add(f"evt_{name}")
+            self.restarts.accepted.add(f"evt_{name}")
 
     async def _send(
         self, path: str, body: bytes, headers: dict[str, str], expected: set[int]
@@ -179,11 +179,11 @@ class _Load:
         try:
             status = await self.balancer.post(path, body, headers)
         except (aiohttp.ClientError, OSError, IndexError) as error:
-            self.found.failures.append(f"{path}: {error!r}")
+            self.restarts.failures.append(f"{path}: {error!r}")
             return False
-        self.found.answered += 1
+        self.restarts.answered += 1
         if status not in expected:
-            self.found.failures.append(f"{path}: {status}")
+            self.restarts.failures.append(f"{path}: {status}")
         return status in expected
 
 
@@ -209,7 +209,7 @@ async def _key(database_url: str) -> str:
     return str(made["key"])
 
 
-async def _until_applied(database_url: str, found: Found) -> None:
+async def _until_applied(database_url: str, restarts: Restarts) -> None:
     """Wait until what was accepted is applied; take the longest that one of them took."""
     connection = await connect(database_url, application_name="prepaid-bench")
     with suppress(TimeoutError):
@@ -219,9 +219,9 @@ async def _until_applied(database_url: str, found: Found) -> None:
                     "SELECT id, extract(epoch FROM settled_at - received_at)::float8 AS seconds"
                     " FROM stripe_events WHERE state = 'applied'"
                 )
-                found.not_applied = found.accepted - {row["id"] for row in rows}
-                if not found.not_applied:
+                restarts.not_applied = restarts.accepted - {row["id"] for row in rows}
+                if not restarts.not_applied:
                     break
                 await asyncio.sleep(PROBE_SECONDS)
-    found.latest_seconds = max((row["seconds"] for row in rows), default=0.0)
+    restarts.latest_seconds = max((row["seconds"] for row in rows), default=0.0)
     await connection.close()

@@ -110,7 +110,7 @@ async def run(
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output = (await process.communicate())[0].decode()
-    rate, p99, answers = (found.search(output) for found in (_RATE, _PERCENTILE, _ANSWERS))
+    rate, p99, answers = (pattern.search(output) for pattern in (_RATE, _PERCENTILE, _ANSWERS))
     if (
         process.returncode
         or not (rate and p99 and answers)

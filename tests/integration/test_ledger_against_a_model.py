@@ -135,7 +135,7 @@ class LedgerMachine(RuleBasedStateMachine):
         which=WHICH,
     )
     def post_a_batch(self, who: int, wishes: list[Wish], due: bool, which: int) -> None:
-        """Post what is wished for in one batch; sometimes a lot and a hold are due before it."""
+        """Post what is wished for in one batch; sometimes a grant and a hold are due before it."""
         account = self.accounts[who]
         if due:
             self._let_be_due(account, which)
@@ -238,12 +238,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self._compare(self.accounts[who]))
 
     def _let_be_due(self, account: Account, which: int) -> None:
-        """Let a lot and a hold expire, if there are: what comes next settles them."""
-        living = [lot for lot in account.lots if lot.left]
+        """Let a grant and a hold expire, if there are: what comes next settles them."""
+        living = [grant for grant in account.grants if grant.left]
         if living:
-            lot = living[which % len(living)]
-            self.run(self._make_due("credit_grants", account.id, lot.id))
-            account.expire(lot)
+            grant = living[which % len(living)]
+            self.run(self._make_due("credit_grants", account.id, grant.id))
+            account.expire(grant)
         if account.holds:
             hold_id = list(account.holds)[which % len(account.holds)]
             self.run(self._make_due("holds", account.id, hold_id))

@@ -1,4 +1,4 @@
-"""Refunds and disputes: a level to reach, from the very lots that the payment paid for."""
+"""Refunds and disputes: a level to reach, from the very grants that the payment paid for."""
 
 from __future__ import annotations
 

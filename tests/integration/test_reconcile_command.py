@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.reconciliation.run import only_run
-from tests.fixtures.product import Command, balance, environment
+from tests.fixtures.commands import Command
+from tests.fixtures.product import balance, environment
 from tests.fixtures.storefront import Storefront
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ async def test_a_difference_is_reported_previewed_repaired_and_then_gone(
     stand_in: SimulatorProcess,
     organization: Organization,
     prepaid: Command,
+    prepaid_process: Command,
 ) -> None:
     await storefront.sim("faults", event="*", fault="never_generated", times=9)
     payment = await storefront.charge(**FOR_US)
@@ -49,7 +51,7 @@ async def test_a_difference_is_reported_previewed_repaired_and_then_gone(
     assert previewed.json["repaired"] == 3
     assert await balance(storefront.pool) == 0
 
-    repaired = await prepaid("reconcile", "--repair", *rate, "--json", **base)
+    repaired = await prepaid_process("reconcile", "--repair", *rate, "--json", **base)
     assert (repaired.code, repaired.json["repaired"], repaired.json["drift"]) == (0, 2, 0)
     assert await balance(storefront.pool) == 40
 
