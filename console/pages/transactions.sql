@@ -1,5 +1,6 @@
 -- name: funding
 -- Grants of an organization with their ledger rows, and the payments, purchases and attempts that brought them.
+-- OFFSET 0 keeps each join a look-up.
 SELECT
     g.id,
     g.transaction_id,
@@ -20,8 +21,18 @@ SELECT
     u.checkout_session_id,
     r.id AS attempt_id
 FROM unnest($2::uuid []) WITH ORDINALITY AS k (id, place)
-INNER JOIN credit_grants AS g ON k.id = g.id AND g.organization_id = $1
-INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM credit_grants
+    WHERE organization_id = $1 AND id = k.id
+    OFFSET 0
+) AS g
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM credit_transactions
+    WHERE organization_id = $1 AND seq = g.seq
+    OFFSET 0
+) AS t
 LEFT JOIN stripe_payments AS p ON g.payment_intent_id = p.payment_intent_id AND p.organization_id = $1
 LEFT JOIN purchases AS u ON g.payment_intent_id = u.payment_intent_id AND u.organization_id = $1
 LEFT JOIN recharge_attempts AS r ON g.payment_intent_id = r.payment_intent_id AND r.organization_id = $1
