@@ -16,6 +16,7 @@ from console.pages import (
     overview,
     search,
     settings,
+    transactions,
 )
 
 PAGES: tuple[Page, ...] = (
@@ -27,6 +28,7 @@ PAGES: tuple[Page, ...] = (
     *organization.PAGES,
     *organization_lists.PAGES,
     *organization_acts.PAGES,
+    *transactions.PAGES,
     *audit.PAGES,
     *keys.PAGES,
     *search.PAGES,
