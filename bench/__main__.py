@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench import api, attack, events, ingest, isolation, ledger, recharge, rolling, wrk
+from bench import api, attack, events, ingest, isolation, ledger, recharge, reconcile, rolling, wrk
 from bench.results import Ratio, table
 from bench.setting import fresh_database
 from sandbox.servers import EmbeddedServers
@@ -31,6 +31,7 @@ PARTS: dict[str, Part] = {
     "api": api.measure,
     "rolling": rolling.measure,
     "attack": attack.measure,
+    "reconcile": reconcile.measure,
 }
 
 

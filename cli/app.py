@@ -24,6 +24,7 @@ from cli.commands import (
     organizations,
     recharge,
     reconcile,
+    stripe_endpoint,
 )
 from cli.environment import load_settings
 from cli.output import AsJson, refuse
@@ -50,6 +51,7 @@ app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
+app.add_typer(stripe_endpoint.app, name="stripe")
 app.command()(reconcile.reconcile)
 
 

@@ -1,49 +1,41 @@
-"""prepaid doctor: checks settings, servers, schema, Stripe permissions and workers."""
+"""prepaid doctor: checks settings, servers, schema, Stripe, workers and invariants."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypedDict
+from collections.abc import Callable
+from typing import TypedDict
 
 import asyncpg
 import typer
 from redis.exceptions import RedisError
 
+from cli.checks import files, postgres, redis, stripe, work
+from cli.checks.model import Caution, Finding, Probe
 from cli.environment import load_settings
 from cli.output import EXIT_REFUSED, abandon_at_end, emit
-from migrations import runner
 from shared.config import Settings
-from shared.db.pool import UNAVAILABLE, close, connect
+from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError
-from shared.heartbeats import store as heartbeats
 from shared.logging import mask
-from shared.money import plain
-from shared.organizations.service import check_rate
-from shared.payments.client import check_key, stripe_client
-from shared.payments.permissions import PERMISSIONS, lacking
-from shared.queue.connection import connect as connect_redis
-from shared.recharge import alerts
-
-Probe = Callable[[Settings], Coroutine[Any, Any, str]]
 
 CHECK_SECONDS_MAX = 5.0
 PERMISSIONS_SECONDS_MAX = 30.0  # some twenty sequential requests
 DETAIL_LENGTH_MAX = 500
-POSTGRES_MAJOR_MIN = 15
-REDIS_MAJOR_MIN = 7
 
 
 class Check(TypedDict):
-    """The result of a check; `detail` is the finding, or the fix."""
+    """The result of a check.
+
+    `level` is ok, warning or problem; `ok` is False for a problem alone. `fix` is the command or
+    the setting that corrects it, where there is one.
+    """
 
     name: str
     ok: bool
+    level: str
     detail: str
-
-
-class DoctorError(PrepaidError):
-    """A check failed."""
+    fix: str | None
 
 
 def examine(*, as_json: bool) -> None:
@@ -67,14 +59,14 @@ async def _examine(report: Callable[[Check], None]) -> None:
     try:
         settings = load_settings()
     except PrepaidError as error:
-        report(Check(name="settings", ok=False, detail=error.detail))
+        report(_problem("settings", error.detail))
         return
     mode = "live" if settings.livemode else "test"
-    report(Check(name="settings", ok=True, detail=f"{mode} mode"))
+    report(_passed("settings", f"{mode} mode"))
     unavailable: set[str] = set()
     for name, server, probe in _CHECKS:
         if server in unavailable:
-            report(Check(name=name, ok=False, detail=f"not checked: {server} does not answer"))
+            report(_problem(name, f"not checked: {server} does not answer"))
             continue
         check, answered = await _check(name, server, probe, settings)
         report(check)
@@ -94,135 +86,59 @@ async def _check(name: str, server: str, probe: Probe, settings: Settings) -> tu
     if not running.done():
         running.add_done_callback(_drop)
         detail = f"{server} does not answer within {seconds_max:g} s: {_FIXES[server]}"
-        return Check(name=name, ok=False, detail=detail), False
+        return _problem(name, detail), False
     try:
-        return Check(name=name, ok=True, detail=running.result()), True
+        return _passed(name, running.result()), True
     except TimeoutError:
         detail = f"{server} does not answer in time: {_FIXES[server]}"
-        return Check(name=name, ok=False, detail=detail), False
+        return _problem(name, detail), False
     except (*UNAVAILABLE, asyncpg.PostgresError, PrepaidError, RedisError) as error:
         detail = mask(str(error)[:DETAIL_LENGTH_MAX]) or type(error).__name__
-        return Check(name=name, ok=False, detail=detail), not isinstance(error, OSError)
+        fix = getattr(error, "fix", None)
+        return _problem(name, detail, fix), not isinstance(error, OSError)
 
 
-def _drop(left_behind: asyncio.Task[str]) -> None:
+def _passed(name: str, finding: Finding) -> Check:
+    if isinstance(finding, Caution):
+        return Check(name=name, ok=True, level="warning", detail=finding.detail, fix=finding.fix)
+    return Check(name=name, ok=True, level="ok", detail=finding, fix=None)
+
+
+def _problem(name: str, detail: str, fix: str | None = None) -> Check:
+    return Check(name=name, ok=False, level="problem", detail=detail, fix=fix)
+
+
+def _drop(left_behind: asyncio.Task[Finding]) -> None:
     """Take the outcome of a check that was left behind, so that asyncio logs none of it."""
     if not left_behind.cancelled():
         left_behind.exception()
 
 
-async def _postgres(settings: Settings) -> str:
-    connection = await connect(settings.database_url, application_name="prepaid-doctor")
-    try:
-        version = await connection.fetchval("SHOW server_version")
-        fsync = await connection.fetchval("SHOW fsync")
-    finally:
-        await close(connection)
-    if int(version.split(".")[0]) < POSTGRES_MAJOR_MIN:
-        raise DoctorError(f"PostgreSQL {version} is too old; use 15 or later")
-    if fsync != "on":
-        raise DoctorError(
-            "fsync is off: a power failure would lose events that Stripe got a 200 for. Turn it on"
-        )
-    return f"PostgreSQL {version}"
-
-
-async def _schema(settings: Settings) -> str:
-    status = await runner.status(settings.database_url)
-    if not status["upToDate"]:
-        raise DoctorError(
-            f"at {status['current']}, this release has {status['head']}: run prepaid migrate"
-        )
-    return f"at {status['current']}, up to date"
-
-
-async def _redis(settings: Settings) -> str:
-    client = connect_redis(settings.redis_url)
-    try:
-        info: dict[str, Any] = await client.info("server")
-    finally:
-        await client.aclose(close_connection_pool=True)
-    name = "Valkey" if "valkey_version" in info else "Redis"
-    version = str(info.get("valkey_version") or info["redis_version"])
-    if int(version.split(".", maxsplit=1)[0]) < REDIS_MAJOR_MIN:
-        raise DoctorError(f"{name} {version} is too old; use Redis 7 or Valkey 8, or later")
-    return f"{name} {version}"
-
-
-async def _stripe(settings: Settings) -> str:
-    await check_key(settings.stripe_api_key, settings.stripe_api_base)
-    return f"{settings.stripe_api_base} accepts the key"
-
-
-async def _currencies(settings: Settings) -> str:
-    connection = await connect(settings.database_url, application_name="prepaid-doctor")
-    try:
-        await check_rate(connection, settings.credits_per_unit)
-    finally:
-        await close(connection)
-    return f"{plain(settings.credits_per_unit)} credits a unit are exact in every currency in use"
-
-
-async def _permissions(settings: Settings) -> str:
-    if not settings.stripe_api_key.startswith("rk_"):
-        return "a secret key has all permissions"
-    async with stripe_client(settings.stripe_api_key, settings.stripe_api_base) as client:
-        missing = await lacking(client)
-    if missing:
-        raise DoctorError(
-            f"the restricted key lacks {', '.join(map(str, missing))}. Give it these permissions in"
-            " Stripe's Dashboard, under API keys."
-        )
-    return f"the restricted key has all {len(PERMISSIONS)} permissions"
-
-
-async def _recharges(settings: Settings) -> str:
-    connection = await connect(settings.database_url, application_name="prepaid-doctor")
-    try:
-        standing = await alerts.current(connection)
-    finally:
-        await close(connection)
-    if standing:
-        raise DoctorError("; ".join(map(_alert, standing)))
-    return "no attempt waits for a fix of this installation's Stripe key or settings"
-
-
-def _alert(alert: alerts.StripeAlert) -> str:
-    since = f"{alert.began_at:%Y-%m-%d %H:%M} UTC"
-    return (
-        f"{alert.attempts} attempt(s) wait since {since}: Stripe answers {alert.cause}"
-        f" ({alert.detail}). {alert.remedy}"
-    )
-
-
-async def _workers(settings: Settings) -> str:
-    connection = await connect(settings.database_url, application_name="prepaid-doctor")
-    try:
-        health = await heartbeats.health(connection)
-    finally:
-        await close(connection)
-    if health.problem is not None:
-        raise DoctorError(health.problem)
-    return f"{health.workers} running; {len(health.loops)} loops sent a heartbeat within 20 s"
-
-
 def _line(check: Check) -> str:
-    return f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:12}{check['detail']}"
+    line = f"{_LABELS[check['level']]}  {check['name']:12}{check['detail']}"
+    return line if check["fix"] is None else f"{line}\n{'':18}fix: {check['fix']}"
 
 
+_LABELS = {"ok": "ok  ", "warning": "WARN", "problem": "FAIL"}
 # In this order, each with its server.
 _CHECKS: tuple[tuple[str, str, Probe], ...] = (
-    ("postgres", "PostgreSQL", _postgres),
-    ("schema", "PostgreSQL", _schema),
-    ("redis", "Redis", _redis),
-    ("currencies", "PostgreSQL", _currencies),
-    ("stripe", "Stripe", _stripe),
-    ("permissions", "Stripe", _permissions),
-    ("recharges", "PostgreSQL", _recharges),
-    ("workers", "PostgreSQL", _workers),
+    ("postgres", "PostgreSQL", postgres.check_postgres),
+    ("schema", "PostgreSQL", postgres.check_schema),
+    ("redis", "Redis", redis.check_redis),
+    ("files", "This machine", files.check_files),
+    ("clock", "PostgreSQL", postgres.check_clock),
+    ("pooler", "PostgreSQL", postgres.check_pooler),
+    ("currencies", "PostgreSQL", work.check_currencies),
+    ("stripe", "Stripe", stripe.check_stripe),
+    ("permissions", "Stripe", stripe.check_permissions),
+    ("webhook", "Stripe", stripe.check_webhook),
+    ("recharges", "PostgreSQL", work.check_recharges),
+    ("workers", "PostgreSQL", work.check_workers),
+    ("invariants", "PostgreSQL", work.check_invariants),
 )
 _FIXES = {
     "PostgreSQL": "check that it runs and is not overloaded, and that DATABASE_URL is right",
     "Redis": "check that it runs, and that REDIS_URL is right",
     "Stripe": "check status.stripe.com, and that this machine reaches STRIPE_API_BASE",
+    "This machine": "check its disks",
 }

@@ -81,9 +81,9 @@ def load(env: Mapping[str, str]) -> Settings:
     settings = Settings(
         database_url=database_url(env),
         redis_url=_read(env, "REDIS_URL", None, _redis_url),
-        stripe_api_key=_read(env, "STRIPE_API_KEY", None, _stripe_key),
+        stripe_api_key=stripe_access(env)[0],
         stripe_webhook_secrets=_read(env, "STRIPE_WEBHOOK_SECRETS", None, _webhook_secrets),
-        stripe_api_base=_read(env, "STRIPE_API_BASE", STRIPE_API_BASE_DEFAULT, _http_url),
+        stripe_api_base=stripe_access(env)[1],
         stripe_accounts=_read(env, "PREPAID_STRIPE_ACCOUNTS", "", _account_ids),
         host=_read(env, "HOST", "127.0.0.1", _host),
         port=_read(env, "PORT", "8000", _port),
@@ -127,6 +127,14 @@ def _local_url(env: Mapping[str, str]) -> str:
 def database_url(env: Mapping[str, str]) -> str:
     """Read DATABASE_URL only, for commands that need nothing else."""
     return _read(env, "DATABASE_URL", None, _database_url)
+
+
+def stripe_access(env: Mapping[str, str]) -> tuple[str, str]:
+    """Read only STRIPE_API_KEY and STRIPE_API_BASE."""
+    return (
+        _read(env, "STRIPE_API_KEY", None, _stripe_key),
+        _read(env, "STRIPE_API_BASE", STRIPE_API_BASE_DEFAULT, _http_url),
+    )
 
 
 def credits_per_unit(env: Mapping[str, str]) -> Decimal:

@@ -12,7 +12,7 @@ import msgspec
 from api.framework import fields
 from api.framework.fields import Number, NumberOrNull, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
-from api.transactions import manual_postings, metadata, permissions, posting_errors
+from api.transactions import manual_postings, metadata, permissions
 from api.transactions.posting_keys import posting_key
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
 from shared.access.model import Scope
@@ -24,7 +24,7 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import rules, store
+from shared.ledger import posting_errors, rules, store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,

@@ -8,16 +8,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from api.framework import cursors, fields
 from api.framework.fields import Number, PageQuery, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
-from api.transactions import manual_postings, metadata, posting_errors
+from api.transactions import manual_postings, metadata
 from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import ConflictError, IdempotencyError, NotFoundError, ValidationError
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import keys, rules, store
+from shared.ledger import manual, posting_errors, rules, store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
@@ -139,20 +140,9 @@ async def void(call: Call) -> Reply:
     """
     body: VoidRequest = call.body
     grant_id = _grant_id(call)
-    # A grant's payment never changes, so reading it first is safe. The ledger itself would void
-    # the grant, and a refund would then take the same credits a second time.
-    if (await _find(call, grant_id))["payment_intent_id"] is not None:
-        raise ConflictError(
-            "This grant was purchased. Refund its payment at Stripe, which takes the credits back."
-        )
-    posting = Posting(
-        organization_id=call.owner.id,
-        id=call.id,
-        type=TransactionType.VOID,
-        counterparty=SystemAccount.PROMOTIONS,
-        key=f"{keys.GRANT}{grant_id}:void",
-        grant_id=grant_id,
-        description=body.note,
+    # A grant's payment never changes, so reading it first is safe.
+    posting = replace(
+        manual.void(await _find(call, grant_id), call.id, description=body.note),
         key_id=call.caller.key_id,
         request_id=call.request_id,
     )

@@ -11,7 +11,6 @@ from uuid import UUID
 from api.framework import cursors, fields
 from api.framework.fields import Number, PageQuery, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
-from api.transactions import posting_errors
 from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import (
@@ -22,7 +21,7 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import keys, service, store
+from shared.ledger import keys, posting_errors, service, store
 from shared.ledger.model import (
     HoldResult,
     Posting,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from api.framework.operation import Call
-from api.transactions import posting_errors
 from shared.access.model import Scope
 from shared.errors import PermissionDeniedError, PrepaidError
-from shared.ledger import rules
+from shared.ledger import posting_errors, rules
 from shared.ledger.model import (
     InsufficientCredits,
     Posting,

@@ -31,6 +31,8 @@ from shared.reconciliation.model import (
 )
 from shared.reconciliation.run import Reconciliation, only_run
 
+# Without a terminal, a line of progress is written as often.
+PROGRESS_ROWS = 1_000
 NAMES = {
     FindingKind.CHARGED_NOT_CREDITED: "chargedNotCredited",
     FindingKind.CREDITED_NOT_CHARGED: "creditedNotCharged",
@@ -141,11 +143,11 @@ async def _resume(connection: Any) -> Run:
 
 
 def _show_progress(name: str, running: Run) -> None:
-    line = f"{name}: {running.progress[name].checked:,} compared"
+    progress = running.progress[name]
+    line = f"{name}: {progress.checked:,} compared"
     if sys.stderr.isatty():
-        end = "\n" if running.progress[name].done else ""
-        print(f"\r{line}", end=end, file=sys.stderr, flush=True)
-    elif running.progress[name].done:
+        print(f"\r{line}", end="\n" if progress.done else "", file=sys.stderr, flush=True)
+    elif progress.done or progress.checked % PROGRESS_ROWS == 0:
         print(line, file=sys.stderr, flush=True)
 
 

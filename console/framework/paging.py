@@ -54,6 +54,18 @@ def rows(
     )
 
 
+def continued(
+    page: Rows[Row], *, path: str, query: Mapping[str, str], position: Sequence[Any]
+) -> Rows[Row]:
+    """Return a page whose next page begins after a position: a search goes on from there."""
+    filters = {name: value for name, value in query.items() if name != "cursor" and value}
+    return Rows(
+        page.rows,
+        first=page.first,
+        next=address(path, filters | {"cursor": encode(*position)}),
+    )
+
+
 def address(path: str, query: Mapping[str, str]) -> str:
     """Return a path with a query."""
     return f"{path}?{urlencode(query)}" if query else path

@@ -44,7 +44,8 @@ GET  /_sim/requests                        -> {"data": [{id, method, path, statu
                                            made of its answer; `refused` ones are not in it.
 POST /_sim/faults                          {"method"?, "path", "fault", "times"?: 1, "skip"?: 0,
                                            "seconds"?: 0, "retry_after"?} or {"event", "fault",
-                                           "times"?, "skip"?, "seed"?: 0} -> {id, …, skipped, used}
+                                           "times"?, "skip"?, "share"?: 1, "seed"?: 0}
+                                           -> {id, …, skipped, used}
                                            With "customer"? it befalls alone what is about them.
 GET  /_sim/faults                          -> {"data": [{id, …, skipped, used}]}, oldest first
 DELETE /_sim/faults                        -> {"data": []}: no further faults

@@ -38,6 +38,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One wish: `fault` befalls `times` matching requests or events, after `skip` of them.
 
+    With `share` it befalls that part of them alone, the same ones for the same `seed`.
     In `path` a `*` stands for one segment and `**` for any number; in `event` a `*` for any text.
     With `customer` it befalls alone what is about that customer, so that many tests can share one
     simulator.
@@ -50,6 +51,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     customer: str | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] = 1
     skip: _Count = 0
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     retry_after: _Count | None = None
     seed: int = 0
@@ -69,6 +71,10 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
         if self.event is None or self.customer not in {None, customer}:
             return False
         return fnmatchcase(event_type, self.event)
+
+    def takes(self, number: int) -> bool:
+        """Tell whether the matching request or event of this number is in the share."""
+        return self.share == 1 or Random(f"{self.seed}/{number}").random() < self.share  # noqa: S311
 
 
 class Strike(msgspec.Struct, frozen=True):
@@ -145,7 +151,7 @@ def _take(store: Store, meets: Callable[[Fault], bool]) -> Strike | None:
         fault = _wish(row["wish"])
         if row["used"] >= fault.times or not meets(fault):
             continue
-        if row["skipped"] < fault.skip:
+        if row["skipped"] < fault.skip or not fault.takes(row["skipped"] + row["used"]):
             store.execute("UPDATE faults SET skipped = skipped + 1 WHERE seq = ?", (row["seq"],))
             continue
         store.execute("UPDATE faults SET used = used + 1 WHERE seq = ?", (row["seq"],))

@@ -272,6 +272,9 @@ _READERS: dict[str, Callable[[str], Meaning]] = {
     **_SEPARATE,
 }
 
+# The types to enable at Stripe: every other type is stored and ignored.
+HANDLED_TYPES = frozenset(_READERS)
+
 
 def paid_with(sale: Sale) -> dict[str, Any]:
     """Return the fields of a purchase message that describe its payment."""

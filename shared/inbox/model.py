@@ -12,6 +12,9 @@ import msgspec
 
 UNIX_SECONDS_MAX = 253_402_300_799  # the end of the year 9999
 
+# Where Stripe delivers events.
+DELIVERY_PATH = "/v1/webhooks/stripe"
+
 
 class EventState(enum.StrEnum):
     """States of a stored event; docs/states.md draws them."""
@@ -60,6 +63,25 @@ class EventHeader(msgspec.Struct, frozen=True):
     livemode: bool = False
     account: str | None = None
     api_version: str | None = None
+
+
+class ObjectName(msgspec.Struct, frozen=True):
+    """Type and id of a Stripe object."""
+
+    id: str
+    object: str
+
+
+class EventData(msgspec.Struct, frozen=True):
+    """The `data` of an event."""
+
+    object: ObjectName
+
+
+class EventObject(msgspec.Struct, frozen=True):
+    """Which object an event is about."""
+
+    data: EventData
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -15,7 +15,14 @@ from shared.errors import (
     StripeFailedError,
     StripeMissingError,
 )
-from shared.inbox.model import ClaimedEvent, EventHeader, EventOutcome, EventState, Lane
+from shared.inbox.model import (
+    ClaimedEvent,
+    EventHeader,
+    EventObject,
+    EventOutcome,
+    EventState,
+    Lane,
+)
 
 EVENT_ID_LENGTH_MAX = 255
 ATTEMPTS_MAX = 12
@@ -36,6 +43,7 @@ BREAKER_PAUSE_SECONDS_MAX = 5 * 60
 REMOVED = "[removed]"
 _CLIENT_SECRET = re.compile(r'("client_secret"\s*+:\s*+)"(?:[^"\\]++|\\.)*+"')
 _header = msgspec.json.Decoder(EventHeader)
+_named = msgspec.json.Decoder(EventObject)
 
 
 def read_header(body: bytes) -> tuple[EventHeader, str]:
@@ -65,6 +73,17 @@ def without_client_secrets(payload: str) -> str:
     if '"client_secret"' not in payload:
         return payload
     return _CLIENT_SECRET.sub(rf'\1"{REMOVED}"', payload)
+
+
+def without_data(payload: str, event_id: str, event_type: str) -> str:
+    """Return what is left of a deleted payload: its header, and its object's type and id."""
+    left: dict[str, object] = {"id": event_id, "object": "event", "type": event_type}
+    try:
+        found = _named.decode(payload).data.object
+        left["data"] = {"object": {"id": found.id, "object": found.object}}
+    except (msgspec.DecodeError, RecursionError):
+        pass  # an object without an id, such as an invoice to come, cannot be read again
+    return msgspec.json.encode(left).decode()
 
 
 def _is_plain(text: str) -> bool:

@@ -6,8 +6,10 @@ key and can look up the outcome of the first request.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import stripe
 
@@ -54,21 +56,31 @@ def create_client(
     )
 
 
-async def check_key(api_key: str, api_base: str) -> None:
+async def check_key(api_key: str, api_base: str) -> datetime | None:
     """List one event; raise StripeFailedError if Stripe does not answer or refuses the key.
 
-    A restricted key without permission to list events is accepted too.
+    A restricted key without permission to list events is accepted too. Returns Stripe's time, from
+    the Date header: to the second, or None without one.
     """
     async with stripe_client(api_key, api_base) as client:
         try:
-            await client.v1.events.list_async({"limit": 1})
+            answer = await client.raw_request_async("get", "/v1/events", limit=1)
+            return _date(answer.headers)
         except REQUEST_ERRORS as error:
             failure = classify(error)
             if failure.kind is FailureKind.FORBIDDEN:
-                return
+                return _date(getattr(error, "headers", None) or {})
             if failure.kind is FailureKind.UNAUTHORIZED:
                 raise StripeRefusedError(
                     f"Stripe refuses STRIPE_API_KEY ({failure.detail}). Set it to a"
                     " key that works; until then nothing is charged, and no checkout opens."
                 ) from error
             raise StripeFailedError(failure.detail) from error
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    text = next((value for name, value in headers.items() if name.lower() == "date"), None)
+    try:
+        return None if text is None else parsedate_to_datetime(text)
+    except ValueError:
+        return None

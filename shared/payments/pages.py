@@ -65,7 +65,9 @@ class StripePages:
 
     async def retrieve(self, path: str, object_id: str, *, account: str = "") -> bytes:
         """Return the JSON text of `/v1/{path}/{object_id}`; raises also StripeMissingError."""
-        return await self._get(f"{path}.retrieve", f"/v1/{path}/{object_id}", {}, account)
+        return await self._get(
+            f"{path.replace('/', '.')}.retrieve", f"/v1/{path}/{object_id}", {}, account
+        )
 
     async def _get(self, method: str, path: str, params: Mapping[str, Any], account: str) -> bytes:
         options: dict[str, Any] = {"stripe_account": account} if account else {}

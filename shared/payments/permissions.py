@@ -138,6 +138,17 @@ PERMISSIONS = (
     ),
 )
 
+# Of commands alone: a process works without them.
+COMMAND_PERMISSIONS = (
+    Permission(
+        "Webhook Endpoints",
+        Access.WRITE,
+        "rak_webhook_write",
+        "`prepaid stripe endpoint`, and `prepaid doctor` (Read)",
+        (Probe("post", "/v1/webhook_endpoints"),),
+    ),
+)
+
 
 def named(detail: str) -> str | None:
     """Return the permission that an error of Stripe asks for, as the Dashboard names it."""

@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from shared.errors import StripeMissingError
-from shared.payments.objects import Customer, Dispute, PaymentMethod, reference_id
+from shared.payments.objects import (
+    CheckoutSession,
+    Customer,
+    Dispute,
+    PaymentMethod,
+    reference_id,
+)
 from shared.reconciliation import objects, recorded, rules
 from shared.reconciliation.context import Comparing
 from shared.reconciliation.model import (
@@ -20,7 +26,7 @@ from shared.reconciliation.model import (
     StoredCustomer,
     StoredMethod,
 )
-from shared.reconciliation.recorded import CreditedPayment, OpenDispute
+from shared.reconciliation.recorded import CreditedPayment, OpenDispute, OpenPurchase
 
 PAGE_ROWS = 100
 NO_ID = UUID(int=0)
@@ -42,6 +48,19 @@ async def credited(comparing: Comparing, after: str | None) -> Part:
     unseen = [row.payment for row in page if not row.seen]
     found = await comparing.each((p.payment_intent_id, _credited(comparing, p)) for p in unseen)
     return comparing.reported(found), _after(page), len(unseen)
+
+
+async def open_purchases(comparing: Comparing, after: str | None) -> Part:
+    """Compare purchases from before the period: a bank may take days to pay one."""
+    moment, _, name = (after or "").partition(" ")
+    place = (datetime.fromisoformat(moment), UUID(name)) if after else (EPOCH, NO_ID)
+    async with comparing.tools.pool.acquire() as connection:
+        page = await recorded.open_purchases(connection, comparing.run.since, place, PAGE_ROWS)
+    found = await comparing.each(
+        (each.checkout_session_id, _purchase(comparing, each)) for each in page
+    )
+    full = len(page) == PAGE_ROWS
+    return found, f"{page[-1].closes_at.isoformat()} {page[-1].id}" if full else None, len(page)
 
 
 async def open_disputes(comparing: Comparing, after: str | None) -> Part:
@@ -92,6 +111,28 @@ async def _credited(comparing: Comparing, payment: RecordedPayment) -> Finding |
         currency=payment.currency,
         credits=payment.credits,
     )
+
+
+async def _purchase(comparing: Comparing, purchase: OpenPurchase) -> Finding | None:
+    name = purchase.checkout_session_id
+    text = await _retrieve(comparing, "checkout/sessions", name, purchase.account)
+    session = None if text is None else objects.read(text, CheckoutSession)
+    if text is None or session is None or session.payment_status != "paid":
+        return None
+    event = comparing.tools.application.event(
+        "checkout.session.completed", text, subject_id=name, account=purchase.account
+    )
+    finding = Finding(
+        kind=FindingKind.CHARGED_NOT_CREDITED,
+        object_id=reference_id(session.payment_intent) or name,
+        outcome=Outcome.FOUND,
+        detail=f"{name} was paid, and no credits are on the ledger",
+        account=purchase.account,
+        organization_id=purchase.organization_id,
+        amount_minor=session.amount_total,
+        currency=session.currency,
+    )
+    return await comparing.apply(finding, event)
 
 
 async def _dispute(comparing: Comparing, dispute: OpenDispute) -> Finding | None:

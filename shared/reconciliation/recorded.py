@@ -102,6 +102,25 @@ async def open_disputes(connection: Connection, after: str, limit: int) -> list[
     return [OpenDispute(*row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class OpenPurchase:
+    """A purchase that is not paid."""
+
+    id: UUID
+    organization_id: UUID
+    checkout_session_id: str
+    closes_at: datetime
+    account: str
+
+
+async def open_purchases(
+    connection: Connection, before: datetime, after: tuple[datetime, UUID], limit: int
+) -> list[OpenPurchase]:
+    """Return purchases from before a moment that are not paid, after a place in their order."""
+    rows = await connection.fetch(QUERIES.open_purchases, before, *after, limit)
+    return [OpenPurchase(*row) for row in rows]
+
+
 async def customers(connection: Connection, after: UUID, limit: int) -> list[StoredCustomer]:
     """Return the Stripe customers of organizations, after one of these."""
     rows = await connection.fetch(QUERIES.customers, after, limit)

@@ -131,3 +131,26 @@ FROM payment_methods
 WHERE id > $1
 ORDER BY id
 LIMIT $2;
+
+-- name: open_purchases
+-- Purchases from before a moment that are not paid and have a Checkout Session, after a place in their order.
+SELECT
+    p.id,
+    p.organization_id,
+    p.checkout_session_id,
+    p.closes_at,
+    o.stripe_account
+FROM purchases AS p
+INNER JOIN LATERAL (
+    SELECT k.stripe_account
+    FROM organizations AS k
+    WHERE k.id = p.organization_id
+    LIMIT 1
+) AS o ON TRUE
+WHERE
+    p.state = 'open'
+    AND p.checkout_session_id IS NOT NULL
+    AND p.created_at < $1
+    AND (p.closes_at, p.id) > ($2, $3::uuid)
+ORDER BY p.closes_at, p.id
+LIMIT $4;

@@ -104,7 +104,11 @@ class Reconciliation:
                 comparing = Comparing(self.tools, run, path, account)
                 params = {"created": created, **more}
                 steps.append(partial(self._list, comparing, path, params, compare))
-        parts = [("open disputes", on_record.open_disputes), ("credits", on_record.credited)]
+        parts = [
+            ("open purchases", on_record.open_purchases),
+            ("open disputes", on_record.open_disputes),
+            ("credits", on_record.credited),
+        ]
         if run.whole:
             parts += [("customers", on_record.customers), ("payment methods", on_record.methods)]
         steps += [

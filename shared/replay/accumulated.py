@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.events.model import ProcessedEvent
+from shared.ids import transaction_public_id
 from shared.inbox.model import EventState
 from shared.ledger.model import PostingStatus
 from shared.replay import rules
@@ -20,10 +21,10 @@ from shared.replay.model import (
     LedgerRow,
     MessageCount,
     OrganizationDiff,
+    PostedRow,
     RechargeChange,
     ReplayReport,
 )
-from shared.replay.store import ledger_row
 
 if TYPE_CHECKING:
     import asyncpg
@@ -38,7 +39,7 @@ class WindowEffects:
     untried: Sequence[Failure]
     before: Mapping[UUID, asyncpg.Record]
     after: Mapping[UUID, asyncpg.Record]
-    rows: Sequence[asyncpg.Record]
+    rows: Sequence[PostedRow]
     messages: Sequence[asyncpg.Record]
 
 
@@ -91,21 +92,29 @@ class Accumulated:
         """Add a window."""
         # Rows that an earlier window made as well: this one was rolled back from there.
         repeated: set[UUID] = set()
-        for organization_id, row in window.after.items():
-            self._add_organization(organization_id, window.before.get(organization_id), row)
+        own: dict[UUID, Decimal] = {}
         for row in window.rows:
-            key = hash((row["organization_id"], row["idempotency_key"]))
+            own[row.organization_id] = own.get(row.organization_id, Decimal(0)) + row.amount
+        for organization_id, now in window.after.items():
+            balance: Decimal = now["balance"] - own.get(organization_id, Decimal(0))
+            self._add_organization(
+                organization_id, window.before.get(organization_id), now, balance
+            )
+        for row in window.rows:
+            key = hash((row.organization_id, row.idempotency_key))
             if key in self.keys:
-                repeated.add(row["id"])
+                repeated.add(row.id)
                 continue
             self.keys.add(key)
-            changed = self.organizations[row["organization_id"]]
-            changed.after += row["amount"]
+            changed = self.organizations[row.organization_id]
+            changed.after += row.amount
             if len(changed.rows) < rules.TRANSACTIONS_MAX:
-                changed.rows.append(ledger_row(row))
-        for row in window.messages:
-            messages = self.organizations[row["organization_id"]].messages
-            messages[row["type"]] = messages.get(row["type"], 0) + row["messages"]
+                changed.rows.append(
+                    LedgerRow(id=transaction_public_id(row.id), type=row.type, amount=row.amount)
+                )
+        for sent in window.messages:
+            messages = self.organizations[sent["organization_id"]].messages
+            messages[sent["type"]] = messages.get(sent["type"], 0) + sent["messages"]
         self._count(window, repeated)
 
     def report(self) -> ReplayReport:
@@ -126,9 +135,12 @@ class Accumulated:
         )
 
     def _add_organization(
-        self, organization_id: UUID, before: asyncpg.Record | None, after: asyncpg.Record
+        self,
+        organization_id: UUID,
+        before: asyncpg.Record | None,
+        after: asyncpg.Record,
+        balance: Decimal,
     ) -> None:
-        balance = before["balance"] if before else Decimal(0)
         found = self.organizations.setdefault(
             organization_id,
             _Organization(

@@ -170,3 +170,16 @@ class OrganizationChange:
     before: Decimal
     after: Decimal
     transaction_ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PostedRow:
+    """A row that a transaction has added to the ledger."""
+
+    organization_id: UUID
+    seq: int
+    id: UUID
+    type: str
+    amount: Decimal
+    balance_after: Decimal
+    idempotency_key: str

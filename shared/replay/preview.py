@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 WINDOW_EVENTS_MAX = 1_000
 WINDOW_SECONDS_MAX = 2.0
 EVENTS_MAX = 100_000
-ROWS_OF_ONE_MAX = 2 * WINDOW_EVENTS_MAX
 LOCK_MILLISECONDS = 500
 STATEMENT_MILLISECONDS = 10_000
 # It limits how long a chunk waits for locks, besides.
@@ -115,9 +114,10 @@ class Preview:
                     statement_milliseconds=STATEMENT_MILLISECONDS,
                 )
                 tried, processed = await self._apply(connection, ids, lookup, refetched)
-                return await self._effects(connection, ids[:tried], processed, refetched)
+                effects = await _effects(connection, ids[:tried], processed, refetched)
             finally:
                 await transaction.rollback()
+            return await _without_others(connection, effects)
 
     async def _apply(
         self,
@@ -154,37 +154,38 @@ class Preview:
             tried += len(chunk)
         return tried, processed
 
-    async def _effects(
-        self,
-        connection: Connection,
-        ids: Sequence[str],
-        processed: Sequence[ProcessedEvent],
-        refetched: Refetched | None,
-    ) -> WindowEffects:
-        """Compare the organizations in this transaction with what is committed.
 
-        Nobody else has posted to them since: this transaction holds their accounts.
-        """
-        touched = {p.outcome.organization_id for p in processed}
-        touched |= {p.result.organization_id for p in processed if p.result is not None}
-        organizations = sorted(each for each in touched if each is not None)
-        async with self.pool.acquire() as other:
-            before = await store.organizations_now(other, organizations)
-        after = await store.organizations_now(connection, organizations)
-        last = {name: row["last_seq"] for name, row in before.items()}
-        tried = {p.outcome.key.id for p in processed}
-        untried = [name for name in ids if name not in tried]
-        deleted = await retention.deleted_payloads(connection, untried) if untried else {}
-        errors = {} if refetched is None else refetched.errors
-        return WindowEffects(
-            events=len(ids),
-            processed=processed,
-            untried=[
-                rules.failure(n, None, errors.get(n) or rules.not_tried(deleted.get(n)))
-                for n in untried
-            ],
-            before=before,
-            after=after,
-            rows=await store.rows_after(connection, last, ROWS_OF_ONE_MAX),
-            messages=await store.new_messages(connection, organizations),
-        )
+async def _effects(
+    connection: Connection,
+    ids: Sequence[str],
+    processed: Sequence[ProcessedEvent],
+    refetched: Refetched | None,
+) -> WindowEffects:
+    """Read what the open transaction did to the organizations of its events."""
+    organizations = rules.touched(processed)
+    tried = {p.outcome.key.id for p in processed}
+    untried = [name for name in ids if name not in tried]
+    deleted = await retention.deleted_payloads(connection, untried) if untried else {}
+    errors = {} if refetched is None else refetched.errors
+    return WindowEffects(
+        events=len(ids),
+        processed=processed,
+        untried=[
+            rules.failure(n, None, errors.get(n) or rules.not_tried(deleted.get(n)))
+            for n in untried
+        ],
+        before={},
+        after=await store.organizations_now(connection, organizations),
+        rows=await store.rows_of_transaction(connection, organizations),
+        messages=await store.new_messages(connection, organizations),
+    )
+
+
+async def _without_others(connection: Connection, effects: WindowEffects) -> WindowEffects:
+    """Leave out what is in the ledger after the rollback: others have posted it."""
+    others = await store.existing(connection, effects.rows) if effects.rows else set()
+    return replace(
+        effects,
+        before=await store.organizations_now(connection, list(effects.after)),
+        rows=[row for row in effects.rows if row.id not in others],
+    )

@@ -108,6 +108,7 @@ SELECT
         SELECT t.id
         FROM unnest($6::uuid [], $7::uuid []) AS t (organization_id, id)
         WHERE t.organization_id = c.organization_id
+        LIMIT $8
     )
 FROM unnest(
     $2::uuid [],
@@ -168,12 +169,11 @@ INNER JOIN unnest($1::uuid [], $2::uuid []) AS u (organization_id, id)
 ORDER BY t.organization_id, t.seq;
 
 -- name: organizations_now
--- Balance, last row, auto-recharge and live attempt of organizations, as this transaction sees them.
+-- Balance, auto-recharge and live attempt of organizations, as this transaction sees them.
 SELECT
     o.id,
     o.slug,
     coalesce(a.balance, 0) AS balance,
-    coalesce(a.last_seq, 0) AS last_seq,
     r.state AS auto_recharge,
     r.reason AS auto_recharge_reason,
     t.id AS attempt_id,
@@ -189,16 +189,25 @@ LEFT JOIN recharge_attempts AS t
 WHERE o.id = any($1::uuid [])
 ORDER BY o.id;
 
--- name: rows_after
--- The rows of each organization after one, at most $3 of each.
+-- name: rows_of_transaction
+-- The newest rows of each organization, at most $2 of each, that are not older than this transaction: its own, and what
+-- others posted before it locked the account.
 SELECT
     t.organization_id,
     t.seq,
     t.id,
     t.type,
     t.amount,
+    t.balance_after,
     t.idempotency_key
-FROM unnest($1::uuid [], $2::bigint []) AS b (organization_id, seq)
+FROM unnest($1::uuid []) AS o (id)
+LEFT JOIN LATERAL (
+    SELECT c.seq
+    FROM credit_transactions AS c
+    WHERE c.organization_id = o.id AND c.created_at < now()
+    ORDER BY c.seq DESC
+    LIMIT 1
+) AS b ON TRUE
 CROSS JOIN LATERAL (
     SELECT
         c.organization_id,
@@ -206,13 +215,21 @@ CROSS JOIN LATERAL (
         c.id,
         c.type,
         c.amount,
+        c.balance_after,
         c.idempotency_key
     FROM credit_transactions AS c
-    WHERE c.organization_id = b.organization_id AND c.seq > b.seq
-    ORDER BY c.seq
-    LIMIT $3
+    WHERE c.organization_id = o.id AND c.seq > coalesce(b.seq, 0)
+    ORDER BY c.seq DESC
+    LIMIT $2
 ) AS t
 ORDER BY t.organization_id, t.seq;
+
+-- name: existing
+-- Which of these transactions are in the ledger.
+SELECT t.id
+FROM credit_transactions AS t
+INNER JOIN unnest($1::uuid [], $2::uuid []) AS u (organization_id, id)
+    ON t.id = u.id AND t.organization_id = u.organization_id;
 
 -- name: new_messages
 -- How many outbound messages of each type this transaction has written.

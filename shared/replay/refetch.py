@@ -17,7 +17,7 @@ from shared.payments.client import Stripe
 if TYPE_CHECKING:
     import asyncpg
 
-ASKED_AT_ONCE_MAX = 5
+REQUESTS_AT_ONCE_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Refetcher:
 
     async def payloads(self, rows: Sequence[asyncpg.Record]) -> Refetched:
         """Return each stored event with its object of today."""
-        turn = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
+        turn = asyncio.Semaphore(REQUESTS_AT_ONCE_MAX)
         found = Refetched()
 
         async def one(row: asyncpg.Record) -> None:

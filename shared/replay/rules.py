@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from uuid import UUID
 
 from shared.errors import ValidationError
 from shared.events.model import ProcessedEvent
 from shared.inbox.model import EventState
 from shared.ledger.model import PostedTransaction, PostingStatus
-from shared.replay.model import Effect, Failure, OrganizationChange, ReplayOptions
+from shared.replay.model import Effect, Failure, OrganizationChange, PostedRow, ReplayOptions
 
 BATCH_ROWS_MAX = 200
-# Stripe's objects are read again before the events are leased, ASKED_AT_ONCE_MAX at a time.
+# Stripe's objects are read again before the events are leased, REQUESTS_AT_ONCE_MAX at a time.
 REFETCH_ROWS_MAX = 50
 IDS_MAX = 10_000
 REASON_LENGTH_MAX = 500
@@ -23,6 +24,8 @@ FAILURES_MAX = 100
 ERROR_LENGTH_MAX = 300
 ORGANIZATIONS_MAX = 200
 TRANSACTIONS_MAX = 500
+# Of one transaction, for one organization: an event posts at most a few.
+ROWS_OF_ONE_MAX = 2_000
 # A running batch that has not been saved for this long has lost its process. No chunk takes longer.
 HOLDER_LEASE = timedelta(minutes=5)
 
@@ -101,13 +104,15 @@ def failure(event_id: str, state: str | None, error: str | None) -> Failure:
     return Failure(id=event_id, state=state, error=short)
 
 
-def changes(processed: Sequence[ProcessedEvent]) -> list[OrganizationChange]:
-    """Add up what events posted, for each organization in the order of its id."""
-    posted = {row.id: row for event in processed if (row := _posted(event)) is not None}
-    rows = sorted(posted.values(), key=lambda row: (row.organization_id, row.seq))
-    grouped: dict[UUID, list[PostedTransaction]] = {}
-    for row in rows:
-        grouped.setdefault(row.organization_id, []).append(row)
+def touched(processed: Sequence[ProcessedEvent]) -> list[UUID]:
+    """Return the organizations that events were applied to, in the order of their ids."""
+    found = {p.outcome.organization_id for p in processed}
+    found |= {p.result.organization_id for p in processed if p.result is not None}
+    return sorted(each for each in found if each is not None)
+
+
+def changes(rows: Sequence[PostedRow]) -> list[OrganizationChange]:
+    """Add up rows, which are in the order of their organizations and numbers."""
     return [
         OrganizationChange(
             organization_id=organization_id,
@@ -115,7 +120,8 @@ def changes(processed: Sequence[ProcessedEvent]) -> list[OrganizationChange]:
             after=of_one[-1].balance_after,
             transaction_ids=tuple(row.id for row in of_one),
         )
-        for organization_id, of_one in grouped.items()
+        for organization_id, group in groupby(rows, key=lambda row: row.organization_id)
+        if (of_one := list(group))
     ]
 
 

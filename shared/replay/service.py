@@ -270,9 +270,10 @@ async def _record(
         connection, batch.id, batch.holder, rules.effects(processed), rules.failures(processed)
     ):
         raise LeaseLostError(TAKEN_OVER)
-    changes = rules.changes(processed)
-    if changes:
-        await store.add_changes(connection, batch.id, changes)
+    organizations = rules.touched(processed)
+    if organizations:
+        rows = await store.rows_of_transaction(connection, organizations)
+        await store.add_changes(connection, batch.id, rules.changes(rows))
 
 
 def _checked(selection: Selection) -> Selection:

@@ -21,6 +21,7 @@ from shared.replay.model import (
     LedgerRow,
     OrganizationChange,
     OrganizationDiff,
+    PostedRow,
     ReplayOptions,
 )
 
@@ -166,7 +167,9 @@ async def diff(connection: Connection, batch_id: UUID) -> list[OrganizationDiff]
     for row in await connection.fetch(
         QUERIES.ledger_rows, [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     ):
-        posted.setdefault(row["organization_id"], []).append(ledger_row(row))
+        posted.setdefault(row["organization_id"], []).append(
+            LedgerRow(id=transaction_public_id(row["id"]), type=row["type"], amount=row["amount"])
+        )
     return [
         OrganizationDiff(
             organizationId=str(row["organization_id"]),
@@ -188,11 +191,21 @@ async def organizations_now(
     return {row["id"]: row for row in rows}
 
 
-async def rows_after(
-    connection: Connection, last: Mapping[UUID, int], rows_max: int
-) -> list[asyncpg.Record]:
-    """Return the rows of each organization after its last one of before."""
-    return await connection.fetch(QUERIES.rows_after, list(last), list(last.values()), rows_max)
+async def rows_of_transaction(connection: Connection, ids: Sequence[UUID]) -> list[PostedRow]:
+    """Return the rows of organizations that are not older than the open transaction.
+
+    Those are its own, and what others posted since it began and before it locked the account.
+    """
+    rows = await connection.fetch(QUERIES.rows_of_transaction, list(ids), rules.ROWS_OF_ONE_MAX)
+    return [PostedRow(**row) for row in rows]
+
+
+async def existing(connection: Connection, rows: Sequence[PostedRow]) -> set[UUID]:
+    """Return the ids of those rows that are in the ledger."""
+    found = await connection.fetch(
+        QUERIES.existing, [row.organization_id for row in rows], [row.id for row in rows]
+    )
+    return {row["id"] for row in found}
 
 
 async def new_messages(connection: Connection, ids: Sequence[UUID]) -> list[asyncpg.Record]:
@@ -204,11 +217,6 @@ def filter_text(selected: EventFilter) -> dict[str, Any]:
     """Return a filter as JSON has it, without what it leaves open."""
     fields: dict[str, Any] = msgspec.to_builtins(selected)
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def ledger_row(row: asyncpg.Record) -> LedgerRow:
-    """Return a row of the ledger as reports have it."""
-    return LedgerRow(id=transaction_public_id(row["id"]), type=row["type"], amount=row["amount"])
 
 
 def _batch(row: asyncpg.Record) -> Batch:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from api.transactions.posting_errors import RECHARGE_SECONDS_MIN
+from shared.ledger.posting_errors import RECHARGE_SECONDS_MIN
 from shared.organizations.model import Organization
 from shared.recharge.model import Rule
 from tests.fixtures import recharging

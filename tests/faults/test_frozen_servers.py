@@ -74,7 +74,9 @@ async def test_doctor_says_of_each_frozen_server_what_to_do(
             "doctor", DATABASE_URL=postgres.url, REDIS_URL=valkey.url, STRIPE_API_BASE=stripe.url
         )
     assert finished.code == 1
-    lines = {line[6:18].strip(): line[18:] for line in finished.stdout.splitlines()}
+    lines = {
+        line[6:18].strip(): line[18:] for line in finished.stdout.splitlines() if line[6:18].strip()
+    }
     assert list(lines)[:4] == ["settings", "postgres", "schema", "redis"]
     for name, called in (("postgres", "PostgreSQL"), ("redis", "Redis"), ("stripe", "Stripe")):
         assert lines[name].startswith(f"{called} does not answer within 0.5 s: check ")

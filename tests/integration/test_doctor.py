@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.payments.client import stripe_client
-from shared.payments.permissions import PERMISSIONS, UNKNOWN_CUSTOMER, Access, Permission, lacking
+from shared.payments.permissions import (
+    COMMAND_PERMISSIONS,
+    PERMISSIONS,
+    UNKNOWN_CUSTOMER,
+    Access,
+    Permission,
+    lacking,
+)
 from tests.fixtures.commands import Command
 from tests.fixtures.recharging import Shop
 
@@ -131,7 +138,7 @@ def test_every_request_of_the_code_has_its_permission() -> None:
             probe.path.removeprefix("/v1/").removesuffix(f"/{UNKNOWN_CUSTOMER}"),
             p.access is Access.WRITE,
         )
-        for p in PERMISSIONS
+        for p in (*PERMISSIONS, *COMMAND_PERMISSIONS)
         for probe in p.probes
     }
     assert ("checkout/sessions", True) in asked

@@ -70,7 +70,7 @@ async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool) -> None
         None,
         10,
     )
-    listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10)
+    listing = (admin.QUERIES.list_in_rare_state, state, None, None, None, None, 10, None)
     reopening = (store.QUERIES.reopen_waiting, ["cus_1"])
     for query in (selecting, listing, reopening):
         assert await blocks(pool, *query) < BLOCKS_MAX

@@ -117,11 +117,16 @@ async def test_r19_a_settled_event_loses_its_payload_after_the_retention(
         "evt_dead", "evt_quarantined", "evt_waiting", "evt_fresh", "evt_open",
     }  # fmt: skip
     left = json.loads((await event_row(pool, "evt_applied"))["payload"])
-    assert left == {"id": "evt_applied", "object": "event", "type": "payment_intent.succeeded"}
+    assert left == {
+        "id": "evt_applied",
+        "object": "event",
+        "type": "payment_intent.succeeded",
+        "data": {"object": {"id": "pi_applied", "object": "payment_intent"}},
+    }
 
     report = await replayer.replay(["evt_applied", "evt_dead"], actor="cli:test", reason=None)
     (failure,) = report["failures"]
     assert failure["id"] == "evt_applied"
-    assert "its payload was forgotten on 20" in (failure["error"] or "")
+    assert "its payload was deleted on 20" in (failure["error"] or "")
     assert (await event_row(pool, "evt_applied"))["state"] == "applied"
     assert (report["applied"], await balance(pool)) == (1, Decimal(10))

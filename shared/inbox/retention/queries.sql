@@ -37,33 +37,35 @@ cleaned AS (
 
 SELECT count(*) FROM cleaned;
 
--- name: delete_payloads
--- Delete the payloads of events that finished before the retention, the oldest first; return how many. Events that
--- wait for an organization or for an operator's decision are excluded.
-WITH finished AS (
-    SELECT
-        account,
-        livemode,
-        id
-    FROM stripe_events
-    WHERE
-        state IN ('applied', 'ignored', 'discarded')
-        AND waits_for IS NULL
-        AND payload_forgotten_at IS NULL
-        AND settled_at < now() - make_interval(months => $1::integer) - $2::interval
-    ORDER BY settled_at
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
-),
+-- name: payloads_to_delete
+-- Lock events that finished long ago, the oldest first, to delete their payloads. Events that wait for an organization
+-- or for an operator's decision keep theirs.
+SELECT
+    account,
+    livemode,
+    id,
+    type,
+    payload
+FROM stripe_events
+WHERE
+    state IN ('applied', 'ignored', 'discarded')
+    AND waits_for IS NULL
+    AND payload_forgotten_at IS NULL
+    AND settled_at < now() - make_interval(months => $1::integer) - $2::interval
+ORDER BY settled_at
+LIMIT $3
+FOR UPDATE SKIP LOCKED;
 
-deleted AS (
+-- name: delete_payloads
+-- Replace payloads of events by what is left of them; return how many events.
+WITH deleted AS (
     UPDATE stripe_events AS e
     SET
-        payload = json_build_object('id', e.id, 'object', 'event', 'type', e.type)::text,
+        payload = d.payload,
         payload_forgotten_at = now(),
         secrets_removed = TRUE
-    FROM finished AS s
-    WHERE e.account = s.account AND e.livemode = s.livemode AND e.id = s.id
+    FROM unnest($1::text [], $2::boolean [], $3::text [], $4::text []) AS d (account, livemode, id, payload)
+    WHERE e.account = d.account AND e.livemode = d.livemode AND e.id = d.id
     RETURNING e.id
 )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.db.queries import beside
 from shared.durations import Duration
+from shared.inbox import rules
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -28,8 +29,19 @@ async def remove_client_secrets(connection: Connection, *, rows_max: int) -> int
 
 
 async def delete_payloads(connection: Connection, *, retention: Duration, rows_max: int) -> int:
-    """Delete the payloads of events that finished before the retention; return how many."""
-    count: int = await connection.fetchval(
-        QUERIES.delete_payloads, retention.months, retention.time, rows_max
-    )
+    """Delete the payloads of events that finished before the retention; return how many.
+
+    The type and id of an event's object stay, so that a replay can read it from Stripe again.
+    """
+    async with connection.transaction():
+        rows = await connection.fetch(
+            QUERIES.payloads_to_delete, retention.months, retention.time, rows_max
+        )
+        count: int = await connection.fetchval(
+            QUERIES.delete_payloads,
+            [row["account"] for row in rows],
+            [row["livemode"] for row in rows],
+            [row["id"] for row in rows],
+            [rules.without_data(row["payload"], row["id"], row["type"]) for row in rows],
+        )
     return count

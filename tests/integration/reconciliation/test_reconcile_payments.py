@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from shared.reconciliation.model import FindingKind, Outcome, RunMode
 from tests.fixtures.product import event_states, transactions
@@ -146,3 +147,28 @@ async def test_a_payment_that_is_credited_while_a_run_is_under_way_is_no_differe
     assert summary.run.checked > 0
     assert await books.balance() == 20
     assert payment
+
+
+async def test_a_purchase_from_before_the_period_that_a_bank_has_paid_is_credited(
+    books: Books, organization: Organization
+) -> None:
+    """The PaymentIntent of a bank debit is days older than its payment."""
+    purchase = uuid4()
+    metadata = {"organization_id": str(organization.id), "purchase_id": str(purchase)}
+    session = await books.shop.open(metadata=metadata)
+    await books.pool.execute(
+        "INSERT INTO purchases (id, organization_id, amount_minor, currency, credits,"
+        " credits_per_unit, closes_at, created_at, checkout_session_id)"
+        " VALUES ($1, $2, 2500, 'usd', 25, 1, now() + interval '14 days', $3, $4)",
+        purchase,
+        organization.id,
+        books.since,
+        session,
+    )
+    await books.lose("*", "never_generated", times=99)
+    payment = await books.shop.pay(session)
+    await books.begin_a_new_period()
+    assert await books.found() == {(FindingKind.CHARGED_NOT_CREDITED, payment)}
+    await books.run(RunMode.REPAIR)
+    assert await books.balance() == 25
+    assert (await books.run()).findings == {}

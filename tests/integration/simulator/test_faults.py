@@ -223,6 +223,25 @@ async def test_a_webhook_may_come_twice_or_not_at_all(
     assert len({e["id"] for e in receiver.events}) == (2 if sent else 1)
 
 
+async def test_a_share_of_the_events_is_lost_and_a_seed_decides_which(
+    once: stripe.StripeClient, http: Http, receiver: Receiver
+) -> None:
+    async def arrived(seed: int) -> list[Any]:
+        wish = {"event": "customer.created", "fault": "dropped", "times": 99, "share": 0.3}
+        await http.sim("faults", wish | {"seed": seed})
+        for number in range(40):
+            once.v1.customers.create({"name": str(number)})
+        await http.sim("deliveries/flush")
+        await http.send("DELETE", "/_sim/faults")
+        names = [int(e["data"]["object"]["name"]) for e in receiver.events]
+        receiver.clear()
+        return sorted(names)
+
+    first, same, other = await arrived(1), await arrived(1), await arrived(2)
+    assert first == same != other
+    assert 20 < len(first) < 36
+
+
 async def test_a_seed_decides_the_order_of_shuffled_webhooks(
     once: stripe.StripeClient, http: Http, receiver: Receiver
 ) -> None:
