@@ -36,7 +36,8 @@ class LogFormat(StrEnum):
 class Settings:
     """All settings of a process, read from its environment.
 
-    Secrets are kept out of `repr`, so that a traceback or a log line cannot show them.
+    Secrets are fields without `repr`, so that a traceback or a log line cannot show them; the
+    console masks them.
     """
 
     database_url: str = field(repr=False)
