@@ -21,6 +21,7 @@ from console.pages import (
     requires_action,
     search,
     settings,
+    transactions,
 )
 
 PAGES: tuple[Page, ...] = (
@@ -32,6 +33,7 @@ PAGES: tuple[Page, ...] = (
     *organization.PAGES,
     *organization_lists.PAGES,
     *organization_acts.PAGES,
+    *transactions.PAGES,
     *attempts.PAGES,
     *requires_action.PAGES,
     *reconciliation.PAGES,
