@@ -36,7 +36,8 @@ class LogFormat(StrEnum):
 class Settings:
     """All settings of a process, read from its environment.
 
-    Secrets are kept out of `repr`, so that a traceback or a log line cannot show them.
+    Secrets are fields without `repr`, so that a traceback or a log line cannot show them; the
+    console masks them.
     """
 
     database_url: str = field(repr=False)
@@ -68,6 +69,7 @@ class Settings:
     credit_customer_payments: bool = False
     purchase_expires: Duration | None = None
     event_retention: Duration | None = None
+    tracing: bool = False
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
 
     @property
@@ -102,6 +104,7 @@ def load(env: Mapping[str, str]) -> Settings:
         purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
         purchase_max=purchase_max(env),
         **_top_ups_per_day(env),
+        tracing=_read(env, "PREPAID_TRACING", "0", _switch),
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
         event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
