@@ -65,6 +65,7 @@ def _environment() -> jinja2.Environment:
         "duration": formatting.duration,
         "money": format_money,
         "relative": formatting.relative,
+        "segment": formatting.segment,
         "shortened": formatting.shortened,
         "size": formatting.size,
         "tone": formatting.tone,

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROOT = Path(__file__).parents[2]
-QUERY_FILES = sorted(filter(is_queries, (ROOT / "shared").rglob("*.sql")))
+QUERY_FILES = sorted(
+    file
+    for room in ("console", "shared")
+    for file in (ROOT / room).rglob("*.sql")
+    if is_queries(file)
+)
 
 # One organization has nearly all rows of the ledger. PREPAID_PLAN_ROWS=3000000 for a thorough run.
 ROWS = int(os.environ.get("PREPAID_PLAN_ROWS", "20000"))
