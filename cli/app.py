@@ -13,10 +13,12 @@ import typer
 
 from cli.commands import (
     audit,
+    bind,
     console,
     endpoints,
     event_replay,
     events,
+    grants,
     keys,
     ledger,
     messages,
@@ -49,6 +51,9 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
+app.add_typer(grants.app, name="grants")
+app.command("adjust")(grants.adjust)
+app.command("bind")(bind.bind)
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
 app.add_typer(stripe_endpoint.app, name="stripe")
