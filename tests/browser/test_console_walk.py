@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest_asyncio
@@ -23,8 +24,8 @@ from shared.access import service as access
 from shared.organizations import service as organizations
 from shared.recharge import service as recharge
 from tests.fixtures.ledger import grant, post, usage
-from tests.fixtures.page_checks import CheckedPage
-from tests.fixtures.product import SECRET_NEW, environment, event_row, payment
+from tests.fixtures.page_checks import HEIGHT, WIDTHS, CheckedPage
+from tests.fixtures.product import SECRET_NEW, environment, event_row, payment, until
 from tests.fixtures.recharging import TOP, agree
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from shared.organizations.model import Organization
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
-PICTURE = {"width": 1100, "height": 760}
+PICTURE_WIDTH = 1100
 
 
 @dataclass
@@ -111,16 +112,22 @@ async def picture(page: Page, name: str) -> None:
     """Write a picture for the documentation, where they are asked for."""
     if os.environ.get("PREPAID_SCREENSHOTS"):
         IMAGES.mkdir(exist_ok=True)
-        before = page.viewport_size
-        await page.set_viewport_size(PICTURE)  # type: ignore[arg-type]
-        await page.screenshot(path=IMAGES / f"console-{name}.png")
-        if before is not None:
-            await page.set_viewport_size(before)
+        await page.set_viewport_size({"width": PICTURE_WIDTH, "height": HEIGHT})
+        end: float = await page.evaluate(
+            "document.querySelector('main').lastElementChild.getBoundingClientRect().bottom + 32"
+        )
+        height = min(end, HEIGHT)
+        await page.screenshot(
+            path=IMAGES / f"console-{name}.png",
+            clip={"x": 0, "y": 0, "width": PICTURE_WIDTH, "height": height},
+        )
+        await page.set_viewport_size({"width": WIDTHS[-1], "height": HEIGHT})
 
 
-async def open_link(checked: CheckedPage, name: str) -> None:
+async def open_link(checked: CheckedPage, name: str, *, among: str = "main") -> None:
     """Follow a link of the page, and check the page that it leads to."""
-    await checked.page.get_by_role("link", name=name, exact=True).first.click()
+    links = checked.page.locator(among).get_by_role("link", name=name, exact=True)
+    await links.first.click()
     await checked.page.wait_for_load_state()
     await checked.check()
 
@@ -139,9 +146,13 @@ async def test_an_operator_walks_through_the_console(
     checked = CheckedPage(browser_page)
     checked.listen()
     await suspended_customer(installation.pool, datetime.now(UTC))
+    await installation.deliver("walk", "globex")
+    await until(lambda: installation.dead("evt_walk"))
     await sign_in(checked, installation)
+    await replay_a_dead_letter(checked, installation)
+    await explain_a_debit(checked, installation)
     await resume_an_organization(checked)
-    await explain_a_debit(checked)
+    await look_at_the_rest(checked)
     await browser_page.get_by_role("button", name="Sign out").click()
     await expect(browser_page.get_by_role("heading", name="Sign in")).to_be_visible()
     await browser_page.go_back()
@@ -164,7 +175,7 @@ async def sign_in(checked: CheckedPage, installation: Installation) -> None:
 
 async def resume_an_organization(checked: CheckedPage) -> None:
     page = checked.page
-    await open_link(checked, "Organizations")
+    await open_link(checked, "Organizations", among="#navigation")
     await page.get_by_label("Auto-recharge").select_option("suspended")
     await page.get_by_role("button", name="Filter").click()
     await open_link(checked, "Initech")
@@ -180,11 +191,54 @@ async def resume_an_organization(checked: CheckedPage) -> None:
     await expect(page.locator("tbody tr").first).to_contain_text("the customer confirmed the use")
 
 
-async def explain_a_debit(checked: CheckedPage) -> None:
+async def replay_a_dead_letter(checked: CheckedPage, installation: Installation) -> None:
+    """Find the event of a payment of an organization that did not exist; create and credit it."""
     page = checked.page
-    await open_link(checked, "History")
-    await open_link(checked, "8")
-    await expect(page.locator("ol.flow > li")).to_have_count(1)
-    await page.get_by_role("link", name="grant #5").click()
+    await open_link(checked, "Dead letters", among="#navigation")
+    await expect(page.get_by_role("table")).to_contain_text("payment_intent.succeeded")
+    await picture(page, "dead-letters")
+    await open_link(checked, "evt_walk")
+    await expect(page.locator(".problem")).to_contain_text("globex")
+    async with installation.pool.acquire() as connection, connection.transaction():
+        await organizations.create(connection, slug="globex", name="Globex")
+    await open_link(checked, "Preview a replay")
+    row = page.locator("tbody tr")
+    await expect(row).to_contain_text("globex")
+    assert [text.strip() for text in await row.locator(".number").all_inner_texts()] == ["0", "10"]
+    await picture(page, "replay")
+    await do_act(page, "Replay", "the organization exists now")
+    await expect(page.get_by_role("status")).to_be_visible()
+    await expect(page.locator(".facts .badge").first).to_have_text("applied")
     await checked.check()
-    await expect(page.get_by_role("table")).to_contain_text("3")
+    await open_link(checked, "globex")
+    await expect(page.locator(".figures dd").first).to_have_text("10")
+
+
+async def explain_a_debit(checked: CheckedPage, installation: Installation) -> None:
+    """Follow a debit to its payment and to the event that was replayed."""
+    page = checked.page
+    await installation.use("globex", 4)
+    await page.reload()
+    await expect(page.locator(".figures dd").first).to_have_text("6")
+    await open_link(checked, "History")
+    await open_link(checked, "2")
+    boxes = [" ".join(text.split()) for text in await page.locator(".step").all_inner_texts()]
+    assert boxes[:2] == [
+        "Grant purchase #1 6 of 10 left",
+        "PaymentIntent pi_walk 10.00 USD",
+    ]
+    assert boxes[-1] == "Event evt_walk payment_intent.succeeded, applied"
+    await picture(page, "transaction")
+    await open_link(checked, "purchase #1")
+    await expect(page.get_by_role("table")).to_contain_text("4")
+
+
+async def look_at_the_rest(checked: CheckedPage) -> None:
+    """Check the pages of the navigation that the walk has not opened."""
+    page = checked.page
+    links = page.locator("#navigation a")
+    for address in [str(await link.get_attribute("href")) for link in await links.all()]:
+        await page.goto(urljoin(page.url, address))
+        await checked.check()
+        if address == "/console":
+            await picture(page, "overview")
