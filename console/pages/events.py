@@ -8,16 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import msgspec
 from aiohttp import web
 
-from console.framework import filtering, paging
+from console.framework import filtering, paging, payloads
 from console.framework.context import Visit
 from console.framework.page import get
 from shared.db.queries import beside
 from shared.errors import NotFoundError
 from shared.inbox.model import EventState
-from shared.inbox.rules import without_client_secrets
 from shared.organizations import service as organizations
 from shared.replay import dead_letters
 from shared.replay.dead_letters import EventSummary
@@ -33,9 +31,6 @@ FILTERS = ("state", "type", "since", "organization", "object")
 # A page of the list looks at no more events, and reads the money of no longer payload.
 SCANNED_ROWS_MAX = 2_000
 LISTED_PAYLOAD_BYTES_MAX = 100_000
-# A longer payload is not shown as a tree; its beginning is shown as text.
-PAYLOAD_BYTES_MAX = 2_000_000
-TEXT_LENGTH_MAX = 20_000
 ACCOUNTS_MAX = 20
 HISTORY_ROWS_MAX = 50
 RARE_STATES = frozenset(
@@ -147,7 +142,11 @@ async def show(visit: Visit) -> web.Response:
     event_id = visit.path["event"]
     async with visit.reading() as connection:
         rows = await connection.fetch(
-            QUERIES.event, event_id, PAYLOAD_BYTES_MAX, TEXT_LENGTH_MAX, ACCOUNTS_MAX
+            QUERIES.event,
+            event_id,
+            payloads.PAYLOAD_BYTES_MAX,
+            payloads.TEXT_LENGTH_MAX,
+            ACCOUNTS_MAX,
         )
         if not rows:
             raise NotFoundError(f"There is no event {event_id!r}.")
@@ -166,7 +165,7 @@ async def show(visit: Visit) -> web.Response:
 def _shown(
     row: asyncpg.Record, acts: Sequence[asyncpg.Record], replays: Sequence[asyncpg.Record]
 ) -> Mapping[str, Any]:
-    payload, text = _payload(row)
+    payload, text = payloads.read(row["payload"], row["payload_length"])
     summary: EventSummary = dead_letters.summary(row)
     return {
         "row": row,
@@ -176,17 +175,6 @@ def _shown(
         "text": text,
         "history": _history(row, acts, replays),
     }
-
-
-def _payload(row: asyncpg.Record) -> tuple[Any, str | None]:
-    """Return the decoded payload, or the beginning of its text."""
-    payload = without_client_secrets(row["payload"])
-    if row["payload_length"] <= PAYLOAD_BYTES_MAX:
-        try:
-            return msgspec.json.decode(payload), None
-        except (msgspec.DecodeError, RecursionError):
-            pass
-    return None, payload[:TEXT_LENGTH_MAX]
 
 
 def _history(
