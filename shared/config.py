@@ -69,6 +69,8 @@ class Settings:
     credit_customer_payments: bool = False
     purchase_expires: Duration | None = None
     event_retention: Duration | None = None
+    message_retention: Duration | None = None
+    attempt_retention: Duration | None = None
     tracing: bool = False
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
 
@@ -108,6 +110,8 @@ def load(env: Mapping[str, str]) -> Settings:
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
         event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
+        message_retention=_read(env, "PREPAID_MESSAGE_RETENTION", "P90D", _retention),
+        attempt_retention=_read(env, "PREPAID_ATTEMPT_DETAIL_RETENTION", "P400D", _retention),
         reconcile=ReconcileSettings(
             every=_read(env, "PREPAID_RECONCILE_EVERY", "PT1H", reconcile_settings.interval),
             window=_read(env, "PREPAID_RECONCILE_WINDOW", "PT6H", reconcile_settings.window),
