@@ -236,6 +236,7 @@ SELECT
     m.attempts,
     m.last_status,
     m.reason,
+    m.discard_reason,
     m.created_at,
     m.replayed_at,
     m.available_at,
@@ -257,7 +258,8 @@ SET
     available_at = now(),
     replayed_at = now(),
     settled_at = NULL,
-    reason = NULL
+    reason = NULL,
+    discard_reason = NULL
 FROM (
     SELECT
         w.id,
@@ -278,11 +280,12 @@ WHERE m.id = named.id AND m.endpoint_id = named.endpoint_id
 RETURNING m.id, m.endpoint_id, m.organization_id;
 
 -- name: discard
--- Discard a message, by an operator's decision, for every endpoint that has not received it.
+-- Discard a message, by an operator's decision, for every endpoint that has not received it. The error stays.
 UPDATE outbound_messages
 SET
     state = 'discarded',
-    reason = $2,
+    reason = coalesce(reason, $2),
+    discard_reason = $2,
     lease_token = NULL,
     settled_at = now()
 WHERE id = $1 AND state IN ('pending', 'dead')
