@@ -65,6 +65,7 @@ EXCEPTIONS = {
     "samples.credits_outstanding": "adds one number of each account, seldom where there are many",
     "ledger.recent_of_types": UNTIL_FULL,
     "ledger.recent_usage": UNTIL_FULL,
+    "pages.of_organization": UNTIL_FULL,
     "replay.rows_of_transaction": "reads the newest rows until one is older than its transaction",
     "ledger.count_filtered": "counts what passes any filter; its caller has a deadline",
     "ledger.count_listed": "adds one number of each organization, for keys of all of them",
