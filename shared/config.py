@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from shared import reconcile_settings
+from shared import reconcile_settings, sentinel_address
 from shared.durations import Duration
 from shared.errors import ConfigError
 from shared.money import rate_refusal
@@ -298,8 +298,12 @@ def _optional_database_url(text: str) -> str | None:
 
 
 def _redis_url(text: str) -> str:
-    """Set it to an address such as redis://HOST:6379/0; rediss:// for TLS."""
+    """Set it to redis://HOST:6379/0, rediss:// for TLS, or redis+sentinel://HOST,HOST/MASTER/0."""
     url = urlsplit(text)
+    if url.scheme in sentinel_address.SCHEMES:
+        if _is_placeholder(sentinel_address.parse(text).password or ""):
+            raise ValueError
+        return text
     if url.scheme not in {"redis", "rediss", "unix"} or not (url.netloc or url.path):
         raise ValueError
     _ = url.port  # raises ValueError where it is no number
