@@ -13,29 +13,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
+from uuid import uuid4
 
-import aiohttp
 import asyncpg
-import stripe
 
 from bench.results import Ratio
 from bench.setting import create_organization
-from sandbox.ports import free_port
-from sandbox.product import ProductProcess, WorkerProcess
+from sandbox.stripe import after_charge, faults, payment_intents, refunds
+from sandbox.stripe.app import build_simulator
+from sandbox.stripe.call import Call
 from sandbox.stripe.process import SimulatorProcess
+from shared import logging
+from shared.config import LogFormat
+from shared.db.pool import create_pool
 from shared.events.rules import types_with_effects
+from shared.events.service import Applier
+from shared.inbox import rules, store
+from shared.inbox.model import Delivery
 from shared.payments.client import stripe_client
+from shared.payments.lookup import StripeLookup
+from shared.payments.model import SaleTerms
+from worker.drainer import Drainer
 
 PAYMENTS = int(os.environ.get("RECONCILE_PAYMENTS", "20000"))
 REFUNDED_EVERY = 10
 DISPUTED_EVERY = 100
-AT_ONCE = 16
+PAGE = 500
 NEVER_DELIVERED = 0.02
 NEVER_GENERATED = 0.005
 PRICE_MINOR = 1_000
 REFUND_MINOR = 400
-CARD: Any = {
+CARD: dict[str, Any] = {
     "amount": PRICE_MINOR,
     "currency": "usd",
     "confirm": True,
@@ -56,33 +66,26 @@ class Finished:
 
 async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     """Sell with losses; report, repair with a kill in the middle, continue, and report again."""
-    simulator = SimulatorProcess(folder / "reconcile.sqlite")
+    state = folder / "reconcile.sqlite"
+    simulator = SimulatorProcess(state)
     url = await simulator.start()
-    environment = {**environment, "STRIPE_API_BASE": url, "PREPAID_RECONCILE_EVERY": "never"}
-    port = free_port()
+    environment = {**environment, "STRIPE_API_BASE": url}
+    organization = await create_organization(environment["DATABASE_URL"], "reconcile")
     try:
-        async with stripe_client(environment["STRIPE_API_KEY"], url) as client:
-            secret = await _endpoint(client, port)
-            environment = {**environment, "STRIPE_WEBHOOK_SECRETS": secret}
-            web = ProductProcess(["serve", "--port", str(port)], environment, folder / "web.log")
-            worker = WorkerProcess(environment, folder / "worker.log")
-            organization = await create_organization(environment["DATABASE_URL"], "reconcile")
-            try:
-                await web.start(pipe_stdout=True)
-                await web.ready_line()
-                await worker.start()
-                small = await _reconcile(environment)
-                expected = await _sell(client, url, organization)
-                await _settled(environment)
-                reported = await _reconcile(environment)
-                await _killed(environment)
-                repaired = await _reconcile(environment, "--repair", "--resume")
-                await _settled(environment)
-                again = await _reconcile(environment)
-                balance = await _balance(environment)
-            finally:
-                await worker.stop()
-                await web.stop()
+        small = await _reconcile(environment)
+        await simulator.stop()
+        began = time.monotonic()
+        expected, events = _sell(state, organization)
+        print(f"sold in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        await simulator.start()
+        began = time.monotonic()
+        await _apply(environment, events)
+        print(f"applied in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        reported = await _reconcile(environment)
+        await _killed(environment)
+        repaired = await _reconcile(environment, "--resume")
+        again = await _reconcile(environment)
+        balance = await _balance(environment)
     finally:
         await simulator.stop()
     print(_figures(small, reported, repaired, again), file=sys.stderr, flush=True)
@@ -122,63 +125,69 @@ def _figures(*runs: Finished) -> str:
     return "\n".join(lines)
 
 
-async def _endpoint(client: stripe.StripeClient, port: int) -> str:
-    params: Any = {
-        "url": f"http://127.0.0.1:{port}/v1/webhooks/stripe",
-        "enabled_events": types_with_effects(),
-    }
-    secret = (await client.v1.webhook_endpoints.create_async(params)).secret
-    assert secret is not None
-    return secret
+def _sell(state: Path, organization: str) -> tuple[Decimal, list[Delivery]]:
+    """Sell, refund and dispute, in the state of a simulator that is not running.
+
+    Returns what Stripe has left of the money, and the events that it delivers.
+    """
+    simulator = build_simulator(
+        state, account="acct_bench", retry_base_seconds=1, webhook_url=None, webhook_secret=""
+    )
+    lost = {"event": "*", "fault": "never_generated", "share": NEVER_GENERATED, "times": 10**9}
+    faults.add(simulator.store, simulator.ids, lost)
+    params = {**CARD, "metadata": {"organization_id": organization}}
+    left = 0
+    for start in range(0, PAYMENTS, PAGE):
+        with simulator.store.transaction():
+            call = simulator.call()
+            for number in range(start, min(start + PAGE, PAYMENTS)):
+                left += _sell_one(call, params, number)
+    faults.clear(simulator.store)
+    bodies = simulator.store.execute(
+        "SELECT body FROM objects WHERE object = 'event' ORDER BY seq"
+    ).fetchall()
+    simulator.store.close()
+    luck = Random(1)  # noqa: S311 - no secret
+    read = [rules.read_header(row["body"].encode()) for row in bodies]
+    handled = set(types_with_effects())
+    return Decimal(left) / 100, [
+        Delivery(header, text, "req_bench", None)
+        for header, text in read
+        if header.type in handled and luck.random() >= NEVER_DELIVERED
+    ]
 
 
-async def _sell(client: stripe.StripeClient, url: str, organization: str) -> Decimal:
-    """Sell, refund and dispute while events get lost; return what Stripe has left of the money."""
-    for seed, (fault, share) in enumerate(
-        (("never_generated", NEVER_GENERATED), ("dropped", NEVER_DELIVERED))
-    ):
-        await _sim(
-            url, "faults", event="*", fault=fault, share=share, seed=seed, times=10 * PAYMENTS
-        )
-    turn = asyncio.Semaphore(AT_ONCE)
-    params: Any = {**CARD, "metadata": {"organization_id": organization}}
-
-    async def one(number: int) -> int:
-        async with turn:
-            intent = await client.v1.payment_intents.create_async(params)
-            if number % DISPUTED_EVERY == 1:
-                await _sim(url, f"charges/{intent.latest_charge}/dispute")
-                return 0
-            if number % REFUNDED_EVERY == 0:
-                await client.v1.refunds.create_async(
-                    {"payment_intent": intent.id, "amount": REFUND_MINOR}
-                )
-                return PRICE_MINOR - REFUND_MINOR
-            return PRICE_MINOR
-
-    began = time.monotonic()
-    left = await asyncio.gather(*map(one, range(PAYMENTS)))
-    await _sim(url, "deliveries/flush")
-    print(f"sold and delivered in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return Decimal(sum(left)) / 100
+def _sell_one(call: Call, params: dict[str, Any], number: int) -> int:
+    intent = payment_intents.create(call, params)
+    if number % DISPUTED_EVERY == 1:
+        charge = call.load("charge", intent["latest_charge"])
+        after_charge.dispute(call, charge, "fraudulent")
+        return 0
+    if number % REFUNDED_EVERY == 0:
+        refunds.create(call, {"payment_intent": intent["id"], "amount": REFUND_MINOR})
+        return PRICE_MINOR - REFUND_MINOR
+    return PRICE_MINOR
 
 
-async def _sim(url: str, path: str, **params: Any) -> None:
-    timeout = aiohttp.ClientTimeout(total=1_800)
+async def _apply(environment: Mapping[str, str], events: list[Delivery]) -> None:
+    """Deliver the events; payments are decided by their events alone, so that Stripe is spared."""
+    terms = SaleTerms(Decimal(1))
+    logging.configure(LogFormat.CONSOLE, "WARNING", sys.stderr)
     async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.post(f"{url}/_sim/{path}", json=params) as answer,
+        create_pool(environment["DATABASE_URL"], size=10, application_name="prepaid-bench") as pool,
+        stripe_client(environment["STRIPE_API_KEY"], environment["STRIPE_API_BASE"]) as client,
     ):
-        assert answer.status == 200, await answer.text()
-
-
-async def _settled(environment: Mapping[str, str]) -> None:
-    connection = await asyncpg.connect(environment["DATABASE_URL"])
-    while await connection.fetchval(  # noqa: ASYNC110 - the worker is another process
-        "SELECT EXISTS (SELECT FROM stripe_events WHERE state IN ('received', 'retrying'))"
-    ):
-        await asyncio.sleep(0.2)
-    await connection.close()
+        payments = [e for e in events if e.header.type == "payment_intent.succeeded"]
+        others = [e for e in events if e.header.type != "payment_intent.succeeded"]
+        appliers = Applier(pool, terms), Applier(pool, terms, lookup=StripeLookup(client))
+        for applier, deliveries in zip(appliers, (payments, others), strict=True):
+            for start in range(0, len(deliveries), PAGE):
+                async with pool.acquire() as connection:
+                    await store.receive(connection, deliveries[start : start + PAGE])
+            await Drainer(pool, applier, make_token=uuid4).drain()
+            async with pool.acquire() as connection:
+                while await store.pending(connection):
+                    await Drainer(pool, applier, make_token=uuid4).drain()
 
 
 async def _balance(environment: Mapping[str, str]) -> Decimal:

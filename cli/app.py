@@ -13,10 +13,12 @@ import typer
 
 from cli.commands import (
     audit,
+    bind,
     console,
     endpoints,
     event_replay,
     events,
+    grants,
     keys,
     ledger,
     messages,
@@ -28,7 +30,7 @@ from cli.commands import (
 )
 from cli.environment import load_settings
 from cli.output import AsJson, refuse
-from shared import logging
+from shared import logging, tracing
 from shared.config import LogFormat, Settings
 from shared.errors import ConfigError
 
@@ -49,6 +51,9 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(messages.app, name="messages")
+app.add_typer(grants.app, name="grants")
+app.command("adjust")(grants.adjust)
+app.command("bind")(bind.bind)
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
 app.add_typer(stripe_endpoint.app, name="stripe")
@@ -89,7 +94,7 @@ def serve(
     unknown = set(services or ()) - set(server.SERVICES)
     if unknown:
         raise typer.BadParameter(f"{unknown.pop()!r} is none of: {', '.join(server.SERVICES)}")
-    settings = _configure()
+    settings = _configure("prepaid-web")
     settings = dataclasses.replace(
         settings,
         host=settings.host if host is None else host,
@@ -107,7 +112,9 @@ def worker() -> None:
 
     # Like the web process, print a line on stdout that no log level hides.
     ready = json.dumps({"ready": True})
-    _run_forever(process.run(_configure(), on_ready=lambda: print(ready, flush=True)))
+    _run_forever(
+        process.run(_configure("prepaid-worker"), on_ready=lambda: print(ready, flush=True))
+    )
 
 
 @app.command()
@@ -127,9 +134,10 @@ def dev() -> None:
     installed["dev"].load()()
 
 
-def _configure() -> Settings:
+def _configure(process: str) -> Settings:
     try:
         settings = load_settings()
+        tracing.configure(enabled=settings.tracing, process=process)
     except ConfigError as error:
         refuse(error.detail)
     logging.configure(settings.log_format, settings.log_level)
@@ -150,6 +158,8 @@ def _run_forever(process: Coroutine[Any, Any, None]) -> None:
         uvloop.run(process)
     except ConfigError as error:  # a setting that only this machine can refuse
         refuse(error.detail)
+    finally:
+        tracing.stop()
 
 
 def main() -> None:

@@ -36,7 +36,8 @@ class LogFormat(StrEnum):
 class Settings:
     """All settings of a process, read from its environment.
 
-    Secrets are kept out of `repr`, so that a traceback or a log line cannot show them.
+    Secrets are fields without `repr`, so that a traceback or a log line cannot show them; the
+    console masks them.
     """
 
     database_url: str = field(repr=False)
@@ -68,6 +69,9 @@ class Settings:
     credit_customer_payments: bool = False
     purchase_expires: Duration | None = None
     event_retention: Duration | None = None
+    message_retention: Duration | None = None
+    attempt_retention: Duration | None = None
+    tracing: bool = False
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     unpooled_database_url: str | None = field(default=None, repr=False)
 
@@ -113,9 +117,12 @@ def load(env: Mapping[str, str]) -> Settings:
         purchase_min=_read(env, "PREPAID_PURCHASE_MIN", "1", _positive_decimal),
         purchase_max=purchase_max(env),
         **_top_ups_per_day(env),
+        tracing=_read(env, "PREPAID_TRACING", "0", _switch),
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
         event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
+        message_retention=_read(env, "PREPAID_MESSAGE_RETENTION", "P90D", _retention),
+        attempt_retention=_read(env, "PREPAID_ATTEMPT_DETAIL_RETENTION", "P400D", _retention),
         reconcile=ReconcileSettings(
             every=_read(env, "PREPAID_RECONCILE_EVERY", "PT1H", reconcile_settings.interval),
             window=_read(env, "PREPAID_RECONCILE_WINDOW", "PT6H", reconcile_settings.window),

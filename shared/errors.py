@@ -128,6 +128,10 @@ class ConflictError(PrepaidError):
     type = "conflict_error"
 
 
+class OrganizationClosedError(ConflictError):
+    """The organization is closed: nothing can be bought, used or given; it can still be read."""
+
+
 class MethodUndescribedError(ConflictError):
     """Stripe has not described the payment method on file yet."""
 

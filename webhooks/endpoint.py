@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.config import Settings
 from shared.errors import PrepaidError
 from shared.http.body import SMALL_BODY_BYTES_MAX, LargeBodies, check_head, read_body
@@ -81,9 +81,11 @@ class StripeWebhook:
         quarantine = rules.quarantine_reason(
             header, livemode=self._settings.livemode, accounts=self._settings.stripe_accounts
         )
-        receipt = await self._inbox.receive(
-            Delivery(header, payload, request[REQUEST_ID_KEY], quarantine)
-        )
+        attributes: tracing.Attributes = {"event.id": header.id, "event.type": header.type}
+        with tracing.span("inbox.receive", attributes, about=header.id):
+            receipt = await self._inbox.receive(
+                Delivery(header, payload, request[REQUEST_ID_KEY], quarantine)
+            )
         result = "duplicate" if receipt.duplicate else "quarantined" if quarantine else "received"
         _COUNTERS[result].inc()
         return receipt

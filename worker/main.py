@@ -40,6 +40,7 @@ from worker.payment_method_fetcher import PaymentMethodFetcher
 from worker.purchase_expirer import PurchaseExpirer
 from worker.recharger import Recharger
 from worker.reconciler import Reconciler
+from worker.retention import RetentionCleaner
 from worker.sampler import Sampler
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
@@ -103,6 +104,11 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 Sampler(pool).run,
                 InvariantChecker(pool).run,
                 PayloadCleaner(pool, retention=settings.event_retention).run,
+                RetentionCleaner(
+                    pool,
+                    messages=settings.message_retention,
+                    attempt_details=settings.attempt_retention,
+                ).run,
                 PurchaseExpirer(pool).run,
                 PaymentMethodFetcher(pool, lookup).run,
                 messenger.run,

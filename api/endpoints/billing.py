@@ -15,7 +15,7 @@ from api.framework import fields
 from api.framework.fields import Decimillicents, DecimillicentsOrNull, Name, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
-from shared.errors import PermissionDeniedError, ValidationError
+from shared.errors import ConflictError, PermissionDeniedError, ValidationError
 from shared.ledger import store as ledger
 from shared.money import plain
 from shared.organizations import service as organizations
@@ -292,7 +292,7 @@ OPERATIONS = (
         response=BillingResponse,
         scope=Scope.BILLING,
         retry=Retry.STORED,
-        errors=(ValidationError, PermissionDeniedError),
+        errors=(ValidationError, PermissionDeniedError, ConflictError),
         example={
             "autoRechargeEnabled": True,
             "autoRechargeThresholdDecimillicents": 100_000_000,

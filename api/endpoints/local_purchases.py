@@ -9,7 +9,12 @@ from api.framework import fields
 from api.framework.fields import Name, Number, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
-from shared.errors import NotFoundError, PermissionDeniedError, StripeFailedError
+from shared.errors import (
+    ConflictError,
+    NotFoundError,
+    PermissionDeniedError,
+    StripeFailedError,
+)
 from shared.events.completion import complete_purchase
 from shared.events.model import ApplyContext
 from shared.ids import transaction_public_id
@@ -76,7 +81,7 @@ OPERATIONS = (
         response=CompletedPurchaseResponse,
         scope=Scope.PURCHASES,
         retry=Retry.RESUMED,
-        errors=(NotFoundError, PermissionDeniedError, StripeFailedError),
+        errors=(NotFoundError, PermissionDeniedError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={},

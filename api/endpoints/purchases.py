@@ -14,6 +14,7 @@ from api.framework.fields import Number, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from shared.access.model import Scope
 from shared.errors import (
+    ConflictError,
     NotFoundError,
     StripeFailedError,
     ValidationError,
@@ -168,7 +169,7 @@ OPERATIONS = (
         scope=Scope.PURCHASES,
         retry=Retry.RESUMED,
         organization_of=body_organization,
-        errors=(ValidationError, NotFoundError, StripeFailedError),
+        errors=(ValidationError, NotFoundError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={
@@ -204,7 +205,7 @@ OPERATIONS = (
         response=StripePageResponse,
         scope=Scope.PURCHASES,
         retry=Retry.RESUMED,
-        errors=(ValidationError, StripeFailedError),
+        errors=(ValidationError, ConflictError, StripeFailedError),
         seconds_max=STRIPE_SECONDS_MAX,
         cost=10,
         example={

@@ -1,8 +1,9 @@
-"""prepaid orgs: create, list, show."""
+"""prepaid orgs: create, list, show, edit, close, reopen."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -10,11 +11,16 @@ from cli.actor import current_actor
 from cli.database import transaction
 from cli.environment import environment
 from cli.output import AsJson, cell, emit, run, table
+from cli.reasons import RequiredReason
 from shared import config
 from shared.access import service as audit
-from shared.errors import NotFoundError
+from shared.closing import service as closing
+from shared.errors import NotFoundError, ValidationError
 from shared.ids import parse_id
 from shared.organizations import service, store
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
 
 app = typer.Typer(no_args_is_help=True, help="Organizations: the customers who own credits.")
 PAGE_ROWS = 1000
@@ -92,6 +98,105 @@ def show(
         run(work()),
         as_json=as_json,
         human=lambda row: "\n".join(f"{name:18}{cell(value)}" for name, value in row.items()),
+    )
+
+
+Reference = Annotated[str, typer.Argument(metavar="ORGANIZATION", help="Id or slug.")]
+
+
+@app.command()
+def edit(
+    organization: Reference,
+    reason: RequiredReason,
+    name: Annotated[str | None, typer.Option(help="The new name.")] = None,
+    email: Annotated[str | None, typer.Option(help="The new email address; empty: none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the name or the email address. Slug and currency never change."""
+
+    async def work() -> dict[str, Any]:
+        if name is None and email is None:
+            raise ValidationError("Nothing to change: give --name or --email.")
+        async with transaction() as connection:
+            owner = await service.find(connection, organization)
+            await service.change(
+                connection, owner, name=name, email=email or None, clear_email=email == ""
+            )
+            await audit.record(
+                connection,
+                actor=await current_actor(connection),
+                action="organizations.change",
+                subject=str(owner.id),
+                organization_id=owner.id,
+                reason=reason,
+                details={"changed": [word for word, new in _given(name, email) if new is not None]},
+            )
+            return await _document(connection, owner.id)
+
+    emit(run(work()), as_json=as_json, human=_summary)
+
+
+def _given(name: str | None, email: str | None) -> tuple[tuple[str, str | None], ...]:
+    return (("name", name), ("email", email))
+
+
+@app.command()
+def close(
+    organization: Reference,
+    reason: RequiredReason,
+    force: Annotated[
+        bool, typer.Option("--force", help="Release holds, and leave checkouts open.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Close an organization: it can be read, and buys, uses and is given nothing.
+
+    Refused while a charge is under way.
+    """
+
+    async def work() -> dict[str, Any]:
+        async with transaction() as connection:
+            owner = await service.find(connection, organization)
+            done = await closing.close(
+                connection,
+                owner,
+                actor=await current_actor(connection),
+                reason=reason,
+                force=force,
+            )
+            return await _document(connection, owner.id) | {
+                "changed": done.changed,
+                "holdsReleased": done.holds_released,
+                "openCheckouts": done.open_checkouts,
+            }
+
+    emit(run(work()), as_json=as_json, human=_summary)
+
+
+@app.command()
+def reopen(organization: Reference, reason: RequiredReason, as_json: AsJson = False) -> None:
+    """Open a closed organization again. Auto-recharge stays off."""
+
+    async def work() -> dict[str, Any]:
+        async with transaction() as connection:
+            owner = await service.find(connection, organization)
+            changed = await closing.reopen(
+                connection, owner, actor=await current_actor(connection), reason=reason
+            )
+            return await _document(connection, owner.id) | {"changed": changed}
+
+    emit(run(work()), as_json=as_json, human=_summary)
+
+
+async def _document(connection: Connection, organization_id: UUID) -> dict[str, Any]:
+    row = await store.show(connection, organization_id, "")
+    assert row is not None  # noqa: S101 - an organization is never deleted
+    return _public(dict(row))
+
+
+def _summary(row: dict[str, Any]) -> str:
+    return f"{row['slug']} ({row['name']}, {row['email'] or 'no email'}) is {row['status']}" + (
+        "" if row.get("changed", True) else " already; nothing changed"
     )
 
 

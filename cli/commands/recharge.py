@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
 from cli.actor import current_actor
+from cli.amounts import decimal
 from cli.commands.recharge_output import (
     COLUMNS,
     attempt_document,
@@ -23,7 +24,7 @@ from cli.environment import environment, load_settings
 from cli.output import AsJson, emit, run, table
 from shared import config
 from shared.db.pool import create_pool
-from shared.errors import ConflictError, NotFoundError, ValidationError
+from shared.errors import ConflictError, NotFoundError
 from shared.organizations import service as organizations
 from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
@@ -294,10 +295,4 @@ async def _one(connection: Connection, owner: Organization) -> dict[str, Any]:
 
 
 def _decimal(option: str, text: str | None) -> Decimal | None:
-    try:
-        value = None if text is None else Decimal(text)
-    except InvalidOperation:
-        raise ValidationError(f"{option} must be a number such as 25 or 0.5") from None
-    if value is not None and not value.is_finite():
-        raise ValidationError(f"{option} must be a number such as 25 or 0.5")
-    return value
+    return None if text is None else decimal(option, text)

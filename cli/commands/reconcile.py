@@ -63,7 +63,10 @@ def reconcile(
         ),
     ] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the last run that was interrupted.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the last run that was interrupted, as it was started."
+        ),
     ] = False,
     reason: Annotated[str | None, typer.Option(help="For the audit log.")] = None,
     as_json: AsJson = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from console.framework.signing import Signer
 from shared.access.console.model import ConsoleSession
 from shared.access.model import Actor
 from shared.config import Settings
-from shared.errors import NotFoundError, ValidationError
+from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.http.deadlines import Deadlines
 from shared.ids import new_id
 from shared.token_bucket import TokenBuckets
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from shared.payments.gateway import StripeGateway
 
 REASON_LENGTH_MAX = 500
+READ_ONLY = (
+    "Your session may view and not act. Sign in with a key that has the scope admin to do this."
+)
 SIGN_INS_PER_SECOND = 0.2
 SIGN_INS_BURST = 20
 
@@ -37,7 +41,7 @@ class Console:
     """The resources of the console. Clock and id factory are injected.
 
     `navigation`: the links to the pages that exist; `bound_navigation`: those of bound sessions.
-    `sign_ins` limits failed sign-ins by address.
+    `sign_ins` limits failed sign-ins by address. `replays`: held during a replay or its preview.
     """
 
     settings: Settings
@@ -50,6 +54,7 @@ class Console:
     sign_ins: TokenBuckets[str] = field(
         default_factory=lambda: TokenBuckets(SIGN_INS_PER_SECOND, SIGN_INS_BURST)
     )
+    replays: asyncio.Lock = field(default_factory=asyncio.Lock)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     make_id: Callable[[], UUID] = new_id
 
@@ -94,6 +99,11 @@ class Visit:
         """Raise NotFoundError where a bound session may not see what is of this organization."""
         if self.organization_id not in {None, organization_id}:
             raise NotFoundError("There is no such page.")
+
+    def check_operator(self) -> None:
+        """Raise PermissionDeniedError for a session that may only view."""
+        if not self.session.may_operate:
+            raise PermissionDeniedError(READ_ONLY)
 
     def path_id(self, name: str) -> UUID:
         """Return an id of the path; raise NotFoundError where it is not a UUID."""

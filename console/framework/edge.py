@@ -39,9 +39,6 @@ STALE_FORM = (
     "This form is not of your present session: it was opened before you signed in, or by another"
     " page. Nothing was changed. Go back, reload the page and send the form again."
 )
-READ_ONLY = (
-    "Your session may view and not act. Sign in with a key that has the scope admin to do this."
-)
 Respond = Callable[[web.Request], Awaitable[web.Response]]
 
 
@@ -143,8 +140,8 @@ async def _respond(page: Page, request: web.Request, visit: Visit) -> web.Respon
         form = await read_form(request)
         if not _same(form.get(CSRF_FIELD, ""), visit.csrf):
             raise PermissionDeniedError(STALE_FORM)
-    if page.needs_operator and not visit.session.may_operate:
-        raise PermissionDeniedError(READ_ONLY)
+    if page.needs_operator:
+        visit.check_operator()
     return await page.handle(replace(visit, query=_storable(dict(request.query)), form=form))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 from shared.money import plain
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-DAYS_AGO_MAX = 60
+DAYS_AGO_MAX = 365
 SHORTENED_CHARACTERS_MAX = 200
 
 # States by what they ask of an operator. The word itself is always shown beside the color.
@@ -71,6 +72,11 @@ def duration(value: timedelta) -> str:
         return f"{seconds // HOUR:.0f} h"
     days = seconds // DAY
     return f"{days:.0f} days" if days <= DAYS_AGO_MAX else f"{days // 30:.0f} months"
+
+
+def segment(value: Any) -> str:
+    """Return a text as one part of an address, slashes quoted."""
+    return quote(str(value), safe="")
 
 
 def size(length: int) -> str:

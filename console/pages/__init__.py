@@ -4,19 +4,43 @@ from __future__ import annotations
 
 from console.framework.page import Page
 from console.pages import (
+    attempts,
+    audit,
+    dead_letters,
+    endpoints,
+    event_replay,
+    events,
     keys,
+    messages,
     organization,
     organization_acts,
     organization_lists,
     organizations,
     overview,
+    reconciliation,
+    requires_action,
+    search,
+    settings,
+    transactions,
 )
 
 PAGES: tuple[Page, ...] = (
     *overview.PAGES,
+    *events.PAGES,
+    *event_replay.PAGES,
+    *dead_letters.PAGES,
     *organizations.PAGES,
     *organization.PAGES,
     *organization_lists.PAGES,
     *organization_acts.PAGES,
+    *transactions.PAGES,
+    *attempts.PAGES,
+    *requires_action.PAGES,
+    *reconciliation.PAGES,
+    *messages.PAGES,
+    *endpoints.PAGES,
+    *audit.PAGES,
     *keys.PAGES,
+    *search.PAGES,
+    *settings.PAGES,
 )

@@ -10,6 +10,7 @@ from shared.errors import NotFoundError, StripeFailedError
 from shared.events import payments
 from shared.events.model import ApplyContext
 from shared.ledger.model import PostedTransaction
+from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from shared.payments import sales, store
 from shared.payments.checkout import OpenPurchase, pay_with_test_card
@@ -48,6 +49,7 @@ async def complete_purchase(
     later, its webhook credits it. The caller has verified that the key is a test key.
     """
     async with pool.acquire() as connection:
+        await organizations.check_open(connection, organization.id)
         purchase = await store.open_purchase_of(connection, organization.id, session_id)
     if purchase is None:
         raise NotFoundError("There is no open checkout of this organization.")

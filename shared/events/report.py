@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.events.model import ProcessedEvent
 from shared.inbox.model import ClaimedEvent, EventState
 
@@ -29,6 +29,11 @@ def report(
             seconds = (now - event.received_at).total_seconds()
             metrics.EVENT_TO_LEDGER_SECONDS.observe(seconds)
         event_name = f"events.{state}"
+        tracing.record(
+            event_name,
+            {"event.id": event.id, "event.type": event.type, "event.attempts": event.attempts},
+            about=event.id,
+        )
         log.log(
             _LEVELS.get(state, logging.WARNING),
             event_name,

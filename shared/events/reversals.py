@@ -35,20 +35,21 @@ async def reverse(
     facts = answer(question, context)
     if facts.payment_intent.status != "succeeded":
         return Ignored(f"{name} is {facts.payment_intent.status}: nothing of it was credited")
-    if not bound:
-        refused = await _credit_first(connection, account, facts, context)
-        if refused is not None:
-            return refused
+    credited = None if bound else await _credit_first(connection, account, facts, context)
+    if isinstance(credited, Ignored):
+        return credited
     result = await apply_level(connection, facts, context, of_dispute=changed.of_dispute)
     if result is not None:
         return result
+    if credited is not None:
+        return credited
     level = await payments_store.lock_payment(connection, name)
     return Applied(level.organization_id if level else None)
 
 
 async def _credit_first(
     connection: Connection, account: str, facts: PaymentFacts, context: ApplyContext
-) -> Ignored | None:
+) -> PostedTransaction | Ignored:
     """Credit a payment before its own event arrives; return the reason if it is no sale.
 
     The payment of an invoice is credited by the invoice's event: the reversal waits for that.
@@ -62,7 +63,7 @@ async def _credit_first(
     credited = (await payments.credit(connection, [payment], context))[payment]
     match credited:
         case PostedTransaction():
-            return None
+            return credited
         case Ignored(reason, waits_for):
             detail = f"nothing of {name} was credited: {reason}"
             if facts.invoice_id or facts.payment_intent.invoice:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 
+from shared import tracing
 from shared.db.pool import AWAY, CONTENTION, LOCKED
 from shared.errors import (
     EventError,
@@ -104,7 +105,9 @@ class Applier:
         released untried have no result. Raises what asyncpg raises while PostgreSQL is away, and
         LeaseLostError where another worker has taken over; the leases then expire.
         """
-        progress = await self._first_pass(token, events, Patience(LONG, pass_time=lease / 2))
+        patience = Patience(LONG, pass_time=lease / 2)
+        with tracing.batch_span("events.apply", [event.id for event in events]):
+            progress = await self._first_pass(token, events, patience)
         # Events that need no answer are committed already and do not wait for Stripe.
         groups: dict[Question, list[ClaimedEvent]] = {}
         for event, question in progress.unanswered:
@@ -140,7 +143,9 @@ class Applier:
         Waits only briefly for locks. Returns whether any event was released to that lane. Raises
         what `apply` raises.
         """
-        progress = await self._first_pass(token, events, Patience(BRIEF, pass_time=lease / 3))
+        patience = Patience(BRIEF, pass_time=lease / 3)
+        with tracing.batch_span("events.apply", [event.id for event in events]):
+            progress = await self._first_pass(token, events, patience)
         if not progress.unanswered:
             return False
         keys = [event.key for event, _ in progress.unanswered]
@@ -229,7 +234,8 @@ class Applier:
             if await inbox.renew(connection, token, keys, lease) != set(keys):
                 raise LeaseLostError
             as_of = await store.clock(connection)
-        answers = await self.lookup.answers([question for _, question in unanswered])
+        with tracing.span("events.ask", about=unanswered[0][0].id):
+            answers = await self.lookup.answers([question for _, question in unanswered])
         return replace(
             self._context(),
             answers={**(before.answers or {}), **answers},

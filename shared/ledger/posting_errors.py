@@ -10,6 +10,7 @@ from shared.errors import (
     IdempotencyError,
     InsufficientCreditsError,
     NotFoundError,
+    OrganizationClosedError,
     PrepaidError,
     ValidationError,
 )
@@ -40,7 +41,7 @@ _ERRORS: dict[PostingStatus, Callable[[], PrepaidError]] = {
         "This id was used with another request; send a new one."
     ),
     PostingStatus.UNKNOWN_ORGANIZATION: lambda: NotFoundError("There is no such organization."),
-    PostingStatus.CLOSED: lambda: ConflictError("The organization's account is closed."),
+    PostingStatus.CLOSED: OrganizationClosedError,
     PostingStatus.UNKNOWN_GRANT: lambda: NotFoundError("There is no such grant."),
     PostingStatus.NOTHING_LEFT: lambda: ConflictError("This grant has no remaining credits."),
     PostingStatus.UNKNOWN_HOLD: lambda: NotFoundError("There is no such hold."),

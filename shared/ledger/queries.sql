@@ -187,7 +187,7 @@ FROM credit_transactions
 WHERE id = $1;
 
 -- name: sources
--- The grants that paid for a range of an organization's consumption, in the order of burning.
+-- The first grants ($4; NULL: all) that paid for a range of an organization's consumption, in the order of burning.
 SELECT
     least(coalesce(s.upper, a.consumed), $3) - greatest(s.lower, $2) AS amount,
     g.id AS grant_id,
@@ -212,7 +212,8 @@ WHERE
     )
     AND s.lower < $3
     AND coalesce(s.upper, a.consumed) > $2
-ORDER BY s.lower;
+ORDER BY s.lower
+LIMIT $4;
 
 -- name: consumed_before
 -- The credits consumed before a row.

@@ -247,20 +247,25 @@ async def reverse_payment(
     return result
 
 
-async def explain(connection: Connection, row: asyncpg.Record) -> list[Source]:
+async def explain(
+    connection: Connection, row: asyncpg.Record, *, sources_max: int | None = None
+) -> list[Source]:
     """Return where the credits of a debit came from: its grants, their payments, their receipts.
 
-    The amounts add up to the row's amount. A part without a grant is unpaid debt. Derived from the
-    burn segments that overlap the row's range of consumption.
+    The amounts add up to the row's amount, or to less where more than `sources_max` grants paid. A
+    part without a grant is unpaid debt. Derived from the burn segments that overlap the row's range
+    of consumption.
     """
     organization_id: UUID = row["organization_id"]
     if row["amount"] > 0:
         return []
     lower = await store.consumed_before(connection, organization_id, row["seq"])
     upper: Decimal = row["consumed_after"]
-    sources = await store.sources(connection, organization_id, lower=lower, upper=upper)
+    limit = None if sources_max is None else sources_max + 1
+    found = await store.sources(connection, organization_id, lower=lower, upper=upper, limit=limit)
+    sources = found[:sources_max]
     debt = (upper - lower) - sum((source.amount for source in sources), Decimal(0))
-    if debt:
+    if debt and len(sources) == len(found):
         sources.append(
             Source(
                 amount=debt,

@@ -295,10 +295,15 @@ async def consumed_before(connection: Connection, organization_id: UUID, seq: in
 
 
 async def sources(
-    connection: Connection, organization_id: UUID, *, lower: Decimal, upper: Decimal
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    lower: Decimal,
+    upper: Decimal,
+    limit: int | None = None,
 ) -> list[Source]:
-    """Return the grants that paid for a range of consumption."""
-    rows = await connection.fetch(QUERIES.sources, organization_id, lower, upper)
+    """Return the first grants that paid for a range of consumption."""
+    rows = await connection.fetch(QUERIES.sources, organization_id, lower, upper, limit)
     return [Source(**row) for row in rows]
 
 

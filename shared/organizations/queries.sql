@@ -57,6 +57,19 @@ SET
 WHERE id = $1
 RETURNING *;
 
+-- name: closed_at
+-- When an organization was closed; NULL while it is open.
+SELECT closed_at
+FROM accounts
+WHERE organization_id = $1;
+
+-- name: set_closed
+-- Close an organization, or open it again; returns no row where it is so already.
+UPDATE accounts
+SET closed_at = CASE WHEN $2 THEN now() END
+WHERE organization_id = $1 AND (closed_at IS NOT NULL) <> $2
+RETURNING organization_id;
+
 -- name: lock_without_customer
 -- Lock those of these organizations that have no Stripe customer, before their accounts are locked: events store a
 -- customer under this lock, and lock the account after it.

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shared.errors import AlreadyExistsError, ConfigError, NotFoundError
+from shared.errors import AlreadyExistsError, ConfigError, NotFoundError, OrganizationClosedError
 from shared.ids import new_id, parse_id
 from shared.inbox import store as inbox
 from shared.inbox.rules import waits_for_organization
@@ -92,6 +92,12 @@ async def change(
     )
     assert changed is not None  # noqa: S101 - an organization is never deleted
     return changed
+
+
+async def check_open(connection: Connection, organization_id: UUID) -> None:
+    """Raise OrganizationClosedError for a closed organization."""
+    if await store.closed_at(connection, organization_id) is not None:
+        raise OrganizationClosedError
 
 
 async def find(connection: Connection, reference: str) -> Organization:

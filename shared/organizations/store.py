@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -73,6 +74,17 @@ async def list_page(
 ) -> list[asyncpg.Record]:
     """Return a page of organizations with their balances, oldest first."""
     return await connection.fetch(QUERIES.list_page, after, limit)
+
+
+async def closed_at(connection: Connection, organization_id: UUID) -> datetime | None:
+    """Return when an organization was closed; None while it is open."""
+    time: datetime | None = await connection.fetchval(QUERIES.closed_at, organization_id)
+    return time
+
+
+async def set_closed(connection: Connection, organization_id: UUID, *, closed: bool) -> bool:
+    """Close an organization or open it again; return whether that changed it."""
+    return await connection.fetchval(QUERIES.set_closed, organization_id, closed) is not None
 
 
 async def lock_without_customer(connection: Connection, organizations: Collection[UUID]) -> None:

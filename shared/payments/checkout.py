@@ -10,6 +10,7 @@ import stripe
 import structlog
 
 from shared.errors import ConflictError, StripeFailedError, StripeRefusedError
+from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from shared.payments import store
 from shared.payments.customers import with_customer
@@ -50,10 +51,12 @@ async def open_checkout(
     idempotency key for an hour: a retry after a lost response returns the same session, and later
     another one. The URL of a lost session is known to nobody; when that session expires, the
     purchase may be `expired` until the other one is paid. If Stripe refuses, the purchase is
-    closed. Raises StripeFailedError, and ConflictError for a purchase that has been paid.
+    closed. Raises StripeFailedError, ConflictError for a purchase that has been paid, and
+    OrganizationClosedError.
     Source: https://docs.stripe.com/api/checkout/sessions/create
     """
     async with pool.acquire() as connection:
+        await organizations.check_open(connection, organization.id)
         opened = await store.open_purchase(connection, purchase_id, organization.id, price)
     if opened is None:
         raise ConflictError("This purchase has been paid.")
@@ -91,8 +94,11 @@ async def open_setup(
 ) -> Page:
     """Open a Checkout Session that saves a card for later charges and charges nothing.
 
-    Raises StripeFailedError. Source: https://docs.stripe.com/payments/save-and-reuse
+    Raises StripeFailedError and OrganizationClosedError.
+    Source: https://docs.stripe.com/payments/save-and-reuse
     """
+    async with pool.acquire() as connection:
+        await organizations.check_open(connection, organization.id)
     metadata = {ORGANIZATION_METADATA: str(organization.id)}
 
     async def create(customer_id: str) -> Page:

@@ -15,7 +15,13 @@ from shared.errors import EventError, PaymentMismatchError
 from shared.inbox import store as inbox
 from shared.ledger import keys
 from shared.ledger import service as ledger
-from shared.ledger.model import PostedTransaction, Posting, PostingResult, SystemAccount
+from shared.ledger.model import (
+    PostedTransaction,
+    Posting,
+    PostingResult,
+    PostingStatus,
+    SystemAccount,
+)
 from shared.ledger.rules import request_digest
 from shared.payments import store
 from shared.payments.model import BoundPayment, Sale
@@ -65,6 +71,11 @@ def on_the_ledger(result: PostingResult) -> PostedTransaction | EventError:
     """Return the posted transaction, or the error if the ledger refused it."""
     if isinstance(result, PostedTransaction):
         return result
+    if result.status is PostingStatus.CLOSED:
+        return PostingRefusedError(
+            f"Organization {result.organization_id} is closed. Reopen it (prepaid orgs reopen) and"
+            " replay this event, or refund the payment at Stripe and discard the event."
+        )
     return PostingRefusedError(
         f"The ledger of organization {result.organization_id} refused: {result.status}."
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import stripe
 
-from shared import outages
+from shared import outages, tracing
 from shared.errors import StripeFailedError, StripeRefusedError
 
 
@@ -23,11 +24,18 @@ class WatchedClient(stripe.AIOHTTPClient):
         post_data: Any = None,
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """Return Stripe's response; a 5xx, or none, is a failure that may begin an outage."""
-        try:
-            answer = await super().request_async(method, url, headers, post_data)
-        except Exception as error:
-            outages.STRIPE.failed(error)
-            raise
+        attributes: tracing.Attributes = {
+            "http.request.method": method.upper(),
+            "url.path": urlsplit(url).path,
+        }
+        with tracing.span("stripe.request", attributes) as span:
+            try:
+                answer = await super().request_async(method, url, headers, post_data)
+            except Exception as error:
+                outages.STRIPE.failed(error)
+                raise
+            if span is not None:
+                span.set_attribute("http.response.status_code", answer[1])
         if answer[1] >= HTTPStatus.INTERNAL_SERVER_ERROR:
             outages.STRIPE.failed(StripeFailedError(f"Stripe answered {answer[1]}."))
         else:

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from shared import outages
+from shared import outages, tracing
 from shared.db.pool import UNAVAILABLE
 from shared.errors import LeaseLostError
 from shared.ids import new_id
@@ -96,8 +96,9 @@ class Charger:
             attempt_id=str(attempt.id), organization_id=str(attempt.organization_id)
         ):
             try:
-                async with self.renewed(lease):
-                    await self._advance(lease)
+                with tracing.span("recharge.attempt", about=str(attempt.id)):
+                    async with self.renewed(lease):
+                        await self._advance(lease)
             except LeaseLostError:
                 log.warning("recharge.lease_lost")
             except UNAVAILABLE as error:

@@ -14,6 +14,7 @@ from shared.access.model import Actor
 from shared.errors import FieldError, NotFoundError, ValidationError
 from shared.ids import new_id
 from shared.money import plain
+from shared.organizations import service as organizations
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.recharge import alerts, rules, store, validation
@@ -218,6 +219,8 @@ async def configure(  # noqa: PLR0913 - the rule, its limits and the consent
             error, errors=[{"loc": ["body", name], "msg": message, "type": "value_error"}]
         )
     await store.lock_account(connection, organization_id)
+    if on:
+        await organizations.check_open(connection, organization_id)
     first_run = None
     if rule.schedule is not None and rule.schedule_day is not None:
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)

@@ -105,7 +105,10 @@ class Application:
     ) -> Effect:
         context = ApplyContext(self.terms, self.make_id, self.now(), {})
         for _ in range(QUESTIONS_IN_ROW_MAX + 1):
-            result = await self._once(event, context, record)
+            try:
+                result = await self._once(event, context, record)
+            except EventError as error:
+                return _effect(error)
             if not isinstance(result, Unanswered):
                 return _effect(result)
             question = result.question

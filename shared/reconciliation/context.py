@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.config import Settings
-from shared.db.pool import CONTENTION
-from shared.errors import StripeFailedError, StripeForbiddenError
-from shared.events.service import Applier, QuestionsInRowError
+from shared.db.pool import AWAY
+from shared.errors import StripeForbiddenError
+from shared.events.service import Applier
 from shared.ids import new_id
 from shared.inbox.model import ClaimedEvent
 from shared.payments.client import Stripe
@@ -101,7 +101,9 @@ class Comparing:
                 repaired.append(decided)
                 await store.save_findings(connection, self.run.id, repaired)
 
-        await self.tools.application.commit(event, record)
+        effect = await self.tools.application.commit(event, record)
+        if effect.refusal is not None:  # what refuses in the middle has rolled back its record too
+            return _decided(finding, effect, Outcome.REFUSED, always=always)
         return repaired[0] if repaired else None
 
     async def each(
@@ -109,7 +111,8 @@ class Comparing:
     ) -> list[Finding]:
         """Await the findings of a page, a few at once; a failure of one is a problem of the run.
 
-        Raises StripeForbiddenError: the key lacks a permission, whichever object it is.
+        Raises StripeForbiddenError: the key lacks a permission, whichever object it is; and what
+        asyncpg raises while PostgreSQL is away.
         """
         turn = asyncio.Semaphore(CANDIDATES_AT_ONCE_MAX)
 
@@ -117,10 +120,10 @@ class Comparing:
             async with turn:
                 try:
                     return await work
-                except StripeForbiddenError:
+                except (StripeForbiddenError, *AWAY):
                     raise
-                except (StripeFailedError, QuestionsInRowError, *CONTENTION) as error:
-                    self.problem(f"{object_id}: {str(error) or type(error).__name__}")
+                except Exception as error:  # noqa: BLE001 - it is noted, and stops no other
+                    self.problem(f"{object_id}: {type(error).__name__}: {error}")
                     return None
 
         found = await asyncio.gather(

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from shared.db.queries import beside
+from shared.ledger import keys
 from shared.reconciliation.model import (
     Finding,
     FindingKind,
@@ -118,7 +119,7 @@ async def save(connection: Connection, run: Run) -> None:
 
 async def finish(connection: Connection, run_id: UUID, detail: str | None = None) -> None:
     """End a run; `detail`: why it failed. What has resolved itself is deleted first."""
-    await connection.execute(QUERIES.delete_resolved, run_id)
+    await connection.execute(QUERIES.delete_resolved, run_id, keys.PAYMENT)
     await connection.execute(QUERIES.forget_seen, run_id)
     await connection.execute(QUERIES.finish, run_id, detail)
 

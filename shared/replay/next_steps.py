@@ -80,6 +80,7 @@ NEXT_STEPS = {
     "PostingRefusedError": _POSTING,
     "StripeFailedError": _STRIPE,
     "StripeRefusedError": _STRIPE,
+    "StripeForbiddenError": _STRIPE,
     "StripeMissingError": _STRIPE,
     "StripeThrottledError": _STRIPE,
     "LockNotAvailableError": _LOCK,

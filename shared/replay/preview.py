@@ -28,7 +28,7 @@ from shared.replay.refetch import Refetched, Refetcher
 from shared.replay.rehearsal import CollectedLookup, OneConnection, no_report
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection, Connections
 
 WINDOW_EVENTS_MAX = 1_000
 WINDOW_SECONDS_MAX = 2.0
@@ -43,7 +43,7 @@ LEASE = timedelta(seconds=4)
 class Preview:
     """Applies events in rolled-back transactions, and adds up what they would have done."""
 
-    pool: Pool
+    pool: Connections
     applier: Applier
     mode: Mode
     refetcher: Refetcher | None

@@ -164,8 +164,7 @@ SELECT
     t.type,
     t.amount
 FROM credit_transactions AS t
-INNER JOIN unnest($1::uuid [], $2::uuid []) AS u (organization_id, id)
-    ON t.id = u.id AND t.organization_id = u.organization_id
+WHERE t.id = any($1::uuid [])
 ORDER BY t.organization_id, t.seq;
 
 -- name: organizations_now
@@ -226,10 +225,9 @@ ORDER BY t.organization_id, t.seq;
 
 -- name: existing
 -- Which of these transactions are in the ledger.
-SELECT t.id
-FROM credit_transactions AS t
-INNER JOIN unnest($1::uuid [], $2::uuid []) AS u (organization_id, id)
-    ON t.id = u.id AND t.organization_id = u.organization_id;
+SELECT id
+FROM credit_transactions
+WHERE id = any($1::uuid []);
 
 -- name: new_messages
 -- How many outbound messages of each type this transaction has written.

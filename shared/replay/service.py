@@ -37,7 +37,8 @@ from shared.replay.model import (
 from shared.replay.refetch import Refetcher
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.access.model import Actor
+    from shared.db.pool import Connection, Connections
 
 LEASE = timedelta(seconds=60)
 TAKEN_OVER = "Another process has resumed this replay, or it was stopped: this one changes nothing."
@@ -51,7 +52,7 @@ class Replayer:
     killed resumes with exact counts, and applies nothing twice. One replay runs at a time.
     """
 
-    pool: Pool
+    pool: Connections
     applier: Applier
     make_id: Callable[[], UUID]
     mode: Mode = TEST_MODE
@@ -63,7 +64,7 @@ class Replayer:
         self,
         selection: Selection,
         *,
-        actor: str,
+        actor: Actor | str,
         reason: str | None,
         options: ReplayOptions = DEFAULT_OPTIONS,
     ) -> ReplayReport:
@@ -81,7 +82,7 @@ class Replayer:
                 batch_id,
                 self.make_id(),
                 selection,
-                actor=actor,
+                actor=str(actor),
                 reason=reason,
                 options=options,
                 lease=rules.HOLDER_LEASE,
@@ -286,7 +287,7 @@ def _checked(selection: Selection) -> Selection:
     return ids
 
 
-async def _audit(connection: Connection, batch: Batch, action: str, actor: str) -> None:
+async def _audit(connection: Connection, batch: Batch, action: str, actor: Actor | str) -> None:
     named = list((batch.ids or ())[: rules.BATCH_ROWS_MAX * 5])
     selected = {"filter": store.filter_text(batch.filter)} if batch.filter else {"events": named}
     await audit.record(

@@ -162,11 +162,9 @@ async def changed_organizations(connection: Connection, batch_id: UUID) -> int:
 async def diff(connection: Connection, batch_id: UUID) -> list[OrganizationDiff]:
     """Return what a batch did to the first ORGANIZATIONS_MAX organizations."""
     rows = await connection.fetch(QUERIES.organizations, batch_id, rules.ORGANIZATIONS_MAX)
-    pairs = [(row["organization_id"], each) for row in rows for each in row["transaction_ids"]]
+    ids = [each for row in rows for each in row["transaction_ids"]]
     posted: dict[UUID, list[LedgerRow]] = {}
-    for row in await connection.fetch(
-        QUERIES.ledger_rows, [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    ):
+    for row in await connection.fetch(QUERIES.ledger_rows, ids):
         posted.setdefault(row["organization_id"], []).append(
             LedgerRow(id=transaction_public_id(row["id"]), type=row["type"], amount=row["amount"])
         )
@@ -202,9 +200,7 @@ async def rows_of_transaction(connection: Connection, ids: Sequence[UUID]) -> li
 
 async def existing(connection: Connection, rows: Sequence[PostedRow]) -> set[UUID]:
     """Return the ids of those rows that are in the ledger."""
-    found = await connection.fetch(
-        QUERIES.existing, [row.organization_id for row in rows], [row.id for row in rows]
-    )
+    found = await connection.fetch(QUERIES.existing, [row.id for row in rows])
     return {row["id"] for row in found}
 
 

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 ROOT = Path(__file__).parents[2]
-QUERY_FILES = sorted(filter(is_queries, (ROOT / "shared").rglob("*.sql")))
+QUERY_FILES = sorted(
+    file
+    for room in ("console", "shared")
+    for file in (ROOT / room).rglob("*.sql")
+    if is_queries(file)
+)
 
 # One organization has nearly all rows of the ledger. PREPAID_PLAN_ROWS=3000000 for a thorough run.
 ROWS = int(os.environ.get("PREPAID_PLAN_ROWS", "20000"))
@@ -60,6 +65,7 @@ EXCEPTIONS = {
     "samples.credits_outstanding": "adds one number of each account, seldom where there are many",
     "ledger.recent_of_types": UNTIL_FULL,
     "ledger.recent_usage": UNTIL_FULL,
+    "replay.rows_of_transaction": "reads the newest rows until one is older than its transaction",
     "ledger.count_filtered": "counts what passes any filter; its caller has a deadline",
     "ledger.count_listed": "adds one number of each organization, for keys of all of them",
     "organizations.currency_in_use": "runs once, at the start",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from shared.access import service as access
 from shared.access.console import store
 from shared.access.console.model import Identity, Role
 from shared.organizations.model import Organization
-from tests.fixtures.console import ConsoleBrowser
+from tests.fixtures.console import ConsoleBrowser, serve_console
 
 SIGN_IN = "/console/sign-in"
 
@@ -74,6 +75,14 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(
     cookie = answer.headers["Set-Cookie"]
     assert cookie.startswith(f"{SESSION_COOKIE}=")
     assert {"HttpOnly", "SameSite=Lax", "Path=/console"} <= set(cookie.split("; "))
+
+
+async def test_the_cookie_needs_tls_where_browsers_use_it(stranger: ConsoleBrowser) -> None:
+    settings = replace(stranger.console.settings, public_url="https://credits.test")
+    key = await stranger.make_key()
+    async with serve_console(settings, stranger.pool) as (_, url):
+        answer = await stranger.post(f"{url}{SIGN_IN}", {"key": key["key"]}, follow=False)
+    assert "Secure" in answer.headers["Set-Cookie"].split("; ")
 
 
 async def test_the_token_is_stored_as_a_digest_alone(operator: ConsoleBrowser) -> None:

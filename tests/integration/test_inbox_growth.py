@@ -14,6 +14,7 @@ from shared.inbox import store
 from shared.inbox.admin import store as admin
 from shared.inbox.admin.model import EventFilter
 from shared.inbox.model import EventState, Lane
+from shared.replay.dead_letters import COUNTED_MAX
 from tests.fixtures.product import LEASE, payment, receive
 
 if TYPE_CHECKING:
@@ -79,6 +80,27 @@ async def test_dead_letters_are_listed_and_selected_by_index(pool: Pool) -> None
             connection, EventFilter(state=state), until=datetime.now(UTC), after=None, limit=100
         )
         assert len(ids) == 30
+
+
+async def test_the_dead_are_listed_and_grouped_at_the_same_cost_however_many_there_are(
+    pool: Pool,
+) -> None:
+    listing = (admin.QUERIES.list_in_rare_state, "dead", *(None,) * 4, 50, None)
+    causes = (admin.QUERIES.causes, COUNTED_MAX, admin.CAUSES_MAX)
+    backlog = BACKLOG.replace(" reason,", " reason, error_class,").replace(
+        "'none',", "'none', 'E',"
+    )
+    costs = []
+    for count in (500, 5000):
+        for state in ("applied", "dead"):
+            filling = backlog.replace("4000", str(count)).replace(
+                "$1 || i", f"$1 || '{state}' || i"
+            )
+            await pool.execute(filling, f"type.{count}", state, datetime.now(UTC), "alone")
+        await pool.execute("VACUUM (ANALYZE) stripe_events")
+        costs.append([await blocks(pool, *each) for each in (listing, causes)])
+    for small, large in zip(*costs, strict=True):
+        assert large <= 2 * small, costs
 
 
 async def blocks_read(pool: Pool, *, rows_max: int = 200) -> int:

@@ -170,7 +170,9 @@ def test_each_invariant_is_broken_by_a_test() -> None:
 
 
 @pytest.mark.usefixtures("history")
-@pytest.mark.parametrize(("name", "statement", "problem", "names"), BREAKS)
+@pytest.mark.parametrize(
+    ("name", "statement", "problem", "names"), BREAKS, ids=[name for name, *_ in BREAKS]
+)
 async def test_a_broken_fact_is_found_and_its_row_is_named(
     pool: Pool, name: str, statement: str, problem: str, names: str
 ) -> None:

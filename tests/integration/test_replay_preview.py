@@ -89,6 +89,20 @@ async def test_a_dry_run_shows_what_the_replay_then_does(storefront: Storefront)
     assert (shown["dryRun"], shown["batchId"], done["dryRun"]) == (True, None, False)
 
 
+async def test_a_refund_that_credits_its_payment_first_counts_as_applied(
+    storefront: Storefront,
+) -> None:
+    await bought_and_partly_refunded(storefront)
+    await create_organization(storefront.pool)
+    refund = await storefront.pool.fetchval(
+        "SELECT id FROM stripe_events WHERE type = 'charge.refunded'"
+    )
+    replayer = Replayer(storefront.pool, storefront.applier, uuid4)
+    done = await replayer.replay([refund], actor=WHO, reason=None)
+    assert counts(done) == (1, 1, 0, 0)
+    assert sum(row["amount"] for row in done["diff"][0]["rows"]) == 15
+
+
 async def test_a_dry_run_changes_no_row_and_asks_stripe_with_get_alone(
     storefront: Storefront, stand_in: SimulatorProcess
 ) -> None:

@@ -189,6 +189,7 @@ CROSS JOIN LATERAL (
         SELECT e.id
         FROM stripe_events AS e
         WHERE e.state = 'dead' AND e.type = g.type AND e.error_class = g.error_class
+        ORDER BY e.type, e.error_class, e.received_at, e.id
         LIMIT $1
     ) AS counted
 ) AS c

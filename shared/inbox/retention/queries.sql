@@ -38,8 +38,8 @@ cleaned AS (
 SELECT count(*) FROM cleaned;
 
 -- name: payloads_to_delete
--- Lock events that finished long ago, the oldest first, to delete their payloads. Events that wait for an organization
--- or for an operator's decision keep theirs.
+-- Lock events that finished before the retention, the oldest first, to delete their payloads. Events that wait for an
+-- organization or for an operator's decision are excluded.
 SELECT
     account,
     livemode,

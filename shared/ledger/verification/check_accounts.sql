@@ -1,6 +1,6 @@
 -- name: verify_accounts
 -- Check accounts against their last row, their grants, their holds, their burn segments, their
--- auto-recharge, and the limits in the audit log.
+-- auto-recharge, and what the audit log says.
 SELECT
     a.organization_id,
     NULL::bigint AS seq,
@@ -54,7 +54,17 @@ CROSS JOIN LATERAL (
                 AND l.organization_id = a.organization_id
             ORDER BY l.at DESC, l.id DESC
             LIMIT 1
-        ) AS overdraft_limit
+        ) AS overdraft_limit,
+        (
+            SELECT l.action = 'organizations.close'
+            FROM audit_log AS l
+            WHERE
+                l.subject = a.organization_id::text
+                AND l.action IN ('organizations.close', 'organizations.reopen')
+                AND l.organization_id = a.organization_id
+            ORDER BY l.at DESC, l.id DESC
+            LIMIT 1
+        ) AS closed
 ) AS audited
 CROSS JOIN LATERAL (
     VALUES
@@ -152,7 +162,12 @@ CROSS JOIN LATERAL (
                 THEN 'overdraft_limit is not what the audit log says'
         END
     ),
-    (CASE WHEN a.closed_at IS NOT NULL THEN 'closed_at is set, and nothing closes accounts' END),
+    (
+        CASE
+            WHEN (a.closed_at IS NOT NULL) <> coalesce(audited.closed, FALSE)
+                THEN 'closed_at is not what the audit log says'
+        END
+    ),
     (
         CASE
             WHEN a.recharge_below IS DISTINCT FROM rule.threshold

@@ -19,6 +19,7 @@ from shared.errors import (
     NotFoundError,
     PrepaidError,
 )
+from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from shared.recharge import cancellation, service, store
 from shared.recharge.attempts import store as attempt_store
@@ -100,6 +101,7 @@ async def _begin(
     key_id: UUID | None,
 ) -> Lease[ChargingAttempt]:
     """Store the attempt under a lease; raise the reason if it cannot be stored."""
+    await organizations.check_open(connection, organization.id)
     now = charger.now()
     since = now - TOP_UP_DECLINES_WITHIN
     if (

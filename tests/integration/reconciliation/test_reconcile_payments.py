@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from shared.reconciliation.model import FindingKind, Outcome, RunMode
-from tests.fixtures.product import event_states, transactions
+from tests.fixtures.product import event_states, fail_postings, transactions
 from tests.integration.reconciliation.conftest import FOR_US, Books
 
 if TYPE_CHECKING:
@@ -172,3 +172,33 @@ async def test_a_purchase_from_before_the_period_that_a_bank_has_paid_is_credite
     await books.run(RunMode.REPAIR)
     assert await books.balance() == 25
     assert (await books.run()).findings == {}
+
+
+async def test_a_payment_that_is_bound_and_not_on_the_ledger_is_found_and_credited(
+    books: Books, organization: Organization
+) -> None:
+    await books.lose("*", "never_generated", times=99)
+    payment = await books.shop.charge(**FOR_US)
+    await books.pool.execute(
+        "INSERT INTO stripe_payments"
+        " (payment_intent_id, organization_id, amount_minor, currency, credits, created_at)"
+        " VALUES ($1, $2, 2000, 'usd', 20, $3)",
+        payment,
+        organization.id,
+        books.since,
+    )
+    assert await books.found() == {(FindingKind.CHARGED_NOT_CREDITED, payment)}
+    await books.run(RunMode.REPAIR)
+    assert await books.balance() == 20
+    assert (await books.run()).findings == {}
+
+
+async def test_a_payment_that_fails_to_apply_stops_no_other(books: Books) -> None:
+    await books.lose("*", "never_generated", times=99)
+    refused, credited = await books.shop.charge(**FOR_US), await books.shop.charge(700, **FOR_US)
+    await fail_postings(books.pool, refused)
+    summary = await books.run(RunMode.REPAIR)
+    (problem,) = summary.run.problems
+    assert problem.detail.startswith(refused)
+    assert {f.object_id for f in await books.findings(summary)} == {credited}
+    assert await books.balance() == 7

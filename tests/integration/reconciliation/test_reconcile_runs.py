@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sandbox.stripe.process import SimulatorProcess
     from shared.organizations.model import Organization
 
-PAYMENTS = 120  # two pages of Stripe's list
+PAYMENTS = 110  # two pages of Stripe's list
 
 
 async def test_a_run_that_is_killed_continues_from_its_last_page(books: Books) -> None:

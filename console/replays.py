@@ -1,0 +1,71 @@
+"""Replays and their previews for pages: one at a time, and to their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from console.framework.context import Visit
+from shared.events.service import Applier
+from shared.ids import new_id
+from shared.payments.client import stripe_client
+from shared.payments.lookup import StripeLookup
+from shared.payments.model import SaleTerms
+from shared.replay.model import Mode, ReplayReport
+from shared.replay.refetch import Refetcher
+from shared.replay.service import Replayer
+
+Result = TypeVar("Result")
+# A replay goes on when its browser does not wait any more.
+_RUNNING: set[asyncio.Task[Any]] = set()
+
+
+async def preview(visit: Visit, ids: Sequence[str]) -> ReplayReport:
+    """Return what a replay of these events would do. Stripe is only read, and nothing changes."""
+    async with _replayer(visit, read_only=True) as replayer:
+        return await replayer.preview(ids)
+
+
+async def replay(visit: Visit, ids: Sequence[str], reason: str) -> ReplayReport:
+    """Replay these events, to the end even where the browser leaves. Raises ConflictError."""
+
+    async def work() -> ReplayReport:
+        async with _replayer(visit, read_only=False) as replayer:
+            return await replayer.replay(ids, actor=visit.actor, reason=reason)
+
+    return await _to_the_end(work())
+
+
+def counts(report: ReplayReport) -> str:
+    """Return the counts of a replay as a sentence."""
+    text = (
+        f"{report['applied']} applied, {report['noop']} without effect, {report['failed']} failed"
+    )
+    if not report["failures"]:
+        return f"{text}."
+    first = report["failures"][0]
+    return f"{text}. {first['id']}: {first['error']}"
+
+
+@asynccontextmanager
+async def _replayer(visit: Visit, *, read_only: bool) -> AsyncIterator[Replayer]:
+    """Yield a replayer. One works at a time: each takes both connections of the console."""
+    console = visit.console
+    settings = console.settings
+    async with (
+        console.replays,
+        stripe_client(
+            settings.stripe_api_key, settings.stripe_api_base, read_only=read_only
+        ) as client,
+    ):
+        applier = Applier(console.pool, SaleTerms.of(settings), lookup=StripeLookup(client))
+        yield Replayer(console.pool, applier, new_id, Mode.of(settings), Refetcher(client))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.create_task(work)
+    _RUNNING.add(task)
+    task.add_done_callback(_RUNNING.discard)
+    return await asyncio.shield(task)

@@ -1,0 +1,13 @@
+-- name: open_checkouts
+-- The number of checkouts of an organization that can still be paid.
+SELECT count(*)
+FROM purchases
+WHERE organization_id = $1 AND state = 'open';
+
+-- name: active_holds
+-- The first active holds of an organization to expire.
+SELECT id
+FROM holds
+WHERE organization_id = $1 AND status = 'active'
+ORDER BY expires_at
+LIMIT $2;

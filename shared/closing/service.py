@@ -1,0 +1,122 @@
+"""Closing an organization, and opening it again, in the caller's transaction.
+
+A closed organization can be read. Debits, holds, grants, checkouts, cards and recharges are
+refused, and a payment that arrives later is a dead event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.access import service as audit
+from shared.access.model import Actor
+from shared.closing import store
+from shared.errors import ConflictError
+from shared.ledger import store as ledger
+from shared.organizations import store as organizations
+from shared.organizations.model import Organization
+from shared.recharge import service as recharge
+from shared.recharge import store as recharge_store
+from shared.recharge.attempts import store as attempts
+from shared.recharge.model import AttemptState, RechargeState
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+HOLDS_RELEASED_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What closing did. `open_checkouts` can still be paid at Stripe, until they expire."""
+
+    changed: bool
+    holds_released: int = 0
+    open_checkouts: int = 0
+
+
+async def close(
+    connection: Connection,
+    organization: Organization,
+    *,
+    actor: Actor | str,
+    reason: str,
+    force: bool = False,
+) -> Closing:
+    """Close an organization; one that is closed already is unchanged.
+
+    Auto-recharge is turned off, and stays off after a reopening. Raises ConflictError while a
+    charge is under way, and, without `force`, while there are active holds or open checkouts.
+    `force` releases the holds.
+    """
+    await recharge.lock_account(connection, organization.id)
+    if await organizations.closed_at(connection, organization.id) is not None:
+        return Closing(changed=False)
+    await _refuse_live_attempt(connection, organization)
+    holds = await _active_holds(connection, organization)
+    checkouts = await store.open_checkouts(connection, organization.id)
+    if (holds or checkouts) and not force:
+        raise ConflictError(
+            f"{organization.slug} has {len(holds)} active holds and {checkouts} open checkouts."
+            " Forced, closing releases the holds, and a later payment becomes a dead event."
+        )
+    for hold_id in holds:
+        await ledger.release(connection, organization.id, hold_id)
+    if await _recharges(connection, organization):
+        await recharge.turn_off(connection, organization.id, actor=actor, reason=reason)
+    await organizations.set_closed(connection, organization.id, closed=True)
+    await audit.record(
+        connection,
+        actor=actor,
+        action="organizations.close",
+        subject=str(organization.id),
+        organization_id=organization.id,
+        reason=reason,
+        details={"holdsReleased": len(holds), "openCheckouts": checkouts},
+    )
+    return Closing(changed=True, holds_released=len(holds), open_checkouts=checkouts)
+
+
+async def reopen(
+    connection: Connection, organization: Organization, *, actor: Actor | str, reason: str
+) -> bool:
+    """Open a closed organization again; return whether it was closed. Auto-recharge stays off."""
+    await recharge.lock_account(connection, organization.id)
+    changed = await organizations.set_closed(connection, organization.id, closed=False)
+    if changed:
+        await audit.record(
+            connection,
+            actor=actor,
+            action="organizations.reopen",
+            subject=str(organization.id),
+            organization_id=organization.id,
+            reason=reason,
+        )
+    return changed
+
+
+async def _refuse_live_attempt(connection: Connection, organization: Organization) -> None:
+    """Raise ConflictError for an attempt that may charge; an armed one stops by itself."""
+    live = await attempts.live(connection, organization.id)
+    if live is not None and live.state is not AttemptState.ARMED:
+        raise ConflictError(
+            f"The attempt {live.id} of {organization.slug} is {live.state}. Wait for its end, or"
+            f" cancel it: prepaid recharge cancel {live.id}."
+        )
+
+
+async def _recharges(connection: Connection, organization: Organization) -> bool:
+    rules = await recharge_store.settings(connection, organization_id=organization.id)
+    return any(rule.state is not RechargeState.OFF for rule in rules)
+
+
+async def _active_holds(connection: Connection, organization: Organization) -> list[UUID]:
+    holds = await store.active_holds(connection, organization.id, rows_max=HOLDS_RELEASED_MAX + 1)
+    if len(holds) > HOLDS_RELEASED_MAX:
+        raise ConflictError(
+            f"{organization.slug} has more than {HOLDS_RELEASED_MAX} active holds. Release them"
+            " first, or wait until they expire."
+        )
+    return holds

@@ -1,0 +1,27 @@
+"""The SQL of closing an organization."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.db.queries import beside
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+QUERIES = beside(__file__)
+
+
+async def open_checkouts(connection: Connection, organization_id: UUID) -> int:
+    """Return the number of checkouts that can still be paid."""
+    count: int = await connection.fetchval(QUERIES.open_checkouts, organization_id)
+    return count
+
+
+async def active_holds(
+    connection: Connection, organization_id: UUID, *, rows_max: int
+) -> list[UUID]:
+    """Return the ids of active holds, those that expire first."""
+    rows = await connection.fetch(QUERIES.active_holds, organization_id, rows_max)
+    return [row["id"] for row in rows]

@@ -1,0 +1,94 @@
+"""With `refetch`, a replay applies Stripe's object of today, and not the stored one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from shared.replay.model import ReplayOptions
+from shared.replay.refetch import Refetcher
+from shared.replay.service import Replayer
+from tests.fixtures.product import balance, create_organization, event_row, payment, receive
+from worker.drainer import Drainer
+
+if TYPE_CHECKING:
+    from tests.fixtures.storefront import Storefront
+
+WHO = "cli:test"
+TODAY = ReplayOptions(refetch=True)
+SUCCEEDED = "payment_intent.succeeded"
+
+
+@pytest.fixture
+def replayer(storefront: Storefront) -> Replayer:
+    return Replayer(
+        storefront.pool,
+        replace(storefront.applier, lookup=None),
+        uuid4,
+        refetcher=Refetcher(storefront.client),
+    )
+
+
+async def misnamed(shop: Storefront) -> str:
+    """Let a payment die whose metadata names nobody, and correct them at Stripe; the event."""
+    paid = await shop.charge(2000, metadata={"organization_id": "misspelled"})
+    bodies = [body for body in await shop.events() if json.loads(body)["type"] == SUCCEEDED]
+    await receive(shop.pool, *bodies)
+    await Drainer(shop.pool, replace(shop.applier, lookup=None), make_token=uuid4).drain()
+    await shop.client.v1.payment_intents.update_async(
+        paid, {"metadata": {"organization_id": "acme"}}
+    )
+    event_id: str = json.loads(bodies[0])["id"]
+    return event_id
+
+
+async def test_an_object_that_was_corrected_at_stripe_is_applied_as_it_is_today(
+    storefront: Storefront, replayer: Replayer
+) -> None:
+    event_id = await misnamed(storefront)
+    await create_organization(storefront.pool)
+    stored = (await event_row(storefront.pool, event_id))["payload"]
+    assert (await replayer.replay([event_id], actor=WHO, reason=None))["failed"] == 1
+    shown = await replayer.preview([event_id], options=TODAY)
+    done = await replayer.replay([event_id], actor=WHO, reason=None, options=TODAY)
+    assert (shown["applied"], done["applied"]) == (1, 1)
+    assert await balance(storefront.pool) == 20
+    assert (await event_row(storefront.pool, event_id))["payload"] == stored
+
+
+@pytest.mark.parametrize("has_object", [True, False], ids=["its id is left", "nothing is left"])
+async def test_an_event_whose_payload_was_deleted_is_replayed(
+    storefront: Storefront, replayer: Replayer, *, has_object: bool
+) -> None:
+    event_id = await misnamed(storefront)
+    await create_organization(storefront.pool)
+    payload = json.loads((await event_row(storefront.pool, event_id))["payload"])
+    about = payload["data"]["object"]
+    left = {"data": {"object": {"id": about["id"], "object": about["object"]}}}
+    await storefront.pool.execute(
+        "UPDATE stripe_events SET payload_forgotten_at = now(), payload = $1",
+        json.dumps({"id": event_id, "object": "event"} | (left if has_object else {})),
+    )
+    stored = await replayer.replay([event_id], actor=WHO, reason=None)
+    assert "replay with --refetch" in (stored["failures"][0]["error"] or "")
+    done = await replayer.replay([event_id], actor=WHO, reason=None, options=TODAY)
+    assert done["applied"] == 1
+    assert await balance(storefront.pool) == 20
+
+
+async def test_what_stripe_does_not_know_fails_and_leaves_the_event_as_it_is(
+    storefront: Storefront, replayer: Replayer
+) -> None:
+    await create_organization(storefront.pool)
+    await receive(storefront.pool, payment("nobody"))
+    for report in (
+        await replayer.preview(["evt_nobody"], options=TODAY),
+        await replayer.replay(["evt_nobody"], actor=WHO, reason=None, options=TODAY),
+    ):
+        assert (report["selected"], report["failed"]) == (1, 1)
+        assert "pi_nobody" in (report["failures"][0]["error"] or "")
+    assert (await event_row(storefront.pool, "evt_nobody"))["state"] == "received"
