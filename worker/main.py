@@ -64,6 +64,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             settings.database_url,
             size=settings.database_pool_size,
             application_name="prepaid-worker",
+            pooled=settings.pooled,
         ) as pool,
         Sender(allow_private=settings.webhooks_allow_private) as sender,
         stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe,
@@ -111,8 +112,8 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 PurchaseExpirer(pool).run,
                 PaymentMethodFetcher(pool, lookup).run,
                 messenger.run,
-                Recharger(pool, charger, settings.database_url).run,
-                Verifier(settings.database_url).run,
+                Recharger(pool, charger, settings.direct_database_url).run,
+                Verifier(settings.direct_database_url).run,
                 Reconciler(pool, settings).run,
             ):
                 loops.create_task(run_loop(stop))
