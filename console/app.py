@@ -55,6 +55,7 @@ def routes(console: Console, pages: Sequence[Page] = PAGES) -> list[web.RouteDef
             for page in (*pages, sign_in.SIGN_OUT)
         ),
         web.get(rendering.STYLE_PATH, _style),
+        web.get(rendering.ICON_PATH, _icon),
         web.get(f"{ROOT}/", _to_overview),
         web.get(nothing.path, edge.handler(console, nothing)),
     ]
@@ -66,6 +67,15 @@ async def _nothing(_visit: Visit) -> web.Response:
 
 async def _to_overview(_request: web.Request) -> web.Response:
     return web.Response(status=308, headers={"Location": ROOT})
+
+
+async def _icon(_request: web.Request) -> web.Response:
+    """Return the icon of the browser's tab."""
+    return web.Response(
+        body=rendering.icon(),
+        content_type="image/svg+xml",
+        headers={"Cache-Control": f"public, max-age={STYLE_SECONDS_MAX}"},
+    )
 
 
 async def _style(_request: web.Request) -> web.Response:

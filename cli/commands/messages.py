@@ -11,6 +11,7 @@ import typer
 from cli.actor import current_actor
 from cli.database import transaction
 from cli.output import AsJson, emit, run, table
+from cli.reasons import Reason, RequiredReason
 from shared.access import service as audit
 from shared.errors import NotFoundError
 from shared.ids import new_id
@@ -75,6 +76,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             _summary(row)
             | {
                 "organizationId": str(row["organization_id"]),
+                "discardReason": row["discard_reason"],
                 "replayedAt": row["replayed_at"],
                 "settledAt": row["settled_at"],
                 "nextAttemptAt": row["available_at"] if row["settled_at"] is None else None,
@@ -101,7 +103,10 @@ def replay(
     ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID…]", parser=_message_id)] = None,
     state: State = None,
     message_type: Type = None,
-    reason: Annotated[str | None, typer.Option(help="The reason, for the audit log.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be sent again, and change nothing.")
+    ] = False,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Send messages again: the named ones, or all that match the filters (dead by default).
@@ -114,11 +119,14 @@ def replay(
     async def work() -> dict[str, Any]:
         batch_id = str(new_id())
         async with transaction() as connection:
+            trial = connection.transaction()
+            await trial.start()
             rows = await service.replay(
                 connection, ids=ids or (), state=state, message_type=message_type
             )
+            await (trial.rollback() if dry_run else trial.commit())
             replayed = sorted({public_id(row["id"]) for row in rows})
-            if replayed:
+            if replayed and not dry_run:
                 await audit.record(
                     connection,
                     actor=await current_actor(connection),
@@ -127,22 +135,26 @@ def replay(
                     reason=reason,
                     details={"messages": replayed},
                 )
-        return {"batchId": batch_id, "replayed": replayed}
+        return {
+            "batchId": None if dry_run else batch_id,
+            "dryRun": dry_run,
+            "replayed": replayed,
+        }
 
     emit(run(work()), as_json=as_json, human=_replay_human)
 
 
 def _replay_human(document: dict[str, Any]) -> str:
     replayed = document["replayed"]
-    return "\n".join(
-        [f"batch {document['batchId']}: {len(replayed)} will be sent again", *replayed]
-    )
+    name = "dry run" if document["dryRun"] else f"batch {document['batchId']}"
+    verb = "would" if document["dryRun"] else "will"
+    return "\n".join([f"{name}: {len(replayed)} {verb} be sent again", *replayed])
 
 
 @app.command()
 def discard(
     message_id: MessageId,
-    reason: Annotated[str, typer.Option(help="The reason, for the audit log.")],
+    reason: RequiredReason,
     as_json: AsJson = False,
 ) -> None:
     """Discard a message for all endpoints to which it was not delivered."""

@@ -27,6 +27,7 @@ FLASH_SECONDS = 60
 FLASH_LENGTH_MAX = 500
 COOKIE_PATH = "/console"
 STYLE_PATH = "/console/static/console.css"
+ICON_PATH = "/console/static/icon.svg"
 # Nothing from another host, no script, no inline style, no frame.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
@@ -74,6 +75,7 @@ def _environment() -> jinja2.Environment:
     }
     environment.tests["time"] = lambda value: isinstance(value, datetime)
     environment.tests["chart"] = lambda value: isinstance(value, Chart)
+    environment.globals["icon_path"] = ICON_PATH
     environment.globals["style_path"] = f"{STYLE_PATH}?v={style()[1]}"
     return environment
 
@@ -83,6 +85,12 @@ def style() -> tuple[bytes, str]:
     """Return the style sheet, and the part of its digest that its address carries."""
     text = (FOLDER / "static" / "console.css").read_bytes()
     return text, hashlib.sha256(text).hexdigest()[:12]
+
+
+@cache
+def icon() -> bytes:
+    """Return the icon of the browser's tab."""
+    return (FOLDER / "static" / "icon.svg").read_bytes()
 
 
 def page(template: str, *, status: int, visit: Visit | None, **values: Any) -> web.Response:

@@ -34,8 +34,8 @@ def timeline(
     acts: Sequence[Row],
     now: datetime,
 ) -> list[Moment]:
-    """Return the moments of an attempt, the earliest first."""
-    moments = [Moment(attempt["created_at"], "armed", f"by {_trigger(attempt)}")]
+    """Return the moments of an attempt, in the order of their times; it begins armed."""
+    moments: list[Moment] = []
     if attempt["charged_at"] is not None:
         moments.append(Moment(attempt["charged_at"], "charging", _charge(attempt)))
     moments += [
@@ -49,7 +49,8 @@ def timeline(
         moments.append(Moment(attempt["settled_at"], state, _ending(attempt)))
     else:
         moments += _ahead(attempt, state, deadline, now)
-    return sorted(moments, key=lambda moment: moment.at)
+    armed = Moment(attempt["created_at"], "armed", f"by {_trigger(attempt)}")
+    return [armed, *sorted(moments, key=lambda moment: moment.at)]
 
 
 def fault(attempt: Row) -> str:
@@ -80,7 +81,7 @@ def _ahead(
 ) -> list[Moment]:
     moments = []
     if state is not AttemptState.ARMED:
-        moments.append(Moment(now, state, "now"))
+        moments.append(Moment(now, state))
     if attempt["lease_token"] is not None and attempt["due_at"] > now:
         moments.append(Moment(attempt["due_at"], "lease of a worker ends", ahead=True))
     else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from console.framework import formatting
@@ -131,7 +132,7 @@ def payment_steps(
     steps.append(Step("PaymentIntent", payment, note=money))
     steps += _receipt(grant["charge_id"], grant["receipt_url"])
     for event in events.get(payment, ())[:EVENTS_A_PATH_MAX]:
-        href = None if is_bound else f"/console/events/{event['id']}"
+        href = None if is_bound else f"/console/events/{quote(event['id'], safe='')}"
         steps.append(
             Step("Event", event["id"], href=href, note=f"{event['type']}, {event['state']}")
         )

@@ -236,6 +236,7 @@ SELECT
     m.attempts,
     m.last_status,
     m.reason,
+    m.discard_reason,
     m.created_at,
     m.replayed_at,
     m.available_at,
@@ -249,7 +250,8 @@ ORDER BY m.endpoint_id;
 
 -- name: replay
 -- Make messages due now and restart their three days of attempts. Filters: ids ($1), state ($2) and type ($3),
--- NULL for any. Leased messages are being sent already, and disabled endpoints receive nothing.
+-- NULL for any. Leased messages are being sent already, disabled endpoints receive nothing, and cleared bodies cannot
+-- be sent again.
 UPDATE outbound_messages AS m
 SET
     state = 'pending',
@@ -257,7 +259,8 @@ SET
     available_at = now(),
     replayed_at = now(),
     settled_at = NULL,
-    reason = NULL
+    reason = NULL,
+    discard_reason = NULL
 FROM (
     SELECT
         w.id,
@@ -269,6 +272,7 @@ FROM (
         AND ($2::text IS NULL OR w.state = $2)
         AND ($3::text IS NULL OR w.type = $3)
         AND (w.lease_token IS NULL OR w.available_at <= now())
+        AND w.payload <> '{}'
         AND e.disabled_at IS NULL
     ORDER BY w.id, w.endpoint_id
     LIMIT $4
@@ -278,11 +282,12 @@ WHERE m.id = named.id AND m.endpoint_id = named.endpoint_id
 RETURNING m.id, m.endpoint_id, m.organization_id;
 
 -- name: discard
--- Discard a message, by an operator's decision, for every endpoint that has not received it.
+-- Discard a message, by an operator's decision, for every endpoint that has not received it. The error stays.
 UPDATE outbound_messages
 SET
     state = 'discarded',
-    reason = $2,
+    reason = coalesce(reason, $2),
+    discard_reason = $2,
     lease_token = NULL,
     settled_at = now()
 WHERE id = $1 AND state IN ('pending', 'dead')

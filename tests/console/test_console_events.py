@@ -36,11 +36,11 @@ async def test_a_dead_event_shows_whose_money_it_is_and_what_to_do(
     await dead(operator, drainer, "1")
     page = await operator.get(EVENTS)
     (row,) = page.rows("Events")
-    assert row[0] == "evt_1 payment_intent.succeeded"
+    assert row[0].startswith("evt_1 payment_intent.succeeded")
     assert row[1].startswith("dead")
-    assert (row[3], row[4]) == ("acme", "10 USD")
-    assert "pi_1" in row[5]
-    assert "Create the organization" in row[6]
+    assert (row[2], row[3]) == ("acme", "10 USD")
+    assert "pi_1" in row[4]
+    assert "Create the organization" in row[5]
     page = await operator.get(f"{EVENTS}/evt_1")
     assert page.title == "evt_1"
     assert "docs/runbook.md#unknown-organization" in page.text

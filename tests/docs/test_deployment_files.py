@@ -7,7 +7,11 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped] # its stubs are not among the dependencies
 
+from shared.config import load
+from shared.http import server
+from shared.payments.client import STRIPE_SECONDS_MAX
 from tests.fixtures.documents import (
+    NEEDED,
     ROOT,
     arguments,
     compose_text,
@@ -104,6 +108,38 @@ def test_r5_valkey_asks_for_a_password_that_no_command_line_shows() -> None:
     assert services["web"]["environment"]["REDIS_URL"].startswith("redis://:${VALKEY_PASSWORD:?")
     for service in services.values():
         assert "PASSWORD" not in str(service.get("command"))
+
+
+def test_valkey_refuses_writes_before_it_is_out_of_memory_and_evicts_nothing() -> None:
+    document = compose()
+    content = document["configs"]["valkey"]["content"]
+    limit = int(document["services"]["valkey"]["mem_limit"].removesuffix("m"))
+    (most,) = re.findall(r"^maxmemory (\d+)mb$", content, re.MULTILINE)
+    assert int(most) < limit
+    assert "maxmemory-policy noeviction\n" in content
+
+
+def test_docker_waits_longer_than_a_process_takes_to_stop() -> None:
+    services = compose()["services"]
+    grace = {name: int(services[name]["stop_grace_period"][:-1]) for name in ("web", "worker")}
+    drain = load(NEEDED).drain_seconds
+    assert grace["web"] > drain + 2 * server.SHUTDOWN_SECONDS_MAX
+    assert grace["worker"] > STRIPE_SECONDS_MAX + server.SHUTDOWN_SECONDS_MAX
+
+
+PROGRAMS = {
+    "postgres:18": {"pg_isready"},
+    "valkey/valkey:9": {"valkey-server", "valkey-cli"},
+    "prepaid": {"python", "prepaid"},
+}
+
+
+def test_every_health_check_runs_a_program_of_its_image() -> None:
+    for name, service in compose()["services"].items():
+        check = service.get("healthcheck", {}).get("test")
+        if check is not None:
+            program = check[1].split()[0]
+            assert program in PROGRAMS[service["image"]], name
 
 
 SECRETS = (

@@ -257,4 +257,20 @@ async def test_a_message_is_discarded_with_a_reason_once(
     assert (line["action"], line["subject"], line["reason"]) == ("messages.discard", sent, "a test")
     assert line["organization_id"] == organization.id
     assert refused(await prepaid("messages", "discard", sent, "--reason", "again"))
-    assert refused(await prepaid("messages", "discard", sent, "--reason", " "))
+    assert refused(await prepaid("messages", "discard", sent, "--reason", " "), code=2)
+
+
+async def test_a_dry_run_names_the_messages_and_changes_none(
+    prepaid: Command, pool: Pool, organization: Organization
+) -> None:
+    await prepaid("endpoints", "add", "--url", URL)
+    name = await announce(pool, organization)
+    await die(pool)
+    shown = await prepaid("messages", "replay", "--state", "dead", "--dry-run", "--json")
+    assert (shown.code, shown.json["replayed"], shown.json["batchId"]) == (0, [name], None)
+    assert await pool.fetchval("SELECT state FROM outbound_messages") == "dead"
+    assert "messages.replay" not in {line["action"] for line in await audit(pool)}
+    assert (await prepaid("messages", "discard", name, "--reason", "gone")).code == 0
+    row = await pool.fetchrow("SELECT reason, discard_reason FROM outbound_messages")
+    assert row is not None
+    assert tuple(row) == ("no answer", "gone")
