@@ -94,6 +94,8 @@ def test_a_cursor_returns_the_position_that_made_it() -> None:
         paging.encode(NOW),
         paging.encode(ID, NOW),
         paging.encode(NOW.replace(tzinfo=None), ID),
+        paging.encode("0001-01-01T00:00:00+23:59", ID),
+        paging.encode("9999-12-31T23:59:59-23:59", ID),
         paging.encode(2**70),
         "A" * 401,
     ],
