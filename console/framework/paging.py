@@ -20,7 +20,8 @@ Row = TypeVar("Row")
 ROWS_MAX = 50
 CURSOR_LENGTH_MAX = 400
 WRONG = "This is not a cursor of this list. Open the list from its first page."
-SEQ_MAX = 2**63 - 1
+# Half of what a bigint holds, so that a statement can add to it.
+SEQ_MAX = 2**62
 
 
 @dataclass(frozen=True, slots=True)

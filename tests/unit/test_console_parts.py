@@ -111,6 +111,12 @@ def test_a_text_that_postgresql_cannot_compare_is_refused(cursor: str) -> None:
         paging.decode({"cursor": cursor}, str)
 
 
+@pytest.mark.parametrize("seq", [2**63 - 1, -(2**63), 2**64])
+def test_a_number_that_a_statement_could_not_add_to_is_refused(seq: int) -> None:
+    with pytest.raises(InvalidRequestError):
+        paging.decode({"cursor": paging.encode(seq)}, int)
+
+
 def test_a_page_keeps_its_filters_and_knows_whether_another_follows() -> None:
     query = {"state": "dead & gone", "empty": "", "cursor": "old"}
     page = paging.rows([1, 2, 3], path="/p", query=query, position=lambda n: [n], rows_max=2)
