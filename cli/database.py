@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def database_url() -> str:
-    """Return DATABASE_URL; raise ConfigError where it is missing or wrong."""
-    return config.database_url(environment())
+    """Return the address of PostgreSQL itself; raise ConfigError where it is missing or wrong."""
+    return config.direct_database_url(environment())
 
 
 @asynccontextmanager

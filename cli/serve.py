@@ -53,6 +53,7 @@ async def run(
                 settings.database_url,
                 size=settings.database_pool_size,
                 application_name="prepaid-web",
+                pooled=settings.pooled,
             )
         )
         await check_settings(pool, settings.credits_per_unit)

@@ -27,7 +27,7 @@ TOP_PAGES = {
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
-ASSETS = ("*.svg", "*.css", "*.yml")
+ASSETS = ("*.svg", "*.png", "*.css", "*.yml")
 # GitHub draws these diagrams. The site shows their text: it loads no script from another host.
 DIAGRAM = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^[ ]*```.*?^[ ]*```$", re.MULTILINE | re.DOTALL)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from shared import reconcile_settings
+from shared import reconcile_settings, sentinel_address
 from shared.durations import Duration
 from shared.errors import ConfigError
 from shared.money import rate_refusal
@@ -69,8 +69,21 @@ class Settings:
     credit_customer_payments: bool = False
     purchase_expires: Duration | None = None
     event_retention: Duration | None = None
+    message_retention: Duration | None = None
+    attempt_retention: Duration | None = None
     tracing: bool = False
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
+    unpooled_database_url: str | None = field(default=None, repr=False)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether DATABASE_URL leads through a pooler that shares connections by transaction."""
+        return self.unpooled_database_url is not None
+
+    @property
+    def direct_database_url(self) -> str:
+        """The address of PostgreSQL itself: for what needs a session of its own."""
+        return self.unpooled_database_url or self.database_url
 
     @property
     def livemode(self) -> bool:
@@ -108,12 +121,15 @@ def load(env: Mapping[str, str]) -> Settings:
         credit_customer_payments=_read(env, "PREPAID_CREDIT_CUSTOMER_PAYMENTS", "0", _switch),
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
         event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
+        message_retention=_read(env, "PREPAID_MESSAGE_RETENTION", "P90D", _retention),
+        attempt_retention=_read(env, "PREPAID_ATTEMPT_DETAIL_RETENTION", "P400D", _retention),
         reconcile=ReconcileSettings(
             every=_read(env, "PREPAID_RECONCILE_EVERY", "PT1H", reconcile_settings.interval),
             window=_read(env, "PREPAID_RECONCILE_WINDOW", "PT6H", reconcile_settings.window),
             repair=_read(env, "PREPAID_RECONCILE_REPAIR", "events", reconcile_settings.repair),
             rate=_read(env, "PREPAID_RECONCILE_RATE", "20", reconcile_settings.rate),
         ),
+        unpooled_database_url=_read(env, "PREPAID_DIRECT_DATABASE_URL", "", _optional_database_url),
     )
     _refuse_mixed_modes(settings)
     if settings.purchase_max < settings.purchase_min:
@@ -130,6 +146,12 @@ def _local_url(env: Mapping[str, str]) -> str:
 def database_url(env: Mapping[str, str]) -> str:
     """Read DATABASE_URL only, for commands that need nothing else."""
     return _read(env, "DATABASE_URL", None, _database_url)
+
+
+def direct_database_url(env: Mapping[str, str]) -> str:
+    """Read only the address of PostgreSQL itself, around a pooler that DATABASE_URL may name."""
+    direct = _read(env, "PREPAID_DIRECT_DATABASE_URL", "", _optional_database_url)
+    return direct or database_url(env)
 
 
 def stripe_access(env: Mapping[str, str]) -> tuple[str, str]:
@@ -277,9 +299,18 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _optional_database_url(text: str) -> str | None:
+    """Set it to the address of PostgreSQL itself, or leave it empty without a pooler."""
+    return _database_url(text) if text else None
+
+
 def _redis_url(text: str) -> str:
-    """Set it to an address such as redis://HOST:6379/0; rediss:// for TLS."""
+    """Set it to redis://HOST:6379/0, rediss:// for TLS, or redis+sentinel://HOST,HOST/MASTER/0."""
     url = urlsplit(text)
+    if url.scheme in sentinel_address.SCHEMES:
+        if _is_placeholder(sentinel_address.parse(text).password or ""):
+            raise ValueError
+        return text
     if url.scheme not in {"redis", "rediss", "unix"} or not (url.netloc or url.path):
         raise ValueError
     _ = url.port  # raises ValueError where it is no number

@@ -32,6 +32,16 @@ LEDGER_POSTINGS = Counter(
     "Ledger postings, by transaction type and result.",
     ["type", "result"],
 )
+RETENTION_CLEARED = Counter(
+    "prepaid_retention_cleared",
+    "Rows whose contents were cleared after their retention, by kind.",
+    ["kind"],
+)
+RETENTION_OLDEST_SECONDS = Gauge(
+    "prepaid_retention_oldest_seconds",
+    "Age of the oldest row that a retention has still to clear, by kind.",
+    ["kind"],
+)
 RECONCILE_DRIFT = Gauge(
     "prepaid_reconcile_drift",
     "Differences to Stripe that the last reconciliation found and did not repair, by kind.",

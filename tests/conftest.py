@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.fixtures.stripe_contract",
     "tests.fixtures.servers",
     "tests.fixtures.product",
+    "tests.fixtures.pooler",
     "tests.fixtures.commands",
     "tests.fixtures.api",
     "tests.fixtures.console",

@@ -45,7 +45,7 @@ class IdempotencyKeyCleaner:
 
     async def clean(self) -> int:
         """Delete every key that is old enough; return the number of rows."""
-        return await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
+        return await in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
         return await store.purge(connection, KEY_RETENTION, rows_max=rows_max)
@@ -65,8 +65,8 @@ class SessionCleaner:
     async def clean(self) -> int:
         """Delete every session that ended long enough ago; return the number of rows."""
         console = partial(console_sessions.purge, retention=SESSION_RETENTION)
-        deleted = await _in_batches(self._pool, console, BATCH_ROWS_MAX)
-        return deleted + await _in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
+        deleted = await in_batches(self._pool, console, BATCH_ROWS_MAX)
+        return deleted + await in_batches(self._pool, self._delete, BATCH_ROWS_MAX)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
         return await sessions.purge(connection, SESSION_RETENTION, rows_max=rows_max)
@@ -92,7 +92,7 @@ class SampleCleaner:
 
     async def clean(self) -> int:
         """Delete every sample that is old enough; return how many rows those were."""
-        return await _in_batches(self._pool, self._delete, self._rows_max)
+        return await in_batches(self._pool, self._delete, self._rows_max)
 
     async def _delete(self, connection: Connection, *, rows_max: int) -> int:
         return await samples.purge(connection, SAMPLE_RETENTION, rows_max=rows_max)
@@ -123,14 +123,14 @@ class PayloadCleaner:
 
     async def clean(self) -> int:
         """Remove client secrets and old payloads; return the number of changed events."""
-        cleaned = await _in_batches(self._pool, payloads.remove_client_secrets, self._rows_max)
+        cleaned = await in_batches(self._pool, payloads.remove_client_secrets, self._rows_max)
         if self._retention is None:
             return cleaned
         delete = partial(payloads.delete_payloads, retention=self._retention)
-        return cleaned + await _in_batches(self._pool, delete, self._rows_max)
+        return cleaned + await in_batches(self._pool, delete, self._rows_max)
 
 
-async def _in_batches(pool: Pool, delete: Callable[..., Awaitable[int]], rows_max: int) -> int:
+async def in_batches(pool: Pool, delete: Callable[..., Awaitable[int]], rows_max: int) -> int:
     """Delete in transactions of at most `rows_max` rows; return the total number."""
     deleted = 0
     while True:

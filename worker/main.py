@@ -40,6 +40,7 @@ from worker.payment_method_fetcher import PaymentMethodFetcher
 from worker.purchase_expirer import PurchaseExpirer
 from worker.recharger import Recharger
 from worker.reconciler import Reconciler
+from worker.retention import RetentionCleaner
 from worker.sampler import Sampler
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
@@ -63,6 +64,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             settings.database_url,
             size=settings.database_pool_size,
             application_name="prepaid-worker",
+            pooled=settings.pooled,
         ) as pool,
         Sender(allow_private=settings.webhooks_allow_private) as sender,
         stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe,
@@ -102,11 +104,16 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 Sampler(pool).run,
                 InvariantChecker(pool).run,
                 PayloadCleaner(pool, retention=settings.event_retention).run,
+                RetentionCleaner(
+                    pool,
+                    messages=settings.message_retention,
+                    attempt_details=settings.attempt_retention,
+                ).run,
                 PurchaseExpirer(pool).run,
                 PaymentMethodFetcher(pool, lookup).run,
                 messenger.run,
-                Recharger(pool, charger, settings.database_url).run,
-                Verifier(settings.database_url).run,
+                Recharger(pool, charger, settings.direct_database_url).run,
+                Verifier(settings.direct_database_url).run,
                 Reconciler(pool, settings).run,
             ):
                 loops.create_task(run_loop(stop))

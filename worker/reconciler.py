@@ -70,7 +70,7 @@ class Reconciler:
         if not due:
             return
         try:
-            async with only_run(self._settings.database_url):
+            async with only_run(self._settings.direct_database_url):
                 await self._reconcile()
         except ConflictError:
             log.info("reconciliation.waits", reason="another process reconciles")
@@ -79,7 +79,7 @@ class Reconciler:
         settings = self._settings
         async with (
             create_pool(
-                settings.database_url,
+                settings.direct_database_url,
                 size=CANDIDATES_AT_ONCE_MAX + 1,
                 application_name="prepaid-reconcile",
             ) as pool,

@@ -12,7 +12,7 @@ import asyncpg
 from cli.checks.model import Caution, DoctorError, Finding
 from migrations import runner
 from shared.config import Settings
-from shared.db.pool import close, connect
+from shared.db.pool import LIMITS, close, connect, create_pool
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -25,7 +25,7 @@ CLOCK_SECONDS_MAX = 5.0
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Connection]:
     """Connect as a process does, for one check."""
-    connection = await connect(settings.database_url, application_name="prepaid-doctor")
+    connection = await connect(settings.direct_database_url, application_name="prepaid-doctor")
     try:
         yield connection
     finally:
@@ -49,7 +49,7 @@ async def check_postgres(settings: Settings) -> Finding:
 
 async def check_schema(settings: Settings) -> Finding:
     """Check that the schema is that of this release."""
-    status = await runner.status(settings.database_url)
+    status = await runner.status(settings.direct_database_url)
     if not status["upToDate"]:
         raise DoctorError(
             f"at {status['current']}, this release has {status['head']}: run prepaid migrate",
@@ -86,6 +86,8 @@ async def check_pooler(settings: Settings) -> Finding:
 
     Two connections that are open at once have the same server process only behind such a pooler.
     """
+    if settings.pooled:
+        return await _check_limits(settings)
     async with connected(settings) as first, connected(settings) as second:
         try:
             async with first.transaction():
@@ -99,6 +101,25 @@ async def check_pooler(settings: Settings) -> Finding:
         shared = await _server_process(first) == await _server_process(second)
         prepared = await _keeps_prepared_statements(first, second)
     return pooler_finding(shared=shared, prepared=prepared)
+
+
+async def _check_limits(settings: Settings) -> Finding:
+    """Check that sessions behind the pooler have time limits, which a process cannot set there."""
+    async with create_pool(
+        settings.database_url, size=1, application_name="prepaid-doctor", pooled=True
+    ) as pool:
+        rows = await pool.fetch(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY($1)", list(LIMITS)
+        )
+        role = await pool.fetchval("SELECT quote_ident(current_user)")
+    missing = sorted(row["name"] for row in rows if row["setting"] == "0")
+    if missing:
+        raise DoctorError(
+            f"sessions behind the pooler have no {', '.join(missing)}: a process that freezes"
+            " would hold its locks. Set them on the role, then reconnect the pooler",
+            "; ".join(f"ALTER ROLE {role} SET {name} = '{LIMITS[name]}'" for name in missing),
+        )
+    return "pooled by transaction; LISTEN goes to PREPAID_DIRECT_DATABASE_URL"
 
 
 async def _server_process(connection: Connection) -> int:
@@ -120,13 +141,13 @@ def pooler_finding(*, shared: bool, prepared: bool) -> Finding:
     """Say what a pooler means for the processes."""
     if not prepared:
         raise DoctorError(
-            "the pooler loses prepared statements, which every process uses",
-            "max_prepared_statements = 200",
+            "the pooler loses prepared statements, and PREPAID_DIRECT_DATABASE_URL is not set",
+            "PREPAID_DIRECT_DATABASE_URL: the address of PostgreSQL itself",
         )
     if shared:
         return Caution(
             "DATABASE_URL leads through a pooler in transaction mode. LISTEN is not available: a"
             " recharge begins within a second, and not at once",
-            "DATABASE_URL of the workers: the address of PostgreSQL itself",
+            "PREPAID_DIRECT_DATABASE_URL: the address of PostgreSQL itself",
         )
     return "no pooler shares the connections of DATABASE_URL"

@@ -102,9 +102,9 @@ async def _work(
 ) -> dict[str, Any]:
     per_second = rate or settings.reconcile.rate
     async with (
-        only_run(settings.database_url),
+        only_run(settings.direct_database_url),
         create_pool(
-            settings.database_url,
+            settings.direct_database_url,
             size=CANDIDATES_AT_ONCE_MAX + 1,
             application_name="prepaid-reconcile",
         ) as pool,

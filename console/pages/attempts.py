@@ -93,7 +93,12 @@ async def _of(
     connection: Connection, owner: UUID, state: AttemptState | None, after: Sequence[Any] | None
 ) -> list[asyncpg.Record]:
     return await connection.fetch(
-        QUERIES.of_organization, state, *(after or (None, None)), paging.ROWS_MAX + 1, owner
+        QUERIES.of_organization,
+        state,
+        *(after or (None, None)),
+        paging.ROWS_MAX + 1,
+        owner,
+        SCANNED_ROWS_MAX,
     )
 
 

@@ -33,16 +33,24 @@ ORDER BY r.settled_at DESC, r.id DESC
 LIMIT $4;
 
 -- name: of_organization
--- A page of an organization's attempts, newest first.
+-- An organization's attempts, newest first: those in a state among the newest $6.
 SELECT
     r.*,
     o.slug
-FROM recharge_attempts AS r
+FROM (
+    SELECT *
+    FROM recharge_attempts
+    WHERE
+        organization_id = $5
+        AND (created_at, id) < (
+            coalesce($2::timestamptz, 'infinity'),
+            coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        )
+    ORDER BY created_at DESC, id DESC
+    LIMIT $6
+) AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
-WHERE
-    r.organization_id = $5
-    AND ($1::text IS NULL OR r.state = $1)
-    AND ($2::timestamptz IS NULL OR (r.created_at, r.id) < ($2, $3::uuid))
+WHERE $1::text IS NULL OR r.state = $1
 ORDER BY r.created_at DESC, r.id DESC
 LIMIT $4;
 

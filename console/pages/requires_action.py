@@ -38,9 +38,11 @@ async def link(visit: Visit) -> web.Response:
     """Make a new link to the page of an organization's waiting attempt; it is shown once."""
     organization_id = visit.path_id("organization")
     visit.check_organization(organization_id)
-    token = recovery.new_link()
+    reason, token = visit.reason(), recovery.new_link()
     async with visit.transaction() as connection:
-        expires_at = await service.fresh_link(connection, organization_id, token, actor=visit.actor)
+        expires_at = await service.fresh_link(
+            connection, organization_id, token, actor=visit.actor, reason=reason
+        )
     address = f"{visit.console.settings.public_url}/pay/{token}"
     return visit.redirect(
         LIST, f"Send this link to the customer: {address} until {expires_at:%Y-%m-%d %H:%M} UTC."

@@ -60,8 +60,7 @@ async def close(
     if (holds or checkouts) and not force:
         raise ConflictError(
             f"{organization.slug} has {len(holds)} active holds and {checkouts} open checkouts."
-            " Forced, closing releases the holds, and a checkout that is paid later becomes a dead"
-            " event."
+            " Forced, closing releases the holds, and a later payment becomes a dead event."
         )
     for hold_id in holds:
         await ledger.release(connection, organization.id, hold_id)

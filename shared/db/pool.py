@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import asyncpg
 import msgspec
 
+from shared.errors import ConfigError
+
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
@@ -54,13 +56,15 @@ CONTENTION = (*LOCKED, asyncpg.QueryCanceledError)
 
 UNAVAILABLE = (*AWAY, *CONTENTION)
 
-_SERVER_SETTINGS = {
-    "timezone": "UTC",
+# Through a pooler the role has them: sessions are shared, and PgBouncer refuses them at start-up.
+LIMITS = {
     "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
     "lock_timeout": "10s",
     # A worker that freezes inside a transaction loses it, and with it its row locks.
     "idle_in_transaction_session_timeout": "10s",
 }
+_SERVER_SETTINGS = {"timezone": "UTC"}
+_CACHED_STATEMENTS_MAX = 100
 
 
 async def _prepare_connection(connection: Connection) -> None:
@@ -88,19 +92,33 @@ async def connect(
     statement_seconds_max: int = STATEMENT_SECONDS_MAX,
 ) -> asyncpg.Connection[asyncpg.Record]:
     """Open one connection with the usual settings; statements may get a longer time limit."""
-    connection = await asyncpg.connect(
-        database_url,
-        timeout=CONNECT_SECONDS_MAX,
-        # Longer than the server's own limit: for a server that is frozen or gone.
-        command_timeout=statement_seconds_max + SERVER_SECONDS_MAX,
-        server_settings={
-            **_SERVER_SETTINGS,
-            "application_name": application_name,
-            "statement_timeout": f"{statement_seconds_max}s",
-        },
-    )
+    try:
+        connection = await asyncpg.connect(
+            database_url,
+            timeout=CONNECT_SECONDS_MAX,
+            # Longer than the server's own limit: for a server that is frozen or gone.
+            command_timeout=statement_seconds_max + SERVER_SECONDS_MAX,
+            server_settings={
+                **_SERVER_SETTINGS,
+                **LIMITS,
+                "application_name": application_name,
+                "statement_timeout": f"{statement_seconds_max}s",
+            },
+        )
+    except asyncpg.ProtocolViolationError as error:
+        raise _pooler_error(error) from error
     await _prepare_connection(connection)
     return connection
+
+
+def _pooler_error(error: asyncpg.ProtocolViolationError) -> Exception:
+    """Return what a refused start-up parameter means: only a pooler refuses the usual settings."""
+    if "startup parameter" not in str(error):
+        return error
+    return ConfigError(
+        "PREPAID_DIRECT_DATABASE_URL",
+        "is needed, since DATABASE_URL leads through a pooler. Set it to PostgreSQL's own address",
+    )
 
 
 async def close(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -111,10 +129,14 @@ async def close(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         connection.terminate()
 
 
-def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
+def create_pool(
+    database_url: str, *, size: int, application_name: str, pooled: bool = False
+) -> Pool:
     """Return a pool that opens on first use (`await pool` or `async with pool`).
 
-    The pool starts while PostgreSQL is unavailable, and recovers by itself.
+    The pool starts while PostgreSQL is unavailable, and recovers by itself. Where the URL is
+    `pooled`, by PgBouncer in transaction mode, no statement is prepared under a name, since the
+    next transaction may have another session.
     """
     return asyncpg.create_pool(
         database_url,
@@ -125,5 +147,10 @@ def create_pool(database_url: str, *, size: int, application_name: str) -> Pool:
         max_inactive_connection_lifetime=300,
         init=_prepare_connection,
         reset=_skip_reset,
-        server_settings={**_SERVER_SETTINGS, "application_name": application_name},
+        statement_cache_size=0 if pooled else _CACHED_STATEMENTS_MAX,
+        server_settings={
+            **_SERVER_SETTINGS,
+            **({} if pooled else LIMITS),
+            "application_name": application_name,
+        },
     )

@@ -250,7 +250,8 @@ ORDER BY m.endpoint_id;
 
 -- name: replay
 -- Make messages due now and restart their three days of attempts. Filters: ids ($1), state ($2) and type ($3),
--- NULL for any. Leased messages are being sent already, and disabled endpoints receive nothing.
+-- NULL for any. Leased messages are being sent already, disabled endpoints receive nothing, and cleared bodies cannot
+-- be sent again.
 UPDATE outbound_messages AS m
 SET
     state = 'pending',
@@ -271,6 +272,7 @@ FROM (
         AND ($2::text IS NULL OR w.state = $2)
         AND ($3::text IS NULL OR w.type = $3)
         AND (w.lease_token IS NULL OR w.available_at <= now())
+        AND w.payload <> '{}'
         AND e.disabled_at IS NULL
     ORDER BY w.id, w.endpoint_id
     LIMIT $4

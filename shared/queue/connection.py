@@ -5,7 +5,9 @@ from __future__ import annotations
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
 
+from shared.queue import sentinel
 from shared.queue.jobs import read_job, write_job
+from shared.sentinel_address import SCHEMES
 
 QUEUE_NAME = "prepaid:jobs"
 CONNECT_SECONDS_MAX = 1
@@ -14,7 +16,9 @@ COMMAND_SECONDS_MAX = 2
 
 def connect(redis_url: str) -> ArqRedis:
     """Return a client that opens on first use, so that a process starts while Redis is away."""
-    pool = BlockingConnectionPool.from_url(
+    by_sentinel = redis_url.startswith(SCHEMES)
+    create_pool = sentinel.create_pool if by_sentinel else BlockingConnectionPool.from_url
+    pool = create_pool(
         redis_url,
         max_connections=8,
         socket_connect_timeout=CONNECT_SECONDS_MAX,

@@ -315,7 +315,12 @@ async def resume(
 
 
 async def fresh_link(
-    connection: Connection, organization_id: UUID, link: str, *, actor: Actor | str
+    connection: Connection,
+    organization_id: UUID,
+    link: str,
+    *,
+    actor: Actor | str,
+    reason: str | None = None,
 ) -> datetime:
     """Make `link` the only link to the page of the waiting attempt; return when it expires.
 
@@ -334,6 +339,7 @@ async def fresh_link(
         actor=actor,
         action="recharge.link",
         subject=str(attempt["id"]),
+        reason=reason,
         organization_id=organization_id,
     )
     return expires_at

@@ -40,6 +40,8 @@ PROMISED_METRICS = {
     "prepaid_measurement_failures_total": (),
     "prepaid_reconcile_drift": ("kind",),
     "prepaid_reconcile_age_seconds": (),
+    "prepaid_retention_cleared_total": ("kind",),
+    "prepaid_retention_oldest_seconds": ("kind",),
     "prepaid_invariant_ok": ("name",),
 }
 PROMISED_TABLES = {

@@ -18,7 +18,10 @@ from tests.fixtures.product import payment, receive
 
 PAGES = (
     "/console", "/console/keys", "/console/audit", "/console/settings",
-    "/console/search?q=nothing", "/console/no-such-page",
+    "/console/search?q=nothing", "/console/no-such-page", "/console/events",
+    "/console/events/evt_one", "/console/dead-letters", "/console/attempts",
+    "/console/requires-action", "/console/reconciliation", "/console/messages?state=dead",
+    "/console/endpoints",
 )  # fmt: skip
 WIDTHS = (360, 800, 1400)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")

@@ -105,11 +105,12 @@ async def test_a_customer_who_must_authenticate_gets_a_new_link(
     page = await operator.get(WAITING)
     assert page.rows("Needs authentication")[0][0].startswith("acme")
     before = (await shop.attempt())["link_sha256"]
-    page = await operator.submit(f"{WAITING}/{shop.owner.id}/link")
+    page = await operator.submit(f"{WAITING}/{shop.owner.id}/link", reason="lost")
     assert "/pay/" in page.one(".flash").get_text()
     assert (await shop.attempt())["link_sha256"] != before
     page = await operator.get(f"{ATTEMPTS}/{attempt}")
     assert "recharge.link" in page.text
+    assert "console:admin key 0: lost" in page.text
     assert "The customer: the bank requires authentication." in page.text
 
 

@@ -1,0 +1,69 @@
+"""Bodies of delivered messages and texts of ended attempts are cleared after their retention."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared import metrics
+from shared.durations import Duration
+from shared.ids import new_id
+from shared.outbound.store import QUERIES
+from worker.retention import RetentionCleaner
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+    from shared.organizations.model import Organization
+
+MONTH = Duration(time=timedelta(days=30))
+ENDPOINT = "INSERT INTO webhook_endpoints (id, url, secret) VALUES ($1, 'https://a.test/', $2)"
+MESSAGE = """
+INSERT INTO outbound_messages
+    (id, endpoint_id, organization_id, type, payload, state, settled_at, last_status, reason)
+VALUES ($1, $2, $3, 'credits.low', '{"type": "credits.low"}', $4, now() - $5::interval, 200, 'x')
+"""
+ATTEMPT = """
+INSERT INTO recharge_attempts
+    (organization_id, id, state, reason, detail, decline_code, created_at, settled_at)
+VALUES
+    ($1, $2, 'canceled', 'declined', 'Your card was declined.', 'lost', now(), now() - $3::interval)
+"""
+
+
+async def test_bodies_of_delivered_messages_are_cleared_in_batches_and_dead_ones_stay(
+    pool: Pool, organization: Organization
+) -> None:
+    endpoint = new_id()
+    await pool.execute(ENDPOINT, endpoint, f"whsec_{'A' * 32}")
+    for state, days in [("delivered", 40)] * 5 + [("dead", 40), ("delivered", 20)]:
+        await pool.execute(
+            MESSAGE, new_id(), endpoint, organization.id, state, timedelta(days=days)
+        )
+    before = metrics.RETENTION_CLEARED.labels("messages")._value.get()  # noqa: SLF001
+    assert await RetentionCleaner(pool, messages=MONTH, rows_max=2).clean() == 5
+    assert metrics.RETENTION_CLEARED.labels("messages")._value.get() == before + 5  # noqa: SLF001
+    left = await pool.fetch(
+        "SELECT state FROM outbound_messages WHERE payload <> '{}' ORDER BY state"
+    )
+    assert [row["state"] for row in left] == ["dead", "delivered"]
+    async with pool.acquire() as connection:
+        sent_again = await connection.fetch(QUERIES.replay, None, "delivered", None, 10)
+    assert len(sent_again) == 1, "a cleared body is not sent again"
+    oldest = metrics.RETENTION_OLDEST_SECONDS.labels("messages")._value.get()  # noqa: SLF001
+    assert timedelta(seconds=oldest) // timedelta(days=1) == 20
+    assert await RetentionCleaner(pool).clean() == 0, "forever"
+
+
+async def test_details_of_ended_attempts_are_removed_and_the_attempt_stays(
+    pool: Pool, organization: Organization
+) -> None:
+    for days in (40, 20):
+        await pool.execute(ATTEMPT, organization.id, new_id(), timedelta(days=days))
+    assert await RetentionCleaner(pool, attempt_details=MONTH, rows_max=1).clean() == 1
+    rows = await pool.fetch(
+        "SELECT detail, decline_code, reason FROM recharge_attempts ORDER BY settled_at"
+    )
+    assert [tuple(row) for row in rows] == [
+        (None, "lost", "declined"),
+        ("Your card was declined.", "lost", "declined"),
+    ]
