@@ -135,8 +135,8 @@ def discard(
     if message_id is not None:
         name = public_id(message_id)
         run(_discard_named(message_id, reason))
-        document = {"id": name, "state": "discarded", "reason": reason}
-        emit(document, as_json=as_json, human=lambda _: f"discarded {name}")
+        one = {"id": name, "state": "discarded", "reason": reason}
+        emit(one, as_json=as_json, human=lambda _: f"discarded {name}")
         return
     wanted = MessageFilter(
         state=state or MessageState.DEAD, type=message_type, since=since, endpoint_id=endpoint

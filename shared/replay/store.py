@@ -53,14 +53,13 @@ async def start(
 ) -> Batch | None:
     """Store a batch; None where another of its kind runs; one without a process is stopped."""
     await connection.execute(QUERIES.stop_abandoned, kind, rules.HOLDER_LEASE)
-    is_filter = isinstance(selection, BatchFilter)
     row = await connection.fetchrow(
         QUERIES.start_batch,
         batch_id,
         kind,
         holder,
-        None if is_filter else list(selection),
-        msgspec.to_builtins(selection) if is_filter else None,
+        None if isinstance(selection, BatchFilter) else list(selection),
+        msgspec.to_builtins(selection) if isinstance(selection, BatchFilter) else None,
         actor,
         reason,
         msgspec.to_builtins(options),
