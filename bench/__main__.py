@@ -13,7 +13,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench import api, attack, events, ingest, isolation, ledger, recharge, reconcile, rolling, wrk
+from bench import (
+    api,
+    attack,
+    events,
+    ingest,
+    isolation,
+    ledger,
+    operations,
+    recharge,
+    reconcile,
+    rolling,
+    wrk,
+)
 from bench.results import Ratio, table
 from bench.setting import fresh_database
 from sandbox.servers import EmbeddedServers
@@ -32,6 +44,7 @@ PARTS: dict[str, Part] = {
     "rolling": rolling.measure,
     "attack": attack.measure,
     "reconcile": reconcile.measure,
+    "operations": operations.measure,
 }
 
 

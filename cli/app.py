@@ -21,6 +21,7 @@ from cli.commands import (
     grants,
     keys,
     ledger,
+    message_replay,
     messages,
     migrate,
     organizations,
@@ -50,6 +51,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
+message_replay.register(messages.app)
 app.add_typer(messages.app, name="messages")
 app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)

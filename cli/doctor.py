@@ -1,4 +1,4 @@
-"""prepaid doctor: checks settings, servers, schema, Stripe, workers and invariants."""
+"""prepaid doctor: checks settings, servers, schema, Stripe, workers, invariants and what waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from cli.checks import files, postgres, redis, stripe, work
 from cli.checks.model import Caution, Finding, Probe
 from cli.environment import load_settings
-from cli.output import EXIT_REFUSED, abandon_at_end, emit
+from cli.output import EXIT_REFUSED, abandon_at_end, emit, printable
 from shared.config import Settings
 from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError
@@ -45,7 +45,7 @@ def examine(*, as_json: bool) -> None:
     def report(check: Check) -> None:
         checks.append(check)
         if not as_json:
-            print(_line(check), flush=True)
+            print(printable(_line(check)), flush=True)
 
     abandon_at_end(_examine(report))
     if as_json:
@@ -115,8 +115,8 @@ def _drop(left_behind: asyncio.Task[Finding]) -> None:
 
 
 def _line(check: Check) -> str:
-    line = f"{_LABELS[check['level']]}  {check['name']:12}{check['detail']}"
-    return line if check["fix"] is None else f"{line}\n{'':18}fix: {check['fix']}"
+    line = f"{_LABELS[check['level']]}  {check['name']:15}{check['detail']}"
+    return line if check["fix"] is None else f"{line}\n{'':21}fix: {check['fix']}"
 
 
 _LABELS = {"ok": "ok  ", "warning": "WARN", "problem": "FAIL"}
@@ -135,6 +135,9 @@ _CHECKS: tuple[tuple[str, str, Probe], ...] = (
     ("recharges", "PostgreSQL", work.check_recharges),
     ("workers", "PostgreSQL", work.check_workers),
     ("invariants", "PostgreSQL", work.check_invariants),
+    ("events", "PostgreSQL", work.check_events),
+    ("messages", "PostgreSQL", work.check_messages),
+    ("reconciliation", "PostgreSQL", work.check_reconciliation),
 )
 _FIXES = {
     "PostgreSQL": "check that it runs and is not overloaded, and that DATABASE_URL is right",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
@@ -24,6 +25,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 REMAINING_SECONDS_MAX = 0.5
+# What a terminal obeys and does not show: control characters (ESC and CSI among them), marks that
+# turn the direction of a text, and halves of characters. Lines end with a line feed alone.
+_INVISIBLE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
@@ -69,7 +75,7 @@ def abandon_at_end(command: Coroutine[Any, Any, T]) -> T:
 
 def refuse(detail: str, *, code: int = EXIT_REFUSED) -> NoReturn:
     """Print an error in one line on stderr, and exit with a code."""
-    print(f"prepaid: {mask(detail, length_max=TRACE_LENGTH_MAX)}", file=sys.stderr)
+    print(f"prepaid: {printable(mask(detail, length_max=TRACE_LENGTH_MAX))}", file=sys.stderr)
     raise typer.Exit(code)
 
 
@@ -81,11 +87,21 @@ def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
     else:
         text = human(document)
     try:
-        print(text, flush=True)
+        print(printable(text), flush=True)
     except BrokenPipeError:
         # The reader, such as `head`, has what it wanted. What is left goes nowhere, so that the
         # interpreter does not fail at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(text: str) -> str:
+    """Return text of others for a terminal: what it would obey is shown as an escape sequence."""
+    return _INVISIBLE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    r"""Return a character as `\u001b`, which JSON has too."""
+    return f"\\u{ord(found[0]):04x}"
 
 
 def exact(value: Any) -> Any:
@@ -115,4 +131,7 @@ def cell(value: Any) -> str:
     """Format a value for a table."""
     if value is None:
         return "-"
-    return plain(value) if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal):
+        return plain(value)
+    # A line feed in a stored text would look like another row.
+    return printable(str(value)).replace("\n", "\\u000a")

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
+from shared.times import in_utc
+
 _DURATION = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -17,13 +19,12 @@ def moment(text: str) -> datetime:
     if match := _DURATION.fullmatch(text):
         try:
             return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-        except OverflowError:
+        except (OverflowError, ValueError):  # Python reads no number of 5,000 digits
             raise typer.BadParameter("is too long ago") from None
     try:
-        at = datetime.fromisoformat(text)
+        return in_utc(datetime.fromisoformat(text))
     except ValueError:
         raise typer.BadParameter("must be 30m, 24h, 7d or 2026-01-31T12:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def past_moment(text: str) -> datetime:
@@ -43,6 +44,6 @@ def read_cursor(text: str) -> tuple[datetime, str]:
     """Parse a cursor; raise BadParameter if it is not valid."""
     try:
         at, row_id = base64.urlsafe_b64decode(text).decode().split(" ", 1)
-        return datetime.fromisoformat(at), row_id
+        return in_utc(datetime.fromisoformat(at)), row_id
     except ValueError:
         raise typer.BadParameter("is not a cursor of this command") from None

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from console.framework.context import Visit
 from shared.events.service import Applier
 from shared.ids import new_id
+from shared.outbound.model import MessageFilter
 from shared.payments.client import stripe_client
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
+from shared.replay.messages import MessageReplayer, MessageReplayReport
 from shared.replay.model import Mode, ReplayReport
 from shared.replay.refetch import Refetcher
 from shared.replay.service import Replayer
@@ -34,6 +36,17 @@ async def replay(visit: Visit, ids: Sequence[str], reason: str) -> ReplayReport:
     async def work() -> ReplayReport:
         async with _replayer(visit, read_only=False) as replayer:
             return await replayer.replay(ids, actor=visit.actor, reason=reason)
+
+    return await _to_the_end(work())
+
+
+async def replay_messages(visit: Visit, wanted: MessageFilter, reason: str) -> MessageReplayReport:
+    """Replay outbound messages, to the end even where the browser leaves. Raises ConflictError."""
+
+    async def work() -> MessageReplayReport:
+        async with visit.console.replays:
+            replayer = MessageReplayer(visit.console.pool)
+            return await replayer.replay(wanted, actor=visit.actor, reason=reason)
 
     return await _to_the_end(work())
 

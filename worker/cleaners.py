@@ -1,4 +1,4 @@
-"""The loops that delete old data: idempotency keys, sessions, samples, payloads of events."""
+"""The loops that delete old data: idempotency keys, sessions, samples, payloads, replays."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shared.access.console import store as console_sessions
 from shared.durations import Duration
 from shared.idempotency import store
 from shared.inbox.retention import store as payloads
+from shared.replay import store as replays
 from shared.samples import store as samples
 from shared.samples.model import SAMPLE_RETENTION
 from worker.clock import repeat
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 600.0
 KEY_RETENTION = timedelta(days=7)
 SESSION_RETENTION = timedelta(hours=1)
+REPLAY_RETENTION = timedelta(days=90)
 BATCH_ROWS_MAX = 1_000
 PAYLOADS_ROWS_MAX = 200
 
@@ -128,6 +130,35 @@ class PayloadCleaner:
             return cleaned
         delete = partial(payloads.delete_payloads, retention=self._retention)
         return cleaned + await in_batches(self._pool, delete, self._rows_max)
+
+
+class ReplayCleaner:
+    """Deletes finished replays, and what they changed in their reports, after 90 days.
+
+    A stopped one stays, so that it can be resumed; the audit log and the ledger keep the rest.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        interval_seconds: float = INTERVAL_SECONDS,
+        *,
+        rows_max: int = BATCH_ROWS_MAX,
+    ) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+        self._rows_max = rows_max
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Clean until `stop` is set. Survives outages of PostgreSQL."""
+        await repeat("replay_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
+
+    async def clean(self) -> int:
+        """Delete every replay that is old enough; return how many rows those were."""
+        changes = partial(replays.purge_changes, retention=REPLAY_RETENTION)
+        deleted = await in_batches(self._pool, changes, self._rows_max)
+        batches = partial(replays.purge_batches, retention=REPLAY_RETENTION)
+        return deleted + await in_batches(self._pool, batches, self._rows_max)
 
 
 async def in_batches(pool: Pool, delete: Callable[..., Awaitable[int]], rows_max: int) -> int:

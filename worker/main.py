@@ -29,7 +29,13 @@ from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
 from shared.recharge.flow import Charger
-from worker.cleaners import IdempotencyKeyCleaner, PayloadCleaner, SampleCleaner, SessionCleaner
+from worker.cleaners import (
+    IdempotencyKeyCleaner,
+    PayloadCleaner,
+    ReplayCleaner,
+    SampleCleaner,
+    SessionCleaner,
+)
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.heartbeat import Heartbeat
@@ -101,6 +107,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 IdempotencyKeyCleaner(pool).run,
                 SessionCleaner(pool).run,
                 SampleCleaner(pool).run,
+                ReplayCleaner(pool).run,
                 Sampler(pool).run,
                 InvariantChecker(pool).run,
                 PayloadCleaner(pool, retention=settings.event_retention).run,

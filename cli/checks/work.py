@@ -1,17 +1,29 @@
-"""The work: rates, recharges that wait, workers and invariants."""
+"""The work: rates, recharges, workers, invariants, events, messages and reconciliation."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from cli.checks.model import Caution, DoctorError, Finding
 from cli.checks.postgres import connected
 from shared.config import Settings
 from shared.heartbeats import store as heartbeats
+from shared.inbox import store as inbox
+from shared.inbox.model import EventState
 from shared.invariants import store as invariants
 from shared.invariants.catalog import BY_NAME
 from shared.invariants.model import InvariantResult
 from shared.money import plain
 from shared.organizations.service import check_rate
+from shared.outbound import store as outbound
+from shared.outbound.model import MessageState
 from shared.recharge import alerts
+from shared.reconciliation import store as reconciliation
+
+if TYPE_CHECKING:
+    import asyncpg
+
+RECONCILE_AGE_SECONDS_MAX = 172_800  # as in the alert PrepaidNotReconciled
 
 
 async def check_currencies(settings: Settings) -> Finding:
@@ -68,3 +80,68 @@ def _broken(result: InvariantResult) -> str:
     since = "" if result.failing_since is None else f" since {result.failing_since:%Y-%m-%d %H:%M}"
     example = ", ".join(f"{name} {value}" for name, value in (result.example or {}).items())
     return f"{result.name} does not hold{since} UTC: {example}"
+
+
+async def check_events(settings: Settings) -> Finding:
+    """Check that no type is paused; count the events that wait for an operator."""
+    async with connected(settings) as connection:
+        paused = await inbox.paused_types(connection)
+        backlog = await inbox.backlog(connection)
+    if paused:
+        raise DoctorError(
+            "; ".join(map(_paused, paused)) + _see("a-type-is-paused"),
+            f"prepaid events list --state retrying --type {paused[0]['event_type']}",
+        )
+    dead, _ = backlog.get(EventState.DEAD, (0, 0.0))
+    quarantined, _ = backlog.get(EventState.QUARANTINED, (0, 0.0))
+    also = f"; {quarantined} quarantined" if quarantined else ""
+    if dead:
+        detail = f"{dead} dead, so that their effect is not in the ledger{also}"
+        return Caution(detail + _see("dead-letters"), "prepaid events list --state dead")
+    if quarantined:
+        detail = f"{quarantined} quarantined, of another mode or account"
+        fix = "prepaid events list --state quarantined"
+        return Caution(detail + _see("quarantined-events"), fix)
+    return "none is dead or quarantined, and no type is paused"
+
+
+def _paused(row: asyncpg.Record) -> str:
+    return (
+        f"{row['event_type']} is paused until {row['paused_until']:%H:%M:%S} UTC, after"
+        f" {row['failures_in_row']} failures in a row"
+    )
+
+
+async def check_messages(settings: Settings) -> Finding:
+    """Count the messages to the operator's app that could not be delivered."""
+    async with connected(settings) as connection:
+        dead = (await outbound.backlog(connection)).get(MessageState.DEAD, 0)
+    if dead:
+        detail = f"{dead} dead: your app did not get them"
+        return Caution(detail + _see("dead-messages"), "prepaid messages list --state dead")
+    return "none is dead"
+
+
+async def check_reconciliation(settings: Settings) -> Finding:
+    """Check that the last comparison with Stripe is recent, and left no difference."""
+    async with connected(settings) as connection:
+        drift = await reconciliation.drift(connection)
+        last = await reconciliation.last_finished(connection)
+    differences = [f"{count} {kind}" for kind, count in sorted(drift.items())]
+    if last is not None and last["problems"]:
+        differences.append(f"{last['problems']} list(s) at Stripe not compared")
+    if differences:
+        detail = f"not repaired: {', '.join(differences)}"
+        fix = "prepaid reconcile --since 24h"
+        raise DoctorError(detail + _see("find-events-that-never-arrived"), fix)
+    if last is not None and last["age_seconds"] > RECONCILE_AGE_SECONDS_MAX:
+        detail = f"the last one that finished began {last['age_seconds'] / 3600:.0f} hours ago"
+        fix = "prepaid reconcile --since 3d"
+        return Caution(detail + _see("find-events-that-never-arrived"), fix)
+    if last is None:
+        return "none has finished yet"
+    return "the last one left no difference"
+
+
+def _see(anchor: str) -> str:
+    return f" (docs/runbook.md#{anchor})"

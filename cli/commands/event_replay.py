@@ -42,7 +42,7 @@ def _batch_id(text: str) -> UUID:
 
 Rate = Annotated[
     float | None,
-    typer.Option(min=RATE_MIN, max=RATE_MAX, metavar="N", help="At most N events a second."),
+    typer.Option(min=RATE_MIN, max=RATE_MAX, metavar="N", help="At most N a second."),
 ]
 StopAfter = Annotated[
     int | None, typer.Option(min=1, metavar="K", help="Stop after K failures; see --resume.")

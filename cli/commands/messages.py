@@ -1,7 +1,8 @@
-"""prepaid messages: list, show, replay, discard."""
+"""prepaid messages: list, show, discard; the replay is in message_replay.py."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,31 +10,46 @@ import msgspec
 import typer
 
 from cli.actor import current_actor
-from cli.database import transaction
+from cli.database import database_url, transaction
 from cli.output import AsJson, emit, run, table
-from cli.reasons import Reason, RequiredReason
+from cli.paging import past_moment
+from cli.reasons import RequiredReason
 from shared.access import service as audit
+from shared.db.pool import create_pool
 from shared.errors import NotFoundError
-from shared.ids import new_id
 from shared.outbound import service, store
-from shared.outbound.model import MessageState, MessageType
+from shared.outbound.model import MessageFilter, MessageState, MessageType
 from shared.outbound.rules import public_id, read_message_id
+from shared.replay.messages import Discarded
+from shared.replay.messages import discard as discard_messages
 
 app = typer.Typer(no_args_is_help=True, help="Outbound messages to your app, and dead letters.")
 COLUMNS = ("id", "type", "state", "attempts", "lastStatus", "createdAt", "url", "error")
 PAGE_ROWS_MAX = 1000
 
 
-def _message_id(text: str) -> UUID:
+def message_id_of(text: str) -> UUID:
+    """Parse the id of a message; raise BadParameter."""
     message_id = read_message_id(text)
     if message_id is None:
         raise typer.BadParameter("must be msg_… or a UUID")
     return message_id
 
 
-MessageId = Annotated[UUID, typer.Argument(metavar="ID", parser=_message_id)]
+MessageId = Annotated[UUID, typer.Argument(metavar="ID", parser=message_id_of)]
 State = Annotated[MessageState | None, typer.Option(help="Only messages in this state.")]
 Type = Annotated[MessageType | None, typer.Option("--type", help="Only messages of this type.")]
+Endpoint = Annotated[
+    UUID | None, typer.Option(metavar="ID", help="Only messages to this endpoint.")
+]
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=past_moment,
+        metavar="D",
+        help="Only messages created since then: 30m, 24h, 7d or ISO 8601.",
+    ),
+]
 
 
 @app.command("list")
@@ -99,81 +115,60 @@ def _show_human(document: dict[str, Any]) -> str:
 
 
 @app.command()
-def replay(
-    ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID…]", parser=_message_id)] = None,
+def discard(
+    reason: RequiredReason,
+    message_id: Annotated[UUID | None, typer.Argument(metavar="[ID]", parser=message_id_of)] = None,
     state: State = None,
     message_type: Type = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be sent again, and change nothing.")
-    ] = False,
-    reason: Reason = None,
+    endpoint: Endpoint = None,
+    since: Since = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send messages again: the named ones, or all that match the filters (dead by default).
+    """Discard a message for the endpoints to which it was not delivered, or all of a filter.
 
-    A worker sends them. A receiver recognizes a duplicate by its webhook-id.
+    The error of each stays.
     """
-    if not ids and state is None and message_type is None:
-        raise typer.BadParameter("name message ids, or select messages, such as --state dead")
-
-    async def work() -> dict[str, Any]:
-        batch_id = str(new_id())
-        async with transaction() as connection:
-            trial = connection.transaction()
-            await trial.start()
-            rows = await service.replay(
-                connection, ids=ids or (), state=state, message_type=message_type
-            )
-            await (trial.rollback() if dry_run else trial.commit())
-            replayed = sorted({public_id(row["id"]) for row in rows})
-            if replayed and not dry_run:
-                await audit.record(
-                    connection,
-                    actor=await current_actor(connection),
-                    action="messages.replay",
-                    subject=batch_id,
-                    reason=reason,
-                    details={"messages": replayed},
-                )
-        return {
-            "batchId": None if dry_run else batch_id,
-            "dryRun": dry_run,
-            "replayed": replayed,
-        }
-
-    emit(run(work()), as_json=as_json, human=_replay_human)
-
-
-def _replay_human(document: dict[str, Any]) -> str:
-    replayed = document["replayed"]
-    name = "dry run" if document["dryRun"] else f"batch {document['batchId']}"
-    verb = "would" if document["dryRun"] else "will"
-    return "\n".join([f"{name}: {len(replayed)} {verb} be sent again", *replayed])
-
-
-@app.command()
-def discard(
-    message_id: MessageId,
-    reason: RequiredReason,
-    as_json: AsJson = False,
-) -> None:
-    """Discard a message for all endpoints to which it was not delivered."""
-
-    async def work() -> dict[str, Any]:
+    filters = (state, message_type, endpoint, since)
+    is_filtered = any(value is not None for value in filters)
+    if (message_id is not None) == is_filtered:
+        raise typer.BadParameter("name a message, or select messages, such as --state dead")
+    if message_id is not None:
         name = public_id(message_id)
-        async with transaction() as connection:
-            rows = await service.discard(connection, message_id, reason)
-            await audit.record(
-                connection,
-                actor=await current_actor(connection),
-                action="messages.discard",
-                subject=name,
-                organization_id=rows[0]["organization_id"],
-                reason=reason,
-            )
-        return {"id": name, "state": "discarded", "reason": reason}
+        run(_discard_named(message_id, reason))
+        one = {"id": name, "state": "discarded", "reason": reason}
+        emit(one, as_json=as_json, human=lambda _: f"discarded {name}")
+        return
+    wanted = MessageFilter(
+        state=state or MessageState.DEAD, type=message_type, since=since, endpoint_id=endpoint
+    )
+    found = run(_discard_all(wanted, reason))
+    document = {
+        "discarded": found.count,
+        "ids": found.ids,
+        "state": "discarded",
+        "reason": reason,
+    }
+    emit(document, as_json=as_json, human=lambda _: f"discarded {found.count} messages")
 
-    emit(run(work()), as_json=as_json, human=lambda document: f"discarded {document['id']}")
+
+async def _discard_named(message_id: UUID, reason: str) -> None:
+    async with transaction() as connection:
+        rows = await service.discard(connection, message_id, reason)
+        await audit.record(
+            connection,
+            actor=await current_actor(connection),
+            action="messages.discard",
+            subject=public_id(message_id),
+            organization_id=rows[0]["organization_id"],
+            reason=reason,
+        )
+
+
+async def _discard_all(wanted: MessageFilter, reason: str) -> Discarded:
+    async with create_pool(database_url(), size=1, application_name="prepaid-cli") as pool:
+        async with pool.acquire() as connection:
+            actor = await current_actor(connection)
+        return await discard_messages(pool, wanted, actor=actor, reason=reason)
 
 
 def _summary(row: Any) -> dict[str, Any]:

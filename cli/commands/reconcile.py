@@ -12,6 +12,7 @@ from cli.actor import current_actor
 from cli.environment import load_settings
 from cli.output import EXIT_REFUSED, AsJson, emit, refuse, run, table
 from cli.paging import moment
+from cli.reasons import Reason
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.errors import ConfigError, NotFoundError
@@ -68,7 +69,7 @@ def reconcile(
             "--resume", help="Continue the last run that was interrupted, as it was started."
         ),
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="For the audit log.")] = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare Stripe's events, payments, refunds, disputes and cards with what is recorded here.

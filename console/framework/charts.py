@@ -87,19 +87,37 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
 
 
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The time axis of a chart, with room for so many bars."""
+
+    since: datetime
+    until: datetime
+    bars_max: int
+
+
 def chart(
-    title: str, series: Sequence[Series], *, shape: Shape = Shape.LINE, unit: str = ""
+    title: str,
+    series: Sequence[Series],
+    *,
+    shape: Shape = Shape.LINE,
+    unit: str = "",
+    period: Period | None = None,
 ) -> Chart:
-    """Return a chart of up to six series of up to 500 points each; bars are for one series."""
+    """Return a chart of up to six series of up to 500 points each; bars are for one series.
+
+    The time axis is the period, or without one reaches from the first point to the last.
+    """
     series = [Series(s.name, s.points[-POINTS_MAX:]) for s in series[:SERIES_MAX]]
     times = [at for s in series for at, _ in s.points]
     values = [float(value) for s in series for _, value in s.points]
-    scale = _Scale.of(times, values)
+    scale = _Scale.of(times if period is None else [period.since, period.until], values)
+    bars_max = None if period is None else period.bars_max
     return Chart(
         title=title,
         unit=unit,
-        drawings=[_draw(number, s, shape, scale) for number, s in enumerate(series)],
-        ticks_x=scale.ticks_x() if times else (),
+        drawings=[_draw(number, s, shape, scale, bars_max) for number, s in enumerate(series)],
+        ticks_x=scale.ticks_x() if times or period else (),
         ticks_y=scale.ticks_y(),
         columns=[s.name for s in series],
         rows=_rows(series),
@@ -167,9 +185,11 @@ def _tidy(value: float) -> Decimal:
     return Decimal(f"{value:.6g}")
 
 
-def _draw(number: int, series: Series, shape: Shape, scale: _Scale) -> Drawing:
+def _draw(
+    number: int, series: Series, shape: Shape, scale: _Scale, bars_max: int | None
+) -> Drawing:
     if shape is Shape.BARS:
-        return Drawing(number, series.name, bars=_bars(series, scale))
+        return Drawing(number, series.name, bars=_bars(series, scale, bars_max))
     places = [(scale.x(at), scale.y(value)) for at, value in series.points]
     if not places:
         return Drawing(number, series.name)
@@ -182,16 +202,18 @@ def _draw(number: int, series: Series, shape: Shape, scale: _Scale) -> Drawing:
     return Drawing(number, series.name, path=" ".join(path if rest else [*path, "h2"]))
 
 
-def _bars(series: Series, scale: _Scale) -> list[Bar]:
-    room = (WIDTH - LEFT - RIGHT) / max(len(series.points), 1)
+def _bars(series: Series, scale: _Scale, bars_max: int | None) -> list[Bar]:
+    """Draw bars side by side; in a period, each ends at its time."""
+    room = (WIDTH - LEFT - RIGHT) / max(bars_max or len(series.points), 1)
     width = max(room * (1 - BAR_GAP_RATIO), 1.0)
     zero = scale.y(0)
     bars = []
     for place, (at, value) in enumerate(series.points):
         y = scale.y(value)
+        left = LEFT + place * room if bars_max is None else max(scale.x(at) - room, LEFT)
         bars.append(
             Bar(
-                x=round(LEFT + place * room + (room - width) / 2, 1),
+                x=round(left + (room - width) / 2, 1),
                 y=min(y, zero),
                 width=round(width, 1),
                 height=round(abs(zero - y), 1),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
 from shared.errors import InvalidRequestError
+from shared.times import in_utc
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -48,8 +49,7 @@ def since(query: Mapping[str, str], now: datetime, name: str = "since") -> datet
         if match := _AGO.fullmatch(given):
             at = now - timedelta(**{_UNITS[match[2]]: int(match[1])})
         else:
-            at = datetime.fromisoformat(given)
-            at = at if at.tzinfo else at.replace(tzinfo=UTC)
+            at = in_utc(datetime.fromisoformat(given))
     except (ValueError, OverflowError):
         raise InvalidRequestError(f"{name}: give a time such as {SINCE_HINT}.") from None
     if at > now:

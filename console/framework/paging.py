@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
-from uuid import UUID
 
 import msgspec
 
 from shared.errors import InvalidRequestError
+from shared.times import in_utc
 
 Row = TypeVar("Row")
 
 ROWS_MAX = 50
 CURSOR_LENGTH_MAX = 400
 WRONG = "This is not a cursor of this list. Open the list from its first page."
-SEQ_MAX = 2**63 - 1
+# Half of what a bigint holds, so that a statement can add to it.
+SEQ_MAX = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +90,19 @@ def decode(query: Mapping[str, str], *kinds: type) -> tuple[Any, ...] | None:
         if len(text) > CURSOR_LENGTH_MAX:
             raise ValueError  # noqa: TRY301 - one error for every cause
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        position: tuple[Any, ...] = msgspec.json.decode(raw, type=tuple[kinds])  # type: ignore[valid-type]
+        parts: tuple[Any, ...] = msgspec.json.decode(raw, type=tuple[kinds])  # type: ignore[valid-type]
+        return tuple(map(_comparable, parts))
     except (ValueError, binascii.Error, msgspec.DecodeError):
         raise InvalidRequestError(WRONG) from None
-    if not all(map(_is_storable, position)):
-        raise InvalidRequestError(WRONG)
-    return position
 
 
-def _is_storable(part: Any) -> bool:
-    """Whether PostgreSQL can compare with it."""
-    if isinstance(part, str):
-        return "\0" not in part
-    if isinstance(part, int):
-        return -SEQ_MAX <= part <= SEQ_MAX
-    if isinstance(part, datetime):
-        return part.tzinfo is not None
-    return isinstance(part, UUID)
+def _comparable(part: Any) -> Any:
+    """Return a part that PostgreSQL can compare with; raise ValueError where it cannot."""
+    is_wrong = (
+        (isinstance(part, str) and "\0" in part)
+        or (isinstance(part, int) and not -SEQ_MAX <= part <= SEQ_MAX)
+        or (isinstance(part, datetime) and part.tzinfo is None)
+    )
+    if is_wrong:
+        raise ValueError(part)
+    return in_utc(part) if isinstance(part, datetime) else part

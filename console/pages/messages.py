@@ -9,16 +9,16 @@ from uuid import UUID
 
 from aiohttp import web
 
+from console import replays
 from console.framework import filtering, paging, payloads
 from console.framework.context import Visit
 from console.framework.page import get, post
 from shared.access import service as audit
 from shared.db.queries import beside
 from shared.errors import NotFoundError
-from shared.ids import new_id
 from shared.organizations import service as organizations
 from shared.outbound import service
-from shared.outbound.model import MessageState, MessageType
+from shared.outbound.model import MessageFilter, MessageState, MessageType
 from shared.outbound.rules import public_id, read_message_id
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ async def show_list(visit: Visit) -> web.Response:
         types=list(MessageType),
         scanned=SCANNED_ROWS_MAX,
         public_id=public_id,
-        replayed_max=service.REPLAY_ROWS_MAX,
     )
 
 
@@ -92,7 +91,7 @@ async def replay(visit: Visit) -> web.Response:
     reason = visit.reason()
     async with visit.transaction() as connection:
         message = (await _find(connection, visit))[0]
-        await service.replay(connection, ids=[message["id"]])
+        await service.replay(connection, message["id"])
         await _record(connection, visit, "messages.replay", message, reason)
     return visit.redirect(f"{LIST}/{message['id']}", "A worker sends it again.")
 
@@ -111,17 +110,8 @@ async def replay_dead(visit: Visit) -> web.Response:
     """Send the dead messages again: all, or those of a type."""
     reason = visit.reason()
     kind = filtering.choice(visit.form, "type", MessageType)
-    async with visit.transaction() as connection:
-        rows = await service.replay(connection, state=MessageState.DEAD, message_type=kind)
-        await audit.record(
-            connection,
-            actor=visit.actor,
-            action="messages.replay",
-            subject=str(new_id()),
-            reason=reason,
-            details={"messages": sorted({public_id(row["id"]) for row in rows})},
-        )
-    return visit.redirect(LIST, f"{len(rows)} will be sent again.")
+    report = await replays.replay_messages(visit, MessageFilter(type=kind), reason)
+    return visit.redirect(LIST, f"{report['applied']} will be sent again.")
 
 
 async def _find(connection: Connection, visit: Visit) -> Sequence[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -71,13 +72,14 @@ async def _charts(connection: Connection, since: datetime, until: datetime) -> l
         *await series(Series.EVENT_TO_LEDGER_P99_SECONDS, "99th percentile"),
     ]
     received = await series(Series.EVENTS_RECEIVED, "events", POINTS_OF_BARS_MAX)
+    draw = partial(charts.chart, period=charts.Period(since, until, POINTS_OF_BARS_MAX))
     return [
-        charts.chart("Events received", received, shape=Shape.BARS),
-        charts.chart("From event to ledger", latency, unit="seconds"),
-        charts.chart("Backlog", await series(Series.BACKLOG, "events"), unit="events"),
-        charts.chart("Dead letters", await series(Series.DEAD, "events"), unit="events"),
-        charts.chart("Recharge outcomes", await series(Series.RECHARGE_OUTCOMES, "attempts")),
-        charts.chart(
+        draw("Events received", received, shape=Shape.BARS),
+        draw("From event to ledger", latency, unit="seconds"),
+        draw("Backlog", await series(Series.BACKLOG, "events"), unit="events"),
+        draw("Dead letters", await series(Series.DEAD, "events"), unit="events"),
+        draw("Recharge outcomes", await series(Series.RECHARGE_OUTCOMES, "attempts")),
+        draw(
             "Credits outstanding",
             await series(Series.CREDITS_OUTSTANDING, "credits"),
             shape=Shape.STEPS,

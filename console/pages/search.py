@@ -10,6 +10,7 @@ from uuid import UUID
 from aiohttp import web
 
 from console.framework.context import Visit
+from console.framework.formatting import segment
 from console.framework.page import get
 from shared.db.queries import beside
 from shared.ids import parse_id, transaction_public_id
@@ -54,7 +55,8 @@ async def _hits(connection: Connection, text: str) -> AsyncIterator[Hit]:
         yield _organization("organization", row["slug"], row["id"])
     if text.startswith("evt_"):
         for row in await connection.fetch(QUERIES.events, text, most):
-            yield Hit("event", f"{row['id']} {row['type']}", f"/console/events/{row['id']}")
+            path = f"/console/events/{segment(row['id'])}"
+            yield Hit("event", f"{row['id']} {row['type']}", path)
     async for hit in _of_stripe(connection, text):
         yield hit
     for row in await connection.fetch(QUERIES.attempts, unique, text, most):

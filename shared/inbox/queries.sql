@@ -296,6 +296,16 @@ UPDATE event_breakers
 SET paused_until = now() + $2::interval
 WHERE event_type = $1;
 
+-- name: paused_types
+-- The types that are paused now, with the number of consecutive failures.
+SELECT
+    event_type,
+    failures_in_row,
+    paused_until
+FROM event_breakers
+WHERE paused_until > now()
+ORDER BY event_type;
+
 -- name: backlog
 -- The number of open, dead and quarantined events, and the age of the oldest due one. Each part reads at most $1
 -- rows of its partial index.

@@ -165,6 +165,11 @@ async def pause_type(connection: Connection, event_type: str, pause: timedelta) 
     await connection.execute(QUERIES.pause_type, event_type, pause)
 
 
+async def paused_types(connection: Connection) -> list[asyncpg.Record]:
+    """Return the types that are paused now: `event_type`, `failures_in_row`, `paused_until`."""
+    return await connection.fetch(QUERIES.paused_types)
+
+
 async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]:
     """Return (events, age of the oldest due one in seconds) for each open or dead state.
 

@@ -99,7 +99,12 @@ def decimal_refusal(name: str, value: Decimal) -> str | None:
     """Say why a number cannot be stored exactly, whatever its sign."""
     if not value.is_finite():
         return f"{name}: must be a finite number"
-    if abs(value) > AMOUNT_MAX:
+    if not value:
+        return None
+    # By its exponent first: 1e-999999999 in digits is a gigabyte, and 1e999999999 overflows.
+    if value.adjusted() < -CREDIT_DECIMALS_MAX:
+        return f"{name}: at most {CREDIT_DECIMALS_MAX} decimals"
+    if value.adjusted() > AMOUNT_MAX.adjusted() or abs(value) > AMOUNT_MAX:
         return f"{name}: must be at most {AMOUNT_MAX:f}"
     # Counted in the text: arithmetic would round a number that is longer than its precision.
     if len(f"{value:f}".partition(".")[2].rstrip("0")) > CREDIT_DECIMALS_MAX:

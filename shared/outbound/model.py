@@ -80,6 +80,15 @@ class MessageKey:
     endpoint_id: UUID
 
 
+class MessageFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages in one state; of a type, since a moment, to an endpoint: None for any."""
+
+    state: MessageState | None = MessageState.DEAD
+    type: MessageType | None = None
+    since: datetime | None = None
+    endpoint_id: UUID | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedMessage:
     """A leased message with the inputs of an attempt. `attempts` includes the current one.

@@ -248,39 +248,6 @@ INNER JOIN webhook_endpoints AS e ON m.endpoint_id = e.id
 WHERE m.id = $1
 ORDER BY m.endpoint_id;
 
--- name: replay
--- Make messages due now and restart their three days of attempts. Filters: ids ($1), state ($2) and type ($3),
--- NULL for any. Leased messages are being sent already, disabled endpoints receive nothing, and cleared bodies cannot
--- be sent again.
-UPDATE outbound_messages AS m
-SET
-    state = 'pending',
-    attempts = 0,
-    available_at = now(),
-    replayed_at = now(),
-    settled_at = NULL,
-    reason = NULL,
-    discard_reason = NULL
-FROM (
-    SELECT
-        w.id,
-        w.endpoint_id
-    FROM outbound_messages AS w
-    INNER JOIN webhook_endpoints AS e ON w.endpoint_id = e.id
-    WHERE
-        ($1::uuid [] IS NULL OR w.id = any($1))
-        AND ($2::text IS NULL OR w.state = $2)
-        AND ($3::text IS NULL OR w.type = $3)
-        AND (w.lease_token IS NULL OR w.available_at <= now())
-        AND w.payload <> '{}'
-        AND e.disabled_at IS NULL
-    ORDER BY w.id, w.endpoint_id
-    LIMIT $4
-    FOR UPDATE OF w
-) AS named
-WHERE m.id = named.id AND m.endpoint_id = named.endpoint_id
-RETURNING m.id, m.endpoint_id, m.organization_id;
-
 -- name: discard
 -- Discard a message, by an operator's decision, for every endpoint that has not received it. The error stays.
 UPDATE outbound_messages

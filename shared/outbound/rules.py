@@ -20,6 +20,7 @@ from shared.outbound.model import (
     ClaimedMessage,
     DeliveryOutcome,
     DeliveryResponse,
+    MessageKey,
     MessageState,
     MessageType,
 )
@@ -45,6 +46,17 @@ def public_id(message_id: UUID) -> str:
 def read_message_id(text: str) -> UUID | None:
     """Parse a message's id, `msg_…` or a UUID; None when it is neither."""
     return parse_id(text.removeprefix(MESSAGE_PREFIX))
+
+
+def delivery_id(key: MessageKey) -> str:
+    """Return the name of a message to one endpoint: `msg_…/` and the endpoint's id."""
+    return f"{public_id(key.id)}/{key.endpoint_id}"
+
+
+def read_delivery_id(text: str) -> MessageKey:
+    """Parse what `delivery_id` returned."""
+    message_id, _, endpoint_id = text.removeprefix(MESSAGE_PREFIX).partition("/")
+    return MessageKey(UUID(message_id), UUID(endpoint_id))
 
 
 def new_secret(random_bytes: bytes) -> str:

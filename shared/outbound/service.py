@@ -12,9 +12,12 @@ from shared import metrics
 from shared.errors import AlreadyExistsError, ConflictError, NotFoundError, ValidationError
 from shared.ids import new_id
 from shared.outbound import rules, store
+from shared.outbound.admin import store as admin
 from shared.outbound.model import (
     DeliveryOutcome,
     EndpointWithSecret,
+    MessageFilter,
+    MessageKey,
     MessageState,
     MessageType,
     OutboundEndpoint,
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from shared.db.pool import Connection, Pool
 
-REPLAY_ROWS_MAX = 10_000
+ENDPOINTS_MAX = 1_000
 
 
 async def announce(connection: Connection, messages: Sequence[OutboundMessage]) -> None:
@@ -124,35 +127,22 @@ async def rotate_secret(
     return EndpointWithSecret(endpoint, secret)
 
 
-async def replay(
-    connection: Connection,
-    *,
-    ids: Sequence[UUID] = (),
-    state: MessageState | None = None,
-    message_type: MessageType | None = None,
-) -> list[asyncpg.Record]:
-    """Make messages due again, with three days of attempts; return their rows.
+async def replay(connection: Connection, message_id: UUID) -> list[MessageKey]:
+    """Make one message due again, with three days of attempts, for each endpoint that can get it.
 
-    Selects the messages with these ids, delivered ones included, or without ids all that match the
-    filters, dead ones by default. Raises NotFoundError for an unknown id, ConflictError if none
-    of these messages can be sent now.
+    The caller owns the transaction; replays of many are batches (shared/replay). Raises
+    NotFoundError, ConflictError if the message cannot be sent now.
     """
-    for message_id in ids:
-        if not await store.show_message(connection, message_id):
-            raise NotFoundError(f"There is no message {rules.public_id(message_id)}.")
-    rows = await store.replay(
-        connection,
-        ids=ids or None,
-        state=state if ids or state else MessageState.DEAD,
-        message_type=message_type,
-        limit=REPLAY_ROWS_MAX,
-    )
-    if ids and not rows:
+    if await admin.unknown(connection, [message_id]):
+        raise NotFoundError(f"There is no message {rules.public_id(message_id)}.")
+    any_state = MessageFilter(state=None)
+    keys = await admin.named(connection, [message_id], any_state, limit=ENDPOINTS_MAX)
+    due = [row.key for row in await admin.make_due(connection, keys, None) if row.is_due]
+    if not due:
         raise ConflictError(
-            "Nothing to replay: the endpoint is disabled, or a worker has the message, or it is in "
-            "another state."
+            "Nothing to replay: the endpoint is disabled, or a worker has the message."
         )
-    return rows
+    return due
 
 
 async def discard(connection: Connection, message_id: UUID, reason: str) -> list[asyncpg.Record]:

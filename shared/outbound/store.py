@@ -157,19 +157,6 @@ async def show_message(connection: Connection, message_id: UUID) -> list[asyncpg
     return await connection.fetch(QUERIES.show_message, message_id)
 
 
-async def replay(
-    connection: Connection,
-    *,
-    ids: Sequence[UUID] | None,
-    state: str | None,
-    message_type: str | None,
-    limit: int,
-) -> list[asyncpg.Record]:
-    """Make messages due again; return the changed rows."""
-    selected = None if ids is None else list(ids)
-    return await connection.fetch(QUERIES.replay, selected, state, message_type, limit)
-
-
 async def discard(connection: Connection, message_id: UUID, reason: str) -> list[asyncpg.Record]:
     """Discard a message for endpoints that have not received it; return the changed rows."""
     return await connection.fetch(QUERIES.discard, message_id, reason)

@@ -14,8 +14,17 @@ import msgspec
 
 from shared.config import Settings
 from shared.inbox.admin.model import EventFilter, Place
+from shared.outbound.model import MessageFilter
 
 Selection = Sequence[str] | EventFilter
+BatchFilter = EventFilter | MessageFilter
+
+
+class Kind(enum.StrEnum):
+    """What a batch replays."""
+
+    EVENTS = "events"
+    MESSAGES = "messages"
 
 
 class BatchState(enum.StrEnum):
@@ -144,12 +153,13 @@ class Batch:
     """A replay as it is stored, with its progress. `holder` is the process that runs it."""
 
     id: UUID
+    kind: Kind
     holder: UUID
     actor: str
     reason: str | None
     state: BatchState
     ids: tuple[str, ...] | None
-    filter: EventFilter | None
+    filter: BatchFilter | None
     options: ReplayOptions
     until: datetime
     after: Place | None

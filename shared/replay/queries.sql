@@ -136,6 +136,34 @@ SET
 WHERE id = $1 AND holder = $2 AND state = 'running'
 RETURNING id;
 
+-- name: purge_changes
+-- Delete what replays changed that finished long enough ago, a few rows at a time.
+DELETE FROM replay_batch_organizations
+WHERE (batch_id, organization_id) IN (
+    SELECT
+        o.batch_id,
+        o.organization_id
+    FROM replay_batches AS b
+    INNER JOIN replay_batch_organizations AS o ON b.id = o.batch_id
+    WHERE b.state = 'finished' AND b.finished_at < now() - $1::interval
+    LIMIT $2
+)
+RETURNING batch_id;
+
+-- name: purge_batches
+-- Delete replays that finished long enough ago, a few at a time, once nothing refers to them.
+DELETE FROM replay_batches
+WHERE id IN (
+    SELECT b.id
+    FROM replay_batches AS b
+    WHERE
+        b.state = 'finished'
+        AND b.finished_at < now() - $1::interval
+        AND NOT EXISTS (SELECT FROM replay_batch_organizations AS o WHERE o.batch_id = b.id)
+    LIMIT $2
+)
+RETURNING id;
+
 -- name: count_organizations
 -- How many organizations a batch changed.
 SELECT count(*)

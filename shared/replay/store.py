@@ -12,12 +12,15 @@ import msgspec
 from shared.db.queries import beside
 from shared.ids import transaction_public_id
 from shared.inbox.admin.model import EventFilter, Place
+from shared.outbound.model import MessageFilter
 from shared.replay import rules
 from shared.replay.model import (
     Batch,
+    BatchFilter,
     BatchState,
     Effect,
     Failure,
+    Kind,
     LedgerRow,
     OrganizationChange,
     OrganizationDiff,
@@ -31,30 +34,32 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
-EVENTS = "events"
+_FILTERS: Mapping[Kind, type[BatchFilter]] = {
+    Kind.EVENTS: EventFilter,
+    Kind.MESSAGES: MessageFilter,
+}
 
 
 async def start(
     connection: Connection,
+    kind: Kind,
     batch_id: UUID,
     holder: UUID,
-    selection: Sequence[str] | EventFilter,
+    selection: Sequence[str] | BatchFilter,
     *,
     actor: str,
     reason: str | None,
     options: ReplayOptions,
-    lease: timedelta,
 ) -> Batch | None:
-    """Store a batch; None where another one runs. One without a process is stopped first."""
-    await connection.execute(QUERIES.stop_abandoned, EVENTS, lease)
-    chosen = selection if isinstance(selection, EventFilter) else None
+    """Store a batch; None where another of its kind runs; one without a process is stopped."""
+    await connection.execute(QUERIES.stop_abandoned, kind, rules.HOLDER_LEASE)
     row = await connection.fetchrow(
         QUERIES.start_batch,
         batch_id,
-        EVENTS,
+        kind,
         holder,
-        None if isinstance(selection, EventFilter) else list(selection),
-        None if chosen is None else msgspec.to_builtins(chosen),
+        None if isinstance(selection, BatchFilter) else list(selection),
+        msgspec.to_builtins(selection) if isinstance(selection, BatchFilter) else None,
         actor,
         reason,
         msgspec.to_builtins(options),
@@ -62,23 +67,21 @@ async def start(
     return _batch(row) if row else None
 
 
-async def resume(
-    connection: Connection, batch_id: UUID, holder: UUID, lease: timedelta
-) -> Batch | None:
+async def resume(connection: Connection, kind: Kind, batch_id: UUID, holder: UUID) -> Batch | None:
     """Give a batch to another process; None where it is finished or does not exist."""
-    await connection.execute(QUERIES.stop_abandoned, EVENTS, lease)
+    await connection.execute(QUERIES.stop_abandoned, kind, rules.HOLDER_LEASE)
     row = await connection.fetchrow(QUERIES.resume_batch, batch_id, holder)
     return _batch(row) if row else None
 
 
-async def running(connection: Connection) -> asyncpg.Record | None:
-    """Return id, actor and start of the batch that runs."""
-    return await connection.fetchrow(QUERIES.running, EVENTS)
+async def running(connection: Connection, kind: Kind) -> asyncpg.Record | None:
+    """Return id, actor and start of the batch of a kind that runs."""
+    return await connection.fetchrow(QUERIES.running, kind)
 
 
-async def find(connection: Connection, batch_id: UUID) -> Batch | None:
+async def find(connection: Connection, kind: Kind, batch_id: UUID) -> Batch | None:
     """Return a batch with its progress."""
-    row = await connection.fetchrow(QUERIES.batch, batch_id, EVENTS)
+    row = await connection.fetchrow(QUERIES.batch, batch_id, kind)
     return _batch(row) if row else None
 
 
@@ -153,6 +156,16 @@ async def end(connection: Connection, batch_id: UUID, holder: UUID, state: Batch
     return bool(await connection.fetch(QUERIES.end_batch, batch_id, holder, state))
 
 
+async def purge_changes(connection: Connection, *, retention: timedelta, rows_max: int) -> int:
+    """Delete what old finished replays changed, of their reports; return how many rows."""
+    return len(await connection.fetch(QUERIES.purge_changes, retention, rows_max))
+
+
+async def purge_batches(connection: Connection, *, retention: timedelta, rows_max: int) -> int:
+    """Delete old finished replays of which no changes are left; return how many."""
+    return len(await connection.fetch(QUERIES.purge_batches, retention, rows_max))
+
+
 async def changed_organizations(connection: Connection, batch_id: UUID) -> int:
     """Return how many organizations a batch changed."""
     count: int = await connection.fetchval(QUERIES.count_organizations, batch_id)
@@ -209,7 +222,7 @@ async def new_messages(connection: Connection, ids: Sequence[UUID]) -> list[asyn
     return await connection.fetch(QUERIES.new_messages, list(ids))
 
 
-def filter_text(selected: EventFilter) -> dict[str, Any]:
+def filter_text(selected: BatchFilter) -> dict[str, Any]:
     """Return a filter as JSON has it, without what it leaves open."""
     fields: dict[str, Any] = msgspec.to_builtins(selected)
     return {name: value for name, value in fields.items() if value is not None}
@@ -218,14 +231,16 @@ def filter_text(selected: EventFilter) -> dict[str, Any]:
 def _batch(row: asyncpg.Record) -> Batch:
     after = Place(row["after_at"], row["after_id"]) if row["after_at"] else None
     stored: Any = row["filter"]
+    kind = Kind(row["kind"])
     return Batch(
         id=row["id"],
+        kind=kind,
         holder=row["holder"],
         actor=row["actor"],
         reason=row["reason"],
         state=BatchState(row["state"]),
         ids=None if row["ids"] is None else tuple(row["ids"]),
-        filter=None if stored is None else msgspec.convert(stored, EventFilter),
+        filter=None if stored is None else msgspec.convert(stored, _FILTERS[kind]),
         options=msgspec.convert(row["options"], ReplayOptions),
         until=row["until"],
         after=after,

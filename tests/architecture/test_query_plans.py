@@ -71,7 +71,6 @@ EXCEPTIONS = {
     "ledger.count_listed": "adds one number of each organization, for keys of all of them",
     "organizations.currency_in_use": "runs once, at the start",
     "recharge.overview": "a list for the operator, one row of each organization",
-    "pages.of_organization": "reads attempts of an organization, newest first, until its page is full",
     "inbox.backlog": "counts what is in the rarer states",
     "inbox.pending": "counts what waits",
     "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",

@@ -76,6 +76,7 @@ async def test_a_wrong_filter_is_a_page_that_says_so(operator: ConsoleBrowser) -
         "since=2999-01-01": "is in the future",
         "cursor=1000000": "not a cursor",
         "since=99999999d": "since: give a time",
+        "since=0001-01-01T00:00:00%2B23:59": "since: give a time",
     }.items():
         page = await operator.get(f"{EVENTS}?{query}")
         assert (page.status, message in page.text) == (400, True), query

@@ -55,8 +55,11 @@ def prose(page: Path) -> str:
 
 
 def fences(page: Path, language: str) -> list[str]:
-    found = FENCE.findall(page.read_text(encoding="utf-8"))
-    return [body for kind, body in found if kind == language]
+    return fences_in(page.read_text(encoding="utf-8"), language)
+
+
+def fences_in(text: str, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(text) if kind == language]
 
 
 def anchors(page: Path) -> set[str]:

@@ -202,10 +202,9 @@ async def test_dead_messages_are_replayed_and_a_worker_sends_them(
     line = (await audit(pool))[-1]
     assert (line["action"], line["reason"]) == ("messages.replay", "the app is back")
     assert line["subject"] == replayed.json["batchId"]
-    assert line["details"] == {"messages": sent}
+    assert line["details"] == {"filter": {"state": "dead"}}
     nothing = await prepaid("messages", "replay", "--state", "dead", "--json")
     assert (nothing.code, nothing.json["replayed"]) == (0, [])
-    assert len(await audit(pool)) == 2
 
     # One that was delivered is sent again where a person names it.
     again = await prepaid("messages", "replay", sent[0])

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from shared.organizations.model import Organization
 from shared.outbound import rules, service
 from shared.outbound import sender as sender_module
-from shared.outbound.model import MessageState, MessageType, OutboundEndpoint, OutboundMessage
+from shared.outbound.model import MessageFilter, MessageType, OutboundEndpoint, OutboundMessage
 from shared.outbound.sender import RESPONSE_BYTES_MAX, Sender
 from shared.recharge import recovery
+from shared.replay.messages import MessageReplayer
 from tests.fixtures.outbound_messages import ACCEPTED, LEASE_OVER, add, announce, only_row, states
 from tests.fixtures.product import closed_port
 from tests.fixtures.receiver import Clock, Receiver, create_messenger
@@ -158,8 +159,8 @@ async def test_a_dead_message_is_replayed_with_three_days_before_it(
     assert await states(pool) == {"dead": 1}
     clock.now = datetime.now(UTC)
     async with pool.acquire() as connection:
-        rows = await service.replay(connection, ids=[sent.id], state=MessageState.DEAD)
-    assert [row["id"] for row in rows] == [sent.id]
+        due = await service.replay(connection, sent.id)
+    assert [key.id for key in due] == [sent.id]
     await messenger.deliver()
     row = await only_row(pool)
     assert (row["state"], row["attempts"]) == ("pending", 1)
@@ -225,7 +226,8 @@ async def test_410_disables_the_endpoint_and_what_waits_for_it_dies_without_an_a
         receiver.by_path["/gone"] = 200
         again = await service.add_endpoint(connection, url=gone.endpoint.url, allow_private=True)
         assert again.endpoint.id == gone.endpoint.id
-        assert len(await service.replay(connection)) == 2
+    replayed = await MessageReplayer(pool).replay(MessageFilter(), actor="cli:test", reason=None)
+    assert replayed["applied"] == 2
     await messenger.deliver()
     assert [one.is_signed_by(again.secret) for one in receiver.of("/gone")] == [False, True, True]
 

@@ -94,6 +94,8 @@ def test_a_cursor_returns_the_position_that_made_it() -> None:
         paging.encode(NOW),
         paging.encode(ID, NOW),
         paging.encode(NOW.replace(tzinfo=None), ID),
+        paging.encode("0001-01-01T00:00:00+23:59", ID),
+        paging.encode("9999-12-31T23:59:59-23:59", ID),
         paging.encode(2**70),
         "A" * 401,
     ],
@@ -107,6 +109,12 @@ def test_any_other_cursor_is_refused(cursor: str) -> None:
 def test_a_text_that_postgresql_cannot_compare_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequestError):
         paging.decode({"cursor": cursor}, str)
+
+
+@pytest.mark.parametrize("seq", [2**63 - 1, -(2**63), 2**64])
+def test_a_number_that_a_statement_could_not_add_to_is_refused(seq: int) -> None:
+    with pytest.raises(InvalidRequestError):
+        paging.decode({"cursor": paging.encode(seq)}, int)
 
 
 def test_a_page_keeps_its_filters_and_knows_whether_another_follows() -> None:
