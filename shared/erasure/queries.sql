@@ -64,6 +64,7 @@ WITH due AS (
         endpoint_id
     FROM outbound_messages
     WHERE organization_id = $1 AND state IN ('delivered', 'dead', 'discarded') AND payload <> '{}'
+    ORDER BY id
     LIMIT $2
     FOR NO KEY UPDATE
 ),
@@ -90,6 +91,7 @@ WITH due AS (
     SELECT id
     FROM recharge_attempts
     WHERE organization_id = $1 AND settled_at IS NOT NULL AND detail IS NOT NULL
+    ORDER BY id
     LIMIT $2
     FOR NO KEY UPDATE
 ),
@@ -131,6 +133,7 @@ WITH due AS (
             detached_at IS NULL
             OR coalesce(brand, last4, fingerprint, exp_month::text, exp_year::text) IS NOT NULL
         )
+    ORDER BY id
     LIMIT $2
     FOR NO KEY UPDATE
 ),
@@ -188,6 +191,7 @@ WITH due AS (
     SELECT key
     FROM idempotent_requests
     WHERE tenant_id = $1 AND answer IS NOT NULL
+    ORDER BY key
     LIMIT $2
     FOR UPDATE
 ),
@@ -233,6 +237,7 @@ WITH due AS (
             SELECT FROM jsonb_each_text(l.details) AS d (name, value)
             WHERE d.name = any($2::text []) AND d.value <> $3
         )
+    ORDER BY l.id
     LIMIT $4
 ),
 
