@@ -20,6 +20,7 @@ from api.framework.organization_lookup import OrganizationLookup
 from api.framework.receipts import Receipts
 from api.framework.shares import FairShare, SharedPool
 from api.pay.page import PayPage
+from api.pay.pages import Pages
 from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances
@@ -90,5 +91,6 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
             api.settings.public_url,
             api.settings.stripe_api_base,
             api.deadlines,
+            pages=Pages(api.settings.merchant),
         ).routes(),
     ]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from shared import reconcile_settings, sentinel_address
+from shared import merchant_settings, reconcile_settings, secret_settings, sentinel_address
 from shared.durations import Duration
 from shared.errors import ConfigError
+from shared.merchant_settings import MerchantSettings
 from shared.money import rate_refusal
 from shared.reconcile_settings import ReconcileSettings
 
@@ -19,10 +20,6 @@ T = TypeVar("T")
 
 EXPONENT_MAX = 20
 STRIPE_API_BASE_DEFAULT = "https://api.stripe.com"
-# After its prefix. Stripe's own are longer.
-SECRET_CHARACTERS_MIN = 16
-SECRET_DISTINCT_CHARACTERS_MIN = 5
-_PLACEHOLDERS = ("changeme", "replaceme", "placeholder", "example")
 
 
 class LogFormat(StrEnum):
@@ -73,6 +70,7 @@ class Settings:
     attempt_retention: Duration | None = None
     tracing: bool = False
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
+    merchant: MerchantSettings = field(default_factory=MerchantSettings)
     unpooled_database_url: str | None = field(default=None, repr=False)
 
     @property
@@ -97,7 +95,9 @@ def load(env: Mapping[str, str]) -> Settings:
         database_url=database_url(env),
         redis_url=_read(env, "REDIS_URL", None, _redis_url),
         stripe_api_key=stripe_access(env)[0],
-        stripe_webhook_secrets=_read(env, "STRIPE_WEBHOOK_SECRETS", None, _webhook_secrets),
+        stripe_webhook_secrets=_read(
+            env, "STRIPE_WEBHOOK_SECRETS", None, secret_settings.webhook_secrets
+        ),
         stripe_api_base=stripe_access(env)[1],
         stripe_accounts=_read(env, "PREPAID_STRIPE_ACCOUNTS", "", _account_ids),
         host=_read(env, "HOST", "127.0.0.1", _host),
@@ -108,7 +108,7 @@ def load(env: Mapping[str, str]) -> Settings:
         database_pool_size=_read(env, "PREPAID_DATABASE_POOL_SIZE", "10", _pool_size),
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
         operations_port=_read(env, "PREPAID_OPERATIONS_PORT", "", _optional_port),
-        operations_token=_read(env, "PREPAID_OPERATIONS_TOKEN", "", _optional_token),
+        operations_token=_read(env, "PREPAID_OPERATIONS_TOKEN", "", secret_settings.optional_token),
         lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
         webhooks_allow_private=webhooks_allow_private(env),
         public_url=public_url(env),
@@ -129,6 +129,7 @@ def load(env: Mapping[str, str]) -> Settings:
             repair=_read(env, "PREPAID_RECONCILE_REPAIR", "events", reconcile_settings.repair),
             rate=_read(env, "PREPAID_RECONCILE_RATE", "20", reconcile_settings.rate),
         ),
+        merchant=_merchant(env),
         unpooled_database_url=_read(env, "PREPAID_DIRECT_DATABASE_URL", "", _optional_database_url),
     )
     _refuse_mixed_modes(settings)
@@ -157,7 +158,7 @@ def direct_database_url(env: Mapping[str, str]) -> str:
 def stripe_access(env: Mapping[str, str]) -> tuple[str, str]:
     """Read only STRIPE_API_KEY and STRIPE_API_BASE."""
     return (
-        _read(env, "STRIPE_API_KEY", None, _stripe_key),
+        _read(env, "STRIPE_API_KEY", None, secret_settings.stripe_key),
         _read(env, "STRIPE_API_BASE", STRIPE_API_BASE_DEFAULT, _http_url),
     )
 
@@ -191,6 +192,16 @@ def _top_ups_per_day(env: Mapping[str, str]) -> dict[str, Any]:
         ),
         "top_ups_per_day_count_by_key": _read(env, f"{name}_COUNT_BY_KEY", "1000", _not_negative),
     }
+
+
+def _merchant(env: Mapping[str, str]) -> MerchantSettings:
+    return MerchantSettings(
+        name=_read(env, "PREPAID_MERCHANT_NAME", "", merchant_settings.name),
+        logo=_read(env, "PREPAID_MERCHANT_LOGO", "", merchant_settings.https_url),
+        colour=_read(env, "PREPAID_MERCHANT_COLOUR", "", merchant_settings.colour),
+        support=_read(env, "PREPAID_MERCHANT_SUPPORT", "", merchant_settings.support),
+        return_url=_read(env, "PREPAID_MERCHANT_RETURN_URL", "", merchant_settings.https_url),
+    )
 
 
 def public_url(env: Mapping[str, str]) -> str:
@@ -240,46 +251,6 @@ def _key_is_live(key: str) -> bool:
     return key.split("_")[1:2] == ["live"]
 
 
-def _stripe_key(text: str) -> str:
-    """Set it to a whole secret or restricted key: sk_test_…, sk_live_…, rk_test_… or rk_live_…."""
-    prefixes = ("sk_test_", "sk_live_", "rk_test_", "rk_live_")
-    if not (text.startswith(prefixes) and _is_secret(text[len(prefixes[0]) :])):
-        raise ValueError
-    return text
-
-
-def _webhook_secrets(text: str) -> tuple[str, ...]:
-    """Set it to the endpoint's whole whsec_…; several, separated by commas, while one rotates."""
-    secrets = tuple(part.strip() for part in text.split(",") if part.strip())
-    prefix = "whsec_"
-    if not secrets or not all(
-        secret.startswith(prefix) and _is_secret(secret.removeprefix(prefix)) for secret in secrets
-    ):
-        raise ValueError
-    return secrets
-
-
-def _is_secret(random: str) -> bool:
-    """Whether the part after a secret's prefix looks real: neither short nor a placeholder."""
-    return (
-        len(random) >= SECRET_CHARACTERS_MIN
-        and len(set(random)) >= SECRET_DISTINCT_CHARACTERS_MIN
-        and random.isascii()
-        and not random.startswith("your_")
-        and not _is_placeholder(random)
-    )
-
-
-def _is_placeholder(text: str) -> bool:
-    plain = text.lower().replace("_", "").replace("-", "")
-    return any(word in plain for word in _PLACEHOLDERS)
-
-
-def _has_placeholder(url: SplitResult) -> bool:
-    passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
-    return any(_is_placeholder(password) for password in passwords)
-
-
 def _account_ids(text: str) -> frozenset[str]:
     """List the connected accounts of this installation, as acct_…, separated by commas."""
     accounts = frozenset(part.strip() for part in text.split(",") if part.strip())
@@ -294,7 +265,7 @@ def _database_url(text: str) -> str:
     if url.scheme not in {"postgresql", "postgres"} or not (url.netloc or url.query):
         raise ValueError
     _ = url.port  # raises ValueError where it is no number
-    if _has_placeholder(url):
+    if secret_settings.has_placeholder(url):
         raise ValueError
     return text
 
@@ -308,13 +279,13 @@ def _redis_url(text: str) -> str:
     """Set it to redis://HOST:6379/0, rediss:// for TLS, or redis+sentinel://HOST,HOST/MASTER/0."""
     url = urlsplit(text)
     if url.scheme in sentinel_address.SCHEMES:
-        if _is_placeholder(sentinel_address.parse(text).password or ""):
+        if secret_settings.is_placeholder(sentinel_address.parse(text).password or ""):
             raise ValueError
         return text
     if url.scheme not in {"redis", "rediss", "unix"} or not (url.netloc or url.path):
         raise ValueError
     _ = url.port  # raises ValueError where it is no number
-    if _has_placeholder(url):
+    if secret_settings.has_placeholder(url):
         raise ValueError
     return text
 
@@ -344,13 +315,6 @@ def _port(text: str) -> int:
 def _optional_port(text: str) -> int | None:
     """Set it to a port from 0 to 65535, or leave it empty for no metrics port."""
     return _port(text) if text else None
-
-
-def _optional_token(text: str) -> str | None:
-    """Set it to 16 or more random characters without spaces, or leave it empty for no token."""
-    if text and (not _is_secret(text) or not text.isprintable() or " " in text):
-        raise ValueError
-    return text or None
 
 
 def _log_format(text: str) -> LogFormat:

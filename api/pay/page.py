@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from api.framework.shares import Tenant, acting_for
-from api.pay import pages
+from api.pay.pages import Pages
 from shared import outages
 from shared.db.pool import UNAVAILABLE
 from shared.errors import DeadlineError, UnavailableError
@@ -38,11 +38,6 @@ REQUESTS_PER_SECOND = 0.2
 REQUESTS_BURST = 10
 PAGE_SECONDS_MAX = 20.0
 PATH = "/pay/{token}"
-_ENDED = {
-    Standing.PAID: "The payment is already complete. You can close this page.",
-    Standing.EXPIRED: "The link has expired, and nothing was charged. Ask for a new link.",
-    Standing.ENDED: "The payment was canceled, and nothing was charged.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +45,8 @@ class PayPage:
     """Shows the payment of a link, and redirects the customer to their bank and back.
 
     A link is stored by its digest and ends with its attempt. GET changes nothing. The page shows
-    only data from Stripe and PostgreSQL, none from its address. `stripe_requests` limits how often
-    one link can cause a request to Stripe.
+    only data from Stripe, PostgreSQL and the settings, none from its address. `stripe_requests`
+    limits how often one link can cause a request to Stripe.
     """
 
     pool: Connections
@@ -59,6 +54,7 @@ class PayPage:
     public_url: str
     stripe_api_base: str
     deadlines: Deadlines = field(default_factory=Deadlines)
+    pages: Pages = field(default_factory=Pages)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     stripe_requests: TokenBuckets[str] = field(
         default_factory=lambda: TokenBuckets(REQUESTS_PER_SECOND, REQUESTS_BURST)
@@ -76,18 +72,20 @@ class PayPage:
         """Show the payment, or why it cannot be made."""
         payment = await self._find(request)
         if payment is None:
-            return pages.unknown()
-        return self._closed_page(payment) or pages.ask(payment, bank_origins=self._bank_origins())
+            return self.pages.unknown()
+        return self._closed_page(payment) or self.pages.ask(
+            payment, bank_origins=self._bank_origins()
+        )
 
     async def confirm(self, request: web.Request) -> web.Response:
         """Confirm the payment on session, and redirect the customer to their bank."""
         payment = await self._find(request)
         if payment is None:
-            return pages.unknown()
+            return self.pages.unknown()
         if closed := self._closed_page(payment):
             return closed
         if self.stripe_requests.take(payment.payment_intent_id):
-            return pages.try_later(429)
+            return self.pages.try_later(429)
         done = f"{self.public_url}/pay/{request.match_info['token']}/done"
         account = payment.stripe_account
         answer = await self.charges.retrieve(payment.payment_intent_id, stripe_account=account)
@@ -99,7 +97,7 @@ class PayPage:
                 stripe_account=account,
             )
         if not isinstance(answer, Intent):
-            return _stripe_unavailable(answer)
+            return self._stripe_unavailable(answer)
         if answer.status == "requires_action" and answer.redirect_url:
             return web.Response(status=303, headers={"Location": answer.redirect_url})
         return web.Response(status=303, headers={"Location": done})
@@ -108,19 +106,21 @@ class PayPage:
         """Show the current outcome at Stripe, and have a worker finish the attempt at once."""
         payment = await self._find(request)
         if payment is None:
-            return pages.unknown()
+            return self.pages.unknown()
         match payment.standing(self.now()):
             case Standing.PAID:
-                return pages.paid(payment)
-            case Standing.ENDED:
-                return pages.ended(_ENDED[Standing.ENDED])
+                return self.pages.paid(payment)
+            case Standing.CANCELED:
+                return self.pages.canceled(payment)
+            case Standing.FAILED:
+                return self.pages.failed(payment)
         if self.stripe_requests.take(payment.payment_intent_id):
-            return pages.try_later(429)
+            return self.pages.try_later(429)
         account = payment.stripe_account
         answer = await self.charges.retrieve(payment.payment_intent_id, stripe_account=account)
         async with self.pool.acquire() as connection:
             await attempt_store.wake(connection, [payment.payment_intent_id])
-        return _outcome_page(payment, answer, request.match_info["token"])
+        return self._outcome_page(payment, answer, request.match_info["token"])
 
     async def _find(self, request: web.Request) -> Recovery | None:
         token = request.match_info["token"]
@@ -144,42 +144,45 @@ class PayPage:
                     return await self.deadlines.within(PAGE_SECONDS_MAX, handle(request))
             except DeadlineError as error:
                 log.warning("pay.too_slow", error=repr(error.__cause__))
-                return pages.try_later(504)
+                return self.pages.try_later(504)
             except UnavailableError:
-                return pages.try_later(503)
+                return self.pages.try_later(503)
             except UNAVAILABLE as error:
                 if not outages.POSTGRES.failed(error):
                     log.warning("pay.database_busy", error=repr(error))
-                return pages.try_later(503)
+                return self.pages.try_later(503)
 
         return answer
 
     def _closed_page(self, payment: Recovery) -> web.Response | None:
-        standing = payment.standing(self.now())
-        if standing is Standing.UNDER_WAY:
-            return pages.under_way(payment)
-        return pages.ended(_ENDED[standing]) if standing in _ENDED else None
+        pages = {
+            Standing.UNDER_WAY: self.pages.under_way,
+            Standing.PAID: self.pages.already_paid,
+            Standing.EXPIRED: self.pages.expired,
+            Standing.FAILED: self.pages.failed,
+            Standing.CANCELED: self.pages.canceled,
+        }
+        page = pages.get(payment.standing(self.now()))
+        return page(payment) if page else None
 
     def _bank_origins(self) -> str:
         """Return the allowed form targets: any bank over TLS, or the simulator's page."""
         base = urlsplit(self.stripe_api_base)
         return "https:" if base.scheme == "https" else f"https: {base.scheme}://{base.netloc}"
 
+    def _outcome_page(self, payment: Recovery, answer: GatewayAnswer, token: str) -> web.Response:
+        """Return the page for Stripe's answer after the customer has returned."""
+        if not isinstance(answer, Intent):
+            return self._stripe_unavailable(answer)
+        if answer.status == "succeeded":
+            return self.pages.paid(payment)
+        if answer.status == "processing":
+            return self.pages.under_way(payment)
+        return self.pages.not_done(payment, token)
+
+    def _stripe_unavailable(self, answer: GatewayAnswer) -> web.Response:
+        log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
+        return self.pages.try_later(502)
+
 
 _TO_CONFIRM = frozenset({"requires_payment_method", "requires_confirmation"})
-
-
-def _outcome_page(payment: Recovery, answer: GatewayAnswer, token: str) -> web.Response:
-    """Return the page for Stripe's answer after the customer has returned."""
-    if not isinstance(answer, Intent):
-        return _stripe_unavailable(answer)
-    if answer.status == "succeeded":
-        return pages.paid(payment)
-    if answer.status == "processing":
-        return pages.under_way(payment)
-    return pages.not_done(token)
-
-
-def _stripe_unavailable(answer: GatewayAnswer) -> web.Response:
-    log.warning("pay.stripe_did_not_say", answer=type(answer).__name__)
-    return pages.try_later(502)

@@ -15,6 +15,7 @@ from console.framework import formatting
 from console.framework.context import Visit
 from console.framework.page import get
 from shared.durations import Duration
+from shared.merchant_settings import MerchantSettings
 from shared.reconcile_settings import ReconcileSettings
 
 # Variables that other programs read too, and that have no prefix.
@@ -52,7 +53,7 @@ def settings_of(values: Any, prefix: str = "") -> Iterator[Setting]:
     for field in fields(values):
         value = getattr(values, field.name)
         name = prefix + field.name
-        if isinstance(value, ReconcileSettings):
+        if isinstance(value, MerchantSettings | ReconcileSettings):
             yield from settings_of(value, f"{name}_")
         else:
             variable = name if name in _COMMON else PREFIX + name

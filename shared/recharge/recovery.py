@@ -6,12 +6,13 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.recharge.attempts import store as attempt_store
-from shared.recharge.model import AttemptState
+from shared.recharge.model import AttemptState, Trigger
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -27,17 +28,26 @@ class Standing(StrEnum):
     UNDER_WAY = "under_way"
     PAID = "paid"
     EXPIRED = "expired"
-    ENDED = "ended"
+    FAILED = "failed"
+    CANCELED = "canceled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """The payment of a link."""
+    """The payment of a link.
+
+    `credits` is what it buys. `needed` is the use whose refusal caused it. `threshold` is the
+    rule's, where the rule has not changed since.
+    """
 
     organization_id: UUID
     attempt_id: UUID
     organization_name: str
     state: AttemptState
+    trigger: Trigger
+    credits: Decimal
+    needed: Decimal | None
+    threshold: Decimal | None
     amount_minor: int
     currency: str
     payment_intent_id: str
@@ -50,8 +60,10 @@ class Recovery:
         """Return the state that its page shows now."""
         if self.state is AttemptState.SUCCEEDED:
             return Standing.PAID
-        if self.state in (AttemptState.FAILED, AttemptState.CANCELED):
-            return Standing.ENDED
+        if self.state is AttemptState.FAILED:
+            return Standing.FAILED
+        if self.state is AttemptState.CANCELED:
+            return Standing.CANCELED
         if self.state is not AttemptState.REQUIRES_ACTION:
             return Standing.UNDER_WAY
         return Standing.OPEN if now < self.link_expires_at else Standing.EXPIRED
@@ -79,6 +91,10 @@ async def find(connection: Connection, link: str) -> Recovery | None:
         attempt_id=row["id"],
         organization_name=row["organization_name"],
         state=AttemptState(row["state"]),
+        trigger=Trigger(row["trigger"]),
+        credits=row["amount"],
+        needed=row["needed"],
+        threshold=row["threshold"],
         amount_minor=row["amount_minor"],
         currency=row["currency"],
         payment_intent_id=row["payment_intent_id"],

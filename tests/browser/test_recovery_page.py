@@ -65,7 +65,9 @@ async def test_a_customer_authenticates_and_is_credited(bank: Bank, browser_page
     assert (await bank.shop.attempt())["state"] == "succeeded"
     assert await balance(bank.shop.pool) == 27
     await browser_page.goto(bank.url)
-    await expect(browser_page.get_by_role("heading")).to_have_text("This link has ended")
+    await expect(browser_page.get_by_role("heading")).to_have_text(
+        "This payment is already complete"
+    )
     assert bank.problems == []
 
 

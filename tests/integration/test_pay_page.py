@@ -22,8 +22,9 @@ from shared.payments.client import stripe_client
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge.flow import Charger
+from shared.recharge.model import Trigger
 from tests.fixtures.product import Answer, balance, closed_port
-from tests.fixtures.recharging import Shop
+from tests.fixtures.recharging import TOP, Shop
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -158,6 +159,63 @@ async def test_a_hostile_name_is_text(page: Page) -> None:
     text = (await page.get()).body.decode()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+async def test_the_page_says_how_many_credits_and_why_now(page: Page) -> None:
+    text = (await page.get()).body.decode()
+    assert "<dt>Credits</dt><dd>20</dd>" in text
+    assert (
+        "Your balance fell below 10 credits, so auto-recharge buys 20 credits."
+        " Your bank asks you to confirm this payment."
+    ) in text
+
+
+async def test_a_rule_that_changed_since_is_not_named(page: Page) -> None:
+    await page.shop.agree(replace(TOP, threshold=Decimal(5)))
+    text = (await page.get()).body.decode()
+    assert "Your balance fell below the limit that you set" in text
+    assert "below 5" not in text
+
+
+@pytest.mark.parametrize(
+    ("trigger", "needed", "words"),
+    [
+        (Trigger.SCHEDULE, None, "Your scheduled recharge of 20 credits is due."),
+        (Trigger.TOP_UP, None, "You are buying 20 credits."),
+        (Trigger.THRESHOLD, Decimal(1), "Your balance did not cover 1 credit that was needed, so"),
+        (Trigger.THRESHOLD, Decimal(15), "Your balance did not cover 15 credits that were needed"),
+    ],
+)
+async def test_each_cause_of_a_payment_has_its_sentence(
+    page: Page, trigger: Trigger, needed: Decimal | None, words: str
+) -> None:
+    await page.shop.pool.execute(
+        "UPDATE recharge_attempts SET trigger = $1, needed = $2", trigger, needed
+    )
+    assert words in (await page.get()).body.decode()
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "words"),
+    [
+        ("processing", 200, "The payment is being processed"),
+        ("succeeded", 410, "This payment is already complete"),
+        ("failed", 410, "This payment failed"),
+        ("canceled", 410, "This payment was canceled"),
+    ],
+)
+async def test_each_state_names_the_payment_and_takes_no_form(
+    page: Page, state: str, status: int, words: str
+) -> None:
+    await page.shop.pool.execute(
+        "UPDATE recharge_attempts SET state = $1, due_at = now() + interval '1 day',"
+        " settled_at = CASE WHEN $1 = 'processing' THEN NULL ELSE now() END",
+        state,
+    )
+    for answer in (await page.get(), await page.post()):
+        text = answer.body.decode()
+        assert (answer.status, words in text, "20.00 USD" in text) == (status, True, True)
+        assert "<form" not in text
 
 
 async def test_while_stripe_is_away_the_page_asks_to_come_back(page: Page, pool: Pool) -> None:

@@ -262,11 +262,14 @@ WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
 RETURNING link_expires_at;
 
 -- name: by_link
--- The attempt of a link, in any state.
+-- The attempt of a link, in any state. The threshold is NULL where the rule has changed since the attempt was made.
 SELECT
     r.organization_id,
     r.id,
     r.state,
+    r.trigger,
+    r.amount,
+    r.needed,
     r.link_expires_at,
     r.payment_method_type,
     r.amount_minor,
@@ -276,8 +279,21 @@ SELECT
     r.stripe_account,
     o.name AS organization_name,
     p.brand,
-    p.last4
+    p.last4,
+    s.threshold
 FROM recharge_attempts AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
 LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
+LEFT JOIN auto_recharges AS s
+    ON
+        r.organization_id = s.organization_id
+        AND r.state = 'requires_action'
+        AND r.trigger = 'threshold'
+        AND NOT EXISTS (
+            SELECT FROM audit_log AS c
+            WHERE
+                c.organization_id = r.organization_id
+                AND c.action = 'recharge.configure'
+                AND c.at > r.created_at
+        )
 WHERE r.link_sha256 = $1;
