@@ -12,6 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import asyncpg
+
 from bench.results import Ratio
 from bench.setting import create_organization
 from console.pages.organization import balance_chart
@@ -77,9 +79,9 @@ async def measure(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
     url = environment["DATABASE_URL"]
     organization = UUID(await create_organization(url, "operations"))
     async with create_pool(url, size=4, application_name="prepaid-bench") as pool:
-        await _fill(pool, organization, (0, 0, 0), SMALL)
+        await _fill(url, organization, (0, 0, 0), SMALL)
         small = await _times(pool, organization)
-        await _fill(pool, organization, SMALL, LARGE)
+        await _fill(url, organization, SMALL, LARGE)
         large = await _times(pool, organization)
         rounds = await _rounds(pool)
     return [
@@ -99,11 +101,12 @@ async def measure(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
 
 
 async def _fill(
-    pool: Pool, organization: UUID, before: tuple[int, ...], after: tuple[int, ...]
+    url: str, organization: UUID, before: tuple[int, ...], after: tuple[int, ...]
 ) -> None:
     began = time.monotonic()
     events, rows, entries = after
-    async with pool.acquire() as connection:
+    connection = await asyncpg.connect(url)
+    try:
         await connection.execute("ALTER TABLE credit_transactions DISABLE TRIGGER USER")
         await connection.execute(FILL_EVENTS, before[0] + 1, events, DEAD_EVERY, CAUSES)
         await connection.execute(FILL_LEDGER, organization, before[1] + 1, rows, rows)
@@ -113,6 +116,8 @@ async def _fill(
         await connection.execute(FILL_AUDIT, organization, before[2] + 1, entries)
         await connection.execute("VACUUM (ANALYZE)")
         await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
     seconds = time.monotonic() - began
     print(f"filled to {events:,} events in {seconds:.0f} s", file=sys.stderr, flush=True)
 

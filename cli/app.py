@@ -25,6 +25,7 @@ from cli.commands import (
     messages,
     migrate,
     organizations,
+    privacy,
     recharge,
     reconcile,
     stripe_endpoint,
@@ -56,6 +57,7 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
 app.add_typer(stripe_endpoint.app, name="stripe")

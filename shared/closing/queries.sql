@@ -11,3 +11,9 @@ FROM holds
 WHERE organization_id = $1 AND status = 'active'
 ORDER BY expires_at
 LIMIT $2;
+
+-- name: is_erased
+-- Whether the personal data of an organization was erased.
+SELECT erased_at IS NOT NULL
+FROM accounts
+WHERE organization_id = $1;

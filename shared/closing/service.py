@@ -82,8 +82,15 @@ async def close(
 async def reopen(
     connection: Connection, organization: Organization, *, actor: Actor | str, reason: str
 ) -> bool:
-    """Open a closed organization again; return whether it was closed. Auto-recharge stays off."""
+    """Open a closed organization again; return whether it was closed. Auto-recharge stays off.
+
+    Raises ConflictError for an organization whose personal data was erased.
+    """
     await recharge.lock_account(connection, organization.id)
+    if await store.is_erased(connection, organization.id):
+        raise ConflictError(
+            f"The personal data of {organization.slug} was erased. Create another organization."
+        )
     changed = await organizations.set_closed(connection, organization.id, closed=False)
     if changed:
         await audit.record(

@@ -25,3 +25,8 @@ async def active_holds(
     """Return the ids of active holds, those that expire first."""
     rows = await connection.fetch(QUERIES.active_holds, organization_id, rows_max)
     return [row["id"] for row in rows]
+
+
+async def is_erased(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether the personal data of an organization was erased."""
+    return bool(await connection.fetchval(QUERIES.is_erased, organization_id))

@@ -183,7 +183,8 @@ FROM charged_methods
 WHERE organization_id = $1;
 
 -- name: save_payment_method
--- Store a payment method's details, unless it is detached or newer details are stored.
+-- Store a payment method's details, unless it is detached or newer details are stored. One of an erased organization is
+-- stored as detached, without a description.
 INSERT INTO payment_methods AS m (
     id,
     organization_id,
@@ -195,9 +196,24 @@ INSERT INTO payment_methods AS m (
     exp_year,
     fingerprint,
     stripe_account,
-    as_of
+    as_of,
+    detached_at
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+SELECT
+    $1::text,
+    a.organization_id,
+    $3::text,
+    $4::text,
+    CASE WHEN a.erased_at IS NULL THEN $5::text END,
+    CASE WHEN a.erased_at IS NULL THEN $6::text END,
+    CASE WHEN a.erased_at IS NULL THEN $7::smallint END,
+    CASE WHEN a.erased_at IS NULL THEN $8::smallint END,
+    CASE WHEN a.erased_at IS NULL THEN $9::text END,
+    $10::text,
+    $11::timestamptz,
+    CASE WHEN a.erased_at IS NOT NULL THEN $11::timestamptz END
+FROM accounts AS a
+WHERE a.organization_id = $2
 ON CONFLICT (id) DO UPDATE
     SET
         customer_id = excluded.customer_id,
@@ -208,7 +224,9 @@ ON CONFLICT (id) DO UPDATE
         exp_year = excluded.exp_year,
         fingerprint = excluded.fingerprint,
         stripe_account = excluded.stripe_account,
-        as_of = excluded.as_of
+        as_of = excluded.as_of,
+        detached_at = excluded.detached_at,
+        is_default = m.is_default AND excluded.detached_at IS NULL
     WHERE m.detached_at IS NULL AND m.as_of <= excluded.as_of
 RETURNING id;
 

@@ -194,7 +194,8 @@ RETURNING
 
 -- name: finish
 -- Record the outcomes of leased events. The lease token is a fencing token: rows that another worker has leased are
--- neither changed nor returned. A success of a type ($11) resets its count of failures.
+-- neither changed nor returned. A success of a type ($11) resets its count of failures. Events of an erased organization are
+-- marked: they lose their payloads.
 WITH recovered AS (
     DELETE FROM event_breakers
     WHERE event_type = any($11::text [])
@@ -243,7 +244,15 @@ WHERE
     AND e.livemode = s.livemode
     AND e.id = s.id
     AND e.lease_token = $1
-RETURNING e.id;
+RETURNING
+    e.account,
+    e.livemode,
+    e.id,
+    (
+        SELECT a.erased_at IS NOT NULL
+        FROM accounts AS a
+        WHERE a.organization_id = e.organization_id
+    ) AS erased;
 
 -- name: release
 -- Release leased events to a lane ($6), due again after $5. The attempt is not counted, and neither is a lost lease.

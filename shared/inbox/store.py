@@ -10,6 +10,7 @@ from uuid import UUID
 from shared.db.queries import beside
 from shared.inbox import rules
 from shared.inbox.model import ClaimedEvent, Delivery, EventKey, EventOutcome, EventState, Lane
+from shared.inbox.retention import store as retention
 
 if TYPE_CHECKING:
     import asyncpg
@@ -91,7 +92,8 @@ async def finish(
 ) -> int:
     """Record outcomes; return the number of events whose lease this token still held.
 
-    Resets the count of consecutive failures of the recovered types.
+    Resets the count of consecutive failures of the recovered types. An event of an erased
+    organization loses its payload with its outcome.
     """
     rows = await connection.fetch(
         QUERIES.finish,
@@ -107,6 +109,9 @@ async def finish(
         [outcome.waits_for for outcome in outcomes],
         [outcome.lane for outcome in outcomes],
     )
+    erased = [_key(row) for row in rows if row["erased"]]
+    if erased:
+        await retention.delete_payloads_of(connection, erased)
     return len(rows)
 
 

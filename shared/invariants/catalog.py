@@ -30,16 +30,22 @@ MESSAGE_DUE_MAX = timedelta(hours=1)
 DEADLINE_GRACE = timedelta(hours=2)
 VERIFICATION_AGE_MAX = timedelta(days=2)
 
+# Of an account, no more than its newest rows are summed, however long ago it was verified.
+SUMMED_ROWS_MAX = 100_000
+
 AccountCheck = Callable[
     ["Connection", Sequence[UUID], int], Coroutine[Any, Any, "list[asyncpg.Record]"]
 ]
 
 
 async def zero_sum(
-    connection: Connection, organization_ids: Sequence[UUID], limit: int
+    connection: Connection,
+    organization_ids: Sequence[UUID],
+    limit: int,
+    rows_max: int = SUMMED_ROWS_MAX,
 ) -> list[asyncpg.Record]:
-    """Check balances against the sums of rows."""
-    return await connection.fetch(QUERIES.zero_sum, organization_ids, limit)
+    """Check balances against the sums of rows, of the newest `rows_max` of each account."""
+    return await connection.fetch(QUERIES.zero_sum, organization_ids, limit, rows_max)
 
 
 class Invariant:

@@ -87,14 +87,21 @@ ORDER BY p.organization_id;
 
 -- name: zero_sum
 -- Accounts whose balance is not the sum of their rows: the balance after the row that was last verified, and the
--- amounts since.
+-- amounts since; where these are more than $3, the balance before the newest $3 rows, and their amounts.
 SELECT
     a.organization_id,
     a.last_seq AS seq,
     'the balance is ' || a.balance || ', and the rows add up to ' || rows.total AS problem
 FROM accounts AS a
 LEFT JOIN ledger_checkpoints AS c ON a.organization_id = c.organization_id
-LEFT JOIN credit_transactions AS v ON c.organization_id = v.organization_id AND c.seq = v.seq
+LEFT JOIN LATERAL (
+    SELECT
+        b.seq,
+        b.balance_after
+    FROM credit_transactions AS b
+    WHERE b.organization_id = a.organization_id AND b.seq = greatest(c.seq, a.last_seq - $3::bigint)
+    OFFSET 0
+) AS v ON TRUE
 CROSS JOIN LATERAL (
     SELECT coalesce(v.balance_after, 0) + coalesce(sum(t.amount), 0) AS total
     FROM credit_transactions AS t

@@ -62,6 +62,10 @@ async def test_every_statement_can_be_prepared_on_the_migrated_database(
     assert refused == []
 
 
+# `prepaid privacy erase` executes it only under a role that may change the audit log.
+OF_THE_OWNER = {"erase_audit_entries"}
+
+
 async def test_the_processes_may_execute_every_statement(database_url: str) -> None:
     """Their role has the privileges of each: locking a row needs more than reading it."""
     connection = await connect(process_url(database_url), application_name="test")
@@ -71,7 +75,8 @@ async def test_the_processes_may_execute_every_statement(database_url: str) -> N
             try:
                 await connection.execute(f"EXPLAIN (GENERIC_PLAN) {statement}")
             except asyncpg.InsufficientPrivilegeError as error:
-                refused.append(f"{relative(file)}, statement {name}: {error}")
+                if name not in OF_THE_OWNER:
+                    refused.append(f"{relative(file)}, statement {name}: {error}")
     await connection.close()
     assert refused == []
 

@@ -70,3 +70,21 @@ WITH deleted AS (
 )
 
 SELECT count(*) FROM deleted;
+
+-- name: finished_payloads
+-- Lock those of these events that have finished and still have a payload.
+SELECT
+    e.account,
+    e.livemode,
+    e.id,
+    e.type,
+    e.payload
+FROM stripe_events AS e
+INNER JOIN unnest($1::text [], $2::boolean [], $3::text []) AS k (account, livemode, id)
+    ON e.account = k.account AND e.livemode = k.livemode AND e.id = k.id
+WHERE
+    e.state IN ('applied', 'ignored', 'discarded')
+    AND e.waits_for IS NULL
+    AND e.payload_forgotten_at IS NULL
+ORDER BY e.id
+FOR UPDATE OF e;

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from shared.db.queries import beside
 from shared.durations import Duration
 from shared.inbox import rules
+from shared.inbox.model import EventKey
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
@@ -37,11 +40,26 @@ async def delete_payloads(connection: Connection, *, retention: Duration, rows_m
         rows = await connection.fetch(
             QUERIES.payloads_to_delete, retention.months, retention.time, rows_max
         )
-        count: int = await connection.fetchval(
-            QUERIES.delete_payloads,
-            [row["account"] for row in rows],
-            [row["livemode"] for row in rows],
-            [row["id"] for row in rows],
-            [rules.without_data(row["payload"], row["id"], row["type"]) for row in rows],
-        )
+        return await _delete(connection, rows)
+
+
+async def delete_payloads_of(connection: Connection, keys: Sequence[EventKey]) -> int:
+    """Delete the payloads of those of these events that have finished; return how many."""
+    rows = await connection.fetch(
+        QUERIES.finished_payloads,
+        [key.account for key in keys],
+        [key.livemode for key in keys],
+        [key.id for key in keys],
+    )
+    return await _delete(connection, rows)
+
+
+async def _delete(connection: Connection, rows: Sequence[asyncpg.Record]) -> int:
+    count: int = await connection.fetchval(
+        QUERIES.delete_payloads,
+        [row["account"] for row in rows],
+        [row["livemode"] for row in rows],
+        [row["id"] for row in rows],
+        [rules.without_data(row["payload"], row["id"], row["type"]) for row in rows],
+    )
     return count

@@ -1,0 +1,1 @@
+"""Erasure of personal data of an organization outside the ledger."""
