@@ -34,7 +34,7 @@ class Settings:
     """All settings of a process, read from its environment.
 
     Secrets are fields without `repr`, so that a traceback or a log line cannot show them; the
-    console masks them.
+    console masks them. A field whose variable has another name says it in its metadata.
     """
 
     database_url: str = field(repr=False)
@@ -67,11 +67,13 @@ class Settings:
     purchase_expires: Duration | None = None
     event_retention: Duration | None = None
     message_retention: Duration | None = None
-    attempt_retention: Duration | None = None
+    attempt_detail_retention: Duration | None = None
     tracing: bool = False
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     merchant: MerchantSettings = field(default_factory=MerchantSettings)
-    unpooled_database_url: str | None = field(default=None, repr=False)
+    unpooled_database_url: str | None = field(
+        default=None, repr=False, metadata={"variable": "PREPAID_DIRECT_DATABASE_URL"}
+    )
 
     @property
     def pooled(self) -> bool:
@@ -122,7 +124,9 @@ def load(env: Mapping[str, str]) -> Settings:
         purchase_expires=_read(env, "PREPAID_PURCHASE_EXPIRES", "", _optional_duration),
         event_retention=_read(env, "PREPAID_EVENT_RETENTION", "P90D", _retention),
         message_retention=_read(env, "PREPAID_MESSAGE_RETENTION", "P90D", _retention),
-        attempt_retention=_read(env, "PREPAID_ATTEMPT_DETAIL_RETENTION", "P400D", _retention),
+        attempt_detail_retention=_read(
+            env, "PREPAID_ATTEMPT_DETAIL_RETENTION", "P400D", _retention
+        ),
         reconcile=ReconcileSettings(
             every=_read(env, "PREPAID_RECONCILE_EVERY", "PT1H", reconcile_settings.interval),
             window=_read(env, "PREPAID_RECONCILE_WINDOW", "PT6H", reconcile_settings.window),

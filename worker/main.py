@@ -114,7 +114,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 RetentionCleaner(
                     pool,
                     messages=settings.message_retention,
-                    attempt_details=settings.attempt_retention,
+                    attempt_details=settings.attempt_detail_retention,
                 ).run,
                 PurchaseExpirer(pool).run,
                 PaymentMethodFetcher(pool, lookup).run,

@@ -158,7 +158,7 @@ def _facts(payment: Recovery) -> str:
     facts = [
         ("Credits", plain(payment.credits)),
         ("For", payment.organization_name),
-        ("Paid with", payment.method),
+        ("Payment method", payment.method),
     ]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
     return f'<p class="amount">{price}</p><dl>{rows}</dl>'

@@ -56,7 +56,9 @@ def settings_of(values: Any, prefix: str = "") -> Iterator[Setting]:
         if isinstance(value, MerchantSettings | ReconcileSettings):
             yield from settings_of(value, f"{name}_")
         else:
-            variable = name if name in _COMMON else PREFIX + name
+            variable = field.metadata.get("variable") or (
+                name if name in _COMMON else PREFIX + name
+            )
             secret = not field.repr
             yield Setting(variable.upper(), masked(value) if secret else text(value), secret)
 

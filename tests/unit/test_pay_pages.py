@@ -5,57 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from datetime import UTC, datetime
-from decimal import Decimal
-from uuid import UUID
 
-from aiohttp import web
-
-from api.pay.pages import Pages
 from shared.merchant_settings import MerchantSettings
-from shared.recharge.model import AttemptState, Trigger
-from shared.recharge.recovery import Recovery
-
-PAYMENT = Recovery(
-    organization_id=UUID(int=1),
-    attempt_id=UUID(int=2),
-    organization_name="acme",
-    state=AttemptState.REQUIRES_ACTION,
-    trigger=Trigger.THRESHOLD,
-    credits=Decimal(20),
-    needed=None,
-    threshold=Decimal(10),
-    amount_minor=2000,
-    currency="usd",
-    payment_intent_id="pi_1",
-    payment_method_id="pm_1",
-    stripe_account="",
-    method="Visa ending in 4242",
-    link_expires_at=datetime(2026, 1, 1, tzinfo=UTC),
-)
-MERCHANT = MerchantSettings(
-    name="Northwind",
-    logo="https://cdn.example.com:8443/logo.svg?a=1&b=2",
-    colour="#ffee00",
-    support="help@example.com",
-    return_url="https://app.example.com/billing?a=1&b=2",
-)
-
-
-def all_pages(merchant: MerchantSettings) -> list[web.Response]:
-    pages = Pages(merchant)
-    return [
-        pages.ask(PAYMENT, bank_origins="https:"),
-        pages.paid(PAYMENT),
-        pages.under_way(PAYMENT),
-        pages.not_done(PAYMENT, "token"),
-        pages.already_paid(PAYMENT),
-        pages.expired(PAYMENT),
-        pages.failed(PAYMENT),
-        pages.canceled(PAYMENT),
-        pages.unknown(),
-        pages.try_later(503),
-    ]
+from tests.fixtures.pay_pages import MERCHANT, all_pages
 
 
 def test_each_page_shows_the_merchant_and_the_ways_on() -> None:

@@ -280,20 +280,24 @@ SELECT
     o.name AS organization_name,
     p.brand,
     p.last4,
-    s.threshold
+    CASE
+        WHEN
+            r.state = 'requires_action'
+            AND r.trigger = 'threshold'
+            AND NOT EXISTS (
+                SELECT FROM audit_log AS c
+                WHERE
+                    c.organization_id = r.organization_id
+                    AND c.action = 'recharge.configure'
+                    AND c.at > r.created_at
+            )
+            THEN (
+                SELECT s.threshold
+                FROM auto_recharges AS s
+                WHERE s.organization_id = r.organization_id
+            )
+    END AS threshold
 FROM recharge_attempts AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
 LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
-LEFT JOIN auto_recharges AS s
-    ON
-        r.organization_id = s.organization_id
-        AND r.state = 'requires_action'
-        AND r.trigger = 'threshold'
-        AND NOT EXISTS (
-            SELECT FROM audit_log AS c
-            WHERE
-                c.organization_id = r.organization_id
-                AND c.action = 'recharge.configure'
-                AND c.at > r.created_at
-        )
 WHERE r.link_sha256 = $1;
