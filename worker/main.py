@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import structlog
@@ -61,6 +61,9 @@ class StoppingError(UnavailableError):
     """The process is stopping."""
 
 
+Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
 async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT; then finish the running batches and return."""
     stop = server.stop_signal()
@@ -103,25 +106,11 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
                 Listener(settings.redis_url, drainer).run,
                 Heartbeat(pool, uuid4()).run,
                 Sweeper(drainer).run,
-                Expirer(pool).run,
-                IdempotencyKeyCleaner(pool).run,
-                SessionCleaner(pool).run,
-                SampleCleaner(pool).run,
-                ReplayCleaner(pool).run,
-                Sampler(pool).run,
-                InvariantChecker(pool).run,
-                PayloadCleaner(pool, retention=settings.event_retention).run,
-                RetentionCleaner(
-                    pool,
-                    messages=settings.message_retention,
-                    attempt_details=settings.attempt_detail_retention,
-                ).run,
-                PurchaseExpirer(pool).run,
                 PaymentMethodFetcher(pool, lookup).run,
                 messenger.run,
                 Recharger(pool, charger, settings.direct_database_url).run,
-                Verifier(settings.direct_database_url).run,
                 Reconciler(pool, settings).run,
+                *_upkeep(settings, pool),
             ):
                 loops.create_task(run_loop(stop))
             await stop.wait()
@@ -132,6 +121,27 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             await operations.cleanup()
     await redis.aclose(close_connection_pool=True)
     log.info("worker.stopped")
+
+
+def _upkeep(settings: Settings, pool: Pool) -> tuple[Loop, ...]:
+    """Return the loops that expire, clean, measure and verify what is stored."""
+    return (
+        Expirer(pool).run,
+        PurchaseExpirer(pool).run,
+        IdempotencyKeyCleaner(pool).run,
+        SessionCleaner(pool).run,
+        SampleCleaner(pool).run,
+        ReplayCleaner(pool).run,
+        PayloadCleaner(pool, retention=settings.event_retention).run,
+        RetentionCleaner(
+            pool,
+            messages=settings.message_retention,
+            attempt_details=settings.attempt_detail_retention,
+        ).run,
+        Sampler(pool).run,
+        InvariantChecker(pool).run,
+        Verifier(settings.direct_database_url).run,
+    )
 
 
 async def _serve_operations(

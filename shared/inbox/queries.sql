@@ -194,8 +194,7 @@ RETURNING
 
 -- name: finish
 -- Record the outcomes of leased events. The lease token is a fencing token: rows that another worker has leased are
--- neither changed nor returned. A success of a type ($11) resets its count of failures. Events of an erased organization are
--- marked: they lose their payloads.
+-- neither changed nor returned. A success of a type ($11) resets its failures. `erased`: the payload must go.
 WITH recovered AS (
     DELETE FROM event_breakers
     WHERE event_type = any($11::text [])
@@ -240,9 +239,7 @@ FROM unnest(
     lane
 )
 WHERE
-    e.account = s.account
-    AND e.livemode = s.livemode
-    AND e.id = s.id
+    (e.account, e.livemode, e.id) = (s.account, s.livemode, s.id)
     AND e.lease_token = $1
 RETURNING
     e.account,

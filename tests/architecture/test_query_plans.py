@@ -51,6 +51,9 @@ SMALL = {
 
 ON_PURPOSE = "a check or an anchor of the whole ledger reads all of it"
 UNTIL_FULL = "reads an organization's rows, newest first, until its page is full"
+ONCE = "an organization is erased once, after it is closed"
+# Whether it sorts or walks an index depends on the rows that ANALYZE happens to sample.
+BY_THE_SAMPLE = {"pages.of_organization"}
 EXCEPTIONS = {
     "verification.verify_accounts": ON_PURPOSE,
     "verification.verify_grants": ON_PURPOSE,
@@ -69,6 +72,10 @@ EXCEPTIONS = {
     "replay.rows_of_transaction": "reads the newest rows until one is older than its transaction",
     "ledger.count_filtered": "counts what passes any filter; its caller has a deadline",
     "ledger.count_listed": "adds one number of each organization, for keys of all of them",
+    "erasure.customers": ONCE,
+    "erasure.messages_left": ONCE,
+    "erasure.erase_attempts": ONCE,
+    "retention.finished_payloads": "for events of erased organizations alone",
     "organizations.currency_in_use": "runs once, at the start",
     "recharge.overview": "a list for the operator, one row of each organization",
     "inbox.backlog": "counts what is in the rarer states",
@@ -131,7 +138,8 @@ async def test_no_plan_reads_more_than_a_stated_part_of_a_table_that_grows(
     assert unexpected == {}, json.dumps(
         {name: sorted(said) for name, said in unexpected.items()}, indent=1
     )
-    assert set(EXCEPTIONS) - set(found) == set(), "these have no faults: they are no exceptions"
+    unneeded = set(EXCEPTIONS) - set(found) - BY_THE_SAMPLE
+    assert unneeded == set(), "these have no faults: they are no exceptions"
 
 
 async def faults_of_all(connection: Connection) -> dict[str, set[str]]:
