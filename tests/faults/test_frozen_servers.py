@@ -75,7 +75,7 @@ async def test_doctor_says_of_each_frozen_server_what_to_do(
         )
     assert finished.code == 1
     lines = {
-        line[6:18].strip(): line[18:] for line in finished.stdout.splitlines() if line[6:18].strip()
+        line[6:21].strip(): line[21:] for line in finished.stdout.splitlines() if line[6:21].strip()
     }
     assert list(lines)[:4] == ["settings", "postgres", "schema", "redis"]
     for name, called in (("postgres", "PostgreSQL"), ("redis", "Redis"), ("stripe", "Stripe")):

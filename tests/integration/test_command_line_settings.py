@@ -146,6 +146,7 @@ async def test_doctor_names_every_check_in_one_document_and_fails_where_one_does
     checks = {check["name"]: check["ok"] for check in finished.json["checks"]}
     assert set(checks) == {
         *("settings", "postgres", "schema", "redis", "files", "clock", "pooler", "currencies"),
+        *("events", "messages", "reconciliation"),
         *("stripe", "permissions", "webhook", "recharges", "workers", "invariants"),
     }  # fmt: skip
     assert (checks["settings"], checks["schema"], checks["redis"]) == (True, True, True)

@@ -186,7 +186,7 @@ async def test_a_discarded_event_escapes_the_worker_that_holds_it(pool: Pool) ->
     await receive(pool, payment("1"))
     claimed = await claim(pool)
     async with pool.acquire() as connection:
-        assert await admin.discard(connection, "evt_1", "a person said so")
+        assert await admin.discard(connection, ["evt_1"], "a person said so")
     assert await finish(pool, FIRST, claimed) == 0
     assert await event_states(pool) == {"evt_1": "discarded"}
 
@@ -195,7 +195,7 @@ async def test_an_applied_event_has_nothing_to_discard(pool: Pool) -> None:
     await receive(pool, payment("1"))
     await finish(pool, FIRST, await claim(pool))
     async with pool.acquire() as connection:
-        assert not await admin.discard(connection, "evt_1", "too late")
+        assert not await admin.discard(connection, ["evt_1"], "too late")
 
 
 async def test_the_backlog_counts_open_and_dead_events_by_state(

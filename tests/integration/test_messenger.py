@@ -203,7 +203,7 @@ async def test_410_disables_the_endpoint_and_what_waits_for_it_dies_without_an_a
     (late,) = await announce(pool, organization)
     await pool.execute(
         "INSERT INTO outbound_messages (id, endpoint_id, organization_id, type, payload)"
-        " VALUES ($1, $2, $3, 'credits.low', '{}')",
+        " VALUES ($1, $2, $3, 'credits.low', '[1]')",
         *(late.id, gone.endpoint.id, organization.id),
     )
     await messenger.deliver()
