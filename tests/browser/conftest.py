@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, async_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from tests.fixtures.machine import program
+
 WAIT_MS_MAX = 15_000
 
 
 @pytest_asyncio.fixture
 async def context(tmp_path: Path) -> AsyncIterator[BrowserContext]:
     """Open a browser without a past."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
+    chromium = program("chromium", "chromium-browser", package="chromium")
     sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium refuses to be root with one
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=sandbox)
         opened = await browser.new_context()
         opened.set_default_timeout(WAIT_MS_MAX)
         yield opened

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,6 @@ def check(shown: Any, got: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("page", [API_PAGE, README_PATH], ids=["docs/api.md", "README.md"])
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_the_examples_run_and_get_the_answers_that_are_shown(
     database_url: str,
     redis_url: str,

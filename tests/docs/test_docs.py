@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
@@ -273,7 +272,6 @@ def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     assert f"no answer within {sender.RESPONSE_SECONDS_MAX} s" in runbook
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_the_simulator_takes_the_event_that_the_tutorial_sends(
     stand_in: SimulatorProcess,
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from shared.config import load
 from shared.http import server
 from shared.payments.client import STRIPE_SECONDS_MAX
 from tests.fixtures.documents import NEEDED, ROOT, parse, variables_read_by_config
+from tests.fixtures.machine import program
 
 FOLDER = ROOT / "deploy" / "systemd"
 UNITS = sorted(FOLDER.glob("*.service"))
@@ -49,8 +49,7 @@ async def analyze(*arguments: str) -> tuple[int | None, str]:
 @pytest.fixture
 def units(tmp_path: Path) -> list[Path]:
     """Copy the units so that they start a program that this machine has."""
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze checks the units: apt-get install systemd")
+    program("systemd-analyze", package="systemd")
     for unit in UNITS:
         text = unit.read_text(encoding="utf-8").replace(PROGRAM, sys.executable)
         (tmp_path / unit.name).write_text(text, encoding="utf-8")

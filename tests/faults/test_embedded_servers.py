@@ -29,16 +29,12 @@ from sandbox.ports import LOOPBACK, free_port
 from sandbox.process import ServerStartError
 from sandbox.process_table import children_of, send
 from sandbox.servers import EmbeddedServers
+from tests.fixtures.machine import needs_death_signals, needs_root
 from tests.fixtures.servers import fast_folder
 
 WAIT_SECONDS_MAX = 15
 PYTHON = (Path(sys.executable).resolve(), Path(sys.prefix))
 AS_ROOT = os.geteuid() == 0
-
-needs_death_signals = pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux tells a process that its parent is gone"
-)
-needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root can run servers as somebody else")
 
 STARTER = """
 import asyncio, json, sys
@@ -302,7 +298,7 @@ async def test_an_ordinary_user(base: Path) -> None:
     assert user is not None
     for needed in PYTHON:
         if not user.may("x", needed):
-            pytest.skip(f"user {user.uid} cannot reach {needed}")
+            pytest.skip(f"this Python lies in a folder that is closed to user {user.uid}: {needed}")
     theirs = base / "theirs"
     theirs.mkdir(mode=0o700)
     user.owns(theirs)

@@ -20,6 +20,7 @@ from sandbox.binaries import (
     valkey_binary,
 )
 from shared.errors import ConfigError
+from tests.fixtures.machine import needs_root
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_programs_that_are_reachable_stay_where_they_are(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as somebody else")
+@needs_root
 def test_the_wheels_programs_are_copied_out_of_a_closed_folder(
     passable: Path, careful_umask: None
 ) -> None:
