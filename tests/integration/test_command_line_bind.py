@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tests.fixtures.commands import Command, assert_refused
 from tests.fixtures.product import create_organization
 from tests.fixtures.recharging import Shop
+from tests.fixtures.storefront import Storefront
 
 if TYPE_CHECKING:
     from sandbox.stripe.process import SimulatorProcess
@@ -65,6 +66,31 @@ async def test_a_payment_that_names_another_organization_is_refused(
     unknown = await prepaid("bind", "acme", "pi_unknown", *REASON, **stripe)
     assert_refused(unknown, "Stripe has no payment pi_unknown")
     assert (await prepaid("bind", "acme", "ch_1", *REASON)).code == 2
+
+
+async def test_a_payment_whose_link_names_another_organization_is_refused(
+    prepaid: Command, storefront: Storefront, stand_in: SimulatorProcess
+) -> None:
+    """The session's `client_reference_id` credits globex when its event arrives."""
+    for slug in ("acme", "globex"):
+        await create_organization(storefront.pool, slug)
+    paid = await storefront.pay(await storefront.open(client_reference_id="globex"))
+    refused = await prepaid("bind", "acme", paid, *REASON, STRIPE_API_BASE=stand_in.url)
+    assert_refused(refused, "names", "globex")
+
+
+async def test_a_payment_of_another_organizations_customer_is_refused_where_it_is_credited(
+    prepaid: Command, pool: Pool, shop: Shop, stand_in: SimulatorProcess
+) -> None:
+    await create_organization(pool, "globex")
+    paid = await pay(shop)
+    stripe = {"STRIPE_API_BASE": stand_in.url}
+    by_customer = {**stripe, "PREPAID_CREDIT_CUSTOMER_PAYMENTS": "1"}
+    assert (await prepaid("bind", "globex", paid.customer, *REASON, **stripe)).code == 0
+    refused = await prepaid("bind", "acme", paid.id, *REASON, **by_customer)
+    assert_refused(refused, paid.customer, "the customer of globex")
+    bound = await prepaid("bind", "acme", paid.id, *REASON, "--json", **stripe)
+    assert (bound.code, bound.json["amount"]) == (0, 25), bound
 
 
 async def test_a_customer_is_bound_once_and_to_one_organization(
