@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # Each of these holds a connection for the time of its transaction.
 CANDIDATES_AT_ONCE_MAX = 4
+# The answers for so many candidates wait for the rate of the client as well: at the lowest rate,
+# one request a second, this is enough for 15 requests for each.
+LOOKUP_SECONDS_MAX = 60
 PROBLEMS_MAX = 100
 
 
@@ -49,7 +52,7 @@ class Tools:
 
 def tools(pool: Pool, client: Stripe, settings: Settings) -> Tools:
     """Return the tools of an installation; `client` should keep to a rate."""
-    terms, lookup = SaleTerms.of(settings), StripeLookup(client)
+    terms, lookup = SaleTerms.of(settings), StripeLookup(client, LOOKUP_SECONDS_MAX)
     return Tools(
         pool=pool,
         pages=StripePages(client),

@@ -57,7 +57,9 @@ class Books:
         """Reconcile, and return the run."""
         return await self.reconciliation.run(await self.begin(mode, **changes))
 
-    async def run_and_meanwhile(self, work: Callable[[], Awaitable[None]]) -> RunSummary:
+    async def run_and_meanwhile(
+        self, work: Callable[[], Awaitable[None]], mode: RunMode = RunMode.REPORT
+    ) -> RunSummary:
         """Reconcile, and do something when the lists of Stripe have been compared."""
         interrupted = Interrupted()
 
@@ -65,7 +67,7 @@ class Books:
             if name == "disputes":
                 raise interrupted
 
-        begun = await self.begin()
+        begun = await self.begin(mode)
         with contextlib.suppress(Interrupted):
             await replace(self.reconciliation, on_progress=at).run(begun)
         await work()
