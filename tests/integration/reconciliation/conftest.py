@@ -110,6 +110,23 @@ class Books:
         return await product.balance(self.pool)
 
 
+async def orphan(books: Books, organization_id: object, attempt_id: object) -> str:
+    """Create a PaymentIntent as a recharge attempt does, unconfirmed."""
+    params: Any = {
+        "amount": 2000,
+        "currency": "usd",
+        "metadata": {
+            "organization_id": str(organization_id),
+            "recharge_attempt_id": str(attempt_id),
+        },
+    }
+    return (await books.shop.client.v1.payment_intents.create_async(params)).id
+
+
+async def status(books: Books, payment: str) -> str:
+    return (await books.shop.client.v1.payment_intents.retrieve_async(payment)).status
+
+
 @pytest_asyncio.fixture
 async def books(
     storefront: Storefront, stand_in: SimulatorProcess, organization: Organization
