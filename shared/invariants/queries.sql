@@ -113,7 +113,7 @@ LIMIT $2;
 
 -- name: ledger
 -- What the last verification with problems found, unless a whole verification after it found none; and that no
--- verification has ended for $1.
+-- verification has ended for $1, or ever since the first began.
 WITH clean AS (
     SELECT coalesce(max(v.started_at), '-infinity') AS at
     FROM ledger_verifications AS v
@@ -141,9 +141,9 @@ SELECT
     NULL,
     NULL,
     NULL,
-    'no verification has ended since ' || max(v.finished_at)
+    'no verification has ended since ' || coalesce(max(v.finished_at), min(v.started_at))
 FROM ledger_verifications AS v
-HAVING max(v.finished_at) < now() - $1::interval
+HAVING coalesce(max(v.finished_at), min(v.started_at)) < now() - $1::interval
 LIMIT $2;
 
 -- name: backlog_age

@@ -81,6 +81,11 @@ STALE_VERIFICATION = """
 INSERT INTO ledger_verifications (id, whole, after_organization_id, finished_at)
 SELECT gen_random_uuid(), FALSE, id, now() - interval '3 days' FROM organizations
 """
+UNFINISHED_VERIFICATION = """
+INSERT INTO ledger_verifications (id, whole, day, after_organization_id, started_at)
+SELECT gen_random_uuid(), FALSE, current_date - n::integer, id, now() - n * interval '1 day'
+FROM organizations, generate_series(0, 3) AS n
+"""
 ORGANIZATION = "organizationId"
 EXPIRE = f"UPDATE accounts SET next_due_at = {OLD}"  # noqa: S608 - a constant
 
@@ -101,6 +106,7 @@ BREAKS = [
     ),
     ("ledger", VERIFICATION, "hash does not fit", "seq"),
     ("ledger", STALE_VERIFICATION, "no verification has ended", "problem"),
+    ("ledger", UNFINISHED_VERIFICATION, "no verification has ended", "problem"),
     ("backlog_age", EVENT + f"attempts = 0, available_at = {OLD}", "due since", "eventId"),
     ("events_on_time", EVENT + f"attempts = 3, available_at = {OLD}", "due since", "eventId"),
     (
