@@ -85,6 +85,10 @@ FROM (
 WHERE p.rows_together - p.rows < $3
 ORDER BY p.organization_id;
 
+-- name: limit_time
+-- Limit the duration of statements in this transaction.
+SELECT set_config('statement_timeout', $1, TRUE);
+
 -- name: zero_sum
 -- Accounts whose balance is not the sum of their rows: the balance after the row that was last verified, and the
 -- amounts since; where these are more than $3, the balance before the newest $3 rows, and their amounts.
