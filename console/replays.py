@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 from console.framework.context import Visit
 from shared.events.service import Applier
+from shared.http.completion import run_to_completion
 from shared.ids import new_id
 from shared.outbound.model import MessageFilter
 from shared.payments.client import stripe_client
@@ -18,10 +17,6 @@ from shared.replay.messages import MessageReplayer, MessageReplayReport
 from shared.replay.model import Mode, ReplayReport
 from shared.replay.refetch import Refetcher
 from shared.replay.service import Replayer
-
-Result = TypeVar("Result")
-# A replay goes on when its browser does not wait any more.
-_RUNNING: set[asyncio.Task[Any]] = set()
 
 
 async def preview(visit: Visit, ids: Sequence[str]) -> ReplayReport:
@@ -37,7 +32,7 @@ async def replay(visit: Visit, ids: Sequence[str], reason: str) -> ReplayReport:
         async with _replayer(visit, read_only=False) as replayer:
             return await replayer.replay(ids, actor=visit.actor, reason=reason)
 
-    return await _to_the_end(work())
+    return await run_to_completion(work())
 
 
 async def replay_messages(visit: Visit, wanted: MessageFilter, reason: str) -> MessageReplayReport:
@@ -48,7 +43,7 @@ async def replay_messages(visit: Visit, wanted: MessageFilter, reason: str) -> M
             replayer = MessageReplayer(visit.console.pool)
             return await replayer.replay(wanted, actor=visit.actor, reason=reason)
 
-    return await _to_the_end(work())
+    return await run_to_completion(work())
 
 
 def counts(report: ReplayReport) -> str:
@@ -75,10 +70,3 @@ async def _replayer(visit: Visit, *, read_only: bool) -> AsyncIterator[Replayer]
     ):
         applier = Applier(console.pool, SaleTerms.of(settings), lookup=StripeLookup(client))
         yield Replayer(console.pool, applier, new_id, Mode.of(settings), Refetcher(client))
-
-
-async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
-    task = asyncio.create_task(work)
-    _RUNNING.add(task)
-    task.add_done_callback(_RUNNING.discard)
-    return await asyncio.shield(task)
