@@ -149,7 +149,7 @@ class Preview:
                 accounts=self.mode.accounts,
                 without_payload=refetched is not None,
             )
-            events = [replace(e, payload=objects.get(e.id, e.payload)) for e in events]
+            events = [e.with_payload(objects[e.id]) if e.id in objects else e for e in events]
             processed += await applier.apply(self.token, events, LEASE) if events else []
             tried += len(chunk)
         return tried, processed

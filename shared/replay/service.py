@@ -134,7 +134,7 @@ class Replayer:
             )
         wanted = [name for name in ids if not batch.options.refetch or name in objects]
         events = await self._claim(batch, wanted)
-        events = [replace(e, payload=objects.get(e.id, e.payload)) for e in events]
+        events = [e.with_payload(objects[e.id]) if e.id in objects else e for e in events]
 
         async def record(connection: Connection, processed: Sequence[ProcessedEvent]) -> None:
             await _record(connection, batch, processed)
