@@ -83,9 +83,15 @@ async def stored(connection: Connection, ids: Sequence[str]) -> list[asyncpg.Rec
     return await connection.fetch(QUERIES.stored, list(ids))
 
 
-async def discard(connection: Connection, ids: Sequence[str], reason: str) -> list[str]:
-    """Discard events permanently; return the ids of those that could be discarded."""
-    rows = await connection.fetch(QUERIES.discard, list(ids), reason)
+async def discard(
+    connection: Connection, ids: Sequence[str], reason: str, *, still: EventFilter | None = None
+) -> list[str]:
+    """Discard events permanently; return the ids of those that could be discarded.
+
+    `still`: only those that are in its state, with its error class, once they are locked.
+    """
+    state, error_class = (None, None) if still is None else (still.state, still.error_class)
+    rows = await connection.fetch(QUERIES.discard, list(ids), reason, state, error_class)
     return [row["id"] for row in rows]
 
 
