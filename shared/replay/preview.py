@@ -98,7 +98,9 @@ class Preview:
         if self.refetcher is None:
             return None
         async with self.pool.acquire() as connection:
-            rows = await admin.stored(connection, ids)
+            rows = await admin.stored(
+                connection, ids, livemode=self.mode.livemode, accounts=self.mode.accounts
+            )
         return await self.refetcher.payloads(rows)
 
     async def _rehearse(

@@ -125,7 +125,9 @@ class Replayer:
             if self.refetcher is None:
                 raise ValidationError("refetch: there is no Stripe client to read with")
             async with self.pool.acquire() as connection:
-                rows = await admin.stored(connection, ids)
+                rows = await admin.stored(
+                    connection, ids, livemode=self.mode.livemode, accounts=self.mode.accounts
+                )
             found = await self.refetcher.payloads(rows)
             objects = found.payloads
             await self._batches.count(

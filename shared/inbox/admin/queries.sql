@@ -119,7 +119,7 @@ FROM stripe_events
 WHERE id = any($1::text []);
 
 -- name: stored
--- Events as Stripe sent them, to read their objects again.
+-- Events of mode $2, and of this account or one in $3, as Stripe sent them, to read their objects again.
 SELECT
     account,
     livemode,
@@ -130,7 +130,10 @@ SELECT
     payload,
     payload_forgotten_at
 FROM stripe_events
-WHERE id = any($1::text [])
+WHERE
+    id = any($1::text [])
+    AND livemode = $2
+    AND (account = '' OR account = any($3::text []))
 ORDER BY received_at, id;
 
 -- name: discard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -78,9 +78,14 @@ async def unknown(connection: Connection, ids: Sequence[str]) -> list[str]:
     return [event_id for event_id in ids if event_id not in known]
 
 
-async def stored(connection: Connection, ids: Sequence[str]) -> list[asyncpg.Record]:
-    """Return events as they are stored, the oldest first."""
-    return await connection.fetch(QUERIES.stored, list(ids))
+async def stored(
+    connection: Connection, ids: Sequence[str], *, livemode: bool, accounts: Iterable[str]
+) -> list[asyncpg.Record]:
+    """Return events as they are stored, the oldest first.
+
+    Those of another mode or account are skipped.
+    """
+    return await connection.fetch(QUERIES.stored, list(ids), livemode, list(accounts))
 
 
 async def discard(
