@@ -168,6 +168,7 @@ def close(
                 "changed": done.changed,
                 "holdsReleased": done.holds_released,
                 "openCheckouts": done.open_checkouts,
+                "subscriptions": done.subscriptions,
             }
 
     emit(run(work()), as_json=as_json, human=_summary)

@@ -5,15 +5,15 @@ FROM purchases
 WHERE organization_id = $1 AND state = 'open';
 
 -- name: active_holds
--- The first active holds of an organization to expire.
+-- The first active holds of an organization to expire. Those whose time is over are released by their expiry.
 SELECT id
 FROM holds
-WHERE organization_id = $1 AND status = 'active'
+WHERE organization_id = $1 AND status = 'active' AND expires_at > now()
 ORDER BY expires_at
 LIMIT $2;
 
--- name: is_erased
--- Whether the personal data of an organization was erased.
-SELECT erased_at IS NOT NULL
-FROM accounts
-WHERE organization_id = $1;
+-- name: charging_subscriptions
+-- The number of subscriptions of an organization that Stripe goes on charging.
+SELECT count(*)
+FROM subscriptions
+WHERE organization_id = $1 AND status IN ('active', 'trialing', 'past_due');

@@ -30,11 +30,16 @@ HOLDS_RELEASED_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What closing did. `open_checkouts` can still be paid at Stripe, until they expire."""
+    """What closing did, and what Stripe may still charge.
+
+    `open_checkouts` can be paid until they expire. `subscriptions` are charged until they are
+    canceled at Stripe.
+    """
 
     changed: bool
     holds_released: int = 0
     open_checkouts: int = 0
+    subscriptions: int = 0
 
 
 async def close(
@@ -48,8 +53,8 @@ async def close(
     """Close an organization; one that is closed already is unchanged.
 
     Auto-recharge is turned off, and stays off after a reopening. Raises ConflictError while a
-    charge is under way, and, without `force`, while there are active holds or open checkouts.
-    `force` releases the holds.
+    charge is under way, and, without `force`, while there are active holds, open checkouts or
+    subscriptions. `force` releases the holds.
     """
     await recharge.lock_account(connection, organization.id)
     if await organizations.closed_at(connection, organization.id) is not None:
@@ -57,10 +62,12 @@ async def close(
     await _refuse_live_attempt(connection, organization)
     holds = await _active_holds(connection, organization)
     checkouts = await store.open_checkouts(connection, organization.id)
-    if (holds or checkouts) and not force:
+    subscriptions = await store.charging_subscriptions(connection, organization.id)
+    if (holds or checkouts or subscriptions) and not force:
         raise ConflictError(
-            f"{organization.slug} has {len(holds)} active holds and {checkouts} open checkouts."
-            " Forced, closing releases the holds, and a later payment becomes a dead event."
+            f"{organization.slug} has {len(holds)} active holds, {checkouts} open checkouts and"
+            f" {subscriptions} subscriptions, which are canceled at Stripe. Forced, closing"
+            " releases the holds, and a later payment becomes a dead event."
         )
     for hold_id in holds:
         await ledger.release(connection, organization.id, hold_id)
@@ -74,9 +81,18 @@ async def close(
         subject=str(organization.id),
         organization_id=organization.id,
         reason=reason,
-        details={"holdsReleased": len(holds), "openCheckouts": checkouts},
+        details={
+            "holdsReleased": len(holds),
+            "openCheckouts": checkouts,
+            "subscriptions": subscriptions,
+        },
     )
-    return Closing(changed=True, holds_released=len(holds), open_checkouts=checkouts)
+    return Closing(
+        changed=True,
+        holds_released=len(holds),
+        open_checkouts=checkouts,
+        subscriptions=subscriptions,
+    )
 
 
 async def reopen(
@@ -87,7 +103,7 @@ async def reopen(
     Raises ConflictError for an organization whose personal data was erased.
     """
     await recharge.lock_account(connection, organization.id)
-    if await store.is_erased(connection, organization.id):
+    if await organizations.is_erased(connection, organization.id):
         raise ConflictError(
             f"The personal data of {organization.slug} was erased. Create another organization."
         )

@@ -27,6 +27,7 @@ async def active_holds(
     return [row["id"] for row in rows]
 
 
-async def is_erased(connection: Connection, organization_id: UUID) -> bool:
-    """Return whether the personal data of an organization was erased."""
-    return bool(await connection.fetchval(QUERIES.is_erased, organization_id))
+async def charging_subscriptions(connection: Connection, organization_id: UUID) -> int:
+    """Return the number of subscriptions that Stripe goes on charging."""
+    count: int = await connection.fetchval(QUERIES.charging_subscriptions, organization_id)
+    return count

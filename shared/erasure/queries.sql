@@ -1,9 +1,3 @@
--- name: closed
--- Whether an organization is closed.
-SELECT closed_at IS NOT NULL
-FROM accounts
-WHERE organization_id = $1;
-
 -- name: erase_organization
 -- Replace the name of an organization by a pseudonym, and remove its e-mail address; returns no row where it is so.
 UPDATE organizations
@@ -15,10 +9,11 @@ WHERE id = $1 AND (name <> $2 OR email IS NOT NULL)
 RETURNING id;
 
 -- name: mark_erased
--- Record when an organization was first erased.
+-- Record when a closed organization was first erased; returns no row for an open one.
 UPDATE accounts
-SET erased_at = now()
-WHERE organization_id = $1 AND erased_at IS NULL;
+SET erased_at = coalesce(erased_at, now())
+WHERE organization_id = $1 AND closed_at IS NOT NULL
+RETURNING organization_id;
 
 -- name: customers
 -- The Stripe customers that an organization has or had.

@@ -45,11 +45,6 @@ async def erase(
     Commits each batch, unless the caller has a transaction open, which then holds all of them.
     Raises ConflictError for an organization that is not closed: its customer could bring new data.
     """
-    if not await store.is_closed(connection, organization.id):
-        raise ConflictError(
-            f"{organization.slug} is not closed. Close it first: prepaid orgs close"
-            f" {organization.slug}."
-        )
     erased = {"organizations": await _begin(connection, organization, actor, reason)}
     for table in store.TABLES_AT_ONCE:
         erased[table] = await store.erase_at_once(connection, table, organization.id)
@@ -86,11 +81,19 @@ async def erase(
 async def _begin(
     connection: Connection, organization: Organization, actor: str, reason: str
 ) -> int:
-    """Erase the organization's own row, with an audit entry before any other table changes."""
+    """Erase the organization's own row, with an audit entry before any other table changes.
+
+    The account's lock orders it with a reopening: what is reopened first is not erased.
+    """
     async with connection.transaction():
         changed = await store.erase_organization(
             connection, organization.id, rules.pseudonym(organization.id)
         )
+        if not await store.mark_erased(connection, organization.id):
+            raise ConflictError(
+                f"{organization.slug} is not closed. Close it first: prepaid orgs close"
+                f" {organization.slug}."
+            )
         if changed:
             await _record(connection, organization, actor, reason, "privacy.erase", {})
     return int(changed)

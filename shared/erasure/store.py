@@ -33,16 +33,14 @@ TABLES_AT_ONCE = (*_AT_ONCE,)
 TABLES_IN_BATCHES = (*_IN_BATCHES,)
 
 
-async def is_closed(connection: Connection, organization_id: UUID) -> bool:
-    """Return whether an organization is closed."""
-    return bool(await connection.fetchval(QUERIES.closed, organization_id))
-
-
 async def erase_organization(connection: Connection, organization_id: UUID, name: str) -> bool:
     """Give an organization a pseudonym and no e-mail address; return whether that changed it."""
-    row = await connection.fetchval(QUERIES.erase_organization, organization_id, name)
-    await connection.execute(QUERIES.mark_erased, organization_id)
-    return row is not None
+    return await connection.fetchval(QUERIES.erase_organization, organization_id, name) is not None
+
+
+async def mark_erased(connection: Connection, organization_id: UUID) -> bool:
+    """Record that an organization is erased; return False, and change nothing, if it is open."""
+    return await connection.fetchval(QUERIES.mark_erased, organization_id) is not None
 
 
 async def customers(connection: Connection, organization_id: UUID) -> list[str]:

@@ -15,12 +15,13 @@ from shared.access.model import Actor
 from shared.errors import ConflictError, EventError, NotFoundError, StripeMissingError
 from shared.events import payments, store
 from shared.events.model import ApplyContext, Ignored
-from shared.ids import parse_id, transaction_public_id
+from shared.ids import transaction_public_id
 from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.organizations import service as organization_service
 from shared.organizations import store as organizations
 from shared.organizations.model import Organization
 from shared.payments import sales
+from shared.payments import store as payments_store
 from shared.payments.customers import bind_customers
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import CustomerQuestion, PaymentFacts, PaymentQuestion, SaleTerms
@@ -109,7 +110,7 @@ class Binder:
         payment = replace(sales.from_intent(named.payment_intent), account=self.account)
         context = ApplyContext(self.terms, self.make_id, now, {question: named}, as_of)
         async with self.pool.acquire() as connection, connection.transaction():
-            await _refuse_another(connection, facts, organization)
+            await _refuse_another(connection, facts, organization, self)
             credited = (await payments.credit(connection, [payment], context))[payment]
             posted = _posted(credited, organization)
             if posted.status is PostingStatus.POSTED:
@@ -135,19 +136,30 @@ def _naming(facts: PaymentFacts, organization: Organization) -> PaymentFacts:
 
 
 async def _refuse_another(
-    connection: Connection, facts: PaymentFacts, organization: Organization
+    connection: Connection, facts: PaymentFacts, organization: Organization, binder: Binder
 ) -> None:
-    """Raise ConflictError if the seller named another organization that exists."""
-    metadata = [facts.payment_intent.metadata]
-    if facts.session is not None:
-        metadata.append(facts.session.metadata)
-    names = {name for each in metadata if (name := sales.organization_in(each)) is not None}
-    for name in sorted(names):
-        found = await organizations.by_reference(connection, parse_id(name), name)
-        if found is not None and found.id != organization.id:
-            raise ConflictError(
-                f"{facts.payment_intent.id} names the organization {found.slug} in its metadata."
-            )
+    """Raise ConflictError if the payment is credited to another organization without a binding.
+
+    It may name one in its metadata, in that of its Checkout Session or as `client_reference_id`,
+    or be credited by its customer where the settings say so.
+    """
+    name = facts.payment_intent.id
+    captured = replace(sales.from_intent(facts.payment_intent), account=binder.account)
+    try:
+        payment = sales.with_facts(captured, facts)
+    except EventError as error:
+        raise ConflictError(f"Nothing was credited: {error.detail}") from None
+    (claim,) = await payments_store.claims(connection, [payment])
+    for found in claim.organizations.values():
+        if found.id != organization.id:
+            other = await organization_service.find(connection, str(found.id))
+            raise ConflictError(f"{name} names the organization {other.slug}.")
+    customer = claim.customer_organization
+    if claim.organizations or customer is None or not binder.terms.credit_customer_payments:
+        return
+    if customer.id != organization.id:
+        other = await organization_service.find(connection, str(customer.id))
+        raise ConflictError(f"{name} is of {payment.customer_id}, the customer of {other.slug}.")
 
 
 def _posted(credited: payments.PaymentResult, organization: Organization) -> PostedTransaction:

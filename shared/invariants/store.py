@@ -57,6 +57,11 @@ async def accounts(
     return [row["organization_id"] for row in rows]
 
 
+async def limit_time(connection: Connection, seconds: int) -> None:
+    """Limit the duration of statements in the caller's transaction."""
+    await connection.execute(QUERIES.limit_time, f"{seconds}s")
+
+
 async def measure(pool: Pool) -> None:
     """Set the gauges of the invariants from their stored results, in any process."""
     async with pool.acquire() as connection:

@@ -63,6 +63,19 @@ SELECT closed_at
 FROM accounts
 WHERE organization_id = $1;
 
+-- name: is_erased
+-- Whether the personal data of an organization was erased.
+SELECT erased_at IS NOT NULL
+FROM accounts
+WHERE organization_id = $1;
+
+-- name: lock_open
+-- When an organization was closed; it can be neither closed nor opened until the transaction ends.
+SELECT closed_at
+FROM accounts
+WHERE organization_id = $1
+FOR SHARE;
+
 -- name: set_closed
 -- Close an organization, or open it again; returns no row where it is so already.
 UPDATE accounts

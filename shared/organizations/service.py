@@ -6,7 +6,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shared.errors import AlreadyExistsError, ConfigError, NotFoundError, OrganizationClosedError
+from shared.errors import (
+    AlreadyExistsError,
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    OrganizationClosedError,
+)
 from shared.ids import new_id, parse_id
 from shared.inbox import store as inbox
 from shared.inbox.rules import waits_for_organization
@@ -85,8 +91,15 @@ async def change(
     email: str | None = None,
     clear_email: bool = False,
 ) -> Organization:
-    """Update the name or email; slug, id and currency never change."""
+    """Update the name or email; slug, id and currency never change.
+
+    Raises ConflictError for an organization whose personal data was erased.
+    """
     rules.check_change(name=name, email=email)
+    if await store.is_erased(connection, organization.id):
+        raise ConflictError(
+            "The personal data of this organization was erased: it takes no name and no email."
+        )
     changed = await store.change(
         connection, organization.id, name=name, email=email, clear_email=clear_email
     )
@@ -97,6 +110,12 @@ async def change(
 async def check_open(connection: Connection, organization_id: UUID) -> None:
     """Raise OrganizationClosedError for a closed organization."""
     if await store.closed_at(connection, organization_id) is not None:
+        raise OrganizationClosedError
+
+
+async def lock_open(connection: Connection, organization_id: UUID) -> None:
+    """Keep an organization open until the transaction ends, or raise OrganizationClosedError."""
+    if not await store.lock_open(connection, organization_id):
         raise OrganizationClosedError
 
 

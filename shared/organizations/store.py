@@ -82,6 +82,16 @@ async def closed_at(connection: Connection, organization_id: UUID) -> datetime |
     return time
 
 
+async def is_erased(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether the personal data of an organization was erased."""
+    return bool(await connection.fetchval(QUERIES.is_erased, organization_id))
+
+
+async def lock_open(connection: Connection, organization_id: UUID) -> bool:
+    """Return whether an organization is open, and keep it so until the transaction ends."""
+    return await connection.fetchval(QUERIES.lock_open, organization_id) is None
+
+
 async def set_closed(connection: Connection, organization_id: UUID, *, closed: bool) -> bool:
     """Close an organization or open it again; return whether that changed it."""
     return await connection.fetchval(QUERIES.set_closed, organization_id, closed) is not None

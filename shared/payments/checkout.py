@@ -55,8 +55,8 @@ async def open_checkout(
     OrganizationClosedError.
     Source: https://docs.stripe.com/api/checkout/sessions/create
     """
-    async with pool.acquire() as connection:
-        await organizations.check_open(connection, organization.id)
+    async with pool.acquire() as connection, connection.transaction():
+        await organizations.lock_open(connection, organization.id)
         opened = await store.open_purchase(connection, purchase_id, organization.id, price)
     if opened is None:
         raise ConflictError("This purchase has been paid.")

@@ -118,7 +118,11 @@ async def save(connection: Connection, run: Run) -> None:
 
 
 async def finish(connection: Connection, run_id: UUID, detail: str | None = None) -> None:
-    """End a run; `detail`: why it failed. What has resolved itself is deleted first."""
+    """End a run; `detail`: why it failed. What has resolved itself is deleted first.
+
+    An event that the run inserted is repaired where a worker has applied it since.
+    """
+    await connection.execute(QUERIES.repair_applied, run_id)
     await connection.execute(QUERIES.delete_resolved, run_id, keys.PAYMENT)
     await connection.execute(QUERIES.forget_seen, run_id)
     await connection.execute(QUERIES.finish, run_id, detail)

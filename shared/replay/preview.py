@@ -98,7 +98,9 @@ class Preview:
         if self.refetcher is None:
             return None
         async with self.pool.acquire() as connection:
-            rows = await admin.stored(connection, ids)
+            rows = await admin.stored(
+                connection, ids, livemode=self.mode.livemode, accounts=self.mode.accounts
+            )
         return await self.refetcher.payloads(rows)
 
     async def _rehearse(
@@ -149,7 +151,7 @@ class Preview:
                 accounts=self.mode.accounts,
                 without_payload=refetched is not None,
             )
-            events = [replace(e, payload=objects.get(e.id, e.payload)) for e in events]
+            events = [e.with_payload(objects[e.id]) if e.id in objects else e for e in events]
             processed += await applier.apply(self.token, events, LEASE) if events else []
             tried += len(chunk)
         return tried, processed

@@ -208,6 +208,8 @@ async def test_an_organization_is_closed_before_its_erasure_and_is_not_reopened_
     await prepaid("orgs", "close", "acme", *REASON)
     await erase(prepaid, database_url)
     assert_refused(await prepaid("orgs", "reopen", "acme", *REASON), "was erased")
+    edit = await prepaid("orgs", "edit", "acme", "--email", "jo@acme.example", *REASON)
+    assert_refused(edit, "was erased")
     shown = (await prepaid("orgs", "show", "acme", "--json")).json
     assert (shown["name"], shown["email"]) == (f"erased {organization.id}", None)
 

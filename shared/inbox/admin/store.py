@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -86,14 +86,25 @@ async def unknown(connection: Connection, ids: Sequence[str]) -> list[str]:
     return [event_id for event_id in ids if event_id not in known]
 
 
-async def stored(connection: Connection, ids: Sequence[str]) -> list[asyncpg.Record]:
-    """Return events as they are stored, the oldest first."""
-    return await connection.fetch(QUERIES.stored, list(ids))
+async def stored(
+    connection: Connection, ids: Sequence[str], *, livemode: bool, accounts: Iterable[str]
+) -> list[asyncpg.Record]:
+    """Return events as they are stored, the oldest first.
+
+    Those of another mode or account are skipped.
+    """
+    return await connection.fetch(QUERIES.stored, list(ids), livemode, list(accounts))
 
 
-async def discard(connection: Connection, ids: Sequence[str], reason: str) -> list[str]:
-    """Discard events permanently; return the ids of those that could be discarded."""
-    rows = await connection.fetch(QUERIES.discard, list(ids), reason)
+async def discard(
+    connection: Connection, ids: Sequence[str], reason: str, *, still: EventFilter | None = None
+) -> list[str]:
+    """Discard events permanently; return the ids of those that could be discarded.
+
+    `still`: only those that are in its state, with its error class, once they are locked.
+    """
+    state, error_class = (None, None) if still is None else (still.state, still.error_class)
+    rows = await connection.fetch(QUERIES.discard, list(ids), reason, state, error_class)
     return [row["id"] for row in rows]
 
 

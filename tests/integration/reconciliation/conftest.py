@@ -57,7 +57,9 @@ class Books:
         """Reconcile, and return the run."""
         return await self.reconciliation.run(await self.begin(mode, **changes))
 
-    async def run_and_meanwhile(self, work: Callable[[], Awaitable[None]]) -> RunSummary:
+    async def run_and_meanwhile(
+        self, work: Callable[[], Awaitable[None]], mode: RunMode = RunMode.REPORT
+    ) -> RunSummary:
         """Reconcile, and do something when the lists of Stripe have been compared."""
         interrupted = Interrupted()
 
@@ -65,7 +67,7 @@ class Books:
             if name == "disputes":
                 raise interrupted
 
-        begun = await self.begin()
+        begun = await self.begin(mode)
         with contextlib.suppress(Interrupted):
             await replace(self.reconciliation, on_progress=at).run(begun)
         await work()
@@ -106,6 +108,23 @@ class Books:
 
     async def balance(self) -> Decimal:
         return await product.balance(self.pool)
+
+
+async def orphan(books: Books, organization_id: object, attempt_id: object) -> str:
+    """Create a PaymentIntent as a recharge attempt does, unconfirmed."""
+    params: Any = {
+        "amount": 2000,
+        "currency": "usd",
+        "metadata": {
+            "organization_id": str(organization_id),
+            "recharge_attempt_id": str(attempt_id),
+        },
+    }
+    return (await books.shop.client.v1.payment_intents.create_async(params)).id
+
+
+async def status(books: Books, payment: str) -> str:
+    return (await books.shop.client.v1.payment_intents.retrieve_async(payment)).status
 
 
 @pytest_asyncio.fixture
