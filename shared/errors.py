@@ -236,6 +236,10 @@ class LeasesLostError(EventError):
     """Workers died or froze while applying the event."""
 
 
+class PayloadDeletedError(EventError):
+    """The event's payload was deleted after its retention."""
+
+
 class TwoOrganizationsError(EventError):
     """The payment's metadata names two organizations."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -112,7 +112,8 @@ class EventKey(msgspec.Struct, frozen=True, order=True):
 class ClaimedEvent:
     """A leased event. `attempts` includes the current one.
 
-    `leases_lost` counts the consecutive earlier leases that expired.
+    `leases_lost` counts the consecutive earlier leases that expired. `payload_deleted_at`: since
+    then, `payload` is only what the retention left of it.
     """
 
     key: EventKey
@@ -123,6 +124,7 @@ class ClaimedEvent:
     received_at: datetime
     request_id: str | None
     leases_lost: int = 0
+    payload_deleted_at: datetime | None = None
 
     @property
     def has_failed(self) -> bool:
@@ -133,6 +135,10 @@ class ClaimedEvent:
     def id(self) -> str:
         """Stripe's `evt_…`."""
         return self.key.id
+
+    def with_payload(self, payload: str) -> ClaimedEvent:
+        """Return the event with a whole payload, such as one that was read from Stripe again."""
+        return replace(self, payload=payload, payload_deleted_at=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,8 @@ RETURNING
     e.attempts,
     e.received_at,
     e.request_id,
-    e.leases_lost;
+    e.leases_lost,
+    e.payload_forgotten_at;
 
 -- name: claim_for_replay
 -- Lease events by id in any state, and restart their count of attempts. A quarantined event is leased only if it
@@ -190,7 +191,8 @@ RETURNING
     e.attempts,
     e.received_at,
     e.request_id,
-    e.leases_lost;
+    e.leases_lost,
+    e.payload_forgotten_at;
 
 -- name: finish
 -- Record the outcomes of leased events. The lease token is a fencing token: rows that another worker has leased are
@@ -262,9 +264,7 @@ SET
     leases_lost = 0
 FROM unnest($2::text [], $3::boolean [], $4::text []) AS r (account, livemode, id)
 WHERE
-    e.account = r.account
-    AND e.livemode = r.livemode
-    AND e.id = r.id
+    (e.account, e.livemode, e.id) = (r.account, r.livemode, r.id)
     AND e.lease_token = $1;
 
 -- name: renew
@@ -273,9 +273,7 @@ UPDATE stripe_events AS e
 SET available_at = now() + $5::interval
 FROM unnest($2::text [], $3::boolean [], $4::text []) AS r (account, livemode, id)
 WHERE
-    e.account = r.account
-    AND e.livemode = r.livemode
-    AND e.id = r.id
+    (e.account, e.livemode, e.id) = (r.account, r.livemode, r.id)
     AND e.lease_token = $1
 RETURNING
     e.account,

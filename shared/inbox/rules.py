@@ -12,6 +12,7 @@ from shared.errors import (
     EventError,
     InvalidRequestError,
     LeasesLostError,
+    PayloadDeletedError,
     StripeFailedError,
     StripeMissingError,
 )
@@ -138,8 +139,17 @@ def is_unanswered(error: BaseException) -> bool:
     return isinstance(error, StripeFailedError) and not isinstance(error, StripeMissingError)
 
 
-def poison(event: ClaimedEvent) -> LeasesLostError | None:
-    """Return the error of an event whose leases expired too often: workers died on it."""
+def poison(event: ClaimedEvent) -> EventError | None:
+    """Return why an event must not be applied: workers died on it, or its payload was deleted.
+
+    What the retention left of a payload has no amount and no organization: applied, it would be
+    ignored or misread.
+    """
+    if event.payload_deleted_at is not None:
+        return PayloadDeletedError(
+            f"Its payload was deleted on {event.payload_deleted_at:%Y-%m-%d}"
+            " (PREPAID_EVENT_RETENTION); replay with --refetch."
+        )
     if event.leases_lost < LEASES_LOST_MAX:
         return None
     return LeasesLostError(

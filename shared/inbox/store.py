@@ -222,4 +222,5 @@ def _claimed(row: asyncpg.Record) -> ClaimedEvent:
         received_at=row["received_at"],
         request_id=row["request_id"],
         leases_lost=row["leases_lost"],
+        payload_deleted_at=row["payload_forgotten_at"],
     )

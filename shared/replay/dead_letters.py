@@ -156,7 +156,9 @@ async def discard(
             if not places:
                 return Discarded(count, first)
             after = places[-1]
-            ids = await store.discard(connection, [place.id for place in places], reason)
+            ids = await store.discard(
+                connection, [place.id for place in places], reason, still=selection
+            )
             await audit.record(
                 connection,
                 actor=actor,

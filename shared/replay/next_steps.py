@@ -75,6 +75,11 @@ NEXT_STEPS = {
     "LeasesLostError": NextStep(
         "Find out why its workers died before you replay the event.", "an-event-kills-its-worker"
     ),
+    "PayloadDeletedError": NextStep(
+        "Replay the event with --refetch, which reads Stripe's object of today; its payload was"
+        " deleted here.",
+        "dead-letters",
+    ),
     "UnknownPriceError": _INVOICE,
     "InvalidExpiryError": _INVOICE,
     "PostingRefusedError": _POSTING,

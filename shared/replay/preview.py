@@ -54,14 +54,15 @@ class Preview:
     async def run(self, selection: Selection) -> ReplayReport:
         """Return what a replay of at most EVENTS_MAX events would do."""
         total = Accumulated()
-        async for ids in self._windows(selection):
+        async for ids in self._pages(selection):
+            refetched = await self._refetch(ids)
             left = list(ids)
             while left:
-                applied = await self._window(left, total)
+                applied = await self._window(left, refetched, total)
                 left = left[applied:]
         return total.report()
 
-    async def _windows(self, selection: Selection) -> AsyncIterator[Sequence[str]]:
+    async def _pages(self, selection: Selection) -> AsyncIterator[Sequence[str]]:
         if not isinstance(selection, EventFilter):
             for start in range(0, len(selection), WINDOW_EVENTS_MAX):
                 yield selection[start : start + WINDOW_EVENTS_MAX]
@@ -82,9 +83,10 @@ class Preview:
                 connection, selection, until=until, after=after, limit=WINDOW_EVENTS_MAX
             )
 
-    async def _window(self, ids: Sequence[str], total: Accumulated) -> int:
+    async def _window(
+        self, ids: Sequence[str], refetched: Refetched | None, total: Accumulated
+    ) -> int:
         """Preview the first of these events in one transaction; return how many that were."""
-        refetched = await self._refetch(ids)
         for _ in range(ANSWER_LEASES_MAX):
             lookup = CollectedLookup(self.answers)
             effects = await self._rehearse(ids, lookup, refetched)
@@ -98,7 +100,9 @@ class Preview:
         if self.refetcher is None:
             return None
         async with self.pool.acquire() as connection:
-            rows = await admin.stored(connection, ids)
+            rows = await admin.stored(
+                connection, ids, livemode=self.mode.livemode, accounts=self.mode.accounts
+            )
         return await self.refetcher.payloads(rows)
 
     async def _rehearse(
@@ -149,7 +153,7 @@ class Preview:
                 accounts=self.mode.accounts,
                 without_payload=refetched is not None,
             )
-            events = [replace(e, payload=objects.get(e.id, e.payload)) for e in events]
+            events = [e.with_payload(objects[e.id]) if e.id in objects else e for e in events]
             processed += await applier.apply(self.token, events, LEASE) if events else []
             tried += len(chunk)
         return tried, processed

@@ -33,6 +33,7 @@ from shared.replay.model import (
     Selection,
 )
 from shared.replay.refetch import Refetcher
+from shared.replay.rehearsal import OneConnection
 
 if TYPE_CHECKING:
     from shared.access.model import Actor
@@ -124,7 +125,9 @@ class Replayer:
             if self.refetcher is None:
                 raise ValidationError("refetch: there is no Stripe client to read with")
             async with self.pool.acquire() as connection:
-                rows = await admin.stored(connection, ids)
+                rows = await admin.stored(
+                    connection, ids, livemode=self.mode.livemode, accounts=self.mode.accounts
+                )
             found = await self.refetcher.payloads(rows)
             objects = found.payloads
             await self._batches.count(
@@ -134,19 +137,30 @@ class Replayer:
             )
         wanted = [name for name in ids if not batch.options.refetch or name in objects]
         events = await self._claim(batch, wanted)
-        events = [replace(e, payload=objects.get(e.id, e.payload)) for e in events]
+        events = [e.with_payload(objects[e.id]) if e.id in objects else e for e in events]
 
-        async def record(connection: Connection, processed: Sequence[ProcessedEvent]) -> None:
-            await _record(connection, batch, processed)
-
-        applier = replace(self.applier, on_finish=record)
         if events:
-            await applier.apply(batch.holder, events, LEASE)
+            await self._apply_claimed(batch, events)
         await self._count_untried(batch)
 
+    async def _apply_claimed(self, batch: Batch, events: Sequence[ClaimedEvent]) -> None:
+        """Apply events; count and note what they did in the transactions of their effects.
+
+        The second connection is acquired before any transaction opens: none waits for it.
+        """
+        async with self.pool.acquire() as second:
+            others = OneConnection(second)
+
+            async def record(connection: Connection, processed: Sequence[ProcessedEvent]) -> None:
+                await _record(connection, others, batch, processed)
+
+            applier = replace(self.applier, on_finish=record)
+            await applier.apply(batch.holder, events, LEASE)
+
     async def _claim(self, batch: Batch, ids: Sequence[str]) -> list[ClaimedEvent]:
+        """Lease events, before the batch is locked, as the transactions of their effects do."""
         async with self.pool.acquire() as connection, connection.transaction():
-            return await inbox.claim_for_replay(
+            events = await inbox.claim_for_replay(
                 connection,
                 ids,
                 token=batch.holder,
@@ -155,6 +169,9 @@ class Replayer:
                 accounts=self.mode.accounts,
                 without_payload=batch.options.refetch,
             )
+            if not await store.is_held(connection, batch.id, batch.holder):
+                raise LeaseLostError(TAKEN_OVER)
+        return events
 
     async def _count_untried(self, batch: Batch) -> None:
         async with self.pool.acquire() as connection:
@@ -195,17 +212,28 @@ async def _select(
 
 
 async def _record(
-    connection: Connection, batch: Batch, processed: Sequence[ProcessedEvent]
+    connection: Connection,
+    others: Connections,
+    batch: Batch,
+    processed: Sequence[ProcessedEvent],
 ) -> None:
-    """Count results and note what they changed, in the transaction of the effects."""
+    """Count results and note what they changed, in the transaction of the effects.
+
+    `others` sees what others committed, and nothing of this transaction.
+    """
     if not await store.count_results(
         connection, batch.id, batch.holder, rules.effects(processed), rules.failures(processed)
     ):
         raise LeaseLostError(TAKEN_OVER)
     organizations = rules.touched(processed)
-    if organizations:
-        rows = await store.rows_of_transaction(connection, organizations)
-        await store.add_changes(connection, batch.id, rules.changes(rows))
+    if not organizations:
+        return
+    rows = await store.rows_of_transaction(connection, organizations)
+    if rows:
+        async with others.acquire() as second:
+            committed = await store.existing(second, rows)
+        own = [row for row in rows if row.id not in committed]
+        await store.add_changes(connection, batch.id, rules.changes(own))
 
 
 def _checked(selection: Selection) -> Selection:

@@ -93,20 +93,23 @@ async def is_held(connection: Connection, batch_id: UUID, holder: UUID) -> bool:
 async def select_chunk(
     connection: Connection,
     batch_id: UUID,
+    holder: UUID,
     ids: Sequence[str],
     *,
     after: Place | None,
     next_place: int,
-) -> None:
-    """Note which events are in flight, and where the selection continues."""
-    await connection.execute(
+) -> bool:
+    """Note what is in flight, and where the selection continues; False where another holds it."""
+    rows = await connection.fetch(
         QUERIES.select_chunk,
         batch_id,
+        holder,
         list(ids),
         after.received_at if after else None,
         after.id if after else None,
         next_place,
     )
+    return bool(rows)
 
 
 async def count_results(
@@ -205,14 +208,18 @@ async def organizations_now(
 async def rows_of_transaction(connection: Connection, ids: Sequence[UUID]) -> list[PostedRow]:
     """Return the rows of organizations that are not older than the open transaction.
 
-    Those are its own, and what others posted since it began and before it locked the account.
+    Those are its own, and what others committed between its begin and its lock of the account:
+    another connection tells them apart (`existing`).
     """
     rows = await connection.fetch(QUERIES.rows_of_transaction, list(ids), rules.ROWS_OF_ONE_MAX)
     return [PostedRow(**row) for row in rows]
 
 
 async def existing(connection: Connection, rows: Sequence[PostedRow]) -> set[UUID]:
-    """Return the ids of those rows that are in the ledger."""
+    """Return the ids of those rows that are in the ledger.
+
+    On another connection than the one that posts: the rows that others have committed.
+    """
     found = await connection.fetch(QUERIES.existing, [row.id for row in rows])
     return {row["id"] for row in found}
 

@@ -112,6 +112,13 @@ WHERE
 ORDER BY received_at, id
 LIMIT $8;
 
+-- name: still_dead
+-- Which of these ids are dead letters of a type with an error class, oldest first.
+SELECT id
+FROM stripe_events
+WHERE id = any($1::text []) AND state = 'dead' AND type = $2 AND error_class = $3
+ORDER BY received_at, id;
+
 -- name: known
 -- Which of these ids are events.
 SELECT DISTINCT id
@@ -119,7 +126,7 @@ FROM stripe_events
 WHERE id = any($1::text []);
 
 -- name: stored
--- Events as Stripe sent them, to read their objects again.
+-- Events of mode $2, and of this account or one in $3, as Stripe sent them, to read their objects again.
 SELECT
     account,
     livemode,
@@ -130,20 +137,39 @@ SELECT
     payload,
     payload_forgotten_at
 FROM stripe_events
-WHERE id = any($1::text [])
+WHERE
+    id = any($1::text [])
+    AND livemode = $2
+    AND (account = '' OR account = any($3::text []))
 ORDER BY received_at, id;
 
 -- name: discard
--- Discard events permanently, by an operator's decision. An applied event cannot be discarded. The error stays.
-UPDATE stripe_events
+-- Discard events permanently, by an operator's decision. An applied event cannot be discarded. The error stays. Locks
+-- them in the order of their ids; one that is in another state than $3 by then, or has another error class than $4,
+-- does not change.
+UPDATE stripe_events AS e
 SET
     state = 'discarded',
-    reason = coalesce(reason, $2),
+    reason = coalesce(e.reason, $2),
     discard_reason = $2,
     lease_token = NULL,
     settled_at = now()
-WHERE id = any($1::text []) AND state IN ('dead', 'retrying', 'received', 'quarantined', 'ignored')
-RETURNING id;
+FROM (
+    SELECT
+        s.account,
+        s.livemode,
+        s.id
+    FROM stripe_events AS s
+    WHERE
+        s.id = any($1::text [])
+        AND s.state IN ('dead', 'retrying', 'received', 'quarantined', 'ignored')
+        AND ($3::text IS NULL OR s.state = $3)
+        AND ($4::text IS NULL OR s.error_class = $4)
+    ORDER BY s.account, s.livemode, s.id
+    FOR UPDATE
+) AS chosen
+WHERE e.account = chosen.account AND e.livemode = chosen.livemode AND e.id = chosen.id
+RETURNING e.id;
 
 -- name: causes
 -- The dead letters by type and error class, each group found with one look-up, the first groups only. A group counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -72,20 +72,39 @@ async def select_for_replay(
     return [Place(row["received_at"], row["id"]) for row in rows]
 
 
+async def still_dead(
+    connection: Connection, ids: Sequence[str], *, event_type: str, error_class: str
+) -> list[str]:
+    """Return those of the ids that are dead letters of this cause, the oldest first."""
+    rows = await connection.fetch(QUERIES.still_dead, list(ids), event_type, error_class)
+    return list(dict.fromkeys(row["id"] for row in rows))
+
+
 async def unknown(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Return the ids that no event has, in their order."""
     known = {row["id"] for row in await connection.fetch(QUERIES.known, list(ids))}
     return [event_id for event_id in ids if event_id not in known]
 
 
-async def stored(connection: Connection, ids: Sequence[str]) -> list[asyncpg.Record]:
-    """Return events as they are stored, the oldest first."""
-    return await connection.fetch(QUERIES.stored, list(ids))
+async def stored(
+    connection: Connection, ids: Sequence[str], *, livemode: bool, accounts: Iterable[str]
+) -> list[asyncpg.Record]:
+    """Return events as they are stored, the oldest first.
+
+    Those of another mode or account are skipped.
+    """
+    return await connection.fetch(QUERIES.stored, list(ids), livemode, list(accounts))
 
 
-async def discard(connection: Connection, ids: Sequence[str], reason: str) -> list[str]:
-    """Discard events permanently; return the ids of those that could be discarded."""
-    rows = await connection.fetch(QUERIES.discard, list(ids), reason)
+async def discard(
+    connection: Connection, ids: Sequence[str], reason: str, *, still: EventFilter | None = None
+) -> list[str]:
+    """Discard events permanently; return the ids of those that could be discarded.
+
+    `still`: only those that are in its state, with its error class, once they are locked.
+    """
+    state, error_class = (None, None) if still is None else (still.state, still.error_class)
+    rows = await connection.fetch(QUERIES.discard, list(ids), reason, state, error_class)
     return [row["id"] for row in rows]
 
 
