@@ -63,6 +63,7 @@ async def show_list(visit: Visit) -> web.Response:
         more_live=len(live) > paging.ROWS_MAX,
         query=filtering.values(visit.query, "state", "organization"),
         states=list(AttemptState),
+        scanned=None if state is None or column == "due_at" else SCANNED_ROWS_MAX,
         fault=attempt_timeline.fault,
     )
 
