@@ -68,6 +68,15 @@ SELECT
 FROM invariant_results
 ORDER BY name;
 
+-- name: overdue
+-- Those of the invariants $1 of which nothing has been checked for longer than $2.
+SELECT
+    name,
+    checked_at
+FROM invariant_passes
+WHERE name = any($1::text []) AND checked_at > '-infinity' AND checked_at < now() - $2::interval
+ORDER BY name;
+
 -- name: accounts_page
 -- A page of accounts after $1: at most $2 of them, and no more after they have $3 unverified rows together.
 SELECT p.organization_id

@@ -107,24 +107,26 @@ SET state = 'interrupted', finished_at = now()
 WHERE state IN ('requested', 'running') AND executor = 'command' AND id <> $1;
 
 -- name: save
--- Save the place that a run has reached.
+-- Save the place that a run has reached; nothing where it was taken over.
 UPDATE reconciliation_runs
 SET
     progress = $2,
     checked = $3,
     problems = $4,
     saved_at = now()
-WHERE id = $1;
+WHERE id = $1 AND state = 'running'
+RETURNING id;
 
 -- name: finish
--- End a run: finished, or failed for the reason given.
+-- End a run: finished, or failed for the reason given; nothing where it was taken over.
 UPDATE reconciliation_runs
 SET
     state = CASE WHEN $2::text IS NULL THEN 'finished' ELSE 'failed' END,
     detail = $2,
     finished_at = now(),
     saved_at = now()
-WHERE id = $1;
+WHERE id = $1 AND state = 'running'
+RETURNING id;
 
 -- name: purge
 -- Delete old runs with their findings.

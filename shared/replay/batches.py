@@ -165,8 +165,6 @@ class Batches:
     async def _select(self, batch: Batch, size: int, select: Select) -> tuple[str, ...]:
         """Select what comes next, and note it as in flight."""
         async with self.pool.acquire() as connection, connection.transaction():
-            if not await store.is_held(connection, batch.id, batch.holder):
-                raise LeaseLostError(TAKEN_OVER)
             after: Place | None = None
             next_place = batch.next_place
             if batch.filter is None:
@@ -175,7 +173,10 @@ class Batches:
             else:
                 part = Selected(batch.until, batch.after, size)
                 ids, after = await select(connection, batch.filter, part)
-            await store.select_chunk(connection, batch.id, ids, after=after, next_place=next_place)
+            if not await store.select_chunk(
+                connection, batch.id, batch.holder, ids, after=after, next_place=next_place
+            ):
+                raise LeaseLostError(TAKEN_OVER)
         return ids
 
     async def _audit(

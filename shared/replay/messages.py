@@ -238,7 +238,8 @@ class MessageReplayer:
                 for name, effect in effects.items()
                 if effect is Effect.FAILED
             ]
-            await store.count_results(connection, batch.id, batch.holder, effects, failures)
+            if not await store.count_results(connection, batch.id, batch.holder, effects, failures):
+                raise LeaseLostError(TAKEN_OVER)
         return [row.key for row in rows if row.is_due]
 
 

@@ -54,14 +54,15 @@ class Preview:
     async def run(self, selection: Selection) -> ReplayReport:
         """Return what a replay of at most EVENTS_MAX events would do."""
         total = Accumulated()
-        async for ids in self._windows(selection):
+        async for ids in self._pages(selection):
+            refetched = await self._refetch(ids)
             left = list(ids)
             while left:
-                applied = await self._window(left, total)
+                applied = await self._window(left, refetched, total)
                 left = left[applied:]
         return total.report()
 
-    async def _windows(self, selection: Selection) -> AsyncIterator[Sequence[str]]:
+    async def _pages(self, selection: Selection) -> AsyncIterator[Sequence[str]]:
         if not isinstance(selection, EventFilter):
             for start in range(0, len(selection), WINDOW_EVENTS_MAX):
                 yield selection[start : start + WINDOW_EVENTS_MAX]
@@ -82,9 +83,10 @@ class Preview:
                 connection, selection, until=until, after=after, limit=WINDOW_EVENTS_MAX
             )
 
-    async def _window(self, ids: Sequence[str], total: Accumulated) -> int:
+    async def _window(
+        self, ids: Sequence[str], refetched: Refetched | None, total: Accumulated
+    ) -> int:
         """Preview the first of these events in one transaction; return how many that were."""
-        refetched = await self._refetch(ids)
         for _ in range(ANSWER_LEASES_MAX):
             lookup = CollectedLookup(self.answers)
             effects = await self._rehearse(ids, lookup, refetched)

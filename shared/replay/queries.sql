@@ -43,16 +43,17 @@ WHERE id = $1 AND holder = $2 AND state = 'running'
 FOR UPDATE;
 
 -- name: select_chunk
--- Note what is selected next, and where the selection continues.
+-- Note what is selected next, and where the selection continues. Only the process that holds the batch may.
 UPDATE replay_batches
 SET
-    in_flight = $2,
-    selected = selected + cardinality($2::text []),
-    after_at = coalesce($3, after_at),
-    after_id = coalesce($4, after_id),
-    next_place = $5,
+    in_flight = $3,
+    selected = selected + cardinality($3::text []),
+    after_at = coalesce($4, after_at),
+    after_id = coalesce($5, after_id),
+    next_place = $6,
     saved_at = now()
-WHERE id = $1;
+WHERE id = $1 AND holder = $2 AND state = 'running'
+RETURNING id;
 
 -- name: count_results
 -- Count the results of events in flight, in the transaction of their effects. Only the process that holds the batch

@@ -158,8 +158,9 @@ class Replayer:
             await applier.apply(batch.holder, events, LEASE)
 
     async def _claim(self, batch: Batch, ids: Sequence[str]) -> list[ClaimedEvent]:
+        """Lease events, before the batch is locked, as the transactions of their effects do."""
         async with self.pool.acquire() as connection, connection.transaction():
-            return await inbox.claim_for_replay(
+            events = await inbox.claim_for_replay(
                 connection,
                 ids,
                 token=batch.holder,
@@ -168,6 +169,9 @@ class Replayer:
                 accounts=self.mode.accounts,
                 without_payload=batch.options.refetch,
             )
+            if not await store.is_held(connection, batch.id, batch.holder):
+                raise LeaseLostError(TAKEN_OVER)
+        return events
 
     async def _count_untried(self, batch: Batch) -> None:
         async with self.pool.acquire() as connection:

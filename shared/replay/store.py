@@ -93,20 +93,23 @@ async def is_held(connection: Connection, batch_id: UUID, holder: UUID) -> bool:
 async def select_chunk(
     connection: Connection,
     batch_id: UUID,
+    holder: UUID,
     ids: Sequence[str],
     *,
     after: Place | None,
     next_place: int,
-) -> None:
-    """Note which events are in flight, and where the selection continues."""
-    await connection.execute(
+) -> bool:
+    """Note what is in flight, and where the selection continues; False where another holds it."""
+    rows = await connection.fetch(
         QUERIES.select_chunk,
         batch_id,
+        holder,
         list(ids),
         after.received_at if after else None,
         after.id if after else None,
         next_place,
     )
+    return bool(rows)
 
 
 async def count_results(

@@ -21,26 +21,13 @@ from tests.fixtures.product import (
     event_states,
     payment,
     receive,
-    until,
+    sessions_wait,
 )
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
     from shared.replay.service import Replayer
     from worker.drainer import Drainer
-
-
-async def somebody_waits(pool: Pool) -> None:
-    """Wait until a session waits for a lock."""
-
-    async def waits() -> bool:
-        count: int = await pool.fetchval(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        return count > 0
-
-    await until(waits)
 
 
 async def test_what_others_post_while_a_replay_waits_for_the_account_is_not_its_own(
@@ -53,7 +40,7 @@ async def test_what_others_post_while_a_replay_waits_for_the_account_is_not_its_
     async with pool.acquire() as other, other.transaction():
         await other.execute("SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE", acme.id)
         replay = asyncio.create_task(replayer.replay(["evt_1"], actor="cli:test", reason=None))
-        await somebody_waits(pool)
+        await sessions_wait(pool)
         await ledger.post(other, [usage(acme, 2), usage(acme, 3)])
     report = await replay
     (diff,) = report["diff"]
@@ -81,7 +68,7 @@ async def test_an_event_that_no_longer_matches_the_filter_is_not_discarded(
         discard = asyncio.create_task(
             dead_letters.discard(pool, dead, actor="cli:test", reason="a test")
         )
-        await somebody_waits(pool)
+        await sessions_wait(pool)
     found = await discard
     assert (found.count, found.ids) == (1, ["evt_2"])
     states = await event_states(pool)

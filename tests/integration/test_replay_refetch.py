@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from shared.inbox.admin import store as admin
 from shared.inbox.model import EventKey
 from shared.inbox.retention import store as retention
+from shared.replay import rules
 from shared.replay.model import ReplayOptions
 from shared.replay.refetch import Refetcher
 from shared.replay.service import Replayer
@@ -138,3 +140,27 @@ async def test_what_stripe_does_not_know_fails_and_leaves_the_event_as_it_is(
         assert (report["selected"], report["failed"]) == (1, 1)
         assert "pi_nobody" in (report["failures"][0]["error"] or "")
     assert (await event_row(storefront.pool, "evt_nobody"))["state"] == "received"
+
+
+async def test_a_dry_run_in_windows_reads_each_object_once(
+    storefront: Storefront, replayer: Replayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "BATCH_ROWS_MAX", 1)
+    await create_organization(storefront.pool)
+    paid = [await storefront.charge(metadata={"organization_id": "acme"}) for _ in range(3)]
+    bodies = [body for body in await storefront.events() if json.loads(body)["type"] == SUCCEEDED]
+    await receive(storefront.pool, *bodies)
+    before = await reads(storefront)
+    moments = itertools.count(step=10)  # each window is over after an event
+    slow = replace(replayer, clock=lambda: float(next(moments)))
+    shown = await slow.preview([json.loads(body)["id"] for body in bodies], options=TODAY)
+    assert shown["applied"] == 3
+    read = [path for key, path in (await reads(storefront)).items() if key not in before]
+    assert sorted(read) == sorted(f"/v1/payment_intents/{intent}" for intent in paid)
+
+
+async def reads(shop: Storefront) -> dict[str, str]:
+    """Return the paths of the last GETs that the simulator has answered, by their ids."""
+    async with shop.http.get("/_sim/requests") as answer:
+        requests = (await answer.json())["data"]
+    return {each["id"]: each["path"] for each in requests if each["method"] == "GET"}

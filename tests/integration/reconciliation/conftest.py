@@ -61,17 +61,21 @@ class Books:
         self, work: Callable[[], Awaitable[None]], mode: RunMode = RunMode.REPORT
     ) -> RunSummary:
         """Reconcile, and do something when the lists of Stripe have been compared."""
+        stopped = await self.stop_at(await self.begin(mode), "disputes")
+        await work()
+        return await self.reconciliation.run(stopped)
+
+    async def stop_at(self, run: Run, reached: str) -> Run:
+        """Reconcile until a page of a list is saved, and die; return the run as it is stored."""
         interrupted = Interrupted()
 
         def at(name: str, _run: Run) -> None:
-            if name == "disputes":
+            if name == reached:
                 raise interrupted
 
-        begun = await self.begin(mode)
         with contextlib.suppress(Interrupted):
-            await replace(self.reconciliation, on_progress=at).run(begun)
-        await work()
-        return await self.reconciliation.run(await self.stored(begun))
+            await replace(self.reconciliation, on_progress=at).run(run)
+        return await self.stored(run)
 
     async def stored(self, run: Run) -> Run:
         """Return a run as another process finds it."""
