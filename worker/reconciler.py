@@ -14,9 +14,8 @@ from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.errors import ConflictError
 from shared.ids import new_id
-from shared.payments.paced_client import paced_client
 from shared.reconciliation import schedule
-from shared.reconciliation.context import CANDIDATES_AT_ONCE_MAX, tools
+from shared.reconciliation.context import CANDIDATES_AT_ONCE_MAX, open_tools
 from shared.reconciliation.model import RunSummary
 from shared.reconciliation.run import Reconciliation, only_run
 from worker.clock import repeat
@@ -77,24 +76,20 @@ class Reconciler:
 
     async def _reconcile(self) -> None:
         settings = self._settings
-        async with (
-            create_pool(
-                settings.direct_database_url,
-                size=CANDIDATES_AT_ONCE_MAX + 1,
-                application_name="prepaid-reconcile",
-            ) as pool,
-            paced_client(
-                settings.stripe_api_key,
-                settings.stripe_api_base,
-                per_second=settings.reconcile.rate,
-            ) as client,
-        ):
+        async with create_pool(
+            settings.direct_database_url,
+            size=CANDIDATES_AT_ONCE_MAX + 1,
+            application_name="prepaid-reconcile",
+        ) as pool:
             async with pool.acquire() as connection, connection.transaction():
                 run = await schedule.take(connection, settings.reconcile, self._now())
             if run is None:
                 return
             log.info("reconciliation.started", run_id=str(run.id), mode=run.mode, since=run.since)
-            _report(await Reconciliation(tools(pool, client, settings)).run(run))
+            async with open_tools(
+                pool, settings, run.mode, per_second=settings.reconcile.rate
+            ) as tools:
+                _report(await Reconciliation(tools).run(run))
 
 
 def _report(summary: RunSummary) -> None:

@@ -17,10 +17,9 @@ from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.errors import ConfigError, NotFoundError
 from shared.ids import new_id
-from shared.payments.paced_client import paced_client
 from shared.reconcile_settings import RATE_MAX
 from shared.reconciliation import rules, service, store
-from shared.reconciliation.context import CANDIDATES_AT_ONCE_MAX, tools
+from shared.reconciliation.context import CANDIDATES_AT_ONCE_MAX, open_tools
 from shared.reconciliation.model import (
     Finding,
     FindingKind,
@@ -108,14 +107,11 @@ async def _work(
             size=CANDIDATES_AT_ONCE_MAX + 1,
             application_name="prepaid-reconcile",
         ) as pool,
-        paced_client(
-            settings.stripe_api_key, settings.stripe_api_base, per_second=per_second
-        ) as client,
     ):
         async with pool.acquire() as connection, connection.transaction():
             begun = await _resume(connection) if resume else await _begin(connection, request)
-        reconciliation = Reconciliation(tools(pool, client, settings), _show_progress)
-        summary = await reconciliation.run(begun)
+        async with open_tools(pool, settings, begun.mode, per_second=per_second) as tools:
+            summary = await Reconciliation(tools, _show_progress).run(begun)
         async with pool.acquire() as connection:
             pages = {
                 kind: await service.findings(connection, begun.id, kind=kind) for kind in NAMES

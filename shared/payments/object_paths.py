@@ -8,25 +8,25 @@ import msgspec
 import stripe
 
 from shared.errors import EventError
-from shared.payments.stripe_requests import account_options, ask
+from shared.payments.pages import StripePages
 
-# Source: https://docs.stripe.com/api, the path under each object's "Retrieve".
+# Source: https://docs.stripe.com/api, the path below /v1 under each object's "Retrieve".
 OBJECT_PATHS = {
-    "charge": "/v1/charges",
-    "checkout.session": "/v1/checkout/sessions",
-    "customer": "/v1/customers",
-    "dispute": "/v1/disputes",
-    "invoice": "/v1/invoices",
-    "invoice_payment": "/v1/invoice_payments",
-    "mandate": "/v1/mandates",
-    "payment_intent": "/v1/payment_intents",
-    "payment_method": "/v1/payment_methods",
-    "radar.early_fraud_warning": "/v1/radar/early_fraud_warnings",
-    "refund": "/v1/refunds",
-    "setup_intent": "/v1/setup_intents",
-    "subscription": "/v1/subscriptions",
+    "charge": "charges",
+    "checkout.session": "checkout/sessions",
+    "customer": "customers",
+    "dispute": "disputes",
+    "invoice": "invoices",
+    "invoice_payment": "invoice_payments",
+    "mandate": "mandates",
+    "payment_intent": "payment_intents",
+    "payment_method": "payment_methods",
+    "radar.early_fraud_warning": "radar/early_fraud_warnings",
+    "refund": "refunds",
+    "setup_intent": "setup_intents",
+    "subscription": "subscriptions",
 }
-EVENT_PATH = "/v1/events"
+EVENT_PATH = "events"
 
 
 class UnknownObjectError(EventError):
@@ -43,7 +43,7 @@ async def retrieve(
     path = OBJECT_PATHS.get(object_type)
     if path is None:
         raise UnknownObjectError(f"A {object_type} cannot be read from Stripe by its id.")
-    return await _get(client, f"{path}/{object_id}", object_type, account)
+    return await _read(client, path, object_id, account)
 
 
 async def retrieve_event(
@@ -53,11 +53,12 @@ async def retrieve_event(
 
     Source: https://docs.stripe.com/api/events
     """
-    return await _get(client, f"{EVENT_PATH}/{event_id}", "event", account)
+    return await _read(client, EVENT_PATH, event_id, account)
 
 
-async def _get(client: stripe.StripeClient, path: str, name: str, account: str) -> dict[str, Any]:
-    options: Any = account_options(account)
-    answer = await ask(f"{name}.retrieve", client.raw_request_async("get", path, **options))
-    found: dict[str, Any] = msgspec.json.decode(answer.body)
+async def _read(
+    client: stripe.StripeClient, path: str, object_id: str, account: str
+) -> dict[str, Any]:
+    text = await StripePages(client).retrieve(path, object_id, account=account)
+    found: dict[str, Any] = msgspec.json.decode(text)
     return found

@@ -13,7 +13,7 @@ import stripe
 
 from shared.payments.client import STRIPE_SECONDS_MAX, create_client
 from shared.payments.stripe_failures import REQUEST_ERRORS
-from shared.payments.watched_client import WatchedClient
+from shared.payments.watched_client import WatchedClient, refuse_changes
 from shared.token_bucket import TokenBucket
 
 THROTTLED_TRIES_MAX = 6
@@ -30,17 +30,24 @@ class PacedClient(WatchedClient):
         self,
         per_second: float,
         *,
+        read_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(timeout=STRIPE_SECONDS_MAX)
         self._bucket = TokenBucket(per_second, 1, clock=clock)
         self._sleep = sleep
+        self._read_only = read_only
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> Answer:
-        """Return Stripe's answer, the last one after several tries; raise what the last raised."""
+        """Return Stripe's answer, the last one after several tries; raise what the last raised.
+
+        A read-only client raises StripeRefusedError for anything but a GET, and does not send it.
+        """
+        if self._read_only:
+            refuse_changes(method, url)
         tries = 0
         while True:
             await self._token()
@@ -69,10 +76,13 @@ class PacedClient(WatchedClient):
 
 @asynccontextmanager
 async def paced_client(
-    api_key: str, api_base: str, *, per_second: float
+    api_key: str, api_base: str, *, per_second: float, read_only: bool = False
 ) -> AsyncIterator[stripe.StripeClient]:
-    """Give a client of at most so many requests a second; its connections close at the end."""
-    http_client = PacedClient(per_second)
+    """Give a client of at most so many requests a second; its connections close at the end.
+
+    `read_only`: it sends GET requests alone, and refuses any other before it is sent.
+    """
+    http_client = PacedClient(per_second, read_only=read_only)
     try:
         yield create_client(api_key, api_base, http_client)
     finally:

@@ -14,7 +14,7 @@ import stripe
 
 from shared.errors import StripeFailedError
 from shared.payments.objects import StripeId
-from shared.payments.stripe_requests import ask
+from shared.payments.stripe_requests import account_options, ask
 
 PAGE_ROWS = 100
 
@@ -70,7 +70,7 @@ class StripePages:
         )
 
     async def _get(self, method: str, path: str, params: Mapping[str, Any], account: str) -> bytes:
-        options: dict[str, Any] = {"stripe_account": account} if account else {}
+        options: Any = account_options(account)
         request = self.client.raw_request_async("get", path, **params, **options)
         answer: Any = await ask(method, request)
         return str(answer.body).encode()

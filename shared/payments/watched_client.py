@@ -54,6 +54,11 @@ class ReadOnlyClient(WatchedClient):
         post_data: Any = None,
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """Return Stripe's answer to a GET; raise StripeRefusedError for any other method."""
-        if method.lower() != "get":
-            raise StripeRefusedError(f"A dry run does not send {method.upper()} {url}.")
+        refuse_changes(method, url)
         return await super().request_async(method, url, headers, post_data)
+
+
+def refuse_changes(method: str, url: str) -> None:
+    """Raise StripeRefusedError for a request that may change something at Stripe."""
+    if method.lower() != "get":
+        raise StripeRefusedError(f"What only reads does not send {method.upper()} {url}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.errors import LeaseLostError
+from shared.errors import InvalidRequestError, LeaseLostError
 from shared.events.model import ProcessedEvent
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Longer than Stripe's answers may take: each question renews the lease before it is asked.
 LEASE = timedelta(seconds=LOOKUP_SECONDS_MAX + 30)
+UNREAD_BYTES_SHOWN = 80
 TRIED_AGAIN = "inserted, and tried again"
 
 
@@ -46,7 +47,7 @@ class _Event(msgspec.Struct, frozen=True):
 
 async def compare(comparing: Comparing, objects: Sequence[bytes]) -> list[Finding]:
     """Return the events of a page that are not in the inbox; insert and apply them in repairs."""
-    read = [inbox_rules.read_header(each) for each in objects]
+    read = _read(comparing, objects)
     tools = comparing.tools
     async with tools.pool.acquire() as connection:
         stored = await recorded.stored_events(connection, [header.id for header, _ in read])
@@ -62,6 +63,18 @@ async def compare(comparing: Comparing, objects: Sequence[bytes]) -> list[Findin
         (finding.object_id, _preview(comparing, finding, delivery))
         for finding, delivery in zip(findings, missing, strict=True)
     )
+
+
+def _read(comparing: Comparing, objects: Sequence[bytes]) -> list[tuple[EventHeader, str]]:
+    """Return the events that can be read; any other is a problem of the run."""
+    read = []
+    for each in objects:
+        try:
+            read.append(inbox_rules.read_header(each))
+        except InvalidRequestError as error:
+            start = each[:UNREAD_BYTES_SHOWN].decode(errors="replace")
+            comparing.problem(f"An event cannot be read: {error.detail} It begins with {start}")
+    return read
 
 
 def _delivery(comparing: Comparing, header: EventHeader, text: str) -> Delivery:

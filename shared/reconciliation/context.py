@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from shared.inbox.model import ClaimedEvent
 from shared.payments.client import Stripe
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
+from shared.payments.paced_client import paced_client
 from shared.payments.pages import StripePages
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.reconciliation import store
@@ -62,6 +64,23 @@ def tools(pool: Pool, client: Stripe, settings: Settings) -> Tools:
         livemode=settings.livemode,
         accounts=settings.stripe_accounts,
     )
+
+
+@asynccontextmanager
+async def open_tools(
+    pool: Pool, settings: Settings, mode: RunMode, *, per_second: float
+) -> AsyncIterator[Tools]:
+    """Give the tools of a run, with a client that keeps to a rate; it closes at the end.
+
+    Only a repair can change something at Stripe: the client of any other run sends GETs alone.
+    """
+    async with paced_client(
+        settings.stripe_api_key,
+        settings.stripe_api_base,
+        per_second=per_second,
+        read_only=mode is not RunMode.REPAIR,
+    ) as client:
+        yield tools(pool, client, settings)
 
 
 @dataclass(frozen=True, slots=True)

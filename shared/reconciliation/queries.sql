@@ -104,7 +104,8 @@ LIMIT 1;
 -- End the runs of the command line that died.
 UPDATE reconciliation_runs
 SET state = 'interrupted', finished_at = now()
-WHERE state IN ('requested', 'running') AND executor = 'command' AND id <> $1;
+WHERE state IN ('requested', 'running') AND executor = 'command' AND id <> $1
+RETURNING id;
 
 -- name: save
 -- Save the place that a run has reached; nothing where it was taken over.
@@ -223,9 +224,9 @@ WHERE
     );
 
 -- name: forget_seen
--- Delete which credited payments a run has seen at Stripe.
+-- Delete which credited payments runs have seen at Stripe.
 DELETE FROM reconciliation_seen
-WHERE run_id = $1;
+WHERE run_id = any($1::uuid []);
 
 -- name: run
 -- One run.

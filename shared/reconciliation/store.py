@@ -104,7 +104,8 @@ async def unfinished(connection: Connection) -> Run | None:
 
 async def interrupt_others(connection: Connection, run_id: UUID) -> None:
     """End the runs of the command line that died; the caller holds the lock."""
-    await connection.execute(QUERIES.interrupt, run_id)
+    interrupted = await connection.fetch(QUERIES.interrupt, run_id)
+    await connection.execute(QUERIES.forget_seen, [row["id"] for row in interrupted])
 
 
 async def save(connection: Connection, run: Run) -> None:
@@ -127,7 +128,7 @@ async def finish(connection: Connection, run_id: UUID, detail: str | None = None
     """
     await connection.execute(QUERIES.repair_applied, run_id)
     await connection.execute(QUERIES.delete_resolved, run_id, keys.PAYMENT)
-    await connection.execute(QUERIES.forget_seen, run_id)
+    await connection.execute(QUERIES.forget_seen, [run_id])
     _check_running(await connection.fetchval(QUERIES.finish, run_id, detail), run_id)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from shared.errors import StripeRefusedError
 from shared.payments.paced_client import FAILED_TRIES_MAX, THROTTLED_TRIES_MAX, PacedClient
 from shared.payments.permissions import named
 from tests.fixtures.product import listening
@@ -76,6 +77,14 @@ async def test_a_request_is_repeated_where_that_can_help_and_not_for_ever(
     stripe.statuses = [status]
     assert await ask(stripe, stripe.client(), method) == status
     assert stripe.asked == tries
+
+
+async def test_a_client_that_only_reads_sends_no_post(stripe: Stripe) -> None:
+    client = PacedClient(1_000, read_only=True)
+    with pytest.raises(StripeRefusedError, match="only reads"):
+        await ask(stripe, client, "post")
+    assert stripe.asked == 0
+    assert await ask(stripe, client) == 200
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.payments.lookup import StripeLookup
+from shared.payments.pages import Page, StripePages
 from shared.reconciliation.context import CANDIDATES_AT_ONCE_MAX
 from shared.reconciliation.model import FindingKind, Outcome, RunMode
 from tests.fixtures.product import event_states, fail_postings, mend_postings
 from tests.integration.reconciliation.conftest import FOR_US, Books
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from shared.payments.lookup import Answers, Question
 
@@ -115,3 +116,28 @@ async def test_an_event_of_another_mode_is_stored_in_quarantine_and_refused(
     assert finding.outcome is Outcome.REFUSED
     assert "inserted, and quarantined: a test event" in finding.detail
     assert await event_states(books.pool) == {finding.object_id: "quarantined"}
+
+
+@dataclass(frozen=True)
+class OddPages(StripePages):
+    """Stripe's lists, with an event of a form that no version has."""
+
+    async def page(
+        self, path: str, params: Mapping[str, Any], *, account: str = "", after: str | None = None
+    ) -> Page:
+        page = await super().page(path, params, account=account, after=after)
+        odd = b'{ "id": "evt_odd", "object": "event", "type": 7}'
+        return replace(page, objects=[odd, *page.objects]) if path == "events" else page
+
+
+async def test_an_event_that_cannot_be_read_stops_no_other(books: Books) -> None:
+    await books.lose("payment_intent.succeeded")
+    await books.shop.charge(**FOR_US)
+    reconciliation = books.reconciliation
+    tools = replace(reconciliation.tools, pages=OddPages(books.client))
+    summary = await replace(reconciliation, tools=tools).run(await books.begin(RunMode.EVENTS))
+    (problem,) = summary.run.problems
+    assert problem.detail.startswith("An event cannot be read: ")
+    assert "evt_odd" in problem.detail
+    assert summary.repaired == 1
+    assert await books.balance() == 20

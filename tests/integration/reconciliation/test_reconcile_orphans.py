@@ -8,9 +8,12 @@ from uuid import uuid4
 
 import pytest
 
+from shared.errors import StripeRefusedError
 from shared.payments.paced_client import paced_client
 from shared.payments.payment_intents import GatewayAnswer, PaymentIntentGateway
+from shared.reconciliation.context import open_tools
 from shared.reconciliation.model import FindingKind, Outcome, RunMode, RunState
+from shared.reconciliation.run import Reconciliation
 from tests.integration.reconciliation.conftest import Books, Interrupted, orphan, status
 
 if TYPE_CHECKING:
@@ -62,3 +65,30 @@ async def test_what_a_page_has_found_is_stored_where_the_key_may_not_read_the_re
     assert [problem.list for problem in summary.run.problems] == ["payment_intents"]
     found = {(finding.kind, finding.object_id) for finding in await books.findings(summary)}
     assert found == {(FindingKind.ORPHANED_PAYMENT_INTENT, payment)}
+
+
+@pytest.mark.parametrize("mode", [RunMode.REPORT, RunMode.PREVIEW, RunMode.EVENTS])
+async def test_a_run_that_is_no_repair_can_change_nothing_at_stripe(
+    books: Books, organization: Organization, stand_in: SimulatorProcess, mode: RunMode
+) -> None:
+    payment = await orphan(books, organization.id, uuid4())
+    settings = replace(books.settings, stripe_api_base=stand_in.url)
+    async with open_tools(books.pool, settings, mode, per_second=1_000) as tools:
+        summary = await Reconciliation(tools).run(await books.begin(mode))
+        with pytest.raises(StripeRefusedError, match="only reads"):
+            await tools.intents.cancel(payment)
+    (finding,) = await books.findings(summary)
+    previewed = mode is RunMode.PREVIEW
+    assert finding.object_id == payment
+    assert finding.outcome is (Outcome.REPAIRABLE if previewed else Outcome.FOUND)
+    assert await status(books, payment) == "requires_payment_method"
+
+
+async def test_a_repair_can_cancel_at_stripe(
+    books: Books, organization: Organization, stand_in: SimulatorProcess
+) -> None:
+    payment = await orphan(books, organization.id, uuid4())
+    settings = replace(books.settings, stripe_api_base=stand_in.url)
+    async with open_tools(books.pool, settings, RunMode.REPAIR, per_second=1_000) as tools:
+        await Reconciliation(tools).run(await books.begin(RunMode.REPAIR))
+    assert await status(books, payment) == "canceled"
