@@ -51,7 +51,11 @@ PARTS: dict[str, Part] = {
 @asynccontextmanager
 async def _environment(folder: Path) -> AsyncIterator[dict[str, str]]:
     """Give the processes under test their servers: those that are set, else embedded ones."""
-    fixed = {"STRIPE_API_KEY": "sk_test_of_the_benchmark", "STRIPE_WEBHOOK_SECRETS": SECRET}
+    fixed = {
+        "STRIPE_API_KEY": "sk_test_of_the_benchmark",
+        "STRIPE_WEBHOOK_SECRETS": SECRET,
+        "PREPAID_DIRECT_DATABASE_URL": "",  # processes would inherit an exported one
+    }
     if "DATABASE_URL" in os.environ and "REDIS_URL" in os.environ:
         yield fixed | {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL")}
         return

@@ -27,7 +27,7 @@ import aiohttp
 from api.endpoints import OPERATIONS
 from bench import wrk
 from bench.results import Ratio
-from bench.setting import create_organization
+from bench.setting import create_organization, resident
 from sandbox.product import WebProcess
 from sandbox.signed_events import payment_intent_succeeded, signature
 from sandbox.stripe.process import SimulatorProcess
@@ -228,10 +228,10 @@ async def attack(
             shots = rounds.every()
             await asyncio.gather(*(_lane(http, web, shots, outcome) for _ in range(LANES)))
             outcome.lag_seconds = max(outcome.lag_seconds, await _lag(http, web))
-            before = before or _resident(web.pid)  # after the first round everything is loaded
+            before = before or resident(web.pid)  # after the first round everything is loaded
             if time.monotonic() >= ends:
                 break
-        outcome.growth_bytes = _resident(web.pid) - before
+        outcome.growth_bytes = resident(web.pid) - before
     return outcome
 
 
@@ -259,11 +259,6 @@ async def _lag(http: aiohttp.ClientSession, web: WebProcess) -> float:
         outcome = _LAG.search(await response.text())
     assert outcome is not None
     return float(outcome[1])
-
-
-def _resident(pid: int) -> int:
-    pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def _keys(database_url: str, attacked: UUID) -> dict[str, str | None]:

@@ -13,7 +13,7 @@ import asyncpg
 
 from bench import arq_jobs
 from bench.results import Ratio, percentile
-from bench.setting import create_organization, open_purchases
+from bench.setting import create_organization, open_purchases, resident
 from sandbox.product import WebProcess, WorkerProcess
 from sandbox.signed_events import purchase_paid, signature
 from shared.inbox import rules, store
@@ -38,9 +38,9 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     await worker.start()
     try:
         latencies = await _latencies(web, worker, environment, organization)
-        idle = {"web": _resident(web.pid), "worker": _resident(worker.pid)}
+        idle = {"web": resident(web.pid), "worker": resident(worker.pid)}
         drained_seconds = await _drain(worker, environment, organization)
-        peak = {"web": _resident(web.pid, peak=True), "worker": _resident(worker.pid, peak=True)}
+        peak = {"web": resident(web.pid, peak=True), "worker": resident(worker.pid, peak=True)}
     finally:
         await worker.stop()
         await web.stop()
@@ -142,12 +142,3 @@ def _latency(
 
 def _memory(name: str, size: int, target: int) -> Ratio:
     return Ratio(name, f"{size / MEBIBYTE:.0f}", "", size / MEBIBYTE, target, at_most=True)
-
-
-def _resident(pid: int, *, peak: bool = False) -> int:
-    """Return a process's resident bytes, now or at their highest (Linux)."""
-    field = "VmHWM:" if peak else "VmRSS:"
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no {field} of process {pid}")

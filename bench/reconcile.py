@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from uuid import uuid4
 import asyncpg
 
 from bench.results import Ratio
-from bench.setting import create_organization
+from bench.setting import create_organization, resident
 from sandbox.stripe import after_charge, faults, payment_intents, refunds
 from sandbox.stripe.app import build_simulator
 from sandbox.stripe.call import Call
@@ -41,6 +40,8 @@ PAYMENTS = int(os.environ.get("RECONCILE_PAYMENTS", "20000"))
 REFUNDED_EVERY = 10
 DISPUTED_EVERY = 100
 PAGE = 500
+MEMORY_READ_SECONDS = 0.1
+MEBIBYTE = 1024 * 1024
 NEVER_DELIVERED = 0.02
 NEVER_GENERATED = 0.005
 PRICE_MINOR = 1_000
@@ -203,23 +204,22 @@ def _command(*options: str) -> list[str]:
 
 async def _reconcile(environment: Mapping[str, str], *options: str) -> Finished:
     """Run the command as a process of its own."""
-
-    def work() -> Finished:
-        began = time.monotonic()
-        process = subprocess.Popen(
-            [*_command(*options), "--json"],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert process.stdout is not None
-        text = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        code = process.returncode = os.waitstatus_to_exitcode(status)
-        return Finished(json.loads(text), code, time.monotonic() - began, used.ru_maxrss / 1024)
-
-    return await asyncio.to_thread(work)
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *_command(*options),
+        "--json",
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    finished = asyncio.create_task(process.communicate())
+    peak = 0
+    while not finished.done():
+        peak = max(peak, resident(process.pid, peak=True))
+        await asyncio.wait({finished}, timeout=MEMORY_READ_SECONDS)
+    text, _ = await finished
+    assert process.returncode is not None
+    return Finished(json.loads(text), process.returncode, time.monotonic() - began, peak / MEBIBYTE)
 
 
 async def _killed(environment: Mapping[str, str]) -> None:

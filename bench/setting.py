@@ -89,3 +89,17 @@ async def baseline_server(
     finally:
         process.terminate()
         await process.wait()
+
+
+def resident(pid: int, *, peak: bool = False) -> int:
+    """Return a process's resident bytes, now or at their highest (Linux); 0 where it has ended.
+
+    `ru_maxrss` is no measure of a child: Linux carries it from the parent through fork and exec.
+    """
+    field = "VmHWM:" if peak else "VmRSS:"
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    sizes = [line for line in status.splitlines() if line.startswith(field)]
+    return int(sizes[0].split()[1]) * 1024 if sizes else 0  # a zombie has no memory

@@ -10,6 +10,7 @@ from shared.config import Settings, load
 
 HOME_DEFAULT = ".prepaid"
 ENV_FILE = "env"
+DATABASE_VARIABLES = ("DATABASE_URL", "PREPAID_DIRECT_DATABASE_URL")
 
 
 def home_path(environment: Mapping[str, str] = os.environ) -> Path:
@@ -22,15 +23,15 @@ def environment() -> dict[str, str]:
 
     While `prepaid dev` runs, it leaves the addresses of its servers in a file under PREPAID_HOME,
     so that `prepaid events list` in another terminal of the same folder uses them. Variables that
-    are set win.
+    are set win; one address of a database that is set leaves the whole file out, since the other
+    address in it would be that of another database.
     """
-    variables: dict[str, str] = {}
+    exported = {name: value for name, value in os.environ.items() if value}
     file = home_path() / ENV_FILE
-    if "DATABASE_URL" not in os.environ and file.exists():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition("=")
-            variables[name] = value
-    return {**variables, **os.environ}
+    if any(name in exported for name in DATABASE_VARIABLES) or not file.exists():
+        return exported
+    lines = [line.partition("=") for line in file.read_text(encoding="utf-8").splitlines()]
+    return {name: value for name, _, value in lines} | exported
 
 
 def load_settings() -> Settings:

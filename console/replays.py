@@ -1,14 +1,16 @@
-"""Replays and their previews for pages: one at a time, and to their end."""
+"""Replays and their previews for pages: one at a time in a process, and to their end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from console.framework.context import Visit
+from shared.errors import ConflictError
 from shared.events.service import Applier
+from shared.http.completion import run_to_completion
 from shared.ids import new_id
 from shared.outbound.model import MessageFilter
 from shared.payments.client import stripe_client
@@ -20,13 +22,15 @@ from shared.replay.refetch import Refetcher
 from shared.replay.service import Replayer
 
 Result = TypeVar("Result")
-# A replay goes on when its browser does not wait any more.
-_RUNNING: set[asyncio.Task[Any]] = set()
+BUSY = (
+    "A replay or a preview is running in the console. Nothing was changed. Send the form again when"
+    " it has ended."
+)
 
 
 async def preview(visit: Visit, ids: Sequence[str]) -> ReplayReport:
     """Return what a replay of these events would do. Stripe is only read, and nothing changes."""
-    async with _replayer(visit, read_only=True) as replayer:
+    async with visit.console.replays, _replayer(visit, read_only=True) as replayer:
         return await replayer.preview(ids)
 
 
@@ -37,18 +41,17 @@ async def replay(visit: Visit, ids: Sequence[str], reason: str) -> ReplayReport:
         async with _replayer(visit, read_only=False) as replayer:
             return await replayer.replay(ids, actor=visit.actor, reason=reason)
 
-    return await _to_the_end(work())
+    return await _run_alone(visit.console.replays, work)
 
 
 async def replay_messages(visit: Visit, wanted: MessageFilter, reason: str) -> MessageReplayReport:
     """Replay outbound messages, to the end even where the browser leaves. Raises ConflictError."""
 
     async def work() -> MessageReplayReport:
-        async with visit.console.replays:
-            replayer = MessageReplayer(visit.console.pool)
-            return await replayer.replay(wanted, actor=visit.actor, reason=reason)
+        replayer = MessageReplayer(visit.console.pool)
+        return await replayer.replay(wanted, actor=visit.actor, reason=reason)
 
-    return await _to_the_end(work())
+    return await _run_alone(visit.console.replays, work)
 
 
 def counts(report: ReplayReport) -> str:
@@ -62,23 +65,31 @@ def counts(report: ReplayReport) -> str:
     return f"{text}. {first['id']}: {first['error']}"
 
 
+async def _run_alone(lock: asyncio.Lock, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a replay to its end; raise ConflictError where another one or a preview runs.
+
+    One works at a time: each takes both connections of the console. The lock is taken before the
+    task exists, so that no replay begins after its page was answered.
+    """
+    if lock.locked():
+        raise ConflictError(BUSY)
+    await lock.acquire()
+
+    async def locked() -> Result:
+        try:
+            return await work()
+        finally:
+            lock.release()
+
+    return await run_to_completion(locked())
+
+
 @asynccontextmanager
 async def _replayer(visit: Visit, *, read_only: bool) -> AsyncIterator[Replayer]:
-    """Yield a replayer. One works at a time: each takes both connections of the console."""
     console = visit.console
     settings = console.settings
-    async with (
-        console.replays,
-        stripe_client(
-            settings.stripe_api_key, settings.stripe_api_base, read_only=read_only
-        ) as client,
-    ):
+    async with stripe_client(
+        settings.stripe_api_key, settings.stripe_api_base, read_only=read_only
+    ) as client:
         applier = Applier(console.pool, SaleTerms.of(settings), lookup=StripeLookup(client))
         yield Replayer(console.pool, applier, new_id, Mode.of(settings), Refetcher(client))
-
-
-async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
-    task = asyncio.create_task(work)
-    _RUNNING.add(task)
-    task.add_done_callback(_RUNNING.discard)
-    return await asyncio.shield(task)

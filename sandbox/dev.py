@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -34,6 +34,7 @@ from webhooks.app import PATH
 PORT_DEFAULT = 8000
 CHOICES_FILE = "sandbox.json"
 LOG_FILE = "dev.log"
+DIRECT_VARIABLE = "PREPAID_DIRECT_DATABASE_URL"
 KEY_NAME = "sandbox"
 
 
@@ -57,15 +58,31 @@ def run() -> None:
 
 
 async def _run() -> None:
-    addresses = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
-    if all(addresses.values()):
+    external = external_addresses(os.environ)
+    if external is not None:
         home_path().mkdir(parents=True, exist_ok=True)
-        await _serve(addresses)
+        await _serve(external)
         return
     print(f"starting PostgreSQL and Valkey in {_short(home_path())}", flush=True)
     # The servers are the outer block: what uses them stops first.
     async with EmbeddedServers(home_path()) as servers:
-        await _serve({"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url})
+        await _serve(embedded_addresses(servers.database_url, servers.redis_url))
+
+
+def external_addresses(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the addresses of the servers that are set; None where one of the two is not."""
+    addresses = {name: environment.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
+    if not all(addresses.values()):
+        return None
+    return addresses | {DIRECT_VARIABLE: environment.get(DIRECT_VARIABLE, "")}
+
+
+def embedded_addresses(database_url: str, redis_url: str) -> dict[str, str]:
+    """Return the addresses of the embedded servers.
+
+    The direct address is empty: an exported one is of another database, and processes inherit it.
+    """
+    return {"DATABASE_URL": database_url, "REDIS_URL": redis_url, DIRECT_VARIABLE: ""}
 
 
 async def _serve(servers: dict[str, str]) -> None:

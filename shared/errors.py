@@ -128,6 +128,10 @@ class ConflictError(PrepaidError):
     type = "conflict_error"
 
 
+class RunLostError(ConflictError):
+    """This process must not go on with its run of reconciliation: another one may."""
+
+
 class OrganizationClosedError(ConflictError):
     """The organization is closed: nothing can be bought, used or given; it can still be read."""
 

@@ -7,8 +7,8 @@ trace's id is derived from the event's id, so that nothing is stored to carry it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import ConfigError
@@ -16,7 +16,7 @@ from shared.errors import ConfigError
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-    from opentelemetry.trace import Span, SpanContext
+    from opentelemetry.trace import Link, Span, SpanContext
 
 Attributes = dict[str, str | int | bool]
 
@@ -67,9 +67,7 @@ def span(
     if provider is None:
         return _OFF
     context = None if about is None else _context(provider, about)
-    return provider.get_tracer(__name__).start_as_current_span(
-        name, context=context, attributes=attributes
-    )
+    return _current_span(provider, name, context=context, attributes=attributes)
 
 
 def batch_span(name: str, about: Sequence[str]) -> AbstractContextManager[Span | None]:
@@ -79,9 +77,8 @@ def batch_span(name: str, about: Sequence[str]) -> AbstractContextManager[Span |
         return _OFF
     from opentelemetry.trace import Link  # noqa: PLC0415 - only where it is on
 
-    return provider.get_tracer(__name__).start_as_current_span(
-        name, links=[Link(_span_context(provider, one)) for one in about[:LINKS_MAX]]
-    )
+    links = [Link(_span_context(provider, one)) for one in about[:LINKS_MAX]]
+    return _current_span(provider, name, links=links)
 
 
 def record(name: str, attributes: Attributes, *, about: str) -> None:
@@ -100,6 +97,33 @@ def record(name: str, attributes: Attributes, *, about: str) -> None:
         links=[trace.Link(batch.get_span_context())] if began is not None else [],
         start_time=None if began is None else began.start_time,
     ).end()
+
+
+@contextmanager
+def _current_span(
+    provider: TracerProvider,
+    name: str,
+    *,
+    context: Context | None = None,
+    attributes: Attributes | None = None,
+    links: Sequence[Link] = (),
+) -> Iterator[Span]:
+    """Enter a span. Of an error it records the type alone: its text may hold a payload."""
+    from opentelemetry.trace import StatusCode  # noqa: PLC0415 - only where it is on
+
+    with provider.get_tracer(__name__).start_as_current_span(
+        name,
+        context=context,
+        attributes=attributes,
+        links=links,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except Exception as error:
+            span.set_status(StatusCode.ERROR, type(error).__name__)
+            raise
 
 
 def _context(provider: TracerProvider, about: str) -> Context:

@@ -72,8 +72,8 @@ class Reconciler:
         try:
             async with only_run(self._settings.direct_database_url):
                 await self._reconcile()
-        except ConflictError:
-            log.info("reconciliation.waits", reason="another process reconciles")
+        except ConflictError as error:
+            log.info("reconciliation.waits", reason=error.detail)
 
     async def _reconcile(self) -> None:
         settings = self._settings

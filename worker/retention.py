@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 from shared import metrics
 from shared.durations import Duration
 from shared.retention import store
-from worker.cleaners import BATCH_ROWS_MAX, INTERVAL_SECONDS, in_batches
-from worker.clock import repeat
+from worker.cleaners import INTERVAL_SECONDS, Cleaner, Delete
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -20,8 +18,10 @@ if TYPE_CHECKING:
 Oldest = Callable[["Connection"], Awaitable[datetime | None]]
 
 
-class RetentionCleaner:
+class RetentionCleaner(Cleaner):
     """Clears what is older than its retention (None: never). The rows stay."""
+
+    name = "retention_cleaner"
 
     def __init__(
         self,
@@ -30,19 +30,13 @@ class RetentionCleaner:
         *,
         messages: Duration | None = None,
         attempt_details: Duration | None = None,
-        rows_max: int = BATCH_ROWS_MAX,
+        rows_max: int | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._pool = pool
-        self._interval_seconds = interval_seconds
+        super().__init__(pool, interval_seconds, rows_max=rows_max)
         self._messages = messages
         self._attempt_details = attempt_details
-        self._rows_max = rows_max
         self._now = now
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Clean until `stop` is set. Survives outages of PostgreSQL."""
-        await repeat("retention_cleaner", self.clean, stop, interval_seconds=self._interval_seconds)
 
     async def clean(self) -> int:
         """Clear everything that is old enough, and measure the rest; return the number of rows."""
@@ -55,8 +49,8 @@ class RetentionCleaner:
             cleared += await self._clean("attempt_details", clear, store.oldest_attempt_detail)
         return cleared
 
-    async def _clean(self, kind: str, clear: Callable[..., Awaitable[int]], oldest: Oldest) -> int:
-        count = await in_batches(self._pool, clear, self._rows_max)
+    async def _clean(self, kind: str, clear: Delete, oldest: Oldest) -> int:
+        count = await self.delete(clear)
         metrics.RETENTION_CLEARED.labels(kind).inc(count)
         async with self._pool.acquire() as connection:
             time = await oldest(connection)

@@ -13,6 +13,7 @@ from api.framework.fields import NumberOrNull, PageQuery, Request, Response, Tex
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
 from shared.access.model import Scope
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
+from shared.http.completion import run_to_completion
 from shared.ids import parse_id
 from shared.payments.payment_intents import Intent
 from shared.recharge import cancellation, service, store
@@ -163,12 +164,15 @@ async def cancel(call: Call) -> Reply:
     attempt_id = parse_id(call.path["attemptId"])
     if attempt_id is None:
         raise not_found("attempt", call.path["attemptId"])
-    row = await cancellation.cancel(
-        call.api.charger,
-        call.owner.id,
-        attempt_id,
-        actor=call.actor,
-        reason=body.reason,
+    # Stripe may have canceled the payment when the request's deadline passes.
+    row = await run_to_completion(
+        cancellation.cancel(
+            call.api.charger,
+            call.owner.id,
+            attempt_id,
+            actor=call.actor,
+            reason=body.reason,
+        )
     )
     return Reply(attempt_response(row))
 

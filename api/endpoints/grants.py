@@ -18,7 +18,7 @@ from api.transactions.posting_keys import posting_key
 from shared.access.model import Scope
 from shared.errors import ConflictError, IdempotencyError, NotFoundError, ValidationError
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import manual, posting_errors, rules, store
+from shared.ledger import posting_errors, rules, store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
@@ -27,6 +27,7 @@ from shared.ledger.model import (
     SystemAccount,
     TransactionType,
 )
+from shared.manual_postings import void_posting
 
 CURSOR = "grants"
 PATH = "/v1/billing/{organizationId}/grants"
@@ -142,7 +143,7 @@ async def void(call: Call) -> Reply:
     grant_id = _grant_id(call)
     # A grant's payment never changes, so reading it first is safe.
     posting = replace(
-        manual.void(await _find(call, grant_id), call.id, description=body.note),
+        void_posting(await _find(call, grant_id), call.id, description=body.note),
         key_id=call.caller.key_id,
         request_id=call.request_id,
     )

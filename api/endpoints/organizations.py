@@ -15,6 +15,7 @@ from shared.access import service as audit
 from shared.access.model import Scope
 from shared.errors import (
     AlreadyExistsError,
+    ConflictError,
     PermissionDeniedError,
     ValidationError,
 )
@@ -191,7 +192,7 @@ OPERATIONS = (
         response=OrganizationResponse,
         scope=Scope.BILLING,
         retry=Retry.STORED,
-        errors=(ValidationError,),
+        errors=(ValidationError, ConflictError),
         example={"name": "Initech Ltd"},
     ),
 )

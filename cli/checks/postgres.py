@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,11 +16,12 @@ from shared.config import Settings
 from shared.db.pool import LIMITS, close, connect, create_pool
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection
+    from shared.db.pool import Connection, Pool
 
 POSTGRES_MAJOR_MIN = 15
 # Leases are timed by PostgreSQL, deadlines and signatures by this machine.
 CLOCK_SECONDS_MAX = 5.0
+LOCK_KEY_BITS = 63  # of an advisory lock: a positive bigint
 
 
 @asynccontextmanager
@@ -87,7 +89,7 @@ async def check_pooler(settings: Settings) -> Finding:
     Two connections that are open at once have the same server process only behind such a pooler.
     """
     if settings.pooled:
-        return await _check_limits(settings)
+        return await _check_pool(settings)
     async with connected(settings) as first, connected(settings) as second:
         try:
             async with first.transaction():
@@ -103,15 +105,39 @@ async def check_pooler(settings: Settings) -> Finding:
     return pooler_finding(shared=shared, prepared=prepared)
 
 
-async def _check_limits(settings: Settings) -> Finding:
-    """Check that sessions behind the pooler have time limits, which a process cannot set there."""
-    async with create_pool(
-        settings.database_url, size=1, application_name="prepaid-doctor", pooled=True
-    ) as pool:
-        rows = await pool.fetch(
-            "SELECT name, setting FROM pg_settings WHERE name = ANY($1)", list(LIMITS)
+async def _check_pool(settings: Settings) -> Finding:
+    """Check that the pooler leads to the database of the direct address, and its sessions."""
+    async with (
+        connected(settings) as direct,
+        create_pool(
+            settings.database_url, size=1, application_name="prepaid-doctor", pooled=True
+        ) as pool,
+    ):
+        await _check_database(direct, pool)
+        await _check_limits(pool)
+    return "pooled by transaction; LISTEN goes to PREPAID_DIRECT_DATABASE_URL"
+
+
+async def _check_database(direct: Connection, pool: Pool) -> None:
+    """Hold a lock that only sessions of the same database see, and look for it by the pooler."""
+    key = secrets.randbits(LOCK_KEY_BITS)
+    async with direct.transaction():
+        await direct.execute("SELECT pg_advisory_xact_lock($1)", key)
+        is_free = await pool.fetchval("SELECT pg_try_advisory_xact_lock($1)", key)
+    if is_free:
+        raise DoctorError(
+            "DATABASE_URL and PREPAID_DIRECT_DATABASE_URL name different databases: requests are in"
+            " one; commands, reconciliation and the verification of the ledger in the other",
+            "PREPAID_DIRECT_DATABASE_URL: the address of the database that the pooler leads to",
         )
-        role = await pool.fetchval("SELECT quote_ident(current_user)")
+
+
+async def _check_limits(pool: Pool) -> None:
+    """Check that sessions behind the pooler have time limits, which a process cannot set there."""
+    rows = await pool.fetch(
+        "SELECT name, setting FROM pg_settings WHERE name = ANY($1)", list(LIMITS)
+    )
+    role = await pool.fetchval("SELECT quote_ident(current_user)")
     missing = sorted(row["name"] for row in rows if row["setting"] == "0")
     if missing:
         raise DoctorError(
@@ -119,7 +145,6 @@ async def _check_limits(settings: Settings) -> Finding:
             " would hold its locks. Set them on the role, then reconnect the pooler",
             "; ".join(f"ALTER ROLE {role} SET {name} = '{LIMITS[name]}'" for name in missing),
         )
-    return "pooled by transaction; LISTEN goes to PREPAID_DIRECT_DATABASE_URL"
 
 
 async def _server_process(connection: Connection) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from cli.checks.model import Caution, DoctorError, Finding
@@ -60,15 +62,22 @@ async def check_workers(settings: Settings) -> Finding:
 
 
 async def check_invariants(settings: Settings) -> Finding:
-    """Show the invariants whose last check found a violation, with a row and the remedy."""
+    """Show the invariants that do not hold, with a row and the remedy, or are not checked."""
     async with connected(settings) as connection:
         results = await invariants.results(connection)
+        overdue = await invariants.overdue(connection)
     broken = [result for result in results if not result.ok]
     if broken:
         first = BY_NAME.get(broken[0].name)
         raise DoctorError(
-            "; ".join(map(_broken, broken)),
+            "; ".join([*map(_broken, broken), *starmap(_overdue, overdue.items())]),
             None if first is None else f"{first.remedy} See docs/runbook.md#{first.anchor}",
+        )
+    if overdue:
+        raise DoctorError(
+            "; ".join(starmap(_overdue, overdue.items())),
+            "Restart the workers, or read the log line worker.loop_failed of invariant_checker."
+            " See docs/runbook.md#a-loop-fails",
         )
     unchecked = sorted(set(BY_NAME) - {result.name for result in results})
     if unchecked:
@@ -80,6 +89,10 @@ def _broken(result: InvariantResult) -> str:
     since = "" if result.failing_since is None else f" since {result.failing_since:%Y-%m-%d %H:%M}"
     example = ", ".join(f"{name} {value}" for name, value in (result.example or {}).items())
     return f"{result.name} does not hold{since} UTC: {example}"
+
+
+def _overdue(name: str, checked_at: datetime) -> str:
+    return f"{name} was last checked at {checked_at:%Y-%m-%d %H:%M} UTC"
 
 
 async def check_events(settings: Settings) -> Finding:

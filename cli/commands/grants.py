@@ -9,15 +9,17 @@ from uuid import UUID
 
 import typer
 
-from cli import manual_postings
+from cli import posting_keys
+from cli.actor import current_actor
 from cli.amounts import decimal
 from cli.database import transaction
-from cli.manual_postings import Key
 from cli.output import AsJson, cell, emit, run, table
+from cli.posting_keys import Key
 from cli.reasons import RequiredReason
+from shared import manual_postings
 from shared.errors import NotFoundError, ValidationError
 from shared.ids import new_id, transaction_public_id
-from shared.ledger import manual, rules, store
+from shared.ledger import rules, store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
@@ -62,13 +64,16 @@ def give(
                 id=posting_id,
                 type=TransactionType.GRANT,
                 counterparty=SystemAccount.PROMOTIONS,
-                key=manual_postings.ledger_key(key, posting_id),
+                key=posting_keys.ledger_key(key, posting_id),
                 amount=decimal("AMOUNT", amount),
+                description=reason,
                 priority=priority,
                 promotional=True,
                 expires_at=_time(expires),
             )
-            result = await manual_postings.post(connection, posting, "grants.create", reason=reason)
+            result = await manual_postings.post(
+                connection, posting, actor=await current_actor(connection), action="grants.create"
+            )
             row = await store.find_grant(connection, owner.id, result.id)
         assert row is not None  # noqa: S101 - it was posted above
         return _grant(dict(row)) | {"replayed": result.status is PostingStatus.REPLAYED}
@@ -123,9 +128,13 @@ def void(
                 raise NotFoundError(f"{owner.slug} has no grant {grant}.")
             if row["ended_by"] == "void":
                 return _grant(dict(row)) | {"replayed": True}
-            posting = manual.void(row, new_id(), description=reason)
+            posting = manual_postings.void_posting(row, new_id(), description=reason)
             result = await manual_postings.post(
-                connection, posting, "grants.void", reason=reason, subject=grant
+                connection,
+                posting,
+                actor=await current_actor(connection),
+                action="grants.void",
+                subject=grant,
             )
             after = await store.find_grant(connection, owner.id, grant)
         assert after is not None  # noqa: S101 - grants are never deleted
@@ -152,11 +161,16 @@ def adjust(
                 id=posting_id,
                 type=TransactionType.ADJUSTMENT,
                 counterparty=SystemAccount.ADJUSTMENTS,
-                key=manual_postings.ledger_key(key, posting_id),
+                key=posting_keys.ledger_key(key, posting_id),
                 amount=decimal("AMOUNT", amount),
+                description=reason,
             )
             result = await manual_postings.post(
-                connection, posting, "transactions.post", reason=reason, subject=owner.id
+                connection,
+                posting,
+                actor=await current_actor(connection),
+                action="transactions.post",
+                subject=owner.id,
             )
         return _adjustment(result)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import asyncpg
 import typer
 
 from cli.actor import current_actor
@@ -12,7 +13,8 @@ from cli.environment import environment
 from cli.output import AsJson, emit, run, table
 from shared import config
 from shared.access import service as audit
-from shared.errors import StripeRefusedError
+from shared.db.pool import UNAVAILABLE
+from shared.errors import PrepaidError, StripeRefusedError, UnavailableError
 from shared.events.rules import HANDLED_TYPES
 from shared.inbox.model import DELIVERY_PATH
 from shared.payments import webhook_endpoints
@@ -40,16 +42,20 @@ def create(
 ) -> None:
     """Create the endpoint, with the types that Prepaid handles. Its secret is printed once."""
 
-    async def work() -> dict[str, Any]:
+    async def work() -> tuple[str, StripeEndpoint, str]:
         address = url or config.public_url(environment()) + DELIVERY_PATH
-        async with stripe_client(*config.stripe_access(environment())) as client:
+        stripe_access = config.stripe_access(environment())
+        actor = await _actor()
+        async with stripe_client(*stripe_access) as client:
             made, secret = await webhook_endpoints.create(
                 client, address, HANDLED_TYPES, connect=connect
             )
-        await _record("stripe.endpoint.create", made)
-        return {**_shown(made), "secret": secret}
+        return actor, made, secret
 
-    emit(run(work()), as_json=as_json, human=_human_with_secret)
+    actor, made, secret = run(work())
+    # Before the audit entry, which may fail: Stripe shows the secret this once.
+    emit({**_shown(made), "secret": secret}, as_json=as_json, human=_human_with_secret)
+    run(_record_created(actor, made))
 
 
 @endpoint.command()
@@ -61,9 +67,11 @@ def update(
     """Enable an endpoint, and set its types to those that Prepaid handles."""
 
     async def work() -> dict[str, Any]:
-        async with stripe_client(*config.stripe_access(environment())) as client:
+        stripe_access = config.stripe_access(environment())
+        actor = await _actor()
+        async with stripe_client(*stripe_access) as client:
             changed = await webhook_endpoints.update(client, endpoint_id, url, HANDLED_TYPES)
-        await _record("stripe.endpoint.update", changed)
+        await _record("stripe.endpoint.update", actor, changed)
         return _shown(changed)
 
     emit(run(work()), as_json=as_json, human=lambda document: _human([document]))
@@ -85,11 +93,27 @@ def show(as_json: AsJson = False) -> None:
     emit(run(work()), as_json=as_json, human=lambda document: _human(document["endpoints"]))
 
 
-async def _record(action: str, changed: StripeEndpoint) -> None:
+async def _actor() -> str:
+    """Return the actor; raise before Stripe is asked where the database is missing or away."""
+    async with transaction() as connection:
+        return await current_actor(connection)
+
+
+async def _record_created(actor: str, made: StripeEndpoint) -> None:
+    try:
+        await _record("stripe.endpoint.create", actor, made)
+    except (PrepaidError, asyncpg.PostgresError, *UNAVAILABLE) as error:
+        raise UnavailableError(
+            f"{made.id} exists at Stripe, and its secret is printed; the audit log may lack its"
+            f" entry ({str(error) or type(error).__name__}). Do not create it again."
+        ) from error
+
+
+async def _record(action: str, actor: str, changed: StripeEndpoint) -> None:
     async with transaction() as connection:
         await audit.record(
             connection,
-            actor=await current_actor(connection),
+            actor=actor,
             action=action,
             subject=changed.id,
             details={"url": changed.url},

@@ -15,6 +15,7 @@ from console.framework.page import get, post
 from console.pages import attempt_timeline
 from shared.db.queries import beside
 from shared.errors import ConflictError, NotFoundError
+from shared.http.completion import run_to_completion
 from shared.ids import transaction_public_id
 from shared.organizations import service as organizations
 from shared.payments.model import SaleTerms
@@ -143,8 +144,11 @@ async def cancel(visit: Visit) -> web.Response:
         console.settings.purchase_max,
         console.settings.public_url,
     )
-    ended = await cancellation.cancel(
-        charger, row["organization_id"], row["id"], actor=visit.actor, reason=reason
+    # Stripe may have canceled the payment when the page's deadline passes.
+    ended = await run_to_completion(
+        cancellation.cancel(
+            charger, row["organization_id"], row["id"], actor=visit.actor, reason=reason
+        )
     )
     return visit.redirect(f"{LIST}/{row['id']}", f"The attempt is {ended['state']}.")
 

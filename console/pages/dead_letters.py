@@ -11,7 +11,7 @@ from aiohttp import web
 from console import replays
 from console.framework.context import Visit
 from console.framework.page import get, post
-from shared.errors import NotFoundError
+from shared.errors import ConflictError, NotFoundError, ValidationError
 from shared.inbox.admin import store
 from shared.inbox.admin.model import Cause, EventFilter
 from shared.inbox.model import EventState
@@ -37,8 +37,7 @@ async def show(visit: Visit) -> web.Response:
 async def show_cause(visit: Visit) -> web.Response:
     """Preview a replay of the oldest dead letters of a cause."""
     visit.check_operator()
-    wanted = _filter(visit.query)
-    cause, ids = await _find(visit, wanted)
+    cause, ids = await _find(visit, _filter(visit.query))
     report = await replays.preview(visit, ids)
     return visit.render(
         "dead_letter_cause.html",
@@ -54,9 +53,9 @@ async def show_cause(visit: Visit) -> web.Response:
 
 
 async def replay(visit: Visit) -> web.Response:
-    """Replay the oldest dead letters of a cause."""
+    """Replay the events that were previewed, where they are still dead letters of the cause."""
     reason = visit.reason()
-    _, ids = await _find(visit, _filter(visit.form))
+    ids = await _still_dead(visit)
     report = await replays.replay(visit, ids, reason)
     kind = "failed" if report["failed"] else "done"
     return visit.redirect(LIST, f"Replayed {len(ids)}: {replays.counts(report)}", kind=kind)
@@ -81,6 +80,26 @@ async def _find(visit: Visit, wanted: EventFilter) -> tuple[Cause, list[str]]:
         if places and (cause.type, cause.error_class) == (wanted.type, wanted.error_class):
             return cause, list(dict.fromkeys(place.id for place in places))
     raise NotFoundError("There are no dead letters of this cause.")
+
+
+async def _still_dead(visit: Visit) -> list[str]:
+    """Return which of the form's events are dead letters of its cause; raise ConflictError."""
+    previewed = visit.form.get("events", "").split()
+    if len(previewed) > REPLAYED_EVENTS_MAX:
+        raise ValidationError(f"A page replays at most {REPLAYED_EVENTS_MAX} events.")
+    async with visit.reading() as connection:
+        ids = await store.still_dead(
+            connection,
+            previewed,
+            event_type=visit.form.get("type", ""),
+            error_class=visit.form.get("error_class", ""),
+        )
+    if not ids:
+        raise ConflictError(
+            "None of the previewed events is a dead letter of this cause any more. Open the cause"
+            " again for the others."
+        )
+    return ids
 
 
 def _filter(fields: Mapping[str, str]) -> EventFilter:

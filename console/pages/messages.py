@@ -107,10 +107,14 @@ async def discard(visit: Visit) -> web.Response:
 
 
 async def replay_dead(visit: Visit) -> web.Response:
-    """Send the dead messages again: all, or those of a type."""
+    """Send the dead messages again: all, or those of a type or an organization."""
     reason = visit.reason()
     kind = filtering.choice(visit.form, "type", MessageType)
-    report = await replays.replay_messages(visit, MessageFilter(type=kind), reason)
+    reference = filtering.text(visit.form, "organization")
+    async with visit.reading() as connection:
+        owner = await organizations.find(connection, reference) if reference else None
+    wanted = MessageFilter(type=kind, organization_id=owner.id if owner else None)
+    report = await replays.replay_messages(visit, wanted, reason)
     return visit.redirect(LIST, f"{report['applied']} will be sent again.")
 
 

@@ -134,7 +134,7 @@ ORDER BY seq DESC
 LIMIT 1 OFFSET $4 - 1;
 
 -- name: messages
--- Up to $6 messages of an organization among the next $5 of all, newest first, after a cursor.
+-- Up to $5 messages of an organization, newest first, after a cursor. The first comparison is for the index.
 SELECT
     m.id,
     m.endpoint_id,
@@ -145,34 +145,11 @@ SELECT
     m.reason,
     m.created_at,
     e.url
-FROM (
-    SELECT
-        id,
-        endpoint_id,
-        organization_id,
-        type,
-        state,
-        attempts,
-        last_status,
-        reason,
-        created_at
-    FROM outbound_messages
-    WHERE $2::timestamptz IS NULL OR (created_at, id, endpoint_id) < ($2, $3::uuid, $4::uuid)
-    ORDER BY created_at DESC, id DESC, endpoint_id DESC
-    LIMIT $5
-) AS m
+FROM outbound_messages AS m
 INNER JOIN webhook_endpoints AS e ON m.endpoint_id = e.id
-WHERE m.organization_id = $1
+WHERE
+    m.organization_id = $1
+    AND m.created_at <= $2
+    AND (m.created_at, m.id, m.endpoint_id) < ($2, $3, $4)
 ORDER BY m.created_at DESC, m.id DESC, m.endpoint_id DESC
-LIMIT $6;
-
--- name: last_message
--- The last of the next $4 messages of all organizations after a cursor; no row where there are fewer.
-SELECT
-    created_at,
-    id,
-    endpoint_id
-FROM outbound_messages
-WHERE $1::timestamptz IS NULL OR (created_at, id, endpoint_id) < ($1, $2::uuid, $3::uuid)
-ORDER BY created_at DESC, id DESC, endpoint_id DESC
-LIMIT 1 OFFSET $4 - 1;
+LIMIT $5;

@@ -17,17 +17,14 @@ from console.framework.context import Visit
 from console.framework.page import post
 from console.pages import organization as overview
 from console.pages.organization_lists import day, end_of
-from shared.access import service as access
+from shared import manual_postings
 from shared.errors import ConflictError, NotFoundError, ValidationError
-from shared.ids import transaction_public_id
-from shared.ledger import keys, manual, posting_errors
-from shared.ledger import service as ledger
+from shared.ledger import keys
 from shared.ledger import store as ledger_store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
     PostingStatus,
-    RefusedPosting,
     SystemAccount,
     TransactionType,
 )
@@ -136,7 +133,7 @@ async def void(visit: Visit) -> web.Response:
         grant = await ledger_store.find_grant(connection, found.id, grant_id)
         if grant is None:
             raise NotFoundError("There is no such grant.")
-        posting = manual.void(grant, visit.console.make_id(), description=reason)
+        posting = manual_postings.void_posting(grant, visit.console.make_id(), description=reason)
         result = await _posted(visit, connection, posting, "grants.void", subject=grant_id)
     return visit.redirect(
         f"{overview.LIST}/{found.id}/grants",
@@ -165,25 +162,15 @@ async def _posted(
     """Post with the origin of the visit; raise the error of a refusal."""
     identity = visit.session.identity
     posting = replace(posting, key_id=identity.key_id, request_id=visit.request_id)
-    (result,) = await ledger.post(connection, [posting], now=visit.now)
-    if result.status is PostingStatus.CONFLICT and posting.type is TransactionType.VOID:
-        raise ConflictError("This grant is void already.")
-    if isinstance(result, RefusedPosting):
-        raise posting_errors.posting_error(result)
-    assert isinstance(result, PostedTransaction)  # noqa: S101 - the only other result
-    if result.status is PostingStatus.POSTED:
-        of_grant = posting.type is TransactionType.GRANT
-        about = subject or (result.id if of_grant else posting.organization_id)
-        await access.record(
-            connection,
-            actor=visit.actor,
-            action=action,
-            subject=str(about),
-            organization_id=posting.organization_id,
-            reason=posting.description,
-            details={"transactions": [transaction_public_id(result.id)]},
-        )
-    return result
+    of_grant = posting.type is TransactionType.GRANT
+    return await manual_postings.post(
+        connection,
+        posting,
+        actor=visit.actor,
+        action=action,
+        subject=subject or (None if of_grant else posting.organization_id),
+        now=visit.now,
+    )
 
 
 def _message(result: PostedTransaction, message: str) -> str:

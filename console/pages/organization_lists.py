@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 QUERIES = beside(__file__, "organization.sql")
 # A filtered page looks through so many rows; the next page goes on from there.
 SEARCHED_MAX = 20_000
-MESSAGES_SEARCHED_MAX = 5_000
 ATTEMPTS_MAX = 20
 HOLD_STATES = ("active", "captured", "released", "expired")
 USAGE = (TransactionType.USAGE, TransactionType.HOLD_CAPTURE)
 TYPES = tuple(map(str, TransactionType))
+_LAST_ID = UUID(int=2**128 - 1)
+BEFORE_THE_NEWEST = (datetime.max.replace(tzinfo=UTC), _LAST_ID, _LAST_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,33 +227,17 @@ async def recharge(visit: Visit) -> web.Response:
 
 async def messages(visit: Visit) -> web.Response:
     """List the messages to the customer's app, newest first."""
-    position = paging.decode(visit.query, datetime, UUID, UUID) or (None, None, None)
+    position = paging.decode(visit.query, datetime, UUID, UUID) or BEFORE_THE_NEWEST
     async with visit.reading() as connection:
         found = await overview.find(visit, connection)
-        rows = await connection.fetch(
-            QUERIES.messages, found.id, *position, MESSAGES_SEARCHED_MAX, paging.ROWS_MAX + 1
-        )
-        path = f"{overview.LIST}/{found.id}/messages"
-        page = paging.rows(rows, path=path, query=visit.query, position=_place_of_message)
-        last = None
-        if page.next is None:
-            last = await connection.fetchrow(QUERIES.last_message, *position, MESSAGES_SEARCHED_MAX)
-    if last is not None:
-        page = paging.continued(
-            page, path=path, query=visit.query, position=_place_of_message(last)
-        )
-    return overview.render(
-        visit,
-        "organization_messages.html",
-        found,
-        title="Messages",
-        page=page,
-        searched=MESSAGES_SEARCHED_MAX if last is not None else None,
+        rows = await connection.fetch(QUERIES.messages, found.id, *position, paging.ROWS_MAX + 1)
+    page = paging.rows(
+        rows,
+        path=f"{overview.LIST}/{found.id}/messages",
+        query=visit.query,
+        position=lambda row: [row["created_at"], row["id"], row["endpoint_id"]],
     )
-
-
-def _place_of_message(row: asyncpg.Record) -> list[object]:
-    return [row["created_at"], row["id"], row["endpoint_id"]]
+    return overview.render(visit, "organization_messages.html", found, title="Messages", page=page)
 
 
 async def audit(visit: Visit) -> web.Response:

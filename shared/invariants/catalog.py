@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.inbox.model import Lane
 from shared.ledger.verification import store as verification
 from shared.recharge.states import DEADLINES
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+
+LANES = list(Lane)
 
 # Workers take what is due within seconds: after this time, none does.
 DUE_MAX = timedelta(minutes=10)
@@ -126,23 +129,26 @@ class Ledger(BoundedInvariant):
 
 
 class BacklogAge(BoundedInvariant):
-    """A worker tries each event of Stripe within ten minutes."""
+    """A worker tries each event of Stripe within ten minutes, unless its type is paused."""
 
     name = "backlog_age"
     remedy = "Start prepaid worker, or more of them; prepaid doctor says which loop fails."
     anchor = "the-backlog-grows"
-    query = QUERIES.backlog_age
-    arguments = (DUE_MAX,)
+    query = QUERIES.events_due
+    arguments = (LANES, False, DUE_MAX)
 
 
 class EventsOnTime(BoundedInvariant):
-    """An event that is retried, or whose worker died, is taken again when it is due."""
+    """An event that is retried, or whose worker died, is taken again when it is due.
+
+    Events of a paused type wait on purpose.
+    """
 
     name = "events_on_time"
     remedy = "Restart the workers; prepaid doctor says which loop fails."
     anchor = "the-backlog-grows"
-    query = QUERIES.events_on_time
-    arguments = (DUE_MAX,)
+    query = QUERIES.events_due
+    arguments = (LANES, True, DUE_MAX)
 
 
 class AttemptsOnTime(BoundedInvariant):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+# Workers check each invariant, or its next pages, every minute: after this time, none does.
+CHECK_AGE_MAX = timedelta(minutes=15)
 
 # How many violations a check counts; the first is stored as the example.
 VIOLATIONS_MAX = 100

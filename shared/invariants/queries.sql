@@ -68,6 +68,15 @@ SELECT
 FROM invariant_results
 ORDER BY name;
 
+-- name: overdue
+-- Those of the invariants $1 of which nothing has been checked for longer than $2.
+SELECT
+    name,
+    checked_at
+FROM invariant_passes
+WHERE name = any($1::text []) AND checked_at > '-infinity' AND checked_at < now() - $2::interval
+ORDER BY name;
+
 -- name: accounts_page
 -- A page of accounts after $1: at most $2 of them, and no more after they have $3 unverified rows together.
 SELECT p.organization_id
@@ -84,6 +93,10 @@ FROM (
 ) AS p
 WHERE p.rows_together - p.rows < $3
 ORDER BY p.organization_id;
+
+-- name: limit_time
+-- Limit the duration of statements in this transaction.
+SELECT set_config('statement_timeout', $1, TRUE);
 
 -- name: zero_sum
 -- Accounts whose balance is not the sum of their rows: the balance after the row that was last verified, and the
@@ -113,7 +126,7 @@ LIMIT $2;
 
 -- name: ledger
 -- What the last verification with problems found, unless a whole verification after it found none; and that no
--- verification has ended for $1.
+-- verification has ended for $1, or ever since the first began.
 WITH clean AS (
     SELECT coalesce(max(v.started_at), '-infinity') AS at
     FROM ledger_verifications AS v
@@ -141,18 +154,22 @@ SELECT
     NULL,
     NULL,
     NULL,
-    'no verification has ended since ' || max(v.finished_at)
+    'no verification has ended since ' || coalesce(max(v.finished_at), min(v.started_at))
 FROM ledger_verifications AS v
-HAVING max(v.finished_at) < now() - $1::interval
+HAVING coalesce(max(v.finished_at), min(v.started_at)) < now() - $1::interval
 LIMIT $2;
 
--- name: backlog_age
--- Events that nobody has tried to apply, and that have been due for longer than $1.
+-- name: events_due
+-- Open events of the lanes $1 that have been due for longer than $3: those that were tried ($2), whose retry or lost
+-- lease nobody took, or those that nobody has tried. A paused type waits on purpose.
 SELECT
     e.id AS event_id,
     e.type AS event_type,
-    'nobody has tried to apply the event, which is due since ' || e.available_at AS problem
-FROM unnest(ARRAY['shared', 'alone', 'stripe', 'suspect']) AS l (lane)
+    CASE
+        WHEN $2::boolean THEN 'the retry of the event is due since '
+        ELSE 'nobody has tried to apply the event, which is due since '
+    END || e.available_at AS problem
+FROM unnest($1::text []) AS l (lane)
 CROSS JOIN LATERAL (
     SELECT
         s.id,
@@ -162,42 +179,17 @@ CROSS JOIN LATERAL (
     WHERE
         s.state IN ('received', 'retrying')
         AND s.lane = l.lane
-        AND s.available_at < now() - $1::interval
-        AND s.attempts = 0
-    ORDER BY s.available_at
-    LIMIT $2
-) AS e
-ORDER BY e.available_at
-LIMIT $2;
-
--- name: events_on_time
--- Events that were tried, and whose retry, or lost lease, has been due for longer than $1. A paused type waits on
--- purpose.
-SELECT
-    e.id AS event_id,
-    e.type AS event_type,
-    'the retry of the event is due since ' || e.available_at AS problem
-FROM unnest(ARRAY['shared', 'alone', 'stripe', 'suspect']) AS l (lane)
-CROSS JOIN LATERAL (
-    SELECT
-        s.id,
-        s.type,
-        s.available_at
-    FROM stripe_events AS s
-    WHERE
-        s.state IN ('received', 'retrying')
-        AND s.lane = l.lane
-        AND s.available_at < now() - $1::interval
-        AND s.attempts > 0
+        AND s.available_at < now() - $3::interval
+        AND (s.attempts > 0) = $2::boolean
         AND NOT EXISTS (
             SELECT FROM event_breakers AS b
             WHERE b.event_type = s.type AND b.paused_until > now()
         )
     ORDER BY s.available_at
-    LIMIT $2
+    LIMIT $4
 ) AS e
 ORDER BY e.available_at
-LIMIT $2;
+LIMIT $4;
 
 -- name: attempts_on_time
 -- Live recharge attempts that nobody has taken for longer than $1, or that are in a state for $2 longer than it lasts

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared import metrics
-from shared.invariants.catalog import QUERIES
-from shared.invariants.model import InvariantResult, Pass
+from shared.invariants.catalog import BY_NAME, QUERIES
+from shared.invariants.model import CHECK_AGE_MAX, InvariantResult, Pass
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -49,12 +49,26 @@ async def results(connection: Connection) -> list[InvariantResult]:
     return [InvariantResult(**row) for row in await connection.fetch(QUERIES.results)]
 
 
+async def overdue(connection: Connection) -> dict[str, datetime]:
+    """Return the invariants that no worker has checked for CHECK_AGE_MAX, and when one last did.
+
+    Of accounts, a page counts: the pass over many of them may take hours.
+    """
+    rows = await connection.fetch(QUERIES.overdue, list(BY_NAME), CHECK_AGE_MAX)
+    return {row["name"]: row["checked_at"] for row in rows}
+
+
 async def accounts(
     connection: Connection, after: UUID, *, accounts_max: int, rows_max: int
 ) -> Sequence[UUID]:
     """Return a page of accounts, shorter where they have many rows that are not verified."""
     rows = await connection.fetch(QUERIES.accounts_page, after, accounts_max, rows_max)
     return [row["organization_id"] for row in rows]
+
+
+async def limit_time(connection: Connection, seconds: int) -> None:
+    """Limit the duration of statements in the caller's transaction."""
+    await connection.execute(QUERIES.limit_time, f"{seconds}s")
 
 
 async def measure(pool: Pool) -> None:

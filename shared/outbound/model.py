@@ -81,12 +81,16 @@ class MessageKey:
 
 
 class MessageFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages in one state; of a type, since a moment, to an endpoint: None for any."""
+    """Messages in one state; of a type, since a moment, to an endpoint, of an organization.
+
+    None for any.
+    """
 
     state: MessageState | None = MessageState.DEAD
     type: MessageType | None = None
     since: datetime | None = None
     endpoint_id: UUID | None = None
+    organization_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

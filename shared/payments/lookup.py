@@ -53,19 +53,23 @@ class UnknownPriceError(EventError):
 
 @dataclass(frozen=True, slots=True)
 class StripeLookup:
-    """Reads objects from Stripe with one client; safe for concurrent use."""
+    """Reads objects from Stripe with one client; safe for concurrent use.
+
+    `seconds_max` is the deadline of all questions that are asked together.
+    """
 
     client: stripe.StripeClient
+    seconds_max: float = ASK_SECONDS_MAX
 
     async def answers(self, questions: Collection[Question]) -> Answers:
-        """Return Stripe's answer to each question, or an error in its place, within 15 s.
+        """Return Stripe's answer to each question, or an error in its place, in time.
 
         Raises nothing. The error is a StripeFailedError (StripeMissingError: Stripe has no such
         object), an EventError if the answer cannot be read, or any other error of this question.
         """
         distinct = list(dict.fromkeys(questions))
         slots = asyncio.Semaphore(REQUESTS_AT_ONCE_MAX)
-        ends_at = asyncio.get_running_loop().time() + ASK_SECONDS_MAX
+        ends_at = asyncio.get_running_loop().time() + self.seconds_max
         answers = await asyncio.gather(*(self._answer(each, slots, ends_at) for each in distinct))
         return dict(zip(distinct, answers, strict=True))
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.errors import LeaseLostError
 from shared.events.model import ProcessedEvent
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent, Delivery, EventHeader, EventKey, EventState
 from shared.payments.objects import StripeId
 from shared.reconciliation import recorded, store
-from shared.reconciliation.context import Comparing
+from shared.reconciliation.context import (
+    CANDIDATES_AT_ONCE_MAX,
+    LOOKUP_SECONDS_MAX,
+    Comparing,
+)
 from shared.reconciliation.model import Finding, FindingKind, Outcome, RunMode
 
-LEASE = timedelta(seconds=60)
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+# Longer than Stripe's answers may take: each question renews the lease before it is asked.
+LEASE = timedelta(seconds=LOOKUP_SECONDS_MAX + 30)
+TRIED_AGAIN = "inserted, and tried again"
 
 
 class _Subject(msgspec.Struct, frozen=True):
@@ -91,42 +103,71 @@ async def _preview(comparing: Comparing, finding: Finding, delivery: Delivery) -
 
 
 async def _insert(comparing: Comparing, missing: Sequence[Delivery]) -> list[Finding]:
-    """Insert events, leased, with their findings; then apply them, the oldest first.
+    """Insert and apply events, the oldest first, a few at once.
+
+    Each few have their answers from Stripe within their lease, at the rate of the client.
+    """
+    oldest_first = sorted(missing, key=lambda delivery: delivery.header.created)
+    findings: list[Finding] = []
+    for start in range(0, len(oldest_first), CANDIDATES_AT_ONCE_MAX):
+        few = oldest_first[start : start + CANDIDATES_AT_ONCE_MAX]
+        findings += await _insert_few(comparing, few)
+    return findings
+
+
+async def _insert_few(comparing: Comparing, missing: Sequence[Delivery]) -> list[Finding]:
+    """Insert events, leased, with their findings; then apply them.
 
     If this process dies in between, their lease expires, and a worker applies them.
     """
-    if not missing:
-        return []
     tools, token = comparing.tools, comparing.tools.make_id()
     async with tools.pool.acquire() as connection, connection.transaction():
         keys = await inbox.receive(connection, missing)
         new = {key.id for key in keys}
         inserted = [delivery for delivery in missing if delivery.header.id in new]
-        findings = {d.header.id: _finding(d, Outcome.REPAIRED) for d in inserted}
+        findings = {d.header.id: _inserted(d) for d in inserted}
         await store.save_findings(connection, comparing.run.id, list(findings.values()))
         events = await inbox.claim_for_replay(
             connection,
-            list(findings),
+            [d.header.id for d in inserted if d.quarantine is None],
             token=token,
             lease=LEASE,
             livemode=tools.livemode,
             accounts=tools.accounts,
         )
-    created = {delivery.header.id: delivery.header.created for delivery in inserted}
-    events.sort(key=lambda event: created[event.id])
-    for processed in await tools.applier.apply(token, events, LEASE) if events else ():
-        event_id = processed.outcome.key.id
-        findings[event_id] = _after(findings[event_id], processed)
+    order = {delivery.header.id: place for place, delivery in enumerate(inserted)}
+    events.sort(key=lambda event: order[event.id])
+
+    async def record(connection: Connection, processed: Sequence[ProcessedEvent]) -> None:
+        decided = {p.outcome.key.id: _after(findings[p.outcome.key.id], p) for p in processed}
+        await store.save_findings(connection, comparing.run.id, list(decided.values()))
+        findings.update(decided)
+
+    with suppress(LeaseLostError):  # a worker has taken over: it applies them
+        await replace(tools.applier, on_finish=record).apply(token, events, LEASE)
     return list(findings.values())
+
+
+def _inserted(delivery: Delivery) -> Finding:
+    """Return the finding of an event that is stored and not applied yet."""
+    finding = _finding(delivery, Outcome.FOUND)
+    if delivery.quarantine is None:
+        return replace(finding, detail=f"{finding.detail}: {TRIED_AGAIN}")
+    detail = f"{finding.detail}: inserted, and quarantined: {delivery.quarantine}"
+    return replace(finding, outcome=Outcome.REFUSED, detail=detail[:1000])
 
 
 def _after(finding: Finding, processed: ProcessedEvent) -> Finding:
     outcome, posted = processed.outcome, processed.result
     if outcome.state is EventState.DEAD:
-        detail = f"{finding.detail}: inserted, and dead: {outcome.reason}"
+        detail = finding.detail.replace(TRIED_AGAIN, f"inserted, and dead: {outcome.reason}")
         return replace(finding, outcome=Outcome.REFUSED, detail=detail[:1000])
+    if outcome.state not in (EventState.APPLIED, EventState.IGNORED):
+        return finding
     return replace(
         finding,
+        outcome=Outcome.REPAIRED,
+        detail=finding.detail.removesuffix(f": {TRIED_AGAIN}"),
         organization_id=outcome.organization_id,
         credits=posted.amount if posted is not None else None,
     )

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # Each of these holds a connection for the time of its transaction.
 CANDIDATES_AT_ONCE_MAX = 4
+# The answers for so many candidates wait for the rate of the client as well: at the lowest rate,
+# one request a second, this is enough for 15 requests for each.
+LOOKUP_SECONDS_MAX = 60
 PROBLEMS_MAX = 100
 
 
@@ -49,7 +52,7 @@ class Tools:
 
 def tools(pool: Pool, client: Stripe, settings: Settings) -> Tools:
     """Return the tools of an installation; `client` should keep to a rate."""
-    terms, lookup = SaleTerms.of(settings), StripeLookup(client)
+    terms, lookup = SaleTerms.of(settings), StripeLookup(client, LOOKUP_SECONDS_MAX)
     return Tools(
         pool=pool,
         pages=StripePages(client),
@@ -106,13 +109,21 @@ class Comparing:
             return _decided(finding, effect, Outcome.REFUSED, always=always)
         return repaired[0] if repaired else None
 
+    async def save(self, findings: Sequence[Finding]) -> None:
+        """Store findings before the end of their page."""
+        async with self.tools.pool.acquire() as connection:
+            await store.save_findings(connection, self.run.id, findings)
+
     async def each(
-        self, candidates: Iterable[tuple[str, Awaitable[Finding | None]]]
+        self,
+        candidates: Iterable[tuple[str, Awaitable[Finding | None]]],
+        others: Sequence[Finding] = (),
     ) -> list[Finding]:
         """Await the findings of a page, a few at once; a failure of one is a problem of the run.
 
-        Raises StripeForbiddenError: the key lacks a permission, whichever object it is; and what
-        asyncpg raises while PostgreSQL is away.
+        Raises StripeForbiddenError: the key lacks a permission, whichever object it is. What the
+        page has found, and its `others`, are stored before. Raises also what asyncpg raises while
+        PostgreSQL is away.
         """
         turn = asyncio.Semaphore(CANDIDATES_AT_ONCE_MAX)
 
@@ -129,10 +140,13 @@ class Comparing:
         found = await asyncio.gather(
             *(one(name, work) for name, work in candidates), return_exceptions=True
         )
+        findings = [*others, *(result for result in found if isinstance(result, Finding))]
         for result in found:
+            if isinstance(result, StripeForbiddenError):
+                await self.save(findings)
             if isinstance(result, BaseException):
                 raise result
-        return [result for result in found if isinstance(result, Finding)]
+        return findings
 
     def problem(self, detail: str, *, permission: str | None = None) -> None:
         """Note what could not be compared."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 
 from shared.errors import StripeFailedError
-from shared.payments.payment_intents import Intent, ObjectMissing
+from shared.payments.payment_intents import Intent
 from shared.reconciliation import recorded, rules
 from shared.reconciliation.context import Comparing
 from shared.reconciliation.model import (
@@ -34,7 +34,7 @@ async def payments(comparing: Comparing, objects: Sequence[bytes]) -> list[Findi
         found = await recorded.payments(connection, [rules.named(p) for p, _ in listed])
         bound = [name for name, payment in found.items() if payment.organization_id is not None]
         await recorded.save_seen(connection, comparing.run.id, bound)
-    candidates = []
+    candidates: list[tuple[str, Awaitable[Finding | None]]] = []
     reported = []
     for payment, text in listed:
         difference = rules.compare_payment(payment, found[payment.id])
@@ -54,7 +54,7 @@ async def payments(comparing: Comparing, objects: Sequence[bytes]) -> list[Findi
             candidates.append((payment.id, comparing.apply(finding, event)))
         else:
             reported.append(finding)
-    return comparing.reported(reported) + await comparing.each(candidates)
+    return await comparing.each(candidates, comparing.reported(reported))
 
 
 async def invoices(comparing: Comparing, objects: Sequence[bytes]) -> list[Finding]:
@@ -155,17 +155,17 @@ async def _recorded(
         return await recorded.payments(connection, [(name, None, None) for name in sorted(names)])
 
 
-async def _cancel(comparing: Comparing, finding: Finding) -> Finding | None:
-    """Cancel a PaymentIntent that no recharge attempt has."""
+async def _cancel(comparing: Comparing, finding: Finding) -> Finding:
+    """Cancel a PaymentIntent that no recharge attempt has; its finding is stored before."""
     if not comparing.repairs:
         return replace(finding, outcome=comparing.unrepaired)
+    requested = f"{finding.detail}; its cancellation was requested"
+    await comparing.save([replace(finding, detail=requested)])
     answer = await comparing.tools.intents.cancel(
         finding.object_id, stripe_account=comparing.account
     )
     if isinstance(answer, Intent) and answer.status == "canceled":
         return replace(finding, outcome=Outcome.REPAIRED)
-    if isinstance(answer, ObjectMissing):
-        return None
     why = f"it is {answer.status}" if isinstance(answer, Intent) else answer.detail
     detail = f"{finding.detail}; Stripe did not cancel it: {why}"
     return replace(finding, outcome=Outcome.REFUSED, detail=detail)

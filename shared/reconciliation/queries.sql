@@ -107,24 +107,26 @@ SET state = 'interrupted', finished_at = now()
 WHERE state IN ('requested', 'running') AND executor = 'command' AND id <> $1;
 
 -- name: save
--- Save the place that a run has reached.
+-- Save the place that a run has reached; nothing where it was taken over.
 UPDATE reconciliation_runs
 SET
     progress = $2,
     checked = $3,
     problems = $4,
     saved_at = now()
-WHERE id = $1;
+WHERE id = $1 AND state = 'running'
+RETURNING id;
 
 -- name: finish
--- End a run: finished, or failed for the reason given.
+-- End a run: finished, or failed for the reason given; nothing where it was taken over.
 UPDATE reconciliation_runs
 SET
     state = CASE WHEN $2::text IS NULL THEN 'finished' ELSE 'failed' END,
     detail = $2,
     finished_at = now(),
     saved_at = now()
-WHERE id = $1;
+WHERE id = $1 AND state = 'running'
+RETURNING id;
 
 -- name: purge
 -- Delete old runs with their findings.
@@ -175,6 +177,22 @@ SET
     credits = coalesce(excluded.credits, f.credits)
 WHERE f.outcome <> 'repaired' OR excluded.outcome IN ('repaired', 'refused');
 
+-- name: repair_applied
+-- Record the events that a run inserted and that were applied later as repaired.
+UPDATE reconciliation_findings AS f
+SET
+    outcome = 'repaired',
+    organization_id = e.organization_id,
+    detail = left(f.detail || ', until it was ' || e.state, 1000)
+FROM stripe_events AS e
+WHERE
+    f.run_id = $1
+    AND f.kind = 'missing_event'
+    AND f.outcome = 'found'
+    AND e.id = f.object_id
+    AND e.request_id = 'reconciliation:' || f.run_id::text
+    AND e.state IN ('applied', 'ignored');
+
 -- name: delete_resolved
 -- Delete findings that have resolved themselves since: the event has arrived, or the payment was credited.
 DELETE FROM reconciliation_findings AS f
@@ -187,7 +205,7 @@ WHERE
             AND EXISTS (
                 SELECT
                 FROM stripe_events AS e
-                WHERE e.id = f.object_id
+                WHERE e.id = f.object_id AND e.request_id IS DISTINCT FROM 'reconciliation:' || f.run_id::text
             )
         )
         OR (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from shared.db.pool import UNAVAILABLE, close, connect
 from shared.errors import (
     ConflictError,
     PrepaidError,
+    RunLostError,
     StripeFailedError,
     StripeForbiddenError,
 )
@@ -35,32 +36,61 @@ OnProgress = Callable[[str, Run], None]
 
 
 @asynccontextmanager
-async def only_run(database_url: str) -> AsyncIterator[None]:
+async def only_run(
+    database_url: str, *, renewed_seconds: float = LOCK_RENEWED_SECONDS
+) -> AsyncIterator[None]:
     """Hold the lock of reconciliation; raise ConflictError where another process has it.
 
-    The lock ends with its connection, however this process ends.
+    The lock ends with its connection, however this process ends. Where the connection is lost
+    first, the body is cancelled, and RunLostError raised.
     """
     connection = await connect(database_url, application_name="prepaid-reconcile-lock")
     try:
-        async with connection.transaction():
-            if not await store.lock(connection):
-                raise ConflictError(
-                    "Another reconciliation is running. Wait until it has finished, then retry."
-                )
-            renewal = asyncio.create_task(_renew(connection))
+        transaction = connection.transaction()
+        await transaction.start()
+        if not await store.lock(connection):
+            raise ConflictError(
+                "Another reconciliation is running. Wait until it has finished, then retry."
+            )
+        try:
+            async with _renewed(connection, renewed_seconds):
+                yield
+        finally:
+            with suppress(*UNAVAILABLE):
+                await transaction.rollback()
+    finally:
+        await close(connection)
+
+
+@asynccontextmanager
+async def _renewed(connection: Connection, seconds: float) -> AsyncIterator[None]:
+    """Renew the lock every few seconds; where that fails, cancel the body: RunLostError."""
+
+    async def renew(limit: asyncio.Timeout) -> None:
+        try:
+            while True:
+                await asyncio.sleep(seconds)
+                await store.renew_lock(connection)
+        except Exception:
+            limit.reschedule(asyncio.get_running_loop().time())
+            raise
+
+    limit = asyncio.timeout(None)
+    try:
+        async with limit:
+            renewal = asyncio.create_task(renew(limit))
             try:
                 yield
             finally:
                 renewal.cancel()
                 await asyncio.gather(renewal, return_exceptions=True)
-    finally:
-        await close(connection)
-
-
-async def _renew(connection: Connection) -> None:
-    while True:
-        await asyncio.sleep(LOCK_RENEWED_SECONDS)
-        await store.renew_lock(connection)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise RunLostError(
+            "This reconciliation has lost its lock, since its connection to PostgreSQL ended. It"
+            " goes on later from its last page: a worker continues it, or --resume."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +104,12 @@ class Reconciliation:
         """Compare every list from the place that the run has reached, and end the run.
 
         A list that Stripe refuses, or does not answer, is a problem of the run; the others go on.
+        Raises RunLostError where another process has taken the run over.
         """
         try:
             for step in self._steps(run):
                 await step()
-        except UNAVAILABLE:
+        except (*UNAVAILABLE, RunLostError):
             raise  # the run stays as it is saved: it can be continued
         except PrepaidError as error:
             await self._finish(run, error.detail)

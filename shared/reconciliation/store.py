@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from shared.db.queries import beside
+from shared.errors import RunLostError
 from shared.ledger import keys
 from shared.reconciliation.model import (
     Finding,
@@ -107,21 +108,32 @@ async def interrupt_others(connection: Connection, run_id: UUID) -> None:
 
 
 async def save(connection: Connection, run: Run) -> None:
-    """Save the place that a run has reached."""
-    await connection.execute(
+    """Save the place that a run has reached; raise RunLostError where it was taken over."""
+    saved = await connection.fetchval(
         QUERIES.save,
         run.id,
         msgspec.to_builtins(run.progress),
         run.checked,
         msgspec.to_builtins(run.problems),
     )
+    _check_running(saved, run.id)
 
 
 async def finish(connection: Connection, run_id: UUID, detail: str | None = None) -> None:
-    """End a run; `detail`: why it failed. What has resolved itself is deleted first."""
+    """End a run; `detail`: why it failed. What has resolved itself is deleted first.
+
+    An event that the run inserted is repaired where a worker has applied it since. Raises
+    RunLostError where the run was taken over.
+    """
+    await connection.execute(QUERIES.repair_applied, run_id)
     await connection.execute(QUERIES.delete_resolved, run_id, keys.PAYMENT)
     await connection.execute(QUERIES.forget_seen, run_id)
-    await connection.execute(QUERIES.finish, run_id, detail)
+    _check_running(await connection.fetchval(QUERIES.finish, run_id, detail), run_id)
+
+
+def _check_running(saved: UUID | None, run_id: UUID) -> None:
+    if saved is None:
+        raise RunLostError(f"The run {run_id} does not go on here: it was taken over.")
 
 
 async def purge(connection: Connection, retention: timedelta) -> None:

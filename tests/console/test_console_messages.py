@@ -79,6 +79,29 @@ async def test_the_dead_messages_are_replayed_together(
     assert await states(operator.pool) == {"pending": 3}
 
 
+async def test_the_dead_messages_of_one_organization_are_replayed_alone(
+    operator: ConsoleBrowser, organization: Organization
+) -> None:
+    other = await create_organization(operator.pool, "other")
+    await dead(operator, organization, 3)
+    await announce(operator.pool, other, 2)
+    await operator.pool.execute(
+        "UPDATE outbound_messages SET state = 'dead', reason = 'x', settled_at = now()"
+    )
+    page = await operator.get(f"{MESSAGES}?state=dead&organization=acme")
+    assert "The dead messages of the organization acme are sent again" in page.text
+    page = await operator.submit(f"{MESSAGES}/replay-dead", reason="the app is back")
+    assert page.one(".flash").get_text() == "3 will be sent again."
+    pending = await operator.pool.fetch(
+        "SELECT DISTINCT organization_id FROM outbound_messages WHERE state = 'pending'"
+    )
+    assert [row["organization_id"] for row in pending] == [organization.id]
+    details = await operator.pool.fetchval(
+        "SELECT details FROM audit_log WHERE action = 'messages.replay'"
+    )
+    assert details["filter"]["organization_id"] == str(organization.id)
+
+
 async def test_an_endpoint_is_removed_with_a_reason(
     operator: ConsoleBrowser, organization: Organization
 ) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
+from console.pages import dead_letters
 from tests.fixtures.console import ConsoleBrowser
 from tests.fixtures.product import SLUG, balance, create_organization, event_states
 from tests.fixtures.storefront import Storefront
@@ -131,6 +134,35 @@ async def test_a_cause_is_replayed_as_it_was_previewed(
     assert await balance(stripe_operator.pool) == Decimal(after)
     assert await states(stripe_operator) == {"applied"}
     assert (await stripe_operator.get(CAUSE)).status == 404
+
+
+async def test_the_same_form_sent_twice_replays_only_what_it_previewed(
+    stripe_operator: ConsoleBrowser, storefront: Storefront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "REPLAYED_EVENTS_MAX", 2)
+    *previewed, other = await dead(storefront, 3)
+    page = await stripe_operator.get(CAUSE)
+    fields = page.form(f"{CAUSES}/replay") | {"reason": "acme exists now"}
+    page = await stripe_operator.post(f"{CAUSES}/replay", fields)
+    assert "Replayed 2: 2 applied" in page.one(".flash").get_text()
+    after = await contents(stripe_operator)
+    assert (await stripe_operator.post(f"{CAUSES}/replay", fields)).status == 409
+    assert await contents(stripe_operator) == after
+    found = await event_states(stripe_operator.pool)
+    assert [found[each] for each in (*previewed, other)] == ["applied", "applied", "dead"]
+
+
+async def test_a_form_replays_no_event_of_another_cause_and_no_more_than_a_page_previews(
+    stripe_operator: ConsoleBrowser, storefront: Storefront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dead(storefront, 2)
+    page = await stripe_operator.get(CAUSE)
+    fields = page.form(f"{CAUSES}/replay") | {"reason": "x"}
+    other = fields | {"error_class": "MalformedEventError"}
+    assert (await stripe_operator.post(f"{CAUSES}/replay", other)).status == 409
+    monkeypatch.setattr(dead_letters, "REPLAYED_EVENTS_MAX", 1)
+    assert (await stripe_operator.post(f"{CAUSES}/replay", fields)).status == 422
+    assert await states(stripe_operator) == {"dead"}
 
 
 async def test_a_cause_is_discarded_with_a_reason(

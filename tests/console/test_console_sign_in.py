@@ -13,6 +13,7 @@ from shared.access import service as access
 from shared.access.console import store
 from shared.access.console.model import Identity, Role
 from shared.organizations.model import Organization
+from tests.fixtures.api import ApiClient
 from tests.fixtures.console import ConsoleBrowser, serve_console
 
 SIGN_IN = "/console/sign-in"
@@ -45,6 +46,18 @@ async def test_an_unknown_key_is_refused(stranger: ConsoleBrowser) -> None:
     page = await stranger.sign_in_with(f"{access.KEY_PREFIX}{'x' * 43}")
     assert (page.status, page.title) == (401, "Sign in")
     assert "does not exist, was revoked, or has expired" in page.text
+
+
+async def test_the_token_of_a_customers_browser_signs_nobody_in(
+    stranger: ConsoleBrowser, organization: Organization, api_client: ApiClient
+) -> None:
+    asked = {"organizationId": str(organization.id)}
+    opened = await api_client.post("/v1/billing/sessions", asked)
+    assert opened.status == 200
+    page = await stranger.sign_in_with(opened.json["token"])
+    assert page.status == 403
+    assert "needs the scope admin (to act) or read (to view)" in page.text
+    assert await stranger.pool.fetchval("SELECT count(*) FROM console_sessions") == 0
 
 
 async def test_what_is_no_key_is_refused_and_not_repeated(stranger: ConsoleBrowser) -> None:
@@ -122,6 +135,15 @@ async def test_an_idle_session_ends_after_an_hour(operator: ConsoleBrowser) -> N
 
 async def test_a_session_ends_with_its_key(operator: ConsoleBrowser) -> None:
     await operator.pool.execute("UPDATE api_keys SET revoked_at = now()")
+    assert (await operator.get("/console")).title == "Sign in"
+
+
+async def test_a_session_ends_when_its_key_expires(operator: ConsoleBrowser) -> None:
+    expires_at = operator.clock() + timedelta(minutes=10)
+    await operator.pool.execute("UPDATE api_keys SET expires_at = $1", expires_at)
+    operator.clock.moved = timedelta(minutes=9)
+    assert (await operator.get("/console")).title == "Overview"
+    operator.clock.moved = timedelta(minutes=11)
     assert (await operator.get("/console")).title == "Sign in"
 
 

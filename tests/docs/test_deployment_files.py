@@ -61,6 +61,8 @@ def test_the_compose_file_waits_for_services_that_it_has() -> None:
     assert set(volumes) == set(document["volumes"])
 
 
+# What the compose file decides: its servers.
+ADDRESSES = {"DATABASE_URL", "PREPAID_DIRECT_DATABASE_URL", "REDIS_URL"}
 # What the image or the compose file decides: where a process listens inside its container.
 FIXED_BY_COMPOSE = {"HOST", "PORT", "PREPAID_OPERATIONS_PORT", "PREPAID_WORKER_PORT"}
 
@@ -70,8 +72,17 @@ def test_r5_the_compose_file_passes_every_variable_of_the_settings_to_web_and_wo
     for name in ("web", "worker"):
         environment = services[name]["environment"]
         assert set(environment) - FIXED_BY_COMPOSE == variables_read_by_config() - FIXED_BY_COMPOSE
-        for variable in set(environment) - FIXED_BY_COMPOSE - {"DATABASE_URL", "REDIS_URL"}:
+        for variable in set(environment) - FIXED_BY_COMPOSE - ADDRESSES:
             assert re.fullmatch(rf"\$\{{{variable}:[-?].*\}}", environment[variable]), variable
+
+
+def test_no_variable_gives_a_service_the_direct_address_of_another_database() -> None:
+    """DATABASE_URL is that of the compose file's own PostgreSQL; a half of a pair could be set."""
+    services = compose()["services"]
+    for name in ("release", "web", "worker"):
+        environment = services[name]["environment"]
+        assert "@postgres:5432/prepaid" in environment["DATABASE_URL"]
+        assert environment["PREPAID_DIRECT_DATABASE_URL"] == ""
 
 
 def test_r5_the_compose_file_reads_no_variable_that_the_example_lacks() -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.closing import service as closing
 from shared.errors import OrganizationClosedError
 from shared.ids import new_id
+from shared.ledger.verification.service import verify
 from shared.organizations import store
 from shared.payments.checkout import open_checkout
 from shared.payments.model import PurchasePrice
@@ -40,10 +42,10 @@ async def test_a_checkout_waits_for_a_close_and_is_then_refused(
     storefront: Storefront, organization: Organization
 ) -> None:
     pool = storefront.pool
-    async with pool.acquire() as closing:
-        transaction = closing.transaction()
+    async with pool.acquire() as holder:
+        transaction = holder.transaction()
         await transaction.start()
-        await recharge.lock_account(closing, organization.id)
+        await recharge.lock_account(holder, organization.id)
         opening = asyncio.create_task(
             open_checkout(
                 pool,
@@ -56,7 +58,7 @@ async def test_a_checkout_waits_for_a_close_and_is_then_refused(
             )
         )
         await until(lambda: pool.fetchval(WAITING))
-        await store.set_closed(closing, organization.id, closed=True)
+        await store.set_closed(holder, organization.id, closed=True)
         await transaction.commit()
     with pytest.raises(OrganizationClosedError):
         await opening
@@ -86,3 +88,16 @@ async def test_a_subscription_that_is_charged_prevents_a_close_unless_it_is_forc
     force = ("--force",) if charged else ()
     closed = (await prepaid("orgs", "close", "acme", *force, *REASON, "--json")).json
     assert (closed["changed"], closed["subscriptions"]) == (True, int(charged))
+
+
+async def test_a_reopening_that_began_before_the_close_leaves_books_that_verify(
+    pool: Pool, organization: Organization
+) -> None:
+    """The audit log's time is that of the transaction's begin; the account's lock orders them."""
+    async with pool.acquire() as first, pool.acquire() as second:
+        async with first.transaction():
+            assert await first.fetchval("SELECT now()")
+            async with second.transaction():
+                await closing.close(second, organization, actor="cli:a", reason="ended")
+            assert await closing.reopen(first, organization, actor="cli:b", reason="again")
+        assert (await verify(first))["problems"] == []

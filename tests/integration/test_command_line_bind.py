@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from tests.fixtures.commands import Command, assert_refused
-from tests.fixtures.product import create_organization
+from tests.fixtures.product import balance, create_organization
 from tests.fixtures.recharging import Shop
 from tests.fixtures.storefront import Storefront
+from worker.drainer import Drainer
 
 if TYPE_CHECKING:
     from sandbox.stripe.process import SimulatorProcess
@@ -109,3 +112,42 @@ async def test_a_customer_is_bound_once_and_to_one_organization(
     assert_refused(refused, "customer of another organization")
     missing = await prepaid("bind", "globex", "cus_unknown", *REASON, **stripe)
     assert_refused(missing, "Stripe has no customer")
+
+
+async def test_what_was_refunded_of_a_bound_payment_is_taken_back_at_once(
+    prepaid: Command, shop: Shop, stand_in: SimulatorProcess
+) -> None:
+    paid = await pay(shop)
+    await shop.client.v1.refunds.create_async({"payment_intent": paid.id, "amount": 500})
+    bound = await prepaid("bind", "acme", paid.id, *REASON, STRIPE_API_BASE=stand_in.url)
+    assert bound.code == 0, bound
+    shown = (await prepaid("orgs", "show", "acme", "--json")).json
+    assert shown["balance"] == 20
+
+
+async def test_a_payment_is_bound_to_no_closed_organization_and_an_unpaid_one_to_none(
+    prepaid: Command, pool: Pool, shop: Shop, stand_in: SimulatorProcess
+) -> None:
+    stripe = {"STRIPE_API_BASE": stand_in.url}
+    unpaid = await shop.client.v1.payment_intents.create_async({"amount": 2500, "currency": "usd"})
+    refused = await prepaid("bind", "acme", unpaid.id, *REASON, **stripe)
+    assert_refused(refused, "requires_payment_method", "not paid")
+    paid = await pay(shop)
+    assert (await prepaid("orgs", "close", "acme", *REASON)).code == 0
+    assert_refused(await prepaid("bind", "acme", paid.id, *REASON, **stripe), "closed")
+    assert await pool.fetchval("SELECT count(*) FROM stripe_payments") == 0
+
+
+async def test_a_payment_that_waited_for_its_customer_is_credited_after_the_binding(
+    prepaid: Command, storefront: Storefront, stand_in: SimulatorProcess
+) -> None:
+    await create_organization(storefront.pool, "acme")
+    shop = replace(storefront, terms=replace(storefront.terms, credit_customer_payments=True))
+    customer = await shop.client.v1.customers.create_async({"name": "Acme"})
+    await shop.charge(2500, customer=customer.id)
+    await shop.deliver_new()
+    assert await balance(shop.pool) == 0
+    bound = await prepaid("bind", "acme", customer.id, *REASON, STRIPE_API_BASE=stand_in.url)
+    assert bound.code == 0, bound
+    await Drainer(shop.pool, shop.applier, make_token=uuid4).drain()
+    assert await balance(shop.pool) == 25

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures.documents import arguments, parse
 from tests.fixtures.product import create_organization, payment, receive
+from worker.invariant_checker import InvariantChecker
 
 if TYPE_CHECKING:
     from sandbox.stripe.process import SimulatorProcess
@@ -99,3 +100,27 @@ async def test_doctor_names_what_waits_with_a_command_that_runs_and_a_section_th
     parse(words_of_fix)
     ran = await prepaid(*words_of_fix, STRIPE_API_BASE=stand_in.url)
     assert ran.code == 0, ran.stderr
+
+
+async def test_doctor_names_invariants_that_no_worker_has_checked_lately(
+    pool: Pool, prepaid: Command, stand_in: SimulatorProcess
+) -> None:
+    await InvariantChecker(pool).check()
+    await pool.execute(
+        "UPDATE invariant_passes SET checked_at = '2026-03-01 12:00Z' WHERE name = 'balances'"
+    )
+    finished = await prepaid("doctor", "--json", STRIPE_API_BASE=stand_in.url)
+    (check,) = [c for c in finished.json["checks"] if c["name"] == "invariants"]
+    assert check["level"] == "problem"
+    assert check["detail"] == "balances was last checked at 2026-03-01 12:00 UTC"
+    assert "worker.loop_failed" in check["fix"]
+
+
+async def test_a_long_pass_that_goes_on_is_no_problem_to_doctor(
+    pool: Pool, prepaid: Command, stand_in: SimulatorProcess
+) -> None:
+    await InvariantChecker(pool).check()
+    await pool.execute("UPDATE invariant_results SET checked_at = now() - interval '3 hours'")
+    finished = await prepaid("doctor", "--json", STRIPE_API_BASE=stand_in.url)
+    (check,) = [c for c in finished.json["checks"] if c["name"] == "invariants"]
+    assert check["level"] == "ok"

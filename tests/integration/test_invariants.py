@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +10,17 @@ from prometheus_client import REGISTRY
 
 from shared.invariants import service, store
 from shared.invariants.catalog import BY_NAME, INVARIANTS
-from shared.invariants.model import InvariantResult
+from tests.fixtures.invariants import (
+    AT_ONCE,
+    OLD,
+    PROBLEM_VERIFICATION,
+    SUSPENSION,
+    UNFINISHED_VERIFICATION,
+    attempt,
+    check,
+    event,
+    results,
+)
 from tests.fixtures.ledger import grant, hold, post, tampering, usage
 from tests.fixtures.product import create_organization, payment, receive
 from worker.invariant_checker import InvariantChecker
@@ -20,27 +29,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
     from worker.drainer import Drainer
-
-AT_ONCE = timedelta(0)
-
-ATTEMPT = """
-INSERT INTO recharge_attempts (
-    organization_id, id, state, created_at, due_at, amount, amount_minor, currency, customer_id,
-    payment_method_id, charged_at, settled_at, payment_intent_id, trigger, link_expires_at
-)
-SELECT
-    id, '019a0000-0000-7000-8000-00000000000a', {state}, now() - interval '1 year', {due}, 100,
-    10000, 'usd', 'cus_1', 'pm_1', {charged}, {settled}, 'pi_lost', 'threshold', {link}
-FROM organizations
-"""
-EVENT = "UPDATE stripe_events SET state = 'received', settled_at = NULL, organization_id = NULL, "
-OLD = "now() - interval '70 minutes'"
-
-
-def attempt(state: str, *, due: str, charged: str, link: str = "NULL") -> str:
-    settled = "now()" if state == "succeeded" else "NULL"
-    return ATTEMPT.format(state=f"'{state}'", due=due, charged=charged, settled=settled, link=link)
-
 
 MESSAGE = """
 INSERT INTO webhook_endpoints (id, url, secret, types)
@@ -54,27 +42,9 @@ SELECT
     'credits.low', '{}', now() - interval '70 minutes'
 FROM organizations
 """
-SUSPENSION = """
-INSERT INTO auto_recharges (
-    organization_id, state, reason, suspended_until, threshold, amount, consented_at, updated_at
-)
-SELECT id, 'suspended', 'cap', now() - interval '70 minutes', 1, 10, now(), now() FROM organizations
-"""
 PURCHASE = """
 INSERT INTO purchases (id, organization_id, amount_minor, currency, closes_at)
 SELECT '019a0000-0000-7000-8000-00000000000c', id, 100, 'usd', now() - interval '70 minutes'
-FROM organizations
-"""
-VERIFICATION = """
-INSERT INTO ledger_verifications (
-    id, whole, after_organization_id, problems, started_at, finished_at
-)
-SELECT
-    gen_random_uuid(), FALSE, id,
-    jsonb_build_array(
-        jsonb_build_object('organizationId', id, 'seq', 7, 'problem', 'hash does not fit')
-    ),
-    now(), now()
 FROM organizations
 """
 STALE_VERIFICATION = """
@@ -99,13 +69,14 @@ BREAKS = [
         "019a0000-0000-7000-8000-00000000000a",
         ORGANIZATION,
     ),
-    ("ledger", VERIFICATION, "hash does not fit", "seq"),
+    ("ledger", PROBLEM_VERIFICATION, "hash does not fit", "seq"),
     ("ledger", STALE_VERIFICATION, "no verification has ended", "problem"),
-    ("backlog_age", EVENT + f"attempts = 0, available_at = {OLD}", "due since", "eventId"),
-    ("events_on_time", EVENT + f"attempts = 3, available_at = {OLD}", "due since", "eventId"),
+    ("ledger", UNFINISHED_VERIFICATION, "no verification has ended", "problem"),
+    ("backlog_age", event(f"attempts = 0, available_at = {OLD}"), "due since", "eventId"),
+    ("events_on_time", event(f"attempts = 3, available_at = {OLD}"), "due since", "eventId"),
     (
         "events_on_time",
-        EVENT + f"attempts = 1, lease_token = gen_random_uuid(), available_at = {OLD}",
+        event(f"attempts = 1, lease_token = gen_random_uuid(), available_at = {OLD}"),
         "due since",
         "eventId",
     ),
@@ -135,17 +106,6 @@ BREAKS = [
     ("purchases_on_time", PURCHASE, "should have expired", "purchaseId"),
     ("suspensions_on_time", SUSPENSION, "cap", ORGANIZATION),
 ]  # fmt: skip
-
-
-async def results(pool: Pool) -> dict[str, InvariantResult]:
-    async with pool.acquire() as connection:
-        return {result.name: result for result in await store.results(connection)}
-
-
-async def check(pool: Pool, name: str) -> InvariantResult:
-    """Check one invariant, whenever it was last checked."""
-    await service.check(pool, BY_NAME[name], pause=AT_ONCE)
-    return (await results(pool))[name]
 
 
 @pytest.fixture

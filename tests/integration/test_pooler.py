@@ -27,6 +27,7 @@ from tests.fixtures.product import (
     event_states,
     until,
 )
+from tests.fixtures.servers import database_at, process_url
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -130,6 +131,20 @@ async def test_doctor_wants_the_limits_on_the_role_and_is_then_content(
     # The session that PgBouncer has open still is without them.
     await end_sessions(superuser_url, "prepaid-doctor")
     assert "pooled by transaction" in str(await check_pooler(settings))
+
+
+async def test_doctor_refuses_two_addresses_of_different_databases(
+    database_url: str, superuser_url: str, redis_url: str
+) -> None:
+    """Each works alone, and requests would be in one database, the worker's checks in the other."""
+    addresses = {
+        "DATABASE_URL": process_url(database_url),
+        "PREPAID_DIRECT_DATABASE_URL": database_at(superuser_url, "postgres"),
+    }
+    settings = load(environment(database_url, redis_url) | addresses)
+    with pytest.raises(DoctorError, match="name different databases") as refused:
+        await check_pooler(settings)
+    assert "PREPAID_DIRECT_DATABASE_URL" in str(refused.value.fix)
 
 
 async def test_a_pooler_without_the_direct_address_is_a_problem_that_doctor_names(

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import SpanContext, StatusCode
 
 from shared import tracing
 from shared.errors import ConfigError
 from tests.fixtures.product import Endpoint, create_organization, payment
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connection, Pool
     from tests.fixtures.recharging import Shop
     from worker.drainer import Drainer
 
 ROOT = Path(__file__).parents[2]
+SECRET = "sk_live_" + "of_a_payload_0123456789"
 
 
 @pytest.fixture
@@ -80,6 +83,29 @@ async def test_the_requests_to_stripe_of_an_attempt_are_in_its_trace(
     assert {(s.attributes or {})["http.response.status_code"] for s in requests} == {200}
     assert {context(s).trace_id for s in requests} == {context(attempt).trace_id}
     assert {s.parent.span_id for s in requests if s.parent} == {context(attempt).span_id}
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        lambda: tracing.span("inbox.receive", about="evt_1"),
+        lambda: tracing.batch_span("events.apply", ["evt_1", "evt_2"]),
+    ],
+    ids=["span", "batch_span"],
+)
+async def test_a_span_that_fails_records_the_type_of_the_error_and_not_its_text(
+    connection: Connection,
+    exporter: InMemorySpanExporter,
+    span: Callable[[], AbstractContextManager[object]],
+) -> None:
+    """PostgreSQL quotes the values that it refuses; payloads hold keys and card numbers."""
+    with pytest.raises(asyncpg.DataError, match=SECRET), span():
+        await connection.execute(f"SELECT '{SECRET}'::integer")
+    (failed,) = exporter.get_finished_spans()
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.status.description == "InvalidTextRepresentationError"
+    assert failed.events == ()
+    assert SECRET not in failed.to_json()
 
 
 def test_nothing_of_opentelemetry_is_imported_while_tracing_is_off() -> None:

@@ -112,6 +112,13 @@ WHERE
 ORDER BY received_at, id
 LIMIT $8;
 
+-- name: still_dead
+-- Which of these ids are dead letters of a type with an error class, oldest first.
+SELECT id
+FROM stripe_events
+WHERE id = any($1::text []) AND state = 'dead' AND type = $2 AND error_class = $3
+ORDER BY received_at, id;
+
 -- name: known
 -- Which of these ids are events.
 SELECT DISTINCT id

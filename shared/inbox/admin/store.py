@@ -72,6 +72,14 @@ async def select_for_replay(
     return [Place(row["received_at"], row["id"]) for row in rows]
 
 
+async def still_dead(
+    connection: Connection, ids: Sequence[str], *, event_type: str, error_class: str
+) -> list[str]:
+    """Return those of the ids that are dead letters of this cause, the oldest first."""
+    rows = await connection.fetch(QUERIES.still_dead, list(ids), event_type, error_class)
+    return list(dict.fromkeys(row["id"] for row in rows))
+
+
 async def unknown(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Return the ids that no event has, in their order."""
     known = {row["id"] for row in await connection.fetch(QUERIES.known, list(ids))}

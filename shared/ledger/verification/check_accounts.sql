@@ -1,6 +1,7 @@
 -- name: verify_accounts
 -- Check accounts against their last row, their grants, their holds, their burn segments, their
--- auto-recharge, and what the audit log says.
+-- auto-recharge, and what the audit log says. Closings and reopenings are ordered by their ids, which are made under the
+-- account's lock; `at` is when their transaction began.
 SELECT
     a.organization_id,
     NULL::bigint AS seq,
@@ -62,7 +63,7 @@ CROSS JOIN LATERAL (
                 l.subject = a.organization_id::text
                 AND l.action IN ('organizations.close', 'organizations.reopen')
                 AND l.organization_id = a.organization_id
-            ORDER BY l.at DESC, l.id DESC
+            ORDER BY l.id DESC
             LIMIT 1
         ) AS closed
 ) AS audited

@@ -1,7 +1,7 @@
 -- name: select_deliveries
--- A chunk of the messages in a state, oldest first, after a place: state ($1), type ($2) and endpoint ($3), NULL for
--- any, created until $4, after the row $5, $6, $7. `$9`: only what can be sent again now. Leased messages are being
--- sent already, disabled endpoints receive nothing, and cleared bodies cannot be sent again.
+-- A chunk of the messages in a state, oldest first, after a place: state ($1), type ($2), endpoint ($3) and
+-- organization ($10), NULL for any, created until $4, after the row $5, $6, $7. `$9`: only what can be sent again now.
+-- Leased messages are being sent already, disabled endpoints receive nothing, and cleared bodies cannot be sent again.
 SELECT
     m.id,
     m.endpoint_id,
@@ -12,6 +12,7 @@ WHERE
     m.state = $1
     AND ($2::text IS NULL OR m.type = $2)
     AND ($3::uuid IS NULL OR m.endpoint_id = $3)
+    AND ($10::uuid IS NULL OR m.organization_id = $10)
     AND m.created_at <= $4
     AND (m.created_at, m.id, m.endpoint_id) > ($5, $6, $7)
     AND (
@@ -34,6 +35,7 @@ WHERE
     AND m.state IN ('pending', 'dead')
     AND ($2::text IS NULL OR m.type = $2)
     AND ($3::uuid IS NULL OR m.endpoint_id = $3)
+    AND ($10::uuid IS NULL OR m.organization_id = $10)
     AND m.created_at <= $4
     AND (m.created_at, m.id, m.endpoint_id) > ($5, $6, $7)
     AND (
@@ -44,8 +46,8 @@ ORDER BY m.created_at, m.id, m.endpoint_id
 LIMIT $8;
 
 -- name: named_deliveries
--- The messages with these ids that can be sent again now, a row for each endpoint: state ($2), type ($3), since ($4)
--- and endpoint ($5), NULL for any.
+-- The messages with these ids that can be sent again now, a row for each endpoint: state ($2), type ($3), since ($4),
+-- endpoint ($5) and organization ($7), NULL for any.
 SELECT
     m.id,
     m.endpoint_id
@@ -57,6 +59,7 @@ WHERE
     AND ($3::text IS NULL OR m.type = $3)
     AND ($4::timestamptz IS NULL OR m.created_at >= $4)
     AND ($5::uuid IS NULL OR m.endpoint_id = $5)
+    AND ($7::uuid IS NULL OR m.organization_id = $7)
     AND (m.lease_token IS NULL OR m.available_at <= now())
     AND m.payload <> '{}'
     AND e.disabled_at IS NULL

@@ -63,6 +63,7 @@ async def select(
         place.key.endpoint_id,
         limit,
         sendable,
+        wanted.organization_id,
     )
     return [
         SelectedDelivery(MessageKey(row["id"], row["endpoint_id"]), row["created_at"])
@@ -82,6 +83,7 @@ async def named(
         wanted.since,
         wanted.endpoint_id,
         limit,
+        wanted.organization_id,
     )
     return [MessageKey(row["id"], row["endpoint_id"]) for row in rows]
 

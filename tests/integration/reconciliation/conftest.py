@@ -57,19 +57,25 @@ class Books:
         """Reconcile, and return the run."""
         return await self.reconciliation.run(await self.begin(mode, **changes))
 
-    async def run_and_meanwhile(self, work: Callable[[], Awaitable[None]]) -> RunSummary:
+    async def run_and_meanwhile(
+        self, work: Callable[[], Awaitable[None]], mode: RunMode = RunMode.REPORT
+    ) -> RunSummary:
         """Reconcile, and do something when the lists of Stripe have been compared."""
+        stopped = await self.stop_at(await self.begin(mode), "disputes")
+        await work()
+        return await self.reconciliation.run(stopped)
+
+    async def stop_at(self, run: Run, reached: str) -> Run:
+        """Reconcile until a page of a list is saved, and die; return the run as it is stored."""
         interrupted = Interrupted()
 
         def at(name: str, _run: Run) -> None:
-            if name == "disputes":
+            if name == reached:
                 raise interrupted
 
-        begun = await self.begin()
         with contextlib.suppress(Interrupted):
-            await replace(self.reconciliation, on_progress=at).run(begun)
-        await work()
-        return await self.reconciliation.run(await self.stored(begun))
+            await replace(self.reconciliation, on_progress=at).run(run)
+        return await self.stored(run)
 
     async def stored(self, run: Run) -> Run:
         """Return a run as another process finds it."""
@@ -106,6 +112,23 @@ class Books:
 
     async def balance(self) -> Decimal:
         return await product.balance(self.pool)
+
+
+async def orphan(books: Books, organization_id: object, attempt_id: object) -> str:
+    """Create a PaymentIntent as a recharge attempt does, unconfirmed."""
+    params: Any = {
+        "amount": 2000,
+        "currency": "usd",
+        "metadata": {
+            "organization_id": str(organization_id),
+            "recharge_attempt_id": str(attempt_id),
+        },
+    }
+    return (await books.shop.client.v1.payment_intents.create_async(params)).id
+
+
+async def status(books: Books, payment: str) -> str:
+    return (await books.shop.client.v1.payment_intents.retrieve_async(payment)).status
 
 
 @pytest_asyncio.fixture

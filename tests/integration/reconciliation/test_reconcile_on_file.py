@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 
 from shared.reconciliation.model import FindingKind, Outcome, RunMode
-from tests.integration.reconciliation.conftest import Books
+from tests.integration.reconciliation.conftest import Books, orphan, status
 
 if TYPE_CHECKING:
     from shared.organizations.model import Organization
-
-
-async def orphan(books: Books, organization_id: object, attempt_id: object) -> str:
-    """Create a PaymentIntent as a recharge attempt does, unconfirmed."""
-    params: Any = {
-        "amount": 2000,
-        "currency": "usd",
-        "metadata": {
-            "organization_id": str(organization_id),
-            "recharge_attempt_id": str(attempt_id),
-        },
-    }
-    return (await books.shop.client.v1.payment_intents.create_async(params)).id
-
-
-async def status(books: Books, payment: str) -> str:
-    return (await books.shop.client.v1.payment_intents.retrieve_async(payment)).status
 
 
 async def attempt(books: Books, organization: Organization, state: str) -> UUID:
