@@ -21,7 +21,8 @@ from shared.inbox.admin.model import Cause, EventFilter
 from shared.inbox.model import EventState
 from shared.inbox.rules import without_client_secrets
 from shared.replay import dead_letters
-from shared.replay.dead_letters import Discarded, EventSummary
+from shared.replay.dead_letters import EventSummary
+from shared.replay.discards import Discarded
 from shared.replay.next_steps import NextStep, next_step
 
 app = typer.Typer(no_args_is_help=True, help="Stripe events: the inbox and its dead letters.")

@@ -20,7 +20,7 @@ from shared.errors import NotFoundError
 from shared.outbound import service, store
 from shared.outbound.model import MessageFilter, MessageState, MessageType
 from shared.outbound.rules import public_id, read_message_id
-from shared.replay.messages import Discarded
+from shared.replay.discards import Discarded
 from shared.replay.messages import discard as discard_messages
 
 app = typer.Typer(no_args_is_help=True, help="Outbound messages to your app, and dead letters.")

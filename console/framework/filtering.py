@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from shared.errors import InvalidRequestError
+from shared.organizations import service as organizations
 from shared.times import in_utc
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shared.db.pool import Connection
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -55,3 +61,28 @@ def since(query: Mapping[str, str], now: datetime, name: str = "since") -> datet
     if at > now:
         raise InvalidRequestError(f"{name}: {given[:50]} is in the future.")
     return at
+
+
+def day(query: Mapping[str, str], name: str) -> date | None:
+    """Return a day; raise InvalidRequestError for any other text."""
+    given = text(query, name)
+    try:
+        return None if given is None else date.fromisoformat(given)
+    except ValueError:
+        raise InvalidRequestError(f"{name}: give a day such as 2026-11-28.") from None
+
+
+def start_of(value: date) -> datetime:
+    """Return the first moment of a day, in UTC."""
+    return datetime(value.year, value.month, value.day, tzinfo=UTC)
+
+
+def end_of(value: date) -> datetime:
+    """Return the first moment after a day, in UTC; that of the last possible day is its start."""
+    return start_of(min(value, date.max - timedelta(days=1)) + timedelta(days=1))
+
+
+async def organization_id(connection: Connection, query: Mapping[str, str]) -> UUID | None:
+    """Return the id of the organization that the query names; raise NotFoundError for none."""
+    reference = text(query, "organization")
+    return None if reference is None else (await organizations.find(connection, reference)).id

@@ -17,7 +17,7 @@ from shared.db.queries import beside
 from shared.errors import ConflictError, NotFoundError
 from shared.http.completion import run_to_completion
 from shared.ids import transaction_public_id
-from shared.organizations import service as organizations
+from shared.ledger import keys
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.recharge import cancellation, service, states
@@ -43,7 +43,7 @@ async def show_list(visit: Visit) -> web.Response:
     after = paging.decode(visit.query, datetime, UUID)
     live: list[asyncpg.Record] = []
     async with visit.reading() as connection:
-        owner = await _organization(connection, visit)
+        owner = visit.organization_id or await filtering.organization_id(connection, visit.query)
         if owner is not None:
             rows, column = await _of(connection, owner, state, after), "created_at"
         elif state is not None and state not in FINAL_STATES:
@@ -63,15 +63,9 @@ async def show_list(visit: Visit) -> web.Response:
         more_live=len(live) > paging.ROWS_MAX,
         query=filtering.values(visit.query, "state", "organization"),
         states=list(AttemptState),
+        scanned=None if state is None or column == "due_at" else SCANNED_ROWS_MAX,
         fault=attempt_timeline.fault,
     )
-
-
-async def _organization(connection: Connection, visit: Visit) -> UUID | None:
-    reference = filtering.text(visit.query, "organization")
-    if visit.organization_id is not None or reference is None:
-        return visit.organization_id
-    return (await organizations.find(connection, reference)).id
 
 
 async def _live(
@@ -110,7 +104,7 @@ async def show(visit: Visit) -> web.Response:
         live = await store.live(connection, row["organization_id"])
         ledger_row = None
         if row["payment_intent_id"] is not None:
-            key = f"stripe:{row['payment_intent_id']}"
+            key = f"{keys.PAYMENT}{row['payment_intent_id']}"
             ledger_row = await connection.fetchrow(QUERIES.ledger_row, row["organization_id"], key)
         acts = await connection.fetch(QUERIES.acts, str(row["id"]), ACTS_MAX)
     deadline = states.deadline(live) if live is not None and live.id == row["id"] else None

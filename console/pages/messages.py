@@ -16,7 +16,6 @@ from console.framework.page import get, post
 from shared.access import service as audit
 from shared.db.queries import beside
 from shared.errors import NotFoundError
-from shared.organizations import service as organizations
 from shared.outbound import service
 from shared.outbound.model import MessageFilter, MessageState, MessageType
 from shared.outbound.rules import public_id, read_message_id
@@ -37,16 +36,15 @@ async def show_list(visit: Visit) -> web.Response:
     """List messages, newest first, a row for each endpoint."""
     state = filtering.choice(visit.query, "state", MessageState)
     kind = filtering.choice(visit.query, "type", MessageType)
-    reference = filtering.text(visit.query, "organization")
     after = paging.decode(visit.query, datetime, UUID, UUID) or (None, None, None)
     query = QUERIES.list_in_open_state if state in OPEN_STATES else QUERIES.list_messages
     async with visit.reading() as connection:
-        owner = await organizations.find(connection, reference) if reference else None
+        owner = await filtering.organization_id(connection, visit.query)
         rows: Sequence[asyncpg.Record] = await connection.fetch(
             query,
             state,
             kind,
-            owner.id if owner else None,
+            owner,
             *after,
             SCANNED_ROWS_MAX,
             paging.ROWS_MAX + 1,
@@ -110,10 +108,9 @@ async def replay_dead(visit: Visit) -> web.Response:
     """Send the dead messages again: all, or those of a type or an organization."""
     reason = visit.reason()
     kind = filtering.choice(visit.form, "type", MessageType)
-    reference = filtering.text(visit.form, "organization")
     async with visit.reading() as connection:
-        owner = await organizations.find(connection, reference) if reference else None
-    wanted = MessageFilter(type=kind, organization_id=owner.id if owner else None)
+        owner = await filtering.organization_id(connection, visit.form)
+    wanted = MessageFilter(type=kind, organization_id=owner)
     report = await replays.replay_messages(visit, wanted, reason)
     return visit.redirect(LIST, f"{report['applied']} will be sent again.")
 

@@ -12,11 +12,10 @@ from uuid import UUID
 from aiohttp import web
 from msgspec.structs import replace
 
-from console.framework import formatting
+from console.framework import filtering, formatting
 from console.framework.context import Visit
 from console.framework.page import post
 from console.pages import organization as overview
-from console.pages.organization_lists import day, end_of
 from shared import manual_postings
 from shared.errors import ConflictError, NotFoundError, ValidationError
 from shared.ledger import keys
@@ -88,7 +87,7 @@ async def give(visit: Visit) -> web.Response:
     priority = number(visit, "priority", "the priority")
     if priority != int(priority):
         raise ValidationError("Write the priority as a whole number from 0 to 100.")
-    expires_on = day(visit.form.get("expires_on", ""))
+    expires_on = filtering.day(visit.form, "expires_on")
 
     def posting(organization_id: UUID) -> Posting:
         return Posting(
@@ -190,7 +189,7 @@ def _key(visit: Visit, kind: str) -> str:
 
 
 def _end(last_day: date | None) -> datetime | None:
-    return None if last_day is None else end_of(last_day)
+    return None if last_day is None else filtering.end_of(last_day)
 
 
 def number(visit: Visit, name: str, label: str) -> Decimal:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
 
-from console.framework import paging
+from console.framework import filtering, paging
 from console.framework.context import Visit
 from console.framework.page import get
 from console.pages import organization as overview
@@ -52,27 +52,7 @@ class HistoryFilter:
         kind = query.get("type", "")
         if kind and kind not in TYPES:
             raise InvalidRequestError("There is no such type of transaction.")
-        return cls(kind, day(query.get("since", "")), day(query.get("until", "")))
-
-
-def day(text: str) -> date | None:
-    """Return a date of a form; raise InvalidRequestError where it is none."""
-    if not text:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequestError("Write a date as YYYY-MM-DD.") from None
-
-
-def start_of(value: date) -> datetime:
-    """Return the first moment of a day, in UTC."""
-    return datetime(value.year, value.month, value.day, tzinfo=UTC)
-
-
-def end_of(value: date) -> datetime:
-    """Return the first moment after a day, in UTC; that of the last possible day is its start."""
-    return start_of(min(value, date.max - timedelta(days=1)) + timedelta(days=1))
+        return cls(kind, filtering.day(query, "since"), filtering.day(query, "until"))
 
 
 async def history(visit: Visit) -> web.Response:
@@ -105,10 +85,12 @@ async def _seqs(
     after, before = 0, paging.SEQ_MAX
     if wanted.since is not None:
         after = await connection.fetchval(
-            QUERIES.seq_before, organization_id, start_of(wanted.since)
+            QUERIES.seq_before, organization_id, filtering.start_of(wanted.since)
         )
     if wanted.until is not None:
-        last = await connection.fetchval(QUERIES.seq_before, organization_id, end_of(wanted.until))
+        last = await connection.fetchval(
+            QUERIES.seq_before, organization_id, filtering.end_of(wanted.until)
+        )
         before = last + 1
     return after, before
 

@@ -154,6 +154,27 @@ INSERT INTO audit_log (
     request_id
 ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
+-- name: record_each
+-- Write an audit entry for each of these subjects ($5): who did the same to all of them, and why.
+INSERT INTO audit_log (
+    id,
+    actor,
+    action,
+    subject,
+    reason,
+    key_id,
+    request_id
+)
+SELECT
+    e.id,
+    $2,
+    $3,
+    e.subject,
+    $4,
+    $6,
+    $7
+FROM unnest($1::uuid [], $5::text []) AS e (id, subject);
+
 -- name: audit_entries
 -- Entries of the audit log, newest first, after a cursor. The filters decide which index serves.
 SELECT

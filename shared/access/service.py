@@ -199,6 +199,28 @@ async def record(
     )
 
 
+async def record_each(
+    connection: Connection,
+    *,
+    actor: Actor | str,
+    action: str,
+    subjects: Sequence[str],
+    reason: str,
+) -> None:
+    """Write an audit entry for each subject, in the transaction of the changes: one statement."""
+    by = actor if isinstance(actor, Actor) else Actor(actor)
+    await connection.execute(
+        QUERIES.record_each,
+        [new_id() for _ in subjects],
+        by.name,
+        action,
+        reason,
+        list(subjects),
+        by.key_id,
+        by.request_id,
+    )
+
+
 async def audit_entries(
     connection: Connection,
     *,

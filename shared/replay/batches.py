@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import asyncpg
+
 from shared.access import service as audit
 from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, LeaseLostError, NotFoundError
@@ -98,10 +100,10 @@ class Batches:
         """Give a batch to this process. Raises NotFoundError, ConflictError as for `start`."""
         async with self.pool.acquire() as connection, connection.transaction():
             await self.find(connection, batch_id)
-            other = await store.running(connection, self.kind)
-            if other is not None and other["id"] != batch_id:
-                raise await self._running_error(connection)
-            batch = await store.resume(connection, self.kind, batch_id, self.make_id())
+            try:
+                batch = await store.resume(connection, self.kind, batch_id, self.make_id())
+            except asyncpg.UniqueViolationError:
+                raise await self._running_error(connection) from None
             if batch is None:
                 raise ConflictError(f"The replay {batch_id} is finished.")
             details = {} if batch.filter is None else {"filter": store.filter_text(batch.filter)}

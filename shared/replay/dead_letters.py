@@ -10,14 +10,14 @@ from uuid import UUID
 
 from shared.access import service as audit
 from shared.errors import ConflictError, NotFoundError, ValidationError
-from shared.ids import new_id
 from shared.inbox.admin import store
-from shared.inbox.admin.model import Cause, EventFilter
+from shared.inbox.admin.model import Cause, EventFilter, Place
 from shared.inbox.model import EventState
 from shared.replay import rules
+from shared.replay.discards import NAMES_MAX, Chunk, Discarded, discard_matching
+from shared.replay.model import Kind
 from shared.replay.money import EventMoney, money_of
 from shared.replay.next_steps import NextStep, next_step
-from shared.replay.store import filter_text
 
 if TYPE_CHECKING:
     import asyncpg
@@ -57,14 +57,6 @@ class Page:
 
     events: list[EventSummary]
     after: tuple[datetime, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Discarded:
-    """How many events were discarded, and the first of their ids."""
-
-    count: int
-    ids: list[str]
 
 
 async def list_events(
@@ -138,37 +130,25 @@ async def discard(
     event has, ConflictError for a named event that has nothing left to discard. Each chunk of a
     filter commits by itself.
     """
-    reason = rules.check_reason(reason) or ""
-    if not reason:
-        raise ValidationError("reason: say why")
+    reason = rules.require_reason(reason)
     if not isinstance(selection, EventFilter):
         return await _discard_named(pool, list(dict.fromkeys(selection)), actor, reason)
-    rules.check_since(selection.since, datetime.now(UTC))
     if selection.state is EventState.APPLIED:
         raise ConflictError("An applied event has nothing left to discard.")
-    batch, until, count, first = new_id(), datetime.now(UTC), 0, list[str]()
-    after = None
-    while True:
-        async with pool.acquire() as connection, connection.transaction():
-            places = await store.select_for_replay(
-                connection, selection, until=until, after=after, limit=rules.BATCH_ROWS_MAX
-            )
-            if not places:
-                return Discarded(count, first)
-            after = places[-1]
-            ids = await store.discard(
-                connection, [place.id for place in places], reason, still=selection
-            )
-            await audit.record(
-                connection,
-                actor=actor,
-                action="events.discard",
-                subject=str(batch),
-                reason=reason,
-                details={"filter": filter_text(selection), "events": sorted(ids)},
-            )
-        count += len(ids)
-        first += ids[: rules.FAILURES_MAX - len(first)]
+    until = datetime.now(UTC)
+
+    async def chunk(connection: Connection, after: Place | None) -> Chunk[Place] | None:
+        places = await store.select_for_replay(
+            connection, selection, until=until, after=after, limit=rules.BATCH_ROWS_MAX
+        )
+        if not places:
+            return None
+        ids = await store.discard(
+            connection, [place.id for place in places], reason, still=selection
+        )
+        return Chunk(ids, places[-1])
+
+    return await discard_matching(pool, Kind.EVENTS, selection, chunk, actor=actor, reason=reason)
 
 
 async def _discard_named(
@@ -183,12 +163,7 @@ async def _discard_named(
         if left := [name for name in ids if name not in discarded]:
             (row, *_) = await store.show_event(connection, left[0])
             raise ConflictError(f"{left[0]} is {row['state']}: there is nothing left to discard.")
-        for event_id in ids:
-            await audit.record(
-                connection,
-                actor=actor,
-                action="events.discard",
-                subject=event_id,
-                reason=reason,
-            )
-    return Discarded(len(ids), list(ids)[: rules.FAILURES_MAX])
+        await audit.record_each(
+            connection, actor=actor, action="events.discard", subjects=ids, reason=reason
+        )
+    return Discarded(len(ids), list(ids)[:NAMES_MAX])

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
-from shared.access import service as audit
 from shared.errors import ConflictError, LeaseLostError, NotFoundError, ValidationError
 from shared.ids import new_id
 from shared.inbox.admin.model import Place
@@ -20,6 +19,7 @@ from shared.outbound.model import MessageFilter, MessageKey, MessageState
 from shared.outbound.rules import delivery_id, public_id, read_delivery_id
 from shared.replay import rules, store
 from shared.replay.batches import AUDITED_IDS_MAX, TAKEN_OVER, Batches, Selected
+from shared.replay.discards import NAMES_MAX, Chunk, Discarded, discard_matching
 from shared.replay.model import (
     DEFAULT_OPTIONS,
     Batch,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection, Connections
 
 PREVIEW_ROWS_MAX = 1_000
-NAMES_MAX = 200
 ANY = MessageFilter(state=None)
 DISABLED = "its endpoint is disabled; add it again, then replay"
 GONE = "the message does not exist any more"
@@ -58,14 +57,6 @@ class MessageReplayReport(TypedDict):
     failed: int
     failures: list[Failure]
     replayed: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Discarded:
-    """How many messages were discarded, one for each endpoint, and the first of their ids."""
-
-    count: int
-    ids: list[str]
 
 
 @dataclass(slots=True)
@@ -250,42 +241,29 @@ async def discard(
 
     Raises ValidationError for a wrong reason, ConflictError for a state with nothing to discard.
     """
-    reason = rules.check_reason(reason) or ""
-    if not reason:
-        raise ValidationError("reason: say why")
-    rules.check_since(wanted.since, datetime.now(UTC))
+    reason = rules.require_reason(reason)
     state = wanted.state or MessageState.DEAD
     if state not in (MessageState.PENDING, MessageState.DEAD):
         raise ConflictError(f"A message that is {state} has nothing left to discard.")
-    batch, until, count, names = new_id(), datetime.now(UTC), 0, _Names()
-    after: SelectedDelivery | None = None
-    while True:
-        async with pool.acquire() as connection, connection.transaction():
-            rows = await deliveries.select(
-                connection,
-                wanted,
-                until=until,
-                after=after,
-                limit=rules.BATCH_ROWS_MAX,
-                sendable=False,
-            )
-            if not rows:
-                return Discarded(count, list(names.first))
-            after = rows[-1]
-            keys = await deliveries.discard(connection, [row.key for row in rows], state, reason)
-            await audit.record(
-                connection,
-                actor=actor,
-                action="messages.discard",
-                subject=str(batch),
-                reason=reason,
-                details={
-                    "filter": store.filter_text(wanted),
-                    "messages": sorted({public_id(key.id) for key in keys}),
-                },
-            )
-        count += len(keys)
-        names.add(keys)
+    until = datetime.now(UTC)
+
+    async def chunk(
+        connection: Connection, after: SelectedDelivery | None
+    ) -> Chunk[SelectedDelivery] | None:
+        rows = await deliveries.select(
+            connection,
+            wanted,
+            until=until,
+            after=after,
+            limit=rules.BATCH_ROWS_MAX,
+            sendable=False,
+        )
+        if not rows:
+            return None
+        keys = await deliveries.discard(connection, [row.key for row in rows], state, reason)
+        return Chunk([public_id(key.id) for key in keys], rows[-1])
+
+    return await discard_matching(pool, Kind.MESSAGES, wanted, chunk, actor=actor, reason=reason)
 
 
 async def _select(

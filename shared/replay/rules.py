@@ -43,6 +43,14 @@ def check_reason(reason: str | None) -> str | None:
     return reason.strip()
 
 
+def require_reason(reason: str) -> str:
+    """Return a reason as `check_reason` does; raise ValidationError for an empty one too."""
+    checked = check_reason(reason) if reason else None
+    if checked is None:
+        raise ValidationError("reason: say why")
+    return checked
+
+
 def check_since(since: datetime | None, now: datetime) -> None:
     """Raise ValidationError for a moment in the future: nothing was received since then."""
     if since is not None and since > now:

@@ -68,9 +68,14 @@ async def start(
 
 
 async def resume(connection: Connection, kind: Kind, batch_id: UUID, holder: UUID) -> Batch | None:
-    """Give a batch to another process; None where it is finished or does not exist."""
-    await connection.execute(QUERIES.stop_abandoned, kind, rules.HOLDER_LEASE)
-    row = await connection.fetchrow(QUERIES.resume_batch, batch_id, holder)
+    """Give a batch to another process; None where it is finished or does not exist.
+
+    Another of its kind without a process is stopped. Raises UniqueViolationError, in a savepoint,
+    where another runs.
+    """
+    async with connection.transaction():
+        await connection.execute(QUERIES.stop_abandoned, kind, rules.HOLDER_LEASE)
+        row = await connection.fetchrow(QUERIES.resume_batch, batch_id, holder)
     return _batch(row) if row else None
 
 

@@ -69,6 +69,16 @@ async def test_attempts_are_filtered_by_state_and_organization(
     assert (await operator.get(f"{ATTEMPTS}/{attempt}")).status == 200
 
 
+async def test_a_page_says_how_many_attempts_it_looks_through(
+    operator: ConsoleBrowser, shop: Shop
+) -> None:
+    await attempt_of(shop, work=False)
+    page = await operator.get(f"{ATTEMPTS}?state=failed")
+    assert "No attempt matches among those searched." in page.text
+    assert "A page looks through 2,000 attempts." in page.text
+    assert "looks through" not in (await operator.get(f"{ATTEMPTS}?state=armed")).text
+
+
 async def test_a_live_attempt_is_canceled_with_a_reason(
     operator: ConsoleBrowser, shop: Shop
 ) -> None:

@@ -12,6 +12,7 @@ from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.admin import store as admin
 from shared.payments.model import SaleTerms
+from shared.replay import dead_letters as letters
 from shared.replay.service import Replayer
 from tests.fixtures.product import (
     LEASE,
@@ -165,6 +166,20 @@ async def test_a_discarded_event_can_be_replayed(
         await admin.discard(connection, ["evt_1"], "by mistake")
     assert (await replayer.replay(["evt_1"], actor=WHO, reason=None))["applied"] == 1
     assert await balance(pool) == 10
+
+
+async def test_named_events_are_discarded_with_an_audit_entry_each_in_one_statement(
+    pool: Pool, drainer: Drainer
+) -> None:
+    ids = await dead_letters(pool, drainer, "1", "2", "3")
+    found = await letters.discard(pool, ids, actor=WHO, reason="a test")
+    assert (found.count, found.ids) == (3, ids)
+    rows = await pool.fetch("SELECT *, cmin::text AS statement FROM audit_log ORDER BY subject")
+    assert [row["subject"] for row in rows] == ids
+    assert {(row["actor"], row["action"], row["reason"]) for row in rows} == {
+        (WHO, "events.discard", "a test")
+    }
+    assert len({row["statement"] for row in rows}) == 1
 
 
 async def test_the_audit_log_says_who_replayed_what_and_why(

@@ -27,6 +27,7 @@ from tests.fixtures.product import (
     mend_postings,
     payment,
     receive,
+    sessions_wait,
     transactions,
 )
 from worker.drainer import Drainer
@@ -223,6 +224,38 @@ async def test_a_replay_whose_process_is_gone_blocks_no_other(
     )
     assert counts(await replayer.replay(ids, actor=WHO, reason=None)) == (1, 1, 0, 0)
     state = await pool.fetchval("SELECT state FROM replay_batches WHERE id = $1", UUID(int=7))
+    assert state == "stopped"
+
+
+BATCH = (
+    "INSERT INTO replay_batches (id, kind, ids, actor, options, holder, state, saved_at)"
+    " VALUES ($1, 'events', '{evt_1}', 'cli:first', '{}', $1, $2, now() - $3::interval)"
+)
+FIRST, SECOND = UUID(int=1), UUID(int=2)
+
+
+async def test_a_replay_is_resumed_although_another_has_lost_its_process(
+    pool: Pool, drainer: Drainer, replayer: Replayer
+) -> None:
+    await dead_letters(pool, drainer, "1")
+    await pool.execute(BATCH, FIRST, "stopped", timedelta(0))
+    await pool.execute(BATCH, SECOND, "running", rules.HOLDER_LEASE + timedelta(seconds=1))
+    assert counts(await replayer.resume(FIRST, actor=WHO)) == (1, 1, 0, 0)
+    rows = await pool.fetch("SELECT state FROM replay_batches ORDER BY id")
+    assert [row["state"] for row in rows] == ["finished", "stopped"]
+
+
+async def test_a_replay_is_not_resumed_beside_one_that_has_just_been_started(
+    pool: Pool, replayer: Replayer
+) -> None:
+    await pool.execute(BATCH, FIRST, "stopped", timedelta(0))
+    async with pool.acquire() as other, other.transaction():
+        await other.execute(BATCH, SECOND, "running", timedelta(0))
+        resumed = asyncio.create_task(replayer.resume(FIRST, actor=WHO))
+        await sessions_wait(pool)
+    with pytest.raises(ConflictError, match=rf"{SECOND} runs since .* started by cli:first"):
+        await resumed
+    state = await pool.fetchval("SELECT state FROM replay_batches WHERE id = $1", FIRST)
     assert state == "stopped"
 
 
