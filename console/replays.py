@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -41,7 +40,7 @@ async def replay(visit: Visit, ids: Sequence[str], reason: str) -> ReplayReport:
         async with _replayer(visit, read_only=False) as replayer:
             return await replayer.replay(ids, actor=visit.actor, reason=reason)
 
-    return await _run_alone(visit.console.replays, work)
+    return await _run_alone(visit, work)
 
 
 async def replay_messages(visit: Visit, wanted: MessageFilter, reason: str) -> MessageReplayReport:
@@ -51,7 +50,13 @@ async def replay_messages(visit: Visit, wanted: MessageFilter, reason: str) -> M
         replayer = MessageReplayer(visit.console.pool)
         return await replayer.replay(wanted, actor=visit.actor, reason=reason)
 
-    return await _run_alone(visit.console.replays, work)
+    return await _run_alone(visit, work)
+
+
+def check_idle(visit: Visit) -> None:
+    """Raise ConflictError while a replay or a preview runs in this process."""
+    if visit.console.replays.locked():
+        raise ConflictError(BUSY)
 
 
 def counts(report: ReplayReport) -> str:
@@ -65,14 +70,14 @@ def counts(report: ReplayReport) -> str:
     return f"{text}. {first['id']}: {first['error']}"
 
 
-async def _run_alone(lock: asyncio.Lock, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+async def _run_alone(visit: Visit, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run a replay to its end; raise ConflictError where another one or a preview runs.
 
     One works at a time: each takes both connections of the console. The lock is taken before the
     task exists, so that no replay begins after its page was answered.
     """
-    if lock.locked():
-        raise ConflictError(BUSY)
+    check_idle(visit)
+    lock = visit.console.replays
     await lock.acquire()
 
     async def locked() -> Result:

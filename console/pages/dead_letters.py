@@ -55,6 +55,7 @@ async def show_cause(visit: Visit) -> web.Response:
 async def replay(visit: Visit) -> web.Response:
     """Replay the events that were previewed, where they are still dead letters of the cause."""
     reason = visit.reason()
+    replays.check_idle(visit)  # a running one has claimed the events: they are not dead meanwhile
     ids = await _still_dead(visit)
     report = await replays.replay(visit, ids, reason)
     kind = "failed" if report["failed"] else "done"
