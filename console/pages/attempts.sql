@@ -13,10 +13,11 @@ ORDER BY r.due_at, r.id
 LIMIT $4;
 
 -- name: ended
--- Attempts that ended, the last first: those in a state among the last $5.
+-- Attempts that ended, the last first: those in a state among the last $5. The slug is looked up by
+-- row, since a join may read every organization where statistics are old.
 SELECT
     r.*,
-    o.slug
+    (SELECT o.slug FROM organizations AS o WHERE o.id = r.organization_id) AS slug
 FROM (
     SELECT *
     FROM recharge_attempts
@@ -27,7 +28,6 @@ FROM (
     ORDER BY settled_at DESC
     LIMIT $5
 ) AS r
-INNER JOIN organizations AS o ON r.organization_id = o.id
 WHERE $1::text IS NULL OR r.state = $1
 ORDER BY r.settled_at DESC, r.id DESC
 LIMIT $4;
