@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from api.framework.key_uses import KeyUses
-from api.framework.ttl_cache import TTLCache
+from shared.ttl_cache import TTLCache
 from shared.access import service as access
 from shared.access.model import Caller
 from shared.db.group_commit import GroupCommit

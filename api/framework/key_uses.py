@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from api.framework.ttl_cache import TTLCache
+from shared.ttl_cache import TTLCache
 from shared.access import service as access
 from shared.db.pool import UNAVAILABLE
 

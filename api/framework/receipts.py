@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from api.framework.ttl_cache import TTLCache
+from shared.ttl_cache import TTLCache
 from shared.errors import RateLimitError
 from shared.payments.client import Stripe
 from shared.token_bucket import TokenBuckets
