@@ -65,7 +65,7 @@ CREATE TABLE price_discounts (
 
 CREATE FUNCTION refuse_price_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'prices never change: % on % is refused', tg_op, tg_table_name
+    RAISE EXCEPTION 'prices are append-only: % on % is refused', tg_op, tg_table_name
         USING ERRCODE = 'restrict_violation',
         HINT = 'Import another version and activate it.';
 END

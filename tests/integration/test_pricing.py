@@ -107,7 +107,7 @@ async def test_the_same_content_is_the_same_version(connection: Connection) -> N
 )
 async def test_no_role_can_change_prices(pool: Pool, statement: str) -> None:
     await activate_book(pool)
-    with pytest.raises(asyncpg.RestrictViolationError, match="prices never change"):
+    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
         await pool.execute(statement)
 
 
