@@ -129,7 +129,6 @@ async def _suspend(
     detail: str | None,
     *,
     until: datetime | None = None,
-    fingerprint: str | None = None,
 ) -> None:
     await service.suspend(
         context.connection,
@@ -138,7 +137,6 @@ async def _suspend(
         detail or reason,
         now=context.now,
         until=until,
-        fingerprint=fingerprint,
         make_id=context.make_id,
     )
 
@@ -262,7 +260,6 @@ class _Effects:
                 self.attempt,
                 SuspensionReason.DECLINES,
                 f"the card was declined: {self.transition.reason}",
-                fingerprint=current.card.fingerprint if current.card else None,
             )
 
     async def _another_card_is_charged(self) -> bool:
