@@ -253,7 +253,10 @@ def threshold_shown(
     armed_at: datetime,
     rule_changed_at: datetime | None,
 ) -> Decimal | None:
-    """Return the threshold that armed an open attempt; None: another cause, or the rule changed since."""
+    """Return the threshold that armed an open attempt.
+
+    None: it has another cause, or the rule changed since.
+    """
     if state is not AttemptState.REQUIRES_ACTION or trigger is not Trigger.THRESHOLD:
         return None
     unchanged = rule_changed_at is None or rule_changed_at <= armed_at
