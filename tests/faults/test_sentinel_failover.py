@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from sandbox.product import WebProcess, WorkerProcess
-from shared.queue.connection import QUEUE_NAME
 from tests.fixtures.paid_purchases import applied, credited_once, deliver_paid, open_purchases
 from tests.fixtures.product import environment, until
 from tests.fixtures.sentinels import Valkey, watched
