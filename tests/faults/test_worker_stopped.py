@@ -66,7 +66,8 @@ async def stopping(
 
     async def knows() -> bool:
         async with client.get(f"http://127.0.0.1:{port}/readyz") as answer:
-            return (await answer.json())["checks"]["process"] == "StoppingError"
+            checks: dict[str, str] = (await answer.json())["checks"]
+            return checks["process"] == "StoppingError"
 
     try:
         await until(frozen)
