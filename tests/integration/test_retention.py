@@ -35,11 +35,11 @@ VALUES
 
 
 def cleared(kind: str) -> float:
-    return metrics.RETENTION_CLEARED.labels(kind)._value.get()  # noqa: SLF001
+    return float(metrics.RETENTION_CLEARED.labels(kind)._value.get())  # noqa: SLF001
 
 
 def oldest_seconds(kind: str) -> float:
-    return metrics.RETENTION_OLDEST_SECONDS.labels(kind)._value.get()  # noqa: SLF001
+    return float(metrics.RETENTION_OLDEST_SECONDS.labels(kind)._value.get())  # noqa: SLF001
 
 
 async def test_payloads_of_events_are_counted_and_the_oldest_that_stays_is_measured(
