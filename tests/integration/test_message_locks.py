@@ -62,7 +62,7 @@ async def test_an_act_waits_for_the_first_of_its_messages_and_holds_no_later_one
     )
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(LOCK, *first)
-        acting = asyncio.create_task(act(pool, first["id"], first["endpoint_id"]))  # type: ignore[arg-type]
+        acting = asyncio.ensure_future(act(pool, first["id"], first["endpoint_id"]))
         await waiting_for_locks(pool, 1)
         await connection.execute(f"{LOCK} NOWAIT", *last)
     await acting
