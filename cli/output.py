@@ -86,8 +86,17 @@ def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
         text = msgspec.json.format(encoded, indent=2).decode()
     else:
         text = human(document)
+    _print(printable(text))
+
+
+def emit_csv(text: str) -> None:
+    """Print CSV: as it is, or on a terminal without what the terminal would obey."""
+    _print(printable(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text, end="")
+
+
+def _print(text: str, end: str = "\n") -> None:
     try:
-        print(printable(text), flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         # The reader, such as `head`, has what it wanted. What is left goes nowhere, so that the
         # interpreter does not fail at its end.
