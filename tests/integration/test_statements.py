@@ -74,7 +74,7 @@ async def test_a_statement_has_a_line_for_each_reason_and_usage_by_category(
         (None, -2),
         ("images", -1),
     ]
-    assert (found.opening.balance, found.opening.seq) == (100, 1)
+    assert (found.opening.balance, found.opening.seq) == (Decimal(100), 1)
 
 
 async def test_a_row_belongs_to_the_month_in_which_it_was_created_in_utc(

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, strategies
 
-from shared.spreadsheets import cell_text, csv_text
+from shared.spreadsheets import Cell, cell_text, csv_text
 
 FORMULAS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - the full-width forms too
 TEXTS = strategies.text(strategies.characters(blacklist_categories=["Cs"]))
@@ -37,7 +37,7 @@ def test_any_other_text_is_written_as_it_is(text: str) -> None:
 
 
 def test_numbers_stay_numbers_with_every_digit() -> None:
-    cells = [Decimal("-12.500000000"), Decimal("1e3"), -7, Decimal("0.000000001"), None]
+    cells: list[Cell] = [Decimal("-12.500000000"), Decimal("1e3"), -7, Decimal("0.000000001"), None]
     assert csv_text([cells]) == "-12.5,1000,-7,0.000000001,\r\n"
 
 
