@@ -39,6 +39,7 @@ FUNCTION_FILES = (
     SHARED / "outbound" / "functions.sql",
     LEDGER / "hash_chain.sql",
     LEDGER / "accounts.sql",
+    LEDGER / "dimensions.sql",
     LEDGER / "rows.sql",
     LEDGER / "grants.sql",
     LEDGER / "expiry.sql",
