@@ -38,6 +38,8 @@ TO {role};
 GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
+budget_counters,
+budgets,
 console_links,
 console_sessions,
 event_breakers,
