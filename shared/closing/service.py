@@ -14,7 +14,7 @@ from shared.access import service as audit
 from shared.access.model import Actor
 from shared.closing import store
 from shared.errors import ConflictError
-from shared.ledger import store as ledger
+from shared.ledger.holds import service as ledger_holds
 from shared.organizations import store as organizations
 from shared.organizations.model import Organization
 from shared.recharge import service as recharge
@@ -70,7 +70,7 @@ async def close(
             " releases the holds, and a later payment becomes a dead event."
         )
     for hold_id in holds:
-        await ledger.release(connection, organization.id, hold_id)
+        await ledger_holds.release(connection, organization.id, hold_id)
     if await _recharges(connection, organization):
         await recharge.turn_off(connection, organization.id, actor=actor, reason=reason)
     await organizations.set_closed(connection, organization.id, closed=True)
