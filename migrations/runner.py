@@ -42,6 +42,7 @@ FUNCTION_FILES = (
     LEDGER / "dimensions.sql",
     LEDGER / "rows.sql",
     LEDGER / "grants.sql",
+    LEDGER / "budgets.sql",
     LEDGER / "expiry.sql",
     LEDGER / "recharge.sql",
     LEDGER / "messages.sql",
@@ -50,6 +51,7 @@ FUNCTION_FILES = (
     LEDGER / "plain_batch.sql",
     LEDGER / "batch.sql",
     LEDGER / "reads.sql",
+    LEDGER / "movements.sql",
     SHARED / "idempotency" / "functions.sql",
 )
 
