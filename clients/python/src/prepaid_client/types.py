@@ -454,6 +454,7 @@ class TransactionRequest(TypedDict):
     category: NotRequired[str | None]
     quantity: NotRequired[Number | None]
     metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
     onInsufficient: NotRequired[OnInsufficient]
     effectiveOn: NotRequired[str | None]
     id: NotRequired[str | None]
@@ -482,6 +483,7 @@ class TransactionResponse(TypedDict):
     user: str | None
     modelCosts: list[str]
     metadata: dict[str, Any]
+    tags: list[str]
     createdOn: str
     updatedOn: str
     effectiveOn: str
