@@ -28,6 +28,7 @@ from cli.commands import (
     privacy,
     recharge,
     reconcile,
+    statement,
     stripe_endpoint,
 )
 from cli.environment import load_settings
@@ -62,6 +63,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
 app.add_typer(stripe_endpoint.app, name="stripe")
 app.command()(reconcile.reconcile)
+app.command()(statement.statement)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
