@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from shared import outages
+from shared.db.pool import UNAVAILABLE
 from shared.heartbeats import store
 from shared.heartbeats.model import BEAT_SECONDS, Beat
 from worker import clock
@@ -24,8 +26,13 @@ class Heartbeat:
         self._interval_seconds = interval_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Record heartbeats until `stop` is set. Survives outages of PostgreSQL."""
+        """Record heartbeats until `stop` is set, then retire. Survives outages of PostgreSQL."""
         await clock.repeat("heartbeat", self.beat, stop, interval_seconds=self._interval_seconds)
+        try:
+            async with self._pool.acquire() as connection:
+                await store.retire(connection, self._worker_id)
+        except UNAVAILABLE as error:  # what it leaves is deleted within an hour
+            outages.POSTGRES.failed(error)
 
     async def beat(self) -> None:
         """Record which loops run, and which of them fail."""
