@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from api.endpoints import (
+    alerts,
     auto_recharge,
     balances,
     billing,
+    budgets,
     credit_transactions,
     explain,
     grants,
@@ -39,6 +41,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *org_credits.OPERATIONS,
     *grants.OPERATIONS,
     *billing.OPERATIONS,
+    *budgets.OPERATIONS,
+    *alerts.OPERATIONS,
     *auto_recharge.OPERATIONS,
     *sessions.OPERATIONS,
     *webhook_endpoints.OPERATIONS,

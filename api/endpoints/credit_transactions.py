@@ -18,6 +18,7 @@ from api.transactions.tags import Tags
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
 from shared.access.model import Scope
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     IdempotencyError,
     InsufficientCreditsError,
@@ -127,7 +128,8 @@ async def create(call: Call) -> Reply:
     makes the request idempotent: the same id with the same request returns the first response
     (`Idempotent-Replayed: true`), with another request it is a 409. Without it, the header
     `Idempotency-Key` takes its place. 402 if the available credits do not cover a debit; with
-    `onInsufficient: "overdraft"` it is posted anyway.
+    `onInsufficient: "overdraft"` it is posted anyway. A budget of its user, key, category or tags
+    refuses it in the same way.
 
     Usage requires the scope `usage`. Adding credits, every other type, and usage that overdraws
     beyond the limit require the scope `grants`.
@@ -305,6 +307,7 @@ def _organization_response(organization: Organization) -> TransactionOrganizatio
 _ERRORS = (
     ValidationError,
     InsufficientCreditsError,
+    BudgetExceededError,
     NotFoundError,
     ConflictError,
     IdempotencyError,
