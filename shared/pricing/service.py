@@ -15,9 +15,9 @@ from shared.pricing.files import from_content
 from shared.pricing.matching import PriceIndex, discount_for
 from shared.pricing.model import (
     Activation,
+    OrganizationPricing,
     PricedUsage,
     PricingRefusal,
-    Terms,
     UsageItem,
     version_at,
 )
@@ -35,10 +35,10 @@ BOOKS_REMEMBERED_MAX = 16
 
 
 class Pricer:
-    """Prices usage. One for each process: it remembers books, which never change, and terms."""
+    """Prices usage. One for each process: it remembers books, which never change, and the rest for 2 s."""
 
     def __init__(self) -> None:
-        self._terms = TTLCache[UUID, Terms](REMEMBERED_SECONDS)
+        self._organizations = TTLCache[UUID, OrganizationPricing](REMEMBERED_SECONDS)
         self._activations = TTLCache[str, tuple[Activation, ...]](REMEMBERED_SECONDS)
         self._books = TTLCache[tuple[str, int], PriceIndex](
             float("inf"), entries_max=BOOKS_REMEMBERED_MAX
@@ -58,19 +58,19 @@ class Pricer:
         """
         if len(items) > ITEMS_MAX:
             raise ValidationError(f"At most {ITEMS_MAX} items of usage at once.")
-        terms = self._terms.get(organization_id)
-        if terms is None:
-            terms = await store.terms(connection, organization_id)
-            self._terms.put(organization_id, terms)
-        index = await self._book_at(connection, terms.book_at(at), at)
+        pricing = self._organizations.get(organization_id)
+        if pricing is None:
+            pricing = await store.organization_pricing(connection, organization_id)
+            self._organizations.put(organization_id, pricing)
+        index = await self._book_at(connection, pricing.book_at(at), at)
         if index is None:
             missing = PricingRefusal(
                 location=(),
-                message=f"The price book {terms.book_at(at)!r} has no active version",
+                message=f"The price book {pricing.book_at(at)!r} has no active version",
                 type="no_price_book",
             )
             return [missing for _ in items]
-        return [_price(item, index, terms, at) for item in items]
+        return [_price(item, index, pricing, at) for item in items]
 
     async def _book_at(self, connection: Connection, name: str, at: datetime) -> PriceIndex | None:
         activations = self._activations.get(name) or ()
@@ -97,7 +97,7 @@ def _index(content: dict[str, Any], version: int) -> PriceIndex:
 
 
 def _price(
-    item: UsageItem, index: PriceIndex, terms: Terms, at: datetime
+    item: UsageItem, index: PriceIndex, pricing: OrganizationPricing, at: datetime
 ) -> PricedUsage | PricingRefusal:
     if refused := item_refusal(item):
         return refused
@@ -110,5 +110,5 @@ def _price(
             f" price for the {subject} {name}",
             type=f"unknown_{subject}",
         )
-    discount = discount_for(terms.discounts, name, at)
+    discount = discount_for(pricing.discounts, name, at)
     return price_item(item, price, index.book, discount=discount.percent if discount else Decimal())
