@@ -28,10 +28,11 @@ from cli.commands import (
     privacy,
     recharge,
     reconcile,
+    statement,
     stripe_endpoint,
 )
 from cli.environment import load_settings
-from cli.output import AsJson, refuse
+from cli.output import AsJson, refuse, write
 from shared import logging, tracing
 from shared.config import LogFormat, Settings
 from shared.errors import ConfigError
@@ -62,11 +63,12 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
 app.add_typer(stripe_endpoint.app, name="stripe")
 app.command()(reconcile.reconcile)
+app.command()(statement.statement)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
     if wanted:
-        print(f"prepaid {version('prepaid')}")
+        write(f"prepaid {version('prepaid')}")
         raise typer.Exit
 
 

@@ -39,8 +39,10 @@ FUNCTION_FILES = (
     SHARED / "outbound" / "functions.sql",
     LEDGER / "hash_chain.sql",
     LEDGER / "accounts.sql",
+    LEDGER / "dimensions.sql",
     LEDGER / "rows.sql",
     LEDGER / "grants.sql",
+    LEDGER / "budgets.sql",
     LEDGER / "expiry.sql",
     LEDGER / "recharge.sql",
     LEDGER / "messages.sql",
@@ -49,6 +51,7 @@ FUNCTION_FILES = (
     LEDGER / "plain_batch.sql",
     LEDGER / "batch.sql",
     LEDGER / "reads.sql",
+    LEDGER / "movements.sql",
     SHARED / "idempotency" / "functions.sql",
 )
 

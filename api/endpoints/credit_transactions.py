@@ -12,8 +12,9 @@ import msgspec
 from api.framework import fields
 from api.framework.fields import Number, NumberOrNull, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
-from api.transactions import manual_postings, metadata, permissions
+from api.transactions import manual_postings, metadata, permissions, tags
 from api.transactions.posting_keys import posting_key
+from api.transactions.tags import Tags
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
 from shared.access.model import Scope
 from shared.errors import (
@@ -79,6 +80,7 @@ class TransactionRequest(Request):
     category: str | None = None
     quantity: NumberOrNull = msgspec.field(default_factory=fields.null)
     metadata: dict[str, Any] | None = None
+    tags: Tags | None = None
     on_insufficient: OnInsufficient = OnInsufficient.REFUSE
     effective_on: datetime | None = None
     id: str | None = None
@@ -119,6 +121,7 @@ class TransactionResponse(Response):
     user: str | None
     model_costs: list[str]
     metadata: dict[str, Any]
+    tags: list[str]
     created_on: datetime
     updated_on: datetime
     effective_on: datetime
@@ -236,7 +239,8 @@ def _metadata(request: TransactionRequest, where: tuple[str | int, ...]) -> dict
         if error := rules.text_refusal(name, text, rules.TEXT_LENGTH_MAX):
             raise posting_errors.invalid_field(error, where)
     reserved = {_USER: request.user, _MODEL_COSTS: request.model_costs}
-    return (own_metadata | {k: v for k, v in reserved.items() if v is not None}) or None
+    own_metadata = own_metadata | {k: v for k, v in reserved.items() if v is not None}
+    return (own_metadata | tags.metadata_of(request.tags, where)) or None
 
 
 def posted_response(
@@ -286,6 +290,7 @@ def _response(row: dict[str, Any], organization: Organization) -> TransactionRes
         user=stored.get(_USER),
         model_costs=stored.get(_MODEL_COSTS, []),
         metadata=metadata.public(stored),
+        tags=tags.of_metadata(stored),
         created_on=row["created_at"],
         updated_on=row["created_at"],
         effective_on=row["effective_at"],

@@ -1,0 +1,33 @@
+-- Dimensions of usage: what it can be grouped and limited by.
+
+-- The values of a dimension of a row, a posting or a hold: none, one, or several tags.
+--
+-- `model` is the model or meter of its price, else the caller's `metadata.model`; `key` the id of its API key.
+CREATE OR REPLACE FUNCTION ledger_dimension(
+    p_name text,
+    p_user_id text,
+    p_category text,
+    p_metadata jsonb
+) RETURNS text [] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE p_name
+        WHEN 'user' THEN array_remove(ARRAY[p_user_id], NULL)
+        WHEN 'category' THEN array_remove(ARRAY[p_category], NULL)
+        WHEN 'key' THEN array_remove(ARRAY[p_metadata ->> 'prepaid:key'], NULL)
+        WHEN 'model' THEN array_remove(
+            ARRAY[
+                coalesce(
+                    p_metadata #>> '{prepaid:pricing,model}',
+                    p_metadata #>> '{prepaid:pricing,meter}',
+                    CASE jsonb_typeof(p_metadata -> 'model') WHEN 'string' THEN p_metadata ->> 'model' END
+                )
+            ],
+            NULL
+        )
+        WHEN 'tag' THEN ARRAY(
+            SELECT t.tag
+            FROM jsonb_array_elements_text(
+                CASE jsonb_typeof(p_metadata -> 'prepaid:tags') WHEN 'array' THEN p_metadata -> 'prepaid:tags' END
+            ) AS t (tag)
+        )
+    END
+$$;
