@@ -16,6 +16,7 @@ from api.endpoints import (
     local_purchases,
     org_credits,
     organizations,
+    price_books,
     purchases,
     sessions,
     statements,
@@ -28,6 +29,7 @@ from api.framework.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *organizations.OPERATIONS,
+    *price_books.OPERATIONS,
     *purchases.OPERATIONS,
     *top_ups.OPERATIONS,
     *local_purchases.OPERATIONS,
