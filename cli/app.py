@@ -14,6 +14,7 @@ import typer
 from cli.commands import (
     audit,
     bind,
+    budgets,
     console,
     endpoints,
     event_replay,
@@ -57,6 +58,7 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
+app.add_typer(budgets.app, name="budgets")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")

@@ -16,6 +16,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::smallint [], $9, $9)
 ON CONFLICT DO NOTHING
 RETURNING id;
 
+-- name: id_of
+-- The id of the budget of a subject and window.
+SELECT id
+FROM budgets
+WHERE
+    organization_id = $1
+    AND subject_kind = $2
+    AND subject = $3
+    AND window_kind = $4
+    AND removed_at IS NULL;
+
 -- name: window
 -- The end of the current window of a kind, by the clock of the ledger, the last row before the window, and the last row
 -- of all.

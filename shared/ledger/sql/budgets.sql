@@ -92,6 +92,10 @@ BEGIN
         FROM unnest(p_items) AS i
         CROSS JOIN unnest(ARRAY['user', 'key', 'category', 'tag']) AS k (kind)
         CROSS JOIN LATERAL unnest(ledger_dimension(k.kind, i.user_id, i.category, i.metadata)) AS v (subject)
+        WHERE EXISTS (
+            SELECT FROM budgets AS b
+            WHERE b.organization_id = p_organization_id AND b.subject_kind = k.kind AND b.removed_at IS NULL
+        )
         GROUP BY k.kind, v.subject
     ) AS s
     INNER JOIN budgets AS b
