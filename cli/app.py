@@ -26,9 +26,12 @@ from cli.commands import (
     messages,
     migrate,
     organizations,
+    price_terms,
+    prices,
     privacy,
     recharge,
     reconcile,
+    statement,
     stripe_endpoint,
 )
 from cli.environment import load_settings
@@ -59,11 +62,14 @@ app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
 app.add_typer(budgets.app, name="budgets")
+price_terms.register(prices.app)
+app.add_typer(prices.app, name="prices")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")
 app.add_typer(stripe_endpoint.app, name="stripe")
 app.command()(reconcile.reconcile)
+app.command()(statement.statement)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so

@@ -108,13 +108,18 @@ def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
     write(printable(text))
 
 
-def write(text: str) -> None:
+def emit_csv(text: str) -> None:
+    """Print CSV: as it is, or on a terminal without what the terminal would obey."""
+    write(printable(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text, end="")
+
+
+def write(text: str, end: str = "\n") -> None:
     """Print a text on stdout, whose reader may close it early, as `head` does.
 
     Exit with code 1 and one line on stderr where it cannot be written, as on a full disk.
     """
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except OSError as error:
         # What is left goes nowhere, so that the interpreter does not fail at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -51,6 +51,7 @@ FUNCTION_FILES = (
     LEDGER / "plain_batch.sql",
     LEDGER / "batch.sql",
     LEDGER / "reads.sql",
+    LEDGER / "movements.sql",
     SHARED / "idempotency" / "functions.sql",
 )
 

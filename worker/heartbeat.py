@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 
+RETIRE_SECONDS_MAX = 2.0
+
+
 class Heartbeat:
     """Updates a row for each running loop; a frozen or dead worker's rows become stale."""
 
@@ -28,10 +31,14 @@ class Heartbeat:
     async def run(self, stop: asyncio.Event) -> None:
         """Record heartbeats until `stop` is set, then retire. Survives outages of PostgreSQL."""
         await clock.repeat("heartbeat", self.beat, stop, interval_seconds=self._interval_seconds)
+        # A frozen server must not hold up the end: what is left is deleted within an hour.
+        await asyncio.wait({asyncio.create_task(self._retire())}, timeout=RETIRE_SECONDS_MAX)
+
+    async def _retire(self) -> None:
         try:
             async with self._pool.acquire() as connection:
                 await store.retire(connection, self._worker_id)
-        except UNAVAILABLE as error:  # what it leaves is deleted within an hour
+        except UNAVAILABLE as error:
             outages.POSTGRES.failed(error)
 
     async def beat(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from api.framework import fields
 from api.framework.fields import Number, NumberOrNull, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
 from api.transactions import manual_postings, metadata, permissions, tags
+from api.transactions.debit_fields import OnInsufficient
 from api.transactions.posting_keys import posting_key
 from api.transactions.tags import Tags
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
@@ -45,13 +45,6 @@ if TYPE_CHECKING:
 ACTION = "transactions.post"
 # Fields of this endpoint alone are stored in the metadata, under reserved names.
 _USER, _MODEL_COSTS = f"{OWN}user", f"{OWN}modelCosts"
-
-
-class OnInsufficient(enum.StrEnum):
-    """What to do with a debit that the available credits do not cover."""
-
-    REFUSE = "refuse"
-    OVERDRAFT = "overdraft"
 
 
 class OrganizationReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

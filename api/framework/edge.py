@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from api.framework import idempotency, parsing
 from api.framework.context import Api
+from api.framework.csv_replies import Csv, CsvStream, csv_response, prefers_csv, stream
 from api.framework.operation import Call, Operation, Reply, Retry
 from api.framework.shares import Tenant, acting_for
 from shared.access.model import Caller, scopes_text
@@ -32,12 +33,18 @@ _ID_OF_READS = UUID(int=0)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 
-def handler(api: Api, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
+def handler(
+    api: Api, operation: Operation
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the HTTP handler of an operation."""
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         _check_version(request)
         reply = await api.deadlines.within(operation.seconds_max, _run(api, operation, request))
+        if isinstance(reply, web.StreamResponse):
+            return reply
+        if isinstance(reply.body, Csv):
+            return csv_response(reply.body)
         response = json_response(reply.body, reply.status or operation.status)
         if reply.replayed:
             response.headers[REPLAYED_HEADER] = "true"
@@ -64,7 +71,7 @@ def _check_scope(caller: Caller, operation: Operation) -> None:
         )
 
 
-async def _run(api: Api, operation: Operation, request: web.Request) -> Reply:
+async def _run(api: Api, operation: Operation, request: web.Request) -> Reply | web.StreamResponse:
     caller = await _authenticate(api, request)
     _limit(api, operation, caller, request)
     _check_scope(caller, operation)
@@ -77,7 +84,10 @@ async def _run(api: Api, operation: Operation, request: web.Request) -> Reply:
     api.requests.enter_now(tenant)
     try:
         with acting_for(tenant):
-            return await _respond(operation, call)
+            reply = await _respond(operation, call)
+            if isinstance(reply.body, CsvStream):
+                return await stream(request, reply.body)
+            return reply
     finally:
         api.requests.leave(tenant)
 
@@ -122,6 +132,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
         body=body,
         idempotency_key=None if reads else _idempotency_key(request),
         organization=organization,
+        prefers_csv=prefers_csv(request.headers),
     )
 
 

@@ -31,6 +31,7 @@ _RETRY_AFTER = {
         "description": "Seconds to wait before the next request.",
     }
 }
+_JSON = "application/json"
 _REF = "#/components/schemas/{name}"
 
 # The errors that every operation may return.
@@ -166,7 +167,12 @@ def _responses(
         cause = f"`{error.type}`: {(error.__doc__ or '').partition(chr(10))[0]}"
         causes.setdefault(int(error.status), []).append(cause)
     phrase = HTTPStatus(operation.status).phrase
-    responses = {str(int(operation.status)): _response(phrase, schemas[repr(operation.response)])}
+    success = _response(phrase, None)
+    success["content"] = {
+        kind: {"schema": schemas[repr(operation.response)] if kind == _JSON else {"type": "string"}}
+        for kind in operation.media
+    }
+    responses = {str(int(operation.status)): success}
     for status, texts in causes.items():
         text = " ".join(dict.fromkeys(texts))
         retry_after = status in _STATUSES_WITH_RETRY_AFTER
@@ -179,5 +185,5 @@ def _response(description: str, schema: Any, *, retry_after: bool = False) -> di
     return {
         "description": description,
         "headers": headers | (_RETRY_AFTER if retry_after else {}),
-        "content": {"application/json": {"schema": schema}},
+        "content": {_JSON: {"schema": schema}},
     }

@@ -38,7 +38,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is equal for every retry under the same Idempotency-Key, and becomes the id of what a write
     creates; a read has none. `organization` is the one that the path or the body names, if any.
-    `request_id` is the `X-Request-Id` of the response.
+    `request_id` is the `X-Request-Id` of the response. `prefers_csv`: the `Accept` header names CSV
+    and no JSON.
     """
 
     api: Api
@@ -51,6 +52,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body: Any
     idempotency_key: str | None
     organization: Organization | None
+    prefers_csv: bool = False
     connection: Connection | None = None
 
     @asynccontextmanager
@@ -125,7 +127,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A handler's response. `replayed`: it repeats that of an earlier request with the same key.
+    """A handler's response: a JSON value, a `Csv` or a `CsvStream`.
+
+    `replayed`: it repeats that of an earlier request with the same key.
 
     A response that is not `final` is not stored: a retry gets the state at that time.
     """
@@ -144,10 +148,11 @@ class Operation:
     """An endpoint. The handler's docstring is its documentation: a summary, then a description.
 
     `query` and `body` are msgspec Structs that forbid unknown fields, `response` is the type of the
-    response body at `status`; `errors` are those beyond the errors of every operation. A key needs
-    `scope` or one of `or_scopes`, and all of `and_scopes`. For a path with `{organizationId}` or
-    `{slug}`, the edge finds the organization, and returns 404 if there is none or the key is bound
-    to another.
+    response body at `status`, None where it is never JSON; `media` are the types that a response
+    may have, the default first; `errors` are those beyond the errors of every operation. A key
+    needs `scope` or one of `or_scopes`, and all of `and_scopes`. For a path with `{organizationId}`
+    or `{slug}`, the edge finds the organization, and returns 404 if there is none or the key is
+    bound to another.
     """
 
     name: str
@@ -161,6 +166,7 @@ class Operation:
     and_scopes: tuple[Scope, ...] = ()
     query: type | None = None
     body: type | None = None
+    media: tuple[str, ...] = ("application/json",)
     status: int = HTTPStatus.OK
     retry: Retry = Retry.READ
     # Finds the organization of a request that names it in the body.

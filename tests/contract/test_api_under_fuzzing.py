@@ -157,7 +157,7 @@ async def parameters(world: World, operation: Operation, named: str) -> dict[str
     found = {parameter: await world.make(thing, world.a) for parameter, thing in things}
     if operation.organization_parameter:
         found[operation.organization_parameter] = named
-    return found
+    return {**found, **needs(operation).words}
 
 
 def _plain(headers: Mapping[str, list[str]]) -> Mapping[str, str]:

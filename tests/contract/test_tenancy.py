@@ -26,7 +26,7 @@ from tests.fixtures.operations import Whose, name, needs, whose
 from tests.fixtures.product import Answer
 
 OF_AN_ORGANIZATION = [o for o in OPERATIONS if whose(o) in (Whose.PATH, Whose.BODY, Whose.THING)]
-OF_A_THING = [o for o in OPERATIONS if o.organization_parameter and o.path.count("{") > 1]
+OF_A_THING = [o for o in OPERATIONS if o.organization_parameter and needs(o).things]
 READS = [o for o in OPERATIONS if o.retry is Retry.READ]
 OF_THE_INSTALLATION = [o for o in OPERATIONS if whose(o) is Whose.INSTALLATION]
 WRITES = [o for o in OPERATIONS if o.retry is not Retry.READ and o not in OF_THE_INSTALLATION]

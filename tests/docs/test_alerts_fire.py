@@ -20,7 +20,7 @@ from shared.measurements import measurements
 from tests.fixtures.alert_rules import Prometheus
 from tests.fixtures.invariants import OLD, SUSPENSION, check, event
 from tests.fixtures.outbound_messages import add, announce
-from tests.fixtures.product import Endpoint, listening, payment, receive
+from tests.fixtures.product import Endpoint, listening, payment, receive, until
 from worker import clock
 from worker.heartbeat import Heartbeat
 
@@ -87,8 +87,7 @@ async def test_a_loop_that_the_next_release_no_longer_has_is_not_missed_once_its
     clock.running["a loop of the last release"] = clock.LoopState()
     try:
         old = asyncio.create_task(Heartbeat(pool, uuid4(), interval_seconds=0.01).run(stop))
-        while not await pool.fetchval("SELECT count(*) FROM worker_heartbeats"):
-            await asyncio.sleep(0)
+        await until(lambda: pool.fetchval("SELECT count(*) > 0 FROM worker_heartbeats"))
         stop.set()
         await old
     finally:

@@ -1,11 +1,11 @@
--- Reads: balances at a moment, the uses of a grant, and the accounts of the system.
+-- Reads: rows and balances at a moment, the uses of a grant, and the accounts of the system.
 
--- The balance of an organization at a moment: after its last row until then, located by bisection along seq, since
+-- The seq of an organization's last row before a moment, 0 where there is none: located by bisection along seq, since
 -- created_at never decreases.
-CREATE OR REPLACE FUNCTION ledger_balance_at(
+CREATE OR REPLACE FUNCTION ledger_seq_before(
     p_organization_id uuid,
     p_moment timestamptz
-) RETURNS numeric LANGUAGE plpgsql STABLE AS $$
+) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_low bigint := 0;
     v_high bigint;
@@ -18,21 +18,31 @@ BEGIN
             SELECT t.created_at
             FROM credit_transactions AS t
             WHERE t.organization_id = p_organization_id AND t.seq = v_middle
-        ) <= p_moment THEN
+        ) < p_moment THEN
             v_low := v_middle;
         ELSE
             v_high := v_middle - 1;
         END IF;
     END LOOP;
-    RETURN coalesce(
+    RETURN v_low;
+END
+$$;
+
+-- The balance of an organization at a moment: after its last row until then. Moments are whole microseconds.
+CREATE OR REPLACE FUNCTION ledger_balance_at(
+    p_organization_id uuid,
+    p_moment timestamptz
+) RETURNS numeric LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
         (
             SELECT t.balance_after
             FROM credit_transactions AS t
-            WHERE t.organization_id = p_organization_id AND t.seq = v_low
+            WHERE
+                t.organization_id = p_organization_id
+                AND t.seq = ledger_seq_before(p_organization_id, p_moment + interval '1 microsecond')
         ),
         0
-    );
-END
+    )
 $$;
 
 -- The first row whose consumption goes beyond a point, located by bisection along seq, since consumed_after
