@@ -153,7 +153,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(i.held), 0) AS held
     FROM holds AS h
-    CROSS JOIN LATERAL ledger_hold_item(h, h.amount) AS i
+    CROSS JOIN LATERAL ledger_hold_item(h, ledger_hold_rest(h)) AS i
     WHERE
         h.organization_id = a.organization_id
         AND h.status = 'active'

@@ -24,10 +24,11 @@ from shared.budgets.model import (
 )
 from shared.db.pool import create_pool
 from shared.invariants.catalog import budget_counters
+from shared.ledger.model import TransactionType
 from shared.organizations import service as organizations
-from tests.fixtures.budget_model import ModelAccount, ModelBudget
+from tests.fixtures.budget_model import ZERO, ModelAccount, ModelBudget
 from tests.fixtures.budgets import numbers, set_clock
-from tests.fixtures.ledger import grant, statuses, usage
+from tests.fixtures.ledger import grant, posting, release, statuses, try_hold, usage
 from tests.fixtures.profile import cases
 
 if TYPE_CHECKING:
@@ -153,6 +154,60 @@ class BudgetMachine(RuleBasedStateMachine):
         assert self.run(statuses(self.pool, *asked)) == expected
         self.compare()
 
+    @rule(use=USES, which=strategies.integers(0, 3))
+    def hold_or_release(
+        self, use: tuple[Decimal, str | None, tuple[str, ...], bool], which: int
+    ) -> None:
+        amount, user, tags, releases = use
+        if releases and self.account.holds:
+            hold_id = [*self.account.holds][which % len(self.account.holds)]
+            assert self.run(release(self.pool, self.owner, hold_id)) == "posted"
+            del self.account.holds[hold_id]
+        else:
+            subjects = subjects_of(user, tags)
+            refused = self.account.refuses(subjects, amount)
+            made = self.run(self._hold(amount, fields_of(user, tags)))
+            assert made.status == ("budget_exceeded" if refused else "posted")
+            if not refused:
+                self.account.holds[made.hold.id] = (subjects, amount)
+        self.compare()
+
+    async def _hold(self, amount: Decimal, fields: dict[str, Any]) -> Any:
+        """Hold until after all of the times of this test."""
+        made = await try_hold(self.pool, self.owner, amount, **fields)
+        await self.pool.execute(
+            "UPDATE holds SET expires_at = '2099-01-01' WHERE status = 'active'"
+        )
+        await self.pool.execute("UPDATE accounts SET next_due_at = NULL")
+        return made
+
+    @rule(use=USES, which=strategies.integers(0, 3), partial=strategies.booleans())
+    def capture(
+        self, use: tuple[Decimal, str | None, tuple[str, ...], bool], which: int, partial: bool
+    ) -> None:
+        if not self.account.holds:
+            return
+        hold_id = [*self.account.holds][which % len(self.account.holds)]
+        of, rest = self.account.holds[hold_id]
+        amount, user, tags, exceeds = use
+        subjects = subjects_of(user, tags)
+        expected = "posted"
+        if amount > rest and not exceeds:
+            expected = "exceeds_hold"
+        elif amount > rest and self.account.refuses(subjects, amount, released=hold_id):
+            expected = "budget_exceeded"
+        asked = posting(
+            self.owner, TransactionType.HOLD_CAPTURE, -amount, hold_id=hold_id, partial=partial,
+            may_overdraw=exceeds, **fields_of(user, tags),
+        )  # fmt: skip
+        assert self.run(statuses(self.pool, asked)) == [expected]
+        if expected == "posted":
+            self.account.use(subjects, amount)
+            self.account.holds[hold_id] = (of, max(rest - amount, ZERO))
+            if not partial:
+                del self.account.holds[hold_id]
+        self.compare()
+
     def compare(self) -> None:
         for budget_id, state in self.states.items():
             found = self.run(numbers(self.pool, state))
@@ -190,7 +245,7 @@ def test_any_history_of_usage_and_budgets_leaves_them_as_the_model(
         machine,
         settings=settings(
             max_examples=cases(quick=12, thorough=60),
-            stateful_step_count=12,
+            stateful_step_count=15,
             deadline=None,
             derandomize=True,
             phases=[Phase.generate],
