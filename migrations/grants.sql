@@ -2,7 +2,7 @@
 -- neither. The role is theirs; migrations run as the owner.
 GRANT USAGE ON SCHEMA public TO {role};
 
-GRANT SELECT, INSERT ON credit_transactions, audit_log TO {role};
+GRANT SELECT, INSERT ON audit_log, credit_transactions, finance_closes TO {role};
 
 GRANT SELECT, INSERT, UPDATE ON
 accounts,
@@ -23,6 +23,7 @@ stripe_disputes,
 stripe_events,
 stripe_payments,
 subscriptions,
+usage_breakdowns,
 usage_totals,
 webhook_endpoints
 TO {role};
