@@ -33,7 +33,7 @@ from cli.commands import (
     stripe_endpoint,
 )
 from cli.environment import load_settings
-from cli.output import AsJson, refuse
+from cli.output import AsJson, refuse, write
 from shared import logging, tracing
 from shared.config import LogFormat, Settings
 from shared.errors import ConfigError
@@ -70,7 +70,7 @@ app.command()(statement.statement)
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
     if wanted:
-        print(f"prepaid {version('prepaid')}")
+        write(f"prepaid {version('prepaid')}")
         raise typer.Exit
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from cli.checks import files, postgres, redis, stripe, work
 from cli.checks.model import Caution, Finding, Probe
 from cli.environment import load_settings
-from cli.output import EXIT_REFUSED, abandon_at_end, emit, printable
+from cli.output import EXIT_REFUSED, abandon_at_end, emit, printable, write
 from shared.config import Settings
 from shared.db.pool import UNAVAILABLE
 from shared.errors import PrepaidError
@@ -45,7 +45,7 @@ def examine(*, as_json: bool) -> None:
     def report(check: Check) -> None:
         checks.append(check)
         if not as_json:
-            print(printable(_line(check)), flush=True)
+            write(printable(_line(check)))
 
     abandon_at_end(_examine(report))
     if as_json:

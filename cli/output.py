@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -56,11 +58,14 @@ def abandon_at_end(command: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine, and wait only briefly for its remaining tasks.
 
     `asyncio.run` waits for every task that it cancels, and a frozen server can delay that for
-    minutes.
+    minutes. SIGINT cancels the coroutine, which may note on the CancelledError how to continue; a
+    second SIGINT ends it at once.
     """
     loop = asyncio.new_event_loop()
     try:
-        return loop.run_until_complete(command)
+        return loop.run_until_complete(_interruptible(command))
+    except asyncio.CancelledError as error:
+        refuse(" ".join(("Interrupted.", *getattr(error, "__notes__", ()))))
     finally:
         remaining = asyncio.all_tasks(loop)
         for task in remaining:
@@ -71,6 +76,20 @@ def abandon_at_end(command: Coroutine[Any, Any, T]) -> T:
             loop.run_until_complete(asyncio.wait(remaining, timeout=REMAINING_SECONDS_MAX))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+async def _interruptible(command: Coroutine[Any, Any, T]) -> T:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        task.cancel()
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    return await command
 
 
 def refuse(detail: str, *, code: int = EXIT_REFUSED) -> NoReturn:
@@ -86,21 +105,26 @@ def emit(document: Any, *, as_json: bool, human: Callable[[Any], str]) -> None:
         text = msgspec.json.format(encoded, indent=2).decode()
     else:
         text = human(document)
-    _print(printable(text))
+    write(printable(text))
 
 
 def emit_csv(text: str) -> None:
     """Print CSV: as it is, or on a terminal without what the terminal would obey."""
-    _print(printable(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text, end="")
+    write(printable(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text, end="")
 
 
-def _print(text: str, end: str = "\n") -> None:
+def write(text: str, end: str = "\n") -> None:
+    """Print a text on stdout, whose reader may close it early, as `head` does.
+
+    Exit with code 1 and one line on stderr where it cannot be written, as on a full disk.
+    """
     try:
         print(text, end=end, flush=True)
-    except BrokenPipeError:
-        # The reader, such as `head`, has what it wanted. What is left goes nowhere, so that the
-        # interpreter does not fail at its end.
+    except OSError as error:
+        # What is left goes nowhere, so that the interpreter does not fail at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            refuse(f"The output cannot be written: {error.strerror}.")
 
 
 def printable(text: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
+import structlog
 from aiohttp import web
 
 from console.framework import cookies, rendering
@@ -20,6 +22,9 @@ from shared.access.model import Actor
 from shared.errors import RateLimitError
 from shared.http.middleware import REQUEST_ID_KEY
 
+log = structlog.get_logger()
+
+NOBODY = "console:-"
 _KEY = re.compile(access.KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
 RETURN_LENGTH_MAX = 1_000
@@ -61,13 +66,14 @@ class SignIn:
             found = await access.find_callers(connection, [access.digest(key)])
         caller = found.get(access.digest(key))
         if caller is None:
-            self._count_failure(request)
+            await self._count_failure(request, "unknown key")
             return self._form(target, UNKNOWN_KEY, status=401)
-        role = role_of(caller)
+        role, actor = role_of(caller), f"console:{caller.name}"
         if role is None:
+            await self._count_failure(request, "scope", actor, caller.key_id)
             return self._form(target, NO_ROLE, status=403)
         identity = Identity(
-            actor=f"console:{caller.name}",
+            actor=actor,
             role=role,
             organization_id=caller.organization_id,
             key_id=caller.key_id,
@@ -92,17 +98,34 @@ class SignIn:
             async with self.console.pool.acquire() as connection:
                 identity = await store.use_link(connection, token, now=self.console.now())
         if identity is None:
-            self._count_failure(request)
+            await self._count_failure(request, "ended link")
             return self._form("", ENDED_LINK, status=403)
         return await self._open(request, identity, "")
 
-    def _count_failure(self, request: web.Request) -> None:
-        wait = self.console.sign_ins.take(request.remote or "")
+    async def _count_failure(
+        self, request: web.Request, cause: str, actor: str = NOBODY, key_id: UUID | None = None
+    ) -> None:
+        """Log and audit a failed sign-in; raise RateLimitError after too many of an address.
+
+        The audit log is never deleted from, so that a flood writes a limited number of entries.
+        """
+        console = self.console
+        wait = console.sign_ins.take(request.remote or "")
         if wait:
             raise RateLimitError(
                 "Too many failed sign-ins from this address. Try again in a few seconds.",
                 retry_after_seconds=math.ceil(wait),
             )
+        request_id = request[REQUEST_ID_KEY]
+        log.warning("console.sign_in_refused", cause=cause, actor=actor, request_id=request_id)
+        if console.audited_refusals.take() == 0:
+            async with console.pool.acquire() as connection:
+                await access.record(
+                    connection,
+                    actor=Actor(actor, key_id, request_id),
+                    action="console.sign_in_refused",
+                    subject=cause,
+                )
 
     async def _open(self, request: web.Request, identity: Identity, target: str) -> web.Response:
         console, token = self.console, store.new_token()
@@ -141,6 +164,7 @@ def local_path(target: str) -> str:
         return ROOT
     inside = url.path == ROOT or url.path.startswith(f"{ROOT}/")
     plain = target.isascii() and target.isprintable() and len(target) <= RETURN_LENGTH_MAX
+    inside = inside and "/." not in unquote(url.path)  # a browser resolves dots, %2e too
     safe = inside and plain and not url.scheme and not url.netloc and "\\" not in target
     return target if safe and not url.path.startswith(SIGN_IN_PATH) else ROOT
 

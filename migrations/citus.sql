@@ -15,6 +15,8 @@ SELECT create_distributed_table('usage_totals', 'organization_id', colocate_with
 SELECT create_distributed_table('usage_breakdowns', 'organization_id', colocate_with => 'accounts');
 SELECT create_distributed_table('recharge_attempts', 'organization_id', colocate_with => 'accounts');
 SELECT create_distributed_table('auto_recharges', 'organization_id', colocate_with => 'accounts');
+SELECT create_distributed_table('budgets', 'organization_id', colocate_with => 'accounts');
+SELECT create_distributed_table('budget_counters', 'organization_id', colocate_with => 'accounts');
 
 SELECT create_distributed_function(
     'ledger_post_organization(uuid, ledger_posting[], integer)',

@@ -2,7 +2,15 @@
 -- neither. The role is theirs; migrations run as the owner.
 GRANT USAGE ON SCHEMA public TO {role};
 
-GRANT SELECT, INSERT ON audit_log, credit_transactions, finance_closes TO {role};
+GRANT SELECT, INSERT ON
+audit_log,
+credit_transactions,
+finance_closes,
+price_assignments,
+price_book_activations,
+price_book_versions,
+price_discounts
+TO {role};
 
 GRANT SELECT, INSERT, UPDATE ON
 accounts,
@@ -17,6 +25,7 @@ ledger_verifications,
 organizations,
 outbound_messages,
 payment_methods,
+price_books,
 purchases,
 recharge_attempts,
 stripe_disputes,
@@ -31,6 +40,8 @@ TO {role};
 GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
+budget_counters,
+budgets,
 console_links,
 console_sessions,
 event_breakers,

@@ -42,6 +42,7 @@ FUNCTION_FILES = (
     LEDGER / "dimensions.sql",
     LEDGER / "rows.sql",
     LEDGER / "grants.sql",
+    LEDGER / "budgets.sql",
     LEDGER / "expiry.sql",
     LEDGER / "recharge.sql",
     LEDGER / "messages.sql",

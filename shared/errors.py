@@ -99,6 +99,13 @@ class InsufficientCreditsError(PrepaidError):
     type = "insufficient_credits_error"
 
 
+class BudgetExceededError(PrepaidError):
+    """A budget of the organization refuses this."""
+
+    status = HTTPStatus.PAYMENT_REQUIRED
+    type = "budget_exceeded_error"
+
+
 class PaymentRequiredError(PrepaidError):
     """The payment did not go through; `nextAction` says what the customer can do."""
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from shared import certificates
 from shared.db.pool import CONTENTION
 
 log = structlog.get_logger()
@@ -19,7 +20,8 @@ TEXT_LENGTH_MAX = 500
 class Outage:
     """Tracks whether one server is available to this process; an outage is two log lines.
 
-    `failures_min` consecutive failures begin an outage; one success ends it.
+    `failures_min` consecutive failures begin an outage; one success ends it. `fix_of` returns what
+    the first line says of a setting that must be corrected.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class Outage:
         *,
         failures_min: int = 1,
         monotonic: Callable[[], float] = time.monotonic,
+        fix_of: Callable[[BaseException], str | None] = lambda _error: None,
     ) -> None:
         self._unavailable = f"{server}.unavailable"
         self._available = f"{server}.available"
         self._failures_min = failures_min
         self._monotonic = monotonic
+        self._fix_of = fix_of
         self._failures = 0
         self._first_failed_at = 0.0
 
@@ -52,7 +56,9 @@ class Outage:
             self._first_failed_at = self._monotonic()
         self._failures += 1
         if self._failures == self._failures_min:
-            log.warning(self._unavailable, error=repr(error)[:TEXT_LENGTH_MAX])
+            fix = self._fix_of(error)
+            advice = {} if fix is None else {"fix": fix}
+            log.warning(self._unavailable, error=repr(error)[:TEXT_LENGTH_MAX], **advice)
         return True
 
     def succeeded(self) -> None:
@@ -76,7 +82,7 @@ class Outage:
 
 # Per process, like metrics. A single request that Stripe does not answer is no outage.
 POSTGRES = Outage("postgres")
-REDIS = Outage("redis")
+REDIS = Outage("redis", fix_of=certificates.fix_of)
 STRIPE = Outage("stripe", failures_min=3)
 
 CHECK_SECONDS = 1.0

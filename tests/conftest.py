@@ -31,6 +31,7 @@ pytest_plugins = [
     "tests.fixtures.product",
     "tests.fixtures.pooler",
     "tests.fixtures.commands",
+    "tests.fixtures.dumps",
     "tests.fixtures.api",
     "tests.fixtures.console",
     "tests.fixtures.operation_requests",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from shared import metrics
 from shared.access import sessions
 from shared.access.console import store as console_sessions
 from shared.durations import Duration
@@ -19,7 +20,7 @@ from shared.samples.model import SAMPLE_RETENTION
 from worker.clock import repeat
 
 if TYPE_CHECKING:
-    from shared.db.pool import Pool
+    from shared.db.pool import Connection, Pool
 
 INTERVAL_SECONDS = 600.0
 KEY_RETENTION = timedelta(days=7)
@@ -31,6 +32,8 @@ PAYLOADS_ROWS_MAX = 200
 
 # Deletes up to `rows_max` rows in a transaction, and returns how many.
 Delete = Callable[..., Awaitable[int]]
+# Returns when the oldest row ended that is still to be cleared.
+Oldest = Callable[["Connection"], Awaitable[datetime | None]]
 
 
 class Cleaner:
@@ -45,10 +48,12 @@ class Cleaner:
         interval_seconds: float = INTERVAL_SECONDS,
         *,
         rows_max: int | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._pool = pool
         self._interval_seconds = interval_seconds
         self._rows_max = rows_max or self.rows_max
+        self._now = now
 
     async def run(self, stop: asyncio.Event) -> None:
         """Clean until `stop` is set. Survives outages of PostgreSQL."""
@@ -67,6 +72,16 @@ class Cleaner:
             deleted += count
             if count < self._rows_max:
                 return deleted
+
+    async def clear(self, kind: str, step: Delete, oldest: Oldest) -> int:
+        """Delete as `delete` does, count it as `kind`, and measure the oldest row that stays."""
+        count = await self.delete(step)
+        metrics.RETENTION_CLEARED.labels(kind).inc(count)
+        async with self._pool.acquire() as connection:
+            time = await oldest(connection)
+        age = 0.0 if time is None else (self._now() - time).total_seconds()
+        metrics.RETENTION_OLDEST_SECONDS.labels(kind).set(age)
+        return count
 
     def _steps(self) -> Sequence[Delete]:
         raise NotImplementedError
@@ -119,15 +134,18 @@ class PayloadCleaner(Cleaner):
         *,
         retention: Duration | None = None,
         rows_max: int | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        super().__init__(pool, interval_seconds, rows_max=rows_max)
+        super().__init__(pool, interval_seconds, rows_max=rows_max, now=now)
         self._retention = retention
 
-    def _steps(self) -> Sequence[Delete]:
-        if self._retention is None:
-            return (payloads.remove_client_secrets,)
-        old = partial(payloads.delete_payloads, retention=self._retention)
-        return (payloads.remove_client_secrets, old)
+    async def clean(self) -> int:
+        """Clear everything that is old enough, and measure the rest; return the number of rows."""
+        cleared = await self.delete(payloads.remove_client_secrets)
+        if self._retention is not None:
+            old = partial(payloads.delete_payloads, retention=self._retention)
+            cleared += await self.clear("payloads", old, payloads.oldest_payload)
+        return cleared
 
 
 class ReplayCleaner(Cleaner):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import structlog
 from arq.worker import Worker, func
@@ -30,6 +30,10 @@ REFUSAL_LOG_INTERVAL_SECONDS = 10.0
 REFUSED_JOB = "refused"
 # Errors that end arq while Redis answers: a key or an id that it cannot read.
 UNREADABLE = (ResponseError, UnicodeDecodeError)
+
+# A counter that Prometheus first sees above 0 has not increased: each reason begins at 0.
+for _reason in get_args(RefusalReason):
+    metrics.QUEUE_JOBS_REFUSED.labels(_reason)
 
 
 class Listener:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from api.framework.key_uses import KeyUses
-from api.framework.ttl_cache import TTLCache
 from shared.access import service as access
 from shared.access.model import Caller
 from shared.db.group_commit import GroupCommit
 from shared.errors import AuthenticationError
+from shared.ttl_cache import TTLCache
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool

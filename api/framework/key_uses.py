@@ -10,9 +10,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from api.framework.ttl_cache import TTLCache
 from shared.access import service as access
 from shared.db.pool import UNAVAILABLE
+from shared.ttl_cache import TTLCache
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.framework.ttl_cache import TTLCache
 from shared.access.model import Caller
 from shared.errors import NotFoundError
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
+from shared.ttl_cache import TTLCache
 
 if TYPE_CHECKING:
     from shared.db.pool import Connections

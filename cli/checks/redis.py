@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from redis.exceptions import RedisError
+
 from cli.checks.model import Caution, DoctorError, Finding
+from shared import certificates
 from shared.config import Settings
 from shared.queue.connection import connect
 
@@ -20,6 +23,10 @@ async def check_redis(settings: Settings) -> Finding:
     try:
         server: dict[str, Any] = await client.info("server")
         memory: dict[str, Any] = await client.info("memory")
+    except RedisError as error:
+        if fix := certificates.fix_of(error):
+            raise DoctorError(f"the certificate of Redis is refused: {error}", fix) from error
+        raise
     finally:
         await client.aclose(close_connection_pool=True)
     name = "Valkey" if "valkey_version" in server else "Redis"

@@ -11,7 +11,15 @@ import typer
 
 from cli.actor import current_actor
 from cli.commands.event_replay import Rate, Resume, StopAfter
-from cli.commands.messages import Endpoint, Since, State, Type, message_id_of
+from cli.commands.messages import (
+    Endpoint,
+    OrganizationOf,
+    Since,
+    State,
+    Type,
+    message_id_of,
+    of_organization,
+)
 from cli.database import database_url
 from cli.output import EXIT_REFUSED, AsJson, emit, run
 from cli.reasons import Reason
@@ -36,6 +44,7 @@ def replay(  # noqa: PLR0913, PLR0917 - an argument for each option
     state: State = None,
     message_type: Type = None,
     endpoint: Endpoint = None,
+    organization: OrganizationOf = None,
     since: Since = None,
     dry_run: DryRun = False,
     rate: Rate = None,
@@ -48,7 +57,7 @@ def replay(  # noqa: PLR0913, PLR0917 - an argument for each option
 
     A worker sends them. A receiver recognizes a duplicate by its webhook-id.
     """
-    filters = (state, message_type, endpoint, since)
+    filters = (state, message_type, endpoint, organization, since)
     is_filtered = any(value is not None for value in filters)
     if resume is not None:
         others = (rate, stop_after, reason)
@@ -65,7 +74,8 @@ def replay(  # noqa: PLR0913, PLR0917 - an argument for each option
             endpoint_id=endpoint,
         )
         how = ReplayOptions(rate=rate, stop_after=stop_after)
-        report = run(_replay(ids or [], wanted, how, dry_run=dry_run, reason=reason))
+        work = _replay(ids or [], wanted, organization, how, dry_run=dry_run, reason=reason)
+        report = run(work)
     emit(report, as_json=as_json, human=_human)
     if report["failed"] or report["state"] != BatchState.FINISHED:
         raise typer.Exit(EXIT_REFUSED)
@@ -74,12 +84,15 @@ def replay(  # noqa: PLR0913, PLR0917 - an argument for each option
 async def _replay(
     ids: list[UUID],
     wanted: MessageFilter,
+    organization: str | None,
     options: ReplayOptions,
     *,
     dry_run: bool,
     reason: str | None,
 ) -> MessageReplayReport:
     async with _replayer() as (replayer, actor):
+        async with replayer.pool.acquire() as connection:
+            wanted = await of_organization(connection, wanted, organization)
         selection = ids or wanted
         if dry_run:
             return await replayer.preview(selection, only=wanted)

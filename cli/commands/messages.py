@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -17,11 +17,15 @@ from cli.reasons import RequiredReason
 from shared.access import service as audit
 from shared.db.pool import create_pool
 from shared.errors import NotFoundError
+from shared.organizations import service as organizations
 from shared.outbound import service, store
 from shared.outbound.model import MessageFilter, MessageState, MessageType
 from shared.outbound.rules import public_id, read_message_id
 from shared.replay.discards import Discarded
 from shared.replay.messages import discard as discard_messages
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
 
 app = typer.Typer(no_args_is_help=True, help="Outbound messages to your app, and dead letters.")
 COLUMNS = ("id", "type", "state", "attempts", "lastStatus", "createdAt", "url", "error")
@@ -49,6 +53,10 @@ Since = Annotated[
         metavar="D",
         help="Only messages created since then: 30m, 24h, 7d or ISO 8601.",
     ),
+]
+OrganizationOf = Annotated[
+    str | None,
+    typer.Option("--organization", metavar="ID", help="Only of this organization: id or slug."),
 ]
 
 
@@ -121,6 +129,7 @@ def discard(
     state: State = None,
     message_type: Type = None,
     endpoint: Endpoint = None,
+    organization: OrganizationOf = None,
     since: Since = None,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +137,7 @@ def discard(
 
     The error of each stays.
     """
-    filters = (state, message_type, endpoint, since)
+    filters = (state, message_type, endpoint, organization, since)
     is_filtered = any(value is not None for value in filters)
     if (message_id is not None) == is_filtered:
         raise typer.BadParameter("name a message, or select messages, such as --state dead")
@@ -141,7 +150,7 @@ def discard(
     wanted = MessageFilter(
         state=state or MessageState.DEAD, type=message_type, since=since, endpoint_id=endpoint
     )
-    found = run(_discard_all(wanted, reason))
+    found = run(_discard_all(wanted, organization, reason))
     document = {
         "discarded": found.count,
         "ids": found.ids,
@@ -149,6 +158,16 @@ def discard(
         "reason": reason,
     }
     emit(document, as_json=as_json, human=lambda _: f"discarded {found.count} messages")
+
+
+async def of_organization(
+    connection: Connection, wanted: MessageFilter, organization: str | None
+) -> MessageFilter:
+    """Return a filter limited to an organization, by its id or slug; raise NotFoundError."""
+    if organization is None:
+        return wanted
+    found = await organizations.find(connection, organization)
+    return msgspec.structs.replace(wanted, organization_id=found.id)
 
 
 async def _discard_named(message_id: UUID, reason: str) -> None:
@@ -164,10 +183,11 @@ async def _discard_named(message_id: UUID, reason: str) -> None:
         )
 
 
-async def _discard_all(wanted: MessageFilter, reason: str) -> Discarded:
+async def _discard_all(wanted: MessageFilter, organization: str | None, reason: str) -> Discarded:
     async with create_pool(database_url(), size=1, application_name="prepaid-cli") as pool:
         async with pool.acquire() as connection:
             actor = await current_actor(connection)
+            wanted = await of_organization(connection, wanted, organization)
         return await discard_messages(pool, wanted, actor=actor, reason=reason)
 
 

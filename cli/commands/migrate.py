@@ -9,7 +9,7 @@ import typer
 
 from cli.database import database_url
 from cli.environment import environment
-from cli.output import EXIT_REFUSED, AsJson, emit, run
+from cli.output import EXIT_REFUSED, AsJson, emit, run, write
 
 app = typer.Typer(help="The database schema. Without a subcommand: up.")
 WAIT_SECONDS_MAX = 600.0
@@ -81,4 +81,4 @@ def sql(
     """Print the whole schema as SQL, to run it manually."""
     from migrations import runner  # noqa: PLC0415 - as above
 
-    print(runner.script(citus=citus))
+    write(runner.script(citus=citus))

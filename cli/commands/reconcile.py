@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -111,7 +112,11 @@ async def _work(
         async with pool.acquire() as connection, connection.transaction():
             begun = await _resume(connection) if resume else await _begin(connection, request)
         async with open_tools(pool, settings, begun.mode, per_second=per_second) as tools:
-            summary = await Reconciliation(tools, _show_progress).run(begun)
+            try:
+                summary = await Reconciliation(tools, _show_progress).run(begun)
+            except asyncio.CancelledError as error:
+                error.add_note("Continue with prepaid reconcile --resume")
+                raise
         async with pool.acquire() as connection:
             pages = {
                 kind: await service.findings(connection, begun.id, kind=kind) for kind in NAMES

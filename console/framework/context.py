@@ -22,7 +22,7 @@ from shared.config import Settings
 from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.http.deadlines import Deadlines
 from shared.ids import new_id
-from shared.token_bucket import TokenBuckets
+from shared.token_bucket import TokenBucket, TokenBuckets
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -34,6 +34,8 @@ READ_ONLY = (
 )
 SIGN_INS_PER_SECOND = 0.2
 SIGN_INS_BURST = 20
+AUDITED_REFUSALS_PER_SECOND = 1 / 60
+AUDITED_REFUSALS_BURST = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,8 @@ class Console:
     """The resources of the console. Clock and id factory are injected.
 
     `navigation`: the links to the pages that exist; `bound_navigation`: those of bound sessions.
-    `sign_ins` limits failed sign-ins by address. `replays`: held during a replay or its preview.
+    `sign_ins` limits failed sign-ins by address, `audited_refusals` their entries in the audit log.
+    `replays`: held during a replay or its preview.
     """
 
     settings: Settings
@@ -53,6 +56,9 @@ class Console:
     deadlines: Deadlines = field(default_factory=Deadlines)
     sign_ins: TokenBuckets[str] = field(
         default_factory=lambda: TokenBuckets(SIGN_INS_PER_SECOND, SIGN_INS_BURST)
+    )
+    audited_refusals: TokenBucket = field(
+        default_factory=lambda: TokenBucket(AUDITED_REFUSALS_PER_SECOND, AUDITED_REFUSALS_BURST)
     )
     replays: asyncio.Lock = field(default_factory=asyncio.Lock)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

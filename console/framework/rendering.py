@@ -16,6 +16,7 @@ from console.framework import formatting
 from console.framework.charts import Chart
 from console.framework.payload_tree import tree
 from console.framework.signing import Signer
+from shared.http.templates import create_environment
 from shared.money import format_money
 
 if TYPE_CHECKING:
@@ -54,13 +55,7 @@ class Flash:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = create_environment(FOLDER / "templates")
     environment.filters |= {
         "amount": formatting.amount,
         "duration": formatting.duration,

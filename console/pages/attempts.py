@@ -13,6 +13,7 @@ from console.framework import filtering, paging
 from console.framework.context import Visit
 from console.framework.page import get, post
 from console.pages import attempt_timeline
+from shared.access import service as audit
 from shared.db.queries import beside
 from shared.errors import ConflictError, NotFoundError
 from shared.http.completion import run_to_completion
@@ -106,7 +107,7 @@ async def show(visit: Visit) -> web.Response:
         if row["payment_intent_id"] is not None:
             key = f"{keys.PAYMENT}{row['payment_intent_id']}"
             ledger_row = await connection.fetchrow(QUERIES.ledger_row, row["organization_id"], key)
-        acts = await connection.fetch(QUERIES.acts, str(row["id"]), ACTS_MAX)
+        acts = await audit.acts_on(connection, str(row["id"]), rows_max=ACTS_MAX)
     deadline = states.deadline(live) if live is not None and live.id == row["id"] else None
     return visit.render(
         "attempt.html",

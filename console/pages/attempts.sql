@@ -77,18 +77,6 @@ SELECT
 FROM credit_transactions
 WHERE organization_id = $1 AND idempotency_key = $2;
 
--- name: acts
--- What people did to an attempt.
-SELECT
-    at,
-    actor,
-    action,
-    reason
-FROM audit_log
-WHERE subject = $1
-ORDER BY at DESC
-LIMIT $2;
-
 -- name: waiting
 -- A page of the attempts whose customer must authenticate, the soonest deadline first.
 SELECT

@@ -13,6 +13,7 @@ from aiohttp import web
 from console.framework import filtering, paging, payloads
 from console.framework.context import Visit
 from console.framework.page import get
+from shared.access import service as audit
 from shared.db.queries import beside
 from shared.errors import NotFoundError
 from shared.inbox.model import EventState
@@ -150,7 +151,7 @@ async def show(visit: Visit) -> web.Response:
         )
         if not rows:
             raise NotFoundError(f"There is no event {event_id!r}.")
-        acts = await connection.fetch(QUERIES.acts, event_id, HISTORY_ROWS_MAX)
+        acts = await audit.acts_on(connection, event_id, rows_max=HISTORY_ROWS_MAX)
         replays = await connection.fetch(QUERIES.replays, event_id, HISTORY_ROWS_MAX)
     return visit.render(
         "event.html",

@@ -122,18 +122,6 @@ WHERE e.id = $1
 ORDER BY e.account, e.livemode
 LIMIT $4;
 
--- name: acts
--- What people did to one event, newest first.
-SELECT
-    at,
-    actor,
-    action,
-    reason
-FROM audit_log
-WHERE subject = $1
-ORDER BY at DESC
-LIMIT $2;
-
 -- name: replays
 -- The latest replays that named an event.
 SELECT

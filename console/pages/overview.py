@@ -14,7 +14,11 @@ from console.framework import charts
 from console.framework.charts import Chart, Shape
 from console.framework.context import Visit
 from console.framework.page import get
+from shared.heartbeats import store as heartbeats
 from shared.invariants import store as invariants
+from shared.outbound import store as outbound
+from shared.outbound.model import MessageState
+from shared.reconciliation import store as reconciliation
 from shared.replay import dead_letters
 from shared.samples import store as samples
 from shared.samples.model import Series
@@ -46,12 +50,22 @@ async def show(visit: Visit) -> web.Response:
         drawn = await _charts(connection, visit.now - PERIODS[period][1], visit.now)
         causes = await dead_letters.causes(connection)
         results = await invariants.results(connection)
+        workers = await heartbeats.health(connection)
+        messages = await outbound.backlog(connection)
+        drift = await reconciliation.drift(connection)
+        last = await reconciliation.last_finished(connection)
     return visit.render(
         "overview.html",
         title="Overview",
         charts=drawn,
         causes=causes,
         invariants=results,
+        workers=workers,
+        dead_messages=messages.get(MessageState.DEAD, 0),
+        counted_max=outbound.BACKLOG_ROWS_MAX,
+        drift=sorted(drift.items()),
+        reconciled=None if last is None else timedelta(seconds=last["age_seconds"]),
+        not_compared=0 if last is None else last["problems"],
         period=period,
         periods=[(name, label) for name, (label, _) in PERIODS.items()],
     )

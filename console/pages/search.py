@@ -69,13 +69,17 @@ async def _hits(connection: Connection, text: str) -> AsyncIterator[Hit]:
 
 async def _of_stripe(connection: Connection, text: str) -> AsyncIterator[Hit]:
     """Yield what an id of Stripe leads to: the organization, and the ledger rows of a payment."""
-    for row in await connection.fetch(QUERIES.payments, text, HITS_OF_KIND_MAX):
-        owner, payment = row["organization_id"], row["payment_intent_id"]
-        yield _organization("payment of organization", payment or text, owner)
-        for credit in await connection.fetch(
-            QUERIES.credits_of_payment, owner, payment, HITS_OF_KIND_MAX
-        ):
-            yield _transaction(credit["id"], credit["type"], owner)
+    payments = await connection.fetch(QUERIES.payments, text, HITS_OF_KIND_MAX)
+    for row in payments:
+        label = row["payment_intent_id"] or text
+        yield _organization("payment of organization", label, row["organization_id"])
+    for row in await connection.fetch(
+        QUERIES.credits_of_payments,
+        [row["organization_id"] for row in payments],
+        [row["payment_intent_id"] for row in payments],
+        HITS_OF_KIND_MAX,
+    ):
+        yield _transaction(row["id"], row["type"], row["organization_id"])
     for row in await connection.fetch(QUERIES.others, text, HITS_OF_KIND_MAX):
         yield _organization(f"{row['kind']} of organization", text, row["organization_id"])
 

@@ -56,14 +56,17 @@ FROM payment_methods AS m
 WHERE m.id = $1
 LIMIT $2;
 
--- name: credits_of_payment
--- The ledger rows that a payment credited: the grants of its organization lead to them.
+-- name: credits_of_payments
+-- The ledger rows that payments credited: the grants of their organizations lead to them.
 SELECT
     t.id,
+    t.organization_id,
     t.type
-FROM credit_grants AS g
+FROM unnest($1::uuid [], $2::text []) AS p (organization_id, payment_intent_id)
+INNER JOIN credit_grants AS g
+    ON p.organization_id = g.organization_id AND p.payment_intent_id = g.payment_intent_id
 INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
-WHERE g.organization_id = $1 AND g.payment_intent_id = $2
+ORDER BY t.organization_id, t.seq
 LIMIT $3;
 
 -- name: attempts

@@ -3,7 +3,7 @@
 from migrations.script import refuse_downgrade, run_sql
 
 revision = "0031"
-down_revision = "0027"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 

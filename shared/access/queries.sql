@@ -197,6 +197,18 @@ WHERE
 ORDER BY a.at DESC, a.id DESC
 LIMIT $6;
 
+-- name: acts_on
+-- What people did to one thing, newest first.
+SELECT
+    at,
+    actor,
+    action,
+    reason
+FROM audit_log
+WHERE subject = $1
+ORDER BY at DESC
+LIMIT $2;
+
 -- name: session_role
 -- The database role that opened this connection.
 SELECT session_user::text;

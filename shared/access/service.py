@@ -237,6 +237,11 @@ async def audit_entries(
     )
 
 
+async def acts_on(connection: Connection, subject: str, *, rows_max: int) -> list[asyncpg.Record]:
+    """Return the audit entries about a subject, newest first."""
+    return await connection.fetch(QUERIES.acts_on, subject, rows_max)
+
+
 async def session_role(connection: Connection) -> str:
     """Return the database role that opened the connection."""
     role: str = await connection.fetchval(QUERIES.session_role)

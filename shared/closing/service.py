@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from shared.access import service as audit
 from shared.access.model import Actor
 from shared.closing import store
 from shared.errors import ConflictError
-from shared.ledger import store as ledger
 from shared.organizations import store as organizations
 from shared.organizations.model import Organization
 from shared.recharge import service as recharge
@@ -65,12 +63,11 @@ async def close(
     subscriptions = await store.charging_subscriptions(connection, organization.id)
     if (holds or checkouts or subscriptions) and not force:
         raise ConflictError(
-            f"{organization.slug} has {len(holds)} active holds, {checkouts} open checkouts and"
+            f"{organization.slug} has {holds} active holds, {checkouts} open checkouts and"
             f" {subscriptions} subscriptions, which are canceled at Stripe. Forced, closing"
             " releases the holds, and a later payment becomes a dead event."
         )
-    for hold_id in holds:
-        await ledger.release(connection, organization.id, hold_id)
+    released = await store.release_holds(connection, organization.id) if holds else 0
     if await _recharges(connection, organization):
         await recharge.turn_off(connection, organization.id, actor=actor, reason=reason)
     await organizations.set_closed(connection, organization.id, closed=True)
@@ -82,14 +79,14 @@ async def close(
         organization_id=organization.id,
         reason=reason,
         details={
-            "holdsReleased": len(holds),
+            "holdsReleased": released,
             "openCheckouts": checkouts,
             "subscriptions": subscriptions,
         },
     )
     return Closing(
         changed=True,
-        holds_released=len(holds),
+        holds_released=released,
         open_checkouts=checkouts,
         subscriptions=subscriptions,
     )
@@ -135,9 +132,9 @@ async def _recharges(connection: Connection, organization: Organization) -> bool
     return any(rule.state is not RechargeState.OFF for rule in rules)
 
 
-async def _active_holds(connection: Connection, organization: Organization) -> list[UUID]:
+async def _active_holds(connection: Connection, organization: Organization) -> int:
     holds = await store.active_holds(connection, organization.id, rows_max=HOLDS_RELEASED_MAX + 1)
-    if len(holds) > HOLDS_RELEASED_MAX:
+    if holds > HOLDS_RELEASED_MAX:
         raise ConflictError(
             f"{organization.slug} has more than {HOLDS_RELEASED_MAX} active holds. Release them"
             " first, or wait until they expire."

@@ -19,12 +19,16 @@ async def open_checkouts(connection: Connection, organization_id: UUID) -> int:
     return count
 
 
-async def active_holds(
-    connection: Connection, organization_id: UUID, *, rows_max: int
-) -> list[UUID]:
-    """Return the ids of active holds, those that expire first."""
-    rows = await connection.fetch(QUERIES.active_holds, organization_id, rows_max)
-    return [row["id"] for row in rows]
+async def active_holds(connection: Connection, organization_id: UUID, *, rows_max: int) -> int:
+    """Return the number of active holds, counted up to a maximum."""
+    count: int = await connection.fetchval(QUERIES.active_holds, organization_id, rows_max)
+    return count
+
+
+async def release_holds(connection: Connection, organization_id: UUID) -> int:
+    """Release the active holds under the account's lock; return how many."""
+    released: int = await connection.fetchval(QUERIES.release_holds, organization_id)
+    return released
 
 
 async def charging_subscriptions(connection: Connection, organization_id: UUID) -> int:

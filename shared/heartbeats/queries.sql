@@ -10,6 +10,12 @@ FROM unnest($2::text [], $3::float8 [], $4::text []) AS b (loop, failing_seconds
 ON CONFLICT (worker_id, loop) DO UPDATE
 SET beat_at = now(), failing_since = excluded.failing_since, error = excluded.error;
 
+-- name: retire
+-- Delete the heartbeats of a worker that stops, so that loops which the next release no longer has are not missed. The
+-- one of its loop of heartbeats stays: it says when a worker was there last.
+DELETE FROM worker_heartbeats
+WHERE worker_id = $1 AND loop <> 'heartbeat';
+
 -- name: purge
 -- Delete heartbeats past their retention.
 DELETE FROM worker_heartbeats

@@ -41,6 +41,11 @@ async def beat(connection: Connection, worker_id: UUID, beats: Sequence[Beat]) -
     await connection.execute(QUERIES.purge, timedelta(seconds=RETENTION_SECONDS))
 
 
+async def retire(connection: Connection, worker_id: UUID) -> None:
+    """Delete the heartbeats of a worker that stops, except the last sign of the worker itself."""
+    await connection.execute(QUERIES.retire, worker_id)
+
+
 async def health(connection: Connection) -> WorkersHealth:
     """Return the health of the workers, by PostgreSQL's clock."""
     rows = await connection.fetch(QUERIES.loops, STALE_SECONDS)

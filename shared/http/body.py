@@ -72,7 +72,7 @@ def check_head(request: web.Request) -> None:
         if encoding.strip().lower() != "identity":
             raise UnsupportedMediaTypeError("Send the body without a Content-Encoding.")
     if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise PayloadTooLargeError(f"The body is over {BODY_BYTES_MAX} bytes.")
+        raise _too_large()
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -87,7 +87,13 @@ async def read_body(request: web.Request) -> bytes:
             return await request.read()
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await request.read()  # bounded by the application's client_max_size
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large() from None
     except TimeoutError:
         raise RequestTimeoutError from None
     except (web.RequestPayloadError, ConnectionError):  # the client's connection failed
         raise InvalidRequestError("The body cannot be read to its end.") from None
+
+
+def _too_large() -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"The body is over {BODY_BYTES_MAX} bytes.")

@@ -92,15 +92,17 @@ class Health:
         operations: Mapping[str, Probe],
         measurements: Sequence[Probe],
         token: str | None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._required = {name: SharedProbe(probe) for name, probe in required.items()}
         self._optional = {name: SharedProbe(probe) for name, probe in optional.items()}
         self._operations = {name: SharedProbe(probe) for name, probe in operations.items()}
         self._measurements = measurements
-        self._measured_at = time.monotonic()  # measurements are late from here on
+        self._monotonic = monotonic
+        self._measured_at = monotonic()  # measurements are late from here on
         self._measure = SharedProbe(self._measure_all, fresh_seconds=MEASUREMENT_FRESH_SECONDS)
         self._token = token
-        metrics.MEASUREMENT_AGE_SECONDS.set_function(lambda: time.monotonic() - self._measured_at)
+        metrics.MEASUREMENT_AGE_SECONDS.set_function(lambda: monotonic() - self._measured_at)
 
     def public_routes(self) -> list[web.RouteDef]:
         """Return the routes of the public port."""
@@ -131,14 +133,14 @@ class Health:
         failure = await self._measure()
         if failure != OK:
             metrics.MEASUREMENT_FAILURES.inc()
-            if time.monotonic() - self._measured_at > MEASUREMENT_SECONDS_MAX:
+            if self._monotonic() - self._measured_at > MEASUREMENT_SECONDS_MAX:
                 metrics.clear_measured()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _measure_all(self) -> None:
         for measure in self._measurements:
             await measure()
-        self._measured_at = time.monotonic()
+        self._measured_at = self._monotonic()
 
     def _authorize(self, request: web.Request) -> None:
         if self._token is None:

@@ -45,6 +45,7 @@ class PostingStatus(enum.StrEnum):
     REPLAYED = "replayed"
     CONFLICT = "conflict"
     INSUFFICIENT = "insufficient"
+    BUDGET_EXCEEDED = "budget_exceeded"
     INVALID = "invalid"
     UNKNOWN_ORGANIZATION = "unknown_organization"
     CLOSED = "closed"
@@ -117,6 +118,29 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     recharge_seconds: int | None = None
 
 
+class BudgetShortfall(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of a budget that refuses a debit or hold, in credits.
+
+    `used` and `held` are those of the subject in the current window, before the refused request.
+    `resets_at` is the end of the window, None for one that never ends.
+    """
+
+    budget_id: UUID
+    subject_kind: str
+    subject: str
+    window_kind: str
+    limit: Decimal
+    used: Decimal
+    held: Decimal
+    required: Decimal
+    resets_at: datetime | None
+
+    @property
+    def available(self) -> Decimal:
+        """What a debit may take until the window ends."""
+        return max(self.limit - self.used - self.held, Decimal(0))
+
+
 class PostedTransaction(msgspec.Struct, frozen=True, kw_only=True):
     """The row of a posting: written now (`posted`), or by the same request before (`replayed`)."""
 
@@ -148,6 +172,13 @@ class InsufficientCredits(RefusedPosting, frozen=True, kw_only=True):
 
     status: PostingStatus = PostingStatus.INSUFFICIENT
     shortfall: Shortfall
+
+
+class BudgetExceeded(RefusedPosting, frozen=True, kw_only=True):
+    """A budget refuses the debit or hold, whatever the balance."""
+
+    status: PostingStatus = PostingStatus.BUDGET_EXCEEDED
+    shortfall: BudgetShortfall
 
 
 class KeyConflict(RefusedPosting, frozen=True, kw_only=True):

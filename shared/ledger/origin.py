@@ -15,6 +15,8 @@ from shared.ledger.model import Posting
 # A reserved prefix: no endpoint accepts such names from a caller or returns them.
 OWN = "prepaid:"
 KEY_ID, REQUEST_ID = f"{OWN}key", f"{OWN}request"
+# How the amount of priced usage arose: see shared/pricing/record.py.
+PRICING = f"{OWN}pricing"
 # The caller's tags are part of the digest, as the rest of the caller's metadata.
 TAGS = f"{OWN}tags"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     FieldError,
     IdempotencyError,
@@ -15,6 +16,8 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ledger.model import (
+    BudgetExceeded,
+    BudgetShortfall,
     InsufficientCredits,
     InvalidPosting,
     PostingStatus,
@@ -66,6 +69,8 @@ def posting_error(
             return invalid_field(refused.error, where)
         case InsufficientCredits():
             return _insufficient(refused.shortfall)
+        case BudgetExceeded():
+            return _budget_exceeded(refused.shortfall)
     return _ERRORS[refused.status]()
 
 
@@ -87,6 +92,27 @@ def _insufficient(shortfall: Shortfall) -> InsufficientCreditsError:
         shortfall_text(shortfall),
         retry_after_seconds=None if seconds is None else max(seconds, RECHARGE_SECONDS_MIN),
         more=amounts if seconds is None else {**amounts, "rechargeInProgress": True},
+    )
+
+
+def _budget_exceeded(shortfall: BudgetShortfall) -> BudgetExceededError:
+    amounts = {
+        name: json_number(getattr(shortfall, name))
+        for name in ("required", "available", "limit", "used", "held")
+    }
+    of = f"{shortfall.subject_kind} {shortfall.subject}"
+    return BudgetExceededError(
+        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
+        f" left in the budget of the {of} ({shortfall.window_kind}: limit"
+        f" {plain(shortfall.limit)}, used {plain(shortfall.used)}, held {plain(shortfall.held)}).",
+        more={
+            **amounts,
+            "budgetId": shortfall.budget_id,
+            "subjectKind": shortfall.subject_kind,
+            "subject": shortfall.subject,
+            "window": shortfall.window_kind,
+            "resetsAt": shortfall.resets_at,
+        },
     )
 
 

@@ -9,7 +9,8 @@ SELECT
     balance_after,
     created_at,
     held,
-    available
+    available,
+    budget
 FROM ledger_post($1::text::jsonb);
 
 -- name: post_shared
@@ -23,7 +24,8 @@ SELECT
     balance_after,
     created_at,
     held,
-    available
+    available,
+    budget
 FROM ledger_post($1::text::jsonb, $2, $3);
 
 -- name: are_known

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,8 @@ import msgspec
 from shared.db.queries import beside
 from shared.ledger.model import (
     Balance,
+    BudgetExceeded,
+    BudgetShortfall,
     Deferral,
     Hold,
     HoldResult,
@@ -101,7 +103,15 @@ def _result(posting: Posting, row: asyncpg.Record) -> PostingResult:
             held=row["held"],
         )
         return InsufficientCredits(organization_id=posting.organization_id, shortfall=shortfall)
+    if status is PostingStatus.BUDGET_EXCEEDED:
+        return budget_exceeded(posting.organization_id, row["budget"])
     return RefusedPosting(organization_id=posting.organization_id, status=status)
+
+
+def budget_exceeded(organization_id: UUID, budget: Mapping[str, Any]) -> BudgetExceeded:
+    """Return the result of a posting or hold that a budget refuses, from its numbers."""
+    shortfall = msgspec.convert(budget, BudgetShortfall, strict=False)
+    return BudgetExceeded(organization_id=organization_id, shortfall=shortfall)
 
 
 def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:

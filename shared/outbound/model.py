@@ -19,6 +19,7 @@ class MessageType(enum.StrEnum):
     CREDITS_RECOVERED = "credits.recovered"
     CREDITS_DEPLETED = "credits.depleted"
     CREDITS_EXPIRING = "credits.expiring"
+    BUDGET_REACHED = "budget.reached"
     PURCHASE_COMPLETED = "purchase.completed"
     RECHARGE_SUCCEEDED = "recharge.succeeded"
     RECHARGE_FAILED = "recharge.failed"

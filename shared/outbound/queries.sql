@@ -95,15 +95,22 @@ WHERE id = $1 AND disabled_at IS NULL
 RETURNING id;
 
 -- name: discard_of_endpoint
--- Discard the pending messages of an endpoint that an operator removed.
-UPDATE outbound_messages
+-- Discard the pending messages of an endpoint that an operator removed. Locks them in the order of their ids.
+UPDATE outbound_messages AS m
 SET
     state = 'discarded',
     reason = $2,
     lease_token = NULL,
     settled_at = now()
-WHERE endpoint_id = $1 AND state = 'pending'
-RETURNING id;
+FROM (
+    SELECT s.id
+    FROM outbound_messages AS s
+    WHERE s.endpoint_id = $1 AND s.state = 'pending'
+    ORDER BY s.id
+    FOR UPDATE
+) AS chosen
+WHERE m.id = chosen.id AND m.endpoint_id = $1
+RETURNING m.id;
 
 -- name: claim
 -- Lease due messages, the oldest first, up to $4 attempts at once for each endpoint, including those in progress ($5, $6).
@@ -249,13 +256,21 @@ WHERE m.id = $1
 ORDER BY m.endpoint_id;
 
 -- name: discard
--- Discard a message, by an operator's decision, for every endpoint that has not received it. The error stays.
-UPDATE outbound_messages
+-- Discard a message, by an operator's decision, for every endpoint that has not received it. The error stays. Locks its
+-- rows in the order of their endpoints.
+UPDATE outbound_messages AS m
 SET
     state = 'discarded',
-    reason = coalesce(reason, $2),
+    reason = coalesce(m.reason, $2),
     discard_reason = $2,
     lease_token = NULL,
     settled_at = now()
-WHERE id = $1 AND state IN ('pending', 'dead')
-RETURNING id, endpoint_id, organization_id;
+FROM (
+    SELECT s.endpoint_id
+    FROM outbound_messages AS s
+    WHERE s.id = $1 AND s.state IN ('pending', 'dead')
+    ORDER BY s.endpoint_id
+    FOR UPDATE
+) AS chosen
+WHERE m.id = $1 AND m.endpoint_id = chosen.endpoint_id
+RETURNING m.id, m.endpoint_id, m.organization_id;

@@ -47,7 +47,6 @@ class Permission:
     name: str
     access: Access
     id: str
-    needed_for: str
     probes: tuple[Probe, ...]
 
     def __str__(self) -> str:
@@ -63,77 +62,66 @@ PERMISSIONS = (
         "Charges and Refunds",
         Access.READ,
         "rak_charge_read",
-        "receipts; what was refunded of a payment",
         _list_of("/v1/refunds"),
     ),
     Permission(
         "Checkout Sessions",
         Access.WRITE,
         "rak_checkout_session_write",
-        "checkout and card set-up; on which session a payment was made",
         (Probe("post", "/v1/checkout/sessions"),),
     ),
     Permission(
         "Customer portal",
         Access.WRITE,
         "rak_customer_portal_write",
-        "the portal",
         (Probe("post", "/v1/billing_portal/sessions"),),
     ),
     Permission(
         "Customers",
         Access.WRITE,
         "rak_customer_write",
-        "an organization's customer",
         (Probe("post", f"/v1/customers/{UNKNOWN_CUSTOMER}"),),
     ),
     Permission(
         "Disputes",
         Access.READ,
         "rak_dispute_read",
-        "what a dispute took of a payment",
         _list_of("/v1/disputes"),
     ),
     Permission(
         "Events",
         Access.READ,
         "rak_event_read",
-        "`prepaid doctor`, `prepaid reconcile`, and events that are asked for again",
         _list_of("/v1/events"),
     ),
     Permission(
         "Invoices",
         Access.READ,
         "rak_invoice_read",
-        "what an invoice sold, its payments; whether a payment pays one",
         _list_of("/v1/invoices", "/v1/invoice_payments"),
     ),
     Permission(
         "PaymentIntents",
         Access.WRITE,
         "rak_payment_intent_write",
-        "auto-recharge and top-ups; what a payment says itself",
         (Probe("post", "/v1/payment_intents"),),
     ),
     Permission(
         "PaymentMethods",
         Access.READ,
         "rak_payment_method_read",
-        "the cards on file, before one is charged",
         _list_of("/v1/payment_methods"),
     ),
     Permission(
         "Prices",
         Access.READ,
         "rak_plan_read",
-        "`prepaid_credits` of a price",
         _list_of("/v1/prices"),
     ),
     Permission(
         "Subscriptions",
         Access.READ,
         "rak_subscription_read",
-        "the state of a subscription",
         _list_of("/v1/subscriptions"),
     ),
 )
@@ -144,7 +132,6 @@ COMMAND_PERMISSIONS = (
         "Webhook Endpoints",
         Access.WRITE,
         "rak_webhook_write",
-        "`prepaid stripe endpoint`, and `prepaid doctor` (Read)",
         (Probe("post", "/v1/webhook_endpoints"),),
     ),
 )

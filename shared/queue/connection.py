@@ -18,8 +18,11 @@ def connect(redis_url: str) -> ArqRedis:
     """Return a client that opens on first use, so that a process starts while Redis is away."""
     by_sentinel = redis_url.startswith(SCHEMES)
     create_pool = sentinel.create_pool if by_sentinel else BlockingConnectionPool.from_url
+    # redis-py checks the name in a certificate only where it is told to.
+    checked = {"ssl_check_hostname": True} if redis_url.startswith("rediss") else {}
     pool = create_pool(
         redis_url,
+        **checked,
         max_connections=8,
         socket_connect_timeout=CONNECT_SECONDS_MAX,
         socket_timeout=COMMAND_SECONDS_MAX,

@@ -26,9 +26,10 @@ def create_pool(url: str, **options: Any) -> SentinelPool:
     address = parse(url)
     times = {name: value for name, value in options.items() if name.startswith("socket_")}
     secured = {"ssl": True} if address.tls else {}
+    verified = {name: value for name, value in options.items() if name.startswith("ssl_")}
     return SentinelPool(  # type: ignore[no-untyped-call] # redis-py has no types for it
         address.master,
-        Sentinel(address.hosts, sentinel_kwargs={**times, **secured}),  # type: ignore[no-untyped-call]
+        Sentinel(address.hosts, sentinel_kwargs={**times, **secured, **verified}),  # type: ignore[no-untyped-call]
         username=address.username,
         password=address.password,
         db=address.database,

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from shared.access import service as audit
 from shared.access.model import Actor
 from shared.errors import ConflictError, LeaseLostError, NotFoundError, StripeFailedError
 from shared.payments.payment_intents import (
@@ -25,7 +24,7 @@ from shared.recharge import outcomes
 from shared.recharge.attempts import store as attempt_store
 from shared.recharge.flow import Charger
 from shared.recharge.model import ArmedAttempt, Attempt, AttemptState
-from shared.recharge.transitions import CancellationOnRequest
+from shared.recharge.transitions import CancellationOnRequest, CancellationRequest
 
 if TYPE_CHECKING:
     import asyncpg
@@ -59,25 +58,27 @@ async def cancel(
         attempt_id,
         detail=f"canceled by {actor}" + (f": {reason}" if reason else ""),
         waits=True,
+        request=CancellationRequest(actor, reason),
     )
-    async with charger.pool.acquire() as connection, connection.transaction():
-        await audit.record(
-            connection,
-            actor=actor,
-            action="recharge.cancel",
-            subject=str(attempt_id),
-            organization_id=organization_id,
-            reason=reason,
-        )
+    async with charger.pool.acquire() as connection:
         after = await attempt_store.find_attempt(connection, organization_id, attempt_id)
     assert after is not None  # noqa: S101 - attempts are never deleted
     return after
 
 
 async def end(
-    charger: Charger, organization_id: UUID, attempt_id: UUID, *, detail: str, waits: bool
+    charger: Charger,
+    organization_id: UUID,
+    attempt_id: UUID,
+    *,
+    detail: str,
+    waits: bool,
+    request: CancellationRequest | None = None,
 ) -> None:
-    """Cancel an attempt under a lease; `waits`: arm no other before the next usage."""
+    """Cancel an attempt under a lease; `waits`: arm no other before the next usage.
+
+    A request is audited in the transaction that cancels the attempt.
+    """
     async with charger.pool.acquire() as connection:
         lease = await attempt_store.take(
             connection, organization_id, attempt_id, uuid4(), charger.lease
@@ -94,7 +95,7 @@ async def end(
             with contextlib.suppress(LeaseLostError):
                 await charger.apply(lease, outcomes.postponed(lease.attempt, None, timedelta(0)))
             raise
-        effect = CancellationOnRequest(waits=waits)
+        effect = CancellationOnRequest(waits=waits, request=request)
         await charger.apply(lease, outcomes.canceled(detail, effect))
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from shared.access import service as audit
 from shared.errors import PrepaidError
 from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.outbound import service as outbound
@@ -106,10 +107,19 @@ async def _apply_to_any(context: EffectContext, attempt: Attempt, transition: Tr
                 await _suspend(
                     context, attempt, effect.suspension, transition.detail, until=effect.until
                 )
-        case CancellationOnRequest(waits):
+        case CancellationOnRequest(waits, request):
             await suspension_store.unpause(connection, organization_id)
             if waits and attempt.trigger is not Trigger.TOP_UP:
                 await attempt_store.wait_for_usage(connection, organization_id)
+            if request is not None:
+                await audit.record(
+                    connection,
+                    actor=request.actor,
+                    action="recharge.cancel",
+                    subject=str(attempt.id),
+                    organization_id=organization_id,
+                    reason=request.reason,
+                )
 
 
 async def _suspend(
@@ -119,7 +129,6 @@ async def _suspend(
     detail: str | None,
     *,
     until: datetime | None = None,
-    fingerprint: str | None = None,
 ) -> None:
     await service.suspend(
         context.connection,
@@ -128,7 +137,6 @@ async def _suspend(
         detail or reason,
         now=context.now,
         until=until,
-        fingerprint=fingerprint,
         make_id=context.make_id,
     )
 
@@ -252,7 +260,6 @@ class _Effects:
                 self.attempt,
                 SuspensionReason.DECLINES,
                 f"the card was declined: {self.transition.reason}",
-                fingerprint=current.card.fingerprint if current.card else None,
             )
 
     async def _another_card_is_charged(self) -> bool:

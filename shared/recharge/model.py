@@ -114,7 +114,6 @@ class AutoRecharge:
     next_run_at: datetime | None = None
     declines_in_row: int = 0
     not_before: datetime | None = None
-    declined_fingerprint: str | None = None
     consented_at: datetime | None = None
     consented_by: str | None = None
 
@@ -126,7 +125,6 @@ class Card:
     id: str
     customer_id: str
     type: str
-    fingerprint: str | None
     stripe_account: str = ""
 
 

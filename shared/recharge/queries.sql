@@ -22,7 +22,6 @@ SELECT
     p.id AS card_id,
     p.customer_id AS card_customer_id,
     p.type AS card_type,
-    p.fingerprint AS card_fingerprint,
     p.stripe_account AS card_account,
     EXISTS (
         SELECT FROM payment_methods AS u

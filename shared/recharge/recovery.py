@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from shared.recharge import rules
 from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import AttemptState, Trigger
 
@@ -86,15 +87,22 @@ async def find(connection: Connection, link: str) -> Recovery | None:
         return None
     kind: str = row["brand"] or row["payment_method_type"]
     last4 = f" ending in {row['last4']}" if row["last4"] else ""
+    state, trigger = AttemptState(row["state"]), Trigger(row["trigger"])
     return Recovery(
         organization_id=row["organization_id"],
         attempt_id=row["id"],
         organization_name=row["organization_name"],
-        state=AttemptState(row["state"]),
-        trigger=Trigger(row["trigger"]),
+        state=state,
+        trigger=trigger,
         credits=row["amount"],
         needed=row["needed"],
-        threshold=row["threshold"],
+        threshold=rules.threshold_shown(
+            row["threshold"],
+            state=state,
+            trigger=trigger,
+            armed_at=row["created_at"],
+            rule_changed_at=row["rule_changed_at"],
+        ),
         amount_minor=row["amount_minor"],
         currency=row["currency"],
         payment_intent_id=row["payment_intent_id"],

@@ -11,6 +11,7 @@ from shared.money import credits_from_minor_units, plain
 from shared.payments import prices
 from shared.recharge.model import (
     ArmedAttempt,
+    AttemptState,
     AutoRecharge,
     Card,
     Circumstances,
@@ -242,3 +243,21 @@ def retry_delay(tries: int, jitter: float) -> timedelta:
     """Return the wait before the next request to Stripe: 1 s, doubled up to 5 minutes."""
     seconds = min(2.0 ** min(tries - 1, 9), 300)
     return timedelta(seconds=seconds * (0.75 + jitter / 2))
+
+
+def threshold_shown(
+    threshold: Decimal | None,
+    *,
+    state: AttemptState,
+    trigger: Trigger,
+    armed_at: datetime,
+    rule_changed_at: datetime | None,
+) -> Decimal | None:
+    """Return the threshold that armed an open attempt.
+
+    None: it has another cause, or the rule changed since.
+    """
+    if state is not AttemptState.REQUIRES_ACTION or trigger is not Trigger.THRESHOLD:
+        return None
+    unchanged = rule_changed_at is None or rule_changed_at <= armed_at
+    return threshold if unchanged else None

@@ -52,19 +52,17 @@ async def suspend(
     *,
     now: datetime,
     until: datetime | None = None,
-    fingerprint: str | None = None,
     make_id: Callable[[], UUID] = new_id,
 ) -> bool:
     """Suspend an organization's auto-recharge and announce it; return whether this suspended it.
 
     A reason of lower rank is replaced, and one of the same or a higher rank stays. While it is off,
     or before there is a rule, a reason that only a person ends is stored and applies once it is
-    turned on. A live attempt still ends normally; no new one is armed. `fingerprint` is that of the
-    declined card.
+    turned on. A live attempt still ends normally; no new one is armed.
     """
     await store.lock_account(connection, organization_id)
     suspended = await suspension_store.suspend(
-        connection, organization_id, reason, detail, until=until, fingerprint=fingerprint
+        connection, organization_id, reason, detail, until=until
     )
     if suspended:
         message = OutboundMessage(

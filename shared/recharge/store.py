@@ -47,7 +47,6 @@ async def circumstances(
             id=row["card_id"],
             customer_id=row["card_customer_id"],
             type=row["card_type"],
-            fingerprint=row["card_fingerprint"],
             stripe_account=row["card_account"],
         )
     return Circumstances(
@@ -175,7 +174,6 @@ def _auto_recharge(row: asyncpg.Record) -> AutoRecharge:
         next_run_at=row["next_run_at"],
         declines_in_row=row["declines_in_row"],
         not_before=row["not_before"],
-        declined_fingerprint=row["declined_fingerprint"],
         consented_at=row["consented_at"],
         consented_by=row["consented_by"],
     )

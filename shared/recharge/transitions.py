@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from shared.access.model import Actor
 from shared.payments.payment_intents import Intent, Subject
 from shared.recharge.model import FINAL_STATES, AttemptState, SuspensionReason
 
@@ -63,10 +64,22 @@ class Cancellation:
 
 
 @dataclass(frozen=True, slots=True)
+class CancellationRequest:
+    """Who requested a cancellation, and why: for the audit log."""
+
+    actor: Actor | str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CancellationOnRequest:
-    """Nothing was charged, at a person's request. `waits`: arm nothing before new usage."""
+    """Nothing was charged, at a person's request. `waits`: arm nothing before new usage.
+
+    Without a `request`, a top-up replaces the attempt, and nothing is audited.
+    """
 
     waits: bool
+    request: CancellationRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

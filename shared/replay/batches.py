@@ -118,10 +118,15 @@ class Batches:
         return batch
 
     async def run(self, batch: Batch, *, select: Select, apply: Apply) -> None:
-        """Apply a batch to its end, or until it stops. Raises LeaseLostError where it was taken."""
+        """Apply a batch to its end, or until it stops. Raises LeaseLostError where it was taken.
+
+        Where it is cancelled, the CancelledError has a note that says how to continue.
+        """
         try:
             state = await self._chunks(batch, select, apply)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError):
+                error.add_note(f"Continue with prepaid {self.kind} replay --resume {batch.id}")
             with suppress(*UNAVAILABLE):
                 await self._end(batch, BatchState.STOPPED)
             raise

@@ -93,7 +93,7 @@ def test_every_metric_is_one_that_was_promised_with_its_labels() -> None:
         (
             MessageType,
             (
-                "credits.low credits.recovered credits.depleted credits.expiring"
+                "credits.low credits.recovered credits.depleted credits.expiring budget.reached"
                 " purchase.completed"
                 " recharge.succeeded recharge.failed recharge.requires_action recharge.suspended"
                 " dispute.opened dispute.closed"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 
+from console.framework.edge import FORM_TYPE
 from console.framework.page import Page
 from console.pages import PAGES
 from shared.organizations.model import Organization
@@ -101,6 +104,40 @@ async def test_what_is_no_text_is_a_page(operator: ConsoleBrowser, path: str) ->
 async def test_a_body_that_is_no_form_is_refused(operator: ConsoleBrowser) -> None:
     answer = await operator.session.post(f"{operator.url}/console/sign-out", json={"csrf": "x"})
     assert answer.status == 400
+
+
+async def test_a_form_of_ten_megabytes_is_a_page_that_refuses_it(operator: ConsoleBrowser) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 100_000
+
+    for body in (io.BytesIO(b"x" * 10_000_000), pieces()):
+        answer = await operator.session.post(
+            f"{operator.url}/console/sign-out", data=body, headers={"Content-Type": FORM_TYPE}
+        )
+        assert (answer.status, answer.content_type) == (413, "text/html")
+        assert "The body is over 1048576 bytes." in await answer.text()
+
+
+async def test_no_header_of_a_client_is_in_a_page_or_an_address(operator: ConsoleBrowser) -> None:
+    elsewhere = {"Host": "elsewhere.test", "X-Forwarded-Host": "elsewhere.test",
+                 "X-Forwarded-Proto": "https", "Forwarded": "host=elsewhere.test",
+                 "X-Original-URL": "/elsewhere", "Referer": "https://elsewhere.test"}  # fmt: skip
+    for path in ("/console", "/console/nothing", "/console/keys"):
+        answer = await operator.session.get(operator.url + path, headers=elsewhere)
+        assert "elsewhere" not in await answer.text()
+    operator.session.cookie_jar.clear()
+    answer = await operator.session.get(
+        f"{operator.url}/console/keys", headers=elsewhere, allow_redirects=False
+    )
+    assert answer.headers["Location"] == "/console/sign-in?return=%2Fconsole%2Fkeys"
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PUT", "DELETE", "PATCH"])
+async def test_another_method_is_refused(operator: ConsoleBrowser, method: str) -> None:
+    for path in ("/console", KEYS, "/console/sign-in", "/console/nothing"):
+        answer = await operator.session.request(method, operator.url + path)
+        assert answer.status == 405, path
 
 
 async def test_pages_may_load_nothing_from_elsewhere_and_run_nothing(

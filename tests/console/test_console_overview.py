@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
+from shared.heartbeats import store as heartbeats
+from shared.heartbeats.model import Beat
 from shared.organizations.model import Organization
 from tests.fixtures.console import ConsoleBrowser
+from tests.fixtures.outbound_messages import add, announce
 from tests.fixtures.product import payment, receive
+from tests.fixtures.reconciliation_runs import finished_run
 
 SAMPLES = """
 INSERT INTO metric_samples (sampled_at, name, label, value)
@@ -81,6 +86,27 @@ async def test_a_violated_invariant_is_shown(operator: ConsoleBrowser) -> None:
     (row,) = (await operator.get("/console")).rows("Invariants")
     assert row[:2] == ["balances", "violated"]
     assert row[3].endswith("3 h ago")
+
+
+async def test_workers_dead_messages_and_drift_are_shown(
+    operator: ConsoleBrowser, organization: Organization
+) -> None:
+    text = (await operator.get("/console")).text
+    assert "no worker runs (none has ever run)" in text
+    assert "Dead messages ok none" in text
+    assert "Reconciliation none has finished yet" in text
+    async with operator.pool.acquire() as connection:
+        await heartbeats.beat(connection, uuid4(), [Beat("sweeper"), Beat("recharger")])
+    await add(operator.pool, "https://app.example.com/hooks")
+    await announce(operator.pool, organization, 2)
+    await operator.pool.execute(
+        "UPDATE outbound_messages SET state = 'dead', settled_at = now(), reason = 'no answer'"
+    )
+    await finished_run(operator, organization)
+    text = (await operator.get("/console")).text
+    assert "1 running, 2 loops with a heartbeat" in text
+    assert "Dead messages dead 2" in text
+    assert "1 charged not credited, 1 missing event, 1 not compared, " in text
 
 
 async def test_a_bound_session_goes_to_its_organization(

@@ -6,40 +6,12 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tests.fixtures.console import ConsoleBrowser
+from tests.fixtures.reconciliation_runs import RUNS, finished_run
 
 if TYPE_CHECKING:
     from shared.organizations.model import Organization
 
-RUNS = "/console/reconciliation"
 HOSTILE = "<script>alert(1)</script>&\"'"
-
-
-async def finished_run(
-    browser: ConsoleBrowser, organization: Organization, text: str = "pi", findings: int = 2
-) -> str:
-    """Store a finished run with findings; return the path of its page."""
-    run_id = uuid4()
-    await browser.pool.execute(
-        "INSERT INTO reconciliation_runs (id, mode, state, requested_by, reason, executor, since,"
-        " progress, problems, checked, started_at, saved_at, finished_at)"
-        " VALUES ($1, 'report', 'finished', $2, $2, 'worker', now() - interval '1 day',"
-        ' jsonb_build_object($2::text, \'{"checked": 7, "done": true}\'::jsonb),'
-        " jsonb_build_array(jsonb_build_object('list', $2::text, 'detail', $2::text,"
-        " 'permission', $2::text)), 7, now(), now(), now())",
-        run_id,
-        text,
-    )
-    await browser.pool.execute(
-        "INSERT INTO reconciliation_findings (run_id, kind, object_id, organization_id, outcome,"
-        " detail, amount_minor, currency, credits)"
-        " SELECT $1, (ARRAY['missing_event', 'charged_not_credited'])[1 + n % 2],"
-        " $2 || n, $3, 'found', $2, 2000, 'usd', 20 FROM generate_series(1, $4) AS n",
-        run_id,
-        text,
-        organization.id,
-        findings,
-    )
-    return f"{RUNS}/{run_id}"
 
 
 async def test_a_run_shows_its_progress_and_its_findings(

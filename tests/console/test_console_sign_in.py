@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from yarl import URL
 
 from console.framework.cookies import SESSION_COOKIE
 from console.sign_in import local_path
@@ -76,6 +77,41 @@ async def test_failed_sign_ins_are_limited_and_valid_keys_are_not(
     assert stranger.page is not None
     assert int(stranger.page.headers["Retry-After"]) >= 1
     assert (await stranger.sign_in()).status == 200
+
+
+async def test_failed_sign_ins_are_audited_up_to_a_limit(stranger: ConsoleBrowser) -> None:
+    refused = (
+        "SELECT actor, subject, key_id FROM audit_log WHERE action = 'console.sign_in_refused'"
+    )
+    await stranger.sign_in("usage")
+    (entry,) = await stranger.pool.fetch(refused)
+    assert (entry["actor"], entry["subject"]) == ("console:usage key 0", "scope")
+    assert str(entry["key_id"]) == stranger.keys[0]["id"]
+    wrong = {"key": f"{access.KEY_PREFIX}{'y' * 43}"}
+    await stranger.post(SIGN_IN, wrong)
+    assert [tuple(row)[:2] for row in await stranger.pool.fetch(refused)][1:] == [
+        ("console:-", "unknown key")
+    ]
+    while stranger.console.audited_refusals.take() == 0:
+        pass
+    await stranger.post(SIGN_IN, wrong)
+    assert len(await stranger.pool.fetch(refused)) == 2
+
+
+async def test_a_sign_in_takes_no_token_that_the_browser_brings(stranger: ConsoleBrowser) -> None:
+    token = store.new_token()
+    brought = {SESSION_COOKIE: stranger.console.signer.sign("session", token)}
+    stranger.session.cookie_jar.update_cookies(brought, URL(stranger.url))
+    assert (await stranger.get("/console/keys")).title == "Sign in"
+    await stranger.sign_in()
+    (cookie,) = [
+        c
+        for c in stranger.session.cookie_jar
+        if c.key == SESSION_COOKIE and c["path"] == "/console"
+    ]
+    assert cookie.value != brought[SESSION_COOKIE]
+    stored = await stranger.pool.fetchval("SELECT token_sha256 FROM console_sessions")
+    assert stored != access.digest(token)
 
 
 async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(
@@ -175,6 +211,9 @@ async def test_a_sign_in_writes_an_audit_entry(operator: ConsoleBrowser) -> None
         "/console/sign-in",
         "/console/\r\nX: y",
         "http://[",
+        "/console/../v1/organizations",
+        "/console/%2e%2e/v1/organizations",
+        "/console/..//example.com",
     ],
 )
 def test_only_pages_of_the_console_are_returned_to(target: str) -> None:

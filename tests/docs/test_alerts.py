@@ -10,22 +10,15 @@ from typing import Any
 
 import promql_parser
 import pytest
-import yaml  # type: ignore[import-untyped] # its stubs are not among the dependencies
 from prometheus_client.metrics import MetricWrapperBase
 
 from shared import metrics
 from shared.inbox.model import EventState
 from shared.invariants.catalog import BY_NAME
 from shared.outbound.model import MessageState
+from tests.fixtures.alert_rules import RULES
 
 ROOT = Path(__file__).parents[2]
-RULES: list[dict[str, Any]] = [
-    rule
-    for group in yaml.safe_load(
-        (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
-    )["groups"]
-    for rule in group["rules"]
-]
 DASHBOARD: dict[str, Any] = json.loads(
     (ROOT / "deploy/grafana/prepaid.json").read_text(encoding="utf-8")
 )

@@ -11,12 +11,14 @@ import pytest
 from shared.closing import service as closing
 from shared.errors import OrganizationClosedError
 from shared.ids import new_id
+from shared.ledger.model import TransactionType
 from shared.ledger.verification.service import verify
 from shared.organizations import store
 from shared.payments.checkout import open_checkout
 from shared.payments.model import PurchasePrice
 from shared.recharge import service as recharge
 from tests.fixtures.commands import Command, assert_refused
+from tests.fixtures.ledger import grant, hold, make_due, post, posting
 from tests.fixtures.product import until
 from tests.fixtures.storefront import Storefront
 
@@ -88,6 +90,25 @@ async def test_a_subscription_that_is_charged_prevents_a_close_unless_it_is_forc
     force = ("--force",) if charged else ()
     closed = (await prepaid("orgs", "close", "acme", *force, *REASON, "--json")).json
     assert (closed["changed"], closed["subscriptions"]) == (True, int(charged))
+
+
+async def test_a_forced_close_releases_each_active_hold_and_changes_no_other(
+    prepaid: Command, pool: Pool, organization: Organization
+) -> None:
+    await post(pool, grant(organization, 10))
+    captured, expired, *active = [await hold(pool, organization, n) for n in (1, 2, 3, 3)]
+    await post(pool, posting(organization, TransactionType.HOLD_CAPTURE, -1, hold_id=captured.id))
+    await make_due(pool, "holds", expired.id)
+    closed = (await prepaid("orgs", "close", "acme", "--force", *REASON, "--json")).json
+    assert (closed["holdsReleased"], closed["held"], closed["balance"]) == (2, 0, 9)
+    states = {row["id"]: row["status"] for row in await pool.fetch("SELECT id, status FROM holds")}
+    assert states == {
+        captured.id: "captured",
+        expired.id: "expired",
+        **{hold.id: "released" for hold in active},
+    }
+    async with pool.acquire() as connection:
+        assert (await verify(connection))["problems"] == []
 
 
 async def test_a_reopening_that_began_before_the_close_leaves_books_that_verify(

@@ -14,6 +14,7 @@ from shared.outbound import service
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.outbound.rules import public_id
 from tests.fixtures.commands import Command, Finished
+from tests.fixtures.product import create_organization
 from tests.fixtures.receiver import Receiver
 from worker.messenger import Messenger
 
@@ -273,3 +274,20 @@ async def test_a_dry_run_names_the_messages_and_changes_none(
     row = await pool.fetchrow("SELECT reason, discard_reason FROM outbound_messages")
     assert row is not None
     assert tuple(row) == ("no answer", "gone")
+
+
+async def test_messages_of_one_organization_are_replayed_and_discarded(
+    prepaid: Command, pool: Pool, organization: Organization
+) -> None:
+    await prepaid("endpoints", "add", "--url", URL)
+    other = await create_organization(pool, "globex")
+    ours, theirs = await announce(pool, organization), await announce(pool, other)
+    await die(pool)
+    replayed = await prepaid("messages", "replay", "--organization", organization.slug, "--json")
+    assert (replayed.code, replayed.json["replayed"]) == (0, [ours])
+    assert refused(await prepaid("messages", "replay", theirs, "--organization", organization.slug))
+    why = ("--reason", "too old", "--json")
+    discarded = await prepaid("messages", "discard", "--organization", str(other.id), *why)
+    assert (discarded.code, discarded.json["ids"]) == (0, [theirs])
+    for act in ("replay", "discard"):
+        assert refused(await prepaid("messages", act, "--organization", "nobody", *why))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fixtures.commands import Command, Finished
+from tests.fixtures.commands import Command, Finished, start_command
 from tests.fixtures.product import (
     balance,
     create_organization,
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
     from worker.drainer import Drainer
 
-ROOT = Path(__file__).parents[2]
 REASON = ("--reason", "a test")
 
 
@@ -155,10 +151,10 @@ async def test_a_replay_that_was_killed_resumes_to_the_exact_end(
     names = [str(n) for n in range(30)]
     await dead_letters(pool, drainer, *names)
     await create_organization(pool)
-    process = await start(
+    process = await start_command(
+        ("events", "replay", "--state", "dead", "--rate", "5"),
         environment(database_url, redis_url) | stripe,
-        tmp_path,
-        *("replay", "--state", "dead", "--rate", "5"),
+        folder=tmp_path,
     )
 
     async def has_begun() -> bool:
@@ -176,29 +172,3 @@ async def test_a_replay_that_was_killed_resumes_to_the_exact_end(
     counts = {word: resumed.json[word] for word in ("selected", "applied", "noop", "failed")}
     assert counts == {"selected": 30, "applied": 30, "noop": 0, "failed": 0}
     assert resumed.json["diff"][0]["after"] == await balance(pool) == 300
-
-
-async def test_a_reader_that_closes_the_pipe_ends_a_command_quietly(
-    pool: Pool, database_url: str, redis_url: str, tmp_path: Path
-) -> None:
-    await receive(pool, payment("1"))
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = await start(environment(database_url, redis_url), tmp_path, "list", stdout=writer)
-    os.close(writer)
-    _, stderr = await process.communicate()
-    assert (process.returncode, stderr) == (0, b"")
-
-
-async def start(
-    env: dict[str, str], folder: Path, *arguments: str, stdout: Any = asyncio.subprocess.DEVNULL
-) -> asyncio.subprocess.Process:
-    """Start `prepaid events …` without waiting for its end."""
-    base = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PREPAID_HOME": str(folder)}
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli", "events", *arguments),
-        env=base | env,
-        cwd=folder,
-        stdout=stdout,
-        stderr=asyncio.subprocess.PIPE,
-    )

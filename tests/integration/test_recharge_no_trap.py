@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from shared.errors import ConflictError, NotFoundError, StripeFailedError
@@ -286,6 +287,14 @@ async def test_an_attempt_in_any_live_state_can_be_canceled_and_the_rule_waits_f
         "SELECT count(*) FROM audit_log WHERE action = 'recharge.cancel' AND reason = 'asked to'"
     )
     assert logged == 1
+
+
+async def test_a_cancellation_that_cannot_be_audited_is_rolled_back(shop: Shop) -> None:
+    await shop.open()
+    await shop.pool.execute("ALTER TABLE audit_log ADD CONSTRAINT refuses CHECK (actor <> 'ops')")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await cancel(shop)
+    assert await states(shop) == ["armed"]
 
 
 async def test_an_attempt_that_was_captured_or_that_stripe_does_not_answer_is_not_canceled(

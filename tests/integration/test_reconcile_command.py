@@ -92,13 +92,15 @@ async def test_there_is_nothing_to_resume_before_a_run(
 
 
 @pytest.mark.usefixtures("organization")
-async def test_a_process_that_is_killed_leaves_a_run_that_another_continues(
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+async def test_a_process_that_is_killed_or_interrupted_leaves_a_run_that_another_continues(
     storefront: Storefront,
     stand_in: SimulatorProcess,
     prepaid: Command,
     database_url: str,
     redis_url: str,
     tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
     await (await storefront.http.delete("/_sim/faults")).release()
     await storefront.sim("faults", method="GET", path="/v1/refunds", fault="slow", seconds=3)
@@ -113,8 +115,12 @@ async def test_a_process_that_is_killed_leaves_a_run_that_another_continues(
     assert process.stderr is not None
     while not (await process.stderr.readline()).startswith(b"invoices"):
         assert process.returncode is None
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(number)
+    rest = await process.stderr.read()
     await process.wait()
+    if number is signal.SIGINT:
+        line = b"prepaid: Interrupted. Continue with prepaid reconcile --resume"
+        assert (process.returncode, rest.splitlines()[-1]) == (1, line)
     (state,) = [
         row["state"] for row in await storefront.pool.fetch("SELECT state FROM reconciliation_runs")
     ]

@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
-from sandbox.binaries import postgres_binaries
 from shared.db.pool import create_pool
 from shared.organizations.model import Organization
 from shared.outbound.sender import Sender
 from tests.fixtures.commands import Command
+from tests.fixtures.dumps import run
 from tests.fixtures.ledger import balances, some_history
 from tests.fixtures.outbound_messages import add, announce, states
 from tests.fixtures.receiver import Clock, Receiver, create_messenger
-from tests.fixtures.servers import Clones, process_url
+from tests.fixtures.servers import process_url
 from worker.messenger import Messenger
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
-
-
-def program(name: str) -> str:
-    """Return a program of the server that the suite runs on, or of this machine."""
-    beside = postgres_binaries().folder / name
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
-    assert found is not None, f"{name} is not on this machine: apt-get install postgresql-client"
-    return found
-
-
-async def run(name: str, *arguments: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        program(name), *arguments, stderr=asyncio.subprocess.PIPE
-    )
-    _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-
-
-@pytest.fixture
-def empty_url(clones: Clones) -> Iterator[str]:
-    """Give a database without a schema, to restore into."""
-    name = clones.create("template0")
-    yield clones.url(name)
-    clones.drop(name)
 
 
 async def test_a_restored_dump_verifies_is_restricted_and_sends_only_what_was_not_sent(

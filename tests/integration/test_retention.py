@@ -1,8 +1,8 @@
-"""Bodies of delivered messages and texts of ended attempts are cleared after their retention."""
+"""Payloads, bodies of messages and texts of attempts are cleared after their retention."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared import metrics
@@ -10,6 +10,9 @@ from shared.durations import Duration
 from shared.ids import new_id
 from shared.outbound.admin import store as admin
 from shared.outbound.model import MessageKey
+from tests.fixtures.product import create_organization, payment, receive
+from worker.cleaners import PayloadCleaner
+from worker.drainer import Drainer
 from worker.retention import RetentionCleaner
 
 if TYPE_CHECKING:
@@ -31,6 +34,35 @@ VALUES
 """
 
 
+def cleared(kind: str) -> float:
+    return float(metrics.RETENTION_CLEARED.labels(kind)._value.get())  # noqa: SLF001
+
+
+def oldest_seconds(kind: str) -> float:
+    return float(metrics.RETENTION_OLDEST_SECONDS.labels(kind)._value.get())  # noqa: SLF001
+
+
+async def test_payloads_of_events_are_counted_and_the_oldest_that_stays_is_measured(
+    pool: Pool, drainer: Drainer
+) -> None:
+    await create_organization(pool)
+    await receive(pool, *(payment(name) for name in ("a", "b", "c", "new", "dead")))
+    await drainer.drain()
+    await pool.execute("UPDATE stripe_events SET settled_at = now() - interval '40 days'")
+    await pool.execute("UPDATE stripe_events SET settled_at = now() WHERE id = 'evt_new'")
+    await pool.execute(
+        "UPDATE stripe_events SET state = 'dead', reason = 'x' WHERE id = 'evt_dead'"
+    )
+    before, now = cleared("payloads"), datetime.now(UTC) + timedelta(hours=3)
+    cleaner = PayloadCleaner(pool, retention=MONTH, rows_max=2, now=lambda: now)
+    assert await cleaner.clean() == 3
+    assert cleared("payloads") == before + 3
+    assert timedelta(seconds=oldest_seconds("payloads")) // timedelta(hours=1) == 3, "of evt_new"
+    await pool.execute("UPDATE stripe_events SET state = 'dead', reason = 'x'")
+    await cleaner.clean()
+    assert oldest_seconds("payloads") == 0, "nothing is left to clear"
+
+
 async def test_bodies_of_delivered_messages_are_cleared_in_batches_and_dead_ones_stay(
     pool: Pool, organization: Organization
 ) -> None:
@@ -40,9 +72,9 @@ async def test_bodies_of_delivered_messages_are_cleared_in_batches_and_dead_ones
         await pool.execute(
             MESSAGE, new_id(), endpoint, organization.id, state, timedelta(days=days)
         )
-    before = metrics.RETENTION_CLEARED.labels("messages")._value.get()  # noqa: SLF001
+    before = cleared("messages")
     assert await RetentionCleaner(pool, messages=MONTH, rows_max=2).clean() == 5
-    assert metrics.RETENTION_CLEARED.labels("messages")._value.get() == before + 5  # noqa: SLF001
+    assert cleared("messages") == before + 5
     left = await pool.fetch(
         "SELECT state FROM outbound_messages WHERE payload <> '{}' ORDER BY state"
     )
@@ -55,8 +87,7 @@ async def test_bodies_of_delivered_messages_are_cleared_in_batches_and_dead_ones
         sent_again = await admin.make_due(connection, keys, None)
     assert len(keys) > 1
     assert sum(row.is_due for row in sent_again) == 1, "a cleared body is not sent again"
-    oldest = metrics.RETENTION_OLDEST_SECONDS.labels("messages")._value.get()  # noqa: SLF001
-    assert timedelta(seconds=oldest) // timedelta(days=1) == 20
+    assert timedelta(seconds=oldest_seconds("messages")) // timedelta(days=1) == 20
     assert await RetentionCleaner(pool).clean() == 0, "forever"
 
 

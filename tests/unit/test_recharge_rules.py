@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from shared.money import minor_unit_exponent
 from shared.payments import prices
 from shared.recharge import rules, validation
 from shared.recharge.model import (
+    AttemptState,
     AutoRecharge,
     Card,
     RechargeState,
@@ -28,7 +30,7 @@ from shared.recharge.model import (
 from tests.fixtures.profile import cases
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
-CARD = Card(id="pm_1", customer_id="cus_1", type="card", fingerprint="f")
+CARD = Card(id="pm_1", customer_id="cus_1", type="card")
 MONTHS = cases(quick=1_000, thorough=10_000)
 UNITS_MAX = Decimal(10) ** 12  # Stripe's own limit is what binds
 CURRENCIES = ["usd", "eur", "jpy", "kwd", "huf", "gbp", "isk"]
@@ -357,3 +359,25 @@ def test_a_refused_debit_is_charged_for_while_less_than_it_needed_is_spendable(
     else:
         assert isinstance(decision, rules.ChargeDecision)
         assert decision.amount_minor == charged
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, Decimal(10)),
+        ({"rule_changed_at": NOW}, Decimal(10)),
+        ({"rule_changed_at": NOW + timedelta(microseconds=1)}, None),
+        ({"trigger": Trigger.SCHEDULE}, None),
+        ({"state": AttemptState.SUCCEEDED}, None),
+    ],
+)
+def test_a_threshold_is_shown_while_its_attempt_is_open_and_the_rule_unchanged(
+    changes: dict[str, Any], shown: Decimal | None
+) -> None:
+    about: dict[str, Any] = {
+        "state": AttemptState.REQUIRES_ACTION,
+        "trigger": Trigger.THRESHOLD,
+        "armed_at": NOW,
+        "rule_changed_at": None,
+    }
+    assert rules.threshold_shown(Decimal(10), **about | changes) == shown

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from api.framework.ttl_cache import TTLCache
+from shared.ttl_cache import TTLCache
 
 
 class Source:

@@ -56,6 +56,17 @@ ORDER BY settled_at
 LIMIT $3
 FOR UPDATE SKIP LOCKED;
 
+-- name: oldest_payload
+-- When the oldest event finished whose payload the retention deletes.
+SELECT settled_at
+FROM stripe_events
+WHERE
+    state IN ('applied', 'ignored', 'discarded')
+    AND waits_for IS NULL
+    AND payload_forgotten_at IS NULL
+ORDER BY settled_at
+LIMIT 1;
+
 -- name: delete_payloads
 -- Replace payloads of events by what is left of them; return how many events.
 WITH deleted AS (

@@ -43,6 +43,12 @@ async def delete_payloads(connection: Connection, *, retention: Duration, rows_m
         return await _delete(connection, rows)
 
 
+async def oldest_payload(connection: Connection) -> datetime | None:
+    """Return when the oldest event finished whose payload the retention deletes."""
+    time: datetime | None = await connection.fetchval(QUERIES.oldest_payload)
+    return time
+
+
 async def delete_payloads_of(connection: Connection, keys: Sequence[EventKey]) -> int:
     """Delete the payloads of those of these events that have finished; return how many."""
     rows = await connection.fetch(

@@ -101,7 +101,8 @@ CREATE OR REPLACE FUNCTION ledger_deferred(
     balance_after numeric,
     created_at timestamptz,
     held numeric,
-    available numeric
+    available numeric,
+    budget jsonb
 ) LANGUAGE sql STABLE AS $$
     SELECT
         p.ordinality::integer,
@@ -112,7 +113,8 @@ CREATE OR REPLACE FUNCTION ledger_deferred(
         NULL::numeric,
         NULL::timestamptz,
         NULL::numeric,
-        NULL::numeric
+        NULL::numeric,
+        NULL::jsonb
     FROM unnest(p_postings) WITH ORDINALITY AS p
     WHERE p_deferrals[p.ordinality] IS NOT NULL
 $$;
@@ -131,7 +133,8 @@ CREATE OR REPLACE FUNCTION ledger_post_each(
     balance_after numeric,
     created_at timestamptz,
     held numeric,
-    available numeric
+    available numeric,
+    budget jsonb
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_group record;
@@ -158,20 +161,22 @@ BEGIN
             r.balance_after,
             r.created_at,
             r.held,
-            r.available
+            r.available,
+            r.budget
         FROM ledger_post_organization(v_group.organization_id, v_group.postings) WITH ORDINALITY AS r;
     END LOOP;
 END
 $$;
 
 -- Locks the accounts of a batch and divides it: `deferrals` as above; `plain`, the organizations with plain debits
--- only.
+-- only; whether one of these has budgets.
 CREATE OR REPLACE FUNCTION ledger_lock_batch(
     p_postings jsonb,
     p_lock_milliseconds_max integer,
     p_grants_max integer,
     OUT postings ledger_posting [],
     OUT plain uuid [],
+    OUT budgeted boolean,
     OUT deferrals text [],
     OUT now timestamptz
 ) LANGUAGE plpgsql AS $$
@@ -197,7 +202,11 @@ BEGIN
         v_claimed := claimed_places(p_postings);
     END IF;
     now := clock_timestamp();
-    plain := ledger_plain_organizations(postings, now);
+    SELECT
+        o.plain,
+        o.budgeted
+    INTO plain, budgeted
+    FROM ledger_plain_organizations(postings, now) AS o;
     IF p_grants_max IS NOT NULL AND cardinality(plain) IS DISTINCT FROM cardinality(v_organizations) THEN
         v_heavy := ledger_heavy_organizations(postings, plain, now, p_grants_max);
     END IF;
@@ -228,7 +237,8 @@ CREATE OR REPLACE FUNCTION ledger_post(
     balance_after numeric,
     created_at timestamptz,
     held numeric,
-    available numeric
+    available numeric,
+    budget jsonb
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_batch record := ledger_lock_batch(p_postings, p_lock_milliseconds_max, p_grants_max);
@@ -259,9 +269,13 @@ BEGIN
                 r.balance_after,
                 r.created_at,
                 NULL::numeric,
-                NULL::numeric
+                NULL::numeric,
+                NULL::jsonb
             FROM ledger_post_plain(v_postings, v_plain, v_batch.now) AS r;
             GET DIAGNOSTICS v_posted = ROW_COUNT;
+            IF v_batch.budgeted THEN
+                PERFORM ledger_count_plain(v_postings, v_plain);
+            END IF;
         EXCEPTION WHEN unique_violation THEN
             v_plain := '{}';  -- a key is taken: ledger_post_organization decides whether by the same request
         END;

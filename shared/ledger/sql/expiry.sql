@@ -58,6 +58,9 @@ BEGIN
         AND h.status = 'active'
         AND h.expires_at > p_account.expired_through
         AND h.expires_at <= p_now;
+    IF p_account.budgets > 0 AND v_released > 0 THEN
+        PERFORM ledger_expire_budgets(p_account.organization_id, p_account.expired_through, p_now);
+    END IF;
     p_account.expired := p_account.expired + v_expired;
     p_account.held := p_account.held - v_released;
     p_account.expired_through := p_now;

@@ -178,3 +178,46 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- Releases all active holds of an organization in one pass, and returns how many.
+CREATE OR REPLACE FUNCTION ledger_release_all(
+    p_organization_id uuid
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz;
+    v_expired_through timestamptz;
+    v_count bigint;
+    v_amount numeric;
+BEGIN
+    PERFORM ledger_post_organization(p_organization_id, '{}');
+    SELECT
+        greatest(clock_timestamp(), a.updated_at),
+        a.expired_through
+    INTO v_now, v_expired_through
+    FROM accounts AS a
+    WHERE a.organization_id = p_organization_id
+    FOR UPDATE;
+    WITH released AS (
+        UPDATE holds AS h
+        SET status = 'released', closed_at = v_now
+        WHERE
+            h.organization_id = p_organization_id
+            AND h.status = 'active'
+            AND h.expires_at > v_expired_through
+        RETURNING h.amount
+    )
+
+    SELECT
+        count(*),
+        coalesce(sum(r.amount), 0)
+    INTO v_count, v_amount
+    FROM released AS r;
+    UPDATE accounts AS a
+    SET
+        held = a.held - v_amount,
+        next_due_at = ledger_next_due(p_organization_id),
+        updated_at = v_now
+    WHERE a.organization_id = p_organization_id AND v_count > 0;
+    RETURN v_count;
+END
+$$;

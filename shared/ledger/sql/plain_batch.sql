@@ -1,17 +1,20 @@
 -- Plain debits of many organizations, posted in one statement.
 
 -- The organizations for which a batch holds only plain debits that all together fit into the burning grant and the
--- limit, and trigger nothing else: each result is known without deciding row by row, if its key is new. The accounts
--- are locked already.
+-- limit, and trigger nothing else: each result is known without deciding row by row, if its key is new; and whether
+-- one of them has budgets. The accounts are locked already.
 CREATE OR REPLACE FUNCTION ledger_plain_organizations(
     p_postings ledger_posting [],
-    p_now timestamptz
-) RETURNS uuid [] LANGUAGE plpgsql
+    p_now timestamptz,
+    OUT plain uuid [],
+    OUT budgeted boolean
+) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
-DECLARE
-    v_plain uuid [];
 BEGIN
-    SELECT array_agg(a.organization_id) INTO v_plain
+    SELECT
+        array_agg(a.organization_id),
+        bool_or(a.budgets > 0)
+    INTO plain, budgeted
     FROM (
         SELECT
             p.organization_id,
@@ -40,12 +43,13 @@ BEGIN
         -- Debits that arm a recharge, end its wait or cause a message are posted by ledger_post_organization.
         AND NOT a.recharge_waits
         AND (a.balance - a.held - s.burn < a.recharge_below) IS NOT TRUE
-        AND (
-            a.balance - s.burn < a.low_below
-            AND (a.balance >= a.low_below OR NOT a.low_announced)
-        ) IS NOT TRUE
-        AND a.balance > s.burn;
-    RETURN v_plain;
+        AND (a.balance - s.burn < ledger_alert_below(a)) IS NOT TRUE
+        AND a.balance > s.burn
+        AND CASE
+            WHEN a.budgets > 0
+                THEN ledger_fits_budgets(a.organization_id, p_postings, greatest(p_now, a.updated_at))
+            ELSE TRUE
+        END;
 END
 $$;
 

@@ -90,7 +90,7 @@ END
 $$;
 
 -- Decides one posting and applies it: returns its status, its row where it is `posted`, and the account after it.
--- Where usage is `insufficient`, `needed` is the amount that it requires.
+-- Where usage is `insufficient`, `needed` is the amount that it requires. `budget` is the one that refuses it.
 --
 -- Expired credits are in `expired`, not in the balance; see ledger_expire.
 CREATE OR REPLACE FUNCTION ledger_apply(
@@ -100,7 +100,8 @@ CREATE OR REPLACE FUNCTION ledger_apply(
     OUT status text,
     OUT account accounts,
     OUT posted credit_transactions,
-    OUT needed numeric
+    OUT needed numeric,
+    OUT budget jsonb
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_amount numeric := p_posting.amount;
@@ -110,7 +111,12 @@ DECLARE
 BEGIN
     account := p_account;
     status := 'posted';
-    IF p_posting.type IN ('usage', 'adjustment') THEN
+    IF account.budgets > 0 THEN
+        budget := ledger_refusing_budget(account, p_posting, p_now);
+    END IF;
+    IF budget IS NOT NULL THEN
+        status := 'budget_exceeded';  -- before the balance: a recharge would not help
+    ELSIF p_posting.type IN ('usage', 'adjustment') THEN
         IF v_burn > 0 AND p_posting.may_overdraw IS NOT TRUE AND ledger_exceeds_limit(account, v_burn) THEN
             status := 'insufficient';
         END IF;
@@ -144,6 +150,10 @@ BEGIN
     account.last_hash := posted.hash;
     IF v_amount > 0 THEN
         PERFORM ledger_open_grant(p_account, posted, p_posting);
+    ELSIF account.budgets > 0 AND ledger_counts_in_budgets(p_posting.type) THEN
+        PERFORM ledger_count_budgets(
+            account.organization_id, ledger_posting_budgets(p_posting, v_released, p_now), p_now
+        );
     END IF;
     account.recharge_waits := ledger_recharge_waits(account, posted);
 END
@@ -158,7 +168,7 @@ CREATE OR REPLACE FUNCTION ledger_save(
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_next_due_at timestamptz := p_account.next_due_at;
-    v_low_announced boolean := p_account.low_announced;
+    v_alerts record;
     v_usage usage_totals [];
 BEGIN
     -- Expired credits are part of the stored balance until their expiration is posted.
@@ -173,12 +183,14 @@ BEGIN
         IF cardinality(v_usage) > 0 THEN
             PERFORM ledger_add_usage(v_usage);
         END IF;
-        v_low_announced := ledger_announce_balance(
+        v_alerts := ledger_announce_balance(
             p_account,
             p_rows[1].balance_after - p_rows[1].amount,
             p_rows[cardinality(p_rows)].id,
             p_now
         );
+        p_account.alert_below := v_alerts.below;
+        p_account.alert_above := v_alerts.above;
     END IF;
     IF p_due_changed THEN
         v_next_due_at := ledger_next_due(p_account.organization_id);
@@ -194,7 +206,8 @@ BEGIN
         next_due_at = v_next_due_at,
         last_seq = p_account.last_seq,
         last_hash = p_account.last_hash,
-        low_announced = v_low_announced,
+        alert_below = p_account.alert_below,
+        alert_above = p_account.alert_above,
         recharge_waits = p_account.recharge_waits,
         updated_at = p_now
     WHERE a.organization_id = p_account.organization_id;
@@ -273,10 +286,11 @@ $$;
 --
 -- A result for each, in the same order: `posted`; `replayed` (the key was posted before with the same
 -- request: the first row is the answer); `conflict` (the key was posted before with another request);
--- `insufficient` (the available credits do not cover it); `unknown_organization`; `closed`;
+-- `insufficient` (the available credits do not cover it); `budget_exceeded`; `unknown_organization`; `closed`;
 -- `unknown_grant`, `nothing_left` (void); `unknown_hold`, `hold_closed`, `exceeds_hold` (capture). A
 -- refused posting changes nothing, and the rest of its batch is posted. `held` and `available` are set where it is
--- `insufficient`: the credits on hold at that point, and those that a debit could take.
+-- `insufficient`: the credits on hold at that point, and those that a debit could take; `budget` where it is
+-- `budget_exceeded`.
 --
 -- Usage and captures that leave less than the threshold arm a recharge; usage that is refused arms one too
 -- (see ledger_arm_recharge). Postings that take credits back arm none, and auto-recharge then waits for the next usage.
@@ -292,7 +306,8 @@ CREATE OR REPLACE FUNCTION ledger_post_organization(
     balance_after numeric,
     created_at timestamptz,
     held numeric,
-    available numeric
+    available numeric,
+    budget jsonb
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -311,6 +326,7 @@ BEGIN
     FOREACH v_posting IN ARRAY v_run.postings LOOP
         v_place := v_place + 1;
         v_row := NULL;
+        budget := NULL;
         IF v_run.seqs[v_place] IS NOT NULL OR v_posting.repeated THEN
             v_row := ledger_find_row(p_organization_id, v_posting.key, v_run.seqs[v_place], v_rows);
         END IF;
@@ -322,6 +338,7 @@ BEGIN
             END IF;
             v_step := ledger_apply(v_account, v_posting, v_run.now);
             status := v_step.status;
+            budget := v_step.budget;
             v_account := v_step.account;
             v_row := v_step.posted;
             v_needed := greatest(v_needed, v_step.needed);

@@ -128,7 +128,8 @@ LEFT JOIN due AS d ON c.id = d.id AND c.endpoint_id = d.endpoint_id
 ORDER BY c.id, c.endpoint_id;
 
 -- name: discard_deliveries
--- Discard messages to endpoints that have not received them, by an operator's decision. The error stays.
+-- Discard messages to endpoints that have not received them, by an operator's decision. The error stays. Locks them in
+-- the order of their ids.
 UPDATE outbound_messages AS m
 SET
     state = 'discarded',
@@ -136,6 +137,15 @@ SET
     discard_reason = $3,
     lease_token = NULL,
     settled_at = now()
-FROM unnest($1::uuid [], $2::uuid []) AS n (id, endpoint_id)
-WHERE m.id = n.id AND m.endpoint_id = n.endpoint_id AND m.state = $4 AND m.state IN ('pending', 'dead')
+FROM (
+    SELECT
+        s.id,
+        s.endpoint_id
+    FROM unnest($1::uuid [], $2::uuid []) AS n (id, endpoint_id)
+    INNER JOIN outbound_messages AS s ON n.id = s.id AND n.endpoint_id = s.endpoint_id
+    WHERE s.state = $4 AND s.state IN ('pending', 'dead')
+    ORDER BY s.id, s.endpoint_id
+    FOR UPDATE OF s
+) AS chosen
+WHERE m.id = chosen.id AND m.endpoint_id = chosen.endpoint_id
 RETURNING m.id, m.endpoint_id;

@@ -262,12 +262,13 @@ WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
 RETURNING link_expires_at;
 
 -- name: by_link
--- The attempt of a link, in any state. The threshold is NULL where the rule has changed since the attempt was made.
+-- The attempt of a link, in any state, with the rule's threshold and the last change of the rule since the attempt.
 SELECT
     r.organization_id,
     r.id,
     r.state,
     r.trigger,
+    r.created_at,
     r.amount,
     r.needed,
     r.link_expires_at,
@@ -280,24 +281,17 @@ SELECT
     o.name AS organization_name,
     p.brand,
     p.last4,
-    CASE
-        WHEN
-            r.state = 'requires_action'
-            AND r.trigger = 'threshold'
-            AND NOT EXISTS (
-                SELECT FROM audit_log AS c
-                WHERE
-                    c.organization_id = r.organization_id
-                    AND c.action = 'recharge.configure'
-                    AND c.at > r.created_at
-            )
-            THEN (
-                SELECT s.threshold
-                FROM auto_recharges AS s
-                WHERE s.organization_id = r.organization_id
-            )
-    END AS threshold
+    s.threshold,
+    (
+        SELECT max(c.at)
+        FROM audit_log AS c
+        WHERE
+            c.organization_id = r.organization_id
+            AND c.action = 'recharge.configure'
+            AND c.at >= r.created_at
+    ) AS rule_changed_at
 FROM recharge_attempts AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
 LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
+LEFT JOIN auto_recharges AS s ON r.organization_id = s.organization_id
 WHERE r.link_sha256 = $1;

@@ -1,15 +1,15 @@
 -- name: suspend
--- Suspend an active auto-recharge, or replace a reason that this one outranks ($6). While it is off, or before there is
--- a rule, a reason that only a person ends ($7) is stored and applies when it is turned on. Returns a row if it was
+-- Suspend an active auto-recharge, or replace a reason that this one outranks ($5). While it is off, or before there is
+-- a rule, a reason that only a person ends ($6) is stored and applies when it is turned on. Returns a row if it was
 -- suspended or its reason was replaced.
 WITH suspended AS (
     INSERT INTO auto_recharges AS s (organization_id, state, held_reason, held_detail)
     SELECT
         $1,
         'off',
-        CASE WHEN $7::boolean THEN $2::text END,
-        CASE WHEN $7::boolean THEN $3::text END
-    WHERE $7 OR EXISTS (SELECT FROM auto_recharges AS found WHERE found.organization_id = $1)
+        CASE WHEN $6::boolean THEN $2::text END,
+        CASE WHEN $6::boolean THEN $3::text END
+    WHERE $6 OR EXISTS (SELECT FROM auto_recharges AS found WHERE found.organization_id = $1)
     ON CONFLICT (organization_id) DO UPDATE
     SET
         state = CASE s.state WHEN 'off' THEN 'off' ELSE 'suspended' END,
@@ -18,12 +18,11 @@ WITH suspended AS (
         suspended_until = CASE WHEN s.state <> 'off' THEN $4::timestamptz END,
         held_reason = CASE s.state WHEN 'off' THEN $2 END,
         held_detail = CASE s.state WHEN 'off' THEN $3 END,
-        declined_fingerprint = coalesce($5, s.declined_fingerprint),
         updated_at = now()
     WHERE
         s.state IN ('active', 'paused_requires_action')
-        OR (s.state = 'suspended' AND s.reason = any($6::text []))
-        OR (s.state = 'off' AND $7 AND (s.held_reason IS NULL OR s.held_reason = any($6::text [])))
+        OR (s.state = 'suspended' AND s.reason = any($5::text []))
+        OR (s.state = 'off' AND $6 AND (s.held_reason IS NULL OR s.held_reason = any($5::text [])))
     RETURNING
         s.organization_id,
         s.state
@@ -46,7 +45,6 @@ WITH resumed AS (
         suspended_until = NULL,
         declines_in_row = CASE WHEN $3::boolean THEN 0 ELSE declines_in_row END,
         not_before = CASE WHEN $3::boolean THEN NULL ELSE not_before END,
-        declined_fingerprint = CASE WHEN $3::boolean THEN NULL ELSE declined_fingerprint END,
         held_reason = NULL,
         held_detail = NULL,
         updated_at = now()
@@ -72,7 +70,7 @@ RETURNING a.organization_id;
 -- End the wait after a decline: another card is on file, and an armed attempt is due now.
 WITH waited AS (
     UPDATE auto_recharges
-    SET declines_in_row = 0, not_before = NULL, declined_fingerprint = NULL, updated_at = now()
+    SET declines_in_row = 0, not_before = NULL, updated_at = now()
     WHERE organization_id = $1 AND state IN ('active', 'paused_requires_action') AND declines_in_row > 0
     RETURNING organization_id
 )
@@ -140,7 +138,6 @@ WITH cleared AS (
     SET
         state = CASE state WHEN 'paused_requires_action' THEN 'active' ELSE state END,
         declines_in_row = 0,
-        declined_fingerprint = NULL,
         not_before = $2::timestamptz + make_interval(secs => pause_seconds_min),
         updated_at = now()
     WHERE organization_id = $1

@@ -29,14 +29,13 @@ async def suspend(
     detail: str,
     *,
     until: datetime | None,
-    fingerprint: str | None,
 ) -> bool:
     """Suspend an active auto-recharge, or replace a reason of lower rank; return whether it did.
 
     While auto-recharge is off, a reason that only a person ends is stored; returns False.
     """
     state = await connection.fetchval(
-        QUERIES.suspend, organization_id, reason, detail, until, fingerprint,
+        QUERIES.suspend, organization_id, reason, detail, until,
         list(outranked(reason)), reason in ENDED_BY_A_PERSON,
     )  # fmt: skip
     return bool(state == RechargeState.SUSPENDED)
