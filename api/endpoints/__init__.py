@@ -18,6 +18,7 @@ from api.endpoints import (
     statements,
     top_ups,
     transaction_batches,
+    transaction_export,
     transaction_list,
     webhook_endpoints,
 )
@@ -34,6 +35,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *balances.OPERATIONS,
     *explain.OPERATIONS,
     *statements.OPERATIONS,
+    *transaction_export.OPERATIONS,
     *org_credits.OPERATIONS,
     *grants.OPERATIONS,
     *billing.OPERATIONS,
