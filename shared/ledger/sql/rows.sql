@@ -83,3 +83,117 @@ BEGIN
         transactions = u.transactions + excluded.transactions;
 END
 $$;
+
+-- The values of some dimensions of a row, by name: a text or null, and of tags a list.
+CREATE OR REPLACE FUNCTION ledger_subject(
+    p_dimensions text [],
+    p_row credit_transactions
+) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT jsonb_object_agg(
+        d.name,
+        CASE d.name WHEN 'tag' THEN to_jsonb(v.texts) ELSE to_jsonb(v.texts[1]) END
+    )
+    FROM unnest(p_dimensions) AS d (name)
+    CROSS JOIN LATERAL (
+        SELECT array(
+            SELECT t.text
+            FROM unnest(ledger_dimension(d.name, p_row.user_id, p_row.category, p_row.metadata)) AS t (text)
+            ORDER BY t.text
+        ) AS texts
+    ) AS v
+$$;
+
+-- How many subjects an hour has of an organization; what comes later is added to one subject more.
+CREATE OR REPLACE FUNCTION ledger_subjects_max() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT 1000
+$$;
+
+-- The subject of usage beyond the limit.
+CREATE OR REPLACE FUNCTION ledger_rest_subject() RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT '{"rest": true}'::jsonb
+$$;
+
+-- Adds the usage among rows to the totals of their subjects and hours, under the lock of the account: while subjects
+-- are known it looks up each by its key, and counts them only where one is new. Returns TRUE.
+CREATE OR REPLACE FUNCTION ledger_add_breakdown(
+    p_organization_id uuid,
+    p_dimensions text [],
+    p_rows credit_transactions []
+) RETURNS boolean LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    WITH added AS MATERIALIZED (
+        SELECT
+            date_trunc('hour', r.effective_at, 'UTC') AS hour,
+            s.subject,
+            coalesce(sum(r.quantity), 0) AS quantity,
+            -sum(r.amount) AS cost,
+            count(*) AS transactions
+        FROM unnest(p_rows) AS r
+        CROSS JOIN LATERAL (SELECT ledger_subject(p_dimensions, r) AS subject) AS s
+        WHERE r.type IN ('usage', 'hold_capture')
+        GROUP BY 1, 2
+    ),
+
+    fresh AS MATERIALIZED (
+        SELECT
+            a.hour,
+            a.subject,
+            row_number() OVER (PARTITION BY a.hour ORDER BY a.subject) AS place
+        FROM added AS a
+        WHERE NOT EXISTS (
+            SELECT FROM usage_breakdowns AS u
+            WHERE
+                u.organization_id = p_organization_id
+                AND u.hour = a.hour
+                AND u.subject_sha256 = sha256(convert_to(a.subject::text, 'UTF8'))
+        )
+    ),
+
+    hours AS MATERIALIZED (
+        SELECT
+            f.hour,
+            (
+                SELECT count(*)
+                FROM usage_breakdowns AS u
+                WHERE u.organization_id = p_organization_id AND u.hour = f.hour
+            ) AS subjects
+        FROM fresh AS f
+        GROUP BY f.hour
+    )
+
+    INSERT INTO usage_breakdowns AS u (
+        organization_id, hour, subject_sha256, subject, quantity, cost, transactions
+    )
+    SELECT
+        p_organization_id,
+        t.hour,
+        sha256(convert_to(t.subject::text, 'UTF8')),
+        t.subject,
+        sum(t.quantity),
+        sum(t.cost),
+        sum(t.transactions)
+    FROM (
+        SELECT
+            a.hour,
+            CASE
+                WHEN h.subjects + f.place > ledger_subjects_max() THEN ledger_rest_subject()
+                ELSE a.subject
+            END AS subject,
+            a.quantity,
+            a.cost,
+            a.transactions
+        FROM added AS a
+        LEFT JOIN fresh AS f ON a.hour = f.hour AND a.subject = f.subject
+        LEFT JOIN hours AS h ON f.hour = h.hour
+    ) AS t
+    GROUP BY 1, 2, 4
+    ON CONFLICT (organization_id, hour, subject_sha256) DO UPDATE
+    SET
+        quantity = u.quantity + excluded.quantity,
+        cost = u.cost + excluded.cost,
+        transactions = u.transactions + excluded.transactions;
+    RETURN TRUE;
+END
+$$;
