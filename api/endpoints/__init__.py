@@ -20,6 +20,7 @@ from api.endpoints import (
     transaction_batches,
     transaction_export,
     transaction_list,
+    usage_reports,
     webhook_endpoints,
 )
 from api.framework.operation import Operation
@@ -34,6 +35,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *holds.OPERATIONS,
     *balances.OPERATIONS,
     *explain.OPERATIONS,
+    *usage_reports.OPERATIONS,
     *statements.OPERATIONS,
     *transaction_export.OPERATIONS,
     *org_credits.OPERATIONS,

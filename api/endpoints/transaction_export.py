@@ -17,7 +17,7 @@ from api.transactions.periods import moment_in_utc
 from shared.access.model import Scope
 from shared.ids import transaction_public_id
 from shared.ledger import export
-from shared.ledger.origin import KEY_ID, TAGS
+from shared.ledger.origin import TAGS
 from shared.spreadsheets import CONTENT_TYPE, Cell, csv_text, json_cell
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXPORT_SECONDS_MAX = 900.0
 COLUMNS = (
     "changeSequence", "id", "type", "amount", "balanceAfter", "createdOn", "effectiveOn",
-    "transactionId", "note", "category", "quantity", "userId", "model", "tags", "keyId",
+    "transactionId", "note", "category", "quantity", "userId", "model", "tags",
     "paymentIntentId", "metadata", "hash",
 )  # fmt: skip
 
@@ -84,7 +84,6 @@ def _cells(row: asyncpg.Record) -> tuple[Cell, ...]:
         row["user_id"],
         row["model"],
         " ".join(stored.get(TAGS, ())),
-        stored.get(KEY_ID),
         row["payment_intent_id"],
         json_cell(public) if public else None,
         row["hash"].hex(),

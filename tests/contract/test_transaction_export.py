@@ -56,7 +56,6 @@ async def test_every_row_is_exported_in_order_and_no_text_is_a_formula(
     assert (second["category"], second["userId"], second["model"]) == ("'-cat", "'@user", "'+m")
     assert (second["tags"], second["balanceAfter"]) == ("a b", "98.5")
     assert second["metadata"] == '{"model":"+m","é":"a \\"b\\""}'
-    assert second["keyId"]
     assert rows[2]["note"] == "two\r\nlines"
     stored = await api_client.pool.fetch("SELECT encode(hash, 'hex') FROM credit_transactions")
     assert {row["hash"] for row in rows} == {row[0] for row in stored}

@@ -158,22 +158,6 @@ BEGIN
         HAVING count(*) > 0
     ),
 
-    -- Read by organization, so that those without dimensions cost one look-up each.
-    broken_down AS MATERIALIZED (
-        SELECT
-            ledger_add_breakdown(
-                a.organization_id,
-                a.usage_dimensions,
-                array_agg(
-                    ledger_row(r.posting, r.seq, r.amount, r.balance_after, r.consumed_after, r.created_at, NULL)
-                )
-            ) AS done
-        FROM accounts AS a
-        INNER JOIN posted AS r ON a.organization_id = r.organization_id
-        WHERE a.organization_id = any(p_organizations) AND a.usage_dimensions IS NOT NULL
-        GROUP BY a.organization_id, a.usage_dimensions
-    ),
-
     burned AS (
         UPDATE credit_grants AS g
         SET remaining = g.remaining - r.burned
@@ -202,7 +186,7 @@ BEGIN
         r.balance_after,
         r.created_at
     FROM posted AS r
-    LEFT JOIN totalled ON TRUE
-    WHERE (SELECT bool_and(b.done) FROM broken_down AS b) IS NOT FALSE;
+    LEFT JOIN totalled ON TRUE;
+    PERFORM ledger_add_breakdowns(p_postings, p_organizations);
 END
 $$;

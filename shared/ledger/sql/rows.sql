@@ -113,56 +113,68 @@ CREATE OR REPLACE FUNCTION ledger_rest_subject() RETURNS jsonb LANGUAGE sql IMMU
     SELECT '{"rest": true}'::jsonb
 $$;
 
--- Adds the usage among rows to the totals of their subjects and hours, under the lock of the account: while subjects
--- are known it looks up each by its key, and counts them only where one is new. Returns TRUE.
+-- What rows of usage add to the totals of their subjects and hours.
+CREATE OR REPLACE FUNCTION ledger_subject_totals(
+    p_dimensions text [],
+    p_rows credit_transactions []
+) RETURNS TABLE (
+    hour timestamptz,
+    subject jsonb,
+    quantity numeric,
+    cost numeric,
+    transactions bigint
+) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT
+        date_trunc('hour', r.effective_at, 'UTC'),
+        s.subject,
+        coalesce(sum(r.quantity), 0),
+        -sum(r.amount),
+        count(*)
+    FROM unnest(p_rows) AS r
+    CROSS JOIN LATERAL (SELECT ledger_subject(p_dimensions, r) AS subject) AS s
+    WHERE r.type IN ('usage', 'hold_capture')
+    GROUP BY 1, 2
+$$;
+
+-- The subjects among these of an hour that have no totals yet, and no room: the hour has its limit of subjects.
+CREATE OR REPLACE FUNCTION ledger_subjects_beyond(
+    p_organization_id uuid,
+    p_hour timestamptz,
+    p_subjects jsonb []
+) RETURNS jsonb [] LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    v_fresh jsonb [];
+    v_room bigint;
+BEGIN
+    SELECT array_agg(s.subject ORDER BY s.subject) INTO v_fresh
+    FROM unnest(p_subjects) AS s (subject)
+    WHERE NOT EXISTS (
+        SELECT FROM usage_breakdowns AS u
+        WHERE
+            u.organization_id = p_organization_id
+            AND u.hour = p_hour
+            AND u.subject_sha256 = sha256(convert_to(s.subject::text, 'UTF8'))
+    );
+    -- Most often every subject is known, and nothing is counted.
+    IF v_fresh IS NULL THEN
+        RETURN '{}';
+    END IF;
+    SELECT greatest(ledger_subjects_max() - count(*), 0) INTO v_room
+    FROM usage_breakdowns AS u
+    WHERE u.organization_id = p_organization_id AND u.hour = p_hour;
+    RETURN v_fresh[v_room + 1:];
+END
+$$;
+
+-- Adds the usage among rows to the totals of their subjects and hours, under the lock of the account.
 CREATE OR REPLACE FUNCTION ledger_add_breakdown(
     p_organization_id uuid,
     p_dimensions text [],
     p_rows credit_transactions []
-) RETURNS boolean LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    WITH added AS MATERIALIZED (
-        SELECT
-            date_trunc('hour', r.effective_at, 'UTC') AS hour,
-            s.subject,
-            coalesce(sum(r.quantity), 0) AS quantity,
-            -sum(r.amount) AS cost,
-            count(*) AS transactions
-        FROM unnest(p_rows) AS r
-        CROSS JOIN LATERAL (SELECT ledger_subject(p_dimensions, r) AS subject) AS s
-        WHERE r.type IN ('usage', 'hold_capture')
-        GROUP BY 1, 2
-    ),
-
-    fresh AS MATERIALIZED (
-        SELECT
-            a.hour,
-            a.subject,
-            row_number() OVER (PARTITION BY a.hour ORDER BY a.subject) AS place
-        FROM added AS a
-        WHERE NOT EXISTS (
-            SELECT FROM usage_breakdowns AS u
-            WHERE
-                u.organization_id = p_organization_id
-                AND u.hour = a.hour
-                AND u.subject_sha256 = sha256(convert_to(a.subject::text, 'UTF8'))
-        )
-    ),
-
-    hours AS MATERIALIZED (
-        SELECT
-            f.hour,
-            (
-                SELECT count(*)
-                FROM usage_breakdowns AS u
-                WHERE u.organization_id = p_organization_id AND u.hour = f.hour
-            ) AS subjects
-        FROM fresh AS f
-        GROUP BY f.hour
-    )
-
     INSERT INTO usage_breakdowns AS u (
         organization_id, hour, subject_sha256, subject, quantity, cost, transactions
     )
@@ -176,17 +188,19 @@ BEGIN
         sum(t.transactions)
     FROM (
         SELECT
-            a.hour,
-            CASE
-                WHEN h.subjects + f.place > ledger_subjects_max() THEN ledger_rest_subject()
-                ELSE a.subject
-            END AS subject,
-            a.quantity,
-            a.cost,
-            a.transactions
-        FROM added AS a
-        LEFT JOIN fresh AS f ON a.hour = f.hour AND a.subject = f.subject
-        LEFT JOIN hours AS h ON f.hour = h.hour
+            h.hour,
+            CASE WHEN s.subject = any(h.beyond) THEN ledger_rest_subject() ELSE s.subject END AS subject,
+            s.quantity,
+            s.cost,
+            s.transactions
+        FROM (
+            SELECT
+                a.hour,
+                ledger_subjects_beyond(p_organization_id, a.hour, array_agg(DISTINCT a.subject)) AS beyond
+            FROM ledger_subject_totals(p_dimensions, p_rows) AS a
+            GROUP BY a.hour
+        ) AS h
+        INNER JOIN ledger_subject_totals(p_dimensions, p_rows) AS s ON h.hour = s.hour
     ) AS t
     GROUP BY 1, 2, 4
     ON CONFLICT (organization_id, hour, subject_sha256) DO UPDATE
@@ -194,6 +208,26 @@ BEGIN
         quantity = u.quantity + excluded.quantity,
         cost = u.cost + excluded.cost,
         transactions = u.transactions + excluded.transactions;
-    RETURN TRUE;
+END
+$$;
+
+-- Adds plain debits that were posted just now, of organizations that turned dimensions on: the last row of each
+-- account has its time.
+CREATE OR REPLACE FUNCTION ledger_add_breakdowns(
+    p_postings ledger_posting [],
+    p_organizations uuid []
+) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM ledger_add_breakdown(
+        a.organization_id,
+        a.usage_dimensions,
+        array_agg(ledger_row(p, 0, p.amount, 0, 0, a.updated_at, NULL))
+    )
+    FROM accounts AS a
+    INNER JOIN unnest(p_postings) AS p ON a.organization_id = p.organization_id
+    WHERE a.organization_id = any(p_organizations) AND a.usage_dimensions IS NOT NULL
+    GROUP BY a.organization_id, a.usage_dimensions;
 END
 $$;
