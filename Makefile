@@ -21,8 +21,9 @@ $(SANDBOX): requirements/sandbox.txt pyproject.toml sandbox/pyproject.toml | $(B
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./sandbox
 	@touch $@
 
-$(DEV): requirements/dev.txt $(SANDBOX)
+$(DEV): requirements/dev.txt clients/python/pyproject.toml $(SANDBOX)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./clients/python
 	@touch $@
 
 .PHONY: up
@@ -72,6 +73,12 @@ bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same
 .PHONY: attack
 attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with SEED=1; print the failures and resource use
 	ATTACK_SECONDS=$(or $(SECONDS),30) ATTACK_SEED=$(or $(SEED),1) $(BIN)/python -m bench attack
+
+.PHONY: client-types
+client-types: $(DEV) ## Write the types of the Python client from the API's document
+	@mkdir -p build
+	$(BIN)/python -m tests.openapi_document | $(BIN)/python clients/python/generate_types.py > build/types.py
+	@mv build/types.py clients/python/src/prepaid_client/types.py
 
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes

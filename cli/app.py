@@ -26,6 +26,8 @@ from cli.commands import (
     messages,
     migrate,
     organizations,
+    price_terms,
+    prices,
     privacy,
     recharge,
     reconcile,
@@ -60,6 +62,8 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
+price_terms.register(prices.app)
+app.add_typer(prices.app, name="prices")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(console.app, name="console")

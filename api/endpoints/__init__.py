@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from api.endpoints import (
+    alerts,
     auto_recharge,
     balances,
     billing,
+    budgets,
     credit_transactions,
     explain,
     grants,
+    hold_captures,
     holds,
     local_purchases,
     org_credits,
@@ -33,6 +36,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *credit_transactions.OPERATIONS,
     *transaction_batches.OPERATIONS,
     *holds.OPERATIONS,
+    *hold_captures.OPERATIONS,
     *balances.OPERATIONS,
     *explain.OPERATIONS,
     *usage_reports.OPERATIONS,
@@ -41,6 +45,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *org_credits.OPERATIONS,
     *grants.OPERATIONS,
     *billing.OPERATIONS,
+    *budgets.OPERATIONS,
+    *alerts.OPERATIONS,
     *auto_recharge.OPERATIONS,
     *sessions.OPERATIONS,
     *webhook_endpoints.OPERATIONS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,11 +12,13 @@ from api.framework import fields
 from api.framework.fields import Number, NumberOrNull, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry, not_found
 from api.transactions import manual_postings, metadata, permissions, tags
+from api.transactions.debit_fields import OnInsufficient
 from api.transactions.posting_keys import posting_key
 from api.transactions.tags import Tags
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
 from shared.access.model import Scope
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     IdempotencyError,
     InsufficientCreditsError,
@@ -44,13 +45,6 @@ if TYPE_CHECKING:
 ACTION = "transactions.post"
 # Fields of this endpoint alone are stored in the metadata, under reserved names.
 _USER, _MODEL_COSTS = f"{OWN}user", f"{OWN}modelCosts"
-
-
-class OnInsufficient(enum.StrEnum):
-    """What to do with a debit that the available credits do not cover."""
-
-    REFUSE = "refuse"
-    OVERDRAFT = "overdraft"
 
 
 class OrganizationReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -134,7 +128,8 @@ async def create(call: Call) -> Reply:
     makes the request idempotent: the same id with the same request returns the first response
     (`Idempotent-Replayed: true`), with another request it is a 409. Without it, the header
     `Idempotency-Key` takes its place. 402 if the available credits do not cover a debit; with
-    `onInsufficient: "overdraft"` it is posted anyway.
+    `onInsufficient: "overdraft"` it is posted anyway. A budget of its user, key, category or tags
+    refuses it in the same way.
 
     Usage requires the scope `usage`. Adding credits, every other type, and usage that overdraws
     beyond the limit require the scope `grants`.
@@ -312,6 +307,7 @@ def _organization_response(organization: Organization) -> TransactionOrganizatio
 _ERRORS = (
     ValidationError,
     InsufficientCreditsError,
+    BudgetExceededError,
     NotFoundError,
     ConflictError,
     IdempotencyError,

@@ -31,7 +31,10 @@ def limit_overdraft(call: Call, posting: Posting) -> Posting:
     """
     if not _is_limited(call, posting):
         return posting
-    return replace(posting, digest=rules.digest(posting), may_overdraw=False)
+    digest = posting.digest or rules.digest(posting)
+    if posting.type is TransactionType.HOLD_CAPTURE:
+        return replace(posting, digest=digest, past_limit=False)
+    return replace(posting, digest=digest, may_overdraw=False)
 
 
 def posting_error(
@@ -50,4 +53,6 @@ def posting_error(
 
 
 def _is_limited(call: Call, posting: Posting) -> bool:
-    return posting.may_overdraw and not call.caller.may(Scope.GRANTS)
+    is_capture = posting.type is TransactionType.HOLD_CAPTURE
+    overdraws = posting.past_limit if is_capture else posting.may_overdraw
+    return overdraws and not call.caller.may(Scope.GRANTS)

@@ -10,7 +10,7 @@ import typer
 
 from cli.actor import current_actor
 from cli.database import database_url, transaction
-from cli.output import AsJson, emit, run, table
+from cli.output import AsJson, cell, emit, run, table
 from cli.paging import cursor as cursor_after
 from cli.paging import past_moment, read_cursor
 from cli.reasons import RequiredReason
@@ -165,7 +165,7 @@ def _show_human(document: dict[str, Any]) -> str:
         fields = {
             k: v for k, v in event.items() if v is not None and k not in {"payload", "errorTrace"}
         }
-        lines += [f"{name:18}{value}" for name, value in fields.items()]
+        lines += [f"{name:18}{cell(value)}" for name, value in fields.items()]
         if event["errorTrace"]:
             lines += ["", event["errorTrace"].rstrip()]
         if "payload" in event:

@@ -11,7 +11,7 @@ import typer
 
 from cli.actor import current_actor
 from cli.database import database_url, transaction
-from cli.output import AsJson, emit, run, table
+from cli.output import AsJson, cell, emit, run, table
 from cli.paging import past_moment
 from cli.reasons import RequiredReason
 from shared.access import service as audit
@@ -116,7 +116,7 @@ def _show_human(document: dict[str, Any]) -> str:
     lines = []
     for message in document["messages"]:
         fields = {k: v for k, v in message.items() if v is not None and k != "payload"}
-        lines += [f"{name:16}{value}" for name, value in fields.items()] + [""]
+        lines += [f"{name:16}{cell(value)}" for name, value in fields.items()] + [""]
     # The body is the same for every endpoint.
     body = document["messages"][0]["payload"]
     return "\n".join([*lines, msgspec.json.format(bytes(body), indent=2).decode()])

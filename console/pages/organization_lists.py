@@ -19,6 +19,8 @@ from shared.access import service as access
 from shared.db.queries import beside
 from shared.errors import InvalidRequestError
 from shared.ledger import store as ledger
+from shared.ledger.holds import store as hold_store
+from shared.ledger.holds.model import HoldStatus
 from shared.ledger.model import TransactionType
 from shared.recharge.attempts import store as attempts
 
@@ -31,7 +33,6 @@ QUERIES = beside(__file__, "organization.sql")
 # A filtered page looks through so many rows; the next page goes on from there.
 SEARCHED_MAX = 20_000
 ATTEMPTS_MAX = 20
-HOLD_STATES = ("active", "captured", "released", "expired")
 USAGE = (TransactionType.USAGE, TransactionType.HOLD_CAPTURE)
 TYPES = tuple(map(str, TransactionType))
 _LAST_ID = UUID(int=2**128 - 1)
@@ -172,7 +173,7 @@ async def holds(visit: Visit) -> web.Response:
     state = visit.query.get("state", "")
     async with visit.reading() as connection:
         found = await overview.find(visit, connection)
-        rows = await ledger.holds(
+        rows = await hold_store.page(
             connection,
             found.id,
             before=position[0] if position else None,
@@ -183,7 +184,7 @@ async def holds(visit: Visit) -> web.Response:
         rows,
         path=f"{overview.LIST}/{found.id}/holds",
         query=visit.query,
-        position=lambda row: [row["id"]],
+        position=lambda row: [row.id],
     )
     return overview.render(
         visit,
@@ -192,7 +193,7 @@ async def holds(visit: Visit) -> web.Response:
         title="Holds",
         page=page,
         state=state,
-        states=HOLD_STATES,
+        states=tuple(HoldStatus),
     )
 
 

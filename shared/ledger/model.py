@@ -76,6 +76,8 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `payment_intent_id` whose grants it takes from first. Voiding a purchased grant does not exempt
     it: a refund of the payment still takes its credits. `may_overdraw`: the usage has happened
     already, post it whatever the balance (for a capture: it may exceed its hold, if covered).
+    Of a capture, `partial` leaves its hold open, and `past_limit` posts the excess whatever the
+    balance.
     `key_id` and `request_id`: the API key and the request behind the posting, if any.
     """
 
@@ -99,6 +101,8 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     promotional: bool | None = None
     expires_at: datetime | None = None
     may_overdraw: bool = False
+    partial: bool = False
+    past_limit: bool = False
     key_id: UUID | None = None
     request_id: str | None = None
     repeated: bool = False  # set by the store
@@ -192,30 +196,6 @@ class KeyConflict(RefusedPosting, frozen=True, kw_only=True):
 
 
 PostingResult = PostedTransaction | RefusedPosting
-
-
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """A reservation. `status`: active, captured, released or expired."""
-
-    organization_id: UUID
-    id: UUID
-    status: str
-    amount: Decimal
-    captured_amount: Decimal
-    expires_at: datetime
-    created_at: datetime
-    closed_at: datetime | None
-    description: str | None
-
-
-class PostedHold(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold, created or released now (`posted`) or by an earlier equal request (`replayed`)."""
-
-    status: PostingStatus
-    hold: Hold
-
-
-HoldResult = PostedHold | RefusedPosting
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

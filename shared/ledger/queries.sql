@@ -55,23 +55,6 @@ SELECT count(DISTINCT t.organization_id)
 FROM taken AS t
 LEFT JOIN LATERAL ledger_post_organization(t.organization_id, '{}', $2) AS r ON TRUE;
 
--- name: hold
--- Reserve an amount for a time.
-SELECT
-    r.status AS result,
-    (r.hold).*,
-    r.balance AS balance_now,
-    r.held AS held_now,
-    r.available AS available_now
-FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7) AS r;
-
--- name: release
--- Release a hold.
-SELECT
-    r.status AS result,
-    (r.hold).*
-FROM ledger_release($1, $2) AS r;
-
 -- name: balances
 -- Balances, the parts on hold, and overdraft limits. What is due by now counts as expired, posted or not.
 SELECT
@@ -99,7 +82,7 @@ CROSS JOIN LATERAL (
         CASE
             WHEN a.next_due_at <= now()
                 THEN (
-                    SELECT coalesce(sum(h.amount), 0)
+                    SELECT coalesce(sum(ledger_hold_rest(h)), 0)
                     FROM holds AS h
                     WHERE
                         h.organization_id = a.organization_id
@@ -281,28 +264,6 @@ LIMIT $3;
 -- A grant of an organization.
 SELECT *
 FROM credit_grants
-WHERE organization_id = $1 AND id = $2;
-
--- name: holds
--- A page of an organization's holds, newest first, before an id.
-SELECT *
-FROM holds
-WHERE organization_id = $1 AND id < $2
-ORDER BY id DESC
-LIMIT $3;
-
--- name: holds_in_state
--- A page of an organization's holds in a state, newest first, before an id.
-SELECT *
-FROM holds
-WHERE organization_id = $1 AND id < $2 AND status = $3
-ORDER BY id DESC
-LIMIT $4;
-
--- name: find_hold
--- A hold of an organization.
-SELECT *
-FROM holds
 WHERE organization_id = $1 AND id = $2;
 
 -- name: lock_payment

@@ -24,7 +24,6 @@ METADATA_BYTES_MAX = 16 * 1024
 # Far below the nesting limit of JSON parsers: what is accepted must be readable by clients.
 METADATA_LEVELS_MAX = 32
 PRIORITY_MAX = 100
-HOLD_SECONDS_MAX = 30 * 24 * 3600
 RESERVED_KEY = keys.EXPIRATION
 MOMENT_MIN = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENT_MAX = datetime(9000, 1, 1, tzinfo=UTC)
@@ -53,7 +52,10 @@ _digest_encoder = msgspec.json.Encoder(order="deterministic")
 
 def digest(posting: Posting) -> str:
     """Return the SHA-256 of a posting's request fields, without its ids."""
-    return request_digest(*map(_normalized, _request_fields(posting)))
+    fields = [*map(_normalized, _request_fields(posting))]
+    if posting.partial or posting.past_limit:  # not part of the digests of earlier releases
+        fields += [posting.partial, posting.past_limit]
+    return request_digest(*fields)
 
 
 def _normalized(value: Any) -> Any:
@@ -146,7 +148,7 @@ def _text_refusal(posting: Posting) -> str | None:
     for name, text, length_max in limits:
         if text is not None and (error := text_refusal(name, text, length_max)):
             return error
-    return _metadata_refusal(posting.metadata)
+    return metadata_refusal(posting.metadata)
 
 
 def text_refusal(name: str, text: str, length_max: int) -> str | None:
@@ -158,7 +160,8 @@ def text_refusal(name: str, text: str, length_max: int) -> str | None:
     return None
 
 
-def _metadata_refusal(metadata: dict[str, Any] | None) -> str | None:
+def metadata_refusal(metadata: dict[str, Any] | None) -> str | None:
+    """Say why metadata cannot be stored as JSON, or not within its limits."""
     if not metadata:
         return None
     try:
@@ -214,19 +217,6 @@ def _moment_refusal(posting: Posting, now: datetime) -> str | None:
     if posting.effective_at is not None and posting.effective_at > now + EFFECTIVE_AHEAD_MAX:
         return "effective_at: lies in the future"
     return None
-
-
-def hold_refusal(amount: Decimal, key: str, *, seconds: int) -> str | None:
-    """Say what is wrong with a reservation; None when the ledger can take it."""
-    if error := decimal_refusal("amount", amount):
-        return error
-    if amount <= 0:
-        return "amount: must be positive"
-    if not 1 <= seconds <= HOLD_SECONDS_MAX:
-        return f"expires_in_seconds: 1 to {HOLD_SECONDS_MAX}"
-    if not key:
-        return f"key: 1 to {KEY_LENGTH_MAX} characters"
-    return text_refusal("key", key, KEY_LENGTH_MAX)
 
 
 def reversal_target(granted: Decimal, refunded: Decimal, withdrawn: Decimal) -> Decimal:

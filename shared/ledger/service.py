@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -17,7 +17,6 @@ from shared.ids import new_id
 from shared.ledger import rules, store
 from shared.ledger.model import (
     Deferral,
-    HoldResult,
     InsufficientCredits,
     InvalidPosting,
     Posting,
@@ -69,6 +68,7 @@ async def post_shared(
     return await _post_valid(connection, postings, datetime.now(UTC), write)
 
 
+Result = TypeVar("Result")
 Write = Callable[["Connection", Sequence[Posting]], Awaitable[Sequence[PostingResult | Deferral]]]
 
 
@@ -96,9 +96,16 @@ async def _post(
 ) -> Sequence[PostingResult | Deferral]:
     """Post; add to each insufficient debit whether a recharge is in progress."""
     results = await write(connection, postings)
+    return await with_recharges_in_progress(connection, results)
+
+
+async def with_recharges_in_progress(
+    connection: Connection, results: Sequence[Result]
+) -> list[Result | InsufficientCredits]:
+    """Return the results; the insufficient ones say whether a recharge is in progress."""
     short = {r.organization_id for r in results if isinstance(r, InsufficientCredits)}
     if not short:
-        return results
+        return list(results)
     seconds = await store.recharges_in_progress(connection, sorted(short))
     return [
         _with_recharge(result, seconds) if isinstance(result, InsufficientCredits) else result
@@ -174,42 +181,6 @@ async def post_expirations(
 async def announce_expiring(connection: Connection, *, now: datetime, grants_max: int = 200) -> int:
     """Announce the grants that expire within a week, each once; return their number."""
     return await store.announce_expiring(connection, now, EXPIRY_NOTICE, grants_max=grants_max)
-
-
-async def hold(
-    connection: Connection,
-    organization_id: UUID,
-    *,
-    amount: Decimal,
-    seconds: int,
-    key: str,
-    now: datetime,
-    description: str | None = None,
-    hold_id: UUID | None = None,
-) -> HoldResult:
-    """Reserve credits for a time, so that no other debit spends them before the capture.
-
-    Idempotent by `key` within the organization. A hold that is neither captured nor released
-    expires by itself.
-    """
-    if error := rules.hold_refusal(amount, key, seconds=seconds):
-        return InvalidPosting(organization_id=organization_id, error=error)
-    if description and (error := rules.text_refusal("note", description, rules.TEXT_LENGTH_MAX)):
-        return InvalidPosting(organization_id=organization_id, error=error)
-    result = await store.hold(
-        connection,
-        organization_id,
-        hold_id or new_id(),
-        amount=amount,
-        expires_at=now + timedelta(seconds=seconds),
-        key=key,
-        digest=rules.request_digest(amount.normalize(), seconds, description),
-        description=description,
-    )
-    if not isinstance(result, InsufficientCredits):
-        return result
-    in_progress = await store.recharges_in_progress(connection, [organization_id])
-    return _with_recharge(result, in_progress)
 
 
 async def reverse_payment(

@@ -16,11 +16,8 @@ from shared.ledger.model import (
     BudgetExceeded,
     BudgetShortfall,
     Deferral,
-    Hold,
-    HoldResult,
     InsufficientCredits,
     KeyConflict,
-    PostedHold,
     PostedTransaction,
     Posting,
     PostingResult,
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
-_HOLD_FIELDS = Hold.__struct_fields__
 
 
 async def post(connection: Connection, postings: Sequence[Posting]) -> list[PostingResult]:
@@ -135,38 +131,6 @@ async def are_known(connection: Connection, keys: Sequence[tuple[UUID, str]]) ->
     return [row["seq"] is not None for row in rows]
 
 
-async def hold(
-    connection: Connection,
-    organization_id: UUID,
-    hold_id: UUID,
-    *,
-    amount: Decimal,
-    expires_at: datetime,
-    key: str,
-    digest: str,
-    description: str | None,
-) -> HoldResult:
-    """Reserve an amount under the account's lock."""
-    (row,) = await connection.fetch(
-        QUERIES.hold, organization_id, hold_id, amount, expires_at, key, digest, description
-    )
-    if row["result"] != PostingStatus.INSUFFICIENT:
-        return _hold_result(organization_id, row)
-    shortfall = Shortfall(
-        required=amount,
-        available=row["available_now"],
-        balance=row["balance_now"],
-        held=row["held_now"],
-    )
-    return InsufficientCredits(organization_id=organization_id, shortfall=shortfall)
-
-
-async def release(connection: Connection, organization_id: UUID, hold_id: UUID) -> HoldResult:
-    """Release a hold under the account's lock."""
-    (row,) = await connection.fetch(QUERIES.release, organization_id, hold_id)
-    return _hold_result(organization_id, row)
-
-
 async def recharges_in_progress(
     connection: Connection, organization_ids: Sequence[UUID]
 ) -> dict[UUID, int]:
@@ -256,28 +220,6 @@ async def find_grant(
 ) -> asyncpg.Record | None:
     """Return a grant."""
     return await connection.fetchrow(QUERIES.find_grant, organization_id, grant_id)
-
-
-async def holds(
-    connection: Connection,
-    organization_id: UUID,
-    *,
-    before: UUID | None,
-    status: str | None,
-    limit: int,
-) -> list[asyncpg.Record]:
-    """Return a page of holds, newest first, with an id below `before`."""
-    beyond = before or UUID(int=(1 << 128) - 1)
-    if status is None:
-        return await connection.fetch(QUERIES.holds, organization_id, beyond, limit)
-    return await connection.fetch(QUERIES.holds_in_state, organization_id, beyond, status, limit)
-
-
-async def find_hold(
-    connection: Connection, organization_id: UUID, hold_id: UUID
-) -> asyncpg.Record | None:
-    """Return a hold."""
-    return await connection.fetchrow(QUERIES.find_hold, organization_id, hold_id)
 
 
 async def usage_total(
@@ -386,11 +328,3 @@ async def trial_balance(connection: Connection) -> dict[str, Decimal]:
     """Return the balance of every account of the ledger."""
     rows = await connection.fetch(QUERIES.trial_balance)
     return {row["account"]: row["balance"] for row in rows}
-
-
-def _hold_result(organization_id: UUID, row: asyncpg.Record) -> HoldResult:
-    status = PostingStatus(row["result"])
-    if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
-        hold = Hold(**{name: row[name] for name in _HOLD_FIELDS})
-        return PostedHold(status=status, hold=hold)
-    return RefusedPosting(organization_id=organization_id, status=status)

@@ -16,7 +16,7 @@ def ambiguities(book: PriceBook) -> Iterator[tuple[int, str]]:
     """Yield the number of each price that another one contradicts, with a sentence."""
     claims: dict[tuple[Subject, str], list[_Claim]] = {}
     for number, price in enumerate(book.prices):
-        if any(_overlap([a], [b]) for a, b in combinations(price.hours, 2)):
+        if any(overlap([a], [b]) for a, b in combinations(price.hours, 2)):
             yield number, "Its parts of the day overlap"
         for pattern in {pattern.lower() for pattern in price.patterns}:
             claims.setdefault((price.subject, pattern), []).append((number, price))
@@ -38,7 +38,7 @@ def _contradictions(claims: list[_Claim]) -> Iterator[tuple[int, int]]:
         yield second, first
     partial = [(number, price) for number, price in claims if price.hours]
     for (first, one), (second, other) in combinations(partial[:DAY_MINUTES], 2):
-        if _overlap(one.hours, other.hours):
+        if overlap(one.hours, other.hours):
             yield second, first
             return
 
@@ -64,7 +64,8 @@ def _glob_ambiguities(
                 yield number, f"{pattern} and {other} match names in common, equally specific"
 
 
-def _overlap(some: Iterable[Hours], others: Iterable[Hours]) -> bool:
+def overlap(some: Iterable[Hours], others: Iterable[Hours]) -> bool:
+    """Return whether parts of the day have a minute in common."""
     return not _minutes(some).isdisjoint(_minutes(others))
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.access import service as audit
 from shared.access.model import Actor
-from shared.errors import AlreadyExistsError, NotFoundError, ValidationError
+from shared.errors import AlreadyExistsError, FieldError, NotFoundError, ValidationError
 from shared.pricing import store
 from shared.pricing.files import digest, from_content, to_content
 from shared.pricing.model import Discount, PriceBook
@@ -77,7 +77,8 @@ async def activate(
 ) -> datetime:
     """Make a version valid from a moment on, until the next activation; return the moment.
 
-    Without `active_from`: at once for the first version that is activated, else in 5 seconds.
+    Without `active_from`: at once for the first version that is activated, else in 5 seconds; one
+    that is the last to become valid stays so.
     Raises NotFoundError for an unknown version, ValidationError for a moment in the past, and
     AlreadyExistsError where another version becomes valid at that moment.
     """
@@ -85,6 +86,8 @@ async def activate(
     if locked is None or await store.content(connection, name, version) is None:
         raise NotFoundError(f"There is no version {version} of a price book {name!r}.")
     earlier = await store.activations(connection, name)
+    if active_from is None and earlier and earlier[-1].version == version:
+        return earlier[-1].active_from
     moment = _moment(
         active_from,
         now=locked["at"],
@@ -149,7 +152,7 @@ async def discount(
     reader.pattern(pattern, ("pattern",))
     value = reader.percent(percent, ("percent",), maximum=PERCENT_MAX)
     if reader.problems:
-        raise ValidationError(errors=reader.problems)
+        raise _invalid(*reader.problems)
     await _check_room(connection, organization_id)
     now = await store.now(connection)
     found = Discount(
@@ -190,9 +193,13 @@ async def _check_room(connection: Connection, organization_id: UUID) -> None:
 def _moment(requested: datetime | None, *, now: datetime, first: bool, field: str) -> datetime:
     moment = activation_moment(requested, now=now, first=first)
     if isinstance(moment, str):
-        raise ValidationError(errors=[{"loc": [field], "msg": moment, "type": "value_error"}])
+        raise _invalid({"loc": [field], "msg": moment, "type": "value_error"})
     return moment
 
 
 def _name(actor: Actor | str) -> str:
     return actor.name if isinstance(actor, Actor) else actor
+
+
+def _invalid(*errors: FieldError) -> ValidationError:
+    return ValidationError(f"{errors[0]['loc'][0]}: {errors[0]['msg']}.", errors=[*errors])

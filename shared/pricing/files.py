@@ -37,7 +37,12 @@ def from_form(form: BookForm) -> PriceBook:
     reader = Reader()
     book = reader.book(form)
     if reader.problems:
-        raise ValidationError("The price book has problems.", errors=reader.problems)
+        first = reader.problems[0]
+        raise ValidationError(
+            f"The price book has {len(reader.problems)} problems, the first at"
+            f" {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            errors=reader.problems,
+        )
     return book
 
 

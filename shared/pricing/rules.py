@@ -58,7 +58,7 @@ def price_item(
     """Return the price of an item by the price that its book has for it.
 
     Where requests have a price, an item is one request unless it says otherwise. A measure without
-    a price is included in a priced one that it is within; otherwise it is refused.
+    a price is included in a priced one that it is within; otherwise it is refused, unless it is 0.
     """
     if refused := item_refusal(item):
         return refused
@@ -66,10 +66,10 @@ def price_item(
     measures = dict(item.measures)
     if REQUESTS in price.rates:
         measures.setdefault(REQUESTS, Decimal(1))
-    if refused := _measures_refusal(measures, price, within):
-        return refused
     with decimal.localcontext(EXACT):
         quantities = own_quantities(measures, price.rates, within)
+        if refused := _measures_refusal(measures, price, within, quantities):
+            return refused
         prompt = sum((measures.get(name, Decimal(0)) for name in book.prompt), Decimal(0))
         lines = tuple(_lines(price.rates, quantities, prompt))
         markup = book.markup if price.markup is None else price.markup
@@ -112,12 +112,15 @@ def own_quantities(
 
 
 def _measures_refusal(
-    measures: Mapping[str, Decimal], price: Price, within: Mapping[str, tuple[str, ...]]
+    measures: Mapping[str, Decimal],
+    price: Price,
+    within: Mapping[str, tuple[str, ...]],
+    own: Mapping[str, Decimal],
 ) -> PricingRefusal | None:
     zero = Decimal(0)
     for name, quantity in measures.items():
         wholes = containing(name, within)
-        if name not in price.rates and not wholes & price.rates.keys():
+        if quantity and name not in price.rates and not wholes & price.rates.keys():
             known = ", ".join(sorted(price.rates))
             return PricingRefusal(
                 location=("measures", name),
@@ -131,8 +134,6 @@ def _measures_refusal(
                     message=f"{name} ({plain(quantity)}) is part of {whole}"
                     f" ({plain(measures.get(whole, zero))}) and cannot exceed it",
                 )
-    with decimal.localcontext(EXACT):
-        own = own_quantities(measures, price.rates, within)
     for name, quantity in own.items():
         if quantity < 0:
             return PricingRefusal(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.fixtures.commands import Command, assert_refused, start_command
 from tests.fixtures.console import ConsoleBrowser
 from tests.fixtures.outbound_messages import add, announce, states
-from tests.fixtures.product import create_organization, event_states, until
+from tests.fixtures.product import create_organization, environment, event_states, until
 from tests.fixtures.storefront import Storefront
 
 if TYPE_CHECKING:
@@ -60,3 +63,39 @@ async def test_messages_are_not_replayed_while_a_preview_runs(
     assert await states(operator.pool) == {"dead": 1}
     page = await operator.post("/console/messages/replay-dead", fields)
     assert page.one(".flash").get_text() == "1 will be sent again."
+
+
+async def test_a_replay_of_another_process_is_named_to_whoever_starts_a_second_one(
+    stripe_operator: ConsoleBrowser,
+    storefront: Storefront,
+    prepaid: Command,
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    for _ in range(2):
+        await storefront.charge(metadata={"organization_id": "acme"})
+    await storefront.deliver_new()
+    await create_organization(storefront.pool)
+    base = stripe_operator.console.settings.stripe_api_base
+    variables = environment(database_url, redis_url) | {"STRIPE_API_BASE": str(base)}
+    replay = ("events", "replay", "--state", "dead")
+    first = await start_command((*replay, "--rate", "0.1"), variables, folder=tmp_path)
+
+    async def pauses() -> bool:
+        return bool(await storefront.pool.fetchval("SELECT applied = 1 FROM replay_batches"))
+
+    await until(pauses)
+    first.send_signal(signal.SIGSTOP)
+    before = await event_states(storefront.pool)
+    (event_id,) = [name for name, state in before.items() if state == "dead"]
+    path = f"/console/events/{event_id}/replay"
+    fields = (await stripe_operator.get(path)).form(path) | {"reason": "acme exists now"}
+    refused = await stripe_operator.post(path, fields)
+    assert refused.status == 409
+    assert "started by cli:" in refused.text
+    assert_refused(await prepaid(*replay, **variables), "runs since", "Wait for its end")
+    assert await event_states(storefront.pool) == before
+    first.send_signal(signal.SIGKILL)
+    await first.wait()
+    assert await storefront.pool.fetchval("SELECT count(*) FROM replay_batches") == 1

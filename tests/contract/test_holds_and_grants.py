@@ -87,7 +87,16 @@ async def test_a_hold_that_cannot_be_is_refused(
 
 @pytest.mark.parametrize(
     ("asked", "status"),
-    [({"amount": 41}, 409), ({"amount": 0}, 422), ({"amount": -3}, 422), ({}, 422)],
+    [
+        ({"amount": 41}, 409),
+        ({"amount": 0, "final": False}, 422),
+        ({"amount": 4, "final": False}, 422),
+        ({"amount": -3}, 422),
+        ({"amount": 4, "transactionId": "hold:x"}, 422),
+        ({"amount": 4, "tags": ["a b"]}, 422),
+        ({"amount": 4, "metadata": {"prepaid:key": "x"}}, 422),
+        ({}, 422),
+    ],
 )
 async def test_a_capture_that_cannot_be_is_refused(
     rich: ApiClient, asked: dict[str, Any], status: int

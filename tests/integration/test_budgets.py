@@ -27,11 +27,11 @@ async def test_usage_beyond_a_budget_is_refused_with_the_numbers_and_changes_not
     await post(pool, grant(organization, 100), usage(organization, 7, user_id="jo"))
     (refused,) = await post(pool, usage(organization, 4, user_id="jo"))
     assert isinstance(refused, BudgetExceeded)
-    numbers_of_refusal = refused.shortfall
-    assert (numbers_of_refusal.budget_id, numbers_of_refusal.subject) == (made.budget.id, "jo")
-    assert (numbers_of_refusal.limit, numbers_of_refusal.used) == (10, 7)
-    assert (numbers_of_refusal.required, numbers_of_refusal.available) == (4, 3)
-    assert numbers_of_refusal.resets_at == made.resets_at
+    shortfall = refused.shortfall
+    assert (shortfall.budget_id, shortfall.subject) == (made.budget.id, "jo")
+    assert [shortfall.limit, shortfall.used, shortfall.held] == [10, 7, 0]
+    assert [shortfall.required, shortfall.available] == [4, 3]
+    assert shortfall.resets_at == made.resets_at
     assert await balances(pool, organization) == (93, 0)
     assert await statuses(pool, usage(organization, 3, user_id="jo")) == ["posted"]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.ledger import service as ledger
 from shared.ledger.verification.service import verify
 from tests.fixtures.commands import Command, assert_refused
-from tests.fixtures.ledger import grant, post, usage
+from tests.fixtures.ledger import grant, hold, post, usage
 from tests.fixtures.recharging import Shop
 
 if TYPE_CHECKING:
@@ -58,11 +56,7 @@ async def test_holds_prevent_a_close_unless_it_is_forced_which_releases_them(
     prepaid: Command, pool: Pool, organization: Organization
 ) -> None:
     await post(pool, grant(organization, 10))
-    async with pool.acquire() as connection:
-        now = await connection.fetchval("SELECT now()")
-        await ledger.hold(
-            connection, organization.id, amount=Decimal(4), seconds=600, key="h", now=now
-        )
+    await hold(pool, organization, 4)
     assert_refused(await prepaid("orgs", "close", "acme", *REASON), "1 active holds", "Forced")
     closed = (await prepaid("orgs", "close", "acme", "--force", *REASON, "--json")).json
     assert (closed["holdsReleased"], closed["held"], closed["balance"]) == (1, 0, 10)

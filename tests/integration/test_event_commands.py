@@ -172,3 +172,12 @@ async def test_a_replay_that_was_killed_resumes_to_the_exact_end(
     counts = {word: resumed.json[word] for word in ("selected", "applied", "noop", "failed")}
     assert counts == {"selected": 30, "applied": 30, "noop": 0, "failed": 0}
     assert resumed.json["diff"][0]["after"] == await balance(pool) == 300
+
+
+async def test_a_line_feed_in_an_error_begins_no_line(
+    prepaid: Command, pool: Pool, drainer: Drainer
+) -> None:
+    await dead_letters(pool, drainer, "1")
+    await pool.execute("UPDATE stripe_events SET reason = E'gone\\nstate             applied'")
+    lines = (await prepaid("events", "show", "evt_1")).stdout.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("state ")] == ["dead"]

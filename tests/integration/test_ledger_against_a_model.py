@@ -16,8 +16,11 @@ from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from shared.db.pool import create_pool
-from shared.ledger import service, store
-from shared.ledger.model import PostedHold, Posting, SystemAccount
+from shared.ids import new_id
+from shared.ledger import service
+from shared.ledger.holds import service as holds
+from shared.ledger.holds.model import NewHold, PostedHold
+from shared.ledger.model import Posting, SystemAccount
 from shared.ledger.model import PostingStatus as Status
 from shared.ledger.model import TransactionType as Kind
 from shared.ledger.verification import verify
@@ -192,14 +195,14 @@ class LedgerMachine(RuleBasedStateMachine):
     async def _hold(self, account: Account, amount: Decimal) -> None:
         covered = amount <= account.spendable
         async with self.pool.acquire() as connection, connection.transaction():
-            result = await service.hold(
-                connection,
-                account.id,
+            new = NewHold(
+                organization_id=account.id,
+                id=new_id(),
                 amount=amount,
                 seconds=3600,
                 key=f"hold-{next(self.names)}",
-                now=datetime.now(UTC),
             )
+            result = await holds.hold(connection, new, now=datetime.now(UTC))
         assert result.status is (Status.POSTED if covered else Status.INSUFFICIENT)
         if isinstance(result, PostedHold):
             account.holds[result.hold.id] = amount
@@ -219,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         async def work() -> Status:
             async with self.pool.acquire() as connection, connection.transaction():
-                return (await store.release(connection, account.id, hold_id)).status
+                return (await holds.release(connection, account.id, hold_id)).status
 
         assert self.run(work()) is Status.POSTED
         assert self.run(work()) is Status.REPLAYED

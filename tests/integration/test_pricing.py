@@ -14,14 +14,13 @@ from shared.pricing import books
 from shared.pricing.model import PricedUsage, PricingRefusal, UsageItem
 from shared.pricing.rules import NOTICE_SECONDS
 from shared.pricing.service import REMEMBERED_SECONDS, Pricer
-from tests.fixtures.pricing import BOOK, activate_book, add_book
+from tests.fixtures.pricing import BOOK, ITEM, activate_book, add_book
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
     from shared.organizations.model import Organization
 
 DEARER = BOOK.replace('"2.50 / 1M"', '"5 / 1M"')
-ITEM = UsageItem(model="gpt-4o", measures={"input_tokens": Decimal(1_000_000)})
 
 
 async def total_at(

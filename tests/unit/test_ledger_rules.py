@@ -288,6 +288,8 @@ def test_every_field_that_is_asked_for_makes_another_request() -> None:
         {"promotional": True},
         {"expires_at": NOW},
         {"may_overdraw": True},
+        {"partial": True},
+        {"past_limit": True},
     ]
     digests = [rules.digest(msgspec.structs.replace(posting(), **change)) for change in changes]
     assert len(set(digests)) == len(changes)
@@ -372,27 +374,3 @@ def test_a_reversal_is_a_posting_that_the_rules_take(
 
 
 # Holds
-
-
-@pytest.mark.parametrize(
-    ("amount", "key", "seconds", "problem"),
-    [
-        ("0.000000001", "k", 1, None),
-        ("1e18", "k" * 255, rules.HOLD_SECONDS_MAX, None),
-        ("0", "k", 1, "amount: must be positive"),
-        ("-1", "k", 1, "amount: must be positive"),
-        ("nan", "k", 1, "amount: must be a finite number"),
-        ("-inf", "k", 1, "amount: must be a finite number"),
-        ("1e19", "k", 1, "amount: must be at most 1000000000000000000"),
-        ("1e-10", "k", 1, "amount: at most 9 decimals"),
-        ("1", "k", 0, "expires_in_seconds: 1 to 2592000"),
-        ("1", "k", rules.HOLD_SECONDS_MAX + 1, "expires_in_seconds: 1 to 2592000"),
-        ("1", "", 1, "key: 1 to 255 characters"),
-        ("1", "k" * 256, 1, "key: at most 255 characters"),
-        ("1", "\0", 1, "key: must not hold NUL or half of a surrogate pair"),
-    ],
-)
-def test_a_hold_is_refused_by_name(
-    amount: str, key: str, seconds: int, problem: str | None
-) -> None:
-    assert rules.hold_refusal(Decimal(amount), key, seconds=seconds) == problem

@@ -27,8 +27,8 @@ READS = """
 """
 ALLOWED = {
     "usage": """
-        createCreditTransaction createCreditTransactions createHold captureHold releaseHold
-        getCredits getHold listHolds
+        createCreditTransaction createCreditTransactions createHold captureHold extendHold
+        releaseHold getCredits getHold listHolds
     """,
     "purchases": "createCheckout createPortalSession setUpPaymentMethod topUp completeLocal",
     "grants": "createCreditTransaction createCreditTransactions createGrant voidGrant",

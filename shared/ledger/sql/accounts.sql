@@ -91,3 +91,12 @@ CREATE OR REPLACE FUNCTION ledger_exceeds_limit(
 ) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT p_account.balance - p_account.held - p_amount < -p_account.overdraft_limit
 $$;
+
+-- What a hold still reserves while it is active: its amount, less its captures.
+--
+-- PostgreSQL inlines it.
+CREATE OR REPLACE FUNCTION ledger_hold_rest(
+    p_hold holds
+) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT greatest(p_hold.amount - p_hold.captured_amount, 0)
+$$;

@@ -232,12 +232,18 @@ BEGIN
     IF p_posting.type = 'usage' AND p_posting.may_overdraw IS NOT TRUE THEN
         RETURN ledger_budget_refusal(ledger_posting_budgets(p_posting, 0, p_now));
     END IF;
-    IF p_posting.type = 'hold_capture' AND p_posting.may_overdraw THEN
+    IF p_posting.type = 'hold_capture' AND p_posting.may_overdraw AND p_posting.past_limit IS NOT TRUE THEN
         SELECT h.* INTO v_hold
         FROM holds AS h
         WHERE h.organization_id = p_account.organization_id AND h.id = p_posting.hold_id;
-        IF v_hold.status = 'active' AND v_hold.expires_at > p_now AND -p_posting.amount > v_hold.amount THEN
-            RETURN ledger_budget_refusal(ledger_posting_budgets(p_posting, v_hold.amount, p_now));
+        IF
+            v_hold.status = 'active'
+            AND v_hold.expires_at > p_now
+            AND -p_posting.amount > ledger_hold_rest(v_hold)
+        THEN
+            RETURN ledger_budget_refusal(
+                ledger_posting_budgets(p_posting, ledger_hold_rest(v_hold), p_now)
+            );
         END IF;
     END IF;
     RETURN NULL;
@@ -313,7 +319,7 @@ DECLARE
     v_items ledger_budget_item [];
 BEGIN
     v_items := array(
-        SELECT ledger_hold_item(h, -h.amount)
+        SELECT ledger_hold_item(h, -ledger_hold_rest(h))
         FROM holds AS h
         WHERE
             h.organization_id = p_organization_id

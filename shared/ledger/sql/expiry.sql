@@ -51,7 +51,7 @@ BEGIN
         AND NOT g.spent
         AND g.expires_at > p_account.expired_through
         AND g.expires_at <= p_now;
-    SELECT coalesce(sum(h.amount), 0) INTO v_released
+    SELECT coalesce(sum(ledger_hold_rest(h)), 0) INTO v_released
     FROM holds AS h
     WHERE
         h.organization_id = p_account.organization_id

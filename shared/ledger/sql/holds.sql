@@ -1,6 +1,9 @@
 -- Holds: reservations of credits for a time.
 
--- Captures a hold: uses the reserved credits, or a part. `held` is the amount of the hold, which is released.
+DROP FUNCTION IF EXISTS ledger_open_hold(accounts, uuid, numeric, timestamptz, text, bytea, text, timestamptz);
+
+-- Captures a hold: uses the credits that it still reserves, or a part. `held` is what is not reserved any more: all
+-- of them, or after a partial capture, which leaves the hold open, what it used.
 CREATE OR REPLACE FUNCTION ledger_capture_hold(
     p_account accounts,
     p_posting ledger_posting,
@@ -10,24 +13,30 @@ CREATE OR REPLACE FUNCTION ledger_capture_hold(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_used numeric := -p_posting.amount;
+    v_is_final boolean := p_posting.partial IS NOT TRUE;
     v_hold holds;
 BEGIN
     SELECT h.* INTO v_hold
     FROM holds AS h
     WHERE h.organization_id = p_account.organization_id AND h.id = p_posting.hold_id;
-    held := v_hold.amount;
+    held := ledger_hold_rest(v_hold);
     status := CASE
         WHEN v_hold.id IS NULL THEN 'unknown_hold'
         WHEN v_hold.status <> 'active' OR v_hold.expires_at <= p_now THEN 'hold_closed'
-        WHEN v_used <= v_hold.amount THEN 'posted'
+        WHEN v_used <= held OR p_posting.past_limit THEN 'posted'
         WHEN p_posting.may_overdraw IS NOT TRUE THEN 'exceeds_hold'
-        WHEN ledger_exceeds_limit(p_account, v_used - v_hold.amount) THEN 'insufficient'
+        WHEN ledger_exceeds_limit(p_account, v_used - held) THEN 'insufficient'
         ELSE 'posted'
     END;
     IF status = 'posted' THEN
         UPDATE holds AS h
-        SET status = 'captured', captured_amount = v_used, closed_at = p_now
+        SET
+            captured_amount = h.captured_amount + v_used,
+            status = CASE WHEN v_is_final THEN 'captured' ELSE 'active' END,
+            captured_by = CASE WHEN v_is_final THEN p_posting.id END,
+            closed_at = CASE WHEN v_is_final THEN p_now END
         WHERE h.organization_id = p_account.organization_id AND h.id = v_hold.id;
+        held := CASE WHEN v_is_final THEN held ELSE least(held, v_used) END;
     END IF;
 END
 $$;
@@ -35,18 +44,15 @@ $$;
 -- Writes a hold that its account covers. A hold that is already past its expiry expires with the next posting.
 CREATE OR REPLACE FUNCTION ledger_open_hold(
     p_account accounts,
-    p_id uuid,
-    p_amount numeric,
-    p_expires_at timestamptz,
-    p_key text,
-    p_digest bytea,
-    p_description text,
+    p_hold holds,
     p_now timestamptz
 ) RETURNS holds LANGUAGE plpgsql AS $$
-DECLARE
-    v_hold holds;
 BEGIN
-    INSERT INTO holds AS h (
+    p_hold.status := 'active';
+    p_hold.captured_amount := 0;
+    p_hold.expires_at := greatest(p_hold.expires_at, p_account.expired_through + interval '1 microsecond');
+    p_hold.created_at := p_now;
+    INSERT INTO holds (
         organization_id,
         id,
         amount,
@@ -54,26 +60,31 @@ BEGIN
         request_digest,
         expires_at,
         created_at,
-        description
+        description,
+        user_id,
+        category,
+        metadata
     ) VALUES (
-        p_account.organization_id,
-        p_id,
-        p_amount,
-        p_key,
-        p_digest,
-        greatest(p_expires_at, p_account.expired_through + interval '1 microsecond'),
-        p_now,
-        p_description
-    )
-    RETURNING h.* INTO v_hold;
+        p_hold.organization_id,
+        p_hold.id,
+        p_hold.amount,
+        p_hold.idempotency_key,
+        p_hold.request_digest,
+        p_hold.expires_at,
+        p_hold.created_at,
+        p_hold.description,
+        p_hold.user_id,
+        p_hold.category,
+        p_hold.metadata
+    );
     UPDATE accounts AS a
     SET
-        held = p_account.held + p_amount,
-        next_due_at = least(p_account.next_due_at, v_hold.expires_at),
+        held = p_account.held + p_hold.amount,
+        next_due_at = least(p_account.next_due_at, p_hold.expires_at),
         recharge_waits = FALSE,
         updated_at = p_now
     WHERE a.organization_id = p_account.organization_id;
-    RETURN v_hold;
+    RETURN p_hold;
 END
 $$;
 
@@ -87,7 +98,10 @@ CREATE OR REPLACE FUNCTION ledger_hold(
     p_expires_at timestamptz,
     p_key text,
     p_digest bytea,
-    p_description text
+    p_description text,
+    p_user_id text DEFAULT NULL,
+    p_category text DEFAULT NULL,
+    p_metadata jsonb DEFAULT NULL
 ) RETURNS TABLE (
     status text,
     hold holds,
@@ -99,6 +113,7 @@ CREATE OR REPLACE FUNCTION ledger_hold(
 DECLARE
     v_account accounts;
     v_now timestamptz;
+    v_new holds;
 BEGIN
     PERFORM ledger_post_organization(p_organization_id, '{}');  -- what is due expires first
     SELECT a.* INTO v_account
@@ -120,9 +135,17 @@ BEGIN
         ELSE 'posted'
     END;
     IF status = 'posted' THEN
-        hold := ledger_open_hold(
-            v_account, p_id, p_amount, p_expires_at, p_key, p_digest, p_description, v_now
-        );
+        v_new.organization_id := p_organization_id;
+        v_new.id := p_id;
+        v_new.amount := p_amount;
+        v_new.idempotency_key := p_key;
+        v_new.request_digest := p_digest;
+        v_new.expires_at := p_expires_at;
+        v_new.description := p_description;
+        v_new.user_id := p_user_id;
+        v_new.category := p_category;
+        v_new.metadata := p_metadata;
+        hold := ledger_open_hold(v_account, v_new, v_now);
         v_account.held := v_account.held + p_amount;
         PERFORM ledger_arm_recharge(v_account, p_id, NULL, v_now);
     ELSIF status = 'insufficient' THEN
@@ -136,43 +159,113 @@ BEGIN
 END
 $$;
 
--- Releases a hold. The results: `posted`, `replayed` (released before), `unknown_hold`, `hold_closed` (captured or
--- expired).
-CREATE OR REPLACE FUNCTION ledger_release(
+-- Whether a hold was closed by a capture of nothing, which has no row.
+CREATE OR REPLACE FUNCTION ledger_captured_nothing(
+    p_hold holds
+) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT
+        p_hold.status = 'captured'
+        AND p_hold.captured_by IS NULL
+        AND NOT EXISTS (
+            SELECT FROM credit_transactions AS t
+            WHERE
+                t.organization_id = p_hold.organization_id
+                AND t.idempotency_key = 'hold:' || p_hold.id || ':capture'
+        )
+$$;
+
+-- A hold under the lock of its account, after what is due has expired. `is_open`: it has not ended.
+CREATE OR REPLACE FUNCTION ledger_lock_hold(
     p_organization_id uuid,
-    p_id uuid
-) RETURNS TABLE (status text, hold holds) LANGUAGE plpgsql AS $$
+    p_id uuid,
+    OUT hold holds,
+    OUT is_open boolean,
+    OUT now timestamptz
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
-    v_now timestamptz;
     v_expired_through timestamptz;
 BEGIN
     PERFORM ledger_post_organization(p_organization_id, '{}');
     SELECT
         greatest(clock_timestamp(), a.updated_at),
         a.expired_through
-    INTO v_now, v_expired_through
+    INTO now, v_expired_through
     FROM accounts AS a
     WHERE a.organization_id = p_organization_id
     FOR UPDATE;
     SELECT h.* INTO hold
     FROM holds AS h
     WHERE h.organization_id = p_organization_id AND h.id = p_id;
+    is_open := hold.status = 'active' AND hold.expires_at > v_expired_through;
+END
+$$;
+
+-- Ends a hold without using what it still reserves: `released`, or `captured` where the usage turned out to be
+-- nothing or was captured in parts. The results: `posted`, `replayed` (it ended in this way before), `unknown_hold`,
+-- `hold_closed`.
+CREATE OR REPLACE FUNCTION ledger_release(
+    p_organization_id uuid,
+    p_id uuid,
+    p_status text DEFAULT 'released'
+) RETURNS TABLE (status text, hold holds) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_lock record := ledger_lock_hold(p_organization_id, p_id);
+    v_hold holds := v_lock.hold;
+BEGIN
+    hold := v_hold;
     status := CASE
-        WHEN hold.id IS NULL THEN 'unknown_hold'
-        WHEN hold.status = 'released' THEN 'replayed'
-        WHEN hold.status <> 'active' OR hold.expires_at <= v_expired_through THEN 'hold_closed'
-        ELSE 'posted'
+        WHEN v_hold.id IS NULL THEN 'unknown_hold'
+        WHEN v_lock.is_open THEN 'posted'
+        WHEN v_hold.status <> p_status THEN 'hold_closed'
+        WHEN p_status = 'released' OR ledger_captured_nothing(v_hold) THEN 'replayed'
+        ELSE 'hold_closed'
     END;
     IF status = 'posted' THEN
         UPDATE holds AS h
-        SET status = 'released', closed_at = v_now
+        SET status = p_status, closed_at = v_lock.now
         WHERE h.organization_id = p_organization_id AND h.id = p_id
         RETURNING h.* INTO hold;
         UPDATE accounts AS a
         SET
-            held = a.held - hold.amount,
+            held = a.held - ledger_hold_rest(v_hold),
             next_due_at = ledger_next_due(p_organization_id),
-            updated_at = v_now
+            updated_at = v_lock.now
+        WHERE a.organization_id = p_organization_id;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- Moves the expiry of a hold to a later moment. The results: `posted`, `replayed` (it expires no earlier already),
+-- `unknown_hold`, `hold_closed`.
+CREATE OR REPLACE FUNCTION ledger_extend_hold(
+    p_organization_id uuid,
+    p_id uuid,
+    p_expires_at timestamptz
+) RETURNS TABLE (status text, hold holds) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_lock record := ledger_lock_hold(p_organization_id, p_id);
+    v_hold holds := v_lock.hold;
+BEGIN
+    hold := v_hold;
+    status := CASE
+        WHEN v_hold.id IS NULL THEN 'unknown_hold'
+        WHEN NOT v_lock.is_open THEN 'hold_closed'
+        WHEN v_hold.expires_at >= p_expires_at THEN 'replayed'
+        ELSE 'posted'
+    END;
+    IF status = 'posted' THEN
+        UPDATE holds AS h
+        SET expires_at = p_expires_at
+        WHERE h.organization_id = p_organization_id AND h.id = p_id
+        RETURNING h.* INTO hold;
+        UPDATE accounts AS a
+        SET
+            next_due_at = ledger_next_due(p_organization_id),
+            updated_at = v_lock.now
         WHERE a.organization_id = p_organization_id;
     END IF;
     RETURN NEXT;
@@ -204,12 +297,12 @@ BEGIN
             h.organization_id = p_organization_id
             AND h.status = 'active'
             AND h.expires_at > v_expired_through
-        RETURNING h.amount
+        RETURNING ledger_hold_rest(h) AS rest
     )
 
     SELECT
         count(*),
-        coalesce(sum(r.amount), 0)
+        coalesce(sum(r.rest), 0)
     INTO v_count, v_amount
     FROM released AS r;
     UPDATE accounts AS a

@@ -18,7 +18,7 @@ CROSS JOIN LATERAL (
     WHERE g.organization_id = a.organization_id AND NOT g.spent
 ) AS grants
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(h.amount), 0) AS held
+    SELECT coalesce(sum(ledger_hold_rest(h)), 0) AS held
     FROM holds AS h
     WHERE
         h.organization_id = a.organization_id

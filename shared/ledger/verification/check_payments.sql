@@ -37,20 +37,31 @@ ORDER BY 1, 4
 LIMIT $2;
 
 -- name: verify_captures
--- Check captured holds against the rows of their captures.
+-- Check what holds captured against the rows of their captures.
 SELECT
     h.organization_id,
     NULL::bigint AS seq,
     NULL::uuid AS transaction_id,
     'no row says what a hold captured: ' || h.id AS problem
 FROM holds AS h
-LEFT JOIN credit_transactions AS t
-    ON
-        h.organization_id = t.organization_id
-        AND h.id = t.hold_id
-        AND t.type = 'hold_capture'
-        AND t.amount = -h.captured_amount
-WHERE h.organization_id = any($1::uuid []) AND h.status = 'captured' AND t.id IS NULL
+LEFT JOIN (
+    SELECT
+        t.organization_id,
+        t.hold_id,
+        -sum(t.amount) AS amount,
+        array_agg(t.id) AS ids
+    FROM credit_transactions AS t
+    WHERE t.organization_id = any($1::uuid []) AND t.type = 'hold_capture'
+    GROUP BY 1, 2
+) AS c
+    ON h.organization_id = c.organization_id AND h.id = c.hold_id
+WHERE
+    h.organization_id = any($1::uuid [])
+    AND (
+        h.captured_amount <> coalesce(c.amount, 0)
+        OR (h.captured_by = any(c.ids)) IS FALSE
+        OR (h.captured_by IS NOT NULL AND c.ids IS NULL)
+    )
 ORDER BY h.organization_id, h.id
 LIMIT $2;
 

@@ -108,9 +108,16 @@ problems AS (
                     WHERE
                         h.organization_id = l.organization_id
                         AND h.id = l.hold_id
-                        AND h.status = 'captured'
-                        AND h.captured_amount = -l.amount
-                        AND h.closed_at = l.created_at
+                        AND h.captured_amount >= -l.amount
+                        AND (
+                            (h.status = 'captured' AND h.closed_at = l.created_at)
+                            -- A partial capture: its hold is active, or was closed later.
+                            OR (
+                                l.idempotency_key <> 'hold:' || h.id || ':capture'
+                                AND h.captured_by IS DISTINCT FROM l.id
+                                AND (h.closed_at >= l.created_at) IS NOT FALSE
+                            )
+                        )
                     OFFSET 0
                 )
                 THEN 'the hold that this row captured does not say so: ' || l.hold_id

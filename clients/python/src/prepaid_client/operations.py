@@ -1,0 +1,48 @@
+"""The operations of the billing API that this client calls, by their ids in `/openapi.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_BILLING = "/v1/billing/{organizationId}"
+_ORGANIZATION = "/v1/organizations/{organizationId}"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An endpoint: its operation id, its method and its path."""
+
+    name: str
+    method: str
+    path: str
+
+    @property
+    def is_write(self) -> bool:
+        """Whether the operation changes something, and takes an Idempotency-Key."""
+        return self.method != "GET"
+
+
+CREATE_ORGANIZATION = Operation("createOrganization", "POST", "/v1/organizations")
+GET_ORGANIZATION = Operation("getOrganization", "GET", _ORGANIZATION)
+CREATE_CHECKOUT = Operation("createCheckout", "POST", "/v1/billing/checkout")
+CREATE_PORTAL_SESSION = Operation("createPortalSession", "POST", "/v1/billing/portal")
+COMPLETE_LOCAL = Operation("completeLocal", "POST", f"{_BILLING}/dev/complete-local")
+TOP_UP = Operation("topUp", "POST", f"{_BILLING}/top-up")
+CHANGE_BILLING = Operation("changeBilling", "PATCH", f"{_ORGANIZATION}/billing")
+CREATE_TRANSACTION = Operation("createCreditTransaction", "POST", "/api/credit-transactions")
+CREATE_HOLD = Operation("createHold", "POST", f"{_BILLING}/holds")
+GET_HOLD = Operation("getHold", "GET", f"{_BILLING}/holds/{{id}}")
+CAPTURE_HOLD = Operation("captureHold", "POST", f"{_BILLING}/holds/{{id}}/capture")
+RELEASE_HOLD = Operation("releaseHold", "POST", f"{_BILLING}/holds/{{id}}/release")
+GET_CREDITS = Operation("getCredits", "GET", f"{_BILLING}/credits")
+LIST_HISTORY = Operation("listCreditHistory", "GET", f"{_BILLING}/credits/history")
+EXPLAIN = Operation("explainTransaction", "GET", f"{_BILLING}/transactions/{{id}}/explain")
+LIST_TRANSACTIONS = Operation(
+    "listOrganizationTransactions", "GET", "/api/v1/org/{slug}/credits/transactions"
+)
+GET_RECEIPT = Operation(
+    "getTransactionReceipt", "GET", "/api/v1/org/{slug}/credits/transactions/{id}/receipt"
+)
+CREATE_GRANT = Operation("createGrant", "POST", f"{_BILLING}/grants")
+
+OPERATIONS = tuple(value for value in globals().values() if isinstance(value, Operation))

@@ -1,0 +1,510 @@
+"""The bodies of requests and responses, by the names of their schemas.
+
+Generated from the API's document by `make client-types`; do not edit. Amounts are exact: a number
+without a fraction is an int, any other a Decimal.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+Number: TypeAlias = Decimal | int
+
+
+class AttemptResponse(TypedDict):
+    """A charge attempt. `amount` is in credits, `amountMinor` in the currency's smallest unit.
+
+    `reason` and `detail` explain a failure or cancellation.
+    """
+
+    id: str
+    organizationId: str
+    state: AttemptState
+    trigger: Trigger
+    amount: Number | None
+    amountMinor: int | None
+    currency: str | None
+    paymentIntentId: str | None
+    reason: str | None
+    detail: str | None
+    declineCode: str | None
+    createdAt: str
+    settledAt: str | None
+
+
+AttemptState: TypeAlias = Literal[
+    "armed",
+    "canceled",
+    "charging",
+    "failed",
+    "processing",
+    "requires_action",
+    "succeeded",
+    "unknown",
+]
+"""The state of an attempt. All but the last three are live, and have a deadline."""
+
+
+class BillingChange(TypedDict):
+    """The settings to change. An absent field keeps its value; null removes it.
+
+    An amount replaces a target, and a target an amount. `autoRechargePauseSeconds` is the minimum
+    time between two charges. `lowBalanceThresholdDecimillicents` is the balance below which
+    `credits.low` is sent; null means the threshold of auto-recharge while it is on. `consentedBy`
+    is the person who agreed to off-session charges, for the audit log. It is required with
+    `autoRechargeEnabled: true`; a later change without it keeps the recorded consent.
+    """
+
+    billingEmail: NotRequired[str | None]
+    autoRechargeEnabled: NotRequired[bool]
+    autoRechargeThresholdDecimillicents: NotRequired[int | None]
+    autoRechargeAmountDecimillicents: NotRequired[int | None]
+    autoRechargeTargetDecimillicents: NotRequired[int | None]
+    autoRechargeMonthlyCapDecimillicents: NotRequired[int | None]
+    autoRechargeMonthlyCountCap: NotRequired[int | None]
+    autoRechargePauseSeconds: NotRequired[int]
+    overdraftLimitDecimillicents: NotRequired[int]
+    lowBalanceThresholdDecimillicents: NotRequired[int | None]
+    consentedBy: NotRequired[str | None]
+
+
+class BillingResponse(TypedDict):
+    """Billing settings. `creditsBalance` is the whole balance, `reservedCredits` the held part."""
+
+    organizationId: str
+    billingEmail: str | None
+    stripeCustomerId: str | None
+    stripeSubscriptionId: str | None
+    stripePaymentMethodId: str | None
+    creditsBalanceDecimillicents: int
+    reservedCreditsDecimillicents: int
+    overdraftLimitDecimillicents: int
+    lowBalanceThresholdDecimillicents: int | None
+    autoRechargeEnabled: bool
+    autoRechargeState: RechargeState
+    autoRechargeStateReason: SuspensionReason | None
+    autoRechargeThresholdDecimillicents: int | None
+    autoRechargeAmountDecimillicents: int | None
+    autoRechargeTargetDecimillicents: int | None
+    autoRechargeMonthlyCapDecimillicents: int | None
+    autoRechargeMonthlyCountCap: int | None
+    autoRechargePauseSeconds: int
+    isSubscribed: bool
+    subscriptionStatus: str
+    subscriptionPlan: str | None
+    subscriptionStartedAt: str | None
+    subscriptionEndsAt: str | None
+    subscriptionCurrentPeriodEnd: str | None
+
+
+class CaptureRequest(TypedDict):
+    """The amount used. `allowExceed` allows more than the hold if the balance covers the rest."""
+
+    amount: Number
+    allowExceed: NotRequired[bool]
+    category: NotRequired[str | None]
+
+
+class CaptureResponse(TypedDict):
+    """A captured hold, and the ledger row that used its credits."""
+
+    id: str
+    organizationId: str
+    status: HoldStatus
+    amount: Number
+    capturedAmount: Number
+    note: str | None
+    expiresAt: str
+    createdAt: str
+    closedAt: str | None
+    captureTransactionId: str
+    balanceAfter: Number
+
+
+class CheckoutRequest(TypedDict):
+    """The credits to buy, and where the browser returns to. The server sets the price."""
+
+    organizationId: NotRequired[str | None]
+    amount: Number
+    successUrl: str
+    cancelUrl: str
+
+
+class CompleteRequest(TypedDict):
+    """The checkout to pay; the newest open one by default."""
+
+    checkoutId: NotRequired[str | None]
+
+
+class CompletedPurchaseResponse(TypedDict):
+    """The paid purchase, and the ledger row that credited it."""
+
+    purchaseId: str
+    checkoutId: str | None
+    paymentIntentId: str
+    transactionId: str
+    amount: Number
+    balanceAfter: Number
+
+
+class CreditSourceResponse(TypedDict):
+    """A part of a debit and the grant that paid for it. Without a grant, the part is debt."""
+
+    amount: Number
+    grantId: str | None
+    grantType: str | None
+    paymentIntentId: str | None
+    chargeId: str | None
+    receiptUrl: str | None
+
+
+class CreditsResponse(TypedDict):
+    """A balance. `availableCredits` is what a debit may use now. With `at`, only balances."""
+
+    organizationId: str
+    creditsBalanceDecimillicents: int
+    reservedCreditsDecimillicents: int | None
+    availableCreditsDecimillicents: int | None
+    overdraftLimitDecimillicents: int | None
+    balance: Number
+    at: str
+
+
+class ErrorResponse(TypedDict):
+    """The error envelope. `errors` is set on a 422; the other optional fields on a 402.
+
+    Insufficient credits: `required` is the requested amount, `available` is what a debit may use
+    now (the balance minus held credits plus the overdraft limit). `rechargeInProgress`: retry after
+    `Retry-After` seconds. Failed payment: `nextAction`, and `attempt` if a charge was attempted.
+    Text repeated from the request is truncated and then ends with ….
+    """
+
+    code: int
+    type: str
+    detail: str
+    errors: NotRequired[list[FieldErrorResponse]]
+    required: NotRequired[Number]
+    available: NotRequired[Number]
+    balance: NotRequired[Number]
+    held: NotRequired[Number]
+    rechargeInProgress: NotRequired[bool]
+    nextAction: NotRequired[NextAction]
+    attempt: NotRequired[AttemptResponse]
+
+
+class ExplanationResponse(TypedDict):
+    """A ledger row and its funding. The sources add up to the amount of a debit."""
+
+    id: str
+    organizationId: str
+    changeSequence: int
+    type: TransactionType
+    amount: Number
+    balanceAfter: Number
+    createdAt: str
+    sources: list[CreditSourceResponse]
+    uses: list[GrantUseResponse]
+    nextCursor: str | None
+
+
+class FieldErrorResponse(TypedDict):
+    """A rejected field: its location, the reason, and a machine-readable type."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class GrantRequest(TypedDict):
+    """Credits to grant. A lower priority burns first, then the earlier expiry."""
+
+    amount: Number
+    promotional: NotRequired[bool]
+    priority: NotRequired[int]
+    expiresAt: NotRequired[str | None]
+    note: NotRequired[str | None]
+    transactionId: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+
+
+class GrantResponse(TypedDict):
+    """A grant. `endedBy` is `expiration` or `void` if that took the remaining credits."""
+
+    id: str
+    organizationId: str
+    transactionId: str
+    amount: Number
+    remaining: Number
+    priority: int
+    promotional: bool
+    expiresAt: str | None
+    endedAt: str | None
+    endedBy: str | None
+    paymentIntentId: str | None
+    createdAt: str
+
+
+class GrantUseResponse(TypedDict):
+    """A part of a grant and the debit that it paid for."""
+
+    amount: Number
+    transactionId: str
+    changeSequence: int
+    type: TransactionType
+    createdAt: str
+
+
+class HistoryPage(TypedDict):
+    """A page, newest first. `prevCursor` leads to newer rows; `total` counts all rows."""
+
+    data: list[HistoryRow]
+    nextCursor: str | None
+    prevCursor: str | None
+    total: int
+
+
+class HistoryRow(TypedDict):
+    """A ledger row. `amount` and `balanceAfter` are in credits."""
+
+    id: str
+    organizationId: str
+    amount: Number
+    entryType: str
+    reason: str | None
+    referenceId: str
+    balanceAfter: Number
+    metadata: dict[str, Any]
+    createdAt: str
+
+
+class HoldRequest(TypedDict):
+    """Credits to reserve, for 15 minutes by default and at most 30 days."""
+
+    amount: Number
+    expiresInSeconds: NotRequired[int]
+    transactionId: NotRequired[str | None]
+    note: NotRequired[str | None]
+
+
+class HoldResponse(TypedDict):
+    """A hold."""
+
+    id: str
+    organizationId: str
+    status: HoldStatus
+    amount: Number
+    capturedAmount: Number
+    note: str | None
+    expiresAt: str
+    createdAt: str
+    closedAt: str | None
+
+
+HoldStatus: TypeAlias = Literal["active", "captured", "expired", "released"]
+"""The state of a hold."""
+
+
+class NextAction(TypedDict):
+    """What the customer can do about a payment that failed, and where."""
+
+    type: str
+    url: str | None
+
+
+OnInsufficient: TypeAlias = Literal["overdraft", "refuse"]
+"""What to do with a debit that the available credits do not cover."""
+
+
+class OrgCreditTransaction(TypedDict):
+    """A transaction. Model, tokens and cost are read from its metadata."""
+
+    id: str
+    transaction_type: OrgCreditType
+    amount: Number
+    description: str | None
+    created_at: str
+    has_receipt: bool
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    inference_cost_usd: Number | None
+
+
+OrgCreditType: TypeAlias = Literal[
+    "admin_adjustment",
+    "auto_refill",
+    "inference",
+    "purchase",
+    "refund",
+    "signup_allocation",
+    "span_ingestion",
+    "storage",
+    "usage",
+    "web_search",
+]
+"""The types of this shape: those of the table of type names, and the usage categories."""
+
+
+class OrganizationReference(TypedDict):
+    """The organization of a transaction, by its id or slug; other fields are ignored."""
+
+    id: NotRequired[str | None]
+    slug: NotRequired[str | None]
+    uuid: NotRequired[str | None]
+
+
+class OrganizationRequest(TypedDict):
+    """A new customer. `currency` is a lower-case ISO 4217 code and cannot be changed later."""
+
+    slug: str
+    name: str
+    currency: NotRequired[str]
+    email: NotRequired[str | None]
+    id: NotRequired[str | None]
+
+
+class OrganizationResponse(TypedDict):
+    """A customer."""
+
+    id: str
+    slug: str
+    name: str
+    currency: str
+    email: str | None
+    stripeCustomerId: str | None
+    createdAt: str
+    updatedAt: str
+
+
+class PortalRequest(TypedDict):
+    """The organization, and where the browser returns to."""
+
+    organizationId: NotRequired[str | None]
+    returnUrl: str
+
+
+class ReceiptResponse(TypedDict):
+    """The address of Stripe's hosted receipt or invoice."""
+
+    url: str
+
+
+RechargeState: TypeAlias = Literal["active", "off", "paused_requires_action", "suspended"]
+"""Whether an organization's auto-recharge may charge."""
+
+
+class StripePageResponse(TypedDict):
+    """A page hosted by Stripe. Redirect the browser to `url`."""
+
+    id: str
+    url: str
+
+
+SuspensionReason: TypeAlias = Literal[
+    "authentication_expired",
+    "cap",
+    "charge_refused",
+    "customer_deleted",
+    "declines",
+    "dispute",
+    "fraud_warning",
+    "inquiry",
+    "no_card",
+    "operator",
+    "refunded",
+]
+"""Why auto-recharge is suspended; the reason determines what ends it."""
+
+
+class TopUpRequest(TypedDict):
+    """The credits to buy with the payment method on file."""
+
+    amount: Number
+
+
+class TransactionOrganization(TypedDict):
+    """The organization of a transaction."""
+
+    id: str
+    uuid: str
+    name: str
+    slug: str
+    stripeCustomerId: str | None
+    createdOn: str
+    updatedOn: str
+
+
+class TransactionRequest(TypedDict):
+    """Credits to add (a positive amount) or to use (a negative one).
+
+    `id`, `uuid`, `changeSequence`, `createdOn` and `updatedOn` are set by the server. A client may
+    send them; they are ignored.
+    """
+
+    amount: Number
+    organizationId: NotRequired[str | None]
+    organization: NotRequired[OrganizationReference | None]
+    transactionId: NotRequired[str | None]
+    note: NotRequired[str | None]
+    userId: NotRequired[str | None]
+    user: NotRequired[str | None]
+    modelCosts: NotRequired[list[str] | None]
+    type: NotRequired[TransactionType | None]
+    category: NotRequired[str | None]
+    quantity: NotRequired[Number | None]
+    metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
+    onInsufficient: NotRequired[OnInsufficient]
+    effectiveOn: NotRequired[str | None]
+    id: NotRequired[str | None]
+    uuid: NotRequired[str | None]
+    changeSequence: NotRequired[int | None]
+    createdOn: NotRequired[str | None]
+    updatedOn: NotRequired[str | None]
+
+
+class TransactionResponse(TypedDict):
+    """A ledger row. `changeSequence` numbers an organization's rows from 1, without gaps."""
+
+    id: str
+    uuid: str
+    organizationId: str
+    organization: TransactionOrganization
+    transactionId: str
+    changeSequence: int
+    amount: Number
+    balanceAfter: Number
+    type: TransactionType
+    note: str | None
+    category: str | None
+    quantity: Number | None
+    userId: str | None
+    user: str | None
+    modelCosts: list[str]
+    metadata: dict[str, Any]
+    tags: list[str]
+    createdOn: str
+    updatedOn: str
+    effectiveOn: str
+
+
+TransactionType: TypeAlias = Literal[
+    "adjustment",
+    "bonus",
+    "dispute",
+    "dispute_reversal",
+    "expiration",
+    "grant",
+    "hold_capture",
+    "purchase",
+    "recharge",
+    "refund",
+    "usage",
+    "void",
+]
+"""Every kind of transfer. The names are stored and shown to clients."""
+
+
+Trigger: TypeAlias = Literal["schedule", "threshold", "top_up"]
+"""The cause of an attempt."""

@@ -1,0 +1,3 @@
+ALTER TABLE holds VALIDATE CONSTRAINT holds_captured_not_negative;
+
+ALTER TABLE holds VALIDATE CONSTRAINT holds_captured_by_when_captured;

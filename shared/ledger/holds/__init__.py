@@ -1,0 +1,1 @@
+"""Holds: credits reserved for usage that is under way."""

@@ -1,0 +1,66 @@
+"""Reserving credits, in the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.errors import ConflictError
+from shared.ledger.holds import rules, store
+from shared.ledger.holds.model import Hold, HoldResult, HoldStatus, NewHold
+from shared.ledger.model import InsufficientCredits, InvalidPosting
+from shared.ledger.service import with_recharges_in_progress
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+
+
+async def hold(connection: Connection, new: NewHold, *, now: datetime) -> HoldResult:
+    """Reserve credits for a time, so that no other debit spends them before the capture.
+
+    Idempotent by its key within the organization. A hold that is neither captured nor released
+    expires by itself.
+    """
+    if error := rules.refusal(new):
+        return InvalidPosting(organization_id=new.organization_id, error=error)
+    result = await store.hold(
+        connection,
+        rules.with_origin(new),
+        expires_at=now + timedelta(seconds=new.seconds),
+        digest=rules.digest(new),
+    )
+    if not isinstance(result, InsufficientCredits):
+        return result
+    (result,) = await with_recharges_in_progress(connection, [result])
+    return result
+
+
+async def release(connection: Connection, organization_id: UUID, hold_id: UUID) -> HoldResult:
+    """Release a hold: what it still reserves is available again. Repeating it changes nothing."""
+    return await store.release(connection, organization_id, hold_id)
+
+
+async def capture_nothing(
+    connection: Connection, organization_id: UUID, hold_id: UUID
+) -> HoldResult:
+    """Close a hold as captured, with no row: nothing, or nothing more, was used."""
+    return await store.release(connection, organization_id, hold_id, status=HoldStatus.CAPTURED)
+
+
+async def extend(
+    connection: Connection, organization_id: UUID, hold_id: UUID, *, seconds: int, now: datetime
+) -> HoldResult:
+    """Let a hold expire `seconds` from now, or when it would have if that is later."""
+    if error := rules.seconds_refusal(seconds):
+        return InvalidPosting(organization_id=organization_id, error=error)
+    expires_at = now + timedelta(seconds=seconds)
+    return await store.extend(connection, organization_id, hold_id, expires_at)
+
+
+async def closed_error(connection: Connection, hold: Hold) -> ConflictError:
+    """Return the error of a request to a hold that has ended: how it ended, and what to do."""
+    captured_by = None
+    if hold.status == HoldStatus.CAPTURED:
+        captured_by = await store.closing_capture(connection, hold)
+    return ConflictError(rules.closed_detail(hold, captured_by))
