@@ -22,7 +22,9 @@ from api.endpoints import (
     statements,
     top_ups,
     transaction_batches,
+    transaction_export,
     transaction_list,
+    usage_reports,
     webhook_endpoints,
 )
 from api.framework.operation import Operation
@@ -39,7 +41,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *hold_captures.OPERATIONS,
     *balances.OPERATIONS,
     *explain.OPERATIONS,
+    *usage_reports.OPERATIONS,
     *statements.OPERATIONS,
+    *transaction_export.OPERATIONS,
     *org_credits.OPERATIONS,
     *grants.OPERATIONS,
     *billing.OPERATIONS,
