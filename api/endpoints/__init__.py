@@ -22,6 +22,8 @@ from api.endpoints import (
     top_ups,
     transaction_batches,
     transaction_list,
+    usage,
+    usage_batches,
     webhook_endpoints,
 )
 from api.framework.operation import Operation
@@ -33,6 +35,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *local_purchases.OPERATIONS,
     *credit_transactions.OPERATIONS,
     *transaction_batches.OPERATIONS,
+    *usage.OPERATIONS,
+    *usage_batches.OPERATIONS,
     *holds.OPERATIONS,
     *hold_captures.OPERATIONS,
     *balances.OPERATIONS,
