@@ -21,6 +21,7 @@ from api.transactions.priced_usage import Draft
 from api.transactions.prices import Measures
 from shared.access.model import Scope
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     IdempotencyError,
     InsufficientCreditsError,
@@ -194,7 +195,13 @@ OPERATIONS = (
         response=CaptureResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        errors=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
+        errors=(
+            ValidationError,
+            InsufficientCreditsError,
+            BudgetExceededError,
+            ConflictError,
+            IdempotencyError,
+        ),
         example={"amount": 3.5},
     ),
 )

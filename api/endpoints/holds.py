@@ -17,6 +17,7 @@ from api.transactions.prices import Measures
 from api.transactions.tags import Tags
 from shared.access.model import Scope
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     IdempotencyError,
     InsufficientCreditsError,
@@ -198,7 +199,13 @@ OPERATIONS = (
         response=HoldResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        errors=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
+        errors=(
+            ValidationError,
+            InsufficientCreditsError,
+            BudgetExceededError,
+            ConflictError,
+            IdempotencyError,
+        ),
         example={"amount": 5, "expiresInSeconds": 600, "transactionId": "job-7"},
     ),
     Operation(
