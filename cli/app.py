@@ -19,6 +19,7 @@ from cli.commands import (
     endpoints,
     event_replay,
     events,
+    finance,
     grants,
     keys,
     ledger,
@@ -54,6 +55,7 @@ app.add_typer(keys.app, name="keys")
 event_replay.register(events.app)
 app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(finance.app, name="finance")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 message_replay.register(messages.app)

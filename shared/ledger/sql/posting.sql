@@ -183,6 +183,9 @@ BEGIN
         IF cardinality(v_usage) > 0 THEN
             PERFORM ledger_add_usage(v_usage);
         END IF;
+        IF p_account.usage_dimensions IS NOT NULL THEN
+            PERFORM ledger_add_breakdown(p_account.organization_id, p_account.usage_dimensions, p_rows);
+        END IF;
         v_alerts := ledger_announce_balance(
             p_account,
             p_rows[1].balance_after - p_rows[1].amount,
