@@ -14,6 +14,7 @@ import typer
 from cli.commands import (
     audit,
     bind,
+    budgets,
     console,
     endpoints,
     event_replay,
@@ -62,6 +63,7 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
+app.add_typer(budgets.app, name="budgets")
 price_terms.register(prices.app)
 app.add_typer(prices.app, name="prices")
 app.add_typer(privacy.app, name="privacy")

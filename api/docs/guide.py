@@ -39,6 +39,7 @@ host and key.
 # In the order of the document. The endpoints name their tag.
 TAGS = {
     "Organizations": "The customers who own credits.",
+    "Price books": "Prices of usage, in versions that never change.",
     "Purchases": (
         "Checkout, the customer portal, card set-up and top-ups. Part of the shape `billing`."
     ),

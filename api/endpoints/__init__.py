@@ -17,6 +17,7 @@ from api.endpoints import (
     local_purchases,
     org_credits,
     organizations,
+    price_books,
     purchases,
     sessions,
     statements,
@@ -31,6 +32,7 @@ from api.framework.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *organizations.OPERATIONS,
+    *price_books.OPERATIONS,
     *purchases.OPERATIONS,
     *top_ups.OPERATIONS,
     *local_purchases.OPERATIONS,
