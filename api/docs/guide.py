@@ -39,6 +39,7 @@ host and key.
 # In the order of the document. The endpoints name their tag.
 TAGS = {
     "Organizations": "The customers who own credits.",
+    "Price books": "Prices of usage, in versions that never change.",
     "Purchases": (
         "Checkout, the customer portal, card set-up and top-ups. Part of the shape `billing`."
     ),
@@ -48,7 +49,10 @@ TAGS = {
         "The balance, the history, usage totals, and what a credit paid for. Amounts named"
         " `…Decimillicents` are integers of 1e-7 credits. Part of the shape `billing`."
     ),
-    "Reports": "Statements of months.",
+    "Reports": (
+        "Usage by model, user, category, API key, tag and day; statements of months; all"
+        " transactions as CSV."
+    ),
     "Receipts": "Stripe's hosted receipts and invoices. Part of the shape `org_credits`.",
     "Grants": "Credits with a priority and an expiry.",
     "Billing settings": "Auto-recharge rule, limits, billing email. Part of the shape `billing`.",

@@ -16,18 +16,22 @@ from api.endpoints import (
     local_purchases,
     org_credits,
     organizations,
+    price_books,
     purchases,
     sessions,
     statements,
     top_ups,
     transaction_batches,
+    transaction_export,
     transaction_list,
+    usage_reports,
     webhook_endpoints,
 )
 from api.framework.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *organizations.OPERATIONS,
+    *price_books.OPERATIONS,
     *purchases.OPERATIONS,
     *top_ups.OPERATIONS,
     *local_purchases.OPERATIONS,
@@ -37,7 +41,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *hold_captures.OPERATIONS,
     *balances.OPERATIONS,
     *explain.OPERATIONS,
+    *usage_reports.OPERATIONS,
     *statements.OPERATIONS,
+    *transaction_export.OPERATIONS,
     *org_credits.OPERATIONS,
     *grants.OPERATIONS,
     *billing.OPERATIONS,

@@ -13,6 +13,7 @@ from api.transactions.posting_keys import posting_key
 from api.transactions.tags import Tags
 from shared.access.model import Scope
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     IdempotencyError,
     InsufficientCreditsError,
@@ -164,7 +165,13 @@ OPERATIONS = (
         response=HoldResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        errors=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
+        errors=(
+            ValidationError,
+            InsufficientCreditsError,
+            BudgetExceededError,
+            ConflictError,
+            IdempotencyError,
+        ),
         example={"amount": 5, "expiresInSeconds": 600, "transactionId": "job-7"},
     ),
     Operation(

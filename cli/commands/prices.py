@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Price books: versions of prices for usage.")
 GENAI_PRICES = "genai-prices"
+LISTED_MAX = 1_000
 VERSION_COLUMNS = ("name", "version", "prices", "createdAt", "createdBy", "activeFrom")
 File = Annotated[Path, typer.Argument(dir_okay=False, help="A .toml or .json file.")]
 MOMENT_HELP = "ISO 8601; the earliest by default."
@@ -158,7 +159,11 @@ def list_(
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
-            return [_version(dict(row)) for row in await store.versions(connection, name)]
+            if name is not None:
+                rows = await store.versions(connection, name)
+            else:
+                rows = await store.list_page(connection, after=None, limit=LISTED_MAX)
+        return [_version(dict(row)) for row in rows]
 
     emit(
         {"versions": run(work())},
@@ -236,7 +241,10 @@ async def _store(
 ) -> dict[str, Any]:
     actor = await current_actor(connection)
     stored = await books.add(connection, book, actor=actor)
-    if activate:
+    last = (await store.activations(connection, book.name))[-1:]
+    if activate and last and last[0].version == stored.version:
+        active_from = last[0].active_from  # it is, or will be, valid already
+    elif activate:
         active_from = await books.activate(
             connection, book.name, stored.version, actor=actor, active_from=active_from
         )

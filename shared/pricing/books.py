@@ -77,8 +77,7 @@ async def activate(
 ) -> datetime:
     """Make a version valid from a moment on, until the next activation; return the moment.
 
-    Without `active_from`: at once for the first version that is activated, else in 5 seconds; one
-    that is the last to become valid stays so.
+    Without `active_from`: at once for the first version that is activated, else in 5 seconds.
     Raises NotFoundError for an unknown version, ValidationError for a moment in the past, and
     AlreadyExistsError where another version becomes valid at that moment.
     """
@@ -86,8 +85,6 @@ async def activate(
     if locked is None or await store.content(connection, name, version) is None:
         raise NotFoundError(f"There is no version {version} of a price book {name!r}.")
     earlier = await store.activations(connection, name)
-    if active_from is None and earlier and earlier[-1].version == version:
-        return earlier[-1].active_from
     moment = _moment(
         active_from,
         now=locked["at"],
@@ -193,7 +190,7 @@ async def _check_room(connection: Connection, organization_id: UUID) -> None:
 def _moment(requested: datetime | None, *, now: datetime, first: bool, field: str) -> datetime:
     moment = activation_moment(requested, now=now, first=first)
     if isinstance(moment, str):
-        raise _invalid({"loc": [field], "msg": moment, "type": "value_error"})
+        raise _invalid({"loc": ["body", field], "msg": moment, "type": "value_error"})
     return moment
 
 
@@ -202,4 +199,4 @@ def _name(actor: Actor | str) -> str:
 
 
 def _invalid(*errors: FieldError) -> ValidationError:
-    return ValidationError(f"{errors[0]['loc'][0]}: {errors[0]['msg']}.", errors=[*errors])
+    return ValidationError(f"{errors[0]['loc'][-1]}: {errors[0]['msg']}.", errors=[*errors])

@@ -103,8 +103,8 @@ RETURNING pattern;
 -- The time of the transaction.
 SELECT now();
 
--- name: versions
--- The versions of a book, or of every book, newest first, each with its activations.
+-- name: list_page
+-- A page of versions by name, the newest of each first, each with its activations.
 SELECT
     v.name,
     v.version,
@@ -118,8 +118,43 @@ SELECT
         ORDER BY a.active_from
     ) AS active_from
 FROM price_book_versions AS v
-WHERE $1::text IS NULL OR v.name = $1
+WHERE v.name > $1 OR (v.name = $1 AND v.version < $2)
 ORDER BY
     v.name,
     v.version DESC
-LIMIT 1000;
+LIMIT $3;
+
+-- name: versions
+-- The versions of a book, newest first, each with its activations.
+SELECT
+    v.name,
+    v.version,
+    v.prices,
+    v.created_at,
+    v.created_by,
+    array(
+        SELECT a.active_from
+        FROM price_book_activations AS a
+        WHERE a.name = v.name AND a.version = v.version
+        ORDER BY a.active_from
+    ) AS active_from
+FROM price_book_versions AS v
+WHERE v.name = $1
+ORDER BY v.version DESC;
+
+-- name: find_version
+-- A version with its activations.
+SELECT
+    v.name,
+    v.version,
+    v.prices,
+    v.created_at,
+    v.created_by,
+    array(
+        SELECT a.active_from
+        FROM price_book_activations AS a
+        WHERE a.name = v.name AND a.version = v.version
+        ORDER BY a.active_from
+    ) AS active_from
+FROM price_book_versions AS v
+WHERE v.name = $1 AND v.version = $2;

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import ValidationError
@@ -84,9 +85,15 @@ class Pricer:
         if index is None:
             content = await store.content(connection, name, version)
             assert content is not None  # noqa: S101 - a version is never deleted
-            index = PriceIndex(from_content(content, version=version))
-            self._books.put((name, version), index)
+            # Thousands of prices take a part of a second: in a thread, and once for all callers.
+            index = await self._books.get_or_load(
+                (name, version), lambda key: asyncio.to_thread(_index, content, key[1])
+            )
         return index
+
+
+def _index(content: dict[str, Any], version: int) -> PriceIndex:
+    return PriceIndex(from_content(content, version=version))
 
 
 def _price(

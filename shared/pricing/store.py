@@ -111,6 +111,21 @@ async def now(connection: Connection) -> datetime:
     return time
 
 
-async def versions(connection: Connection, name: str | None = None) -> list[asyncpg.Record]:
-    """Return the versions of a book, or of every book, newest first, with their activations."""
+async def list_page(
+    connection: Connection, *, after: tuple[str, int] | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return a page of versions by name, the newest of each first, with their activations."""
+    name, version = after or ("", 0)
+    return await connection.fetch(QUERIES.list_page, name, version, limit)
+
+
+async def versions(connection: Connection, name: str) -> list[asyncpg.Record]:
+    """Return the versions of a book, newest first, with their activations."""
     return await connection.fetch(QUERIES.versions, name)
+
+
+async def find_version(connection: Connection, name: str, version: int) -> asyncpg.Record:
+    """Return a version that exists, with its activations."""
+    row = await connection.fetchrow(QUERIES.find_version, name, version)
+    assert row is not None  # noqa: S101 - a version is never deleted
+    return row

@@ -61,8 +61,8 @@ class Reader:
         """Read a book; what has problems is read as something else."""
         if not BOOK_NAME.fullmatch(form.name):
             self.report(("name",), "1 to 64 lower-case letters, digits and . _ -")
-        if form.note is not None and len(form.note) > NOTE_LENGTH_MAX:
-            self.report(("note",), f"At most {NOTE_LENGTH_MAX} characters")
+        if form.note is not None and (len(form.note) > NOTE_LENGTH_MAX or "\0" in form.note):
+            self.report(("note",), f"At most {NOTE_LENGTH_MAX} characters, and no NUL")
         if not 1 <= len(form.prices) <= PRICES_MAX:
             self.report(("prices",), f"1 to {PRICES_MAX} prices")
         if not 1 <= len(form.prompt) <= MEASURES_MAX or len(set(form.prompt)) < len(form.prompt):
@@ -229,7 +229,7 @@ class Reader:
     def _hours(self, texts: Sequence[str], place: Place) -> tuple[Hours, ...]:
         if len(texts) > HOURS_MAX:
             self.report(place, f"At most {HOURS_MAX} parts of the day")
-        return tuple(self._read_each(texts, place, self._part))
+        return tuple(self._read_each(texts[:HOURS_MAX], place, self._part))
 
     def _part(self, text: str) -> Hours | None:
         match = _HOURS.fullmatch(text)

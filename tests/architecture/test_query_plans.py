@@ -34,12 +34,13 @@ GROWING = {
     "credit_transactions", "holds", "idempotent_requests", "metric_samples", "organizations",
     "outbound_messages",
     "payment_methods", "purchases", "recharge_attempts", "stripe_events", "stripe_payments",
-    "usage_totals",
+    "usage_breakdowns", "usage_totals",
 }  # fmt: skip
 # Tables in which one organization may have most of the rows.
 GROWING_IN_ONE = {
     "burn_segments", "credit_grants", "credit_transactions", "holds", "outbound_messages",
-    "recharge_attempts", "stripe_payments", "usage_totals",
+    "recharge_attempts", "stripe_payments", "usage_breakdowns",
+    "usage_totals",
 }  # fmt: skip
 
 # Indexes with one entry for each organization, or of what is under way and not of what is done.

@@ -5,7 +5,8 @@ SELECT
     (r.hold).*,
     r.balance AS balance_now,
     r.held AS held_now,
-    r.available AS available_now
+    r.available AS available_now,
+    r.budget
 FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7, $8, $9, $10) AS r;
 
 -- name: release

@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.db.queries import beside
 from shared.ledger.holds.model import Hold, HoldResult, HoldStatus, NewHold, PostedHold
 from shared.ledger.model import InsufficientCredits, PostingStatus, RefusedPosting, Shortfall
+from shared.ledger.store import budget_exceeded
 
 if TYPE_CHECKING:
     import asyncpg
@@ -36,6 +37,8 @@ async def hold(
         new.category,
         new.metadata,
     )
+    if row["result"] == PostingStatus.BUDGET_EXCEEDED:
+        return budget_exceeded(new.organization_id, row["budget"])
     if row["result"] != PostingStatus.INSUFFICIENT:
         return _result(new.organization_id, row)
     shortfall = Shortfall(
