@@ -5,6 +5,7 @@ GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT, INSERT ON
 audit_log,
 credit_transactions,
+finance_closes,
 price_assignments,
 price_book_activations,
 price_book_versions,
@@ -31,6 +32,7 @@ stripe_disputes,
 stripe_events,
 stripe_payments,
 subscriptions,
+usage_breakdowns,
 usage_totals,
 webhook_endpoints
 TO {role};

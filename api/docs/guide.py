@@ -49,7 +49,10 @@ TAGS = {
         "The balance, the history, usage totals, and what a credit paid for. Amounts named"
         " `…Decimillicents` are integers of 1e-7 credits. Part of the shape `billing`."
     ),
-    "Reports": "Statements of months.",
+    "Reports": (
+        "Usage by model, user, category, API key, tag and day; statements of months; all"
+        " transactions as CSV."
+    ),
     "Receipts": "Stripe's hosted receipts and invoices. Part of the shape `org_credits`.",
     "Grants": "Credits with a priority and an expiry.",
     "Billing settings": "Auto-recharge rule, limits, billing email. Part of the shape `billing`.",

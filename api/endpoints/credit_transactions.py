@@ -152,7 +152,7 @@ async def retrieve(call: Call) -> Reply:
     """Return one transaction, by its UUID or `ct_…`."""
     row = await find(call, call.path["id"])
     organization = await call.find_organization(str(row["organization_id"]))
-    return Reply(_row_response(row, organization))
+    return Reply(row_response(row, organization))
 
 
 async def find(call: Call, reference: str) -> asyncpg.Record:
@@ -263,7 +263,8 @@ def posted_response(
     )
 
 
-def _row_response(row: asyncpg.Record, organization: Organization) -> TransactionResponse:
+def row_response(row: asyncpg.Record, organization: Organization) -> TransactionResponse:
+    """Return the response for a stored row."""
     return _response(dict(row), organization)
 
 

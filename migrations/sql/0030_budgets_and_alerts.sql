@@ -144,3 +144,5 @@ DROP FUNCTION IF EXISTS ledger_post_organization(uuid, ledger_posting [], intege
 DROP FUNCTION IF EXISTS ledger_apply(accounts, ledger_posting, timestamptz);
 
 DROP FUNCTION IF EXISTS ledger_announce_balance(accounts, numeric, uuid, timestamptz);
+
+DROP FUNCTION IF EXISTS ledger_hold(uuid, uuid, numeric, timestamptz, text, bytea, text, text, text, jsonb);

@@ -182,8 +182,8 @@ async def _check_room(connection: Connection, organization_id: UUID) -> None:
     pricing = await store.organization_pricing(connection, organization_id)
     if len(pricing.assignments) + len(pricing.discounts) >= OWN_PRICES_MAX:
         raise ValidationError(
-            f"An organization has at most {OWN_PRICES_MAX} price books and discounts, past ones among"
-            " them. Give it a price book of its own."
+            f"An organization has at most {OWN_PRICES_MAX} price books and discounts, past ones"
+            " among them. Give it a price book of its own."
         )
 
 
