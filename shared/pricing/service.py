@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,9 @@ class Pricer:
     It remembers books, which never change, and what else it read for 2 seconds.
     """
 
-    def __init__(self) -> None:
-        self._organizations = TTLCache[UUID, OrganizationPricing](REMEMBERED_SECONDS)
-        self._activations = TTLCache[str, tuple[Activation, ...]](REMEMBERED_SECONDS)
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._organizations = TTLCache[UUID, OrganizationPricing](REMEMBERED_SECONDS, clock=clock)
+        self._activations = TTLCache[str, tuple[Activation, ...]](REMEMBERED_SECONDS, clock=clock)
         self._books = TTLCache[tuple[str, int], PriceIndex](
             float("inf"), entries_max=BOOKS_REMEMBERED_MAX
         )
