@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from api.framework import fields
 from api.framework.csv_replies import CsvStream
 from api.framework.fields import Request
 from api.framework.operation import Call, Operation, Reply
 from api.transactions import metadata
-from api.transactions.periods import moment_in_utc
+from api.transactions.periods import bounds_in_utc
 from shared.access.model import Scope
 from shared.ids import transaction_public_id
 from shared.ledger import export
@@ -46,10 +45,7 @@ async def export_transactions(call: Call) -> Reply:
     a spreadsheet would take as a formula begins with an apostrophe.
     """
     query: ExportQuery = call.query
-    start = moment_in_utc(query.from_, "from")
-    end = moment_in_utc(query.to, "to")
-    if start is not None and end is not None and end < start:
-        raise fields.invalid(("query", "to"), "must not be before from")
+    start, end = bounds_in_utc(query.from_, query.to)
     async with call.api.pool.acquire() as connection:
         bounds = await export.bounds(connection, call.owner.id, start=start, end=end)
     return Reply(CsvStream(f"transactions-{call.owner.slug}.csv", _parts(call, bounds)))

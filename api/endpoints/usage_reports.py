@@ -11,7 +11,7 @@ import msgspec
 from api.framework import fields
 from api.framework.fields import Number, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
-from api.transactions.periods import moment_in_utc
+from api.transactions.periods import bounds_in_utc
 from shared.access.model import Scope
 from shared.usage_reports import rules, service, store
 from shared.usage_reports.model import Dimension, Group, GroupBy, ReportRequest, Setting, Usage
@@ -115,8 +115,9 @@ async def report(call: Call) -> Reply:
 
 def _request(query: UsageReportQuery, now: datetime) -> ReportRequest:
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = moment_in_utc(query.from_, "from") or month
-    end = moment_in_utc(query.to, "to") or max(now, start)
+    first, last = bounds_in_utc(query.from_, query.to)
+    start = first or month
+    end = last or max(now, start)
     if end < start:
         raise fields.invalid(("query", "to"), "must not be before from")
     start, end = rules.whole_hours(start, end)
