@@ -25,6 +25,8 @@ from api.endpoints import (
     transaction_batches,
     transaction_export,
     transaction_list,
+    usage,
+    usage_batches,
     usage_reports,
     webhook_endpoints,
 )
@@ -38,6 +40,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *local_purchases.OPERATIONS,
     *credit_transactions.OPERATIONS,
     *transaction_batches.OPERATIONS,
+    *usage.OPERATIONS,
+    *usage_batches.OPERATIONS,
     *holds.OPERATIONS,
     *hold_captures.OPERATIONS,
     *balances.OPERATIONS,

@@ -17,6 +17,7 @@ from shared.errors import NotFoundError
 from shared.ids import transaction_public_id
 from shared.ledger import service, store
 from shared.ledger.model import Source, TransactionType, Use
+from shared.pricing.record import PricingRecord, read_record
 
 USES_MAX = 1_000
 CURSOR = "uses"
@@ -51,7 +52,10 @@ class GrantUseResponse(Response):
 
 
 class ExplanationResponse(Response):
-    """A ledger row and its funding. The sources add up to the amount of a debit."""
+    """A ledger row and its funding. The sources add up to the amount of a debit.
+
+    `pricing` says how the amount of priced usage arose.
+    """
 
     id: str
     organization_id: UUID
@@ -62,6 +66,7 @@ class ExplanationResponse(Response):
     created_at: datetime
     sources: list[CreditSourceResponse]
     uses: list[GrantUseResponse]
+    pricing: PricingRecord | None
     next_cursor: str | None
 
 
@@ -95,6 +100,7 @@ async def explain(call: Call) -> Reply:
             created_at=row["created_at"],
             sources=[_source(source) for source in sources],
             uses=[_use(use) for use in page],
+            pricing=read_record(row["metadata"]),
             next_cursor=cursors.encode(CURSOR, page[-1].seq) if len(uses) > len(page) else None,
         )
     )

@@ -47,6 +47,7 @@ TABS = (
     ("/history", "History"),
     ("/grants", "Grants"),
     ("/holds", "Holds"),
+    ("/budgets", "Budgets"),
     ("/recharge", "Auto-recharge"),
     ("/messages", "Messages"),
     ("/audit", "Audit log"),

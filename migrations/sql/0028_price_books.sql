@@ -11,7 +11,8 @@ CREATE TABLE price_books (
 CREATE TABLE price_book_versions (
     name text NOT NULL,
     version integer NOT NULL,
-    content jsonb NOT NULL,
+    -- As text: jsonb would lose the order of the measures.
+    content json NOT NULL,
     -- Of the content in its canonical form: the same content is the same version.
     digest bytea NOT NULL,
     prices integer NOT NULL,

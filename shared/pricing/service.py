@@ -72,6 +72,20 @@ class Pricer:
             return [missing for _ in items]
         return [_price(item, index, terms, at) for item in items]
 
+    def price_remembered(
+        self, organization_id: UUID, items: Sequence[UsageItem], at: datetime
+    ) -> list[PricedUsage | PricingRefusal] | None:
+        """Return what `price` does where it would read nothing; None where it would."""
+        terms = self._terms.get(organization_id)
+        if terms is None:
+            return None
+        name = terms.book_at(at)
+        version = version_at(self._activations.get(name) or (), at)
+        index = None if version is None else self._books.get((name, version))
+        if index is None:
+            return None
+        return [_price(item, index, terms, at) for item in items]
+
     async def _book_at(self, connection: Connection, name: str, at: datetime) -> PriceIndex | None:
         activations = self._activations.get(name) or ()
         # A book without a valid version is looked up each time: its first is valid at once.

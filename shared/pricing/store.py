@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
+
 from shared.db.queries import beside
 from shared.pricing.model import Activation, Assignment, Discount, Terms
 
@@ -34,8 +36,8 @@ async def activations(connection: Connection, name: str) -> tuple[Activation, ..
 
 async def content(connection: Connection, name: str, version: int) -> dict[str, Any] | None:
     """Return the content of a version as it was stored."""
-    found: dict[str, Any] | None = await connection.fetchval(QUERIES.content, name, version)
-    return found
+    found: str | None = await connection.fetchval(QUERIES.content, name, version)
+    return None if found is None else msgspec.json.decode(found)
 
 
 async def lock_book(
@@ -64,7 +66,12 @@ async def add_version(
 ) -> int:
     """Store the next version of a locked book, and return its number."""
     version: int = await connection.fetchval(
-        QUERIES.add_version, name, content, digest, prices, created_by
+        QUERIES.add_version,
+        name,
+        msgspec.json.encode(content).decode(),
+        digest,
+        prices,
+        created_by,
     )
     return version
 

@@ -54,7 +54,7 @@ ON_PURPOSE = "a check or an anchor of the whole ledger reads all of it"
 UNTIL_FULL = "reads an organization's rows, newest first, until its page is full"
 ONCE = "an organization is erased once, after it is closed"
 # Whether it sorts or walks an index depends on the rows that ANALYZE happens to sample.
-BY_THE_SAMPLE = {"pages.of_organization"}
+BY_THE_SAMPLE = {"pages.of_organization", "retention.clear_attempt_details"}
 EXCEPTIONS = {
     "verification.verify_accounts": ON_PURPOSE,
     "verification.verify_grants": ON_PURPOSE,
@@ -84,6 +84,7 @@ EXCEPTIONS = {
     "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",
     "idempotency.purge": "deletes what is a week old, a few at a time",
     "clock.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
+    "retention.clear_attempt_details": "clears what is old, once, a few at a time",
     "retention.remove_client_secrets": "takes what an older release stored, once, a few at a time",
 }
 

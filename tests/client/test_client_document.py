@@ -29,9 +29,11 @@ ARGUMENTS: dict[str, Any] = {
     "effective_on": datetime(2026, 11, 1, tzinfo=UTC),
     "expires_at": datetime(2999, 1, 1, tzinfo=UTC),
     "expires_in_seconds": 60,
+    "final": False,
     "id": "01234567-89ab-cdef-0123-456789abcdef",
     "limit": 10,
     "metadata": {"model": "m-1", "ratio": Decimal("0.1")},
+    "month": "2026-11",
     "monthly_cap": 500,
     "allow_exceed": True,
     "of_types": ["purchase", "usage"],
@@ -41,12 +43,13 @@ ARGUMENTS: dict[str, Any] = {
     "quantity": 1200,
     "return_url": "https://app.example.com/credits",
     "success_url": "https://app.example.com/thanks",
+    "tags": ["beta", "team:search"],
     "threshold": Decimal("0.5"),
 }
 BUILDERS = [
     build
     for name, build in inspect.getmembers(requests, inspect.isfunction)
-    if build.__module__ == requests.__name__ and not name.startswith("_") and name != "exact"
+    if not name.startswith("exact")
 ]
 
 

@@ -85,7 +85,8 @@ async def test_every_field_takes_what_its_document_says_and_refuses_the_rest_by_
             (error,) = answer.json["errors"]
             if needs(operation).fields_are_apart or error["type"] != "value_error":
                 assert location in (error["loc"], error["loc"][: len(location)]), told
-        if answer.status == operation.status and field.location[-1] in REPEATED:
+        repeats = operation.name != "captureHold"  # its answer is the hold, with its own fields
+        if repeats and answer.status == operation.status and field.location[-1] in REPEATED:
             assert answer.json.get(field.location[-1], value) == value, told
         if answer.status == operation.status and field.location[-1] in EXACT:
             shown = json.loads(answer.body, parse_float=Decimal, parse_int=Decimal)

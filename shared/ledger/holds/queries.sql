@@ -45,6 +45,17 @@ SELECT *
 FROM holds
 WHERE organization_id = $1 AND id = $2;
 
+-- name: find_many
+-- The holds of an organization with these ids: a look-up for each, not a join.
+SELECT h.*
+FROM unnest($2::uuid []) AS i (id)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM holds
+    WHERE organization_id = $1 AND id = i.id
+    OFFSET 0
+) AS h;
+
 -- name: find_by_key
 -- The hold of an organization with a key.
 SELECT *

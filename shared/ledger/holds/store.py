@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -91,6 +92,14 @@ async def find(connection: Connection, organization_id: UUID, hold_id: UUID) -> 
     """Return a hold."""
     row = await connection.fetchrow(QUERIES.find, organization_id, hold_id)
     return None if row is None else _hold(row)
+
+
+async def find_many(
+    connection: Connection, organization_id: UUID, hold_ids: Collection[UUID]
+) -> dict[UUID, Hold]:
+    """Return the holds with these ids, by id; unknown ones are left out."""
+    rows = await connection.fetch(QUERIES.find_many, organization_id, list(hold_ids))
+    return {row["id"]: _hold(row) for row in rows}
 
 
 async def find_by_key(connection: Connection, organization_id: UUID, key: str) -> Hold | None:

@@ -235,7 +235,6 @@ CREATE OR REPLACE FUNCTION ledger_refusing_budget(
 ) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_hold holds;
-    v_rest numeric;
 BEGIN
     IF p_posting.type = 'usage' AND p_posting.may_overdraw IS NOT TRUE THEN
         RETURN ledger_budget_refusal(ledger_posting_budgets(p_posting, 0, p_now));

@@ -33,6 +33,7 @@ CREATE_TRANSACTION = Operation("createCreditTransaction", "POST", "/api/credit-t
 CREATE_HOLD = Operation("createHold", "POST", f"{_BILLING}/holds")
 GET_HOLD = Operation("getHold", "GET", f"{_BILLING}/holds/{{id}}")
 CAPTURE_HOLD = Operation("captureHold", "POST", f"{_BILLING}/holds/{{id}}/capture")
+EXTEND_HOLD = Operation("extendHold", "POST", f"{_BILLING}/holds/{{id}}/extend")
 RELEASE_HOLD = Operation("releaseHold", "POST", f"{_BILLING}/holds/{{id}}/release")
 GET_CREDITS = Operation("getCredits", "GET", f"{_BILLING}/credits")
 LIST_HISTORY = Operation("listCreditHistory", "GET", f"{_BILLING}/credits/history")
@@ -40,6 +41,7 @@ EXPLAIN = Operation("explainTransaction", "GET", f"{_BILLING}/transactions/{{id}
 LIST_TRANSACTIONS = Operation(
     "listOrganizationTransactions", "GET", "/api/v1/org/{slug}/credits/transactions"
 )
+GET_STATEMENT = Operation("getStatement", "GET", f"{_BILLING}/statements/{{month}}")
 GET_RECEIPT = Operation(
     "getTransactionReceipt", "GET", "/api/v1/org/{slug}/credits/transactions/{id}/receipt"
 )

@@ -99,27 +99,62 @@ class BillingResponse(TypedDict):
 
 
 class CaptureRequest(TypedDict):
-    """The amount used. `allowExceed` allows more than the hold if the balance covers the rest."""
+    """The amount used, and what a debit has besides.
 
-    amount: Number
-    allowExceed: NotRequired[bool]
+    With `final: false` the hold stays open for more captures. `allowExceed` allows more than is
+    left of the hold if the balance covers the rest, `onInsufficient: "overdraft"` in any case.
+    """
+
+    transactionId: NotRequired[str | None]
+    note: NotRequired[str | None]
     category: NotRequired[str | None]
+    quantity: NotRequired[Number | None]
+    userId: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
+    onInsufficient: NotRequired[OnInsufficient]
+    effectiveOn: NotRequired[str | None]
+    amount: Number
+    final: NotRequired[bool]
+    allowExceed: NotRequired[bool]
 
 
 class CaptureResponse(TypedDict):
-    """A captured hold, and the ledger row that used its credits."""
+    """A hold after a capture, and the ledger row that used its credits.
+
+    `captureTransactionId` is null for a capture of zero, which has no row.
+    """
 
     id: str
     organizationId: str
+    transactionId: str
     status: HoldStatus
     amount: Number
     capturedAmount: Number
+    remaining: Number
     note: str | None
+    category: str | None
+    userId: str | None
+    metadata: dict[str, Any]
+    tags: list[str]
     expiresAt: str
     createdAt: str
     closedAt: str | None
-    captureTransactionId: str
+    captureTransactionId: str | None
+    captureAmount: Number
     balanceAfter: Number
+
+
+class CategoryUsageResponse(TypedDict):
+    """The usage of a category; null: usage without one.
+
+    `isRest`: the sum of all categories beyond the first 1,000.
+    """
+
+    category: str | None
+    amount: Number
+    transactions: int
+    isRest: bool
 
 
 class CheckoutRequest(TypedDict):
@@ -177,7 +212,9 @@ class ErrorResponse(TypedDict):
     Insufficient credits: `required` is the requested amount, `available` is what a debit may use
     now (the balance minus held credits plus the overdraft limit). `rechargeInProgress`: retry after
     `Retry-After` seconds. Failed payment: `nextAction`, and `attempt` if a charge was attempted.
-    Text repeated from the request is truncated and then ends with ….
+    A budget: `available` is what is left of it; `limit`, `used` and `held` are those of its subject
+    in the current window, which ends at `resetsAt`. Text repeated from the request is truncated and
+    then ends with ….
     """
 
     code: int
@@ -189,6 +226,13 @@ class ErrorResponse(TypedDict):
     balance: NotRequired[Number]
     held: NotRequired[Number]
     rechargeInProgress: NotRequired[bool]
+    budgetId: NotRequired[str]
+    subjectKind: NotRequired[SubjectKind]
+    subject: NotRequired[str]
+    window: NotRequired[WindowKind]
+    limit: NotRequired[Number]
+    used: NotRequired[Number]
+    resetsAt: NotRequired[str | None]
     nextAction: NotRequired[NextAction]
     attempt: NotRequired[AttemptResponse]
 
@@ -206,6 +250,12 @@ class ExplanationResponse(TypedDict):
     sources: list[CreditSourceResponse]
     uses: list[GrantUseResponse]
     nextCursor: str | None
+
+
+class ExtendRequest(TypedDict):
+    """The seconds from now, at most 30 days, until the hold expires."""
+
+    expiresInSeconds: int
 
 
 class FieldErrorResponse(TypedDict):
@@ -279,30 +329,43 @@ class HistoryRow(TypedDict):
 
 
 class HoldRequest(TypedDict):
-    """Credits to reserve, for 15 minutes by default and at most 30 days."""
+    """Credits to reserve, for 15 minutes by default and at most 30 days.
+
+    `note`, `category`, `userId`, `metadata` and `tags` are the defaults of its captures.
+    """
 
     amount: Number
     expiresInSeconds: NotRequired[int]
     transactionId: NotRequired[str | None]
     note: NotRequired[str | None]
+    category: NotRequired[str | None]
+    userId: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
 
 
 class HoldResponse(TypedDict):
-    """A hold."""
+    """A hold. `remaining` is what it still reserves."""
 
     id: str
     organizationId: str
+    transactionId: str
     status: HoldStatus
     amount: Number
     capturedAmount: Number
+    remaining: Number
     note: str | None
+    category: str | None
+    userId: str | None
+    metadata: dict[str, Any]
+    tags: list[str]
     expiresAt: str
     createdAt: str
     closedAt: str | None
 
 
 HoldStatus: TypeAlias = Literal["active", "captured", "expired", "released"]
-"""The state of a hold."""
+"""The state of a hold. Every state but `active` is final."""
 
 
 class NextAction(TypedDict):
@@ -384,6 +447,14 @@ class PortalRequest(TypedDict):
     returnUrl: str
 
 
+class PositionResponse(TypedDict):
+    """A balance after a row; before the first row, the sequence is 0 and there is no hash."""
+
+    balance: Number
+    changeSequence: int
+    hash: str | None
+
+
 class ReceiptResponse(TypedDict):
     """The address of Stripe's hosted receipt or invoice."""
 
@@ -394,11 +465,42 @@ RechargeState: TypeAlias = Literal["active", "off", "paused_requires_action", "s
 """Whether an organization's auto-recharge may charge."""
 
 
+class StatementResponse(TypedDict):
+    """A statement. Opening + purchased + … + voided = closing; what is taken is negative.
+
+    Rows belong to the month in which they were created, in UTC. A `complete` statement never
+    changes again.
+    """
+
+    organizationId: str
+    month: str
+    periodStart: str
+    periodEnd: str
+    complete: bool
+    opening: PositionResponse
+    purchased: Number
+    recharged: Number
+    granted: Number
+    used: Number
+    expired: Number
+    refunded: Number
+    disputed: Number
+    adjusted: Number
+    voided: Number
+    closing: PositionResponse
+    transactions: int
+    usedByCategory: list[CategoryUsageResponse]
+
+
 class StripePageResponse(TypedDict):
     """A page hosted by Stripe. Redirect the browser to `url`."""
 
     id: str
     url: str
+
+
+SubjectKind: TypeAlias = Literal["category", "key", "tag", "user"]
+"""The dimension of usage that a budget limits."""
 
 
 SuspensionReason: TypeAlias = Literal[
@@ -508,3 +610,7 @@ TransactionType: TypeAlias = Literal[
 
 Trigger: TypeAlias = Literal["schedule", "threshold", "top_up"]
 """The cause of an attempt."""
+
+
+WindowKind: TypeAlias = Literal["day", "hour", "month", "total"]
+"""The time after which a budget counts anew, in UTC; `total` never does."""
