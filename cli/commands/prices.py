@@ -14,6 +14,7 @@ from cli.actor import current_actor
 from cli.database import transaction
 from cli.output import EXIT_REFUSED, AsJson, emit, refuse, run, table, write
 from cli.paging import moment
+from cli.reasons import Reason
 from shared.errors import InvalidRequestError, NotFoundError, ValidationError
 from shared.pricing import books, files, store
 from shared.pricing.changes import changes, rate_text
@@ -128,6 +129,7 @@ def activate(
     name: Annotated[str, typer.Argument()],
     version: Annotated[int, typer.Argument(min=1, max=books.VERSIONS_MAX)],
     active_from: From = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a version valid from a moment on: never in the past."""
@@ -140,6 +142,7 @@ def activate(
                 version,
                 actor=await current_actor(connection),
                 active_from=active_from,
+                reason=reason,
             )
         return {"name": name, "version": version, "activeFrom": begins}
 

@@ -74,6 +74,7 @@ async def activate(
     *,
     actor: Actor | str,
     active_from: datetime | None = None,
+    reason: str | None = None,
 ) -> datetime:
     """Make a version valid from a moment on, until the next activation; return the moment.
 
@@ -103,6 +104,7 @@ async def activate(
         actor=actor,
         action="prices.activate",
         subject=f"{name}:{version}",
+        reason=reason,
         details={"activeFrom": moment.isoformat()},
     )
     return moment
@@ -115,6 +117,7 @@ async def assign(
     *,
     actor: Actor | str,
     valid_from: datetime | None = None,
+    reason: str | None = None,
 ) -> datetime:
     """Give an organization a book of its own from a moment on; return the moment."""
     if await store.lock_book(connection, name) is None:
@@ -130,6 +133,7 @@ async def assign(
         action="prices.assign",
         subject=name,
         organization_id=organization_id,
+        reason=reason,
         details={"validFrom": moment.isoformat()},
     )
     return moment
@@ -143,6 +147,7 @@ async def discount(
     percent: str,
     actor: Actor | str,
     valid_from: datetime | None = None,
+    reason: str | None = None,
 ) -> Discount:
     """Give an organization a discount on models or meters; 0% ends one."""
     reader = Reader()
@@ -165,6 +170,7 @@ async def discount(
         action="prices.discount",
         subject=pattern,
         organization_id=organization_id,
+        reason=reason,
         details={"percent": str(value), "validFrom": found.valid_from.isoformat()},
     )
     return found

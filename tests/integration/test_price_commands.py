@@ -101,7 +101,10 @@ async def test_an_organization_gets_a_book_and_a_discount(
     begins = ("--from", tomorrow.isoformat())
     given = (await prepaid("prices", "assign", "acme", "partners", *begins, "--json")).json
     assert given["name"] == "partners"
-    off = (await prepaid("prices", "discount", "acme", "gpt-*", "50%", *begins, "--json")).json
+    agreed = (*begins, "--reason", "as agreed", "--json")
+    off = (await prepaid("prices", "discount", "acme", "gpt-*", "50%", *agreed)).json
+    found = await pool.fetchval("SELECT reason FROM audit_log WHERE action = 'prices.discount'")
+    assert found == "as agreed"
     assert off["percent"] == "50%"
     async with pool.acquire() as connection:
         (priced,) = await Pricer().price(connection, organization.id, [ITEM], tomorrow)
