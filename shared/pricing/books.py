@@ -1,12 +1,12 @@
 """Changing prices: importing and activating books, and what an organization gets of them.
 
-Each change is audited in the caller's transaction. Nothing is ever overwritten: a version, an
-activation, an assignment and a discount are added, and the newest that is valid counts.
+Each change is audited in the caller's transaction. Nothing that was ever valid is overwritten: a
+version, an activation, an assignment and a discount are added, and the newest that is valid counts.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,8 +17,8 @@ from shared.access.model import Actor
 from shared.errors import AlreadyExistsError, FieldError, NotFoundError, ValidationError
 from shared.pricing import store
 from shared.pricing.files import digest, from_content, to_content
-from shared.pricing.model import Discount, PriceBook
-from shared.pricing.rules import activation_moment
+from shared.pricing.model import Activation, Discount, PriceBook
+from shared.pricing.rules import NOTICE_SECONDS, activation_moment
 from shared.pricing.validation import PERCENT_MAX, Reader
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ async def activate(
         if other == version:
             return moment
         raise AlreadyExistsError(
-            f"Version {other} of {name} becomes valid at that moment. Choose another moment."
+            f"Version {other} of {name} becomes valid at that moment. Choose another moment, or"
+            f" withdraw it: prepaid prices withdraw {name}."
         )
     await audit.record(
         connection,
@@ -108,6 +109,32 @@ async def activate(
         details={"activeFrom": moment.isoformat()},
     )
     return moment
+
+
+async def withdraw(
+    connection: Connection,
+    name: str,
+    *,
+    actor: Actor | str,
+    since: datetime | None = None,
+    reason: str | None = None,
+) -> list[Activation]:
+    """Withdraw the activations of a book that are to come, in 5 seconds or later; return them."""
+    locked = await store.lock_book(connection, name)
+    if locked is None:
+        raise NotFoundError(f"There is no price book {name!r}.")
+    earliest = locked["at"] + timedelta(seconds=NOTICE_SECONDS)
+    withdrawn = await store.withdraw(connection, name, max(since or earliest, earliest))
+    for activation in withdrawn:
+        await audit.record(
+            connection,
+            actor=actor,
+            action="prices.withdraw",
+            subject=f"{name}:{activation.version}",
+            reason=reason,
+            details={"activeFrom": activation.active_from.isoformat()},
+        )
+    return withdrawn
 
 
 async def assign(
