@@ -1,4 +1,4 @@
-"""Usage that costs nothing, over HTTP: it has no row, and keeps the order and the ids of the rest."""
+"""Usage that costs nothing, over HTTP: it has no row, and leaves order and ids as they are."""
 
 from __future__ import annotations
 
