@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from api.endpoints import credit_transactions
 from api.endpoints.credit_transactions import TransactionResponse
@@ -37,7 +38,7 @@ from shared.pricing.usage_rules import ITEMS_MAX
 PATH = "/v1/billing/{organizationId}/usage"
 
 
-class UsageResponse(Response):
+class PostedUsageResponse(Response):
     """Posted usage: its ledger row, its price, and the hold that it was captured from.
 
     `transaction` is null where the usage costs nothing: the ledger has no rows of zero.
@@ -102,11 +103,9 @@ async def create(call: Call) -> Reply:
     if isinstance(result, RefusedPosting):
         raise await refusal_error(call, priced, result, ("body",))
     (record,) = await records(call, [(priced, result)])
-    response = await _response(
-        call,
-        Priced(posting, record),
-        credit_transactions.posted_response(posting, result, call.owner),
-    )
+    posted = Priced(replace(posting, pricing=record), record)
+    transaction = credit_transactions.posted_response(posted.posting, result, call.owner)
+    response = await _response(call, posted, transaction)
     return Reply(response, replayed=result.status is PostingStatus.REPLAYED)
 
 
@@ -131,10 +130,10 @@ async def close_free(call: Call, priced: Priced) -> PrepaidError | None:
 
 async def _response(
     call: Call, priced: Priced, transaction: TransactionResponse | None
-) -> UsageResponse:
+) -> PostedUsageResponse:
     hold_id = priced.posting.hold_id
     hold = None if hold_id is None else await holds.find(call, str(hold_id))
-    return UsageResponse(
+    return PostedUsageResponse(
         transaction=transaction,
         price=prices.price_response(priced.record),
         hold=None if hold is None else HoldResponse(**holds.fields_of(hold)),
@@ -152,7 +151,7 @@ async def refusal_error(
 
 async def records(
     call: Call, posted: list[tuple[Priced, PostedTransaction]]
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Return the pricing of rows: the one they keep where they were posted before."""
     replayed = [p.posting.key for p, r in posted if r.status is PostingStatus.REPLAYED]
     if not replayed:
@@ -211,7 +210,7 @@ OPERATIONS = (
         path=PATH,
         handle=create,
         body=UsageRequest,
-        response=UsageResponse,
+        response=PostedUsageResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
         keyed_by="transaction_id",
