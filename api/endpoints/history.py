@@ -78,7 +78,7 @@ async def history(call: Call) -> Reply:
     """
     query: HistoryQuery = call.query
     start, end = bounds_in_utc(query.from_, query.to)
-    values = {name: getattr(query, name) for name in Dimension if getattr(query, name) is not None}
+    values = {str(n): getattr(query, n) for n in Dimension if getattr(query, n) is not None}
     async with call.api.pool.acquire() as connection:
         bounds = await export.bounds(connection, call.owner.id, start=start, end=end)
         if values:
@@ -97,7 +97,7 @@ async def history(call: Call) -> Reply:
 
 
 async def _filtered(
-    call: Call, connection: Connection, bounds: export.Bounds, values: dict[Dimension, str]
+    call: Call, connection: Connection, bounds: export.Bounds, values: dict[str, str]
 ) -> Reply:
     query: HistoryQuery = call.query
     before = min(cursors.decode_seq(CURSOR, query.cursor), bounds.last + 1)

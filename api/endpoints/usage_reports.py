@@ -122,7 +122,9 @@ def _request(query: UsageReportQuery, now: datetime) -> ReportRequest:
         raise fields.invalid(("query", "to"), "must not be before from")
     start, end = rules.whole_hours(start, end)
     if end - start > rules.PERIOD_MAX:
-        raise fields.invalid(("query", "from"), f"at most {rules.PERIOD_MAX.days} days before to")
+        named = "to" if first is None else "from"
+        message = f"at most {rules.PERIOD_MAX.days} days between from and to"
+        raise fields.invalid(("query", named), message)
     values = {name: getattr(query, name) for name in Dimension if getattr(query, name) is not None}
     return ReportRequest(
         start=start,

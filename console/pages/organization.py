@@ -45,6 +45,7 @@ PERIODS: Sequence[tuple[str, str, timedelta | None]] = (
 TABS = (
     ("", "Balance"),
     ("/history", "History"),
+    ("/statement", "Statement"),
     ("/grants", "Grants"),
     ("/holds", "Holds"),
     ("/budgets", "Budgets"),
