@@ -1,7 +1,7 @@
 """A callback of LiteLLM that reserves credits before each call and charges what it used.
 
     litellm.callbacks = [PrepaidCallback(client)]
-    await litellm.acompletion(…, metadata={"prepaid_organization": "hooli", "prepaid_user": "jo"})
+    await litellm.acompletion(…, metadata={"prepaid": {"organization": "hooli", "user": "jo"}})
 
 LiteLLM awaits callbacks in its asynchronous functions alone; the proxy uses those. It needs
 `prepaid-client[litellm]`.
@@ -42,11 +42,10 @@ class Payer:
 
 def payer_of_metadata(arguments: Mapping[str, Any]) -> Payer:
     """Return who pays by the `metadata` of a call. Raises ValueError where it names nobody."""
-    metadata = arguments.get("metadata") or {}
-    organization = metadata.get("prepaid_organization")
-    if not organization:
-        raise ValueError("a call needs metadata={'prepaid_organization': …}")
-    return Payer(organization, metadata.get("prepaid_user"), metadata.get("prepaid_category"))
+    named = (arguments.get("metadata") or {}).get("prepaid") or {}
+    if not named.get("organization"):
+        raise ValueError("a call needs metadata={'prepaid': {'organization': …}}")
+    return Payer(named["organization"], named.get("user"), named.get("category"))
 
 
 def estimated_input(arguments: Mapping[str, Any]) -> int:
