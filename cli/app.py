@@ -26,8 +26,8 @@ from cli.commands import (
     message_replay,
     messages,
     migrate,
+    organization_prices,
     organizations,
-    price_terms,
     prices,
     privacy,
     recharge,
@@ -64,7 +64,7 @@ app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
 app.add_typer(budgets.app, name="budgets")
-price_terms.register(prices.app)
+organization_prices.register(prices.app)
 app.add_typer(prices.app, name="prices")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")

@@ -44,6 +44,7 @@ TAGS = {
         "Checkout, the customer portal, card set-up and top-ups. Part of the shape `billing`."
     ),
     "Transactions": "Credits added and used, singly and in batches: `credit_transactions`.",
+    "Usage": "Usage of a model or a meter, posted at the price of its price book; and quotes.",
     "Holds": "Credits reserved for usage whose cost is not known yet.",
     "Balance and history": (
         "The balance, the history, usage totals, and what a credit paid for. Amounts named"

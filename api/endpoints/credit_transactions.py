@@ -34,7 +34,7 @@ from shared.ledger.model import (
     RefusedPosting,
     TransactionType,
 )
-from shared.ledger.origin import OWN
+from shared.ledger.origin import OWN, with_origin
 from shared.organizations.model import Organization
 from shared.pricing.record import read_record
 
@@ -256,7 +256,7 @@ def posted_response(
             "category": posting.category,
             "quantity": posting.quantity,
             "user_id": posting.user_id,
-            "metadata": posting.metadata,
+            "metadata": with_origin(posting).metadata,
             "idempotency_key": posting.key,
         },
         organization,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from api.framework import cursors, fields
 from api.framework.fields import PageQuery, Request, Response
@@ -17,7 +20,7 @@ from shared.errors import (
     ValidationError,
 )
 from shared.pricing import books, files, store
-from shared.pricing.forms import BookForm, book_form
+from shared.pricing.forms import BookForm
 from shared.pricing.model import PriceBook
 from shared.times import in_utc
 
@@ -97,7 +100,8 @@ async def create(call: Call) -> Reply:
     everything that is wrong with the book.
     """
     _require_unbound_key(call)
-    book = _read(call.body)
+    # Thousands of prices take a part of a second.
+    book = await asyncio.to_thread(_read, call.body)
     async with call.transaction() as connection:
         stored = await books.add(connection, book, actor=call.actor)
         found = await store.find_version(connection, book.name, stored.version)
@@ -109,8 +113,11 @@ async def retrieve(call: Call) -> Reply:
     _require_unbound_key(call)
     name, version = _named(call)
     async with call.api.pool.acquire() as connection:
-        book = await books.find(connection, name, version)
-    return Reply(PriceBookResponse(name=name, version=version, book=book_form(book)))
+        content = await store.content(connection, name, version)
+    if content is None:
+        raise NotFoundError(f"There is no version {version} of a price book {name[:64]!r}.")
+    book = msgspec.convert(content, BookForm)
+    return Reply(PriceBookResponse(name=name, version=version, book=book))
 
 
 async def activate(call: Call) -> Reply:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from api.endpoints import credit_transactions
 from api.endpoints.credit_transactions import TransactionResponse
@@ -102,11 +103,9 @@ async def create(call: Call) -> Reply:
     if isinstance(result, RefusedPosting):
         raise await refusal_error(call, priced, result, ("body",))
     (record,) = await records(call, [(priced, result)])
-    response = await _response(
-        call,
-        Priced(posting, record),
-        credit_transactions.posted_response(posting, result, call.owner),
-    )
+    posted = Priced(replace(posting, pricing=record), record)
+    transaction = credit_transactions.posted_response(posted.posting, result, call.owner)
+    response = await _response(call, posted, transaction)
     return Reply(response, replayed=result.status is PostingStatus.REPLAYED)
 
 
@@ -152,7 +151,7 @@ async def refusal_error(
 
 async def records(
     call: Call, posted: list[tuple[Priced, PostedTransaction]]
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Return the pricing of rows: the one they keep where they were posted before."""
     replayed = [p.posting.key for p, r in posted if r.status is PostingStatus.REPLAYED]
     if not replayed:

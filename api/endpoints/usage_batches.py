@@ -147,7 +147,8 @@ async def _results(
             results[place] = _failed(result.status, error)
     records = await usage.records(call, [(priced, result) for _, priced, result in rows])
     for (place, priced, result), record in zip(rows, records, strict=True):
-        row = credit_transactions.posted_response(priced.posting, result, call.owner)
+        posting = replace(priced.posting, pricing=record)
+        row = credit_transactions.posted_response(posting, result, call.owner)
         results[place] = _done(result.status, row, record)
     return results
 

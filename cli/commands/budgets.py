@@ -46,7 +46,7 @@ def set_(
         str, typer.Argument(help="user:ID, key:ID, category:NAME or tag:TAG; '*' for each of them.")
     ],
     limit: Annotated[str, typer.Argument(help="The limit in credits.")],
-    window: Annotated[WindowKind, typer.Option(help="When it counts anew, in UTC.")],
+    window: Annotated[WindowKind, typer.Option(help="When it resets, in UTC.")],
     reason: RequiredReason,
     action: Annotated[
         BudgetAction, typer.Option(help="Refuse debits at the limit, or tell your app only.")

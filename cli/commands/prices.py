@@ -126,7 +126,7 @@ def import_(
 @app.command()
 def activate(
     name: Annotated[str, typer.Argument()],
-    version: Annotated[int, typer.Argument(min=1)],
+    version: Annotated[int, typer.Argument(min=1, max=books.VERSIONS_MAX)],
     active_from: From = None,
     as_json: AsJson = False,
 ) -> None:

@@ -22,7 +22,7 @@ class SubjectKind(enum.StrEnum):
 
 
 class WindowKind(enum.StrEnum):
-    """The time after which a budget counts anew, in UTC; `total` never does."""
+    """The time after which a budget resets, in UTC; `total` never does."""
 
     HOUR = "hour"
     DAY = "day"

@@ -187,7 +187,7 @@ CROSS JOIN LATERAL (
 WHERE b.organization_id = $1 AND b.id = any($2::uuid []);
 
 -- name: purge_windows
--- Delete counters of windows that have ended, except those with active holds: a posting would count them anew.
+-- Delete counters of windows that have ended, except those with active holds: a posting would start them from zero.
 WITH old AS (
     SELECT
         organization_id,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 VERSIONS_MAX = 1_000
-TERMS_MAX = 200
+OWN_PRICES_MAX = 200
 
 
 class StoredVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,11 +179,11 @@ async def find(connection: Connection, name: str, version: int) -> PriceBook:
 
 
 async def _check_room(connection: Connection, organization_id: UUID) -> None:
-    terms = await store.terms(connection, organization_id)
-    if len(terms.assignments) + len(terms.discounts) >= TERMS_MAX:
+    pricing = await store.organization_pricing(connection, organization_id)
+    if len(pricing.assignments) + len(pricing.discounts) >= OWN_PRICES_MAX:
         raise ValidationError(
-            f"An organization has at most {TERMS_MAX} price books and discounts, past ones among"
-            " them. Give it a price book of its own."
+            f"An organization has at most {OWN_PRICES_MAX} price books and discounts, past ones"
+            " among them. Give it a price book of its own."
         )
 
 

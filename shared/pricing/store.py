@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from shared.db.queries import beside
-from shared.pricing.model import Activation, Assignment, Discount, Terms
+from shared.pricing.model import Activation, Assignment, Discount, OrganizationPricing
 
 if TYPE_CHECKING:
     import asyncpg
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 QUERIES = beside(__file__)
 
 
-async def terms(connection: Connection, organization_id: UUID) -> Terms:
+async def organization_pricing(
+    connection: Connection, organization_id: UUID
+) -> OrganizationPricing:
     """Return the books and discounts of an organization, those to come among them."""
     assignments = await connection.fetch(QUERIES.assignments, organization_id)
     discounts = await connection.fetch(QUERIES.discounts, organization_id)
-    return Terms(
+    return OrganizationPricing(
         assignments=tuple(Assignment(**row) for row in assignments),
         discounts=tuple(Discount(**row) for row in discounts),
     )

@@ -26,7 +26,8 @@ BOOK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PRICES_MAX = 10_000
 PATTERNS_MAX = 50
 WILDCARDS_MAX = 3
-WITHIN_MAX = 200
+WITHIN_MAX = 100
+WHOLES_MAX = 8
 LINES_MAX = 32
 PRICE_DECIMALS_MAX = 18
 PRICE_MAX = Decimal(10) ** 9
@@ -207,8 +208,8 @@ class Reader:
     def _within(
         self, form: Mapping[str, Sequence[str]], place: Place
     ) -> dict[str, tuple[str, ...]]:
-        if len(form) > WITHIN_MAX or any(len(w) > MEASURES_MAX for w in form.values()):
-            self.report(place, f"At most {WITHIN_MAX} measures, each in {MEASURES_MAX}")
+        if len(form) > WITHIN_MAX or any(len(w) > WHOLES_MAX for w in form.values()):
+            self.report(place, f"At most {WITHIN_MAX} measures, each in {WHOLES_MAX}")
             return {}
         within = {name: tuple(wholes) for name, wholes in form.items()}
         for name, wholes in within.items():

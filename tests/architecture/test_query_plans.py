@@ -82,6 +82,7 @@ EXCEPTIONS = {
     "inbox.backlog": "counts what is in the rarer states",
     "inbox.pending": "counts what waits",
     "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",
+    "budgets.count_holds": "counts the active holds of an organization, once for a new budget",
     "idempotency.purge": "deletes what is a week old, a few at a time",
     "clock.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
     "retention.clear_attempt_details": "clears what is old, once, a few at a time",

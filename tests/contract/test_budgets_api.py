@@ -47,6 +47,20 @@ async def test_a_debit_beyond_a_budget_is_a_402_with_its_numbers(
     assert [state[name] for name in ("used", "held", "left", "spent")] == [3, 2, 0.5, False]
 
 
+async def test_usage_that_has_happened_passes_a_budget_with_the_scope_for_it(
+    api_client: ApiClient, pool: Pool, organization: Organization
+) -> None:
+    await post(pool, grant(organization, 100))
+    made = await api_client.post(BUDGETS, budget(limit=0))
+    asked = debit(3, transactionId="t", onInsufficient="overdraft")
+    limited = await api_client.make_key(Scope.USAGE)
+    assert (await limited.post(DEBITS, asked)).json["type"] == "budget_exceeded_error"
+    grants = await api_client.make_key("usage,grants")
+    assert (await grants.post(DEBITS, asked)).status == 200
+    assert (await limited.post(DEBITS, asked)).headers["Idempotent-Replayed"] == "true"
+    assert (await api_client.get(f"{BUDGETS}/{made.json['id']}")).json["used"] == 3
+
+
 async def test_a_batch_posts_what_the_budget_allows(
     api_client: ApiClient, pool: Pool, organization: Organization
 ) -> None:

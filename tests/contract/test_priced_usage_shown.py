@@ -49,7 +49,17 @@ async def test_explain_shows_the_book_the_measures_and_the_arithmetic(
     row_id = await post_priced(pool, organization, CALL)
     explained = await api_client.get(f"/v1/billing/acme/transactions/{row_id}/explain")
     assert explained.json["amount"] == -0.006
-    assert explained.json["pricing"] == PRICING
+    pricing = explained.json["pricing"]
+    assert (pricing["book"], pricing["version"], pricing["model"]) == ("default", 1, "gpt-4o")
+    assert pricing["measures"] == {
+        "input_tokens": 1000, "cached_input_tokens": 400, "output_tokens": 300,
+    }  # fmt: skip
+    assert [tuple(line.values()) for line in pricing["lines"]] == [
+        ("input_tokens", 600, 2.5, 10**6, 0.0015),
+        ("cached_input_tokens", 400, 1.25, 10**6, 0.0005),
+        ("output_tokens", 300, 10, 10**6, 0.003),
+    ]
+    assert (pricing["markup"], pricing["discount"], pricing["total"]) == (20, 0, 0.006)
 
 
 async def test_explain_has_no_pricing_of_a_row_with_an_amount_of_its_own(

@@ -54,7 +54,7 @@ async def test_usage_is_posted_at_its_price_and_the_row_keeps_how_it_arose(
     row, price = posted.json["transaction"], posted.json["price"]
     assert (row["amount"], row["balanceAfter"], row["type"]) == (-CALL_COST, 97.25, "usage")
     assert (row["userId"], row["category"], row["tags"]) == ("jo", "chat", ["a"])
-    assert row["metadata"] == {"run": 7}
+    assert (row["metadata"], row["modelCosts"]) == ({"run": 7}, ["default:1:gpt-4o"])
     assert (price["book"], price["version"], price["model"]) == ("default", 1, "gpt-4o")
     assert (price["measures"], price["total"]) == (CALL["measures"], CALL_COST)
     amounts = {line["measure"]: line["amount"] for line in price["lines"]}
@@ -129,6 +129,7 @@ async def test_a_repeated_request_has_the_first_price_whatever_the_book_says_now
         assert (dearer.json["price"]["version"], dearer.json["price"]["total"]) == (2, 4.75)
         (result,) = (await later.post(f"{USAGE}/batch", {"usage": [asked]})).json["results"]
         assert (result["status"], result["price"]) == ("replayed", first.json["price"])
+        assert result["transaction"] == first.json["transaction"]
     async with in_hours(rich, 4) as later:
         repeated = await later.post(USAGE, asked)
         assert (repeated.json, repeated.headers["Idempotent-Replayed"]) == (first.json, "true")
