@@ -257,7 +257,7 @@ class ExplanationResponse(TypedDict):
     createdAt: str
     sources: list[CreditSourceResponse]
     uses: list[GrantUseResponse]
-    pricing: PricingRecord | None
+    pricing: PriceResponse | None
     nextCursor: str | None
 
 
@@ -386,16 +386,6 @@ HoldStatus: TypeAlias = Literal["active", "captured", "expired", "released"]
 """The state of a hold. Every state but `active` is final."""
 
 
-class LineRecord(TypedDict):
-    """A line of the arithmetic: quantity * unitPrice / per, before markup and discount."""
-
-    measure: str
-    quantity: str
-    unitPrice: str
-    per: int
-    amount: str
-
-
 class NextAction(TypedDict):
     """What the customer can do about a payment that failed, and where."""
 
@@ -512,25 +502,6 @@ class PriceResponse(TypedDict):
     discount: Number
     minimum: Number | None
     total: Number
-
-
-class PricingRecord(TypedDict):
-    """How the amount of priced usage arose: the book's version, the measures and the lines.
-
-    `total` is the sum of the lines with `markup` and `discount` in percent, at least `minimum`,
-    rounded half-up to 9 decimals. What was not used is absent.
-    """
-
-    book: str
-    version: int
-    model: NotRequired[str | None]
-    meter: NotRequired[str | None]
-    measures: dict[str, str]
-    lines: list[LineRecord]
-    markup: NotRequired[str | None]
-    discount: NotRequired[str | None]
-    minimum: NotRequired[str | None]
-    total: str
 
 
 class ReceiptResponse(TypedDict):
@@ -691,4 +662,4 @@ Trigger: TypeAlias = Literal["schedule", "threshold", "top_up"]
 
 
 WindowKind: TypeAlias = Literal["day", "hour", "month", "total"]
-"""The time after which a budget counts anew, in UTC; `total` never does."""
+"""The time after which a budget resets, in UTC; `total` never does."""
