@@ -38,7 +38,7 @@ from shared.pricing.usage_rules import ITEMS_MAX
 PATH = "/v1/billing/{organizationId}/usage"
 
 
-class UsageResponse(Response):
+class PostedUsageResponse(Response):
     """Posted usage: its ledger row, its price, and the hold that it was captured from.
 
     `transaction` is null where the usage costs nothing: the ledger has no rows of zero.
@@ -130,10 +130,10 @@ async def close_free(call: Call, priced: Priced) -> PrepaidError | None:
 
 async def _response(
     call: Call, priced: Priced, transaction: TransactionResponse | None
-) -> UsageResponse:
+) -> PostedUsageResponse:
     hold_id = priced.posting.hold_id
     hold = None if hold_id is None else await holds.find(call, str(hold_id))
-    return UsageResponse(
+    return PostedUsageResponse(
         transaction=transaction,
         price=prices.price_response(priced.record),
         hold=None if hold is None else HoldResponse(**holds.fields_of(hold)),
@@ -210,7 +210,7 @@ OPERATIONS = (
         path=PATH,
         handle=create,
         body=UsageRequest,
-        response=UsageResponse,
+        response=PostedUsageResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
         keyed_by="transaction_id",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from typing import TypeVar
 
 from prepaid_client import requests
 from prepaid_client.caller import Caller
@@ -17,12 +18,15 @@ from prepaid_client.errors import (
     Conflict,
     Forbidden,
     Insufficient,
+    Invalid,
     NotFound,
     PrepaidError,
 )
 from prepaid_client.metering import Plan, ReservedCall, Used, extension_pause
 from prepaid_client.types import CaptureResponse
 
+T = TypeVar("T")
+UNKNOWN_MEASURE = "unknown_measure"
 log = logging.getLogger("prepaid_client")
 
 
@@ -40,7 +44,10 @@ class Lifecycle:
         plan = self._plan
         request = requests.hold(
             plan.organization,
-            plan.amount or 0,
+            plan.amount,
+            model=plan.model,
+            meter=plan.meter,
+            measures=plan.estimate or None,
             expires_in_seconds=plan.seconds,
             **plan.fields,
         )
@@ -96,7 +103,7 @@ class Lifecycle:
         Where even the overdraft limit does not cover it, what the hold still reserves is captured.
         """
         try:
-            return await self._capture_once(used)
+            return await self._priced(used, self._capture_once)
         except (BudgetExceeded, Forbidden, Insufficient):
             left = await self._caller.call(
                 requests.get_hold(self._plan.organization, self.call.hold["id"])
@@ -109,7 +116,8 @@ class Lifecycle:
             requests.capture(
                 self._plan.organization,
                 self.call.hold["id"],
-                used.amount or 0,
+                used.amount,
+                measures=used.measures or None,
                 allow_exceed=True,
                 on_insufficient="overdraft",
             )
@@ -122,13 +130,40 @@ class Lifecycle:
         if hold["status"] != "expired":
             raise conflict
         log.warning("hold %s has expired: its use is posted as a debit", hold_id)
-        await self._debit_once(used)
+        await self._priced(used, self._debit_once)
 
     async def _debit_once(self, used: Used) -> None:
         plan = self._plan
         fields = {**plan.fields, "transaction_id": f"{self.call.hold['id']}:late"}
+        if used.amount is not None:
+            await self._caller.call(
+                requests.debit(
+                    plan.organization, used.amount, on_insufficient="overdraft", **fields
+                )
+            )
+            return
         await self._caller.call(
-            requests.debit(
-                plan.organization, used.amount or 0, on_insufficient="overdraft", **fields
+            requests.usage(
+                plan.organization,
+                model=plan.model,
+                meter=plan.meter,
+                measures=used.measures,
+                on_insufficient="overdraft",
+                **fields,
             )
         )
+
+    async def _priced(self, used: Used, charge: Callable[[Used], Awaitable[T]]) -> T:
+        """Charge what was used; where the book lacks a part of it, charge by the wholes alone.
+
+        Tokens of a part are in `input_tokens` or `output_tokens` as well: none is left out.
+        """
+        try:
+            return await charge(used)
+        except Invalid as refusal:
+            wholes = used.only(self._plan.estimate)
+            is_part = any(error["type"] == UNKNOWN_MEASURE for error in refusal.errors)
+            if not is_part or wholes == used or not wholes.measures:
+                raise
+            log.warning("hold %s: %s", self.call.hold["id"], refusal)
+            return await charge(wholes)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +22,12 @@ from prepaid_client.transport import run
 def plan(
     organization: str,
     *,
-    amount: Amount,
+    amount: Amount | None = None,
+    model: str | None = None,
+    meter: str | None = None,
+    input_tokens: int | None = None,
+    max_output_tokens: int | None = None,
+    measures: Mapping[str, Amount] | None = None,
     transaction_id: str | None = None,
     user_id: str | None = None,
     category: str | None = None,
@@ -33,17 +39,26 @@ def plan(
 ) -> Plan:
     """Reserve credits while the body of the `with` runs, then charge what it has recorded.
 
-    The body records what it uses with `call.record(amount=…)`. At its end, also by an error or a
-    cancellation, that is charged and the rest released; all is released if nothing was recorded.
-    The hold expires after `seconds` if this process dies, and is extended while it does not, for
-    `seconds_total_max` at most.
+    Reserves `amount` credits, or an estimate: the `input_tokens` and `max_output_tokens` of a
+    `model`, or any `measures` of a model or `meter`. The body records what it uses with
+    `call.record(…)`. At its end, also by an error or a cancellation, that is charged and the rest
+    released; all is released if nothing was recorded. The hold expires after `seconds` if this
+    process dies, and is extended while it does not, for `seconds_total_max` at most.
     """
+    estimate = {name: exact(value) for name, value in (measures or {}).items()}
+    if input_tokens is not None:
+        estimate[metering.INPUT_TOKENS] = Decimal(input_tokens)
+    if max_output_tokens is not None:
+        estimate[metering.OUTPUT_TOKENS] = Decimal(max_output_tokens)
+    subjects = [subject for subject in (model, meter) if subject is not None]
+    if (amount is None) != bool(estimate) or len(subjects) != bool(estimate):
+        raise ValueError("Reserve an amount, or an estimate of the measures of a model or a meter.")
     return Plan(
         organization=organization,
-        amount=exact(amount),
-        model=None,
-        meter=None,
-        estimate={},
+        amount=None if amount is None else exact(amount),
+        model=model,
+        meter=meter,
+        estimate=estimate,
         seconds=seconds,
         seconds_total_max=seconds_total_max,
         fields={

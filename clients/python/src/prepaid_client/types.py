@@ -12,6 +12,20 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 Number: TypeAlias = Decimal | int
 
 
+class ActivationRequest(TypedDict):
+    """From when the version is valid; without it, from the earliest moment."""
+
+    activeFrom: NotRequired[str | None]
+
+
+class ActivationResponse(TypedDict):
+    """A version of a price book, and the moment from which it is valid."""
+
+    name: str
+    version: int
+    activeFrom: str
+
+
 class AttemptResponse(TypedDict):
     """A charge attempt. `amount` is in credits, `amountMinor` in the currency's smallest unit.
 
@@ -476,6 +490,51 @@ class PositionResponse(TypedDict):
     hash: str | None
 
 
+class PostedUsageResponse(TypedDict):
+    """Posted usage: its ledger row, its price, and the hold that it was captured from.
+
+    `transaction` is null where the usage costs nothing: the ledger has no rows of zero.
+    """
+
+    transaction: TransactionResponse | None
+    price: PriceResponse
+    hold: HoldResponse | None
+
+
+class PriceBookRequest(TypedDict):
+    """A price book, in the form of a file: prices are text, such as `2.50 / 1M`."""
+
+    name: str
+    note: NotRequired[str | None]
+    markup: NotRequired[str | None]
+    prompt: NotRequired[list[str]]
+    within: NotRequired[dict[str, list[str]]]
+    prices: list[PriceForm]
+
+
+class PriceBookVersion(TypedDict):
+    """A version of a price book. `activeFrom`: each moment from which it is or was valid."""
+
+    name: str
+    version: int
+    prices: int
+    createdAt: str
+    createdBy: str
+    activeFrom: list[str]
+
+
+class PriceForm(TypedDict):
+    """The price of models or of meters, for each measure."""
+
+    models: NotRequired[list[str]]
+    meters: NotRequired[list[str]]
+    minimum: NotRequired[str | None]
+    markup: NotRequired[str | None]
+    hours: NotRequired[list[str]]
+    measures: dict[str, str | RateForm]
+    within: NotRequired[dict[str, list[str]] | None]
+
+
 class PriceLineResponse(TypedDict):
     """The amount of a measure, or of one tier of it, before markup and discount."""
 
@@ -502,6 +561,37 @@ class PriceResponse(TypedDict):
     discount: Number
     minimum: Number | None
     total: Number
+
+
+class QuoteItem(TypedDict):
+    """Usage of a `model` or a `meter`, by measure."""
+
+    measures: dict[str, Number]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+
+
+class QuoteRequest(TypedDict):
+    """Usage of a `model` or a `meter`, or up to 1,000 `items` of it."""
+
+    measures: NotRequired[dict[str, Number] | None]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+    items: NotRequired[list[QuoteItem] | None]
+
+
+class QuoteResponse(TypedDict):
+    """The price of each item, in their order, and their sum."""
+
+    total: Number
+    prices: list[PriceResponse]
+
+
+class RateForm(TypedDict):
+    """A price in tiers, selected `by` the quantity of the measure or the length of the prompt."""
+
+    tiers: list[TierForm]
+    by: NotRequired[Literal["prompt", "quantity"]]
 
 
 class ReceiptResponse(TypedDict):
@@ -566,6 +656,14 @@ SuspensionReason: TypeAlias = Literal[
     "refunded",
 ]
 """Why auto-recharge is suspended; the reason determines what ends it."""
+
+
+class TierForm(TypedDict):
+    """A tier: its price above `over`, up to and including `to`; without `to`, without an end."""
+
+    price: str
+    over: NotRequired[int]
+    to: NotRequired[int | None]
 
 
 class TopUpRequest(TypedDict):
@@ -659,6 +757,30 @@ TransactionType: TypeAlias = Literal[
 
 Trigger: TypeAlias = Literal["schedule", "threshold", "top_up"]
 """The cause of an attempt."""
+
+
+class UsageRequest(TypedDict):
+    """Usage of a `model` or a `meter`, by measure; the price book makes its amount.
+
+    `transactionId` is your own id and makes the request idempotent. With `holdId` the usage is
+    captured from that hold, and what exceeds it is taken from the balance; `final: false` leaves
+    the hold open, and without `model` and `meter` the hold's are used.
+    """
+
+    transactionId: NotRequired[str | None]
+    note: NotRequired[str | None]
+    category: NotRequired[str | None]
+    quantity: NotRequired[Number | None]
+    userId: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
+    onInsufficient: NotRequired[OnInsufficient]
+    effectiveOn: NotRequired[str | None]
+    measures: dict[str, Number]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+    holdId: NotRequired[str | None]
+    final: NotRequired[bool]
 
 
 WindowKind: TypeAlias = Literal["day", "hour", "month", "total"]

@@ -1,10 +1,12 @@
 """What each method of the clients sends. Both clients share these functions."""
 
 from prepaid_client.requests.buying import (
+    activate_price_book,
     auto_recharge,
     checkout,
     complete_checkout,
     create_organization,
+    create_price_book,
     grant,
     organization,
     portal,
@@ -18,27 +20,32 @@ from prepaid_client.requests.reading import (
     statement,
     transactions,
 )
-from prepaid_client.requests.request import Amount, Request, exact
+from prepaid_client.requests.request import Amount, Request, exact, exact_all
 from prepaid_client.requests.using import (
     capture,
     debit,
     extend,
     get_hold,
     hold,
+    quote,
     release,
+    usage,
 )
 
 __all__ = [
     "Amount",
     "Request",
+    "activate_price_book",
     "auto_recharge",
     "balance",
     "capture",
     "checkout",
     "complete_checkout",
     "create_organization",
+    "create_price_book",
     "debit",
     "exact",
+    "exact_all",
     "explain",
     "extend",
     "get_hold",
@@ -47,9 +54,11 @@ __all__ = [
     "hold",
     "organization",
     "portal",
+    "quote",
     "receipt",
     "release",
     "statement",
     "top_up",
     "transactions",
+    "usage",
 ]

@@ -1,4 +1,4 @@
-"""Organizations, and how they get credits."""
+"""Organizations, how they get credits, and the prices of usage."""
 
 from __future__ import annotations
 
@@ -140,4 +140,27 @@ def grant(
         body=body,
         idempotency_key=idempotency_key,
         opens=organization,
+    )
+
+
+def create_price_book(
+    book: types.PriceBookRequest, *, idempotency_key: str | None = None
+) -> Request[types.PriceBookVersion]:
+    """Store a price book as the next version of its name; it is not active yet. Raises Invalid."""
+    return request(operations.CREATE_PRICE_BOOK, body=book, idempotency_key=idempotency_key)
+
+
+def activate_price_book(
+    name: str,
+    version: int,
+    *,
+    active_from: datetime | None = None,
+    idempotency_key: str | None = None,
+) -> Request[types.ActivationResponse]:
+    """Make a version valid from a moment on, or from the earliest that is possible."""
+    return request(
+        operations.ACTIVATE_PRICE_BOOK,
+        {"name": name, "version": str(version)},
+        body={"activeFrom": time_text(active_from)},
+        idempotency_key=idempotency_key,
     )

@@ -47,7 +47,7 @@ def request(
         operation=operation,
         path=path,
         query=_given(query or {}),
-        body=_given(body or {}) if operation.is_write else None,
+        body=_given(body or {}) if operation.method != "GET" else None,
         idempotency_key=idempotency_key,
         need=need,
         opens=opens,
@@ -68,3 +68,8 @@ def time_text(moment: datetime | None) -> str | None:
     if moment is not None and moment.tzinfo is None:
         raise ValueError(f"{moment} needs a time zone")
     return None if moment is None else moment.isoformat()
+
+
+def exact_all(measures: Mapping[str, Amount] | None) -> dict[str, Decimal] | None:
+    """Return measures with exact quantities."""
+    return None if measures is None else {name: exact(value) for name, value in measures.items()}
