@@ -7,7 +7,6 @@ audit_log,
 credit_transactions,
 finance_closes,
 price_assignments,
-price_book_activations,
 price_book_versions,
 price_discounts
 TO {role};
@@ -37,7 +36,7 @@ usage_totals,
 webhook_endpoints
 TO {role};
 
-GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples TO {role};
+GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples, price_book_activations TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
 budget_counters,

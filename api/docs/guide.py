@@ -47,14 +47,14 @@ TAGS = {
     ),
     "Transactions": "Credits added and used, singly and in batches: `credit_transactions`.",
     "Usage": "Usage of a model or a meter, posted at the price of its price book; and quotes.",
+    "Reports": (
+        "Usage by model, user, category, API key, tag and day; statements of months; all"
+        " transactions as CSV."
+    ),
     "Holds": "Credits reserved for usage whose cost is not known yet.",
     "Balance and history": (
         "The balance, the history, usage totals, and what a credit paid for. Amounts named"
         " `…Decimillicents` are integers of 1e-7 credits. Part of the shape `billing`."
-    ),
-    "Reports": (
-        "Usage by model, user, category, API key, tag and day; statements of months; all"
-        " transactions as CSV."
     ),
     "Receipts": "Stripe's hosted receipts and invoices. Part of the shape `org_credits`.",
     "Grants": "Credits with a priority and an expiry.",

@@ -118,13 +118,13 @@ async def _free(call: Call, priced: Priced) -> Reply:
 
 async def close_free(call: Call, priced: Priced) -> PrepaidError | None:
     """Close the hold of final usage that costs nothing; return why it cannot be closed."""
-    posting = priced.posting
-    if posting.hold_id is None or posting.partial:
+    hold_id = priced.posting.hold_id
+    if hold_id is None or not priced.closes_hold:
         return None
     async with call.transaction() as connection:
-        result = await hold_service.capture_nothing(connection, call.owner.id, posting.hold_id)
+        result = await hold_service.capture_nothing(connection, call.owner.id, hold_id)
     if isinstance(result, RefusedPosting):
-        return await holds.hold_error(call, str(posting.hold_id), result)
+        return await holds.hold_error(call, str(hold_id), result)
     return None
 
 

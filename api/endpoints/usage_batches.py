@@ -112,11 +112,16 @@ async def _post(call: Call, found: dict[int, Priced | PrepaidError]) -> dict[int
     charged: dict[int, Priced] = {}
     for place, priced in sorted(found.items()):
         if isinstance(priced, PrepaidError):
-            results[place] = _failed(PostingStatus.INVALID, priced)
+            results[place] = _failed(_status_of(priced), priced)
         elif priced.row is not None:
             row = credit_transactions.row_response(priced.row, call.owner)
             results[place] = _done(PostingStatus.REPLAYED, row, priced.record)
         elif priced.is_free:
+            # In the order of the request: no capture follows the one that closes its hold.
+            holds = {other.posting.hold_id for other in charged.values()}
+            if priced.closes_hold and priced.posting.hold_id in holds:
+                results.update(await _charge(call, charged))
+                charged = {}
             error = await usage.close_free(call, priced)
             results[place] = (
                 _failed(PostingStatus.HOLD_CLOSED, error)
@@ -125,13 +130,17 @@ async def _post(call: Call, found: dict[int, Priced | PrepaidError]) -> dict[int
             )
         else:
             charged[place] = priced
+    results.update(await _charge(call, charged))
+    return results
+
+
+async def _charge(call: Call, charged: dict[int, Priced]) -> dict[int, UsageBatchResult]:
     if not charged:
-        return results
+        return {}
     limited = [permissions.limit_overdraft(call, priced.posting) for priced in charged.values()]
     async with call.acquire() as connection:
         posted = await ledger.post(connection, limited, now=call.now)
-    results.update(await _results(call, list(zip(charged.items(), posted, strict=True))))
-    return results
+    return await _results(call, list(zip(charged.items(), posted, strict=True)))
 
 
 async def _results(
@@ -151,6 +160,10 @@ async def _results(
         row = credit_transactions.posted_response(posting, result, call.owner)
         results[place] = _done(result.status, row, record)
     return results
+
+
+def _status_of(error: PrepaidError) -> PostingStatus:
+    return PostingStatus.CONFLICT if isinstance(error, IdempotencyError) else PostingStatus.INVALID
 
 
 def _in_batch(place: int) -> Where:

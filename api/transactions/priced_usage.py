@@ -23,8 +23,9 @@ from shared.ledger import store as ledger
 from shared.ledger.holds import rules as hold_rules
 from shared.ledger.holds import store as holds
 from shared.ledger.holds.model import Hold
-from shared.ledger.model import Posting, TransactionType
+from shared.ledger.model import Posting, PostingStatus, RefusedPosting, TransactionType
 from shared.ledger.origin import PRICING
+from shared.ledger.posting_errors import posting_error
 from shared.pricing.model import PricedUsage, UsageItem
 from shared.pricing.record import to_record
 
@@ -69,6 +70,11 @@ class Priced:
     def is_free(self) -> bool:
         """Whether it costs nothing: the ledger has no rows of zero."""
         return self.row is None and not self.posting.amount
+
+    @property
+    def closes_hold(self) -> bool:
+        """Whether it ends a hold without a row."""
+        return self.is_free and self.posting.hold_id is not None and not self.posting.partial
 
 
 def draft(call: Call, request: UsageRequest, hold: Hold | None, where: Where) -> Draft:
@@ -138,7 +144,8 @@ async def price(call: Call, drafts: Sequence[Draft]) -> list[Priced | PrepaidErr
     """Return each draft with its price, or the error of one that has none.
 
     What has no price now, or none above zero, may have been posted under an earlier price: the
-    same request is answered by its row.
+    same request is answered by its row, and free usage with the id of another request is a
+    conflict.
     """
     found = await prices.price_all(call, [(draft.item, draft.at) for draft in drafts])
     unposted = {
@@ -155,6 +162,11 @@ async def price(call: Call, drafts: Sequence[Draft]) -> list[Priced | PrepaidErr
         posting, row = draft.posting, rows.get(draft.posting.key)
         if row is not None and row["digest"] == posting.digest:
             results.append(Priced(posting, row["metadata"][PRICING], row))
+        elif row is not None and isinstance(priced, PricedUsage):
+            conflict = RefusedPosting(
+                organization_id=posting.organization_id, status=PostingStatus.CONFLICT
+            )
+            results.append(posting_error(conflict))
         elif isinstance(priced, PricedUsage):
             record = to_record(priced)
             amount = -priced.total if priced.total else Decimal(0)

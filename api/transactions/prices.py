@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +20,8 @@ from shared.pricing.usage_rules import MEASURES_MAX
 
 Where = tuple[str | int, ...]
 _FIELD_LENGTH_MAX = 100
+# With the most measures, so many take some hundredths of a second of the event loop.
+ITEMS_AT_ONCE = 50
 
 Measures = Annotated[
     dict[str, Number],
@@ -86,14 +89,21 @@ def requested(item: UsageItem) -> dict[str, Any]:
 async def price_all(
     call: Call, items: Sequence[tuple[UsageItem, datetime]]
 ) -> list[PricedUsage | PricingRefusal]:
-    """Return the price of each item at its moment, for the organization of the request."""
+    """Return the price of each item at its moment, for the organization of the request.
+
+    Between 50 items, other requests have their turn.
+    """
     places: dict[datetime, list[int]] = {}
     for place, (_, at) in enumerate(items):
         places.setdefault(at, []).append(place)
     priced: dict[int, PricedUsage | PricingRefusal] = {}
     for at, of_moment in places.items():
-        found = await _price(call, [items[place][0] for place in of_moment], at)
-        priced.update(zip(of_moment, found, strict=True))
+        for start in range(0, len(of_moment), ITEMS_AT_ONCE):
+            part = of_moment[start : start + ITEMS_AT_ONCE]
+            found = await _price(call, [items[place][0] for place in part], at)
+            priced.update(zip(part, found, strict=True))
+            if len(items) > ITEMS_AT_ONCE:
+                await asyncio.sleep(0)
     return [priced[place] for place in range(len(items))]
 
 

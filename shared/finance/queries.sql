@@ -127,7 +127,8 @@ ORDER BY month DESC
 LIMIT 1;
 
 -- name: keep
--- Store the close of a month, unless it is stored already.
+-- Store the close of a month, unless it is stored already; return the month if it was stored.
 INSERT INTO finance_closes (month, closed_at, document, sha256)
 VALUES ($1, $2, $3, sha256(convert_to($3, 'UTF8')))
-ON CONFLICT (month) DO NOTHING;
+ON CONFLICT (month) DO NOTHING
+RETURNING month;

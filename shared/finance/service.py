@@ -46,8 +46,8 @@ async def close(
     previous = await store.latest_before(connection, month)
     computed = rules.compose(month, sums, previous, now=now)
     async with connection.transaction():
-        await store.keep(connection, month, computed)
-        await audit.record(connection, actor=actor, action="finance.close", subject=str(month))
+        if await store.keep(connection, month, computed):
+            await audit.record(connection, actor=actor, action="finance.close", subject=str(month))
     stored = await store.find(connection, month)
     assert stored is not None  # noqa: S101 - it was stored above, or by another at the same time
     return stored

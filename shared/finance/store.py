@@ -78,9 +78,10 @@ async def latest_before(connection: Connection, month: Month) -> StoredClose | N
     return _stored(await connection.fetchrow(QUERIES.latest_before, _date(month)))
 
 
-async def keep(connection: Connection, month: Month, close: FinanceClose) -> None:
-    """Store a close; one that is stored already stays."""
-    await connection.execute(QUERIES.keep, _date(month), close.closed_at, encode(close))
+async def keep(connection: Connection, month: Month, close: FinanceClose) -> bool:
+    """Store a close; return False if one is stored already, which stays."""
+    stored = await connection.fetchval(QUERIES.keep, _date(month), close.closed_at, encode(close))
+    return stored is not None
 
 
 def _stored(row: asyncpg.Record | None) -> StoredClose | None:

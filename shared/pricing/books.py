@@ -1,12 +1,12 @@
 """Changing prices: importing and activating books, and what an organization gets of them.
 
-Each change is audited in the caller's transaction. Nothing is ever overwritten: a version, an
-activation, an assignment and a discount are added, and the newest that is valid counts.
+Each change is audited in the caller's transaction. Nothing that was ever valid is overwritten: a
+version, an activation, an assignment and a discount are added, and the newest that is valid counts.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,8 +17,8 @@ from shared.access.model import Actor
 from shared.errors import AlreadyExistsError, FieldError, NotFoundError, ValidationError
 from shared.pricing import store
 from shared.pricing.files import digest, from_content, to_content
-from shared.pricing.model import Discount, PriceBook
-from shared.pricing.rules import activation_moment
+from shared.pricing.model import Activation, Discount, PriceBook
+from shared.pricing.rules import NOTICE_SECONDS, activation_moment
 from shared.pricing.validation import PERCENT_MAX, Reader
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ async def activate(
     *,
     actor: Actor | str,
     active_from: datetime | None = None,
+    reason: str | None = None,
 ) -> datetime:
     """Make a version valid from a moment on, until the next activation; return the moment.
 
@@ -96,16 +97,44 @@ async def activate(
         if other == version:
             return moment
         raise AlreadyExistsError(
-            f"Version {other} of {name} becomes valid at that moment. Choose another moment."
+            f"Version {other} of {name} becomes valid at that moment. Choose another moment, or"
+            f" withdraw it: prepaid prices withdraw {name}."
         )
     await audit.record(
         connection,
         actor=actor,
         action="prices.activate",
         subject=f"{name}:{version}",
+        reason=reason,
         details={"activeFrom": moment.isoformat()},
     )
     return moment
+
+
+async def withdraw(
+    connection: Connection,
+    name: str,
+    *,
+    actor: Actor | str,
+    since: datetime | None = None,
+    reason: str | None = None,
+) -> list[Activation]:
+    """Withdraw the activations of a book that are to come, in 5 seconds or later; return them."""
+    locked = await store.lock_book(connection, name)
+    if locked is None:
+        raise NotFoundError(f"There is no price book {name!r}.")
+    earliest = locked["at"] + timedelta(seconds=NOTICE_SECONDS)
+    withdrawn = await store.withdraw(connection, name, max(since or earliest, earliest))
+    for activation in withdrawn:
+        await audit.record(
+            connection,
+            actor=actor,
+            action="prices.withdraw",
+            subject=f"{name}:{activation.version}",
+            reason=reason,
+            details={"activeFrom": activation.active_from.isoformat()},
+        )
+    return withdrawn
 
 
 async def assign(
@@ -115,6 +144,7 @@ async def assign(
     *,
     actor: Actor | str,
     valid_from: datetime | None = None,
+    reason: str | None = None,
 ) -> datetime:
     """Give an organization a book of its own from a moment on; return the moment."""
     if await store.lock_book(connection, name) is None:
@@ -130,6 +160,7 @@ async def assign(
         action="prices.assign",
         subject=name,
         organization_id=organization_id,
+        reason=reason,
         details={"validFrom": moment.isoformat()},
     )
     return moment
@@ -143,6 +174,7 @@ async def discount(
     percent: str,
     actor: Actor | str,
     valid_from: datetime | None = None,
+    reason: str | None = None,
 ) -> Discount:
     """Give an organization a discount on models or meters; 0% ends one."""
     reader = Reader()
@@ -165,6 +197,7 @@ async def discount(
         action="prices.discount",
         subject=pattern,
         organization_id=organization_id,
+        reason=reason,
         details={"percent": str(value), "validFrom": found.valid_from.isoformat()},
     )
     return found

@@ -85,6 +85,14 @@ VALUES ($1, $2, $3, now(), $4)
 ON CONFLICT DO NOTHING
 RETURNING version;
 
+-- name: withdraw
+-- Withdraw the activations of a book from a moment on.
+DELETE FROM price_book_activations
+WHERE name = $1 AND active_from >= $2
+RETURNING
+    version,
+    active_from;
+
 -- name: assign
 -- Give an organization a book from a moment on; returns no row where another is given then.
 INSERT INTO price_assignments (organization_id, name, valid_from, created_at, created_by)

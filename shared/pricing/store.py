@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -84,6 +85,12 @@ async def activate(
     """Add an activation; False where another one begins at that moment."""
     added = await connection.fetchval(QUERIES.activate, name, version, active_from, created_by)
     return added is not None
+
+
+async def withdraw(connection: Connection, name: str, since: datetime) -> list[Activation]:
+    """Withdraw the activations of a book from a moment on, and return them."""
+    rows = await connection.fetch(QUERIES.withdraw, name, since)
+    return sorted((Activation(**row) for row in rows), key=attrgetter("active_from"))
 
 
 async def assign(

@@ -54,7 +54,11 @@ ON_PURPOSE = "a check or an anchor of the whole ledger reads all of it"
 UNTIL_FULL = "reads an organization's rows, newest first, until its page is full"
 ONCE = "an organization is erased once, after it is closed"
 # Whether it sorts or walks an index depends on the rows that ANALYZE happens to sample.
-BY_THE_SAMPLE = {"pages.of_organization", "retention.clear_attempt_details"}
+BY_THE_SAMPLE = {
+    "pages.of_organization",
+    "retention.clear_attempt_details",
+    "erasure.erase_attempts",
+}
 EXCEPTIONS = {
     "verification.verify_accounts": ON_PURPOSE,
     "verification.verify_grants": ON_PURPOSE,

@@ -76,6 +76,16 @@ async def test_a_batch_posts_what_the_budget_allows(
     assert results[3]["error"]["code"] == 402
 
 
+async def test_a_budget_of_zero_is_spent_before_anything_is_used(
+    api_client: ApiClient, pool: Pool, organization: Organization
+) -> None:
+    await post(pool, grant(organization, 100))
+    made = (await api_client.post(BUDGETS, budget(limit=0))).json
+    assert [made[name] for name in ("used", "left", "spent")] == [0, 0, True]
+    refused = await api_client.post(DEBITS, debit(1))
+    assert (refused.status, refused.json["available"]) == (402, 0)
+
+
 async def test_budgets_are_listed_changed_and_removed(
     api_client: ApiClient, pool: Pool, organization: Organization
 ) -> None:

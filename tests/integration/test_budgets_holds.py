@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shared.closing import service as closing
 from shared.ledger.holds import service as holds
 from shared.ledger.holds.model import Hold
 from shared.ledger.model import BudgetExceeded, Posting, TransactionType
@@ -92,6 +93,22 @@ async def test_a_released_and_an_expired_hold_leave_the_budget(
     assert await numbers(pool, made) == {}
     assert await statuses(pool, usage(organization, 10, **JO)) == ["posted"]
     assert await numbers(pool, made) == {"jo": (10, 0)}
+
+
+async def test_holds_that_a_forced_close_releases_leave_the_budget(
+    pool: Pool, organization: Organization
+) -> None:
+    made = await create_budget(pool, organization, 10)
+    await post(pool, grant(organization, 100))
+    part = await hold(pool, organization, 4, **JO)
+    await hold(pool, organization, 3, **JO)
+    await post(pool, capture(organization, part, 1, partial=True))
+    assert await numbers(pool, made) == {"jo": (1, 6)}
+    async with pool.acquire() as connection, connection.transaction():
+        await closing.close(connection, organization, actor="tests", reason="ended", force=True)
+        await closing.reopen(connection, organization, actor="tests", reason="again")
+    assert await numbers(pool, made) == {"jo": (1, 0)}
+    assert await statuses(pool, usage(organization, 9, **JO)) == ["posted"]
 
 
 async def test_a_budget_counts_the_holds_that_were_there_before_it(

@@ -223,6 +223,20 @@ async def test_a_close_waits_for_a_posting_in_progress(
     assert found.currencies[0].deferred_revenue.added == Decimal("10.00")
 
 
+async def test_closes_of_a_month_at_once_are_one(pool: Pool, organization: Organization) -> None:
+    async with timeline(pool, organization) as line:
+        await line.buy(10, 1000)
+
+    async def closed(number: int) -> StoredClose:
+        now = LATER.replace(minute=number)
+        async with pool.acquire() as connection:
+            return await service.close(connection, JANUARY, now=now, actor="tests")
+
+    first, *others = await asyncio.gather(*map(closed, range(3)))
+    assert others == [first, first]
+    assert await pool.fetchval("SELECT count(*) FROM audit_log") == 1
+
+
 async def test_a_close_covers_all_organizations_in_several_pages(
     pool: Pool, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:

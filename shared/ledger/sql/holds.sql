@@ -304,7 +304,7 @@ BEGIN
 END
 $$;
 
--- Releases all active holds of an organization in one pass, and returns how many.
+-- Releases all active holds of an organization in one pass, takes them out of its budgets, and returns how many.
 CREATE OR REPLACE FUNCTION ledger_release_all(
     p_organization_id uuid
 ) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -313,6 +313,7 @@ DECLARE
     v_expired_through timestamptz;
     v_count bigint;
     v_amount numeric;
+    v_items ledger_budget_item [];
 BEGIN
     PERFORM ledger_post_organization(p_organization_id, '{}');
     SELECT
@@ -329,14 +330,20 @@ BEGIN
             h.organization_id = p_organization_id
             AND h.status = 'active'
             AND h.expires_at > v_expired_through
-        RETURNING ledger_hold_rest(h) AS rest
+        RETURNING
+            ledger_hold_rest(h) AS rest,
+            ledger_hold_item(h, -ledger_hold_rest(h)) AS item
     )
 
     SELECT
         count(*),
-        coalesce(sum(r.rest), 0)
-    INTO v_count, v_amount
+        coalesce(sum(r.rest), 0),
+        array_agg(r.item)
+    INTO v_count, v_amount, v_items
     FROM released AS r;
+    PERFORM ledger_count_budgets(
+        p_organization_id, ledger_budget_changes(p_organization_id, v_items, v_now), v_now
+    );
     UPDATE accounts AS a
     SET
         held = a.held - v_amount,
