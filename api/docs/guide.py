@@ -11,17 +11,19 @@ Prepaid credits on Stripe.
 ### Recommended path
 
 1. **Organization**: `POST /v1/organizations` creates a customer with a balance of 0.
-2. **Checkout**: `POST /v1/billing/checkout` returns a payment page; redirect the browser to it. \
+2. **Price book**: `POST /v1/price-books` stores the prices of what your customers use; \
+`POST /v1/price-books/{name}/versions/{version}/activate` makes them valid.
+3. **Checkout**: `POST /v1/billing/checkout` returns a payment page; redirect the browser to it. \
 Credits are added when Stripe confirms the payment.
-3. **Usage**: `POST /api/credit-transactions` with a negative `amount`. If the cost is not known \
-in advance, reserve credits with `POST /v1/billing/{organizationId}/holds` and charge the actual \
-cost with `POST /v1/billing/{organizationId}/holds/{id}/capture`.
-4. **History**: `GET /v1/billing/{organizationId}/credits` returns the balance, \
-`GET /v1/billing/{organizationId}/credits/history` the transactions.
-5. **Receipt**: `GET /api/v1/org/{slug}/credits/transactions/{id}/receipt` returns the address of \
-Stripe's receipt or invoice.
+4. **Reserve and capture**: `POST /v1/billing/{organizationId}/holds` reserves what a call may use \
+at most; `POST /v1/billing/{organizationId}/holds/{id}/capture` charges what it has used. Usage \
+that has happened is posted with `POST /v1/billing/{organizationId}/usage`, or with a cost of your \
+own with `POST /api/credit-transactions` and a negative `amount`.
+5. **Statement**: `GET /v1/billing/{organizationId}/statements/{month}` returns what was bought, \
+used and left in a month; `GET /api/v1/org/{slug}/credits/transactions/{id}/receipt` the address \
+of Stripe's receipt or invoice.
 
-Grants, auto-recharge, browser sessions and outbound webhooks follow.
+Budgets, reports, grants, auto-recharge, browser sessions and outbound webhooks follow.
 
 ### Coming from another API
 

@@ -39,6 +39,7 @@ def test_no_module_has_a_name_that_says_nothing(name: str) -> None:
         "api",
         "bench",
         "cli",
+        "clients",
         "console",
         "migrations",
         "sandbox",
