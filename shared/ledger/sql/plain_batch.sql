@@ -187,12 +187,6 @@ BEGIN
         r.created_at
     FROM posted AS r
     LEFT JOIN totalled ON TRUE;
-    -- Most often no organization has dimensions: one look-up costs less than the function.
-    IF EXISTS (
-        SELECT FROM accounts AS a
-        WHERE a.organization_id = any(p_organizations) AND a.usage_dimensions IS NOT NULL
-    ) THEN
-        PERFORM ledger_add_breakdowns(p_postings, p_organizations);
-    END IF;
+    PERFORM ledger_add_breakdowns(p_postings, p_organizations);
 END
 $$;
