@@ -80,8 +80,17 @@ client-types: $(DEV) ## Write the types of the Python client from the API's docu
 	$(BIN)/python -m tests.openapi_document | $(BIN)/python clients/python/generate_types.py > build/types.py
 	@mv build/types.py clients/python/src/prepaid_client/types.py
 
+LITELLM := .venv-litellm/.installed
+$(LITELLM): requirements/litellm.txt
+	$(PYTHON) -m venv .venv-litellm
+	.venv-litellm/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/litellm.txt
+	@touch $@
+
+.PHONY: litellm
+litellm: $(LITELLM) ## Install LiteLLM (380 MB) beside the rest, for the test of the Python client's callback
+
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes
-	@for set in build runtime sandbox dev; do \
+	@for set in build runtime sandbox dev litellm; do \
 	  $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header requirements/$$set.in -o requirements/$$set.txt $(ARGS); done

@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import (
     api,
     attack,
+    budgets,
     events,
     ingest,
     isolation,
@@ -36,6 +37,7 @@ PARTS: dict[str, Part] = {
     "ingest": ingest.measure,
     "events": events.measure,
     "ledger": ledger.measure,
+    "budgets": budgets.measure,
     "isolation": isolation.measure,
     "growth": ledger.measure_growth,
     "burns": ledger.measure_burns,

@@ -95,13 +95,13 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     hot = UUID(await create_organization(url, "hot"))
     lanes = [await connect(url, application_name="prepaid-bench") for _ in range(LANES)]
     try:
-        await _grant(lanes[0], [hot])
+        await grant(lanes[0], [hot])
         await lanes[0].execute(_PGBENCH_TABLES + _BARE_TABLES)
         sixteen = await _pgbench(url, folder, clients=16)
         alone = await _pgbench(url, folder, clients=1)
-        bare = await _rate(lanes, BATCH, lambda c: _post_bare(c, hot))
-        batches = await _rate(lanes, BATCH, lambda c: _post(c, [hot] * BATCH))
-        single = await _rate(lanes[:1], 1, lambda c: _post(c, [hot]))
+        bare = await rate(lanes, BATCH, lambda c: _post_bare(c, hot))
+        batches = await rate(lanes, BATCH, lambda c: post(c, [hot] * BATCH))
+        single = await rate(lanes[:1], 1, lambda c: post(c, [hot]))
         spread = await _spread(lanes)
     finally:
         for lane in lanes:
@@ -208,7 +208,7 @@ def _usage(owner: UUID) -> Posting:
     )
 
 
-async def _grant(connection: Connection, owners: Sequence[UUID]) -> None:
+async def grant(connection: Connection, owners: Sequence[UUID]) -> None:
     postings = [
         Posting(
             organization_id=owner,
@@ -227,7 +227,7 @@ async def _grant(connection: Connection, owners: Sequence[UUID]) -> None:
     await connection.execute("UPDATE accounts SET recharge_below = 1")
 
 
-async def _post(connection: Connection, owners: Sequence[UUID]) -> None:
+async def post(connection: Connection, owners: Sequence[UUID]) -> None:
     # One statement is a transaction of its own, as in Ledger.
     results = await service.post(connection, [_usage(owner) for owner in owners])
     assert all(result.status == "posted" for result in results)
@@ -243,7 +243,7 @@ async def _post_bare(connection: Connection, owner: UUID) -> None:
     )
 
 
-async def _rate(
+async def rate(
     lanes: Sequence[Connection], rows: int, work: Callable[[Connection], Awaitable[None]]
 ) -> float:
     """Return rows a second over all lanes, each posting one batch after the other."""
@@ -270,23 +270,23 @@ async def _spread(lanes: Sequence[Connection]) -> float:
         ORGANIZATIONS,
     )
     owners = [row["organization_id"] for row in rows]
-    await _grant(lanes[0], owners)
+    await grant(lanes[0], owners)
     turns = itertools.cycle(
         owners[start : start + BATCH] for start in range(0, ORGANIZATIONS, BATCH)
     )
     # Each organization's first debit opens its burn segment, once for all that its grant covers.
     for _ in range(0, ORGANIZATIONS, BATCH):
-        await _post(lanes[0], next(turns))
-    return await _rate(lanes, BATCH, lambda c: _post(c, next(turns)))
+        await post(lanes[0], next(turns))
+    return await rate(lanes, BATCH, lambda c: post(c, next(turns)))
 
 
 async def _growing(url: str, rows: int) -> tuple[Connection, UUID]:
     """Bring a ledger to a size through its own function, in large batches."""
     owner = UUID(await create_organization(url, "growing"))
     connection = await connect(url, application_name="prepaid-bench", statement_seconds_max=600)
-    await _grant(connection, [owner])
+    await grant(connection, [owner])
     for _ in range(0, rows, 1000):
-        await _post(connection, [owner] * 1000)
+        await post(connection, [owner] * 1000)
     await connection.execute("VACUUM ANALYZE")
     return connection, owner
 
@@ -298,7 +298,7 @@ async def _work(connection: Connection, owner: UUID) -> dict[str, Job]:
     end = datetime.now(UTC) + timedelta(hours=1)
     start = end - timedelta(days=1)
     return {
-        "posting 200": lambda: _post(connection, [owner] * BATCH),
+        "posting 200": lambda: post(connection, [owner] * BATCH),
         "balance": lambda: store.balance(connection, owner),
         "history page": lambda: store.history(connection, owner, before=newest, limit=100),
         "usage total": lambda: store.usage_total(connection, owner, "tokens", start=start, end=end),

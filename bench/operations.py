@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -37,9 +38,12 @@ SMALL = 20_000, 20_000, 1_000
 LARGE = ROWS, ROWS, 100_000
 DEAD_EVERY = 200
 CAUSES = 8
-REPEATS = 21
+REPEATS = 41
 ROUND_SECONDS_MAX = 1.0
 SAMPLED = timedelta(days=14)
+
+SMALL_DATABASE = "operations_small"
+FILL_SECONDS_MAX = 3_600
 
 FILL_EVENTS = """
 INSERT INTO stripe_events (
@@ -66,6 +70,7 @@ SELECT
 FROM generate_series($2::integer, $3::integer) AS n
 CROSS JOIN LATERAL (SELECT now() - ($4::integer - n) * interval '1 second') AS m (at)
 """
+SET_LAST_SEQ = "UPDATE accounts SET last_seq = $2 WHERE organization_id = $1"
 FILL_AUDIT = """
 INSERT INTO audit_log (id, at, actor, action, subject, organization_id)
 SELECT gen_random_uuid(), now() - i * interval '1 second', 'bench', 'key.create', i::text, $1
@@ -78,46 +83,52 @@ async def measure(environment: Mapping[str, str], _folder: Path) -> list[Ratio]:
     """Time each page of a small and of a large installation; then a round of the workers."""
     url = environment["DATABASE_URL"]
     organization = UUID(await create_organization(url, "operations"))
-    async with create_pool(url, size=4, application_name="prepaid-bench") as pool:
-        await _fill(url, organization, (0, 0, 0), SMALL)
-        small = await _times(pool, organization)
-        await _fill(url, organization, SMALL, LARGE)
-        large = await _times(pool, organization)
+    async with (
+        create_pool(await _copy(url), size=1, application_name="prepaid-bench") as small_pool,
+        create_pool(url, size=4, application_name="prepaid-bench") as pool,
+    ):
+        await _fill(small_pool, organization, SMALL)
+        await _fill(pool, organization, LARGE)
+        async with small_pool.acquire() as small, pool.acquire() as large:
+            pages = [
+                await _compare(name, page, small, large)
+                for name, page in _pages(organization).items()
+            ]
         rounds = await _rounds(pool)
-    return [
-        Ratio(
-            f"{name}: large / small",
-            f"{large[name] * 1000:.2f} ms",
-            f"{small[name] * 1000:.2f} ms",
-            large[name] / small[name],
-            2,
-            at_most=True,
-        )
-        for name in small
-    ] + [
+    return pages + [
         Ratio(name, f"{seconds:.3f} s", "1 s", seconds / ROUND_SECONDS_MAX, 1, at_most=True)
         for name, seconds in rounds.items()
     ]
 
 
-async def _fill(
-    url: str, organization: UUID, before: tuple[int, ...], after: tuple[int, ...]
-) -> None:
-    began = time.monotonic()
-    events, rows, entries = after
-    connection = await asyncpg.connect(url)
+async def _copy(url: str) -> str:
+    """Copy the database, which has an organization and nothing else; return the copy's address."""
+    parts = urlsplit(url)
+    connection = await asyncpg.connect(parts._replace(path="/postgres").geturl())
     try:
-        await connection.execute("ALTER TABLE credit_transactions DISABLE TRIGGER USER")
-        await connection.execute(FILL_EVENTS, before[0] + 1, events, DEAD_EVERY, CAUSES)
-        await connection.execute(FILL_LEDGER, organization, before[1] + 1, rows, rows)
-        await connection.execute(
-            "UPDATE accounts SET last_seq = $2 WHERE organization_id = $1", organization, rows
-        )
-        await connection.execute(FILL_AUDIT, organization, before[2] + 1, entries)
-        await connection.execute("VACUUM (ANALYZE)")
-        await connection.execute("CHECKPOINT")
+        name = parts.path.removeprefix("/")
+        await connection.execute(f'CREATE DATABASE "{SMALL_DATABASE}" TEMPLATE "{name}"')
     finally:
         await connection.close()
+    return parts._replace(path=f"/{SMALL_DATABASE}").geturl()
+
+
+async def _fill(pool: Pool, organization: UUID, size: tuple[int, int, int]) -> None:
+    began = time.monotonic()
+    events, rows, entries = size
+    async with pool.acquire() as connection:
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("ALTER TABLE credit_transactions DISABLE TRIGGER USER")
+        for statement, arguments in (
+            (FILL_EVENTS, (1, events, DEAD_EVERY, CAUSES)),
+            (FILL_LEDGER, (organization, 1, rows, rows)),
+            (SET_LAST_SEQ, (organization, rows)),
+            (FILL_AUDIT, (organization, 1, entries)),
+            ("VACUUM (ANALYZE)", ()),
+            ("CHECKPOINT", ()),
+        ):
+            await connection.execute(statement, *arguments, timeout=FILL_SECONDS_MAX)
+        await connection.execute("RESET statement_timeout")
     seconds = time.monotonic() - began
     print(f"filled to {events:,} events in {seconds:.0f} s", file=sys.stderr, flush=True)
 
@@ -148,18 +159,27 @@ def _pages(organization: UUID) -> dict[str, Read]:
     }
 
 
-async def _times(pool: Pool, organization: UUID) -> dict[str, float]:
-    async with pool.acquire() as connection:
-        return {name: await _time(connection, page) for name, page in _pages(organization).items()}
-
-
-async def _time(connection: Connection, read: Read) -> float:
-    times = []
+async def _compare(name: str, read: Read, small: Connection, large: Connection) -> Ratio:
+    """Time a page of both in turn, so that a busy moment of the machine slows both."""
+    times: dict[Connection, list[float]] = {small: [], large: []}
     for _ in range(REPEATS):
-        began = time.monotonic()
-        await read(connection)
-        times.append(time.monotonic() - began)
-    return median(times[1:])
+        for connection, seconds in times.items():
+            seconds.append(await _seconds(connection, read))
+    of_small, of_large = (median(seconds[1:]) for seconds in times.values())
+    return Ratio(
+        f"{name}: large / small",
+        f"{of_large * 1000:.2f} ms",
+        f"{of_small * 1000:.2f} ms",
+        of_large / of_small,
+        2,
+        at_most=True,
+    )
+
+
+async def _seconds(connection: Connection, read: Read) -> float:
+    began = time.monotonic()
+    await read(connection)
+    return time.monotonic() - began
 
 
 async def _rounds(pool: Pool) -> dict[str, float]:
@@ -181,7 +201,7 @@ async def _rounds(pool: Pool) -> dict[str, float]:
             SAMPLED // timedelta(minutes=1),
         )
         now = datetime.now(UTC)
-        times["chart of 14 days of samples"] = await _time(
+        times["chart of 14 days of samples"] = await _seconds(
             connection,
             lambda each: samples.points(each, Series.BACKLOG, now - SAMPLED, now, points_max=120),
         )

@@ -14,18 +14,20 @@ import typer
 from cli.commands import (
     audit,
     bind,
+    budgets,
     console,
     endpoints,
     event_replay,
     events,
+    finance,
     grants,
     keys,
     ledger,
     message_replay,
     messages,
     migrate,
+    organization_prices,
     organizations,
-    price_terms,
     prices,
     privacy,
     recharge,
@@ -53,6 +55,7 @@ app.add_typer(keys.app, name="keys")
 event_replay.register(events.app)
 app.add_typer(events.app, name="events")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(finance.app, name="finance")
 app.add_typer(recharge.app, name="recharge")
 app.add_typer(endpoints.app, name="endpoints")
 message_replay.register(messages.app)
@@ -60,7 +63,8 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
-price_terms.register(prices.app)
+app.add_typer(budgets.app, name="budgets")
+organization_prices.register(prices.app)
 app.add_typer(prices.app, name="prices")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")

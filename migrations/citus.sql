@@ -12,6 +12,7 @@ SELECT create_distributed_table('credit_grants', 'organization_id', colocate_wit
 SELECT create_distributed_table('burn_segments', 'organization_id', colocate_with => 'accounts');
 SELECT create_distributed_table('holds', 'organization_id', colocate_with => 'accounts');
 SELECT create_distributed_table('usage_totals', 'organization_id', colocate_with => 'accounts');
+SELECT create_distributed_table('usage_breakdowns', 'organization_id', colocate_with => 'accounts');
 SELECT create_distributed_table('recharge_attempts', 'organization_id', colocate_with => 'accounts');
 SELECT create_distributed_table('auto_recharges', 'organization_id', colocate_with => 'accounts');
 SELECT create_distributed_table('budgets', 'organization_id', colocate_with => 'accounts');

@@ -5,8 +5,8 @@ GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT, INSERT ON
 audit_log,
 credit_transactions,
+finance_closes,
 price_assignments,
-price_book_activations,
 price_book_versions,
 price_discounts
 TO {role};
@@ -31,11 +31,12 @@ stripe_disputes,
 stripe_events,
 stripe_payments,
 subscriptions,
+usage_breakdowns,
 usage_totals,
 webhook_endpoints
 TO {role};
 
-GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples TO {role};
+GRANT SELECT, INSERT, DELETE ON api_sessions, metric_samples, price_book_activations TO {role};
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON
 budget_counters,

@@ -50,8 +50,8 @@ FUNCTION_FILES = (
     LEDGER / "holds.sql",
     LEDGER / "plain_batch.sql",
     LEDGER / "batch.sql",
-    LEDGER / "reads.sql",
     LEDGER / "movements.sql",
+    LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
 )
 

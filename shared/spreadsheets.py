@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
+
 from shared.money import plain
 
 CONTENT_TYPE = "text/csv"
@@ -45,6 +47,11 @@ def cell_text(cell: Cell) -> str:
             return f"'{cell}" if _is_formula(cell) else cell
         case _:
             return str(cell)
+
+
+def json_cell(value: object) -> str:
+    """Return a value as JSON for a cell."""
+    return msgspec.json.encode(value, order="sorted").decode()
 
 
 def _is_formula(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The loops that delete old data: idempotency keys, sessions, samples, payloads, replays."""
+"""The loops that delete old data: keys, sessions, samples, payloads, replays, counters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from shared import metrics
 from shared.access import sessions
 from shared.access.console import store as console_sessions
+from shared.budgets import store as budgets
 from shared.durations import Duration
 from shared.idempotency import store
 from shared.inbox.retention import store as payloads
@@ -116,6 +117,15 @@ class SampleCleaner(Cleaner):
 
     def _steps(self) -> Sequence[Delete]:
         return (partial(samples.purge, retention=SAMPLE_RETENTION),)
+
+
+class BudgetCleaner(Cleaner):
+    """Deletes counters of windows that have ended, and budgets that were removed."""
+
+    name = "budget_cleaner"
+
+    def _steps(self) -> Sequence[Delete]:
+        return (budgets.purge_windows, budgets.purge_removed_counters, budgets.purge_removed)
 
 
 class PayloadCleaner(Cleaner):

@@ -30,6 +30,7 @@ from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
 from shared.recharge.flow import Charger
 from worker.cleaners import (
+    BudgetCleaner,
     IdempotencyKeyCleaner,
     PayloadCleaner,
     ReplayCleaner,
@@ -131,6 +132,7 @@ def _upkeep(settings: Settings, pool: Pool) -> tuple[Loop, ...]:
         IdempotencyKeyCleaner(pool).run,
         SessionCleaner(pool).run,
         SampleCleaner(pool).run,
+        BudgetCleaner(pool).run,
         ReplayCleaner(pool).run,
         PayloadCleaner(pool, retention=settings.event_retention).run,
         RetentionCleaner(

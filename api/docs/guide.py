@@ -39,16 +39,21 @@ host and key.
 # In the order of the document. The endpoints name their tag.
 TAGS = {
     "Organizations": "The customers who own credits.",
+    "Price books": "Prices of usage, in versions that never change.",
     "Purchases": (
         "Checkout, the customer portal, card set-up and top-ups. Part of the shape `billing`."
     ),
     "Transactions": "Credits added and used, singly and in batches: `credit_transactions`.",
+    "Usage": "Usage of a model or a meter, posted at the price of its price book; and quotes.",
+    "Reports": (
+        "Usage by model, user, category, API key, tag and day; statements of months; all"
+        " transactions as CSV."
+    ),
     "Holds": "Credits reserved for usage whose cost is not known yet.",
     "Balance and history": (
         "The balance, the history, usage totals, and what a credit paid for. Amounts named"
         " `…Decimillicents` are integers of 1e-7 credits. Part of the shape `billing`."
     ),
-    "Reports": "Statements of months.",
     "Receipts": "Stripe's hosted receipts and invoices. Part of the shape `org_credits`.",
     "Grants": "Credits with a priority and an expiry.",
     "Billing settings": "Auto-recharge rule, limits, billing email. Part of the shape `billing`.",

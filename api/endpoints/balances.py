@@ -1,33 +1,26 @@
-"""The balance, the history and usage totals of an organization."""
+"""The balance and usage totals of an organization."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from api.framework import cursors, fields
+from api.framework import fields
 from api.framework.fields import (
     Decimillicents,
     DecimillicentsOrNull,
     Number,
-    PageQuery,
     Request,
     Response,
 )
 from api.framework.operation import Call, Operation, Reply
-from api.transactions import metadata
-from api.transactions.type_names import entry_type
+from api.transactions.periods import in_utc
 from shared.access.model import Scope
-from shared.ids import transaction_public_id
 from shared.ledger import rules, store
 
-if TYPE_CHECKING:
-    import asyncpg
-
-CURSOR = "history"
 AHEAD_MAX = timedelta(minutes=1)
 
 
@@ -47,29 +40,6 @@ class CreditsResponse(Response):
     overdraft_limit_decimillicents: DecimillicentsOrNull
     balance: Number
     at: datetime
-
-
-class HistoryRow(Response):
-    """A ledger row. `amount` and `balanceAfter` are in credits."""
-
-    id: str
-    organization_id: UUID
-    amount: Number
-    entry_type: str
-    reason: str | None
-    reference_id: str
-    balance_after: Number
-    metadata: dict[str, Any]
-    created_at: datetime
-
-
-class HistoryPage(Response):
-    """A page, newest first. `prevCursor` leads to newer rows; `total` counts all rows."""
-
-    data: list[HistoryRow]
-    next_cursor: str | None
-    prev_cursor: str | None
-    total: int
 
 
 class UsageQuery(Request):
@@ -115,7 +85,7 @@ async def balance(call: Call) -> Reply:
 
 
 async def _balance_at(call: Call, at: datetime) -> Reply:
-    moment = _utc(at, "at")
+    moment = in_utc(at, "at")
     if moment > call.now + AHEAD_MAX:
         raise fields.invalid(("query", "at"), "must not be in the future")
     async with call.api.pool.acquire() as connection:
@@ -129,29 +99,6 @@ async def _balance_at(call: Call, at: datetime) -> Reply:
             overdraft_limit_decimillicents=fields.NULL,
             balance=fields.format_number(owned),
             at=moment,
-        )
-    )
-
-
-async def history(call: Call) -> Reply:
-    """List an organization's transactions, newest first.
-
-    Every page costs the same, however far back it is. The page at `prevCursor` ends directly before
-    this one, and is shorter if fewer rows are newer.
-    """
-    query: PageQuery = call.query
-    async with call.api.pool.acquire() as connection:
-        account = await store.balance(connection, call.owner.id)
-        assert account is not None  # noqa: S101 - every organization has an account
-        before, limit = _range(query, account.last_seq)
-        rows = await store.history(connection, call.owner.id, before=before, limit=limit)
-    newest, oldest = (rows[0]["seq"], rows[-1]["seq"]) if rows else (before - 1, before)
-    return Reply(
-        HistoryPage(
-            data=[_row(row) for row in rows],
-            next_cursor=cursors.encode(CURSOR, oldest) if oldest > 1 else None,
-            prev_cursor=_newer(newest) if newest < account.last_seq else None,
-            total=account.last_seq,
         )
     )
 
@@ -182,30 +129,10 @@ async def usage(call: Call) -> Reply:
     )
 
 
-def _range(query: PageQuery, last_seq: int) -> tuple[int, int]:
-    """Return the `seq` that a page starts below, and its maximum number of rows.
-
-    `seq` has no gaps, so the range of a page of newer rows is known without a query.
-    """
-    if query.cursor is None or not query.cursor.startswith(_NEWER):
-        before = min(cursors.decode_seq(CURSOR, query.cursor), last_seq + 1)
-        return max(before, 1), query.limit
-    after = min(cursors.decode_seq(CURSOR, query.cursor.removeprefix(_NEWER)), last_seq)
-    newer = min(query.limit, last_seq - after)
-    return after + newer + 1, newer
-
-
-_NEWER = "-"
-
-
-def _newer(seq: int) -> str:
-    return _NEWER + cursors.encode(CURSOR, seq)
-
-
 def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = month if query.period_start is None else _utc(query.period_start, "periodStart")
-    end = now if query.period_end is None else _utc(query.period_end, "periodEnd")
+    start = month if query.period_start is None else in_utc(query.period_start, "periodStart")
+    end = now if query.period_end is None else in_utc(query.period_end, "periodEnd")
     if end < start:
         if query.period_end is None:
             raise fields.invalid(("query", "periodStart"), "must not be in the future")
@@ -215,28 +142,6 @@ def _period(query: UsageQuery, now: datetime) -> tuple[datetime, datetime]:
     return (
         start.replace(minute=0, second=0, microsecond=0),
         whole if whole == end else whole + hour,
-    )
-
-
-def _utc(time: datetime, name: str) -> datetime:
-    if time.tzinfo is None:
-        raise fields.invalid(("query", name), "needs a time zone, such as 2031-01-31T09:30:00Z")
-    if not rules.MOMENT_MIN <= time <= rules.MOMENT_MAX:
-        raise fields.invalid(("query", name), "must be from 1970 to 9000")
-    return time.astimezone(UTC)
-
-
-def _row(row: asyncpg.Record) -> HistoryRow:
-    return HistoryRow(
-        id=transaction_public_id(row["id"]),
-        organization_id=row["organization_id"],
-        amount=fields.format_number(row["amount"]),
-        entry_type=entry_type(row["type"]),
-        reason=row["description"],
-        reference_id=row["payment_intent_id"] or row["idempotency_key"],
-        balance_after=fields.format_number(row["balance_after"]),
-        metadata=metadata.public(row["metadata"]),
-        created_at=row["created_at"],
     )
 
 
@@ -252,16 +157,6 @@ OPERATIONS = (
         response=CreditsResponse,
         scope=Scope.READ,
         or_scopes=(Scope.USAGE,),
-    ),
-    Operation(
-        name="listCreditHistory",
-        tag=_TAG,
-        method="GET",
-        path="/v1/billing/{organizationId}/credits/history",
-        handle=history,
-        query=PageQuery,
-        response=HistoryPage,
-        scope=Scope.READ,
     ),
     Operation(
         name="getUsage",

@@ -34,8 +34,9 @@ from shared.ledger.model import (
     RefusedPosting,
     TransactionType,
 )
-from shared.ledger.origin import OWN
+from shared.ledger.origin import OWN, with_origin
 from shared.organizations.model import Organization
+from shared.pricing.record import read_record
 
 if TYPE_CHECKING:
     import asyncpg
@@ -151,7 +152,7 @@ async def retrieve(call: Call) -> Reply:
     """Return one transaction, by its UUID or `ct_…`."""
     row = await find(call, call.path["id"])
     organization = await call.find_organization(str(row["organization_id"]))
-    return Reply(_row_response(row, organization))
+    return Reply(row_response(row, organization))
 
 
 async def find(call: Call, reference: str) -> asyncpg.Record:
@@ -255,14 +256,15 @@ def posted_response(
             "category": posting.category,
             "quantity": posting.quantity,
             "user_id": posting.user_id,
-            "metadata": posting.metadata,
+            "metadata": with_origin(posting).metadata,
             "idempotency_key": posting.key,
         },
         organization,
     )
 
 
-def _row_response(row: asyncpg.Record, organization: Organization) -> TransactionResponse:
+def row_response(row: asyncpg.Record, organization: Organization) -> TransactionResponse:
+    """Return the response for a stored row."""
     return _response(dict(row), organization)
 
 
@@ -283,13 +285,22 @@ def _response(row: dict[str, Any], organization: Organization) -> TransactionRes
         quantity=fields.format_number_or_null(row["quantity"]),
         user_id=row["user_id"],
         user=stored.get(_USER),
-        model_costs=stored.get(_MODEL_COSTS, []),
+        model_costs=_model_costs(stored),
         metadata=metadata.public(stored),
         tags=tags.of_metadata(stored),
         created_on=row["created_at"],
         updated_on=row["created_at"],
         effective_on=row["effective_at"],
     )
+
+
+def _model_costs(stored: dict[str, Any]) -> list[str]:
+    """Return the caller's own, or the price of usage that Prepaid priced: BOOK:VERSION:MODEL."""
+    pricing = read_record(stored)
+    if pricing is not None:
+        return [f"{pricing.book}:{pricing.version}:{pricing.name}"]
+    own: list[str] = stored.get(_MODEL_COSTS, [])
+    return own
 
 
 def _organization_response(organization: Organization) -> TransactionOrganization:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -12,11 +12,13 @@ from api.endpoints import credit_transactions
 from api.framework import cursors, fields
 from api.framework.fields import Number, Response
 from api.framework.operation import Call, Operation, Reply, not_found
+from api.transactions.prices import PriceResponse, price_response
 from shared.access.model import Scope
 from shared.errors import NotFoundError
 from shared.ids import transaction_public_id
 from shared.ledger import service, store
 from shared.ledger.model import Source, TransactionType, Use
+from shared.ledger.origin import PRICING
 
 USES_MAX = 1_000
 CURSOR = "uses"
@@ -51,7 +53,10 @@ class GrantUseResponse(Response):
 
 
 class ExplanationResponse(Response):
-    """A ledger row and its funding. The sources add up to the amount of a debit."""
+    """A ledger row and its funding. The sources add up to the amount of a debit.
+
+    `pricing` says how the amount of priced usage arose.
+    """
 
     id: str
     organization_id: UUID
@@ -62,6 +67,7 @@ class ExplanationResponse(Response):
     created_at: datetime
     sources: list[CreditSourceResponse]
     uses: list[GrantUseResponse]
+    pricing: PriceResponse | None
     next_cursor: str | None
 
 
@@ -95,9 +101,15 @@ async def explain(call: Call) -> Reply:
             created_at=row["created_at"],
             sources=[_source(source) for source in sources],
             uses=[_use(use) for use in page],
+            pricing=_pricing(row["metadata"]),
             next_cursor=cursors.encode(CURSOR, page[-1].seq) if len(uses) > len(page) else None,
         )
     )
+
+
+def _pricing(metadata: dict[str, Any] | None) -> PriceResponse | None:
+    record = (metadata or {}).get(PRICING)
+    return None if record is None else price_response(record)
 
 
 def _source(source: Source) -> CreditSourceResponse:

@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
+from msgspec.structs import asdict, replace
+
 from api.framework import fields
-from api.framework.fields import Number
+from api.framework.fields import Number, NumberOrNull
 from api.framework.operation import Call, Operation, Reply, Retry
-from api.transactions import debit_fields, holds, permissions
+from api.transactions import debit_fields, holds, permissions, priced_usage, prices
 from api.transactions.debit_fields import DebitFields, OnInsufficient
 from api.transactions.holds import HoldResponse
 from api.transactions.posting_keys import posting_key
+from api.transactions.priced_usage import Draft
+from api.transactions.prices import Measures
 from shared.access.model import Scope
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     IdempotencyError,
     InsufficientCreditsError,
+    PrepaidError,
     ValidationError,
 )
 from shared.ids import transaction_public_id
 from shared.ledger import keys
+from shared.ledger import rules as ledger_rules
 from shared.ledger import store as ledger
 from shared.ledger.holds import rules, service
 from shared.ledger.holds.model import Hold
-from shared.ledger.model import (
-    PostedTransaction,
-    Posting,
-    PostingStatus,
-    RefusedPosting,
-    TransactionType,
-)
+from shared.ledger.model import Posting, PostingStatus, RefusedPosting, TransactionType
+from shared.pricing.model import UsageItem
+
+if TYPE_CHECKING:
+    import asyncpg
 
 
 class CaptureRequest(DebitFields, kw_only=True):
-    """The amount used, and what a debit has besides.
+    """The amount used, or the `measures` to price, and what a debit has besides.
 
-    With `final: false` the hold stays open for more captures. `allowExceed` allows more than is
-    left of the hold if the balance covers the rest, `onInsufficient: "overdraft"` in any case.
+    Without `model` and `meter`, those of the hold are used. With `final: false` the hold stays open
+    for more captures. `allowExceed` allows more than is left of the hold if the balance covers the
+    rest, `onInsufficient: "overdraft"` in any case.
     """
 
-    amount: Number
+    amount: NumberOrNull = msgspec.field(default_factory=fields.null)
+    measures: Measures | None = None
+    model: str | None = None
+    meter: str | None = None
     final: bool = True
     allow_exceed: bool = False
 
@@ -65,19 +77,44 @@ async def capture(call: Call) -> Reply:
     one capture: repeating it returns the first response, and another amount is a 409. So is a
     capture of a hold that has ended: `detail` says how, and what to do then.
     """
-    body: CaptureRequest = call.body
-    amount = fields.parse_number(body.amount, "body", "amount")
-    if amount < 0:
-        raise fields.invalid(("body", "amount"), "must not be negative")
     hold = await holds.find(call, call.path["id"])
-    if amount == 0:
+    posting, row = await _posting(call, hold)
+    if row is not None:
+        return Reply(await _captured(call, hold, dict(row)), replayed=True)
+    if not posting.amount:
         return await _capture_nothing(call, hold)
-    posting = capture_posting(call, body, hold, amount)
     result = await call.api.ledger.post(permissions.limit_overdraft(call, posting))
     if isinstance(result, RefusedPosting):
         raise await holds.capture_error(call, posting, result)
-    hold = await holds.find(call, call.path["id"])
-    return Reply(_captured(hold, result), replayed=result.status is PostingStatus.REPLAYED)
+    replayed = result.status is PostingStatus.REPLAYED
+    return Reply(await _captured(call, hold, asdict(result)), replayed=replayed)
+
+
+async def _posting(call: Call, hold: Hold) -> tuple[Posting, asyncpg.Record | None]:
+    """Return the posting of a capture, and the row that an earlier request posted, if it is known.
+
+    Raises ValidationError for a body without an amount, and for usage that has no price.
+    """
+    body: CaptureRequest = call.body
+    amount = fields.parse_number_or_none(body.amount, "body", "amount")
+    if (amount is None) == (body.measures is None):
+        raise fields.invalid(("body", "amount"), "send either an amount or measures")
+    if body.measures is None:
+        prices.check_no_subject(body.model, body.meter, ("body",))
+        if amount is not None and amount < 0:
+            raise fields.invalid(("body", "amount"), "must not be negative")
+        return _unpriced(call, body, hold, amount), None
+    item = priced_usage.item_with_hold(body.measures, body.model, body.meter, hold, ("body",))
+    draft = Draft(
+        posting=_unpriced(call, body, hold, None, usage=item),
+        item=item,
+        at=priced_usage.moment_of(call, body, ("body",)),
+        where=("body",),
+    )
+    (priced,) = await priced_usage.price(call, [draft])
+    if isinstance(priced, PrepaidError):
+        raise priced
+    return priced.posting, priced.row
 
 
 async def _capture_nothing(call: Call, hold: Hold) -> Reply:
@@ -98,7 +135,13 @@ async def _capture_nothing(call: Call, hold: Hold) -> Reply:
     return Reply(response, replayed=result.status is PostingStatus.REPLAYED)
 
 
-def capture_posting(call: Call, body: CaptureRequest, hold: Hold, amount: Decimal) -> Posting:
+def _unpriced(
+    call: Call,
+    body: CaptureRequest,
+    hold: Hold,
+    amount: Decimal | None,
+    usage: UsageItem | None = None,
+) -> Posting:
     """Return the posting of a capture, with the fields of its hold where it has none."""
     overdraft = body.on_insufficient is OnInsufficient.OVERDRAFT
     posting = debit_fields.posting_of(
@@ -107,12 +150,15 @@ def capture_posting(call: Call, body: CaptureRequest, hold: Hold, amount: Decima
         _capture_key(call, body, hold.id),
         ("body",),
         type=TransactionType.HOLD_CAPTURE,
-        amount=-amount,
+        amount=None if amount is None else -amount,
         hold_id=hold.id,
         may_overdraw=body.allow_exceed or overdraft,
         partial=not body.final,
         past_limit=overdraft,
     )
+    if usage is not None:
+        digest = ledger_rules.digest(posting, usage=prices.requested(usage))
+        posting = replace(posting, digest=digest)
     return rules.capture_of(hold, posting)
 
 
@@ -128,12 +174,13 @@ def _capture_key(call: Call, body: CaptureRequest, hold_id: UUID) -> str:
     return f"{keys.HOLD}{hold_id}:{call.id}"
 
 
-def _captured(hold: Hold, result: PostedTransaction) -> CaptureResponse:
+async def _captured(call: Call, before: Hold, row: Mapping[str, Any]) -> CaptureResponse:
+    hold = await holds.find(call, str(before.id))
     return CaptureResponse(
         **holds.fields_of(hold),
-        capture_transaction_id=transaction_public_id(result.id),
-        capture_amount=fields.format_number(-result.amount),
-        balance_after=fields.format_number(result.balance_after),
+        capture_transaction_id=transaction_public_id(row["id"]),
+        capture_amount=fields.format_number(-row["amount"]),
+        balance_after=fields.format_number(row["balance_after"]),
     )
 
 
@@ -148,7 +195,13 @@ OPERATIONS = (
         response=CaptureResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        errors=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
+        errors=(
+            ValidationError,
+            InsufficientCreditsError,
+            BudgetExceededError,
+            ConflictError,
+            IdempotencyError,
+        ),
         example={"amount": 3.5},
     ),
 )

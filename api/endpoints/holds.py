@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from api.framework import cursors, fields
-from api.framework.fields import Number, PageQuery, Request, Response
+from api.framework.fields import NumberOrNull, PageQuery, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
-from api.transactions import debit_fields
+from api.transactions import debit_fields, prices
 from api.transactions.holds import HoldResponse, fields_of, find, hold_error, hold_id_of
 from api.transactions.posting_keys import posting_key
+from api.transactions.prices import Measures
 from api.transactions.tags import Tags
 from shared.access.model import Scope
 from shared.errors import (
+    BudgetExceededError,
     ConflictError,
     IdempotencyError,
     InsufficientCreditsError,
@@ -21,10 +26,9 @@ from shared.errors import (
 )
 from shared.ledger.holds import service, store
 from shared.ledger.holds.model import HoldResult, HoldStatus, NewHold
-from shared.ledger.model import (
-    PostingStatus,
-    RefusedPosting,
-)
+from shared.ledger.model import PostingStatus, RefusedPosting
+from shared.pricing.model import PricedUsage
+from shared.pricing.record import to_record
 
 SECONDS_DEFAULT = 15 * 60
 CURSOR = "holds"
@@ -34,10 +38,14 @@ PATH = "/v1/billing/{organizationId}/holds"
 class HoldRequest(Request):
     """Credits to reserve, for 15 minutes by default and at most 30 days.
 
-    `note`, `category`, `userId`, `metadata` and `tags` are the defaults of its captures.
+    An `amount`, or an estimate: a `model` or a `meter` with `measures`, at today's price. `note`,
+    `category`, `userId`, `metadata` and `tags` are the defaults of its captures.
     """
 
-    amount: Number
+    amount: NumberOrNull = msgspec.field(default_factory=fields.null)
+    model: str | None = None
+    meter: str | None = None
+    measures: Measures | None = None
     expires_in_seconds: int = SECONDS_DEFAULT
     transaction_id: str | None = None
     note: str | None = None
@@ -75,10 +83,13 @@ async def create(call: Call) -> Reply:
     nor released expires.
     """
     body: HoldRequest = call.body
+    estimate = await _estimate(call, body)
     new = NewHold(
         organization_id=call.owner.id,
         id=call.id,
-        amount=fields.parse_number(body.amount, "body", "amount"),
+        amount=_amount(body) if estimate is None else estimate.total,
+        pricing=None if estimate is None else to_record(estimate),
+        usage=None if estimate is None else prices.requested(estimate.item),
         seconds=body.expires_in_seconds,
         key=posting_key(call, body.transaction_id),
         description=body.note,
@@ -90,6 +101,29 @@ async def create(call: Call) -> Reply:
     async with call.api.pool.acquire() as connection, connection.transaction():
         result = await service.hold(connection, new, now=call.now)
     return await _reply(call, result)
+
+
+def _amount(body: HoldRequest) -> Decimal:
+    amount = fields.parse_number_or_none(body.amount, "body", "amount")
+    if amount is None:
+        raise fields.invalid(("body", "amount"), "is missing: send it, or measures to estimate it")
+    return amount
+
+
+async def _estimate(call: Call, body: HoldRequest) -> PricedUsage | None:
+    """Return the price of an estimate; None for an amount. Raises ValidationError for both."""
+    if body.measures is None:
+        prices.check_no_subject(body.model, body.meter, ("body",))
+        return None
+    if body.amount != fields.NULL:
+        raise fields.invalid(("body", "amount"), "is instead of measures")
+    item = prices.item_of(body.measures, body.model, body.meter, ("body",))
+    (priced,) = await prices.price_all(call, [(item, call.now)])
+    if not isinstance(priced, PricedUsage):
+        raise prices.pricing_error(priced, ("body",))
+    if not priced.total:
+        raise fields.invalid(("body", "measures"), "cost nothing: a hold reserves an amount")
+    return priced
 
 
 async def list_(call: Call) -> Reply:
@@ -135,7 +169,8 @@ async def extend(call: Call) -> Reply:
             seconds=body.expires_in_seconds,
             now=call.now,
         )
-    return await _reply(call, result)
+    reply = await _reply(call, result)
+    return Reply(reply.body)  # where nothing changed, it is no replay
 
 
 async def release(call: Call) -> Reply:
@@ -164,7 +199,13 @@ OPERATIONS = (
         response=HoldResponse,
         scope=Scope.USAGE,
         retry=Retry.LEDGER,
-        errors=(ValidationError, InsufficientCreditsError, ConflictError, IdempotencyError),
+        errors=(
+            ValidationError,
+            InsufficientCreditsError,
+            BudgetExceededError,
+            ConflictError,
+            IdempotencyError,
+        ),
         example={"amount": 5, "expiresInSeconds": 600, "transactionId": "job-7"},
     ),
     Operation(

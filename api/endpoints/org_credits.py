@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,8 +19,10 @@ from shared.errors import NotFoundError, StripeFailedError, StripeMissingError
 from shared.ids import parse_id
 from shared.ledger import store
 from shared.ledger.model import TransactionType
+from shared.money import CREDIT_QUANTUM, plain
 from shared.payments import invoice_postings, receipts
 from shared.payments import store as payments
+from shared.pricing.record import read_record
 
 if TYPE_CHECKING:
     import asyncpg
@@ -55,7 +57,10 @@ class TransactionsQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
 
 
 class OrgCreditTransaction(msgspec.Struct, kw_only=True):
-    """A transaction. Model, tokens and cost are read from its metadata."""
+    """A transaction. Model, tokens and cost are those of its pricing, else of its metadata.
+
+    `inference_cost_usd` of priced usage is before markup and discount; null in other currencies.
+    """
 
     id: UUID
     transaction_type: OrgCreditType
@@ -91,7 +96,7 @@ async def list_(call: Call) -> Reply:
             )
         else:
             rows = await _of_types(connection, call.owner.id, frozenset(wanted), query.limit)
-    return Reply([_response(row) for row in rows])
+    return Reply([_response(call, row) for row in rows])
 
 
 async def _of_types(
@@ -170,8 +175,8 @@ def _invoice_of(row: asyncpg.Record) -> str | None:
     return invoice_postings.invoice_of(row["idempotency_key"]) if of_stripe else None
 
 
-def _response(row: asyncpg.Record) -> OrgCreditTransaction:
-    metadata: dict[str, Any] = row["metadata"] or {}
+def _response(call: Call, row: asyncpg.Record) -> OrgCreditTransaction:
+    metadata = _inference(call, row) or row["metadata"] or {}
     category = row["category"] if row["type"] in USAGE_TYPES else None
     return OrgCreditTransaction(
         id=row["id"],
@@ -187,6 +192,26 @@ def _response(row: asyncpg.Record) -> OrgCreditTransaction:
             _decimal(metadata.get("inference_cost_usd"))
         ),
     )
+
+
+def _inference(call: Call, row: asyncpg.Record) -> dict[str, Any] | None:
+    """Return what the caller's metadata would say of usage that Prepaid priced.
+
+    Its cost is before markup and discount.
+    """
+    pricing = read_record(row["metadata"])
+    if pricing is None:
+        return None
+    tokens: dict[str, Any] = {
+        name: int(pricing.measures[name])
+        for name in ("input_tokens", "output_tokens")
+        if name in pricing.measures
+    }
+    cost = None
+    if call.owner.currency == "usd":
+        units = pricing.subtotal() / call.api.settings.credits_per_unit
+        cost = plain(units.quantize(CREDIT_QUANTUM, ROUND_HALF_UP))
+    return {"model": pricing.name, "inference_cost_usd": cost, **tokens}
 
 
 def _text(value: object) -> str | None:

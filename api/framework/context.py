@@ -20,6 +20,7 @@ from shared.ids import new_id
 from shared.ledger.balances import Balances
 from shared.ledger.batches import Ledger
 from shared.payments.client import Stripe
+from shared.pricing.service import Pricer
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -49,6 +50,7 @@ class Api:
     searches: FairShare
     requests: FairShare
     deadlines: Deadlines = field(default_factory=Deadlines)
+    pricer: Pricer = field(default_factory=Pricer)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     make_id: Callable[[], UUID] = new_id
 

@@ -9,17 +9,19 @@ from uuid import UUID
 from api.framework import fields
 from api.framework.fields import Number, Response
 from api.framework.operation import Call, not_found
-from api.transactions import metadata, permissions, tags
+from api.transactions import metadata, permissions, prices, tags
+from api.transactions.prices import PriceResponse
 from shared.errors import PrepaidError
 from shared.ids import parse_id
 from shared.ledger import posting_errors
 from shared.ledger.holds import service, store
 from shared.ledger.holds.model import Hold, HoldStatus
 from shared.ledger.model import Posting, PostingStatus, RefusedPosting
+from shared.ledger.origin import PRICING
 
 
 class HoldResponse(Response):
-    """A hold. `remaining` is what it still reserves."""
+    """A hold. `remaining` is what it still reserves, `price` that of its estimate."""
 
     id: UUID
     organization_id: UUID
@@ -33,6 +35,7 @@ class HoldResponse(Response):
     user_id: str | None
     metadata: dict[str, Any]
     tags: list[str]
+    price: PriceResponse | None
     expires_at: datetime
     created_at: datetime
     closed_at: datetime | None
@@ -43,7 +46,7 @@ async def hold_error(call: Call, reference: str | None, refused: RefusedPosting)
     if refused.status is not PostingStatus.HOLD_CLOSED or reference is None:
         return posting_errors.posting_error(refused)
     hold = await find(call, reference)
-    async with call.api.pool.acquire() as connection:
+    async with call.acquire() as connection:
         return await service.closed_error(connection, hold)
 
 
@@ -57,18 +60,20 @@ def hold_id_of(reference: str) -> UUID:
 
 async def find(call: Call, reference: str) -> Hold:
     """Return a hold of the organization, else raise NotFoundError."""
-    async with call.api.pool.acquire() as connection:
+    async with call.acquire() as connection:
         hold = await store.find(connection, call.owner.id, hold_id_of(reference))
     if hold is None:
         raise not_found("hold", reference)
     return hold
 
 
-async def capture_error(call: Call, posting: Posting, refused: RefusedPosting) -> PrepaidError:
+async def capture_error(
+    call: Call, posting: Posting, refused: RefusedPosting, where: tuple[str | int, ...] = ("body",)
+) -> PrepaidError:
     """Return the error of a refused capture."""
     if refused.status is PostingStatus.HOLD_CLOSED:
         return await hold_error(call, str(posting.hold_id), refused)
-    return permissions.posting_error(call, posting, refused)
+    return permissions.posting_error(call, posting, refused, where)
 
 
 def fields_of(hold: Hold) -> dict[str, Any]:
@@ -87,6 +92,7 @@ def fields_of(hold: Hold) -> dict[str, Any]:
         "user_id": hold.user_id,
         "metadata": metadata.public(stored),
         "tags": tags.of_metadata(stored),
+        "price": prices.price_response(stored[PRICING]) if PRICING in stored else None,
         "expires_at": hold.expires_at,
         "created_at": hold.created_at,
         "closed_at": hold.closed_at,

@@ -30,6 +30,9 @@ FIELDS = {
     "expires_at": "expires_at",
     "description": "description",
     "stripe_payment_intent_id": "payment_intent_id",
+    "category": "category",
+    "user_id": "user_id",
+    "model": "model",
 }
 _SEVERAL = frozenset({Operator.EQUAL, Operator.IN, Operator.NOT})
 _TYPES = frozenset(TransactionType)

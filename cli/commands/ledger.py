@@ -17,6 +17,8 @@ from shared.ledger import service, store, verification
 from shared.ledger.verification import Verification
 from shared.money import plain
 from shared.organizations import service as organizations
+from shared.pricing.record import PricingRecord, read_record
+from shared.pricing.rules import unit_name
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: verify it, explain it, anchor it.")
 USES_MAX = 1000
@@ -171,6 +173,7 @@ def explain(
                 }
                 for use in uses
             ],
+            "pricing": read_record(row["metadata"]),
         }
 
     emit(run(work()), as_json=as_json, human=_explain_human)
@@ -194,7 +197,29 @@ def _explain_human(document: dict[str, Any]) -> str:
         f"  {plain(use['amount'])} paid for {use['id']} ({use['type']}, row {use['seq']})"
         for use in document["uses"]
     ]
+    if document["pricing"] is not None:
+        lines += _pricing_lines(document["pricing"])
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _pricing_lines(pricing: PricingRecord) -> list[str]:
+    lines = [f"  priced by {pricing.book}:{pricing.version} as {pricing.name}"]
+    for line in pricing.lines:
+        unit = "" if line.per == 1 else f" / {unit_name(line.per)}"
+        lines.append(
+            f"    {line.measure} {line.quantity} * {line.unit_price}{unit} = {line.amount}"
+        )
+    steps = [
+        f"{name} {value}{unit}"
+        for name, value, unit in (
+            ("markup", pricing.markup, "%"),
+            ("discount", pricing.discount, "%"),
+            ("minimum", pricing.minimum, ""),
+            ("total", pricing.total, ""),
+        )
+        if value is not None
+    ]
+    return [*lines, f"    {', '.join(steps)}"]
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""prepaid prices: validate, diff, import, activate, list, show."""
+"""prepaid prices: validate, diff, import, activate, withdraw, list, show."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cli.actor import current_actor
 from cli.database import transaction
 from cli.output import EXIT_REFUSED, AsJson, emit, refuse, run, table, write
 from cli.paging import moment
+from cli.reasons import Reason
 from shared.errors import InvalidRequestError, NotFoundError, ValidationError
 from shared.pricing import books, files, store
 from shared.pricing.changes import changes, rate_text
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Price books: versions of prices for usage.")
 GENAI_PRICES = "genai-prices"
+LISTED_MAX = 1_000
 VERSION_COLUMNS = ("name", "version", "prices", "createdAt", "createdBy", "activeFrom")
 File = Annotated[Path, typer.Argument(dir_okay=False, help="A .toml or .json file.")]
-MOMENT_HELP = "ISO 8601; the earliest by default."
+MOMENT_HELP = "From when, in ISO 8601; from the earliest moment by default."
 From = Annotated[
     datetime | None, typer.Option("--from", parser=moment, metavar="MOMENT", help=MOMENT_HELP)
 ]
@@ -94,7 +96,11 @@ def import_(
         typer.Option(dir_okay=False, help="Write the current prices to a .toml file, and stop."),
     ] = None,
     activate_all: Annotated[
-        bool, typer.Option("--activate", help="Activate each version from its date on.")
+        bool,
+        typer.Option(
+            "--activate",
+            help="Activate each version from its date on, in place of what was to come.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -113,6 +119,8 @@ def import_(
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
+            if activate_all:
+                await _withdraw(connection, dated[0][1].name)
             return [
                 await _store(connection, book, active_from, activate=activate_all)
                 for active_from, book in dated
@@ -125,8 +133,9 @@ def import_(
 @app.command()
 def activate(
     name: Annotated[str, typer.Argument()],
-    version: Annotated[int, typer.Argument(min=1)],
+    version: Annotated[int, typer.Argument(min=1, max=books.VERSIONS_MAX)],
     active_from: From = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a version valid from a moment on: never in the past."""
@@ -139,6 +148,7 @@ def activate(
                 version,
                 actor=await current_actor(connection),
                 active_from=active_from,
+                reason=reason,
             )
         return {"name": name, "version": version, "activeFrom": begins}
 
@@ -146,6 +156,38 @@ def activate(
         run(work()),
         as_json=as_json,
         human=lambda d: f"{d['name']}:{d['version']} is active from {d['activeFrom'].isoformat()}",
+    )
+
+
+@app.command()
+def withdraw(
+    name: Annotated[str, typer.Argument()],
+    since: From = None,
+    reason: Reason = None,
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw the activations of a book that are to come, or those from a moment on."""
+
+    async def work() -> dict[str, Any]:
+        async with transaction() as connection:
+            withdrawn = await books.withdraw(
+                connection,
+                name,
+                actor=await current_actor(connection),
+                since=since,
+                reason=reason,
+            )
+        rows = [{"version": found.version, "activeFrom": found.active_from} for found in withdrawn]
+        return {"name": name, "withdrawn": rows}
+
+    emit(
+        run(work()),
+        as_json=as_json,
+        human=lambda document: table(
+            ("version", "activeFrom"),
+            [[row["version"], row["activeFrom"].isoformat()] for row in document["withdrawn"]],
+            empty="nothing was to come",
+        ),
     )
 
 
@@ -158,7 +200,11 @@ def list_(
 
     async def work() -> list[dict[str, Any]]:
         async with transaction() as connection:
-            return [_version(dict(row)) for row in await store.versions(connection, name)]
+            if name is not None:
+                rows = await store.versions(connection, name)
+            else:
+                rows = await store.list_page(connection, after=None, limit=LISTED_MAX)
+        return [_version(dict(row)) for row in rows]
 
     emit(
         {"versions": run(work())},
@@ -231,12 +277,20 @@ def _show_human(book: PriceBook) -> str:
     return f"{head}\n{table(('name', 'measure', 'price'), rows, empty='')}"
 
 
+async def _withdraw(connection: Connection, name: str) -> None:
+    if await store.lock_book(connection, name) is not None:
+        await books.withdraw(connection, name, actor=await current_actor(connection))
+
+
 async def _store(
     connection: Connection, book: PriceBook, active_from: datetime | None, *, activate: bool
 ) -> dict[str, Any]:
     actor = await current_actor(connection)
     stored = await books.add(connection, book, actor=actor)
-    if activate:
+    last = (await store.activations(connection, book.name))[-1:]
+    if activate and last and last[0].version == stored.version:
+        active_from = last[0].active_from  # it is, or will be, valid already
+    elif activate:
         active_from = await books.activate(
             connection, book.name, stored.version, actor=actor, active_from=active_from
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from prepaid_client.operations import OPERATIONS, Operation
-
+OPERATIONS_FILE = Path(__file__).parent / "src/prepaid_client/operations.py"
 HEADER = '''"""The bodies of requests and responses, by the names of their schemas.
 
 Generated from the API's document by `make client-types`; do not edit. Amounts are exact: a number
@@ -41,14 +42,18 @@ _PLAIN = {
 }
 
 
-def generate(document: Mapping[str, Any], operations: Sequence[Operation] = OPERATIONS) -> str:
+def generate(document: Mapping[str, Any]) -> str:
     """Return the module's text: the same for the same document."""
+    # By its path: importing the package would need the types.
+    operations = runpy.run_path(str(OPERATIONS_FILE))["OPERATIONS"]
     schemas = document["components"]["schemas"]
     wanted = _reachable([*_bodies(document, operations)], schemas)
+    if strange := [name for name in wanted if not name.isidentifier()]:
+        raise ValueError(f"two schemas have one name: {strange}")
     return "\n\n".join([HEADER, *(_definition(name, schemas[name]) for name in sorted(wanted))])
 
 
-def _bodies(document: Mapping[str, Any], operations: Sequence[Operation]) -> Iterator[Any]:
+def _bodies(document: Mapping[str, Any], operations: Sequence[Any]) -> Iterator[Any]:
     for operation in operations:
         found = document["paths"][operation.path][operation.method.lower()]
         contents = [found.get("requestBody", {}), *found["responses"].values()]

@@ -45,8 +45,10 @@ PERIODS: Sequence[tuple[str, str, timedelta | None]] = (
 TABS = (
     ("", "Balance"),
     ("/history", "History"),
+    ("/statement", "Statement"),
     ("/grants", "Grants"),
     ("/holds", "Holds"),
+    ("/budgets", "Budgets"),
     ("/recharge", "Auto-recharge"),
     ("/messages", "Messages"),
     ("/audit", "Audit log"),

@@ -24,6 +24,7 @@ from shared.ledger import store
 from shared.ledger.model import Source, Use
 from shared.ledger.origin import KEY_ID, OWN, REQUEST_ID
 from shared.organizations import service as organizations
+from shared.pricing.record import read_record
 
 if TYPE_CHECKING:
     import asyncpg
@@ -90,6 +91,7 @@ def _render(
         organization=organization,
         row=row,
         metadata=_callers(row["metadata"]),
+        pricing=read_record(row["metadata"]),
         origin=origin,
         drawn=drawn,
         segments=explanation.segments(drawn, total),

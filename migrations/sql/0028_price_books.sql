@@ -11,7 +11,8 @@ CREATE TABLE price_books (
 CREATE TABLE price_book_versions (
     name text NOT NULL,
     version integer NOT NULL,
-    content jsonb NOT NULL,
+    -- As text: jsonb would lose the order of the measures.
+    content json NOT NULL,
     -- Of the content in its canonical form: the same content is the same version.
     digest bytea NOT NULL,
     prices integer NOT NULL,
@@ -76,8 +77,24 @@ BEFORE UPDATE OR DELETE OR TRUNCATE ON price_book_versions
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_price_change();
 
 CREATE TRIGGER price_book_activations_append_only
-BEFORE UPDATE OR DELETE OR TRUNCATE ON price_book_activations
+BEFORE UPDATE OR TRUNCATE ON price_book_activations
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_price_change();
+
+-- An activation can be withdrawn until some seconds before its moment: processes read them every 2 seconds.
+CREATE FUNCTION refuse_late_withdrawal() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF old.active_from < clock_timestamp() + interval '4 seconds' THEN
+        RAISE EXCEPTION 'prices are append-only: the activation of % from % is past, or near', old.name, old.active_from
+            USING ERRCODE = 'restrict_violation',
+            HINT = 'Activate another version.';
+    END IF;
+    RETURN old;
+END
+$$;
+
+CREATE TRIGGER price_book_activations_withdrawn_in_time
+BEFORE DELETE ON price_book_activations
+FOR EACH ROW EXECUTE FUNCTION refuse_late_withdrawal();
 
 CREATE TRIGGER price_assignments_append_only
 BEFORE UPDATE OR DELETE OR TRUNCATE ON price_assignments

@@ -32,7 +32,7 @@ WHERE removed_at IS NULL;
 
 CREATE INDEX budgets_removed ON budgets (removed_at) WHERE removed_at IS NOT NULL;
 
--- One row for each subject of a budget. A posting in a later window begins the count anew. Room on the page keeps
+-- One row for each subject of a budget. A posting in a later window starts it from zero. Room on the page keeps
 -- its updates HOT.
 CREATE TABLE budget_counters (
     organization_id uuid NOT NULL,
@@ -144,3 +144,5 @@ DROP FUNCTION IF EXISTS ledger_post_organization(uuid, ledger_posting [], intege
 DROP FUNCTION IF EXISTS ledger_apply(accounts, ledger_posting, timestamptz);
 
 DROP FUNCTION IF EXISTS ledger_announce_balance(accounts, numeric, uuid, timestamptz);
+
+DROP FUNCTION IF EXISTS ledger_hold(uuid, uuid, numeric, timestamptz, text, bytea, text, text, text, jsonb);

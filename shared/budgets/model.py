@@ -22,7 +22,7 @@ class SubjectKind(enum.StrEnum):
 
 
 class WindowKind(enum.StrEnum):
-    """The time after which a budget counts anew, in UTC; `total` never does."""
+    """The time after which a budget resets, in UTC; `total` never does."""
 
     HOUR = "hour"
     DAY = "day"
@@ -31,7 +31,7 @@ class WindowKind(enum.StrEnum):
 
 
 class BudgetAction(enum.StrEnum):
-    """What happens at the limit: debits and holds are refused, or your app is told and no more."""
+    """What happens at the limit: debits and holds are refused, or it is only announced."""
 
     REFUSE = "refuse"
     TELL = "tell"
@@ -89,7 +89,9 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_spent(self) -> bool:
         """Whether a subject has reached the limit."""
-        return any(state.used + state.held >= self.budget.limit for state in self.subjects)
+        own = self.own
+        subjects = self.subjects if own is None else (own,)
+        return any(state.used + state.held >= self.budget.limit for state in subjects)
 
 
 class NewBudget(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::smallint [], $9, $9)
 ON CONFLICT DO NOTHING
 RETURNING id;
 
+-- name: id_of
+-- The id of the budget of a subject and window.
+SELECT id
+FROM budgets
+WHERE
+    organization_id = $1
+    AND subject_kind = $2
+    AND subject = $3
+    AND window_kind = $4
+    AND removed_at IS NULL;
+
 -- name: window
 -- The end of the current window of a kind, by the clock of the ledger, the last row before the window, and the last row
 -- of all.
@@ -83,7 +94,7 @@ INNER JOIN holds AS h
         b.organization_id = h.organization_id
         AND h.status = 'active'
         AND h.expires_at > a.expired_through
-CROSS JOIN LATERAL ledger_hold_item(h, h.amount) AS i
+CROSS JOIN LATERAL ledger_hold_item(h, ledger_hold_rest(h)) AS i
 CROSS JOIN LATERAL unnest(ledger_dimension(b.subject_kind, i.user_id, i.category, i.metadata)) AS v (subject)
 WHERE b.organization_id = $1 AND b.id = $2 AND b.subject IN ('*', v.subject)
 GROUP BY b.organization_id, b.id, v.subject
@@ -153,13 +164,13 @@ CROSS JOIN LATERAL (
     SELECT
         c.subject,
         u.used,
-        greatest(c.held - coalesce(e.held, 0), 0) AS held
+        h.held
     FROM budget_counters AS c
     CROSS JOIN LATERAL (SELECT CASE WHEN c.window_end = w.window_end THEN c.used ELSE 0 END AS used) AS u
     LEFT JOIN LATERAL (
         SELECT sum(i.held) AS held
         FROM holds AS h
-        CROSS JOIN LATERAL ledger_hold_item(h, h.amount) AS i
+        CROSS JOIN LATERAL ledger_hold_item(h, ledger_hold_rest(h)) AS i
         WHERE
             c.held > 0
             AND h.organization_id = b.organization_id
@@ -168,14 +179,15 @@ CROSS JOIN LATERAL (
             AND h.expires_at <= clock_timestamp()
             AND c.subject = any(ledger_dimension(b.subject_kind, i.user_id, i.category, i.metadata))
     ) AS e ON TRUE
-    WHERE c.organization_id = b.organization_id AND c.budget_id = b.id AND u.used + c.held > 0
-    ORDER BY u.used + c.held DESC, c.subject
+    CROSS JOIN LATERAL (SELECT greatest(c.held - coalesce(e.held, 0), 0) AS held) AS h
+    WHERE c.organization_id = b.organization_id AND c.budget_id = b.id AND u.used + h.held > 0
+    ORDER BY u.used + h.held DESC, c.subject
     LIMIT $3
 ) AS s
 WHERE b.organization_id = $1 AND b.id = any($2::uuid []);
 
 -- name: purge_windows
--- Delete counters of windows that have ended, except those with active holds: a posting would count them anew.
+-- Delete counters of windows that have ended, except those with active holds: a posting would start them from zero.
 WITH old AS (
     SELECT
         organization_id,

@@ -137,6 +137,28 @@ async def change(
     return await find(connection, organization_id, budget_id)
 
 
+async def put(
+    connection: Connection,
+    organization_id: UUID,
+    budget: NewBudget,
+    *,
+    actor: Actor | str,
+    now: datetime,
+    reason: str | None = None,
+) -> BudgetState:
+    """Create a budget, or change the one of its subject and window."""
+    budget = rules.checked(budget)
+    existing = await store.id_of(connection, organization_id, budget)
+    if existing is None:
+        return await create(
+            connection, organization_id, budget, actor=actor, now=now, reason=reason
+        )
+    changes = BudgetChange(limit=budget.limit, action=budget.action, thresholds=budget.thresholds)
+    return await change(
+        connection, organization_id, existing, changes, actor=actor, now=now, reason=reason
+    )
+
+
 async def remove(
     connection: Connection,
     organization_id: UUID,

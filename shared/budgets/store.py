@@ -69,6 +69,14 @@ async def insert(
     return inserted is not None
 
 
+async def id_of(connection: Connection, organization_id: UUID, budget: NewBudget) -> UUID | None:
+    """Return the id of the budget of a subject and window."""
+    found: UUID | None = await connection.fetchval(
+        QUERIES.id_of, organization_id, budget.subject_kind, budget.subject, budget.window_kind
+    )
+    return found
+
+
 async def window(connection: Connection, organization_id: UUID, kind: WindowKind) -> Window:
     """Return the current window, by the clock of the ledger."""
     row = await connection.fetchrow(QUERIES.window, organization_id, kind)

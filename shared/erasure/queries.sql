@@ -200,6 +200,48 @@ deleted AS (
 
 SELECT count(*) FROM deleted;
 
+-- name: delete_budgets
+-- Delete the budgets of users; return how many. Its account, which is closed, takes no debits that they would limit.
+WITH deleted AS (
+    DELETE FROM budgets
+    WHERE organization_id = $1 AND subject_kind = 'user'
+    RETURNING id
+),
+
+rest AS (
+    UPDATE accounts AS a
+    SET
+        budgets = (
+            SELECT count(*)
+            FROM budgets AS b
+            WHERE b.organization_id = $1 AND b.subject_kind <> 'user' AND b.removed_at IS NULL
+        )
+    WHERE a.organization_id = $1 AND EXISTS (SELECT FROM deleted)
+)
+
+SELECT count(*) FROM deleted;
+
+-- name: delete_budget_counters
+-- Delete counters of budgets of users that were deleted; return how many.
+WITH due AS (
+    SELECT
+        c.budget_id,
+        c.subject
+    FROM budget_counters AS c
+    LEFT JOIN budgets AS b ON c.organization_id = b.organization_id AND c.budget_id = b.id
+    WHERE c.organization_id = $1 AND b.id IS NULL
+    LIMIT $2
+),
+
+deleted AS (
+    DELETE FROM budget_counters AS c
+    USING due AS d
+    WHERE c.organization_id = $1 AND c.budget_id = d.budget_id AND c.subject = d.subject
+    RETURNING c.subject
+)
+
+SELECT count(*) FROM deleted;
+
 -- name: can_update_audit
 -- Whether this role may change the audit log: the owner may, the role of the processes may not.
 SELECT has_table_privilege('audit_log', 'UPDATE');

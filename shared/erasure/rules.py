@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-# The fields of an audit entry's details that hold names or e-mail addresses.
-AUDIT_FIELDS = ("name", "email", "billingEmail")
+# The fields of an audit entry's details that hold names, e-mail addresses or the users of budgets.
+AUDIT_FIELDS = ("name", "email", "billingEmail", "budgetSubject")
 ERASED = "[erased]"
 
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 QUERIES = beside(__file__)
 # These are few for one organization, and go in one statement.
 _AT_ONCE = {
+    "budgets": QUERIES.delete_budgets,
     "auto_recharges": QUERIES.erase_recharge_rule,
     "api_sessions": QUERIES.delete_api_sessions,
     "console_sessions": QUERIES.delete_console_sessions,
     "console_links": QUERIES.delete_console_links,
 }
 _IN_BATCHES = {
+    "budget_counters": QUERIES.delete_budget_counters,
     "outbound_messages": QUERIES.erase_messages,
     "recharge_attempts": QUERIES.erase_attempts,
     "payment_methods": QUERIES.erase_payment_methods,

@@ -250,7 +250,7 @@ async def _bind(
             payment_intent_id=payment.payment_intent_id,
             organization_id=organization.id,
             gross_minor=payment.amount_minor,
-            net_minor=None,
+            net_minor=invoices.net_minor(invoice, payment.amount_minor),
             currency=invoice.currency or organization.currency,
             credits=credited[payment.payment_intent_id],
             account=account,

@@ -51,6 +51,16 @@ async def zero_sum(
     return await connection.fetch(QUERIES.zero_sum, organization_ids, limit, rows_max)
 
 
+async def budget_counters(
+    connection: Connection,
+    organization_ids: Sequence[UUID],
+    limit: int,
+    rows_max: int = SUMMED_ROWS_MAX,
+) -> list[asyncpg.Record]:
+    """Check counters against rows and holds, where the window has at most `rows_max` rows."""
+    return await connection.fetch(QUERIES.budget_counters, organization_ids, limit, rows_max)
+
+
 class Invariant:
     """One rule that must always hold.
 
@@ -116,6 +126,15 @@ class PaymentsCredited(AccountInvariant):
     remedy = "Run prepaid ledger verify --organization ID, and compare the payment with Stripe."
     anchor = "somebody-changed-a-row"
     check = verification.payment_problems
+
+
+class BudgetCounters(AccountInvariant):
+    """Each counter of a budget agrees with the usage of its window, and with the open holds."""
+
+    name = "budget_counters"
+    remedy = "Remove the budget and create it again: it is counted from the ledger."
+    anchor = "an-invariant-is-broken"
+    check = budget_counters
 
 
 class Ledger(BoundedInvariant):
@@ -211,6 +230,7 @@ INVARIANTS: tuple[BoundedInvariant | AccountInvariant, ...] = (
     ZeroSum(),
     Balances(),
     PaymentsCredited(),
+    BudgetCounters(),
     Ledger(),
     BacklogAge(),
     EventsOnTime(),

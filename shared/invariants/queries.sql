@@ -124,6 +124,50 @@ WHERE a.organization_id = any($1::uuid []) AND a.balance <> rows.total
 ORDER BY a.organization_id
 LIMIT $2;
 
+-- name: budget_counters
+-- Counters of budgets that are not the usage of their window, or what the open holds of their subject reserve. A
+-- window of more than $3 rows is left out, and so is one that has ended: no posting reads it.
+SELECT
+    b.organization_id,
+    a.last_seq AS seq,
+    'the budget ' || b.id || ' has counted ' || c.used || ' used and ' || c.held || ' held of a subject, and its rows'
+    || ' and holds are ' || rows.used || ' and ' || open_holds.held AS problem
+FROM accounts AS a
+INNER JOIN budgets AS b ON a.organization_id = b.organization_id AND b.removed_at IS NULL
+CROSS JOIN LATERAL (
+    SELECT
+        ledger_window_end(b.window_kind, a.updated_at) AS window_end,
+        ledger_seq_before(a.organization_id, ledger_window_start(b.window_kind, a.updated_at)) AS seq_before
+) AS w
+INNER JOIN budget_counters AS c
+    ON a.organization_id = c.organization_id AND b.id = c.budget_id AND w.window_end = c.window_end
+CROSS JOIN LATERAL (
+    SELECT coalesce(-sum(t.amount), 0) AS used
+    FROM credit_transactions AS t
+    WHERE
+        t.organization_id = a.organization_id
+        AND t.seq > w.seq_before
+        AND ledger_counts_in_budgets(t.type)
+        AND c.subject = any(ledger_dimension(b.subject_kind, t.user_id, t.category, t.metadata))
+) AS rows
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(i.held), 0) AS held
+    FROM holds AS h
+    CROSS JOIN LATERAL ledger_hold_item(h, ledger_hold_rest(h)) AS i
+    WHERE
+        h.organization_id = a.organization_id
+        AND h.status = 'active'
+        AND h.expires_at > a.expired_through
+        AND c.subject = any(ledger_dimension(b.subject_kind, i.user_id, i.category, i.metadata))
+) AS open_holds
+WHERE
+    a.organization_id = any($1::uuid [])
+    AND a.budgets > 0
+    AND a.last_seq - w.seq_before <= $3
+    AND (c.used <> rows.used OR c.held <> open_holds.held)
+ORDER BY b.organization_id, b.id
+LIMIT $2;
+
 -- name: ledger
 -- What the last verification with problems found, unless a whole verification after it found none; and that no
 -- verification has ended for $1, or ever since the first began.

@@ -66,6 +66,9 @@ COLUMNS = {
     "expires_at": ("g.expires_at", Kind.MOMENT),
     "description": ("t.description", Kind.TEXT),
     "payment_intent_id": ("t.payment_intent_id", Kind.TEXT),
+    "category": ("t.category", Kind.TEXT),
+    "user_id": ("t.user_id", Kind.TEXT),
+    "model": ("(ledger_dimension('model', t.user_id, t.category, t.metadata))[1]", Kind.TEXT),
 }
 
 _FORMS = {

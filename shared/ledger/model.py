@@ -78,7 +78,8 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     already, post it whatever the balance (for a capture: it may exceed its hold, if covered).
     Of a capture, `partial` leaves its hold open, and `past_limit` posts the excess whatever the
     balance.
-    `key_id` and `request_id`: the API key and the request behind the posting, if any.
+    `key_id` and `request_id`: the API key and the request behind the posting, if any. `pricing`:
+    how the amount of priced usage arose, to be stored with its row.
     """
 
     organization_id: UUID
@@ -105,6 +106,7 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     past_limit: bool = False
     key_id: UUID | None = None
     request_id: str | None = None
+    pricing: dict[str, Any] | None = None
     repeated: bool = False  # set by the store
 
 

@@ -1,7 +1,7 @@
-"""The origin of a posting: its API key and request, stored in the metadata of its row.
+"""The origin of a posting: its API key, request and price, stored in the metadata of its row.
 
 There it is hashed with the row and cannot change. It is not part of the request's digest: the same
-request, sent again with another API key, is a replay.
+request, sent again with another API key or after a change of prices, is a replay.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ def with_origin(posting: Posting) -> Posting:
         origin[KEY_ID] = str(posting.key_id)
     if posting.request_id is not None:
         origin[REQUEST_ID] = posting.request_id
+    if posting.pricing is not None:
+        origin[PRICING] = posting.pricing
     if not origin:
         return posting
     return replace(
-        posting, key_id=None, request_id=None, metadata={**(posting.metadata or {}), **origin}
+        posting,
+        key_id=None,
+        request_id=None,
+        pricing=None,
+        metadata={**(posting.metadata or {}), **origin},
     )

@@ -39,6 +39,19 @@ SELECT
 FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key, place)
 ORDER BY k.place;
 
+-- name: find_by_keys
+-- The rows of an organization with these keys: a look-up for each, not a join.
+SELECT
+    t.*,
+    '\x' || encode(t.request_digest, 'hex') AS digest
+FROM unnest($2::text []) AS k (key)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM credit_transactions
+    WHERE organization_id = $1 AND idempotency_key = k.key
+    OFFSET 0
+) AS t;
+
 -- name: post_expirations
 -- Post expirations in up to $3 of these organizations, up to $2 in each, and nothing else. Locked accounts are
 -- skipped. Returns the number of accounts.

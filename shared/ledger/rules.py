@@ -44,15 +44,22 @@ _REQUEST = (
     "user_id", "grant_id", "hold_id", "payment_intent_id", "metadata", "priority", "promotional",
     "expires_at", "may_overdraw",
 )  # fmt: skip
+_AMOUNT = _REQUEST.index("amount")
 # An even number of backslashes before it are backslashes themselves.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _request_fields = attrgetter(*_REQUEST)
 _digest_encoder = msgspec.json.Encoder(order="deterministic")
 
 
-def digest(posting: Posting) -> str:
-    """Return the SHA-256 of a posting's request fields, without its ids."""
+def digest(posting: Posting, *, usage: Any = None) -> str:
+    """Return the SHA-256 of a posting's request fields, without its ids.
+
+    `usage` is what the amount was computed from, and takes its place: the same usage has one digest
+    whatever its price.
+    """
     fields = [*map(_normalized, _request_fields(posting))]
+    if usage is not None:
+        fields[_AMOUNT] = usage
     if posting.partial or posting.past_limit:  # not part of the digests of earlier releases
         fields += [posting.partial, posting.past_limit]
     return request_digest(*fields)
@@ -90,8 +97,8 @@ def refusal(posting: Posting, *, now: datetime) -> str | None:
     return (
         _amount_refusal(posting)
         or _text_refusal(posting)
-        or _clock_refusal("effective_at", posting.effective_at)
-        or _clock_refusal("expires_at", posting.expires_at)
+        or clock_refusal("effective_at", posting.effective_at)
+        or clock_refusal("expires_at", posting.expires_at)
         or _grant_refusal(posting)
         or _moment_refusal(posting, now)
     )
@@ -205,7 +212,8 @@ def _grant_refusal(posting: Posting) -> str | None:
     return None
 
 
-def _clock_refusal(name: str, moment: datetime | None) -> str | None:
+def clock_refusal(name: str, moment: datetime | None) -> str | None:
+    """Say why a moment cannot be stored: it has no time zone, or lies outside the calendar."""
     if moment is not None and moment.tzinfo is None:
         return f"{name}: must name its time zone"
     if moment is not None and not MOMENT_MIN <= moment <= MOMENT_MAX:

@@ -240,6 +240,14 @@ async def find(connection: Connection, transaction_id: UUID) -> asyncpg.Record |
     return await connection.fetchrow(QUERIES.find, transaction_id)
 
 
+async def find_by_keys(
+    connection: Connection, organization_id: UUID, keys: Sequence[str]
+) -> dict[str, asyncpg.Record]:
+    """Return the rows of these keys, by key, each with its `digest` as text."""
+    rows = await connection.fetch(QUERIES.find_by_keys, organization_id, keys)
+    return {row["idempotency_key"]: row for row in rows}
+
+
 async def consumed_before(connection: Connection, organization_id: UUID, seq: int) -> Decimal:
     """Return the credits consumed before a row."""
     amount: Decimal = await connection.fetchval(QUERIES.consumed_before, organization_id, seq)

@@ -131,6 +131,7 @@ class Invoice(StripeObject, frozen=True):
 
     amount_paid: Amount | None = None
     total: Amount | None = None
+    total_excluding_tax: Amount | None = None
     currency: Currency | None = None
     customer: Reference = None
     metadata: dict[str, Any] | None = None

@@ -129,6 +129,17 @@ def shares(
     return [share for share in divided if share.credits > 0]
 
 
+def net_minor(invoice: Invoice, amount_minor: int) -> int | None:
+    """Return a payment of an invoice without its share of the tax, rounded down.
+
+    None if the invoice does not say how much of its total is tax.
+    """
+    total, excluding = invoice.total, invoice.total_excluding_tax
+    if total is None or excluding is None or not 0 < excluding <= total:
+        return None
+    return max(amount_minor * excluding // total, 1)
+
+
 def _brings_nothing(invoice: Invoice) -> bool:
     """Whether it neither charges nor refunds anything, so that its lines do not matter."""
     if invoice.total_minor > 0:

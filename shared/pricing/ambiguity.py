@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import combinations, pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from shared.pricing.matching import WILDCARD, literal_prefix, literal_suffix
 from shared.pricing.model import Hours, Price, PriceBook, Subject
@@ -16,7 +16,7 @@ def ambiguities(book: PriceBook) -> Iterator[tuple[int, str]]:
     """Yield the number of each price that another one contradicts, with a sentence."""
     claims: dict[tuple[Subject, str], list[_Claim]] = {}
     for number, price in enumerate(book.prices):
-        if any(overlap([a], [b]) for a, b in combinations(price.hours, 2)):
+        if _first_overlap([[part] for part in price.hours]) is not None:
             yield number, "Its parts of the day overlap"
         for pattern in {pattern.lower() for pattern in price.patterns}:
             claims.setdefault((price.subject, pattern), []).append((number, price))
@@ -37,10 +37,10 @@ def _contradictions(claims: list[_Claim]) -> Iterator[tuple[int, int]]:
     for first, second in pairwise(always):
         yield second, first
     partial = [(number, price) for number, price in claims if price.hours]
-    for (first, one), (second, other) in combinations(partial[:DAY_MINUTES], 2):
-        if overlap(one.hours, other.hours):
-            yield second, first
-            return
+    found = _first_overlap([price.hours for _, price in partial])
+    if found is not None:
+        first, second = found
+        yield partial[second][0], partial[first][0]
 
 
 def _glob_ambiguities(
@@ -62,6 +62,18 @@ def _glob_ambiguities(
         for (ending, pattern, _), (longer, other, number) in pairwise(sorted(globs)):
             if longer.startswith(ending):
                 yield number, f"{pattern} and {other} match names in common, equally specific"
+
+
+def _first_overlap(parts: Sequence[Iterable[Hours]]) -> tuple[int, int] | None:
+    """Return the first two of these parts of the day that have a minute in common."""
+    taken: dict[int, int] = {}
+    for number, hours in enumerate(parts):
+        minutes = _minutes(hours)
+        for minute in minutes:
+            if minute in taken:
+                return taken[minute], number
+        taken.update(dict.fromkeys(minutes, number))
+    return None
 
 
 def overlap(some: Iterable[Hours], others: Iterable[Hours]) -> bool:

@@ -1,12 +1,12 @@
 """Changing prices: importing and activating books, and what an organization gets of them.
 
-Each change is audited in the caller's transaction. Nothing is ever overwritten: a version, an
-activation, an assignment and a discount are added, and the newest that is valid counts.
+Each change is audited in the caller's transaction. Nothing that was ever valid is overwritten: a
+version, an activation, an assignment and a discount are added, and the newest that is valid counts.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,15 +17,15 @@ from shared.access.model import Actor
 from shared.errors import AlreadyExistsError, FieldError, NotFoundError, ValidationError
 from shared.pricing import store
 from shared.pricing.files import digest, from_content, to_content
-from shared.pricing.model import Discount, PriceBook
-from shared.pricing.rules import activation_moment
+from shared.pricing.model import Activation, Discount, PriceBook
+from shared.pricing.rules import NOTICE_SECONDS, activation_moment
 from shared.pricing.validation import PERCENT_MAX, Reader
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 VERSIONS_MAX = 1_000
-TERMS_MAX = 200
+OWN_PRICES_MAX = 200
 
 
 class StoredVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +74,11 @@ async def activate(
     *,
     actor: Actor | str,
     active_from: datetime | None = None,
+    reason: str | None = None,
 ) -> datetime:
     """Make a version valid from a moment on, until the next activation; return the moment.
 
-    Without `active_from`: at once for the first version that is activated, else in 5 seconds; one
-    that is the last to become valid stays so.
+    Without `active_from`: at once for the first version that is activated, else in 5 seconds.
     Raises NotFoundError for an unknown version, ValidationError for a moment in the past, and
     AlreadyExistsError where another version becomes valid at that moment.
     """
@@ -86,8 +86,6 @@ async def activate(
     if locked is None or await store.content(connection, name, version) is None:
         raise NotFoundError(f"There is no version {version} of a price book {name!r}.")
     earlier = await store.activations(connection, name)
-    if active_from is None and earlier and earlier[-1].version == version:
-        return earlier[-1].active_from
     moment = _moment(
         active_from,
         now=locked["at"],
@@ -99,16 +97,44 @@ async def activate(
         if other == version:
             return moment
         raise AlreadyExistsError(
-            f"Version {other} of {name} becomes valid at that moment. Choose another moment."
+            f"Version {other} of {name} becomes valid at that moment. Choose another moment, or"
+            f" withdraw it: prepaid prices withdraw {name}."
         )
     await audit.record(
         connection,
         actor=actor,
         action="prices.activate",
         subject=f"{name}:{version}",
+        reason=reason,
         details={"activeFrom": moment.isoformat()},
     )
     return moment
+
+
+async def withdraw(
+    connection: Connection,
+    name: str,
+    *,
+    actor: Actor | str,
+    since: datetime | None = None,
+    reason: str | None = None,
+) -> list[Activation]:
+    """Withdraw the activations of a book that are to come, in 5 seconds or later; return them."""
+    locked = await store.lock_book(connection, name)
+    if locked is None:
+        raise NotFoundError(f"There is no price book {name!r}.")
+    earliest = locked["at"] + timedelta(seconds=NOTICE_SECONDS)
+    withdrawn = await store.withdraw(connection, name, max(since or earliest, earliest))
+    for activation in withdrawn:
+        await audit.record(
+            connection,
+            actor=actor,
+            action="prices.withdraw",
+            subject=f"{name}:{activation.version}",
+            reason=reason,
+            details={"activeFrom": activation.active_from.isoformat()},
+        )
+    return withdrawn
 
 
 async def assign(
@@ -118,6 +144,7 @@ async def assign(
     *,
     actor: Actor | str,
     valid_from: datetime | None = None,
+    reason: str | None = None,
 ) -> datetime:
     """Give an organization a book of its own from a moment on; return the moment."""
     if await store.lock_book(connection, name) is None:
@@ -133,6 +160,7 @@ async def assign(
         action="prices.assign",
         subject=name,
         organization_id=organization_id,
+        reason=reason,
         details={"validFrom": moment.isoformat()},
     )
     return moment
@@ -146,6 +174,7 @@ async def discount(
     percent: str,
     actor: Actor | str,
     valid_from: datetime | None = None,
+    reason: str | None = None,
 ) -> Discount:
     """Give an organization a discount on models or meters; 0% ends one."""
     reader = Reader()
@@ -168,6 +197,7 @@ async def discount(
         action="prices.discount",
         subject=pattern,
         organization_id=organization_id,
+        reason=reason,
         details={"percent": str(value), "validFrom": found.valid_from.isoformat()},
     )
     return found
@@ -182,18 +212,18 @@ async def find(connection: Connection, name: str, version: int) -> PriceBook:
 
 
 async def _check_room(connection: Connection, organization_id: UUID) -> None:
-    terms = await store.terms(connection, organization_id)
-    if len(terms.assignments) + len(terms.discounts) >= TERMS_MAX:
+    pricing = await store.organization_pricing(connection, organization_id)
+    if len(pricing.assignments) + len(pricing.discounts) >= OWN_PRICES_MAX:
         raise ValidationError(
-            f"An organization has at most {TERMS_MAX} price books and discounts, past ones among"
-            " them. Give it a price book of its own."
+            f"An organization has at most {OWN_PRICES_MAX} price books and discounts, past ones"
+            " among them. Give it a price book of its own."
         )
 
 
 def _moment(requested: datetime | None, *, now: datetime, first: bool, field: str) -> datetime:
     moment = activation_moment(requested, now=now, first=first)
     if isinstance(moment, str):
-        raise _invalid({"loc": [field], "msg": moment, "type": "value_error"})
+        raise _invalid({"loc": ["body", field], "msg": moment, "type": "value_error"})
     return moment
 
 
@@ -202,4 +232,4 @@ def _name(actor: Actor | str) -> str:
 
 
 def _invalid(*errors: FieldError) -> ValidationError:
-    return ValidationError(f"{errors[0]['loc'][0]}: {errors[0]['msg']}.", errors=[*errors])
+    return ValidationError(f"{errors[0]['loc'][-1]}: {errors[0]['msg']}.", errors=[*errors])

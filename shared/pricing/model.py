@@ -165,7 +165,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     valid_from: datetime
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class OrganizationPricing(msgspec.Struct, frozen=True, kw_only=True):
     """What an organization's prices depend on, besides the content of books."""
 
     assignments: tuple[Assignment, ...]

@@ -85,6 +85,14 @@ VALUES ($1, $2, $3, now(), $4)
 ON CONFLICT DO NOTHING
 RETURNING version;
 
+-- name: withdraw
+-- Withdraw the activations of a book from a moment on.
+DELETE FROM price_book_activations
+WHERE name = $1 AND active_from >= $2
+RETURNING
+    version,
+    active_from;
+
 -- name: assign
 -- Give an organization a book from a moment on; returns no row where another is given then.
 INSERT INTO price_assignments (organization_id, name, valid_from, created_at, created_by)
@@ -103,8 +111,8 @@ RETURNING pattern;
 -- The time of the transaction.
 SELECT now();
 
--- name: versions
--- The versions of a book, or of every book, newest first, each with its activations.
+-- name: list_page
+-- A page of versions by name, the newest of each first, each with its activations.
 SELECT
     v.name,
     v.version,
@@ -118,8 +126,43 @@ SELECT
         ORDER BY a.active_from
     ) AS active_from
 FROM price_book_versions AS v
-WHERE $1::text IS NULL OR v.name = $1
+WHERE v.name > $1 OR (v.name = $1 AND v.version < $2)
 ORDER BY
     v.name,
     v.version DESC
-LIMIT 1000;
+LIMIT $3;
+
+-- name: versions
+-- The versions of a book, newest first, each with its activations.
+SELECT
+    v.name,
+    v.version,
+    v.prices,
+    v.created_at,
+    v.created_by,
+    array(
+        SELECT a.active_from
+        FROM price_book_activations AS a
+        WHERE a.name = v.name AND a.version = v.version
+        ORDER BY a.active_from
+    ) AS active_from
+FROM price_book_versions AS v
+WHERE v.name = $1
+ORDER BY v.version DESC;
+
+-- name: find_version
+-- A version with its activations.
+SELECT
+    v.name,
+    v.version,
+    v.prices,
+    v.created_at,
+    v.created_by,
+    array(
+        SELECT a.active_from
+        FROM price_book_activations AS a
+        WHERE a.name = v.name AND a.version = v.version
+        ORDER BY a.active_from
+    ) AS active_from
+FROM price_book_versions AS v
+WHERE v.name = $1 AND v.version = $2;

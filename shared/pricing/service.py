@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import ValidationError
@@ -14,9 +16,9 @@ from shared.pricing.files import from_content
 from shared.pricing.matching import PriceIndex, discount_for
 from shared.pricing.model import (
     Activation,
+    OrganizationPricing,
     PricedUsage,
     PricingRefusal,
-    Terms,
     UsageItem,
     version_at,
 )
@@ -34,11 +36,14 @@ BOOKS_REMEMBERED_MAX = 16
 
 
 class Pricer:
-    """Prices usage. One for each process: it remembers books, which never change, and terms."""
+    """Prices usage. One for each process.
 
-    def __init__(self) -> None:
-        self._terms = TTLCache[UUID, Terms](REMEMBERED_SECONDS)
-        self._activations = TTLCache[str, tuple[Activation, ...]](REMEMBERED_SECONDS)
+    It remembers books, which never change, and what else it read for 2 seconds.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._organizations = TTLCache[UUID, OrganizationPricing](REMEMBERED_SECONDS, clock=clock)
+        self._activations = TTLCache[str, tuple[Activation, ...]](REMEMBERED_SECONDS, clock=clock)
         self._books = TTLCache[tuple[str, int], PriceIndex](
             float("inf"), entries_max=BOOKS_REMEMBERED_MAX
         )
@@ -57,19 +62,33 @@ class Pricer:
         """
         if len(items) > ITEMS_MAX:
             raise ValidationError(f"At most {ITEMS_MAX} items of usage at once.")
-        terms = self._terms.get(organization_id)
-        if terms is None:
-            terms = await store.terms(connection, organization_id)
-            self._terms.put(organization_id, terms)
-        index = await self._book_at(connection, terms.book_at(at), at)
+        pricing = self._organizations.get(organization_id)
+        if pricing is None:
+            pricing = await store.organization_pricing(connection, organization_id)
+            self._organizations.put(organization_id, pricing)
+        index = await self._book_at(connection, pricing.book_at(at), at)
         if index is None:
             missing = PricingRefusal(
                 location=(),
-                message=f"The price book {terms.book_at(at)!r} has no active version",
+                message=f"The price book {pricing.book_at(at)!r} has no active version",
                 type="no_price_book",
             )
             return [missing for _ in items]
-        return [_price(item, index, terms, at) for item in items]
+        return [_price(item, index, pricing, at) for item in items]
+
+    def price_remembered(
+        self, organization_id: UUID, items: Sequence[UsageItem], at: datetime
+    ) -> list[PricedUsage | PricingRefusal] | None:
+        """Return what `price` does where it would read nothing; None where it would."""
+        pricing = self._organizations.get(organization_id)
+        if pricing is None:
+            return None
+        name = pricing.book_at(at)
+        version = version_at(self._activations.get(name) or (), at)
+        index = None if version is None else self._books.get((name, version))
+        if index is None:
+            return None
+        return [_price(item, index, pricing, at) for item in items]
 
     async def _book_at(self, connection: Connection, name: str, at: datetime) -> PriceIndex | None:
         activations = self._activations.get(name) or ()
@@ -84,13 +103,19 @@ class Pricer:
         if index is None:
             content = await store.content(connection, name, version)
             assert content is not None  # noqa: S101 - a version is never deleted
-            index = PriceIndex(from_content(content, version=version))
-            self._books.put((name, version), index)
+            # Thousands of prices take a part of a second: in a thread, and once for all callers.
+            index = await self._books.get_or_load(
+                (name, version), lambda key: asyncio.to_thread(_index, content, key[1])
+            )
         return index
 
 
+def _index(content: dict[str, Any], version: int) -> PriceIndex:
+    return PriceIndex(from_content(content, version=version))
+
+
 def _price(
-    item: UsageItem, index: PriceIndex, terms: Terms, at: datetime
+    item: UsageItem, index: PriceIndex, pricing: OrganizationPricing, at: datetime
 ) -> PricedUsage | PricingRefusal:
     if refused := item_refusal(item):
         return refused
@@ -103,5 +128,5 @@ def _price(
             f" price for the {subject} {name}",
             type=f"unknown_{subject}",
         )
-    discount = discount_for(terms.discounts, name, at)
+    discount = discount_for(pricing.discounts, name, at)
     return price_item(item, price, index.book, discount=discount.percent if discount else Decimal())

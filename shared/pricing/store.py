@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
+
 from shared.db.queries import beside
-from shared.pricing.model import Activation, Assignment, Discount, Terms
+from shared.pricing.model import Activation, Assignment, Discount, OrganizationPricing
 
 if TYPE_CHECKING:
     import asyncpg
@@ -17,11 +20,13 @@ if TYPE_CHECKING:
 QUERIES = beside(__file__)
 
 
-async def terms(connection: Connection, organization_id: UUID) -> Terms:
+async def organization_pricing(
+    connection: Connection, organization_id: UUID
+) -> OrganizationPricing:
     """Return the books and discounts of an organization, those to come among them."""
     assignments = await connection.fetch(QUERIES.assignments, organization_id)
     discounts = await connection.fetch(QUERIES.discounts, organization_id)
-    return Terms(
+    return OrganizationPricing(
         assignments=tuple(Assignment(**row) for row in assignments),
         discounts=tuple(Discount(**row) for row in discounts),
     )
@@ -34,8 +39,8 @@ async def activations(connection: Connection, name: str) -> tuple[Activation, ..
 
 async def content(connection: Connection, name: str, version: int) -> dict[str, Any] | None:
     """Return the content of a version as it was stored."""
-    found: dict[str, Any] | None = await connection.fetchval(QUERIES.content, name, version)
-    return found
+    found: str | None = await connection.fetchval(QUERIES.content, name, version)
+    return None if found is None else msgspec.json.decode(found)
 
 
 async def lock_book(
@@ -64,7 +69,12 @@ async def add_version(
 ) -> int:
     """Store the next version of a locked book, and return its number."""
     version: int = await connection.fetchval(
-        QUERIES.add_version, name, content, digest, prices, created_by
+        QUERIES.add_version,
+        name,
+        msgspec.json.encode(content).decode(),
+        digest,
+        prices,
+        created_by,
     )
     return version
 
@@ -75,6 +85,12 @@ async def activate(
     """Add an activation; False where another one begins at that moment."""
     added = await connection.fetchval(QUERIES.activate, name, version, active_from, created_by)
     return added is not None
+
+
+async def withdraw(connection: Connection, name: str, since: datetime) -> list[Activation]:
+    """Withdraw the activations of a book from a moment on, and return them."""
+    rows = await connection.fetch(QUERIES.withdraw, name, since)
+    return sorted((Activation(**row) for row in rows), key=attrgetter("active_from"))
 
 
 async def assign(
@@ -111,6 +127,21 @@ async def now(connection: Connection) -> datetime:
     return time
 
 
-async def versions(connection: Connection, name: str | None = None) -> list[asyncpg.Record]:
-    """Return the versions of a book, or of every book, newest first, with their activations."""
+async def list_page(
+    connection: Connection, *, after: tuple[str, int] | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return a page of versions by name, the newest of each first, with their activations."""
+    name, version = after or ("", 0)
+    return await connection.fetch(QUERIES.list_page, name, version, limit)
+
+
+async def versions(connection: Connection, name: str) -> list[asyncpg.Record]:
+    """Return the versions of a book, newest first, with their activations."""
     return await connection.fetch(QUERIES.versions, name)
+
+
+async def find_version(connection: Connection, name: str, version: int) -> asyncpg.Record:
+    """Return a version that exists, with its activations."""
+    row = await connection.fetchrow(QUERIES.find_version, name, version)
+    assert row is not None  # noqa: S101 - a version is never deleted
+    return row

@@ -26,7 +26,8 @@ BOOK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PRICES_MAX = 10_000
 PATTERNS_MAX = 50
 WILDCARDS_MAX = 3
-WITHIN_MAX = 200
+WITHIN_MAX = 100
+WHOLES_MAX = 8
 LINES_MAX = 32
 PRICE_DECIMALS_MAX = 18
 PRICE_MAX = Decimal(10) ** 9
@@ -61,8 +62,8 @@ class Reader:
         """Read a book; what has problems is read as something else."""
         if not BOOK_NAME.fullmatch(form.name):
             self.report(("name",), "1 to 64 lower-case letters, digits and . _ -")
-        if form.note is not None and len(form.note) > NOTE_LENGTH_MAX:
-            self.report(("note",), f"At most {NOTE_LENGTH_MAX} characters")
+        if form.note is not None and (len(form.note) > NOTE_LENGTH_MAX or "\0" in form.note):
+            self.report(("note",), f"At most {NOTE_LENGTH_MAX} characters, and no NUL")
         if not 1 <= len(form.prices) <= PRICES_MAX:
             self.report(("prices",), f"1 to {PRICES_MAX} prices")
         if not 1 <= len(form.prompt) <= MEASURES_MAX or len(set(form.prompt)) < len(form.prompt):
@@ -207,8 +208,8 @@ class Reader:
     def _within(
         self, form: Mapping[str, Sequence[str]], place: Place
     ) -> dict[str, tuple[str, ...]]:
-        if len(form) > WITHIN_MAX or any(len(w) > MEASURES_MAX for w in form.values()):
-            self.report(place, f"At most {WITHIN_MAX} measures, each in {MEASURES_MAX}")
+        if len(form) > WITHIN_MAX or any(len(w) > WHOLES_MAX for w in form.values()):
+            self.report(place, f"At most {WITHIN_MAX} measures, each in {WHOLES_MAX}")
             return {}
         within = {name: tuple(wholes) for name, wholes in form.items()}
         for name, wholes in within.items():
@@ -229,7 +230,7 @@ class Reader:
     def _hours(self, texts: Sequence[str], place: Place) -> tuple[Hours, ...]:
         if len(texts) > HOURS_MAX:
             self.report(place, f"At most {HOURS_MAX} parts of the day")
-        return tuple(self._read_each(texts, place, self._part))
+        return tuple(self._read_each(texts[:HOURS_MAX], place, self._part))
 
     def _part(self, text: str) -> Hours | None:
         match = _HOURS.fullmatch(text)

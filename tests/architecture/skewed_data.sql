@@ -46,6 +46,12 @@ SELECT
     '2020-01-01'::timestamptz + n * interval '1 hour', 1, 1, 1
 FROM generate_series(1, :rows) AS n;
 
+INSERT INTO usage_breakdowns (organization_id, hour, subject_sha256, subject, quantity, cost, transactions)
+SELECT
+    md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid,
+    '2020-01-01'::timestamptz + n * interval '1 hour', sha256(int4send(n)), '{"user": "u"}', 1, 1, 1
+FROM generate_series(1, :rows) AS n;
+
 INSERT INTO recharge_attempts (organization_id, id, state, created_at, settled_at, reason, payment_intent_id)
 SELECT
     md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid, md5('a' || n)::uuid, 'canceled', now(), now(),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 TABLES = (
     "accounts", "credit_transactions", "credit_grants", "burn_segments", "holds", "usage_totals",
-    "recharge_attempts", "auto_recharges", "budgets", "budget_counters",
+    "usage_breakdowns", "recharge_attempts", "auto_recharges", "budgets", "budget_counters",
 )  # fmt: skip
 VOLATILE = re.compile(r"clock_timestamp\(|gen_random_uuid\(|random\(|uuidv7\(")
 

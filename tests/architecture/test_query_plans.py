@@ -34,12 +34,13 @@ GROWING = {
     "credit_transactions", "holds", "idempotent_requests", "metric_samples", "organizations",
     "outbound_messages",
     "payment_methods", "purchases", "recharge_attempts", "stripe_events", "stripe_payments",
-    "usage_totals",
+    "usage_breakdowns", "usage_totals",
 }  # fmt: skip
 # Tables in which one organization may have most of the rows.
 GROWING_IN_ONE = {
     "burn_segments", "credit_grants", "credit_transactions", "holds", "outbound_messages",
-    "recharge_attempts", "stripe_payments", "usage_totals",
+    "recharge_attempts", "stripe_payments", "usage_breakdowns",
+    "usage_totals",
 }  # fmt: skip
 
 # Indexes with one entry for each organization, or of what is under way and not of what is done.
@@ -53,7 +54,11 @@ ON_PURPOSE = "a check or an anchor of the whole ledger reads all of it"
 UNTIL_FULL = "reads an organization's rows, newest first, until its page is full"
 ONCE = "an organization is erased once, after it is closed"
 # Whether it sorts or walks an index depends on the rows that ANALYZE happens to sample.
-BY_THE_SAMPLE = {"pages.of_organization"}
+BY_THE_SAMPLE = {
+    "pages.of_organization",
+    "retention.clear_attempt_details",
+    "erasure.erase_attempts",
+}
 EXCEPTIONS = {
     "verification.verify_accounts": ON_PURPOSE,
     "verification.verify_grants": ON_PURPOSE,
@@ -81,8 +86,10 @@ EXCEPTIONS = {
     "inbox.backlog": "counts what is in the rarer states",
     "inbox.pending": "counts what waits",
     "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",
+    "budgets.count_holds": "counts the active holds of an organization, once for a new budget",
     "idempotency.purge": "deletes what is a week old, a few at a time",
     "clock.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",
+    "retention.clear_attempt_details": "clears what is old, once, a few at a time",
     "retention.remove_client_secrets": "takes what an older release stored, once, a few at a time",
 }
 

@@ -48,7 +48,7 @@ async def test_the_blocking_client_makes_the_same_calls(
         held = prepaid_blocking.hold("acme", 5, transaction_id="job-1")
         captured = prepaid_blocking.capture("acme", held["id"], Decimal("3.5"))
         assert captured["balanceAfter"] == Decimal("96.5")
-        used = prepaid_blocking.explain("acme", captured["captureTransactionId"])
+        used = prepaid_blocking.explain("acme", str(captured["captureTransactionId"]))
         assert used["sources"][0]["amount"] == Decimal("3.5")
         page = prepaid_blocking.history("acme", limit=1)
         assert (len(page["data"]), page["total"]) == (1, 2)

@@ -24,14 +24,19 @@ from tests.fixtures.api import document
 CLIENT = Path(__file__).parents[2] / "clients/python"
 # What each parameter is given, by its name.
 ARGUMENTS: dict[str, Any] = {
+    "active_from": datetime(2999, 1, 1, tzinfo=UTC),
     "amount": "12.5",
+    "book": {"name": "default", "prices": [{"models": ["m-1"], "measures": {"images": "0.04"}}]},
     "cancel_url": "https://app.example.com/credits",
     "effective_on": datetime(2026, 11, 1, tzinfo=UTC),
     "expires_at": datetime(2999, 1, 1, tzinfo=UTC),
     "expires_in_seconds": 60,
+    "final": False,
     "id": "01234567-89ab-cdef-0123-456789abcdef",
     "limit": 10,
+    "measures": {"input_tokens": 1200, "seconds": Decimal("0.5")},
     "metadata": {"model": "m-1", "ratio": Decimal("0.1")},
+    "month": "2026-11",
     "monthly_cap": 500,
     "allow_exceed": True,
     "of_types": ["purchase", "usage"],
@@ -41,12 +46,14 @@ ARGUMENTS: dict[str, Any] = {
     "quantity": 1200,
     "return_url": "https://app.example.com/credits",
     "success_url": "https://app.example.com/thanks",
+    "tags": ["beta", "team:search"],
     "threshold": Decimal("0.5"),
+    "version": 3,
 }
 BUILDERS = [
     build
     for name, build in inspect.getmembers(requests, inspect.isfunction)
-    if build.__module__ == requests.__name__ and not name.startswith("_") and name != "exact"
+    if not name.startswith("exact")
 ]
 
 

@@ -18,7 +18,17 @@ from tests.fixtures.ledger import grant, hold, post, release, usage
 from tests.fixtures.recharging import TOP, agree
 
 HOSTILE = "<script>alert(1)</script>&\"'<b>"
-TABS = ("", "/history", "/grants", "/holds", "/recharge", "/messages", "/audit")
+TABS = (
+    "",
+    "/history",
+    "/statement",
+    "/grants",
+    "/holds",
+    "/budgets",
+    "/recharge",
+    "/messages",
+    "/audit",
+)
 POINTS = "Balance over time"
 
 

@@ -59,6 +59,17 @@ def parsed(raw: str) -> tuple[bool, Any]:
     return True, value
 
 
+def check_repeated(answer: Answer, field: Field, raw: str, value: Any, told: str) -> None:
+    """Fail where an answer has another value than the request, in a field of the same name."""
+    if field.location[-1] in REPEATED:
+        assert answer.json.get(field.location[-1], value) == value, told
+    if field.location[-1] in EXACT:
+        shown = json.loads(answer.body, parse_float=Decimal, parse_int=Decimal)
+        sent = None if raw == "null" else Decimal(raw)
+        repeated = [shown[name] for name in EXACT if name in shown]
+        assert sent in repeated or not repeated, told
+
+
 @pytest.mark.parametrize("operation", WITH_A_BODY, ids=name)
 async def test_every_field_takes_what_its_document_says_and_refuses_the_rest_by_name(
     world: World, operation: Operation
@@ -85,13 +96,8 @@ async def test_every_field_takes_what_its_document_says_and_refuses_the_rest_by_
             (error,) = answer.json["errors"]
             if needs(operation).fields_are_apart or error["type"] != "value_error":
                 assert location in (error["loc"], error["loc"][: len(location)]), told
-        if answer.status == operation.status and field.location[-1] in REPEATED:
-            assert answer.json.get(field.location[-1], value) == value, told
-        if answer.status == operation.status and field.location[-1] in EXACT:
-            shown = json.loads(answer.body, parse_float=Decimal, parse_int=Decimal)
-            sent = None if raw == "null" else Decimal(raw)
-            repeated = [shown[name] for name in EXACT if name in shown]
-            assert sent in repeated or not repeated, told
+        if answer.status == operation.status and operation.name != "captureHold":
+            check_repeated(answer, field, raw, value, told)  # a capture answers with its hold
     after = await world.everything()
     assert all(len(after[table]) >= len(before[table]) for table in before)
 

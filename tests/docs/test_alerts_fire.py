@@ -84,10 +84,14 @@ async def test_a_loop_that_the_next_release_no_longer_has_is_not_missed_once_its
     pool: Pool,
 ) -> None:
     stop = asyncio.Event()
+
+    async def beaten() -> bool:
+        return bool(await pool.fetchval("SELECT count(*) FROM worker_heartbeats"))
+
     clock.running["a loop of the last release"] = clock.LoopState()
     try:
         old = asyncio.create_task(Heartbeat(pool, uuid4(), interval_seconds=0.01).run(stop))
-        await until(lambda: pool.fetchval("SELECT count(*) > 0 FROM worker_heartbeats"))
+        await until(beaten)
         stop.set()
         await old
     finally:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from tests.docs.test_docs import COMMAND, fences_in, section
-from tests.fixtures.documents import ROOT, arguments
+import pytest
+
+from shared.http.health import Health
+from tests.docs.test_docs import COMMAND, INLINE_CODE, fences, fences_in, prose, section
+from tests.fixtures.alert_rules import RULES
+from tests.fixtures.documents import ROOT, arguments, parse
+from tests.fixtures.dumps import program
 from tests.fixtures.product import create_organization, event_states, payment, receive
 
 if TYPE_CHECKING:
@@ -27,6 +36,60 @@ def printed(heading: str, *beginnings: str) -> list[list[str]]:
     found = [arguments(line) for line in lines if line.startswith(beginnings)]
     assert len(found) >= len(beginnings), heading
     return found
+
+
+LINES = [line.strip() for block in fences(RUNBOOK, "sh") for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_line_of_a_block_of_commands_is_one_that_its_program_takes(line: str) -> None:
+    words = shlex.split(line)
+    match words[0]:
+        case "prepaid":
+            parse(arguments(COMMAND.sub("", line)))
+        case "curl":
+            assert urlsplit(f"http://{words[-1]}").path in OPERATIONS_PATHS
+        case "pg_restore":
+            options = {word.partition("=")[0] for word in words if word.startswith("--")}
+            usage = subprocess.run(
+                [program("pg_restore"), "--help"], check=True, capture_output=True, text=True
+            ).stdout
+            assert options <= set(re.findall(r"--[a-z-]+", usage))
+        case other:
+            pytest.fail(f"nothing checks {other}")
+
+
+OPERATIONS_PATHS = {
+    route.path
+    for route in Health(
+        required={}, optional={}, operations={}, measurements=[], token=None
+    ).operations_routes()
+}
+
+
+def test_every_command_in_a_sentence_parses_with_its_dots() -> None:
+    """`prepaid bind acme pi_… --reason "…"` was not looked at."""
+    commands = [
+        COMMAND.sub("", text)
+        for text in INLINE_CODE.findall(prose(RUNBOOK))
+        if COMMAND.match(text) and text != "prepaid …"
+    ]
+    assert any("…" in command for command in commands)
+    for command in commands:
+        parse(arguments(command))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_the_page_of_an_alert_says_how_one_sees_it_what_to_do_and_when_it_is_over(
+    rule: dict[str, dict[str, str]],
+) -> None:
+    anchor = rule["annotations"]["runbook_url"].partition("#")[2]
+    headings = re.findall(r"^## (.*)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
+    (heading,) = (h for h in headings if h.lower().replace(" ", "-").rstrip("?") == anchor)
+    text = section(RUNBOOK, heading)
+    for part in ("**How you see it.**", "**It is over**", "**What not to do.**"):
+        assert part in text, (heading, part)
+    assert re.search(r"\*\*(What it means, and what|What) to do|\*\*Repair\.", text)
 
 
 async def test_the_commands_for_an_unknown_organization_credit_its_payment(

@@ -60,6 +60,23 @@ async def test_a_payment_of_an_invoice_is_linked_and_refunded_by_its_share(
     assert await balance(pool) == 0
 
 
+@pytest.mark.parametrize(
+    ("excluding", "net"), [(1_680, 1_680), (None, None), (0, None), (2_001, None)]
+)
+async def test_the_net_price_of_a_payment_leaves_out_the_tax_of_its_invoice(
+    pool: Pool,
+    organization: Organization,
+    asking: Drainer,
+    stripe_answers: StripeAnswers,
+    excluding: int | None,
+    net: int | None,
+) -> None:
+    stripe_answers.pay_invoice()
+    await apply(pool, asking, invoice(total_excluding_tax=excluding))
+    bound = await pool.fetchrow("SELECT amount_minor, net_minor FROM stripe_payments")
+    assert tuple(bound or ()) == (2_000, net)
+
+
 async def test_a_dispute_of_an_invoices_payment_takes_and_gives_back(
     pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
 ) -> None:

@@ -91,6 +91,22 @@ async def test_a_version_is_not_activated_in_the_past(prepaid: Command, book_fil
     assert_refused(await prepaid("prices", "activate", "default", "2"), "no version 2")
 
 
+async def test_what_is_to_come_is_withdrawn_or_replaced(prepaid: Command, book_file: Path) -> None:
+    await prepaid("prices", "import", str(book_file), "--activate")
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    await prepaid("prices", "activate", "default", "1", "--from", tomorrow)
+    gone = (await prepaid("prices", "withdraw", "default", "--json")).json
+    assert [row["version"] for row in gone["withdrawn"]] == [1]
+    assert (await prepaid("prices", "withdraw", "default")).stdout == "nothing was to come\n"
+    await prepaid("prices", "activate", "default", "1", "--from", tomorrow)
+    (again,) = (await prepaid("prices", "import", str(book_file), "--activate", "--json")).json[
+        "versions"
+    ]
+    (row,) = (await prepaid("prices", "list", "default", "--json")).json["versions"]
+    assert row["activeFrom"] == [again["activeFrom"]]
+    assert_refused(await prepaid("prices", "withdraw", "unknown"), "no price book")
+
+
 async def test_an_organization_gets_a_book_and_a_discount(
     prepaid: Command, book_file: Path, pool: Pool, organization: Organization
 ) -> None:
@@ -101,7 +117,10 @@ async def test_an_organization_gets_a_book_and_a_discount(
     begins = ("--from", tomorrow.isoformat())
     given = (await prepaid("prices", "assign", "acme", "partners", *begins, "--json")).json
     assert given["name"] == "partners"
-    off = (await prepaid("prices", "discount", "acme", "gpt-*", "50%", *begins, "--json")).json
+    agreed = (*begins, "--reason", "as agreed", "--json")
+    off = (await prepaid("prices", "discount", "acme", "gpt-*", "50%", *agreed)).json
+    found = await pool.fetchval("SELECT reason FROM audit_log WHERE action = 'prices.discount'")
+    assert found == "as agreed"
     assert off["percent"] == "50%"
     async with pool.acquire() as connection:
         (priced,) = await Pricer().price(connection, organization.id, [ITEM], tomorrow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -57,11 +58,43 @@ async def test_a_later_version_is_valid_from_its_exact_moment(
 async def test_a_process_knows_of_a_version_before_it_is_valid(
     pool: Pool, connection: Connection, organization: Organization
 ) -> None:
-    assert REMEMBERED_SECONDS < NOTICE_SECONDS
     await activate_book(pool)
+    clock = 0.0
+    pricer = Pricer(clock=lambda: clock)
+    await total_at(pricer, connection, organization, datetime.now(UTC))
     before = datetime.now(UTC)
-    moment = await activate_book(pool, DEARER)
-    assert moment >= before + timedelta(seconds=NOTICE_SECONDS - 1)
+    moment = await activate_book(pool, DEARER)  # by another process
+    assert moment > before + timedelta(seconds=NOTICE_SECONDS - 1)
+    assert await total_at(pricer, connection, organization, moment) == Decimal("2.5")
+    clock = REMEMBERED_SECONDS
+    assert REMEMBERED_SECONDS < NOTICE_SECONDS
+    assert await total_at(pricer, connection, organization, moment) == Decimal(5)
+
+
+async def test_books_that_are_added_at_once_are_numbered_without_a_gap(pool: Pool) -> None:
+    async def add(price: int) -> int:
+        async with pool.acquire() as own, own.transaction():
+            return await add_book(own, BOOK.replace("0.04", f"0.{price % 4 + 1}"))
+
+    versions = await asyncio.gather(*map(add, range(8)))
+    assert sorted(versions) == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+async def test_of_two_activations_at_once_for_one_moment_one_is_refused(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await add_book(connection)
+        await add_book(connection, DEARER)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+
+    async def activate(version: int) -> bool:
+        async with pool.acquire() as own, own.transaction():
+            try:
+                await books.activate(own, "default", version, actor="tests", active_from=tomorrow)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    assert sorted(await asyncio.gather(activate(1), activate(2))) == [False, True]
 
 
 async def test_a_version_is_never_valid_in_the_past(pool: Pool, connection: Connection) -> None:

@@ -76,7 +76,12 @@ async def closed(
     """Return a closed organization with personal data in every table that an erasure changes."""
     async with pool.acquire() as connection, connection.transaction():
         await organizations.change(connection, organization, name=NAME, email=EMAIL)
-        for entry in ({"name": NAME, "currency": "usd"}, {"billingEmail": EMAIL}, {"n": 1}):
+        for entry in (
+            {"name": NAME, "currency": "usd"},
+            {"billingEmail": EMAIL},
+            {"budgetSubject": NAME},
+            {"n": 1},
+        ):
             await audit.record(
                 connection, actor="test", action="organizations.change",
                 subject=str(organization.id), organization_id=organization.id, details=entry,
@@ -125,9 +130,10 @@ async def test_an_erasure_leaves_no_personal_data_outside_what_it_names_and_the_
     assert {*await found(pool, *PERSONAL)} == {*PERSONAL}
     document = await erase(prepaid, database_url)
     assert document["erased"] == {
-        "organizations": 1, "auto_recharges": 0, "api_sessions": 0, "console_sessions": 0,
-        "console_links": 1, "outbound_messages": 3, "recharge_attempts": 1, "payment_methods": 1,
-        "idempotent_requests": 1, "stripe_events": 3, "audit_log": 2,
+        "organizations": 1, "budgets": 0, "auto_recharges": 0, "api_sessions": 0,
+        "console_sessions": 0, "console_links": 1, "outbound_messages": 3, "recharge_attempts": 1,
+        "payment_methods": 1, "idempotent_requests": 1, "budget_counters": 0, "stripe_events": 3,
+        "audit_log": 3,
     }  # fmt: skip
     assert [(one["table"], one["rows"]) for one in document["left"]] == [("stripe_events", 1)]
     assert await found(pool, *PERSONAL) == {EMAIL: ["stripe_events"]}, "the dead event's alone"
@@ -171,7 +177,7 @@ async def test_batches_smaller_than_the_rows_erase_all_of_them(
     async with pool.acquire() as connection:
         done = await erasure.erase(connection, closed, actor="test", reason="r", rows_max=1)
     assert done.erased["outbound_messages"] == 3
-    assert (done.erased["stripe_events"], done.erased["audit_log"]) == (3, 2)
+    assert (done.erased["stripe_events"], done.erased["audit_log"]) == (3, 3)
 
 
 async def test_events_after_an_erasure_bring_no_personal_data_back(
@@ -193,11 +199,11 @@ async def test_the_role_of_the_processes_erases_all_but_the_audit_log_and_says_s
 ) -> None:
     done = (await prepaid("privacy", "erase", "acme", *REASON, "--json")).json
     if request.config.getoption("database_roles") == "superuser":
-        assert done["erased"]["audit_log"] == 2
+        assert done["erased"]["audit_log"] == 3
         return
     left = {one["table"]: one for one in done["left"]}
-    assert (left["audit_log"]["rows"], "owner" in left["audit_log"]["reason"]) == (2, True)
-    assert (await erase(prepaid, database_url))["erased"]["audit_log"] == 2
+    assert (left["audit_log"]["rows"], "owner" in left["audit_log"]["reason"]) == (3, True)
+    assert (await erase(prepaid, database_url))["erased"]["audit_log"] == 3
 
 
 async def test_an_organization_is_closed_before_its_erasure_and_is_not_reopened_after_it(

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from shared.db.pool import create_pool
 from shared.ledger.model import TransactionType
 from shared.months import Month
-from shared.organizations import service as organizations
 from shared.statements import rules, service
 from shared.statements.model import Line, Statement
 from tests.fixtures.product import sessions_wait
 from tests.fixtures.profile import cases
-from tests.fixtures.timeline import START, STEPS, Step, Timeline, play, timeline
+from tests.fixtures.timeline import START, STEPS, Step, Timeline, a_new_line, play, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
 
@@ -187,12 +181,3 @@ def test_the_sums_of_random_ledgers_tie_month_after_month(
             assert before.balance == (rows[-1]["balance_after"] if rows else 0)
 
     runner.run(work())
-
-
-@asynccontextmanager
-async def a_new_line(database_url: str) -> AsyncIterator[Timeline]:
-    async with create_pool(database_url, size=1, application_name="prepaid-tests") as pool:
-        async with pool.acquire() as connection:
-            owner = await organizations.create(connection, slug=f"s-{uuid4().hex}", name="S")
-        async with timeline(pool, owner) as line:
-            yield line

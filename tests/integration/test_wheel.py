@@ -122,6 +122,12 @@ def test_the_sandbox_is_refused_where_it_is_not_installed(python: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_what_the_extra_imports_is_refused_without_it(python: Path) -> None:
+    refused = prepaid(python, "prices", "import", "genai-prices")
+    assert refused.returncode == 1
+    assert "pip install 'prepaid[prices]'" in refused.stderr
+
+
 async def test_web_and_worker_start_and_stop_on_sigterm(
     python: Path, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:

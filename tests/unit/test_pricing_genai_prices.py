@@ -22,12 +22,13 @@ from shared.pricing.genai_prices import Import, Skipped, Wish, import_books, mea
 from shared.pricing.matching import PriceIndex
 from shared.pricing.model import PricedUsage, Subject, UsageItem
 from shared.pricing.rules import price_item
+from tests.fixtures.profile import cases
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 UNITS = UnitRegistry(unit_data)
 INPUT = "input_tokens"
 # Of each part: nothing, little, and more than every bound of a tier in the data.
-QUANTITIES = (0, 7, 300_001)
+QUANTITIES = (0, 7, 1_234, 300_001)[:: cases(quick=3, thorough=1)]
 
 
 @cache

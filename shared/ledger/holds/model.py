@@ -26,7 +26,8 @@ class NewHold(msgspec.Struct, frozen=True, kw_only=True):
     """A request for a hold: an amount in credits, for a number of seconds.
 
     `key` makes it idempotent within its organization. Its user, category, note and metadata are the
-    defaults of its captures. `key_id`: the API key behind it, if any.
+    defaults of its captures. `key_id`: the API key behind it, if any. `pricing`: how the amount of
+    an estimate arose, and `usage` what was estimated: it takes the amount's place in the digest.
     """
 
     organization_id: UUID
@@ -39,6 +40,8 @@ class NewHold(msgspec.Struct, frozen=True, kw_only=True):
     category: str | None = None
     metadata: dict[str, Any] | None = None
     key_id: UUID | None = None
+    pricing: dict[str, Any] | None = None
+    usage: Any = None
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ SELECT
     (r.hold).*,
     r.balance AS balance_now,
     r.held AS held_now,
-    r.available AS available_now
+    r.available AS available_now,
+    r.budget
 FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7, $8, $9, $10) AS r;
 
 -- name: release
@@ -43,6 +44,17 @@ LIMIT $4;
 SELECT *
 FROM holds
 WHERE organization_id = $1 AND id = $2;
+
+-- name: find_many
+-- The holds of an organization with these ids: a look-up for each, not a join.
+SELECT h.*
+FROM unnest($2::uuid []) AS i (id)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM holds
+    WHERE organization_id = $1 AND id = i.id
+    OFFSET 0
+) AS h;
 
 -- name: find_by_key
 -- The hold of an organization with a key.

@@ -12,7 +12,7 @@ from shared.ids import transaction_public_id
 from shared.ledger import rules
 from shared.ledger.holds.model import Hold, HoldStatus, NewHold
 from shared.ledger.model import Posting
-from shared.ledger.origin import KEY_ID, OWN, TAGS
+from shared.ledger.origin import KEY_ID, OWN, PRICING, TAGS
 
 SECONDS_MAX = 30 * 24 * 3600
 
@@ -48,7 +48,8 @@ def seconds_refusal(seconds: int) -> str | None:
 
 def digest(hold: NewHold) -> str:
     """Return the SHA-256 of what was requested. Fields that are not set are not part of it."""
-    fields: list[Any] = [hold.amount.normalize(), hold.seconds, hold.description]
+    amount = hold.amount.normalize() if hold.usage is None else hold.usage
+    fields: list[Any] = [amount, hold.seconds, hold.description]
     more = {
         "user_id": hold.user_id,
         "category": hold.category,
@@ -60,10 +61,13 @@ def digest(hold: NewHold) -> str:
 
 
 def with_origin(hold: NewHold) -> NewHold:
-    """Return the hold with its API key in its metadata, as a posting has it."""
-    if hold.key_id is None:
-        return hold
-    return replace(hold, key_id=None, metadata={**(hold.metadata or {}), KEY_ID: str(hold.key_id)})
+    """Return the hold with its API key and price in its metadata, as a posting has them."""
+    origin: dict[str, Any] = {}
+    if hold.key_id is not None:
+        origin[KEY_ID] = str(hold.key_id)
+    if hold.pricing is not None:
+        origin[PRICING] = hold.pricing
+    return replace(hold, metadata={**(hold.metadata or {}), **origin} or None)
 
 
 def closed_detail(hold: Hold, captured_by: UUID | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from shared.db.queries import beside
 from shared.ledger.holds.model import Hold, HoldResult, HoldStatus, NewHold, PostedHold
 from shared.ledger.model import InsufficientCredits, PostingStatus, RefusedPosting, Shortfall
+from shared.ledger.store import budget_exceeded
 
 if TYPE_CHECKING:
     import asyncpg
@@ -36,6 +38,8 @@ async def hold(
         new.category,
         new.metadata,
     )
+    if row["result"] == PostingStatus.BUDGET_EXCEEDED:
+        return budget_exceeded(new.organization_id, row["budget"])
     if row["result"] != PostingStatus.INSUFFICIENT:
         return _result(new.organization_id, row)
     shortfall = Shortfall(
@@ -88,6 +92,14 @@ async def find(connection: Connection, organization_id: UUID, hold_id: UUID) -> 
     """Return a hold."""
     row = await connection.fetchrow(QUERIES.find, organization_id, hold_id)
     return None if row is None else _hold(row)
+
+
+async def find_many(
+    connection: Connection, organization_id: UUID, hold_ids: Collection[UUID]
+) -> dict[UUID, Hold]:
+    """Return the holds with these ids, by id; unknown ones are left out."""
+    rows = await connection.fetch(QUERIES.find_many, organization_id, list(hold_ids))
+    return {row["id"]: _hold(row) for row in rows}
 
 
 async def find_by_key(connection: Connection, organization_id: UUID, key: str) -> Hold | None:

@@ -34,7 +34,7 @@ CREATE OR REPLACE FUNCTION ledger_hold_item(
     p_hold holds,
     p_held numeric
 ) RETURNS ledger_budget_item LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT row(NULL, NULL, NULL, 0, p_held)::ledger_budget_item
+    SELECT row(p_hold.user_id, p_hold.category, p_hold.metadata, 0, p_held)::ledger_budget_item
 $$;
 
 -- What a posting adds to the budgets of its subjects.
@@ -92,6 +92,10 @@ BEGIN
         FROM unnest(p_items) AS i
         CROSS JOIN unnest(ARRAY['user', 'key', 'category', 'tag']) AS k (kind)
         CROSS JOIN LATERAL unnest(ledger_dimension(k.kind, i.user_id, i.category, i.metadata)) AS v (subject)
+        WHERE EXISTS (
+            SELECT FROM budgets AS b
+            WHERE b.organization_id = p_organization_id AND b.subject_kind = k.kind AND b.removed_at IS NULL
+        )
         GROUP BY k.kind, v.subject
     ) AS s
     INNER JOIN budgets AS b
@@ -162,6 +166,9 @@ CREATE OR REPLACE FUNCTION ledger_count_budgets(
     p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    IF p_changes IS NULL THEN
+        RETURN;
+    END IF;
     INSERT INTO budget_counters AS b (organization_id, budget_id, subject, window_end, used, held)
     SELECT
         p_organization_id,
@@ -305,6 +312,22 @@ BEGIN
             v_account.updated_at
         );
     END LOOP;
+END
+$$;
+
+-- Takes what a hold still reserves out of budgets.
+CREATE OR REPLACE FUNCTION ledger_release_budgets(
+    p_hold holds,
+    p_now timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM ledger_count_budgets(
+        p_hold.organization_id,
+        ledger_budget_changes(
+            p_hold.organization_id, ARRAY[ledger_hold_item(p_hold, -ledger_hold_rest(p_hold))], p_now
+        ),
+        p_now
+    );
 END
 $$;
 

@@ -88,9 +88,37 @@ BEGIN
 END
 $$;
 
+-- A hold that is requested.
+CREATE OR REPLACE FUNCTION ledger_new_hold(
+    p_organization_id uuid,
+    p_id uuid,
+    p_amount numeric,
+    p_expires_at timestamptz,
+    p_key text,
+    p_digest bytea,
+    p_description text,
+    p_user_id text,
+    p_category text,
+    p_metadata jsonb,
+    OUT hold holds
+) LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    hold.organization_id := p_organization_id;
+    hold.id := p_id;
+    hold.amount := p_amount;
+    hold.idempotency_key := p_key;
+    hold.request_digest := p_digest;
+    hold.expires_at := p_expires_at;
+    hold.description := p_description;
+    hold.user_id := p_user_id;
+    hold.category := p_category;
+    hold.metadata := p_metadata;
+END
+$$;
+
 -- Reserves an amount for a time. The results are those of a posting: `posted`, `replayed`, `conflict`,
--- `insufficient`, `unknown_organization`, `closed`; with the balance, held and available credits afterwards. It
--- arms a recharge as usage does.
+-- `insufficient`, `budget_exceeded`, `unknown_organization`, `closed`; with the balance, held and available credits
+-- afterwards, and the budget that refuses it. It arms a recharge as usage does.
 CREATE OR REPLACE FUNCTION ledger_hold(
     p_organization_id uuid,
     p_id uuid,
@@ -107,13 +135,15 @@ CREATE OR REPLACE FUNCTION ledger_hold(
     hold holds,
     balance numeric,
     held numeric,
-    available numeric
+    available numeric,
+    budget jsonb
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_account accounts;
     v_now timestamptz;
     v_new holds;
+    v_changes ledger_budget_change [];
 BEGIN
     PERFORM ledger_post_organization(p_organization_id, '{}');  -- what is due expires first
     SELECT a.* INTO v_account
@@ -122,6 +152,13 @@ BEGIN
     FOR UPDATE;
     v_now := greatest(clock_timestamp(), v_account.updated_at);
     v_account.balance := v_account.balance - v_account.expired;
+    v_new := ledger_new_hold(
+        p_organization_id, p_id, p_amount, p_expires_at, p_key, p_digest, p_description, p_user_id, p_category,
+        p_metadata
+    );
+    IF v_account.budgets > 0 THEN
+        v_changes := ledger_budget_changes(p_organization_id, ARRAY[ledger_hold_item(v_new, p_amount)], v_now);
+    END IF;
 
     SELECT h.* INTO hold
     FROM holds AS h
@@ -131,23 +168,17 @@ BEGIN
         WHEN hold.request_digest = p_digest THEN 'replayed'
         WHEN hold.id IS NOT NULL THEN 'conflict'
         WHEN v_account.closed_at IS NOT NULL THEN 'closed'
+        WHEN ledger_budget_refusal(v_changes) IS NOT NULL THEN 'budget_exceeded'
         WHEN ledger_exceeds_limit(v_account, p_amount) THEN 'insufficient'
         ELSE 'posted'
     END;
     IF status = 'posted' THEN
-        v_new.organization_id := p_organization_id;
-        v_new.id := p_id;
-        v_new.amount := p_amount;
-        v_new.idempotency_key := p_key;
-        v_new.request_digest := p_digest;
-        v_new.expires_at := p_expires_at;
-        v_new.description := p_description;
-        v_new.user_id := p_user_id;
-        v_new.category := p_category;
-        v_new.metadata := p_metadata;
         hold := ledger_open_hold(v_account, v_new, v_now);
+        PERFORM ledger_count_budgets(p_organization_id, v_changes, v_now);
         v_account.held := v_account.held + p_amount;
         PERFORM ledger_arm_recharge(v_account, p_id, NULL, v_now);
+    ELSIF status = 'budget_exceeded' THEN
+        budget := ledger_budget_refusal(v_changes);
     ELSIF status = 'insufficient' THEN
         PERFORM ledger_end_recharge_wait(p_organization_id);
         PERFORM ledger_arm_recharge(v_account, NULL, p_amount, v_now);
@@ -227,6 +258,7 @@ BEGIN
         SET status = p_status, closed_at = v_lock.now
         WHERE h.organization_id = p_organization_id AND h.id = p_id
         RETURNING h.* INTO hold;
+        PERFORM ledger_release_budgets(v_hold, v_lock.now);
         UPDATE accounts AS a
         SET
             held = a.held - ledger_hold_rest(v_hold),
@@ -272,7 +304,7 @@ BEGIN
 END
 $$;
 
--- Releases all active holds of an organization in one pass, and returns how many.
+-- Releases all active holds of an organization in one pass, takes them out of its budgets, and returns how many.
 CREATE OR REPLACE FUNCTION ledger_release_all(
     p_organization_id uuid
 ) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -281,6 +313,7 @@ DECLARE
     v_expired_through timestamptz;
     v_count bigint;
     v_amount numeric;
+    v_items ledger_budget_item [];
 BEGIN
     PERFORM ledger_post_organization(p_organization_id, '{}');
     SELECT
@@ -297,14 +330,20 @@ BEGIN
             h.organization_id = p_organization_id
             AND h.status = 'active'
             AND h.expires_at > v_expired_through
-        RETURNING ledger_hold_rest(h) AS rest
+        RETURNING
+            ledger_hold_rest(h) AS rest,
+            ledger_hold_item(h, -ledger_hold_rest(h)) AS item
     )
 
     SELECT
         count(*),
-        coalesce(sum(r.rest), 0)
-    INTO v_count, v_amount
+        coalesce(sum(r.rest), 0),
+        array_agg(r.item)
+    INTO v_count, v_amount, v_items
     FROM released AS r;
+    PERFORM ledger_count_budgets(
+        p_organization_id, ledger_budget_changes(p_organization_id, v_items, v_now), v_now
+    );
     UPDATE accounts AS a
     SET
         held = a.held - v_amount,

@@ -187,5 +187,6 @@ BEGIN
         r.created_at
     FROM posted AS r
     LEFT JOIN totalled ON TRUE;
+    PERFORM ledger_add_breakdowns(p_postings, p_organizations);
 END
 $$;

@@ -183,6 +183,9 @@ BEGIN
         IF cardinality(v_usage) > 0 THEN
             PERFORM ledger_add_usage(v_usage);
         END IF;
+        IF p_account.usage_dimensions IS NOT NULL THEN
+            PERFORM ledger_add_breakdown(p_account.organization_id, p_account.usage_dimensions, p_rows);
+        END IF;
         v_alerts := ledger_announce_balance(
             p_account,
             p_rows[1].balance_after - p_rows[1].amount,
@@ -316,15 +319,14 @@ DECLARE
     v_due_changed boolean := v_run.due;
     v_burned numeric := v_account.consumed;  -- part of `consumed`: a run of debits burns as one
     v_posting ledger_posting;
-    v_place integer := 0;
     v_step record;
     v_row credit_transactions;
     v_rows credit_transactions [] := '{}';
     v_arming_id uuid;
     v_needed numeric;
 BEGIN
-    FOREACH v_posting IN ARRAY v_run.postings LOOP
-        v_place := v_place + 1;
+    FOR v_place IN 1..cardinality(v_run.postings) LOOP
+        v_posting := v_run.postings[v_place];
         v_row := NULL;
         budget := NULL;
         IF v_run.seqs[v_place] IS NOT NULL OR v_posting.repeated THEN

@@ -80,6 +80,7 @@ class Caller:
 
     def _build(self, request: Request[T], key: str | None, seconds: float) -> httpx.Request:
         headers = {
+            "Accept": "application/json",
             "Authorization": f"Bearer {self.api_key}",
             "Prepaid-Version": API_VERSION,
             "User-Agent": USER_AGENT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import random
 import time
@@ -13,10 +14,12 @@ from uuid import uuid4
 
 import httpx
 
-from prepaid_client import gate, requests
+from prepaid_client import gate, requests, reserving
 from prepaid_client.caller import Caller
 from prepaid_client.gate import Gate
+from prepaid_client.metering import Plan
 from prepaid_client.requests import Request
+from prepaid_client.reserving import AsyncReservation, Reservation
 from prepaid_client.retrying import Retries
 from prepaid_client.transport import AsyncTransport, BlockingTransport, Transport, run
 
@@ -45,6 +48,26 @@ def _awaited(
         return await self.send(build(*args, **kwargs))
 
     _describe(method, build)
+    return method
+
+
+def _blocking_reservation(
+    plan: Callable[P, Plan],
+) -> Callable[Concatenate[Client, P], Reservation]:
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Reservation:
+        return self.reservation(plan(*args, **kwargs))
+
+    _describe(method, plan)
+    return method
+
+
+def _awaited_reservation(
+    plan: Callable[P, Plan],
+) -> Callable[Concatenate[AsyncClient, P], AsyncReservation]:
+    def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncReservation:
+        return self.reservation(plan(*args, **kwargs))
+
+    _describe(method, plan)
     return method
 
 
@@ -92,6 +115,10 @@ class Client:
         """Send a request that a function of `prepaid_client.requests` has built."""
         return run(self._caller.call(request))
 
+    def reservation(self, plan: Plan) -> Reservation:
+        """Return the reservation of a plan, for a `with`."""
+        return Reservation(self._caller, plan)
+
     @property
     def gate(self) -> Gate:
         """The local gate: `gate.refused` counts the requests that it refused."""
@@ -99,6 +126,8 @@ class Client:
 
     create_organization = _blocking(requests.create_organization)
     organization = _blocking(requests.organization)
+    create_price_book = _blocking(requests.create_price_book)
+    activate_price_book = _blocking(requests.activate_price_book)
     checkout = _blocking(requests.checkout)
     complete_checkout = _blocking(requests.complete_checkout)
     portal = _blocking(requests.portal)
@@ -106,15 +135,20 @@ class Client:
     auto_recharge = _blocking(requests.auto_recharge)
     grant = _blocking(requests.grant)
     debit = _blocking(requests.debit)
+    usage = _blocking(requests.usage)
+    quote = _blocking(requests.quote)
     hold = _blocking(requests.hold)
     get_hold = _blocking(requests.get_hold)
     capture = _blocking(requests.capture)
+    extend = _blocking(requests.extend)
     release = _blocking(requests.release)
     balance = _blocking(requests.balance)
     history = _blocking(requests.history)
     explain = _blocking(requests.explain)
     transactions = _blocking(requests.transactions)
     receipt = _blocking(requests.receipt)
+    statement = _blocking(requests.statement)
+    reserve = _blocking_reservation(reserving.plan)
 
     def close(self) -> None:
         """Close the connections."""
@@ -146,11 +180,16 @@ class AsyncClient:
     ) -> None:
         """Call the installation at an address. `http`: a client of httpx with your own settings."""
         self._http = http or httpx.AsyncClient()
+        self._endings: set[asyncio.Task[None]] = set()
         self._caller = _caller(url, api_key, AsyncTransport(self._http), retries, gate_seconds)
 
     async def send(self, request: Request[T]) -> T:
         """Send a request that a function of `prepaid_client.requests` has built."""
         return await self._caller.call(request)
+
+    def reservation(self, plan: Plan) -> AsyncReservation:
+        """Return the reservation of a plan, for an `async with`."""
+        return AsyncReservation(self._caller, plan, self._endings)
 
     @property
     def gate(self) -> Gate:
@@ -159,6 +198,8 @@ class AsyncClient:
 
     create_organization = _awaited(requests.create_organization)
     organization = _awaited(requests.organization)
+    create_price_book = _awaited(requests.create_price_book)
+    activate_price_book = _awaited(requests.activate_price_book)
     checkout = _awaited(requests.checkout)
     complete_checkout = _awaited(requests.complete_checkout)
     portal = _awaited(requests.portal)
@@ -166,18 +207,24 @@ class AsyncClient:
     auto_recharge = _awaited(requests.auto_recharge)
     grant = _awaited(requests.grant)
     debit = _awaited(requests.debit)
+    usage = _awaited(requests.usage)
+    quote = _awaited(requests.quote)
     hold = _awaited(requests.hold)
     get_hold = _awaited(requests.get_hold)
     capture = _awaited(requests.capture)
+    extend = _awaited(requests.extend)
     release = _awaited(requests.release)
     balance = _awaited(requests.balance)
     history = _awaited(requests.history)
     explain = _awaited(requests.explain)
     transactions = _awaited(requests.transactions)
     receipt = _awaited(requests.receipt)
+    statement = _awaited(requests.statement)
+    reserve = _awaited_reservation(reserving.plan)
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Wait for the captures of canceled calls, then close the connections."""
+        await asyncio.gather(*self._endings, return_exceptions=True)
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

@@ -134,8 +134,33 @@ class Insufficient(AnswerError):
 class BudgetExceeded(AnswerError):
     """A budget of a user, a key, a category or a tag does not cover the request (402).
 
-    The numbers are in `body`.
+    `body` has what the budget is about: `subjectKind`, `subject`, `window`.
     """
+
+    @property
+    def required(self) -> Number | None:
+        """The credits that the request needs."""
+        return self.body.get("required")
+
+    @property
+    def available(self) -> Number | None:
+        """The credits that are left of the budget."""
+        return self.body.get("available")
+
+    @property
+    def limit(self) -> Number | None:
+        """The budget's credits in one window."""
+        return self.body.get("limit")
+
+    @property
+    def used(self) -> Number | None:
+        """The credits that were used in this window."""
+        return self.body.get("used")
+
+    @property
+    def resets_at(self) -> str | None:
+        """When the window ends, in UTC; None for a budget without an end."""
+        return self.body.get("resetsAt")
 
 
 class PaymentRequired(AnswerError):

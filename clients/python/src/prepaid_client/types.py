@@ -12,6 +12,20 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 Number: TypeAlias = Decimal | int
 
 
+class ActivationRequest(TypedDict):
+    """From when the version is valid; without it, from the earliest moment."""
+
+    activeFrom: NotRequired[str | None]
+
+
+class ActivationResponse(TypedDict):
+    """A version of a price book, and the moment from which it is valid."""
+
+    name: str
+    version: int
+    activeFrom: str
+
+
 class AttemptResponse(TypedDict):
     """A charge attempt. `amount` is in credits, `amountMinor` in the currency's smallest unit.
 
@@ -99,27 +113,67 @@ class BillingResponse(TypedDict):
 
 
 class CaptureRequest(TypedDict):
-    """The amount used. `allowExceed` allows more than the hold if the balance covers the rest."""
+    """The amount used, or the `measures` to price, and what a debit has besides.
 
-    amount: Number
-    allowExceed: NotRequired[bool]
+    Without `model` and `meter`, those of the hold are used. With `final: false` the hold stays open
+    for more captures. `allowExceed` allows more than is left of the hold if the balance covers the
+    rest, `onInsufficient: "overdraft"` in any case.
+    """
+
+    transactionId: NotRequired[str | None]
+    note: NotRequired[str | None]
     category: NotRequired[str | None]
+    quantity: NotRequired[Number | None]
+    userId: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
+    onInsufficient: NotRequired[OnInsufficient]
+    effectiveOn: NotRequired[str | None]
+    amount: NotRequired[Number | None]
+    measures: NotRequired[dict[str, Number] | None]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+    final: NotRequired[bool]
+    allowExceed: NotRequired[bool]
 
 
 class CaptureResponse(TypedDict):
-    """A captured hold, and the ledger row that used its credits."""
+    """A hold after a capture, and the ledger row that used its credits.
+
+    `captureTransactionId` is null for a capture of zero, which has no row.
+    """
 
     id: str
     organizationId: str
+    transactionId: str
     status: HoldStatus
     amount: Number
     capturedAmount: Number
+    remaining: Number
     note: str | None
+    category: str | None
+    userId: str | None
+    metadata: dict[str, Any]
+    tags: list[str]
+    price: PriceResponse | None
     expiresAt: str
     createdAt: str
     closedAt: str | None
-    captureTransactionId: str
+    captureTransactionId: str | None
+    captureAmount: Number
     balanceAfter: Number
+
+
+class CategoryUsageResponse(TypedDict):
+    """The usage of a category; null: usage without one.
+
+    `isRest`: the sum of all categories beyond the first 1,000.
+    """
+
+    category: str | None
+    amount: Number
+    transactions: int
+    isRest: bool
 
 
 class CheckoutRequest(TypedDict):
@@ -177,7 +231,9 @@ class ErrorResponse(TypedDict):
     Insufficient credits: `required` is the requested amount, `available` is what a debit may use
     now (the balance minus held credits plus the overdraft limit). `rechargeInProgress`: retry after
     `Retry-After` seconds. Failed payment: `nextAction`, and `attempt` if a charge was attempted.
-    Text repeated from the request is truncated and then ends with ….
+    A budget: `available` is what is left of it; `limit`, `used` and `held` are those of its subject
+    in the current window, which ends at `resetsAt`. Text repeated from the request is truncated and
+    then ends with ….
     """
 
     code: int
@@ -189,12 +245,22 @@ class ErrorResponse(TypedDict):
     balance: NotRequired[Number]
     held: NotRequired[Number]
     rechargeInProgress: NotRequired[bool]
+    budgetId: NotRequired[str]
+    subjectKind: NotRequired[SubjectKind]
+    subject: NotRequired[str]
+    window: NotRequired[WindowKind]
+    limit: NotRequired[Number]
+    used: NotRequired[Number]
+    resetsAt: NotRequired[str | None]
     nextAction: NotRequired[NextAction]
     attempt: NotRequired[AttemptResponse]
 
 
 class ExplanationResponse(TypedDict):
-    """A ledger row and its funding. The sources add up to the amount of a debit."""
+    """A ledger row and its funding. The sources add up to the amount of a debit.
+
+    `pricing` says how the amount of priced usage arose.
+    """
 
     id: str
     organizationId: str
@@ -205,7 +271,14 @@ class ExplanationResponse(TypedDict):
     createdAt: str
     sources: list[CreditSourceResponse]
     uses: list[GrantUseResponse]
+    pricing: PriceResponse | None
     nextCursor: str | None
+
+
+class ExtendRequest(TypedDict):
+    """The seconds from now, at most 30 days, until the hold expires."""
+
+    expiresInSeconds: int
 
 
 class FieldErrorResponse(TypedDict):
@@ -256,12 +329,16 @@ class GrantUseResponse(TypedDict):
 
 
 class HistoryPage(TypedDict):
-    """A page, newest first. `prevCursor` leads to newer rows; `total` counts all rows."""
+    """A page, newest first. `prevCursor` leads to newer rows; `total` counts those of the period.
+
+    Where rows are filtered by value, there is neither, and a page may be shorter than its limit, or
+    empty, while `nextCursor` leads on.
+    """
 
     data: list[HistoryRow]
     nextCursor: str | None
     prevCursor: str | None
-    total: int
+    total: int | None
 
 
 class HistoryRow(TypedDict):
@@ -279,30 +356,48 @@ class HistoryRow(TypedDict):
 
 
 class HoldRequest(TypedDict):
-    """Credits to reserve, for 15 minutes by default and at most 30 days."""
+    """Credits to reserve, for 15 minutes by default and at most 30 days.
 
-    amount: Number
+    An `amount`, or an estimate: a `model` or a `meter` with `measures`, at today's price. `note`,
+    `category`, `userId`, `metadata` and `tags` are the defaults of its captures.
+    """
+
+    amount: NotRequired[Number | None]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+    measures: NotRequired[dict[str, Number] | None]
     expiresInSeconds: NotRequired[int]
     transactionId: NotRequired[str | None]
     note: NotRequired[str | None]
+    category: NotRequired[str | None]
+    userId: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
 
 
 class HoldResponse(TypedDict):
-    """A hold."""
+    """A hold. `remaining` is what it still reserves, `price` that of its estimate."""
 
     id: str
     organizationId: str
+    transactionId: str
     status: HoldStatus
     amount: Number
     capturedAmount: Number
+    remaining: Number
     note: str | None
+    category: str | None
+    userId: str | None
+    metadata: dict[str, Any]
+    tags: list[str]
+    price: PriceResponse | None
     expiresAt: str
     createdAt: str
     closedAt: str | None
 
 
 HoldStatus: TypeAlias = Literal["active", "captured", "expired", "released"]
-"""The state of a hold."""
+"""The state of a hold. Every state but `active` is final."""
 
 
 class NextAction(TypedDict):
@@ -317,7 +412,10 @@ OnInsufficient: TypeAlias = Literal["overdraft", "refuse"]
 
 
 class OrgCreditTransaction(TypedDict):
-    """A transaction. Model, tokens and cost are read from its metadata."""
+    """A transaction. Model, tokens and cost are those of its pricing, else of its metadata.
+
+    `inference_cost_usd` of priced usage is before markup and discount; null in other currencies.
+    """
 
     id: str
     transaction_type: OrgCreditType
@@ -384,6 +482,118 @@ class PortalRequest(TypedDict):
     returnUrl: str
 
 
+class PositionResponse(TypedDict):
+    """A balance after a row; before the first row, the sequence is 0 and there is no hash."""
+
+    balance: Number
+    changeSequence: int
+    hash: str | None
+
+
+class PostedUsageResponse(TypedDict):
+    """Posted usage: its ledger row, its price, and the hold that it was captured from.
+
+    `transaction` is null where the usage costs nothing: the ledger has no rows of zero.
+    """
+
+    transaction: TransactionResponse | None
+    price: PriceResponse
+    hold: HoldResponse | None
+
+
+class PriceBookRequest(TypedDict):
+    """A price book, in the form of a file: prices are text, such as `2.50 / 1M`."""
+
+    name: str
+    note: NotRequired[str | None]
+    markup: NotRequired[str | None]
+    prompt: NotRequired[list[str]]
+    within: NotRequired[dict[str, list[str]]]
+    prices: list[PriceForm]
+
+
+class PriceBookVersion(TypedDict):
+    """A version of a price book. `activeFrom`: each moment from which it is or was valid."""
+
+    name: str
+    version: int
+    prices: int
+    createdAt: str
+    createdBy: str
+    activeFrom: list[str]
+
+
+class PriceForm(TypedDict):
+    """The price of models or of meters, for each measure."""
+
+    models: NotRequired[list[str]]
+    meters: NotRequired[list[str]]
+    minimum: NotRequired[str | None]
+    markup: NotRequired[str | None]
+    hours: NotRequired[list[str]]
+    measures: dict[str, str | RateForm]
+    within: NotRequired[dict[str, list[str]] | None]
+
+
+class PriceLineResponse(TypedDict):
+    """The amount of a measure, or of one tier of it, before markup and discount."""
+
+    measure: str
+    quantity: Number
+    unitPrice: Number
+    per: int
+    amount: Number
+
+
+class PriceResponse(TypedDict):
+    """The price of usage in credits, the version of the price book, and how it arose.
+
+    `markup` and `discount` are percentages. `total` is rounded once, half-up to 9 decimals.
+    """
+
+    book: str
+    version: int
+    model: str | None
+    meter: str | None
+    measures: dict[str, Number]
+    lines: list[PriceLineResponse]
+    markup: Number
+    discount: Number
+    minimum: Number | None
+    total: Number
+
+
+class QuoteItem(TypedDict):
+    """Usage of a `model` or a `meter`, by measure."""
+
+    measures: dict[str, Number]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+
+
+class QuoteRequest(TypedDict):
+    """Usage of a `model` or a `meter`, or up to 1,000 `items` of it."""
+
+    measures: NotRequired[dict[str, Number] | None]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+    items: NotRequired[list[QuoteItem] | None]
+
+
+class QuoteResponse(TypedDict):
+    """The price of each item, in their order, and their sum."""
+
+    total: Number
+    prices: list[PriceResponse]
+
+
+class RateForm(TypedDict):
+    """A price in tiers, selected `by` the quantity of the measure or the length of the prompt."""
+
+    tiers: list[TierForm]
+    by: NotRequired[Literal["prompt", "quantity"]]
+
+
 class ReceiptResponse(TypedDict):
     """The address of Stripe's hosted receipt or invoice."""
 
@@ -394,11 +604,42 @@ RechargeState: TypeAlias = Literal["active", "off", "paused_requires_action", "s
 """Whether an organization's auto-recharge may charge."""
 
 
+class StatementResponse(TypedDict):
+    """A statement. Opening + purchased + … + voided = closing; what is taken is negative.
+
+    Rows belong to the month in which they were created, in UTC. A `complete` statement never
+    changes again.
+    """
+
+    organizationId: str
+    month: str
+    periodStart: str
+    periodEnd: str
+    complete: bool
+    opening: PositionResponse
+    purchased: Number
+    recharged: Number
+    granted: Number
+    used: Number
+    expired: Number
+    refunded: Number
+    disputed: Number
+    adjusted: Number
+    voided: Number
+    closing: PositionResponse
+    transactions: int
+    usedByCategory: list[CategoryUsageResponse]
+
+
 class StripePageResponse(TypedDict):
     """A page hosted by Stripe. Redirect the browser to `url`."""
 
     id: str
     url: str
+
+
+SubjectKind: TypeAlias = Literal["category", "key", "tag", "user"]
+"""The dimension of usage that a budget limits."""
 
 
 SuspensionReason: TypeAlias = Literal[
@@ -415,6 +656,14 @@ SuspensionReason: TypeAlias = Literal[
     "refunded",
 ]
 """Why auto-recharge is suspended; the reason determines what ends it."""
+
+
+class TierForm(TypedDict):
+    """A tier: its price above `over`, up to and including `to`; without `to`, without an end."""
+
+    price: str
+    over: NotRequired[int]
+    to: NotRequired[int | None]
 
 
 class TopUpRequest(TypedDict):
@@ -508,3 +757,31 @@ TransactionType: TypeAlias = Literal[
 
 Trigger: TypeAlias = Literal["schedule", "threshold", "top_up"]
 """The cause of an attempt."""
+
+
+class UsageRequest(TypedDict):
+    """Usage of a `model` or a `meter`, by measure; the price book makes its amount.
+
+    `transactionId` is your own id and makes the request idempotent. With `holdId` the usage is
+    captured from that hold, and what exceeds it is taken from the balance; `final: false` leaves
+    the hold open, and without `model` and `meter` the hold's are used.
+    """
+
+    transactionId: NotRequired[str | None]
+    note: NotRequired[str | None]
+    category: NotRequired[str | None]
+    quantity: NotRequired[Number | None]
+    userId: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+    tags: NotRequired[list[str] | None]
+    onInsufficient: NotRequired[OnInsufficient]
+    effectiveOn: NotRequired[str | None]
+    measures: dict[str, Number]
+    model: NotRequired[str | None]
+    meter: NotRequired[str | None]
+    holdId: NotRequired[str | None]
+    final: NotRequired[bool]
+
+
+WindowKind: TypeAlias = Literal["day", "hour", "month", "total"]
+"""The time after which a budget resets, in UTC; `total` never does."""

@@ -10,6 +10,7 @@ from cli.actor import current_actor
 from cli.commands.prices import From
 from cli.database import transaction
 from cli.output import AsJson, emit, run
+from cli.reasons import Reason
 from shared.money import plain
 from shared.organizations import service as organizations
 from shared.pricing import books
@@ -27,6 +28,7 @@ def assign(
     organization: Organization,
     name: Annotated[str, typer.Argument(help="The name of a book.")],
     valid_from: From = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Give an organization a book of its own from a moment on."""
@@ -40,6 +42,7 @@ def assign(
                 name,
                 actor=await current_actor(connection),
                 valid_from=valid_from,
+                reason=reason,
             )
         return {"organizationId": str(owner.id), "name": name, "validFrom": begins}
 
@@ -55,6 +58,7 @@ def discount(
     pattern: Annotated[str, typer.Argument(help="A model, a meter or a glob, such as 'gpt-*'.")],
     percent: Annotated[str, typer.Argument(help="Such as 10%; 0% ends a discount.")],
     valid_from: From = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Give an organization a discount on models or meters from a moment on."""
@@ -69,6 +73,7 @@ def discount(
                 percent=percent,
                 actor=await current_actor(connection),
                 valid_from=valid_from,
+                reason=reason,
             )
         return {
             "organizationId": str(owner.id),
