@@ -70,13 +70,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " processes have the role that migrations/grants.sql makes for them; superuser: one role"
         " for all",
     )
-    group = parser.getgroup("databases of the tests")
-    group.addoption(
-        "--reuse-databases",
-        action="store_true",
-        help="empty the database of a test for the next one, instead of cloning another; an"
-        " experiment: the whole suite has not run with it",
-    )
     group = parser.getgroup("random runs of auto-recharge")
     group.addoption("--recharge-seed", type=int, default=0, help="the first seed (0)")
     runs = cases(quick=100, thorough=1000)

@@ -32,9 +32,6 @@ from worker.drainer import Drainer
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
 
-# PostgreSQL counts the deadlocks of a database from its creation on.
-pytestmark = pytest.mark.usefixtures("fresh_database")
-
 CONTENDING = "contending"
 CLIENTS = 6
 DEBITS_OF_A_CLIENT = 40
