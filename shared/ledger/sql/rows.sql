@@ -220,6 +220,13 @@ CREATE OR REPLACE FUNCTION ledger_add_breakdowns(
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $$
 BEGIN
+    -- Most often there is no such organization, and this look-up is all that a debit pays.
+    IF NOT EXISTS (
+        SELECT FROM accounts AS a
+        WHERE a.organization_id = any(p_organizations) AND a.usage_dimensions IS NOT NULL
+    ) THEN
+        RETURN;
+    END IF;
     PERFORM ledger_add_breakdown(
         a.organization_id,
         a.usage_dimensions,
