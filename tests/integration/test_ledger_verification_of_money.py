@@ -205,13 +205,16 @@ CHANGES = [
         "",
     ),
     (
-        "UPDATE holds SET captured_amount = 5 WHERE id = '{hold}'",
+        "UPDATE holds SET captured_amount = 1 WHERE id = '{hold}'",
         "the hold that this row captured",
         "hold",
     ),
     ("UPDATE holds SET captured_amount = 5 WHERE id = '{hold}'", "no row says what a hold", "hold"),
     (
-        "UPDATE holds SET status = 'released', captured_amount = 0 WHERE id = '{hold}'",
+        (
+            "UPDATE holds SET status = 'released', captured_amount = 0, captured_by = NULL"
+            " WHERE id = '{hold}'"
+        ),
         "the hold that",
         "hold",
     ),
