@@ -6,25 +6,27 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepaid_client import exact_json, requests
+
+from tests.fixtures.profile import cases
 
 DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=9)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | DECIMALS | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
 )
+CASES = settings(max_examples=cases(quick=30, thorough=500), deadline=None)
 
 
+@CASES
 @given(VALUES)
-def test_what_is_written_is_read_again(value: object) -> None:
-    assert exact_json.loads(exact_json.dumps(value).encode()) == value
-
-
-@given(VALUES)
-def test_what_is_written_is_json(value: object) -> None:
-    json.loads(exact_json.dumps(value))
+def test_what_is_written_is_json_and_read_again(value: object) -> None:
+    written = exact_json.dumps(value)
+    json.loads(written)
+    assert exact_json.loads(written.encode()) == value
 
 
 def test_a_decimal_keeps_its_digits() -> None:

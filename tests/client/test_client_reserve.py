@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from prepaid_client import AsyncClient, Client, Insufficient, ServerError
+from prepaid_client import AsyncClient, Client, Conflict, Insufficient, ServerError
 from prepaid_client.lifecycle import Lifecycle
 from prepaid_client.reserving import plan
 
@@ -248,3 +248,13 @@ async def test_what_is_not_covered_is_refused_before_the_body_begins(
         with pytest.raises(Insufficient):
             await prepaid_async.reserve("acme", amount=1000).__aenter__()
     assert len(proxy.requests("/holds")) == 1  # the second time, the gate was closed
+
+
+async def test_a_transaction_id_whose_hold_has_ended_is_refused_before_the_body_begins(
+    prepaid_async: AsyncClient, funded: Organization
+) -> None:
+    async with prepaid_async.reserve("acme", amount=10, transaction_id="chat-1") as call:
+        call.record(amount=2)
+    with pytest.raises(Conflict, match="is captured"):
+        await prepaid_async.reserve("acme", amount=10, transaction_id="chat-1").__aenter__()
+    assert await funds(prepaid_async) == (98, 0)

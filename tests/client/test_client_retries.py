@@ -8,7 +8,7 @@ from dataclasses import replace
 import aiohttp
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepaid_client import (
     AsyncClient,
@@ -27,6 +27,7 @@ from tests.client.conftest import AT_ONCE
 from tests.fixtures.api import ApiClient, serve_api
 from tests.fixtures.faulty_proxy import Fault, FaultyProxy
 from tests.fixtures.product import closed_port, environment
+from tests.fixtures.profile import cases
 
 DEBITS = "/api/credit-transactions"
 BEFORE = (Fault.LOSE_REQUEST, Fault.UNAVAILABLE)
@@ -144,6 +145,7 @@ async def test_a_rate_limit_and_a_request_in_progress_are_waited_for(status: int
         assert (await client.debit("acme", 4))["amount"] == -4
 
 
+@settings(max_examples=cases(quick=30, thorough=500), deadline=None)
 @given(
     st.builds(
         Retries,

@@ -27,6 +27,7 @@ from prepaid_client.types import CaptureResponse
 
 T = TypeVar("T")
 UNKNOWN_MEASURE = "unknown_measure"
+CONFLICT = 409
 log = logging.getLogger("prepaid_client")
 
 
@@ -40,7 +41,7 @@ class Lifecycle:
         self._plan = plan
 
     async def open(self) -> ReservedCall:
-        """Reserve the credits. Raises Insufficient or BudgetExceeded."""
+        """Reserve the credits. Raises Insufficient, BudgetExceeded or Conflict."""
         plan = self._plan
         request = requests.hold(
             plan.organization,
@@ -51,7 +52,11 @@ class Lifecycle:
             expires_in_seconds=plan.seconds,
             **plan.fields,
         )
-        self.call = ReservedCall(plan, await self._caller.call(request))
+        hold = await self._caller.call(request)
+        if hold["status"] != "active":  # an earlier call with this transaction id has ended it
+            detail = f"The hold {hold['id']} is {hold['status']}: reserve under another id."
+            raise Conflict(CONFLICT, {"type": "conflict_error", "detail": detail})
+        self.call = ReservedCall(plan, hold)
         return self.call
 
     async def extend_until(self, has_ended: Callable[[float], Awaitable[bool]]) -> None:
