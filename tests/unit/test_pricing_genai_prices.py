@@ -192,7 +192,7 @@ def test_markup_and_rate_apply_to_a_selected_provider() -> None:
     price = PriceIndex(book).find(Subject.MODEL, "gpt-4o", NOW)
     assert price is not None
     assert price.rates["input_tokens"].tiers[0].price == Decimal(250)
-    assert PriceIndex(book).find(Subject.MODEL, "anthropic/claude-2", NOW) is None
+    assert PriceIndex(book).find(Subject.MODEL, "mistral/mistral-small-latest", NOW) is None
 
 
 def test_an_unknown_provider_is_refused() -> None:

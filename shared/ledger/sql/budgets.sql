@@ -355,30 +355,3 @@ BEGIN
     );
 END
 $$;
-
--- The last row of an organization before a moment, located by bisection along seq; 0: there is none.
-CREATE OR REPLACE FUNCTION ledger_seq_before(
-    p_organization_id uuid,
-    p_moment timestamptz
-) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    v_low bigint := 0;
-    v_high bigint;
-    v_middle bigint;
-BEGIN
-    SELECT a.last_seq INTO v_high FROM accounts AS a WHERE a.organization_id = p_organization_id;
-    WHILE v_low < v_high LOOP
-        v_middle := (v_low + v_high + 1) / 2;
-        IF (
-            SELECT t.created_at
-            FROM credit_transactions AS t
-            WHERE t.organization_id = p_organization_id AND t.seq = v_middle
-        ) < p_moment THEN
-            v_low := v_middle;
-        ELSE
-            v_high := v_middle - 1;
-        END IF;
-    END LOOP;
-    RETURN v_low;
-END
-$$;
