@@ -52,6 +52,9 @@ TAGS = {
         " transactions as CSV."
     ),
     "Holds": "Credits reserved for usage whose cost is not known yet.",
+    "Budgets and alerts": (
+        "Limits on what a user, a key, a category or a tag uses, and thresholds of the balance."
+    ),
     "Balance and history": (
         "The balance, the history, usage totals, and what a credit paid for. Amounts named"
         " `…Decimillicents` are integers of 1e-7 credits. Part of the shape `billing`."

@@ -15,6 +15,7 @@ from api.endpoints import OPERATIONS
 from api.framework import cursors
 from api.framework.operation import Operation
 from shared.errors import NotFoundError, ValidationError
+from tests.fixtures.operation_prices import a_price_book_is_stored
 from tests.fixtures.operation_requests import check_refused, send
 from tests.fixtures.operation_tenants import World
 from tests.fixtures.operations import name
@@ -91,8 +92,9 @@ async def test_a_cursor_that_is_none_of_this_list_is_refused(
 
 async def test_a_cursor_of_one_list_is_none_of_another(world: World) -> None:
     found = {}
-    for thing in ("hold", "grant", "transaction") * 2:
+    for thing in ("hold", "grant", "transaction", "budget") * 2:
         await world.make(thing, world.a)
+    await a_price_book_is_stored(world, world.a)
     for operation in WITH_PAGES:
         request = await world.request(operation, world.a)
         answer = await send(world.client, replace(request, query={**request.query, "limit": "1"}))

@@ -58,7 +58,7 @@ def test_every_write_is_in_the_table() -> None:
     assert {w.operation.name for w in (*OF_AN_ORGANIZATION, *OF_THE_INSTALLATION)} == {
         o.name for o in OPERATIONS if o.retry is not Retry.READ
     }
-    assert len([w for w in OF_AN_ORGANIZATION if w.body]) == 2
+    assert len([w for w in OF_AN_ORGANIZATION if w.body]) == 3
 
 
 @pytest.mark.parametrize("first", OF_AN_ORGANIZATION, ids=str)

@@ -23,7 +23,8 @@ READS = """
     getBilling getCredits getCreditTransaction getGrant getHold getNoCapReminder getOrganization
     getTransaction getTransactionReceipt getUsage explainTransaction listCreditHistory listGrants
     listHolds listOrganizations listOrganizationTransactions listRechargeAttempts
-    listRequiredActions listTransactions quoteUsage searchTransactions
+    listRequiredActions listTransactions quoteUsage searchTransactions exportTransactions getAlerts
+    getBudget getPriceBook getStatement getUsageDimensions listBudgets listPriceBooks reportUsage
 """
 ALLOWED = {
     "usage": """
@@ -34,13 +35,15 @@ ALLOWED = {
     "grants": "createCreditTransaction createCreditTransactions createGrant voidGrant",
     "billing": """
         getBilling changeBilling changeOrganization dismissNoCapReminder resumeAutoRecharge
-        cancelRechargeAttempt
+        cancelRechargeAttempt createBudget getBudget changeBudget listBudgets removeBudget
+        getAlerts putAlerts changeUsageDimensions
     """,
     "read": READS,
 }
 BY_SEVERAL = {"createSession"}  # billing, read and purchases together
 OF_ADMIN_ALONE = {
     "createOrganization", "listWebhookEndpoints", "putWebhookEndpoint", "removeWebhookEndpoint",
+    "createPriceBook", "activatePriceBook",
 }  # fmt: skip
 
 
