@@ -17,6 +17,7 @@ ACTIVATED = """
     INSERT INTO price_book_activations (name, version, active_from, created_at, created_by)
     VALUES ('default', $1, $2, $2, 'tests')
 """
+WITHOUT = BOOK.replace('"images"', '"pictures"')
 
 
 def book(price: str) -> str:
@@ -83,6 +84,22 @@ async def test_late_usage_that_is_repeated_even_later_has_its_first_price(
     async with in_hours(rich, 2) as later:
         again = await later.with_key(limited.key).post(USAGE, body)
     assert (again.json, again.headers["Idempotent-Replayed"]) == (first.json, "true")
+
+
+async def test_a_hold_by_estimate_is_repeated_when_its_meter_has_no_price_any_more(
+    rich: ApiClient,
+) -> None:
+    body = IMAGES | {"transactionId": "h-1"}
+    hold = (await rich.post(HOLDS, body)).json
+    for hours, text in ((20, WITHOUT), (30, book("0"))):
+        await activate_book(rich.pool, text, active_from=from_now(hours))
+    for hours in (25, 35):
+        async with in_hours(rich, hours) as later:
+            again = await later.post(HOLDS, body)
+            assert (again.json, again.headers["Idempotent-Replayed"]) == (hold, "true")
+            for change in ({"transactionId": "h-2"}, {"userId": "jo"}):
+                refused = await later.post(HOLDS, body | change)
+                assert (refused.status, refused.json["type"]) == (422, "validation_error")
 
 
 async def test_an_id_that_no_row_can_have_is_refused_where_there_is_no_price(
