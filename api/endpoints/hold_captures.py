@@ -82,7 +82,7 @@ async def capture(call: Call) -> Reply:
     if row is not None:
         return Reply(await _captured(call, hold, dict(row)), replayed=True)
     if not posting.amount:
-        return await _capture_nothing(call, hold)
+        return await _capture_nothing(call, hold, posting)
     result = await call.api.ledger.post(permissions.limit_overdraft(call, posting))
     if isinstance(result, RefusedPosting):
         raise await holds.capture_error(call, posting, result)
@@ -117,12 +117,16 @@ async def _posting(call: Call, hold: Hold) -> tuple[Posting, asyncpg.Record | No
     return priced.posting, priced.row
 
 
-async def _capture_nothing(call: Call, hold: Hold) -> Reply:
+async def _capture_nothing(call: Call, hold: Hold, posting: Posting) -> Reply:
     body: CaptureRequest = call.body
     if not body.final:
         raise fields.invalid(("body", "amount"), "must be positive where final is false")
     async with call.api.pool.acquire() as connection, connection.transaction():
         result = await service.capture_nothing(connection, call.owner.id, hold.id)
+        # The account is locked now: nobody else can use the id. The error undoes the capture.
+        rows = await ledger.find_by_keys(connection, call.owner.id, [posting.key])
+        if rows and not isinstance(result, RefusedPosting):
+            raise priced_usage.conflict(posting)
         balance = await ledger.balance(connection, call.owner.id)
     if isinstance(result, RefusedPosting):
         raise await holds.hold_error(call, str(hold.id), result)

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from api.framework import cursors, fields
 from api.framework.fields import NumberOrNull, PageQuery, Request, Response
@@ -27,7 +28,7 @@ from shared.errors import (
 from shared.ledger.holds import service, store
 from shared.ledger.holds.model import HoldResult, HoldStatus, NewHold
 from shared.ledger.model import PostingStatus, RefusedPosting
-from shared.pricing.model import PricedUsage
+from shared.pricing.model import PricedUsage, UsageItem
 from shared.pricing.record import to_record
 
 SECONDS_DEFAULT = 15 * 60
@@ -83,13 +84,12 @@ async def create(call: Call) -> Reply:
     nor released expires.
     """
     body: HoldRequest = call.body
-    estimate = await _estimate(call, body)
+    item = _estimate(body)
     new = NewHold(
         organization_id=call.owner.id,
         id=call.id,
-        amount=_amount(body) if estimate is None else estimate.total,
-        pricing=None if estimate is None else to_record(estimate),
-        usage=None if estimate is None else prices.requested(estimate.item),
+        amount=_amount(body) if item is None else Decimal(0),
+        usage=None if item is None else prices.requested(item),
         seconds=body.expires_in_seconds,
         key=posting_key(call, body.transaction_id),
         description=body.note,
@@ -98,6 +98,11 @@ async def create(call: Call) -> Reply:
         metadata=debit_fields.metadata_of(body.metadata, body.tags, ("body",)),
         key_id=call.caller.key_id,
     )
+    if item is not None:
+        priced = await _price(call, item)
+        if isinstance(priced, ValidationError):
+            return await _replay(call, new, priced)
+        new = replace(new, amount=priced.total, pricing=to_record(priced))
     async with call.api.pool.acquire() as connection, connection.transaction():
         result = await service.hold(connection, new, now=call.now)
     return await _reply(call, result)
@@ -110,20 +115,32 @@ def _amount(body: HoldRequest) -> Decimal:
     return amount
 
 
-async def _estimate(call: Call, body: HoldRequest) -> PricedUsage | None:
-    """Return the price of an estimate; None for an amount. Raises ValidationError for both."""
+def _estimate(body: HoldRequest) -> UsageItem | None:
+    """Return the usage of an estimate; None for an amount. Raises ValidationError for both."""
     if body.measures is None:
         prices.check_no_subject(body.model, body.meter, ("body",))
         return None
     if body.amount != fields.NULL:
         raise fields.invalid(("body", "amount"), "is instead of measures")
-    item = prices.item_of(body.measures, body.model, body.meter, ("body",))
+    return prices.item_of(body.measures, body.model, body.meter, ("body",))
+
+
+async def _price(call: Call, item: UsageItem) -> PricedUsage | ValidationError:
     (priced,) = await prices.price_all(call, [(item, call.now)])
     if not isinstance(priced, PricedUsage):
-        raise prices.pricing_error(priced, ("body",))
+        return prices.pricing_error(priced, ("body",))
     if not priced.total:
-        raise fields.invalid(("body", "measures"), "cost nothing: a hold reserves an amount")
+        return fields.invalid(("body", "measures"), "cost nothing: a hold reserves an amount")
     return priced
+
+
+async def _replay(call: Call, new: NewHold, error: ValidationError) -> Reply:
+    """Return the hold that the same request made while its estimate had a price."""
+    async with call.api.pool.acquire() as connection:
+        replayed = await service.replay(connection, new)
+    if replayed is None:
+        raise error
+    return await _reply(call, replayed)
 
 
 async def list_(call: Call) -> Reply:

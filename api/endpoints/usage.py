@@ -85,8 +85,9 @@ async def create(call: Call) -> Reply:
     `transactionId` (or the header `Idempotency-Key`) makes the request idempotent: the same usage
     returns the first response, also after a change of prices; other usage is a 409. The row keeps
     the version of the book, the measures and the arithmetic. Usage is priced at `effectiveOn`, or
-    now. An unknown model or measure is a 422 and never free. 402 if the available credits do not
-    cover the price; with `onInsufficient: "overdraft"` it is posted anyway.
+    now: never later than now, and no earlier than an hour ago unless the key has the scope
+    `grants`. An unknown model or measure is a 422 and never free. 402 if the available credits do
+    not cover the price; with `onInsufficient: "overdraft"` it is posted anyway.
     """
     body: UsageRequest = call.body
     hold = priced_usage.hold_of(body, await priced_usage.holds_of(call, [body]))

@@ -52,6 +52,11 @@ def posting_error(
     return posting_errors.posting_error(result, where)
 
 
+def may_choose_prices(call: Call) -> bool:
+    """Return whether the key may have usage priced as of any moment in the past."""
+    return call.caller.may(Scope.GRANTS)
+
+
 def _is_limited(call: Call, posting: Posting) -> bool:
     is_capture = posting.type is TransactionType.HOLD_CAPTURE
     overdraws = posting.past_limit if is_capture else posting.may_overdraw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.framework import fields
 from api.framework.operation import Call
-from shared.ledger import keys
+from shared.ledger import keys, posting_errors, rules
 
 
 def posting_key(
@@ -14,6 +14,9 @@ def posting_key(
     if transaction_id is not None:
         if transaction_id.startswith(keys.RESERVED):
             raise fields.invalid((*where, "transactionId"), "begins with a reserved prefix")
+        # Here and not with the rest: priced usage is looked up by its key before it is posted.
+        if error := rules.key_refusal(transaction_id):
+            raise posting_errors.invalid_field(error, where)
         return transaction_id
     if call.idempotency_key is not None:
         return f"{keys.HEADER}{call.idempotency_key}"

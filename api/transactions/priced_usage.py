@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from api.framework import fields
 from api.framework.operation import Call, not_found
-from api.transactions import debit_fields, prices
+from api.transactions import debit_fields, permissions, prices
 from api.transactions.debit_fields import DebitFields, OnInsufficient
 from api.transactions.posting_keys import posting_key
 from api.transactions.prices import Measures, Where
@@ -28,6 +28,7 @@ from shared.ledger.origin import PRICING
 from shared.ledger.posting_errors import posting_error
 from shared.pricing.model import PricedUsage, UsageItem
 from shared.pricing.record import to_record
+from shared.pricing.rules import pricing_moment
 
 if TYPE_CHECKING:
     import asyncpg
@@ -105,11 +106,12 @@ def draft(call: Call, request: UsageRequest, hold: Hold | None, where: Where) ->
 
 
 def moment_of(call: Call, request: DebitFields, where: Where) -> datetime:
-    """Return the moment whose prices apply: when the usage happened."""
-    at = request.effective_on or call.now
-    if error := ledger_rules.clock_refusal("effectiveOn", at):
+    """Return the moment whose prices apply: when the usage happened, as far as the key may say."""
+    if error := ledger_rules.clock_refusal("effectiveOn", request.effective_on):
         raise fields.invalid((*where, "effectiveOn"), error.partition(": ")[2])
-    return at
+    return pricing_moment(
+        request.effective_on, now=call.now, is_limited=not permissions.may_choose_prices(call)
+    )
 
 
 def item_with_hold(
@@ -163,10 +165,7 @@ async def price(call: Call, drafts: Sequence[Draft]) -> list[Priced | PrepaidErr
         if row is not None and row["digest"] == posting.digest:
             results.append(Priced(posting, row["metadata"][PRICING], row))
         elif row is not None and isinstance(priced, PricedUsage):
-            conflict = RefusedPosting(
-                organization_id=posting.organization_id, status=PostingStatus.CONFLICT
-            )
-            results.append(posting_error(conflict))
+            results.append(conflict(posting))
         elif isinstance(priced, PricedUsage):
             record = to_record(priced)
             amount = -priced.total if priced.total else Decimal(0)
@@ -174,3 +173,10 @@ async def price(call: Call, drafts: Sequence[Draft]) -> list[Priced | PrepaidErr
         else:
             results.append(prices.pricing_error(priced, draft.where))
     return results
+
+
+def conflict(posting: Posting) -> PrepaidError:
+    """Return the error of usage that costs nothing, whose id is that of another request's row."""
+    return posting_error(
+        RefusedPosting(organization_id=posting.organization_id, status=PostingStatus.CONFLICT)
+    )

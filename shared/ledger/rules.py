@@ -143,10 +143,9 @@ def _sign_refusal(kind: TransactionType, amount: Decimal) -> str | None:
 
 
 def _text_refusal(posting: Posting) -> str | None:
-    if not 1 <= len(posting.key) <= KEY_LENGTH_MAX:
-        return f"key: 1 to {KEY_LENGTH_MAX} characters"
+    if error := key_refusal(posting.key):
+        return error
     limits = (
-        ("key", posting.key, KEY_LENGTH_MAX),
         ("description", posting.description, TEXT_LENGTH_MAX),
         ("category", posting.category, CATEGORY_LENGTH_MAX),
         ("user_id", posting.user_id, KEY_LENGTH_MAX),
@@ -156,6 +155,13 @@ def _text_refusal(posting: Posting) -> str | None:
         if text is not None and (error := text_refusal(name, text, length_max)):
             return error
     return metadata_refusal(posting.metadata)
+
+
+def key_refusal(key: str) -> str | None:
+    """Say why an idempotency key cannot be stored."""
+    if not 1 <= len(key) <= KEY_LENGTH_MAX:
+        return f"key: 1 to {KEY_LENGTH_MAX} characters"
+    return text_refusal("key", key, KEY_LENGTH_MAX)
 
 
 def text_refusal(name: str, text: str, length_max: int) -> str | None:

@@ -133,7 +133,7 @@ ORDER BY
 LIMIT $3;
 
 -- name: versions
--- The versions of a book, newest first, each with its activations.
+-- The versions of a book, newest first, or version $2 alone, each with its activations.
 SELECT
     v.name,
     v.version,
@@ -147,22 +147,5 @@ SELECT
         ORDER BY a.active_from
     ) AS active_from
 FROM price_book_versions AS v
-WHERE v.name = $1
+WHERE v.name = $1 AND ($2::integer IS NULL OR v.version = $2)
 ORDER BY v.version DESC;
-
--- name: find_version
--- A version with its activations.
-SELECT
-    v.name,
-    v.version,
-    v.prices,
-    v.created_at,
-    v.created_by,
-    array(
-        SELECT a.active_from
-        FROM price_book_activations AS a
-        WHERE a.name = v.name AND a.version = v.version
-        ORDER BY a.active_from
-    ) AS active_from
-FROM price_book_versions AS v
-WHERE v.name = $1 AND v.version = $2;

@@ -35,6 +35,8 @@ LINE_DECIMALS = 18
 # Longer than the time after which each process sees a change, whatever their clocks.
 NOTICE_SECONDS = 5
 AHEAD_DAYS_MAX = 3_660
+# How long ago usage may have happened to have the price of that moment with any key.
+LATE_SECONDS_MAX = 3_600
 _HUNDRED = Decimal(100)
 # Wide enough for every product of what validation accepts; Inexact raises instead of rounding.
 EXACT = decimal.Context(
@@ -203,6 +205,15 @@ def _half_up(numerator: Decimal, denominator: Decimal) -> Decimal:
 def unit_name(per: int) -> str:
     """Return the name of a unit in files and requests, such as 1M."""
     return next(name for name, unit in UNITS.items() if unit == per)
+
+
+def pricing_moment(happened: datetime | None, *, now: datetime, is_limited: bool) -> datetime:
+    """Return the moment whose prices usage has: when it happened, and never one to come.
+
+    `is_limited`: no more than an hour ago, so that the caller cannot choose an old version.
+    """
+    moment = now if happened is None else min(happened, now)
+    return max(moment, now - timedelta(seconds=LATE_SECONDS_MAX)) if is_limited else moment
 
 
 def activation_moment(requested: datetime | None, *, now: datetime, first: bool) -> datetime | str:

@@ -137,11 +137,10 @@ async def list_page(
 
 async def versions(connection: Connection, name: str) -> list[asyncpg.Record]:
     """Return the versions of a book, newest first, with their activations."""
-    return await connection.fetch(QUERIES.versions, name)
+    return await connection.fetch(QUERIES.versions, name, None)
 
 
 async def find_version(connection: Connection, name: str, version: int) -> asyncpg.Record:
     """Return a version that exists, with its activations."""
-    row = await connection.fetchrow(QUERIES.find_version, name, version)
-    assert row is not None  # noqa: S101 - a version is never deleted
+    (row,) = await connection.fetch(QUERIES.versions, name, version)
     return row

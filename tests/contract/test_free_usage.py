@@ -54,3 +54,14 @@ async def test_an_id_of_charged_usage_is_a_conflict_for_free_usage(rich: ApiClie
     (result,) = (await rich.post(f"{USAGE}/batch", {"usage": [free]})).json["results"]
     assert (result["status"], result["error"]["code"]) == ("conflict", 409)
     assert (await rich.get(f"{HOLDS}/{hold['id']}")).json["status"] == "active"
+
+
+async def test_an_id_of_charged_usage_is_a_conflict_for_a_capture_of_zero(rich: ApiClient) -> None:
+    await rich.post(USAGE, IMAGES | {"transactionId": "f-1"})
+    hold = (await rich.post(HOLDS, {"amount": 5})).json
+    capture = f"{HOLDS}/{hold['id']}/capture"
+    refused = await rich.post(capture, {"amount": 0, "transactionId": "f-1"})
+    assert (refused.status, refused.json["type"]) == (409, "idempotency_error")
+    assert (await rich.get(f"{HOLDS}/{hold['id']}")).json["status"] == "active"
+    closed = [await rich.post(capture, {"amount": 0, "transactionId": "f-2"}) for _ in range(2)]
+    assert closed[0].json == closed[1].json

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from shared.organizations.model import Organization
-from tests.fixtures.api import ApiClient, serve_api
+from tests.fixtures.api import ApiClient, in_hours
 from tests.fixtures.pricing import BOOK, activate_book
 
 USAGE = "/v1/billing/acme/usage"
@@ -101,17 +99,6 @@ async def test_usage_without_a_price_book_is_refused(
 ) -> None:
     answer = await api_client.post(USAGE, CALL | {"transactionId": "c-1"})
     assert (answer.status, answer.json["errors"][0]["type"]) == (422, "no_price_book")
-
-
-@asynccontextmanager
-async def in_hours(client: ApiClient, hours: int) -> AsyncIterator[ApiClient]:
-    """Serve the API some hours later, on the same database."""
-
-    def later() -> datetime:
-        return datetime.now(UTC) + timedelta(hours=hours)
-
-    async with serve_api(client.api.settings, client.pool, client.session, now=later) as bare:
-        yield bare.with_key(client.key)
 
 
 async def test_a_repeated_request_has_the_first_price_whatever_the_book_says_now(

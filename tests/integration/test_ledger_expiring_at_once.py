@@ -173,14 +173,56 @@ async def test_many_holds_that_expire_at_once_are_closed_in_rounds_and_free_at_o
     assert await pool.fetchval("SELECT next_due_at FROM accounts") is None
 
 
+async def expire_holds(pool: Pool) -> None:
+    await pool.execute("UPDATE holds SET expires_at = now() - interval '1 minute'")
+    await pool.execute("UPDATE accounts SET next_due_at = now() - interval '1 minute'")
+
+
+async def test_an_expired_hold_is_not_captured_or_released_before_its_round(
+    pool: Pool, organization: Organization
+) -> None:
+    holds = 2 * ROUND
+    await post(pool, grant(organization, holds))
+    held = [await hold(pool, organization, 1) for _ in range(holds)]
+    await expire_holds(pool)
+    captures = [
+        posting(organization, Kind.HOLD_CAPTURE, Decimal(-1), hold_id=made.id) for made in held
+    ]
+    assert set(await statuses(pool, *captures)) == {"hold_closed"}
+    assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == ROUND
+    assert await balances(pool, organization) == (holds, 0)
+
+
+async def test_releasing_all_holds_leaves_those_that_have_expired(
+    pool: Pool, organization: Organization
+) -> None:
+    holds = 3 * ROUND  # the hold and the release close a round each
+    await post(pool, grant(organization, 2 * holds))
+    for _ in range(holds):
+        await hold(pool, organization, 1)
+    await expire_holds(pool)
+    await hold(pool, organization, 1)
+    assert await pool.fetchval("SELECT ledger_release_all($1)", organization.id) == 1
+    assert await balances(pool, organization) == (2 * holds, 0)
+
+
+async def test_a_hold_ends_after_what_has_expired_already(
+    pool: Pool, organization: Organization
+) -> None:
+    await post(pool, grant(organization, 10))
+    await pool.execute("UPDATE accounts SET expired_through = now() + interval '1 day'")
+    made = await hold(pool, organization, 1)
+    assert await release(pool, organization, made.id) == "posted"
+    assert await balances(pool, organization) == (10, 0)
+
+
 async def test_the_expirer_closes_holds_that_have_expired_in_rounds(
     pool: Pool, organization: Organization
 ) -> None:
     await post(pool, grant(organization, 10))
     for _ in range(10):
         await hold(pool, organization, 1)
-    await pool.execute("UPDATE holds SET expires_at = now() - interval '1 minute'")
-    await pool.execute("UPDATE accounts SET next_due_at = now() - interval '1 minute'")
+    await expire_holds(pool)
     async with pool.acquire() as connection, connection.transaction():
         assert await service.post_expirations(connection, expirations_max=7) == 1
     assert await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'") == 3

@@ -287,7 +287,7 @@ async def test_a_hold_needs_an_organization_that_is_open(
         ({"seconds": 0}, "expires_in_seconds: 1 to 2592000"),
         ({"seconds": 2592001}, "expires_in_seconds: 1 to 2592000"),
         ({"key": ""}, "key: 1 to 255 characters"),
-        ({"key": "k" * 256}, "key: at most 255 characters"),
+        ({"key": "k" * 256}, "key: 1 to 255 characters"),
         ({"key": "a\0b"}, "key: must not hold NUL or half of a surrogate pair"),
         ({"description": "\ud800"}, "note: must not hold NUL or half of a surrogate pair"),
         ({"description": "x" * 2001}, "note: at most 2000 characters"),

@@ -63,7 +63,7 @@ def capture(**fields: Any) -> Posting:
         ("1", "k", 0, "expires_in_seconds: 1 to 2592000"),
         ("1", "k", rules.SECONDS_MAX + 1, "expires_in_seconds: 1 to 2592000"),
         ("1", "", 1, "key: 1 to 255 characters"),
-        ("1", "k" * 256, 1, "key: at most 255 characters"),
+        ("1", "k" * 256, 1, "key: 1 to 255 characters"),
         ("1", "\0", 1, "key: must not hold NUL or half of a surrogate pair"),
     ],
 )

@@ -62,6 +62,12 @@ SELECT *
 FROM holds
 WHERE organization_id = $1 AND idempotency_key = $2;
 
+-- name: find_replayed
+-- The hold of an organization that was made under a key by the same request.
+SELECT *
+FROM holds
+WHERE organization_id = $1 AND idempotency_key = $2 AND request_digest = $3::text::bytea;
+
 -- name: closing_capture
 -- The row of the capture that closed a hold: named by the hold, or by its key.
 SELECT t.id

@@ -25,10 +25,9 @@ def refusal(hold: NewHold) -> str | None:
         return "amount: must be positive"
     if error := seconds_refusal(hold.seconds):
         return error
-    if not hold.key:
-        return f"key: 1 to {rules.KEY_LENGTH_MAX} characters"
+    if error := rules.key_refusal(hold.key):
+        return error
     texts = (
-        ("key", hold.key, rules.KEY_LENGTH_MAX),
         ("note", hold.description, rules.TEXT_LENGTH_MAX),
         ("category", hold.category, rules.CATEGORY_LENGTH_MAX),
         ("user_id", hold.user_id, rules.KEY_LENGTH_MAX),

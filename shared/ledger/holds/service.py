@@ -8,8 +8,8 @@ from uuid import UUID
 
 from shared.errors import ConflictError
 from shared.ledger.holds import rules, store
-from shared.ledger.holds.model import Hold, HoldResult, HoldStatus, NewHold
-from shared.ledger.model import InsufficientCredits, InvalidPosting
+from shared.ledger.holds.model import Hold, HoldResult, HoldStatus, NewHold, PostedHold
+from shared.ledger.model import InsufficientCredits, InvalidPosting, PostingStatus
 from shared.ledger.service import with_recharges_in_progress
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ async def hold(connection: Connection, new: NewHold, *, now: datetime) -> HoldRe
         return result
     (result,) = await with_recharges_in_progress(connection, [result])
     return result
+
+
+async def replay(connection: Connection, new: NewHold) -> PostedHold | None:
+    """Return the hold that the same request made before, if any, whatever its amount is now."""
+    found = await store.find_replayed(connection, new.organization_id, new.key, rules.digest(new))
+    return None if found is None else PostedHold(status=PostingStatus.REPLAYED, hold=found)
 
 
 async def release(connection: Connection, organization_id: UUID, hold_id: UUID) -> HoldResult:

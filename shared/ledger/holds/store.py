@@ -108,6 +108,14 @@ async def find_by_key(connection: Connection, organization_id: UUID, key: str) -
     return None if row is None else _hold(row)
 
 
+async def find_replayed(
+    connection: Connection, organization_id: UUID, key: str, digest: str
+) -> Hold | None:
+    """Return the hold that the same request made under a key."""
+    row = await connection.fetchrow(QUERIES.find_replayed, organization_id, key, digest)
+    return None if row is None else _hold(row)
+
+
 async def closing_capture(connection: Connection, hold: Hold) -> UUID | None:
     """Return the id of the row that closed a hold; None where none did."""
     if hold.captured_by is not None:
