@@ -46,6 +46,19 @@ async def test_counters_of_ended_windows_are_deleted_and_count_anew(
     assert await numbers(pool, total) == {"jo": (1, 0), "user-1": (5, 0)}
 
 
+async def test_a_counter_stays_for_an_hour_after_its_window_for_postings_that_began_in_it(
+    pool: Pool, organization: Organization
+) -> None:
+    await create_budget(pool, organization, 5, window="hour")
+    await post(pool, grant(organization, 100), usage(organization, 5, user_id="jo"))
+    for age, left in (("59 minutes", 1), ("61 minutes", 0)):
+        await pool.execute(
+            "UPDATE budget_counters SET window_end = now() - $1::text::interval", age
+        )
+        assert await BudgetCleaner(pool).clean() == 1 - left
+        assert await counters(pool) == left
+
+
 async def test_a_removed_budget_limits_nothing_and_is_deleted_after_its_counters(
     pool: Pool, organization: Organization
 ) -> None:
