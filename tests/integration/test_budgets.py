@@ -140,7 +140,9 @@ async def test_only_usage_counts(pool: Pool, organization: Organization) -> None
     correction = posting(organization, TransactionType.ADJUSTMENT, -4, user_id="jo")
     back = posting(organization, TransactionType.ADJUSTMENT, 2, user_id="jo")
     assert await statuses(pool, correction, back) == ["posted", "posted"]
-    assert await numbers(pool, made) == {"jo": (2, 0)}
+    later = await create_budget(pool, organization, 5, window="day")
+    for state in (made, later):
+        assert await numbers(pool, state) == {"jo": (2, 0)}
 
 
 @pytest.mark.parametrize(
