@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.errors import AlreadyExistsError, OrganizationClosedError, ValidationError
+from shared.budgets import rules
+from shared.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    OrganizationClosedError,
+    ValidationError,
+)
 from shared.ledger.model import BudgetExceeded, PostedTransaction, TransactionType
 from shared.organizations.model import Organization
 from tests.fixtures.budgets import budget_of, create_budget, numbers, set_clock
@@ -196,6 +202,15 @@ async def test_a_closed_organization_gets_no_budget(pool: Pool, organization: Or
     with pytest.raises(OrganizationClosedError):
         await create_budget(pool, organization, 5)
     assert await pool.fetchval("SELECT count(*) FROM budgets") == 0
+
+
+async def test_an_organization_has_a_limited_number_of_budgets(
+    pool: Pool, organization: Organization
+) -> None:
+    await pool.execute("UPDATE accounts SET budgets = $1", rules.BUDGETS_MAX)
+    with pytest.raises(ConflictError, match="at most 10000 budgets"):
+        await create_budget(pool, organization, 5)
+    assert await pool.fetchval("SELECT budgets FROM accounts") == rules.BUDGETS_MAX
 
 
 @pytest.mark.parametrize(
