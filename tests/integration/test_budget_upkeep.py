@@ -75,6 +75,18 @@ async def test_a_removed_budget_limits_nothing_and_is_deleted_after_its_counters
     assert await counters(pool) == await pool.fetchval("SELECT count(*) FROM budgets") == 1
 
 
+async def test_the_budget_of_each_subject_limits_one_whose_own_budget_was_removed(
+    pool: Pool, organization: Organization
+) -> None:
+    await create_budget(pool, organization, 5, subject="*")
+    named = await create_budget(pool, organization, 50)
+    await post(pool, grant(organization, 100))
+    assert await statuses(pool, usage(organization, 6, user_id="jo")) == ["posted"]
+    async with pool.acquire() as connection, connection.transaction():
+        await service.remove(connection, organization.id, named.budget.id, actor="x", now=NOW)
+    assert await statuses(pool, usage(organization, 1, user_id="jo")) == ["budget_exceeded"]
+
+
 async def test_a_change_applies_at_once_and_is_in_the_audit_log(
     pool: Pool, organization: Organization
 ) -> None:
