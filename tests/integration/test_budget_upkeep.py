@@ -11,7 +11,7 @@ from shared.budgets.model import BudgetAction, BudgetChange
 from shared.organizations.model import Organization
 from tests.fixtures.budgets import budget_of, create_budget, numbers, set_clock
 from tests.fixtures.commands import Command, assert_refused
-from tests.fixtures.ledger import grant, post, statuses, usage
+from tests.fixtures.ledger import grant, hold, post, statuses, usage
 from worker.cleaners import BudgetCleaner
 
 if TYPE_CHECKING:
@@ -57,6 +57,17 @@ async def test_a_counter_stays_for_an_hour_after_its_window_for_postings_that_be
         )
         assert await BudgetCleaner(pool).clean() == 1 - left
         assert await counters(pool) == left
+
+
+async def test_a_counter_with_an_active_hold_stays_however_long_ago_its_window_ended(
+    pool: Pool, organization: Organization
+) -> None:
+    made = await create_budget(pool, organization, 5, window="hour")
+    await post(pool, grant(organization, 100))
+    await hold(pool, organization, 3, user_id="jo")
+    await pool.execute("UPDATE budget_counters SET window_end = now() - interval '2 days'")
+    assert await BudgetCleaner(pool).clean() == 0
+    assert await numbers(pool, made) == {"jo": (0, 3)}
 
 
 async def test_a_removed_budget_limits_nothing_and_is_deleted_after_its_counters(
