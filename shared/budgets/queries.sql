@@ -167,18 +167,20 @@ CROSS JOIN LATERAL (
         h.held
     FROM budget_counters AS c
     CROSS JOIN LATERAL (SELECT CASE WHEN c.window_end = w.window_end THEN c.used ELSE 0 END AS used) AS u
-    LEFT JOIN LATERAL (
-        SELECT sum(i.held) AS held
+    LEFT JOIN (
+        SELECT
+            v.subject,
+            sum(i.held) AS held
         FROM holds AS h
         CROSS JOIN LATERAL ledger_hold_item(h, ledger_hold_rest(h)) AS i
+        CROSS JOIN LATERAL unnest(ledger_dimension(b.subject_kind, i.user_id, i.category, i.metadata)) AS v (subject)
         WHERE
-            c.held > 0
-            AND h.organization_id = b.organization_id
+            h.organization_id = b.organization_id
             AND h.status = 'active'
             AND h.expires_at > a.expired_through
             AND h.expires_at <= clock_timestamp()
-            AND c.subject = any(ledger_dimension(b.subject_kind, i.user_id, i.category, i.metadata))
-    ) AS e ON TRUE
+        GROUP BY v.subject
+    ) AS e ON c.subject = e.subject
     CROSS JOIN LATERAL (SELECT greatest(c.held - coalesce(e.held, 0), 0) AS held) AS h
     WHERE c.organization_id = b.organization_id AND c.budget_id = b.id AND u.used + h.held > 0
     ORDER BY u.used + h.held DESC, c.subject
@@ -187,14 +189,15 @@ CROSS JOIN LATERAL (
 WHERE b.organization_id = $1 AND b.id = any($2::uuid []);
 
 -- name: purge_windows
--- Delete counters of windows that have ended, except those with active holds: a posting would start them from zero.
+-- Delete counters of windows that have ended, except those with active holds: a posting would start them from zero. A
+-- posting that began before the end of the window, and still counts in it, has ended after an hour.
 WITH old AS (
     SELECT
         organization_id,
         budget_id,
         subject
     FROM budget_counters
-    WHERE held = 0 AND window_end <= now()
+    WHERE held = 0 AND window_end <= now() - interval '1 hour'
     ORDER BY window_end
     LIMIT $1
     FOR UPDATE SKIP LOCKED

@@ -78,8 +78,9 @@ async def test_each_subject_has_its_own_thresholds_also_in_a_shared_batch(
     await create_budget(pool, organization, 100, subject="mia")
     await post(pool, grant(organization, 100))
     shared = Ledger(pool)
-    for user in ("jo", "mia", "jo", "ann", "jo"):
-        await shared.post(usage(organization, 3, user_id=user))
+    # The budget of mia replaces the one of each user.
+    for user, amount in (("jo", 3), ("mia", 6), ("jo", 3), ("ann", 3), ("jo", 3)):
+        await shared.post(usage(organization, amount, user_id=user))
     assert await reached(pool) == [("jo", 50)]
     await shared.close()
 

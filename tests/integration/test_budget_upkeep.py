@@ -11,7 +11,7 @@ from shared.budgets.model import BudgetAction, BudgetChange
 from shared.organizations.model import Organization
 from tests.fixtures.budgets import budget_of, create_budget, numbers, set_clock
 from tests.fixtures.commands import Command, assert_refused
-from tests.fixtures.ledger import grant, post, statuses, usage
+from tests.fixtures.ledger import grant, hold, post, statuses, usage
 from worker.cleaners import BudgetCleaner
 
 if TYPE_CHECKING:
@@ -46,6 +46,30 @@ async def test_counters_of_ended_windows_are_deleted_and_count_anew(
     assert await numbers(pool, total) == {"jo": (1, 0), "user-1": (5, 0)}
 
 
+async def test_a_counter_stays_for_an_hour_after_its_window_for_postings_that_began_in_it(
+    pool: Pool, organization: Organization
+) -> None:
+    await create_budget(pool, organization, 5, window="hour")
+    await post(pool, grant(organization, 100), usage(organization, 5, user_id="jo"))
+    for age, left in (("59 minutes", 1), ("61 minutes", 0)):
+        await pool.execute(
+            "UPDATE budget_counters SET window_end = now() - $1::text::interval", age
+        )
+        assert await BudgetCleaner(pool).clean() == 1 - left
+        assert await counters(pool) == left
+
+
+async def test_a_counter_with_an_active_hold_stays_however_long_ago_its_window_ended(
+    pool: Pool, organization: Organization
+) -> None:
+    made = await create_budget(pool, organization, 5, window="hour")
+    await post(pool, grant(organization, 100))
+    await hold(pool, organization, 3, user_id="jo")
+    await pool.execute("UPDATE budget_counters SET window_end = now() - interval '2 days'")
+    assert await BudgetCleaner(pool).clean() == 0
+    assert await numbers(pool, made) == {"jo": (0, 3)}
+
+
 async def test_a_removed_budget_limits_nothing_and_is_deleted_after_its_counters(
     pool: Pool, organization: Organization
 ) -> None:
@@ -57,9 +81,24 @@ async def test_a_removed_budget_limits_nothing_and_is_deleted_after_its_counters
     assert await pool.fetchval("SELECT budgets FROM accounts") == 0
     again = await create_budget(pool, organization, 50)
     assert await numbers(pool, again) == {"jo": (6, 0)}
-    await pool.execute("UPDATE budgets SET removed_at = removed_at - interval '2 hours'")
-    assert await BudgetCleaner(pool).clean() == 2
+    # The row stays for an hour: a posting that began before the removal may still count in it.
+    for age, left in (("0 minutes", 2), ("61 minutes", 1)):
+        await pool.execute("UPDATE budgets SET removed_at = removed_at - $1::text::interval", age)
+        assert await BudgetCleaner(pool).clean() == 1
+        assert await pool.fetchval("SELECT count(*) FROM budgets") == left
     assert await counters(pool) == await pool.fetchval("SELECT count(*) FROM budgets") == 1
+
+
+async def test_the_budget_of_each_subject_limits_one_whose_own_budget_was_removed(
+    pool: Pool, organization: Organization
+) -> None:
+    await create_budget(pool, organization, 5, subject="*")
+    named = await create_budget(pool, organization, 50)
+    await post(pool, grant(organization, 100))
+    assert await statuses(pool, usage(organization, 6, user_id="jo")) == ["posted"]
+    async with pool.acquire() as connection, connection.transaction():
+        await service.remove(connection, organization.id, named.budget.id, actor="x", now=NOW)
+    assert await statuses(pool, usage(organization, 1, user_id="jo")) == ["budget_exceeded"]
 
 
 async def test_a_change_applies_at_once_and_is_in_the_audit_log(

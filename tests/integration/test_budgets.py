@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.errors import AlreadyExistsError, OrganizationClosedError, ValidationError
+from shared.budgets import rules
+from shared.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    OrganizationClosedError,
+    ValidationError,
+)
 from shared.ledger.model import BudgetExceeded, PostedTransaction, TransactionType
 from shared.organizations.model import Organization
 from tests.fixtures.budgets import budget_of, create_budget, numbers, set_clock
@@ -140,7 +146,9 @@ async def test_only_usage_counts(pool: Pool, organization: Organization) -> None
     correction = posting(organization, TransactionType.ADJUSTMENT, -4, user_id="jo")
     back = posting(organization, TransactionType.ADJUSTMENT, 2, user_id="jo")
     assert await statuses(pool, correction, back) == ["posted", "posted"]
-    assert await numbers(pool, made) == {"jo": (2, 0)}
+    later = await create_budget(pool, organization, 5, window="day")
+    for state in (made, later):
+        assert await numbers(pool, state) == {"jo": (2, 0)}
 
 
 @pytest.mark.parametrize(
@@ -194,6 +202,15 @@ async def test_a_closed_organization_gets_no_budget(pool: Pool, organization: Or
     with pytest.raises(OrganizationClosedError):
         await create_budget(pool, organization, 5)
     assert await pool.fetchval("SELECT count(*) FROM budgets") == 0
+
+
+async def test_an_organization_has_a_limited_number_of_budgets(
+    pool: Pool, organization: Organization
+) -> None:
+    await pool.execute("UPDATE accounts SET budgets = $1", rules.BUDGETS_MAX)
+    with pytest.raises(ConflictError, match="at most 10000 budgets"):
+        await create_budget(pool, organization, 5)
+    assert await pool.fetchval("SELECT budgets FROM accounts") == rules.BUDGETS_MAX
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.invariants.catalog import budget_counters
+from shared.ledger import service as ledger_service
 from shared.ledger.batches import Ledger
 from shared.ledger.model import BudgetExceeded
 from shared.organizations.model import Organization
 from tests.fixtures.budgets import create_budget, numbers, set_clock
 from tests.fixtures.ledger import grant, post, usage
+from tests.fixtures.product import sessions_wait
 
 if TYPE_CHECKING:
     from shared.budgets.model import BudgetState
@@ -107,3 +109,23 @@ async def test_budgets_that_are_created_and_removed_under_load_count_every_row(
         assert await numbers(pool, state) == {"jo": (160, 0)}
     await assert_no_drift(pool, organization)
     await ledger.close()
+
+
+async def test_a_budget_whose_window_turns_while_it_is_created_counts_the_new_window(
+    pool: Pool, organization: Organization
+) -> None:
+    await post(pool, grant(organization, 100))
+    await set_clock(pool, organization, datetime(2031, 1, 31, 23, 59, 59, tzinfo=UTC))
+    await post(pool, usage(organization, 3, user_id="jo"), usage(organization, 2, user_id="mia"))
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "UPDATE accounts SET updated_at = $1", datetime(2031, 2, 1, tzinfo=UTC)
+        )
+        creating = asyncio.create_task(
+            create_budget(pool, organization, 10, subject="*", window="day")
+        )
+        await sessions_wait(pool)
+        await ledger_service.post(connection, [usage(organization, 4, user_id="jo")])
+    made = await creating
+    assert await numbers(pool, made) == {"jo": (4, 0)}
+    await assert_no_drift(pool, organization)

@@ -78,6 +78,18 @@ async def test_a_capture_within_its_hold_is_never_refused_and_beyond_it_the_budg
     assert await numbers(pool, made) == {"jo": (11, 0)}
 
 
+async def test_a_capture_that_lowers_a_budget_is_not_refused_by_it(
+    pool: Pool, organization: Organization
+) -> None:
+    made = await create_budget(pool, organization, 20)
+    await post(pool, grant(organization, 100))
+    held, _ = [await hold(pool, organization, 8, **JO) for _ in range(2)]
+    await pool.execute("UPDATE budgets SET limit_amount = 5")
+    beyond = capture(organization, held, 9, may_overdraw=True, user_id="mia")
+    assert await statuses(pool, beyond) == ["posted"]
+    assert await numbers(pool, made) == {"jo": (0, 8)}
+
+
 async def test_a_released_and_an_expired_hold_leave_the_budget(
     pool: Pool, organization: Organization
 ) -> None:
@@ -132,3 +144,27 @@ async def test_a_hold_is_that_of_its_own_subject_and_its_capture_of_the_rows(
     held = await hold(pool, organization, 6, **JO)
     assert await statuses(pool, capture(organization, held, 4, user_id="mia")) == ["posted"]
     assert await numbers(pool, made) == {"mia": (4, 0)}
+
+
+async def test_expired_holds_leave_the_budgets_once_though_they_are_closed_later(
+    pool: Pool, organization: Organization
+) -> None:
+    """A posting takes all that have expired out of budgets, and closes 20 of them."""
+    made = await create_budget(pool, organization, 100)
+    await post(pool, grant(organization, 100))
+    early = [(await hold(pool, organization, 1, **JO)).id for _ in range(22)]
+    late = [(await hold(pool, organization, 2, **JO)).id]
+    await hold(pool, organization, 5, **JO)
+    for used, expiring, window in ((1, early, "day"), (2, late, "total")):
+        await pool.execute(
+            "UPDATE holds SET expires_at = clock_timestamp() WHERE id = any($1::uuid [])", expiring
+        )
+        await pool.execute("UPDATE accounts SET next_due_at = clock_timestamp()")
+        await post(pool, usage(organization, 1, **JO))
+        held = 5 if expiring is late else 7
+        later = await create_budget(pool, organization, 100, window=window)
+        for state in (made, later):
+            assert await numbers(pool, state) == {"jo": (used, held)}
+        if expiring is early:
+            left = await pool.fetchval("SELECT count(*) FROM holds WHERE status = 'active'")
+            assert left == 4
