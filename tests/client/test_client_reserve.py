@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -218,6 +219,19 @@ async def test_use_of_a_hold_that_has_expired_is_charged_as_a_debit(
     assert row["referenceId"] == f"{call.hold['id']}:late"
 
 
+async def test_a_hold_that_was_captured_elsewhere_is_not_charged_again(
+    prepaid_async: AsyncClient, funded: Organization
+) -> None:
+    async def stream() -> None:
+        async with prepaid_async.reserve("acme", amount=10) as call:
+            call.record(amount=4)
+            await prepaid_async.capture("acme", call.hold["id"], 3)
+
+    with pytest.raises(Conflict):
+        await stream()
+    assert await funds(prepaid_async) == (97, 0)
+
+
 async def test_a_hold_is_extended_while_its_call_runs(
     prepaid_async: AsyncClient,
     proxy: FaultyProxy,
@@ -239,6 +253,25 @@ async def test_a_hold_is_extended_while_its_call_runs(
     assert "was not extended" in caplog.text
     extended = await prepaid_async.get_hold("acme", call.hold["id"])
     assert extended["expiresAt"] > call.hold["expiresAt"]
+
+
+async def test_a_hold_is_not_extended_beyond_the_limit_of_its_call(
+    prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization
+) -> None:
+    seconds = iter(range(0, 10_000, 400))
+    caller = replace(
+        prepaid_async._caller,  # noqa: SLF001 - its clock is driven here
+        clock=lambda: float(next(seconds)),
+        retries=replace(AT_ONCE, deadline_seconds=10_000),
+    )
+    lifecycle = Lifecycle(caller, plan("acme", amount=10, seconds=600, seconds_total_max=800))
+    await lifecycle.open()
+
+    async def has_ended(_seconds: float) -> bool:
+        return False
+
+    await lifecycle.extend_until(has_ended)
+    assert len(proxy.requests("/extend")) == 1
 
 
 async def test_what_is_not_covered_is_refused_before_the_body_begins(
