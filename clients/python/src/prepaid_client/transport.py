@@ -39,7 +39,11 @@ class BlockingTransport:
         return self._client.send(request)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait in the caller's own thread.
+
+        It is the pause before a request is repeated, and no event ends it: nothing says when the
+        server is well again. `Retries` limits it.
+        """
         time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this
 
 
