@@ -276,6 +276,25 @@ async def test_a_hold_is_not_extended_beyond_the_limit_of_its_call(
     assert len(proxy.requests("/extend")) == 1
 
 
+async def test_nothing_is_extended_once_a_call_has_ended(
+    prepaid_async: AsyncClient, prepaid_blocking: Client, funded: Organization
+) -> None:
+    reservation = prepaid_async.reserve("acme", amount=1)
+    async with reservation:
+        extender = reservation._extender  # noqa: SLF001 - nothing else shows that it has ended
+    assert extender is not None
+    assert extender.cancelled()
+
+    def use() -> None:
+        blocking = prepaid_blocking.reserve("acme", amount=1)
+        with blocking:
+            thread = blocking._extender  # noqa: SLF001 - as above
+        thread.join(10)
+        assert not thread.is_alive()
+
+    await asyncio.to_thread(use)
+
+
 async def test_what_is_not_covered_is_refused_before_the_body_begins(
     prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization
 ) -> None:

@@ -133,6 +133,20 @@ async def test_a_retry_that_would_begin_after_the_deadline_is_not_waited_for() -
             await client.balance("acme")
 
 
+async def test_an_answer_is_not_waited_for_beyond_the_deadline() -> None:
+    seconds: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seconds.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json={"balance": 1})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    retries = Retries(deadline_seconds=5, attempt_seconds_max=20)
+    async with AsyncClient("http://credits.test", "ppk", retries=retries, http=http) as client:
+        await client.balance("acme")
+    assert 0 < seconds[0] <= 5
+
+
 @pytest.mark.parametrize("status", [409, 429])
 async def test_a_rate_limit_and_a_request_in_progress_are_waited_for(status: int) -> None:
     answers = iter(

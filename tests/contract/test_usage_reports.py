@@ -159,6 +159,8 @@ async def test_dimensions_are_shown_and_a_change_is_recorded(
     fewer = await turn_on(api_client, "user")
     assert fewer["totalsFrom"] == "2020-01-01T02:00:00Z"
     assert (await turn_on(api_client, "user"))["totalsFrom"] == "2020-01-01T02:00:00Z"
+    more = await turn_on(api_client, "user", "category")
+    assert datetime.fromisoformat(more["totalsFrom"]) > datetime.now(UTC)
     assert await turn_on(api_client) == off
     entries = await api_client.pool.fetch(
         "SELECT details FROM audit_log WHERE action = 'billing.usage_dimensions' ORDER BY at, id"
