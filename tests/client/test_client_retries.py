@@ -133,6 +133,20 @@ async def test_a_retry_that_would_begin_after_the_deadline_is_not_waited_for() -
             await client.balance("acme")
 
 
+async def test_an_answer_that_cannot_be_decoded_is_repeated() -> None:
+    answers = iter(
+        [
+            httpx.Response(
+                200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"broken")
+            ),
+            httpx.Response(200, json={"amount": -4}),
+        ]
+    )
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: next(answers)))
+    async with AsyncClient("http://credits.test", "ppk", retries=AT_ONCE, http=http) as client:
+        assert (await client.debit("acme", 4))["amount"] == -4
+
+
 async def test_an_answer_is_not_waited_for_beyond_the_deadline() -> None:
     seconds: list[float] = []
 

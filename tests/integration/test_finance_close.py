@@ -126,6 +126,22 @@ async def test_a_refund_of_used_credits_takes_from_other_grants_at_their_cost(
     }
 
 
+async def test_a_refund_on_debt_takes_nothing_until_a_credit_covers_it(
+    pool: Pool, organization: Organization
+) -> None:
+    async with timeline(pool, organization) as line:
+        payment = await line.buy(10, 1000)
+        await line.use(14)
+        await line.reverse(payment, refunded=5)
+        january = await currency(line, JANUARY)
+        await line.set(FEBRUARY.start)
+        await line.buy(20, 4000)
+        february = await currency(line, FEBRUARY)
+    assert (january.paid.used, january.paid.refunded, january.debt_closing) == (10, 0, 9)
+    assert (february.paid.used, february.paid.refunded, february.debt_closing) == (4, 5, 0)
+    assert february.deferred_revenue.refunded == Decimal("10.00")
+
+
 async def test_a_dispute_that_is_won_leaves_no_trace_in_the_money(
     pool: Pool, organization: Organization
 ) -> None:

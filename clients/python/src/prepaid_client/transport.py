@@ -20,7 +20,7 @@ class Transport(Protocol):
     """What a client needs of the outside: HTTP and waiting."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the whole response. Raises httpx.TransportError."""
+        """Send a request and read the whole response. Raises httpx.RequestError."""
         ...
 
     async def sleep(self, seconds: float) -> None:
