@@ -41,6 +41,7 @@ class Cleaner:
     """A loop that deletes what is old enough, step by step, in transactions of few rows."""
 
     name: ClassVar[str]
+    steps: ClassVar[Sequence[Delete]] = ()
     rows_max: ClassVar[int] = BATCH_ROWS_MAX
 
     def __init__(
@@ -62,7 +63,7 @@ class Cleaner:
 
     async def clean(self) -> int:
         """Delete everything that is old enough; return the number of rows."""
-        return sum([await self.delete(step) for step in self._steps()])
+        return sum([await self.delete(step) for step in self.steps])
 
     async def delete(self, step: Delete) -> int:
         """Repeat a step until it deletes less than it may; return the number of rows."""
@@ -84,9 +85,6 @@ class Cleaner:
         metrics.RETENTION_OLDEST_SECONDS.labels(kind).set(age)
         return count
 
-    def _steps(self) -> Sequence[Delete]:
-        raise NotImplementedError
-
 
 class IdempotencyKeyCleaner(Cleaner):
     """Deletes idempotency keys and their responses after a week.
@@ -95,37 +93,31 @@ class IdempotencyKeyCleaner(Cleaner):
     """
 
     name = "idempotency_key_cleaner"
-
-    def _steps(self) -> Sequence[Delete]:
-        return (partial(store.purge, retention=KEY_RETENTION),)
+    steps = (partial(store.purge, retention=KEY_RETENTION),)
 
 
 class SessionCleaner(Cleaner):
     """Deletes sessions of browsers and of the console an hour after they ended."""
 
     name = "session_cleaner"
-
-    def _steps(self) -> Sequence[Delete]:
-        purges = (console_sessions.purge, sessions.purge)
-        return [partial(purge, retention=SESSION_RETENTION) for purge in purges]
+    steps = (
+        partial(console_sessions.purge, retention=SESSION_RETENTION),
+        partial(sessions.purge, retention=SESSION_RETENTION),
+    )
 
 
 class SampleCleaner(Cleaner):
     """Deletes samples after two weeks."""
 
     name = "sample_cleaner"
-
-    def _steps(self) -> Sequence[Delete]:
-        return (partial(samples.purge, retention=SAMPLE_RETENTION),)
+    steps = (partial(samples.purge, retention=SAMPLE_RETENTION),)
 
 
 class BudgetCleaner(Cleaner):
     """Deletes counters of windows that have ended, and budgets that were removed."""
 
     name = "budget_cleaner"
-
-    def _steps(self) -> Sequence[Delete]:
-        return (budgets.purge_windows, budgets.purge_removed_counters, budgets.purge_removed)
+    steps = (budgets.purge_windows, budgets.purge_removed_counters, budgets.purge_removed)
 
 
 class PayloadCleaner(Cleaner):
@@ -165,7 +157,7 @@ class ReplayCleaner(Cleaner):
     """
 
     name = "replay_cleaner"
-
-    def _steps(self) -> Sequence[Delete]:
-        purges = (replays.purge_changes, replays.purge_batches)
-        return [partial(purge, retention=REPLAY_RETENTION) for purge in purges]
+    steps = (
+        partial(replays.purge_changes, retention=REPLAY_RETENTION),
+        partial(replays.purge_batches, retention=REPLAY_RETENTION),
+    )

@@ -23,6 +23,8 @@ PYTHON = ROOT / ".venv-litellm/bin/python"
 TEXT = "".join(WORDS)
 SCRIPT = ROOT / "tests/fixtures/litellm_calls.py"
 
+# An optional integration whose package is larger than everything else together. CI installs it
+# (.ci/run); the rest of the client needs no LiteLLM, and its other tests do not skip.
 needs_litellm = pytest.mark.skipif(
     not PYTHON.exists(), reason="LiteLLM takes 380 MB: `make litellm` installs it beside the rest"
 )
