@@ -143,9 +143,9 @@ async def test_a_refund_on_debt_takes_nothing_until_a_credit_covers_it(
         await line.buy(20, 4000)
         january = await currency(line, JANUARY)
         february = await currency(line, FEBRUARY)
-    assert (january.paid.used, january.paid.refunded, january.debt_closing) == (10, 0, 9)
+    assert [january.paid.used, january.paid.refunded, january.debt_closing] == [10, 0, 9]
     assert (january.promotional, february.promotional) == (Credits(), Credits())
-    assert (february.paid.used, february.paid.refunded, february.debt_closing) == (4, 5, 0)
+    assert [february.paid.used, february.paid.refunded, february.debt_closing] == [4, 5, 0]
     assert february.deferred_revenue.refunded == Decimal("10.00")
 
 
