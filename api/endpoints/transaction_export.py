@@ -58,7 +58,7 @@ async def _parts(call: Call, bounds: export.Bounds) -> AsyncIterator[str]:
     while after < bounds.last:
         async with call.api.pool.acquire() as connection:
             rows = await export.page(connection, call.owner.id, after=after, last=bounds.last)
-        after += len(rows)
+        after = rows[-1]["seq"]
         yield csv_text(_cells(row) for row in rows)
 
 

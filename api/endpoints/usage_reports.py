@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from api.framework.fields import Number, Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from api.transactions.periods import bounds_in_utc
 from shared.access.model import Scope
+from shared.months import Month
 from shared.usage_reports import rules, service, store
 from shared.usage_reports.model import Dimension, Group, GroupBy, ReportRequest, Setting, Usage
 
@@ -114,9 +115,8 @@ async def report(call: Call) -> Reply:
 
 
 def _request(query: UsageReportQuery, now: datetime) -> ReportRequest:
-    month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     first, last = bounds_in_utc(query.from_, query.to)
-    start = first or month
+    start = first or Month.of(now).start
     end = last or max(now, start)
     if end < start:
         raise fields.invalid(("query", "to"), "must not be before from")

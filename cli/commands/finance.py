@@ -15,7 +15,7 @@ from cli.output import AsJson, emit, emit_csv, run, table
 from shared.db.pool import close as close_connection
 from shared.db.pool import connect
 from shared.finance import rules, service
-from shared.finance.model import StoredClose, as_document
+from shared.finance.model import Credits, DeferredRevenue, StoredClose, as_document
 from shared.spreadsheets import csv_text
 
 app = typer.Typer(no_args_is_help=True, help="The books: close a month.")
@@ -70,15 +70,14 @@ def _progress(organizations: int) -> None:
         print(f"\r{organizations:,} organizations …", end="", file=sys.stderr, flush=True)
 
 
-_MONEY = ("opening", "added", "recognised", "refunded", "breakage", "adjusted", "closing")
-_CREDITS = ("opening", "added", "returned", "used", "refunded", "expired", "adjusted", "voided")
-
-
 def _human(document: dict[str, Any]) -> str:
     parts = document["currencies"]
-    money = [[p["currency"].upper(), *(p["deferredRevenue"][n] for n in _MONEY)] for p in parts]
+    money_lines, lines = DeferredRevenue.__struct_fields__, Credits.__struct_fields__
+    money = [
+        [p["currency"].upper(), *(p["deferredRevenue"][n] for n in money_lines)] for p in parts
+    ]
     credits_ = [
-        [p["currency"].upper(), kind, *(p[kind][n] for n in (*_CREDITS, "closing"))]
+        [p["currency"].upper(), kind, *(p[kind][n] for n in lines)]
         for p in parts
         for kind in ("paid", "promotional")
     ]
@@ -91,8 +90,8 @@ def _human(document: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             head,
-            table(("deferred revenue", *_MONEY), money, empty="no currency"),
-            table(("credits", "kind", *_CREDITS, "closing"), credits_, empty="no credits"),
+            table(("deferred revenue", *money_lines), money, empty="no currency"),
+            table(("credits", "kind", *lines), credits_, empty="no credits"),
             table(("account", "change in credits"), accounts, empty=""),
         ]
     )

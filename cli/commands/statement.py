@@ -14,7 +14,7 @@ from shared.db.pool import close, connect
 from shared.organizations import service as organizations
 from shared.spreadsheets import csv_text
 from shared.statements import rules, service
-from shared.statements.model import Position, Statement
+from shared.statements.model import Line, Position, Statement
 
 STATEMENT_SECONDS_MAX = 3600
 
@@ -80,10 +80,9 @@ def _position(position: Position) -> dict[str, Any]:
 
 
 def _human(document: dict[str, Any]) -> str:
-    lines = ("purchased", "recharged", "granted", "used", "expired", "refunded", "disputed")
     rows = [
         ["opening", document["opening"]["balance"]],
-        *([line, document[line]] for line in (*lines, "adjusted", "voided") if document[line]),
+        *([line, document[line]] for line in Line if document[line]),
         ["closing", document["closing"]["balance"]],
     ]
     used = [

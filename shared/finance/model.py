@@ -11,8 +11,6 @@ from uuid import UUID
 
 import msgspec
 
-from shared.months import Month
-
 ZERO = Decimal(0)
 
 
@@ -152,8 +150,3 @@ def as_document(close: FinanceClose) -> dict[str, Any]:
     """Return a close as plain values, with Decimals."""
     document: dict[str, Any] = msgspec.to_builtins(close, builtin_types=(Decimal, datetime))
     return document
-
-
-def month_of(close: FinanceClose) -> Month:
-    """Return the month of a close."""
-    return Month.parse(close.month)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
-from shared.finance.model import FinanceClose, Head, Movements, StoredClose, decode, encode
+from shared.finance.model import (
+    Credits,
+    DeferredRevenue,
+    FinanceClose,
+    Head,
+    Movements,
+    StoredClose,
+    decode,
+    encode,
+)
 from shared.months import Month
 
 if TYPE_CHECKING:
@@ -18,8 +27,9 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
-CREDITS = ("opening", "added", "returned", "used", "refunded", "expired", "adjusted", "voided")
-MONEY = ("opening", "added", "recognised", "refunded", "breakage", "adjusted", "closing")
+# Credits at the end follow from these lines.
+CREDITS = [line for line in Credits.__struct_fields__ if line != "closing"]
+MONEY = DeferredRevenue.__struct_fields__
 
 
 async def newest_transaction_id(connection: Connection) -> int:

@@ -40,6 +40,16 @@ async def test_a_grant_opens_the_gate(prepaid_async: AsyncClient, funded: Organi
     assert (await prepaid_async.debit("acme", 500))["balanceAfter"] == 500
 
 
+async def test_a_balance_that_is_read_opens_the_gate(
+    prepaid_async: AsyncClient, api_client: ApiClient, funded: Organization
+) -> None:
+    await refused(prepaid_async, 500)
+    await api_client.post("/v1/billing/acme/grants", {"amount": 900})
+    assert (await refused(prepaid_async, 500)).is_local
+    await prepaid_async.balance("acme")
+    assert (await prepaid_async.debit("acme", 500))["balanceAfter"] == 500
+
+
 async def test_usage_that_has_happened_passes_the_gate(
     prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization
 ) -> None:

@@ -99,6 +99,14 @@ async def test_an_estimate_is_reserved_and_what_is_reported_is_charged(
     assert await balance(priced) == Decimal("98.1")
 
 
+async def test_nothing_but_what_has_no_price_is_left_out_of_a_charge(priced: AsyncClient) -> None:
+    async with priced.reserve("acme", model="m-1", max_output_tokens=2000) as call:
+        call.record(REPORTED, reasoning_tokens=50)
+    # The estimate did not have the input, and neither part has a price.
+    assert call.captured is not None
+    assert call.captured["capturedAmount"] == Decimal("1.9")
+
+
 async def test_a_stream_that_breaks_is_charged_by_its_estimated_input_and_its_output(
     priced: AsyncClient,
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
+from itertools import product
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -160,17 +162,18 @@ async def test_a_caller_that_is_canceled_while_it_reserves_leaves_no_hold(
     assert await funds(prepaid_async) == (100, 0)
 
 
-@pytest.mark.parametrize("step", ["/holds", "/capture"])
-@pytest.mark.parametrize("fault", [Fault.LOSE_REQUEST, Fault.LOSE_ANSWER], ids=lambda f: f.name)
 async def test_a_lost_answer_reserves_and_charges_once(
-    prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization, step: str, fault: Fault
+    prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization
 ) -> None:
-    proxy.fail(step, fault, fault)
-    async with prepaid_async.reserve("acme", amount=10) as call:
-        assert await funds(prepaid_async) == (100, 10)
-        call.record(amount=4)
-    assert len(proxy.requests(step)) == 3
-    assert await funds(prepaid_async) == (96, 0)
+    cases = list(product(["/holds", "/capture"], [Fault.LOSE_REQUEST, Fault.LOSE_ANSWER]))
+    for number, (step, fault) in enumerate(cases):
+        before, seen = 100 - 4 * number, len(proxy.requests(step))
+        proxy.fail(step, fault, fault)
+        async with prepaid_async.reserve("acme", amount=10) as call:
+            assert await funds(prepaid_async) == (before, 10), (step, fault)
+            call.record(amount=4)
+        assert len(proxy.requests(step)) - seen == 3, (step, fault)
+        assert await funds(prepaid_async) == (before - 4, 0), (step, fault)
 
 
 async def test_a_capture_that_fails_is_noted_on_the_error_of_the_body(
@@ -218,6 +221,19 @@ async def test_use_of_a_hold_that_has_expired_is_charged_as_a_debit(
     assert row["referenceId"] == f"{call.hold['id']}:late"
 
 
+async def test_a_hold_that_was_captured_elsewhere_is_not_charged_again(
+    prepaid_async: AsyncClient, funded: Organization
+) -> None:
+    async def stream() -> None:
+        async with prepaid_async.reserve("acme", amount=10) as call:
+            call.record(amount=4)
+            await prepaid_async.capture("acme", call.hold["id"], 3)
+
+    with pytest.raises(Conflict):
+        await stream()
+    assert await funds(prepaid_async) == (97, 0)
+
+
 async def test_a_hold_is_extended_while_its_call_runs(
     prepaid_async: AsyncClient,
     proxy: FaultyProxy,
@@ -239,6 +255,44 @@ async def test_a_hold_is_extended_while_its_call_runs(
     assert "was not extended" in caplog.text
     extended = await prepaid_async.get_hold("acme", call.hold["id"])
     assert extended["expiresAt"] > call.hold["expiresAt"]
+
+
+async def test_a_hold_is_not_extended_beyond_the_limit_of_its_call(
+    prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization
+) -> None:
+    seconds = iter(range(0, 10_000, 400))
+    caller = replace(
+        prepaid_async._caller,  # noqa: SLF001 - its clock is driven here
+        clock=lambda: float(next(seconds)),
+        retries=replace(AT_ONCE, deadline_seconds=10_000),
+    )
+    lifecycle = Lifecycle(caller, plan("acme", amount=10, seconds=600, seconds_total_max=800))
+    await lifecycle.open()
+
+    async def has_ended(_seconds: float) -> bool:
+        return False
+
+    await lifecycle.extend_until(has_ended)
+    assert len(proxy.requests("/extend")) == 1
+
+
+async def test_nothing_is_extended_once_a_call_has_ended(
+    prepaid_async: AsyncClient, prepaid_blocking: Client, funded: Organization
+) -> None:
+    reservation = prepaid_async.reserve("acme", amount=1)
+    async with reservation:
+        extender = reservation._extender  # noqa: SLF001 - nothing else shows that it has ended
+    assert extender is not None
+    assert extender.cancelled()
+
+    def use() -> None:
+        blocking = prepaid_blocking.reserve("acme", amount=1)
+        with blocking:
+            thread = blocking._extender  # noqa: SLF001 - as above
+        thread.join(10)
+        assert not thread.is_alive()
+
+    await asyncio.to_thread(use)
 
 
 async def test_what_is_not_covered_is_refused_before_the_body_begins(

@@ -34,17 +34,18 @@ BEFORE = (Fault.LOSE_REQUEST, Fault.UNAVAILABLE)
 AFTER = (Fault.LOSE_ANSWER, Fault.BAD_GATEWAY_AFTER)
 
 
-@pytest.mark.parametrize("fault", [*BEFORE, *AFTER], ids=lambda fault: fault.name)
 async def test_a_debit_is_posted_once_whatever_is_lost(
-    prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization, fault: Fault
+    prepaid_async: AsyncClient, proxy: FaultyProxy, funded: Organization
 ) -> None:
-    proxy.fail(DEBITS, fault, fault)
-    assert (await prepaid_async.debit("acme", 4))["balanceAfter"] == 96
-    assert (await prepaid_async.balance("acme"))["balance"] == 96
-    keys = {seen.key for seen in proxy.requests(DEBITS)}
-    assert len(proxy.requests(DEBITS)) == 3
-    assert len(keys) == 1
-    assert None not in keys
+    for number, fault in enumerate([*BEFORE, *AFTER]):
+        proxy.fail(DEBITS, fault, fault)
+        left = 96 - 4 * number
+        assert (await prepaid_async.debit("acme", 4))["balanceAfter"] == left, fault
+        assert (await prepaid_async.balance("acme"))["balance"] == left, fault
+        sent = proxy.requests(DEBITS)[3 * number :]
+        keys = {seen.key for seen in sent}
+        assert (len(sent), len(keys)) == (3, 1), fault
+        assert None not in keys
 
 
 async def test_the_blocking_client_repeats_as_well(
@@ -130,6 +131,34 @@ async def test_a_retry_that_would_begin_after_the_deadline_is_not_waited_for() -
     async with AsyncClient("http://credits.test", "ppk", http=http) as client:
         with pytest.raises(RateLimited):
             await client.balance("acme")
+
+
+async def test_an_answer_that_cannot_be_decoded_is_repeated() -> None:
+    answers = iter(
+        [
+            httpx.Response(
+                200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"broken")
+            ),
+            httpx.Response(200, json={"amount": -4}),
+        ]
+    )
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: next(answers)))
+    async with AsyncClient("http://credits.test", "ppk", retries=AT_ONCE, http=http) as client:
+        assert (await client.debit("acme", 4))["amount"] == -4
+
+
+async def test_an_answer_is_not_waited_for_beyond_the_deadline() -> None:
+    seconds: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seconds.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json={"balance": 1})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    retries = Retries(deadline_seconds=5, attempt_seconds_max=20)
+    async with AsyncClient("http://credits.test", "ppk", retries=retries, http=http) as client:
+        await client.balance("acme")
+    assert 0 < seconds[0] <= 5
 
 
 @pytest.mark.parametrize("status", [409, 429])

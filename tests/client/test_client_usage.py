@@ -51,7 +51,8 @@ ANTHROPIC_MEASURES = {
         (RESPONSES, OPENAI_MEASURES),
         (ANTHROPIC, ANTHROPIC_MEASURES),
         ({"prompt_tokens": 7, "completion_tokens": 0}, {"input_tokens": 7, "output_tokens": 0}),
-        ({"output_tokens": 3}, {"input_tokens": 0, "output_tokens": 3}),
+        ({"prompt_tokens": 7, "total_tokens": 7}, {"input_tokens": 7}),
+        ({"input_tokens": None, "output_tokens": 3}, {"output_tokens": 3}),
         (
             {"input_tokens": 7, "cache_read_input_tokens": None, "output_tokens": 1},
             {"input_tokens": 7, "output_tokens": 1},
@@ -95,6 +96,13 @@ def test_a_later_total_replaces_an_earlier_one() -> None:
     reserved.record(CHAT)
     reserved.record(output_tokens=25)
     assert used(reserved) == OPENAI_MEASURES | {"output_tokens": 25}
+
+
+def test_a_count_that_is_not_reported_replaces_nothing() -> None:
+    reserved = call(input_tokens=50, output_tokens=100)
+    reserved.record(ANTHROPIC)  # a stream's first event
+    reserved.record({"input_tokens": None, "output_tokens": 25})  # and its last
+    assert used(reserved) == ANTHROPIC_MEASURES | {"output_tokens": 25}
 
 
 def test_output_that_is_counted_bit_by_bit_brings_the_estimated_input() -> None:

@@ -37,6 +37,20 @@ async def test_the_statement_of_this_month_ties_to_the_ledger(
     assert [part["category"] for part in found["usedByCategory"]] == ["chat", FORMULA]
 
 
+async def test_a_capture_is_usage_of_its_category(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    await use(api_client, 10)
+    await use(api_client, -1, category="chat")
+    held = (await api_client.post(f"{BILLING}/holds", {"amount": 5, "category": "chat"})).json
+    await api_client.post(f"{BILLING}/holds/{held['id']}/capture", {"amount": 2})
+    found = (await api_client.get(STATEMENT)).json
+    assert (found["used"], found["usedByCategory"]) == (
+        -3,
+        [{"category": "chat", "amount": -3, "transactions": 2, "isRest": False}],
+    )
+
+
 async def test_csv_is_returned_by_parameter_or_by_accept_header(
     api_client: ApiClient, organization: Organization
 ) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.usage_reports import rules
+from shared.ledger.rules import EFFECTIVE_AHEAD_MAX
+from shared.usage_reports import rules, service
+from shared.usage_reports.model import Dimension
 from tests.fixtures.billing import BILLING, use
+from tests.fixtures.product import sessions_wait
 
 if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
     from shared.organizations.model import Organization
     from tests.fixtures.api import ApiClient
 
@@ -82,6 +87,34 @@ async def test_usage_belongs_to_the_hour_in_which_it_took_effect(
     assert (await report(api_client, **before))["total"]["cost"] == 0
 
 
+async def test_usage_that_is_dated_ahead_is_part_of_the_hour_that_it_is_dated(
+    api_client: ApiClient, organization: Organization
+) -> None:
+    await use(api_client, 10)
+    ahead = datetime.now(UTC) + EFFECTIVE_AHEAD_MAX - timedelta(minutes=1)
+    await use(api_client, -1, effectiveOn=ahead.isoformat())
+    await use(api_client, -2, effectiveOn="2026-03-01T10:30:00Z")
+    found = await report(api_client, **{"from": ahead.isoformat(), "to": ahead.isoformat()})
+    assert (found["source"], found["total"]["cost"]) == ("rows", 1)
+
+
+async def test_dimensions_change_after_the_postings_in_progress(
+    pool: Pool, organization: Organization
+) -> None:
+    async with pool.acquire() as posting, pool.acquire() as changing:
+        async with posting.transaction():
+            await posting.execute("UPDATE accounts SET updated_at = clock_timestamp()")
+            change = asyncio.create_task(change_in(changing, organization))
+            await sessions_wait(pool)
+            last = await posting.fetchval("SELECT clock_timestamp()")
+        assert (await change).since > last
+
+
+async def change_in(connection: Connection, owner: Organization) -> Any:
+    async with connection.transaction():
+        return await service.change_dimensions(connection, owner.id, frozenset({Dimension.USER}))
+
+
 async def test_what_has_no_totals_and_too_many_rows_is_422_with_the_way_to_turn_it_on(
     api_client: ApiClient, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +159,8 @@ async def test_dimensions_are_shown_and_a_change_is_recorded(
     fewer = await turn_on(api_client, "user")
     assert fewer["totalsFrom"] == "2020-01-01T02:00:00Z"
     assert (await turn_on(api_client, "user"))["totalsFrom"] == "2020-01-01T02:00:00Z"
+    more = await turn_on(api_client, "user", "category")
+    assert datetime.fromisoformat(more["totalsFrom"]) > datetime.now(UTC)
     assert await turn_on(api_client) == off
     entries = await api_client.pool.fetch(
         "SELECT details FROM audit_log WHERE action = 'billing.usage_dimensions' ORDER BY at, id"

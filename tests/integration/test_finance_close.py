@@ -12,7 +12,13 @@ import pytest
 
 from shared.errors import ConflictError
 from shared.finance import rules, service
-from shared.finance.model import CurrencyClose, DeferredRevenue, StoredClose, encode
+from shared.finance.model import (
+    Credits,
+    CurrencyClose,
+    DeferredRevenue,
+    StoredClose,
+    encode,
+)
 from shared.ledger.model import TransactionType
 from shared.months import Month
 from shared.spreadsheets import csv_text
@@ -124,6 +130,23 @@ async def test_a_refund_of_used_credits_takes_from_other_grants_at_their_cost(
         "refunded": "10.00",
         "closing": "10.00",
     }
+
+
+async def test_a_refund_on_debt_takes_nothing_until_a_credit_covers_it(
+    pool: Pool, organization: Organization
+) -> None:
+    async with timeline(pool, organization) as line:
+        payment = await line.buy(10, 1000)
+        await line.use(14)
+        await line.reverse(payment, refunded=5)
+        await line.set(FEBRUARY.start)
+        await line.buy(20, 4000)
+        january = await currency(line, JANUARY)
+        february = await currency(line, FEBRUARY)
+    assert [january.paid.used, january.paid.refunded, january.debt_closing] == [10, 0, 9]
+    assert (january.promotional, february.promotional) == (Credits(), Credits())
+    assert [february.paid.used, february.paid.refunded, february.debt_closing] == [4, 5, 0]
+    assert february.deferred_revenue.refunded == Decimal("10.00")
 
 
 async def test_a_dispute_that_is_won_leaves_no_trace_in_the_money(

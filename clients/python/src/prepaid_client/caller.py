@@ -61,7 +61,7 @@ class Caller:
             try:
                 response = await self.transport.send(self._build(request, key, seconds))
                 answer: T = _parse(response)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:  # the connection, or an answer cut or garbled
                 failure: Exception = error
                 retry_after = None
             except AnswerError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -43,7 +44,7 @@ class Gate:
     def __init__(self, seconds: float = SECONDS_DEFAULT) -> None:
         self.seconds = seconds
         self.refused = 0
-        self._known: dict[str, _Known] = {}
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def check(self, need: Need | None, now: float) -> None:
         """Raise Insufficient where the last known balance is far below the need."""
@@ -65,7 +66,7 @@ class Gate:
         if self.seconds <= 0 or refusal.available is None or refusal.recharge_in_progress:
             return
         if len(self._known) >= ORGANIZATIONS_MAX:
-            self._known.pop(next(iter(self._known)), None)
+            self._known.popitem(last=False)  # one step, so that threads may share the gate
         self._known[organization] = _Known(now + self.seconds, refusal.body)
 
     def open(self, organization: str) -> None:

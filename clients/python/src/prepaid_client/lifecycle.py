@@ -159,16 +159,21 @@ class Lifecycle:
         )
 
     async def _priced(self, used: Used, charge: Callable[[Used], Awaitable[T]]) -> T:
-        """Charge what was used; where the book lacks a part of it, charge by the wholes alone.
+        """Charge what was used, without the parts that have no price in the book.
 
-        Tokens of a part are in `input_tokens` or `output_tokens` as well: none is left out.
+        Tokens of a part are in `input_tokens` or `output_tokens` as well: none is left out. The
+        server names one part at a time. What was estimated had a price, and is never left out.
         """
         try:
             return await charge(used)
         except Invalid as refusal:
-            wholes = used.only(self._plan.estimate)
-            is_part = any(error["type"] == UNKNOWN_MEASURE for error in refusal.errors)
-            if not is_part or wholes == used or not wholes.measures:
+            unpriced = {
+                str(error["loc"][-1])
+                for error in refusal.errors
+                if error["type"] == UNKNOWN_MEASURE
+            }
+            rest = used.without(unpriced - self._plan.estimate.keys())
+            if rest == used or not rest.measures:
                 raise
             log.warning("hold %s: %s", self.call.hold["id"], refusal)
-            return await charge(wholes)
+            return await self._priced(rest, charge)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -39,10 +39,10 @@ class Used:
     amount: Decimal | None
     measures: Mapping[str, Decimal]
 
-    def only(self, names: Mapping[str, Any]) -> Used:
-        """Return the same without the measures that are not named."""
-        kept = {name: value for name, value in self.measures.items() if name in names}
-        return Used(self.amount, kept)
+    def without(self, names: Collection[str]) -> Used:
+        """Return the same without some measures."""
+        left = {name: value for name, value in self.measures.items() if name not in names}
+        return Used(self.amount, left)
 
 
 @dataclass(slots=True)

@@ -13,11 +13,12 @@ CONFLICT = 409
 class Retries:
     """The limits of one call.
 
-    A request is repeated after a failure of the connection, a 429, 500, 502, 503 or 504, and a 409
-    with `Retry-After`, which says that the first request is still in progress. The pause doubles
-    from `first_seconds` up to `pause_seconds_max`, times a random factor of 0.5 to 1; `Retry-After`
-    is waited for in full. The call ends with the last failure once `attempts_max` requests were
-    sent, or where the next one would begin after `deadline_seconds`.
+    A request is repeated after a failure of the connection, an answer that cannot be decoded, a
+    429, 500, 502, 503 or 504, and a 409 with `Retry-After`, which says that the first request is
+    still in progress. The pause doubles from `first_seconds` up to `pause_seconds_max`, times a
+    random factor of 0.5 to 1; `Retry-After` is waited for in full. The call ends with the last
+    failure once `attempts_max` requests were sent, or where the next one would begin after
+    `deadline_seconds`.
     """
 
     attempts_max: int = 5

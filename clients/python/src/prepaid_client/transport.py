@@ -20,7 +20,7 @@ class Transport(Protocol):
     """What a client needs of the outside: HTTP and waiting."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the whole response. Raises httpx.TransportError."""
+        """Send a request and read the whole response. Raises httpx.RequestError."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -39,7 +39,11 @@ class BlockingTransport:
         return self._client.send(request)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait in the caller's own thread.
+
+        It is the pause before a request is repeated, and no event ends it: nothing says when the
+        server is well again. `Retries` limits it.
+        """
         time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this
 
 

@@ -23,25 +23,35 @@ def measures_of(usage: object) -> dict[str, int]:
     """Return the measures of a call: every token in `input_tokens` or `output_tokens`.
 
     `cached_input_tokens`, `cache_write_tokens` and `reasoning_tokens` are parts of them, where
-    there are any. Raises ValueError for what has no token counts.
+    there are any. A side that is not reported has no measure: the last event of a stream may report
+    its output alone. Raises ValueError for what has no token counts.
     """
     given, made = _first(usage, _INPUT), _first(usage, _OUTPUT)
     if given is None and made is None:
         raise ValueError(f"{type(usage).__name__} has neither input_tokens nor prompt_tokens")
+    measures: dict[str, int] = {}
+    if given is not None:
+        measures |= _input(usage, _count(given))
+    if made is not None:
+        reasoning = _count(_field(_first(usage, _OUTPUT_DETAILS), "reasoning_tokens"))
+        measures |= {"output_tokens": _count(made), **_parts(reasoning_tokens=reasoning)}
+    return measures
+
+
+def _input(usage: object, given: int) -> dict[str, int]:
     details = _first(usage, _INPUT_DETAILS)
+    if details is not None:
+        cached = _count(_field(details, "cached_tokens"))
+        return {"input_tokens": given, **_parts(cached_input_tokens=cached)}
     read, written = _count(_field(usage, _CACHE_READ)), _count(_field(usage, _CACHE_WRITE))
-    beside = 0 if details is not None else read + written
-    cached = _count(_field(details, "cached_tokens")) if details is not None else read
-    parts = {
-        "cached_input_tokens": cached,
-        "cache_write_tokens": 0 if details is not None else written,
-        "reasoning_tokens": _count(_field(_first(usage, _OUTPUT_DETAILS), "reasoning_tokens")),
-    }
     return {
-        "input_tokens": _count(given) + beside,
-        "output_tokens": _count(made),
-        **{name: count for name, count in parts.items() if count},
+        "input_tokens": given + read + written,
+        **_parts(cached_input_tokens=read, cache_write_tokens=written),
     }
+
+
+def _parts(**counts: int) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def _first(source: object, names: tuple[str, ...]) -> Any:
