@@ -18,6 +18,7 @@ from bench import (
     attack,
     budgets,
     events,
+    idle,
     ingest,
     isolation,
     ledger,
@@ -36,6 +37,7 @@ Part = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
 PARTS: dict[str, Part] = {
     "ingest": ingest.measure,
     "events": events.measure,
+    "idle": idle.measure,
     "ledger": ledger.measure,
     "budgets": budgets.measure,
     "isolation": isolation.measure,

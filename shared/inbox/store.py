@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+WAITING = beside(__file__, "waiting.sql")
 BACKLOG_ROWS_MAX = 100_000
 
 
@@ -54,7 +55,13 @@ async def claim(
     rows = await connection.fetch(
         QUERIES.claim, rows_max, token, lease, lane, lane.after_a_lost_lease
     )
-    return [_claimed(row) for row in rows]
+    return [_claimed(row, types_paused=row["types_paused"]) for row in rows]
+
+
+async def due_lanes(connection: Connection, lanes: Iterable[Lane]) -> set[Lane]:
+    """Return which of these lanes have due events."""
+    rows = await connection.fetch(QUERIES.due_lanes, list(lanes))
+    return {Lane(row["lane"]) for row in rows}
 
 
 async def claim_for_replay(
@@ -126,7 +133,7 @@ async def limit_waits(
 
 async def lock_waiting(connection: Connection, stripe_id: str) -> None:
     """Lock an id that an event is about to wait for, before the event is ignored."""
-    await connection.execute(QUERIES.lock_waiting, stripe_id)
+    await connection.execute(WAITING.lock_waiting, stripe_id)
 
 
 async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> None:
@@ -135,8 +142,8 @@ async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> N
     Call it in the transaction that binds the ids. With `lock_waiting`, an event that is ignored
     concurrently is either reopened here, or is applied because it reads the organization.
     """
-    await connection.execute(QUERIES.lock_bound, stripe_ids)
-    await connection.execute(QUERIES.reopen_waiting, stripe_ids)
+    await connection.execute(WAITING.lock_bound, stripe_ids)
+    await connection.execute(WAITING.reopen_waiting, stripe_ids)
 
 
 async def release(
@@ -212,7 +219,7 @@ def _key_columns(keys: Sequence[EventKey]) -> tuple[list[str], list[bool], list[
     )
 
 
-def _claimed(row: asyncpg.Record) -> ClaimedEvent:
+def _claimed(row: asyncpg.Record, *, types_paused: bool = False) -> ClaimedEvent:
     return ClaimedEvent(
         key=_key(row),
         type=row["type"],
@@ -223,4 +230,5 @@ def _claimed(row: asyncpg.Record) -> ClaimedEvent:
         request_id=row["request_id"],
         leases_lost=row["leases_lost"],
         payload_deleted_at=row["payload_forgotten_at"],
+        types_paused=types_paused,
     )
