@@ -53,6 +53,7 @@ FUNCTION_FILES = (
     LEDGER / "movements.sql",
     LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
+    SHARED / "inbox" / "functions.sql",
 )
 
 GRANTS_FILE = HERE / "grants.sql"

@@ -380,3 +380,12 @@ HAVING count(*) > 0;
 SELECT count(*)
 FROM stripe_events
 WHERE state IN ('received', 'retrying');
+
+-- name: lock_waiting
+-- Take a shared advisory lock on a Stripe id before an event is ignored because no organization has the id. The
+-- transaction that binds the id locks it exclusively (reopen_waiting_events), so that one sees the other's writes.
+SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
+
+-- name: reopen_waiting
+-- Reopen the events that were ignored because no organization had one of these ids.
+SELECT reopen_waiting_events($1::text []);

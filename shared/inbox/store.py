@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
-WAITING = beside(__file__, "waiting.sql")
 BACKLOG_ROWS_MAX = 100_000
 
 
@@ -133,7 +132,7 @@ async def limit_waits(
 
 async def lock_waiting(connection: Connection, stripe_id: str) -> None:
     """Lock an id that an event is about to wait for, before the event is ignored."""
-    await connection.execute(WAITING.lock_waiting, stripe_id)
+    await connection.execute(QUERIES.lock_waiting, stripe_id)
 
 
 async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> None:
@@ -142,8 +141,7 @@ async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> N
     Call it in the transaction that binds the ids. With `lock_waiting`, an event that is ignored
     concurrently is either reopened here, or is applied because it reads the organization.
     """
-    await connection.execute(WAITING.lock_bound, stripe_ids)
-    await connection.execute(WAITING.reopen_waiting, stripe_ids)
+    await connection.execute(QUERIES.reopen_waiting, stripe_ids)
 
 
 async def release(
