@@ -1,6 +1,8 @@
-"""`make bench`: measures everything on embedded servers with fsync on, and prints the table.
+"""`make bench`: measures on embedded servers with fsync on, and prints one table of all targets.
 
-Exit code 1 where a target is missed. `make bench ARGS=ingest` runs the named parts alone.
+Exit code 1 where a target is missed. `make bench ARGS="ingest api"` runs the named parts alone,
+`ARGS=curves` the curves, and `ROUNDS=3` says how often each part is measured. `python -m bench
+pictures` draws the curves and writes the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,19 +24,28 @@ from bench import (
     ingest,
     isolation,
     ledger,
+    machine,
     operations,
+    page,
     recharge,
     reconcile,
+    record,
     rolling,
+    scaling,
     wrk,
 )
-from bench.results import Ratio, table
+from bench.curves import Curve
+from bench.results import Ratio, over_rounds, table
 from bench.setting import fresh_database
 from sandbox.servers import EmbeddedServers
 
 SECRET = "whsec_test_bench_0123456789"  # noqa: S105 - signs the benchmark's own events
-Part = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
-PARTS: dict[str, Part] = {
+ROUNDS_DEFAULT = 3
+PICTURES = "pictures"
+ALL_CURVES = "curves"
+Measure = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
+Draw = Callable[[Mapping[str, str], Path], Awaitable[list[Curve]]]
+PARTS: dict[str, Measure] = {
     "ingest": ingest.measure,
     "events": events.measure,
     "ledger": ledger.measure,
@@ -47,6 +59,13 @@ PARTS: dict[str, Part] = {
     "attack": attack.measure,
     "reconcile": reconcile.measure,
     "operations": operations.measure,
+}
+# Parts of minutes, which compare by turns within themselves or count failures.
+ONCE = {"isolation", "growth", "burns", "rolling", "attack", "reconcile", "operations"}
+CURVES: dict[str, Draw] = {
+    "clients": scaling.over_clients,
+    "load": scaling.over_load,
+    "rows": scaling.over_rows,
 }
 
 
@@ -65,27 +84,70 @@ async def _environment(folder: Path) -> AsyncIterator[dict[str, str]]:
         yield fixed | {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
 
 
-async def _run(names: list[str]) -> list[Ratio]:
+async def _measure(
+    name: str, rounds: int, environment: Mapping[str, str], folder: Path
+) -> record.Part:
+    """Measure a part on a new database in each round."""
+    facts = await machine.examine(environment["DATABASE_URL"])
+    began = time.monotonic()
+    measured: list[list[Ratio]] = []
+    curves: list[Curve] = []
+    for number in range(1, rounds + 1):
+        _say(f"measuring {name}, round {number} of {rounds}: load {os.getloadavg()[0]:.1f} …")
+        async with fresh_database(environment["DATABASE_URL"], name) as url:
+            own = {**environment, "DATABASE_URL": url}
+            if name in CURVES:
+                curves = await CURVES[name](own, folder)
+            else:
+                measured.append(await PARTS[name](own, folder))
+    seconds = round(time.monotonic() - began, 1)
+    _say(f"measured {name} in {seconds:.0f} s")
+    return record.Part(facts, seconds, over_rounds(measured), curves)
+
+
+async def _run(names: Sequence[str], rounds: int) -> list[Ratio]:
     wrk.ensure_installed()
     with tempfile.TemporaryDirectory(prefix="prepaid-bench-") as name:
         folder = Path(name)
         ratios: list[Ratio] = []
         async with _environment(folder) as environment:
             for part in names:
-                print(f"measuring {part} …", file=sys.stderr, flush=True)
-                async with fresh_database(environment["DATABASE_URL"], part) as url:
-                    ratios += await PARTS[part](environment | {"DATABASE_URL": url}, folder)
+                once = part in ONCE or part in CURVES
+                results = await _measure(part, 1 if once else rounds, environment, folder)
+                record.add(part, results)
+                ratios += results.ratios
         return ratios
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _named(arguments: Sequence[str]) -> list[str]:
+    """Return the parts that the arguments name: all that are measured, where they name none."""
+    names = [
+        part
+        for argument in arguments or list(PARTS)
+        for part in (list(CURVES) if argument == ALL_CURVES else [argument])
+    ]
+    known = [*PARTS, *CURVES]
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(
+            f"unknown: {unknown[0]}; there are: {', '.join([*known, ALL_CURVES, PICTURES])}"
+        )
+    return names
+
+
 def main() -> int:
-    """Run the named parts, or all; print the table."""
-    names = sys.argv[1:] or list(PARTS)
-    if unknown := set(names) - set(PARTS):
-        print(f"unknown: {unknown.pop()}; there are: {', '.join(PARTS)}", file=sys.stderr)
-        return 2
-    ratios = asyncio.run(_run(names))
+    """Run the named parts, or all; print the table and write it as JSON."""
+    if sys.argv[1:] == [PICTURES]:
+        page.write(record.FILE)
+        return 0
+    names = _named(sys.argv[1:])
+    rounds = int(os.environ.get("ROUNDS") or ROUNDS_DEFAULT)
+    ratios = asyncio.run(_run(names, rounds))
     print(table(ratios))
+    _say(f"written to {record.FILE}; python -m bench {PICTURES} brings it into the documentation")
     return 0 if all(ratio.holds for ratio in ratios) else 1
 
 
