@@ -21,12 +21,14 @@ from bench import (
     attack,
     budgets,
     events,
+    hour,
     ingest,
     isolation,
     ledger,
     machine,
     operations,
     page,
+    processes,
     recharge,
     reconcile,
     record,
@@ -43,8 +45,7 @@ SECRET = "whsec_test_bench_0123456789"  # noqa: S105 - signs the benchmark's own
 ROUNDS_DEFAULT = 3
 PICTURES = "pictures"
 ALL_CURVES = "curves"
-Measure = Callable[[Mapping[str, str], Path], Awaitable[list[Ratio]]]
-Draw = Callable[[Mapping[str, str], Path], Awaitable[list[Curve]]]
+Measure = Callable[[Mapping[str, str], Path], Awaitable[Sequence[Ratio | Curve]]]
 PARTS: dict[str, Measure] = {
     "ingest": ingest.measure,
     "events": events.measure,
@@ -56,17 +57,20 @@ PARTS: dict[str, Measure] = {
     "recharge": recharge.measure,
     "api": api.measure,
     "rolling": rolling.measure,
+    "processes": processes.measure,
+    "hour": hour.measure,
     "attack": attack.measure,
     "reconcile": reconcile.measure,
     "operations": operations.measure,
-}
-# Parts of minutes, which compare by turns within themselves or count failures.
-ONCE = {"isolation", "growth", "burns", "rolling", "attack", "reconcile", "operations"}
-CURVES: dict[str, Draw] = {
     "clients": scaling.over_clients,
     "load": scaling.over_load,
     "rows": scaling.over_rows,
 }
+CURVES = ("clients", "load", "rows")
+# Parts of minutes, which compare by turns within themselves or count failures.
+ONCE = {"isolation", "growth", "burns", "rolling", "attack", "reconcile", "operations"}
+# Measured where they are named: once.
+NAMED = {"hour", *CURVES}
 
 
 @asynccontextmanager
@@ -95,11 +99,9 @@ async def _measure(
     for number in range(1, rounds + 1):
         _say(f"measuring {name}, round {number} of {rounds}: load {os.getloadavg()[0]:.1f} …")
         async with fresh_database(environment["DATABASE_URL"], name) as url:
-            own = {**environment, "DATABASE_URL": url}
-            if name in CURVES:
-                curves = await CURVES[name](own, folder)
-            else:
-                measured.append(await PARTS[name](own, folder))
+            results = await PARTS[name]({**environment, "DATABASE_URL": url}, folder)
+        measured.append([result for result in results if isinstance(result, Ratio)])
+        curves = [result for result in results if isinstance(result, Curve)]
     seconds = round(time.monotonic() - began, 1)
     _say(f"measured {name} in {seconds:.0f} s")
     return record.Part(facts, seconds, over_rounds(measured), curves)
@@ -112,7 +114,7 @@ async def _run(names: Sequence[str], rounds: int) -> list[Ratio]:
         ratios: list[Ratio] = []
         async with _environment(folder) as environment:
             for part in names:
-                once = part in ONCE or part in CURVES
+                once = part in ONCE | NAMED
                 results = await _measure(part, 1 if once else rounds, environment, folder)
                 record.add(part, results)
                 ratios += results.ratios
@@ -127,13 +129,12 @@ def _named(arguments: Sequence[str]) -> list[str]:
     """Return the parts that the arguments name: all that are measured, where they name none."""
     names = [
         part
-        for argument in arguments or list(PARTS)
-        for part in (list(CURVES) if argument == ALL_CURVES else [argument])
+        for argument in arguments or [name for name in PARTS if name not in NAMED]
+        for part in (CURVES if argument == ALL_CURVES else [argument])
     ]
-    known = [*PARTS, *CURVES]
-    if unknown := [name for name in names if name not in known]:
+    if unknown := [name for name in names if name not in PARTS]:
         raise SystemExit(
-            f"unknown: {unknown[0]}; there are: {', '.join([*known, ALL_CURVES, PICTURES])}"
+            f"unknown: {unknown[0]}; there are: {', '.join([*PARTS, ALL_CURVES, PICTURES])}"
         )
     return names
 

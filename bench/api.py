@@ -150,8 +150,8 @@ async def _reads(bench: _Bench) -> Ratio:
     return rates("balance over HTTP / no-op", web.per_second, noop.per_second, 0.5)
 
 
-def debit_requests(customer: Customer) -> Iterator[bytes]:
-    for _ in range(DEBITS):
+def debit_requests(customer: Customer, count: int = DEBITS) -> Iterator[bytes]:
+    for _ in range(count):
         body = msgspec.json.encode({"organizationId": str(customer.id), **_debit()})
         yield wrk.request("POST", customer.path(DEBIT_PATH), customer.headers, body)
 

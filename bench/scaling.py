@@ -64,7 +64,7 @@ async def _target(environment: Mapping[str, str], folder: Path) -> AsyncIterator
         )
 
     def debits() -> Iterator[bytes]:
-        return itertools.islice(api.debit_requests(customer), 10_000 * SECONDS)
+        return api.debit_requests(customer, 10_000 * SECONDS)
 
     try:
         async with baseline_server("noop", environment, folder) as noop_url:
