@@ -25,25 +25,30 @@ def write(file: Path) -> None:
     """Write the record, the pictures and the generated parts of the page from a run's JSON."""
     newest = record.read(file)
     record.write(newest, RECORD)
-    for curve in _curves(newest):
-        (IMAGES / _picture(curve)).write_text(pictures.draw(curve), encoding="utf-8")
+    for curve in curves(newest):
+        (IMAGES / picture(curve)).write_text(pictures.draw(curve), encoding="utf-8")
     PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), newest), encoding="utf-8")
 
 
 def rendered(text: str, newest: record.Record) -> str:
     """Return the page with its table and its list of pictures made from these results."""
     text = _between(text, START, END, "\n".join(_table(newest)))
-    shown = [f"![{c.title}](images/{_picture(c)})\n" for c in _curves(newest)]
+    shown = [f"![{c.title}](images/{picture(c)})\n" for c in curves(newest)]
     return _between(text, CURVES_START, CURVES_END, "\n".join(shown))
 
 
 def _between(text: str, start: str, end: str, body: str) -> str:
+    if not 0 <= text.find(start) < text.find(end):
+        raise ValueError(f"{PAGE.name} has no {start} before {end}")
     before, _, rest = text.partition(start)
     _, _, after = rest.partition(end)
-    return f"{before}{start}\n\n{body.rstrip()}\n\n{end}{after}"
+    return f"{before}{start}\n\n{body.strip()}\n\n{end}{after}"
 
 
 def _table(newest: record.Record) -> Iterator[str]:
+    if not newest.parts:
+        yield "No run is recorded."
+        return
     yield "| what | measured | baseline | ratio | spread | target | verdict |"
     yield "|---|---|---|---|---|---|---|"
     for part in newest.parts.values():
@@ -67,9 +72,9 @@ def _facts(machine: Machine) -> tuple[str, ...]:
     )
 
 
-def _curves(newest: record.Record) -> list[Curve]:
+def curves(newest: record.Record) -> list[Curve]:
     return [curve for part in newest.parts.values() for curve in part.curves]
 
 
-def _picture(curve: Curve) -> str:
+def picture(curve: Curve) -> str:
     return f"bench-{curve.name}.svg"
