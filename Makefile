@@ -67,7 +67,7 @@ audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, wher
 	$(BIN)/python -m tests.audit
 
 .PHONY: bench
-bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run
+bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run; parts by ARGS="ingest api", each ROUNDS=3 times
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: attack
