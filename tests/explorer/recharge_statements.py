@@ -1,0 +1,439 @@
+"""A pure model of the statements that auto-recharge executes, by their names.
+
+Each function here is one named statement of the product over the rows of one organization.
+`test_modelled_statements.py` executes the same steps on PostgreSQL and compares the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from shared.access import service as access
+from shared.inbox import store as inbox_store
+from shared.ledger import store as ledger_store
+from shared.organizations import store as organizations_store
+from shared.outbound import store as outbound_store
+from shared.payments import store as payments_store
+from shared.recharge import store as recharge_store
+from shared.recharge.attempts import store as attempt_store
+from shared.recharge.clock import store as clock_store
+from shared.recharge.model import FINAL_STATES, AttemptState
+from shared.recharge.suspensions import store as suspension_store
+from tests.explorer.recharge_tables import (
+    AMOUNT,
+    CUSTOMER,
+    ORGANIZATION,
+    THRESHOLD,
+    Attempt,
+    Tables,
+)
+from tests.explorer.stepping import Port, Row, Rows
+
+Result = tuple[Tables, Rows]
+Statement = Callable[[Port[Tables], Tables, tuple[Any, ...]], Result]
+
+FENCE, CREDIT_KEY, SUSPENSION_LOOK = "fence", "credit key", "suspension look"
+
+
+def claim(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    attempt = tables.live
+    if attempt is None or not attempt.can_be_leased:
+        return tables, ()
+    leased = replace(attempt, lease=port.process, lease_over=False, tries=port.tries)
+    return tables.having(leased), (leased.row(),)
+
+
+def take(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    attempt = tables.live
+    if attempt is None or attempt.id != args[1] or not attempt.can_be_leased:
+        return tables, ()
+    leased = replace(attempt, lease=port.process, lease_over=False)
+    return tables.having(leased), (leased.row(),)
+
+
+def _fenced(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Attempt | None:
+    """Return the attempt that a fenced statement matches: id and token are $2 and $3."""
+    for attempt in tables.attempts:
+        holds = attempt.lease == port.process and port.holds(args[2])
+        if attempt.id == args[1] and (holds or FENCE in removed(port)):
+            return attempt
+    return None
+
+
+def removed(port: Port[Tables]) -> frozenset[str]:
+    """Return the rules that this run of the explorer removes."""
+    database = port.database
+    return database.removed if isinstance(database, Statements) else frozenset()
+
+
+def _write(port: Port[Tables], tables: Tables, attempt: Attempt) -> Result:
+    """Store an attempt; a write by a process without its lease is a flaw."""
+    (before,) = [one for one in tables.attempts if one.number == attempt.number]
+    if before.lease != port.process:
+        tables = tables.with_flaw("only the holder of a lease writes")
+    return tables.having(attempt), (Row(id=attempt.id),)
+
+
+def begin(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    attempt = _fenced(port, tables, args)
+    if attempt is None or attempt.state is not AttemptState.ARMED:
+        return tables, ()
+    if tables.rule_state != "active":
+        tables = tables.with_flaw("a suspended rule never charges")
+    charging = replace(
+        attempt, state=AttemptState.CHARGING, amount=args[3], amount_minor=args[4],
+        method=args[7], charged_at=args[9],
+    )  # fmt: skip
+    after, _ = _write(port, tables, charging)
+    return after, (charging.row(),)
+
+
+def store_intent(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    attempt = _fenced(port, tables, args)
+    if attempt is None or attempt.intent is not None:
+        return tables, ()
+    return _write(port, tables, replace(attempt, intent=args[3]))
+
+
+def store_decline(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    attempt = _fenced(port, tables, args)
+    if attempt is None:
+        return tables, ()
+    return _write(port, tables, replace(attempt, reason=args[3], decline_code=args[4]))
+
+
+def transition(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    attempt = _fenced(port, tables, args)
+    if attempt is None:
+        return tables, ()
+    _, _, _, state, reason, _, decline_code, _, blocked_by, key, wait, _, expires_at, _ = args
+    if not attempt.is_live:
+        tables = tables.with_flaw("a final state stays")
+    link_expires_at = attempt.link_expires_at or expires_at
+    if state not in FINAL_STATES and wait is None and link_expires_at is None:
+        tables = tables.with_flaw("every live attempt is due again")
+    moved = replace(
+        attempt, state=AttemptState(state), reason=reason, decline_code=decline_code,
+        blocked_by=blocked_by, create_key=attempt.create_key + key,
+        link_expires_at=link_expires_at, lease=None, lease_over=False, tries=0,
+    )  # fmt: skip
+    return _write(port, tables, moved)
+
+
+def arm_low(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return (tables.armed(port.now()) if tables.arms(port.now()) else tables), ()
+
+
+def wait_for_usage(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return replace(tables, waits=True), ()
+
+
+def is_recharge(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    made = any(a.intent == args[1] and a.trigger != "top_up" for a in tables.attempts)
+    return tables, (Row(exists=made),)
+
+
+def circumstances(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    counted = [
+        attempt.amount
+        for attempt in tables.attempts
+        if attempt.charged_at is not None
+        and attempt.amount is not None
+        and attempt.charged_at >= args[1]
+        and attempt.trigger != "top_up"
+        and attempt.state not in (AttemptState.FAILED, AttemptState.CANCELED)
+    ]
+    row = dict(
+        spendable=tables.balance, overdraft_limit=Decimal(0), currency="usd",
+        card_id=tables.method, card_customer_id=CUSTOMER, card_type="card", card_account="",
+        card_undescribed=False, month_credits=sum(counted, Decimal(0)), month_count=len(counted),
+    )  # fmt: skip
+    return tables, (Row(**_rule(tables), **row),)
+
+
+def _rule(tables: Tables) -> dict[str, Any]:
+    return dict(
+        organization_id=ORGANIZATION, state=tables.rule_state, reason=tables.rule_reason,
+        detail=None, threshold=THRESHOLD, amount=AMOUNT, target=None, schedule=None,
+        schedule_day=None, schedule_amount=None, monthly_cap=tables.cap, monthly_count_cap=None,
+        pause_seconds_min=60, suspended_until=tables.suspended_until, next_run_at=None,
+        declines_in_row=tables.declines, not_before=tables.not_before, consented_at=None,
+        consented_by="buyer",
+    )  # fmt: skip
+
+
+def settings(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    rule = _rule(tables)
+    if SUSPENSION_LOOK in removed(port):
+        rule["state"] = "active"
+    return tables, (Row(**rule, really=tables.rule_state),)
+
+
+def suspend(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    _, reason, _, until, outranked, _ = args
+    running = tables.rule_state in ("active", "paused_requires_action")
+    if not running and tables.rule_reason not in outranked:
+        return tables, ()
+    after = replace(
+        tables, rule_state="suspended", rule_reason=str(reason), suspended_until=until,
+        arms_below=False,
+    )  # fmt: skip
+    return after, (Row(state="suspended"),)
+
+
+def resume(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    _, reasons, forgets = args
+    if tables.rule_state != "suspended" or tables.rule_reason not in reasons:
+        return tables, ()
+    after = replace(
+        tables, rule_state="active", rule_reason=None, suspended_until=None, arms_below=True
+    )
+    if forgets:
+        after = replace(after, declines=0, not_before=None)
+    return after, (Row(organization_id=ORGANIZATION),)
+
+
+def end_wait(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    if tables.rule_state in ("active", "paused_requires_action") and tables.declines > 0:
+        return replace(tables, declines=0, not_before=None), ()
+    return tables, ()
+
+
+def expire_links_of_other_cards(
+    port: Port[Tables], tables: Tables, args: tuple[Any, ...]
+) -> Result:
+    attempt, now = tables.live, port.now()
+    if (
+        attempt is None
+        or attempt.state is not AttemptState.REQUIRES_ACTION
+        or attempt.trigger == "top_up"
+        or attempt.method == tables.method
+        or attempt.link_expires_at is None
+        or attempt.link_expires_at <= now
+    ):
+        return tables, ()
+    return tables.having(replace(attempt, link_expires_at=now)), ()
+
+
+def pause(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    if tables.rule_state != "active":
+        return tables, ()
+    return replace(tables, rule_state="paused_requires_action", arms_below=False), ()
+
+
+def unpause(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    if tables.rule_state != "paused_requires_action":
+        return tables, ()
+    return replace(tables, rule_state="active", arms_below=True), ()
+
+
+def record_success(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    paused = tables.rule_state == "paused_requires_action"
+    state = "active" if paused else tables.rule_state
+    after = replace(
+        tables, rule_state=state, declines=0, not_before=args[1] + timedelta(seconds=60)
+    )
+    return (replace(after, arms_below=True) if state == "active" else after), ()
+
+
+def record_decline(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return replace(tables, declines=args[1], not_before=args[2]), ()
+
+
+def lock_due(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    now, live = args[0], tables.live
+    over = (
+        tables.rule_state == "suspended"
+        and tables.suspended_until is not None
+        and tables.suspended_until <= now
+    )
+    blocked = live is not None and (
+        live.trigger != "top_up"
+        or live.state is not AttemptState.REQUIRES_ACTION
+        or (live.link_expires_at or now) <= now
+    )
+    is_due = over or (tables.arms(now) and not blocked)
+    return tables, ((Row(organization_id=ORGANIZATION),) if is_due else ())
+
+
+def end_suspensions(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    until = tables.suspended_until
+    if tables.rule_state != "suspended" or until is None or until > args[0]:
+        return tables, ()
+    after = replace(
+        tables, rule_state="active", rule_reason=None, suspended_until=None, arms_below=True
+    )
+    return after, ()
+
+
+def expire_top_ups(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    now, live = args[0], tables.live
+    if (
+        live is None
+        or live.state is not AttemptState.REQUIRES_ACTION
+        or live.trigger != "top_up"
+        or live.link_expires_at is None
+        or live.link_expires_at <= now
+        or not tables.arms(now)
+    ):
+        return tables, ()
+    return tables.having(replace(live, link_expires_at=now)), ()
+
+
+def bind_payments(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    known = {name for name, _, _ in tables.bound}
+    new = [
+        (name, minor, credits_)
+        for name, minor, credits_ in zip(args[0], args[2], args[5], strict=True)
+        if name not in known
+    ]
+    return replace(tables, bound=(*tables.bound, *new)), ()
+
+
+def bound_payments(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    rows = [
+        Row(
+            payment_intent_id=name, organization_id=ORGANIZATION, amount_minor=minor,
+            currency="usd", credits=credits_, invoice_id=None,
+        )
+        for name, minor, credits_ in tables.bound
+        if name in args[0]
+    ]  # fmt: skip
+    return tables, tuple(rows)
+
+
+def claims(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    intent_id, attempt_id = args[0][0], args[3][0]
+    bound = next((one for one in tables.bound if one[0] == intent_id), (None, None, None))
+    offers = [
+        attempt
+        for attempt in tables.attempts
+        if attempt.amount_minor is not None
+        and (attempt.id == attempt_id or attempt.intent == intent_id)
+    ]
+    offer = offers[0] if offers else None
+    row = Row(
+        ordinal=1,
+        bound_organization_id=ORGANIZATION if bound[0] else None,
+        bound_minor=bound[1],
+        bound_currency="usd",
+        bound_credits=bound[2],
+        bound_invoice_id=None,
+        purchase_organization_id=None,
+        attempt_organization_id=ORGANIZATION if offer else None,
+        attempt_minor=offer.amount_minor if offer else None,
+        attempt_currency="usd",
+        attempt_credits=offer.amount if offer else None,
+        attempt_trigger=offer.trigger if offer else None,
+    )
+    return tables, (row,)
+
+
+def payment_organizations(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    row = Row(
+        id=ORGANIZATION, slug="org", currency="usd", stripe_customer_id=CUSTOMER, stripe_account=""
+    )
+    return tables, (row,)
+
+
+def post(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    rows = []
+    for place, posting in enumerate(json.loads(args[0]), start=1):
+        key, amount = posting["key"], Decimal(str(posting["amount"]))
+        known = any(known == key for known, _ in tables.ledger)
+        replayed = known and CREDIT_KEY not in removed(port)
+        if not replayed:
+            tables = replace(
+                tables,
+                ledger=(*tables.ledger, (key, amount)),
+                balance=tables.balance + amount,
+            )
+        rows.append(
+            Row(
+                place=place, status="replayed" if replayed else "posted",
+                id=UUID(posting["id"]), seq=len(tables.ledger), amount=amount,
+                balance_after=tables.balance, created_at=port.now(), held=Decimal(0),
+                available=Decimal(0), budget=None,
+            )
+        )  # fmt: skip
+    return tables, tuple(rows)
+
+
+def nothing(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    """Model a lock, a message or an audit entry: no row here changes."""
+    return tables, ()
+
+
+def no(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return tables, (Row(value=False),)
+
+
+def the_organization(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return tables, (Row(organization_id=ORGANIZATION),)
+
+
+_ATTEMPTS = attempt_store.QUERIES
+_LEASING = {_ATTEMPTS.claim: 1, _ATTEMPTS.take: 2}
+_MODELLED: dict[Any, tuple[Statement, ...]] = {
+    _ATTEMPTS: (
+        claim, take, begin, store_intent, store_decline, transition, arm_low, wait_for_usage,
+        is_recharge,
+    ),
+    recharge_store.QUERIES: (circumstances, settings),
+    suspension_store.QUERIES: (
+        suspend, resume, end_wait, expire_links_of_other_cards, pause, unpause, record_success,
+        record_decline,
+    ),
+    clock_store.QUERIES: (lock_due, end_suspensions, expire_top_ups),
+    payments_store.QUERIES: (bind_payments, bound_payments, claims, payment_organizations),
+    ledger_store.QUERIES: (post,),
+}  # fmt: skip
+_OTHERS: dict[Any, dict[str, Statement]] = {
+    _ATTEMPTS: {"wake": nothing, "alert": no, "lock_alerts": nothing},
+    recharge_store.QUERIES: {"lock_account": the_organization},
+    suspension_store.QUERIES: {"suspended_for": nothing, "has_open_inquiry": no},
+    clock_store.QUERIES: {
+        "rules_after": the_organization, "scheduled": nothing, "due_again": nothing,
+    },
+    payments_store.QUERIES: {"lock_payment": nothing},
+    organizations_store.QUERIES: {"lock_without_customer": nothing, "set_customers": nothing},
+    inbox_store.QUERIES: {
+        "lock_bound": nothing, "reopen_waiting": nothing, "lock_waiting": nothing,
+    },
+    outbound_store.QUERIES: {"announce": nothing},
+    access.QUERIES: {"record": nothing},
+}  # fmt: skip
+
+
+class Statements:
+    """The model of the product's statements. `removed` are rules that the model leaves out."""
+
+    def __init__(self, removed: frozenset[str] = frozenset()) -> None:
+        self.removed = removed
+        self._by_sql: dict[str, tuple[str, Statement]] = {}
+        for queries, functions in _MODELLED.items():
+            for function in functions:
+                self._by_sql[getattr(queries, function.__name__)] = (function.__name__, function)
+        for queries, named in _OTHERS.items():
+            for name, function in named.items():
+                self._by_sql[getattr(queries, name)] = (name, function)
+
+    def execute(
+        self, port: Port[Tables], tables: Tables, sql: str, args: tuple[Any, ...]
+    ) -> tuple[Tables, Rows]:
+        return self._by_sql[sql][1](port, tables, args)
+
+    def name(self, sql: str) -> str:
+        if sql not in self._by_sql:
+            raise LookupError(f"The explorer has no model of this statement:\n{sql}")
+        return self._by_sql[sql][0]
+
+    def token(self, sql: str, args: tuple[Any, ...]) -> UUID | None:
+        place = _LEASING.get(sql)
+        return None if place is None else args[place]
