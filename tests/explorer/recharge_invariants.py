@@ -7,13 +7,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from shared.ledger import keys
-from shared.recharge.model import AttemptState
+from shared.recharge.model import AttemptState, RechargeState
 from tests.explorer import stripe_model
-from tests.explorer.recharge_tables import AMOUNT, Attempt
+from tests.explorer.recharge_tables import AMOUNT, FIRST_CARD, Attempt
+from tests.explorer.search import ALL_END
 from tests.explorer.stepping import Position, Row
 
 if TYPE_CHECKING:
-    from tests.explorer.recharge_world import State
+    from tests.explorer.recharge_state import State
     from tests.explorer.stripe_model import PaymentIntent
 
 CAPTURED_ONCE = "an attempt is captured at most once"
@@ -22,14 +23,17 @@ ONE_LIVE = "an organization has at most one live attempt"
 SUCCEEDED = "a succeeded attempt is captured and credited, in one commit"
 NEVER_CHARGES = "an attempt that ended otherwise can never charge"
 ALL_CREDITED = "captured money is credited when all work is done, with or without its webhook"
+ONE_INTENT = "an attempt has one PaymentIntent"
+PAUSED = "a rule that waits for its customer has a live attempt"
+COUNTED = "a decline is counted in the commit that ends its attempt"
 CAP = "the monthly cap is never exceeded"
 SUSPENDED = "a suspended rule never charges"
 
 # The flaws of single writes (recharge_statements) and of the search come last.
 SENTENCES = (
-    CAPTURED_ONCE, CREDITED_ONCE, ONE_LIVE, SUCCEEDED, NEVER_CHARGES, ALL_CREDITED, CAP, SUSPENDED,
-    "only the holder of a lease writes", "a final state stays", "every live attempt is due again",
-    "nothing fails unexpectedly", "every attempt and event ends",
+    CAPTURED_ONCE, CREDITED_ONCE, ONE_LIVE, ONE_INTENT, SUCCEEDED, NEVER_CHARGES, ALL_CREDITED,
+    PAUSED, COUNTED, CAP, SUSPENDED, "only the holder of a lease writes", "a final state stays", "every live attempt is due again",
+    "nothing fails unexpectedly", ALL_END,
 )  # fmt: skip
 
 WRITTEN_OFF = "processing_expired"
@@ -44,6 +48,9 @@ def broken(state: State) -> str | None:
         (CAPTURED_ONCE, _captured_once),
         (CREDITED_ONCE, _credited_once),
         (ONE_LIVE, _one_live),
+        (ONE_INTENT, _one_intent),
+        (PAUSED, _paused_has_attempt),
+        (COUNTED, _declines_are_counted),
         (SUCCEEDED, _succeeded_is_credited),
         (NEVER_CHARGES, _ended_never_charges),
         (CAP, _within_cap),
@@ -55,7 +62,8 @@ def broken(state: State) -> str | None:
 
 def waits_for_webhook(state: State, intent: PaymentIntent) -> bool:
     """Whether a bank paid after its attempt was written off: its webhook alone credits it."""
-    return _attempt(state, intent).reason == WRITTEN_OFF and not intent.webhooks
+    captured = intent.status == stripe_model.SUCCEEDED
+    return captured and not intent.webhooks and _attempt(state, intent).reason == WRITTEN_OFF
 
 
 def _attempt(state: State, intent: PaymentIntent) -> Attempt:
@@ -88,6 +96,31 @@ def _credited_once(state: State) -> bool:
 
 def _one_live(state: State) -> bool:
     return sum(attempt.is_live for attempt in state.tables.attempts) <= 1
+
+
+def _one_intent(state: State) -> bool:
+    intents = [intent.attempt for intent in state.stripe.intents]
+    return len(intents) == len(set(intents))
+
+
+def _paused_has_attempt(state: State) -> bool:
+    paused = state.tables.rule_state == RechargeState.PAUSED_REQUIRES_ACTION
+    return not paused or state.tables.live is not None
+
+
+def _declines_are_counted(state: State) -> bool:
+    """Compare the count with the attempts since the last success; another card resets it."""
+    tables, declined = state.tables, 0
+    if tables.method != FIRST_CARD:
+        return True
+    for attempt in tables.attempts:
+        if attempt.trigger == "top_up":
+            continue
+        if attempt.state is AttemptState.SUCCEEDED:
+            declined = 0
+        elif attempt.state is AttemptState.FAILED and attempt.reason != WRITTEN_OFF:
+            declined += 1
+    return declined == tables.declines
 
 
 def _succeeded_is_credited(state: State) -> bool:

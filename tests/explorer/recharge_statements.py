@@ -6,7 +6,6 @@ Each function here is one named statement of the product over the rows of one or
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -25,6 +24,7 @@ from shared.recharge.attempts import store as attempt_store
 from shared.recharge.clock import store as clock_store
 from shared.recharge.model import FINAL_STATES, AttemptState
 from shared.recharge.suspensions import store as suspension_store
+from tests.explorer import crediting_statements as crediting
 from tests.explorer.recharge_tables import (
     AMOUNT,
     CUSTOMER,
@@ -38,7 +38,7 @@ from tests.explorer.stepping import Port, Row, Rows
 Result = tuple[Tables, Rows]
 Statement = Callable[[Port[Tables], Tables, tuple[Any, ...]], Result]
 
-FENCE, CREDIT_KEY, SUSPENSION_LOOK = "fence", "credit key", "suspension look"
+FENCE, STORED_INTENT, SUSPENSION_LOOK = "fence", "stored id", "suspension look"
 
 
 def claim(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
@@ -61,15 +61,9 @@ def _fenced(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Attemp
     """Return the attempt that a fenced statement matches: id and token are $2 and $3."""
     for attempt in tables.attempts:
         holds = attempt.lease == port.process and port.holds(args[2])
-        if attempt.id == args[1] and (holds or FENCE in removed(port)):
+        if attempt.id == args[1] and (holds or FENCE in port.removed):
             return attempt
     return None
-
-
-def removed(port: Port[Tables]) -> frozenset[str]:
-    """Return the rules that this run of the explorer removes."""
-    database = port.database
-    return database.removed if isinstance(database, Statements) else frozenset()
 
 
 def _write(port: Port[Tables], tables: Tables, attempt: Attempt) -> Result:
@@ -98,7 +92,8 @@ def store_intent(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> R
     attempt = _fenced(port, tables, args)
     if attempt is None or attempt.intent is not None:
         return tables, ()
-    return _write(port, tables, replace(attempt, intent=args[3]))
+    intent = None if STORED_INTENT in port.removed else args[3]
+    return _write(port, tables, replace(attempt, intent=intent))
 
 
 def store_decline(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
@@ -170,7 +165,7 @@ def _rule(tables: Tables) -> dict[str, Any]:
 
 def settings(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     rule = _rule(tables)
-    if SUSPENSION_LOOK in removed(port):
+    if SUSPENSION_LOOK in port.removed:
         rule["state"] = "active"
     return tables, (Row(**rule, really=tables.rule_state),)
 
@@ -286,85 +281,6 @@ def expire_top_ups(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) ->
     return tables.having(replace(live, link_expires_at=now)), ()
 
 
-def bind_payments(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    known = {name for name, _, _ in tables.bound}
-    new = [
-        (name, minor, credits_)
-        for name, minor, credits_ in zip(args[0], args[2], args[5], strict=True)
-        if name not in known
-    ]
-    return replace(tables, bound=(*tables.bound, *new)), ()
-
-
-def bound_payments(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    rows = [
-        Row(
-            payment_intent_id=name, organization_id=ORGANIZATION, amount_minor=minor,
-            currency="usd", credits=credits_, invoice_id=None,
-        )
-        for name, minor, credits_ in tables.bound
-        if name in args[0]
-    ]  # fmt: skip
-    return tables, tuple(rows)
-
-
-def claims(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    intent_id, attempt_id = args[0][0], args[3][0]
-    bound = next((one for one in tables.bound if one[0] == intent_id), (None, None, None))
-    offers = [
-        attempt
-        for attempt in tables.attempts
-        if attempt.amount_minor is not None
-        and (attempt.id == attempt_id or attempt.intent == intent_id)
-    ]
-    offer = offers[0] if offers else None
-    row = Row(
-        ordinal=1,
-        bound_organization_id=ORGANIZATION if bound[0] else None,
-        bound_minor=bound[1],
-        bound_currency="usd",
-        bound_credits=bound[2],
-        bound_invoice_id=None,
-        purchase_organization_id=None,
-        attempt_organization_id=ORGANIZATION if offer else None,
-        attempt_minor=offer.amount_minor if offer else None,
-        attempt_currency="usd",
-        attempt_credits=offer.amount if offer else None,
-        attempt_trigger=offer.trigger if offer else None,
-    )
-    return tables, (row,)
-
-
-def payment_organizations(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    row = Row(
-        id=ORGANIZATION, slug="org", currency="usd", stripe_customer_id=CUSTOMER, stripe_account=""
-    )
-    return tables, (row,)
-
-
-def post(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    rows = []
-    for place, posting in enumerate(json.loads(args[0]), start=1):
-        key, amount = posting["key"], Decimal(str(posting["amount"]))
-        known = any(known == key for known, _ in tables.ledger)
-        replayed = known and CREDIT_KEY not in removed(port)
-        if not replayed:
-            tables = replace(
-                tables,
-                ledger=(*tables.ledger, (key, amount)),
-                balance=tables.balance + amount,
-            )
-        rows.append(
-            Row(
-                place=place, status="replayed" if replayed else "posted",
-                id=UUID(posting["id"]), seq=len(tables.ledger), amount=amount,
-                balance_after=tables.balance, created_at=port.now(), held=Decimal(0),
-                available=Decimal(0), budget=None,
-            )
-        )  # fmt: skip
-    return tables, tuple(rows)
-
-
 def nothing(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     """Model a lock, a message or an audit entry: no row here changes."""
     return tables, ()
@@ -391,8 +307,11 @@ _MODELLED: dict[Any, tuple[Statement, ...]] = {
         record_decline,
     ),
     clock_store.QUERIES: (lock_due, end_suspensions, expire_top_ups),
-    payments_store.QUERIES: (bind_payments, bound_payments, claims, payment_organizations),
-    ledger_store.QUERIES: (post,),
+    payments_store.QUERIES: (
+        crediting.bind_payments, crediting.bound_payments, crediting.claims,
+        crediting.payment_organizations,
+    ),
+    ledger_store.QUERIES: (crediting.post,),
 }  # fmt: skip
 _OTHERS: dict[Any, dict[str, Statement]] = {
     _ATTEMPTS: {"wake": nothing, "alert": no, "lock_alerts": nothing},
@@ -412,10 +331,9 @@ _OTHERS: dict[Any, dict[str, Statement]] = {
 
 
 class Statements:
-    """The model of the product's statements. `removed` are rules that the model leaves out."""
+    """The model of the product's statements."""
 
-    def __init__(self, removed: frozenset[str] = frozenset()) -> None:
-        self.removed = removed
+    def __init__(self) -> None:
         self._by_sql: dict[str, tuple[str, Statement]] = {}
         for queries, functions in _MODELLED.items():
             for function in functions:

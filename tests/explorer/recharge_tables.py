@@ -14,6 +14,7 @@ ORGANIZATION = UUID(int=0xA)
 BEGINNING = datetime(2026, 3, 2, 12, tzinfo=UTC)
 THRESHOLD, AMOUNT = Decimal(10), Decimal(20)
 CUSTOMER = "cus_1"
+FIRST_CARD, SECOND_CARD = "pm_1", "pm_2"
 ATTEMPTS_MAX = 2
 
 
@@ -106,7 +107,7 @@ class Tables(Remembered):
     balance: Decimal = Decimal(5)
     waits: bool = False
     arms_below: bool = True
-    method: str | None = "pm_1"
+    method: str | None = FIRST_CARD
     cap: Decimal | None = None
     bound: tuple[tuple[str, int, Decimal], ...] = ()
     ledger: tuple[tuple[str, Decimal], ...] = ()

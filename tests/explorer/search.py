@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 S = TypeVar("S", bound=Hashable)
@@ -65,10 +65,13 @@ class Result:
     ends: int = 0
     seconds: float = 0.0
     found: Found | None = None
-    kinds: dict[str, int] = field(default_factory=dict)
 
 
 CALM_MOVES_MAX = 200
+CALM = "(nothing goes wrong from here on)"
+ALL_END = "every attempt and event ends"
+
+Steps = list[tuple[str, bool]]
 
 
 def explore(
@@ -92,22 +95,29 @@ class _Search(Generic[S]):
         self._result = Result()
 
     def run(self) -> Result:
-        began = time.perf_counter()
+        began = time.process_time()
         for state in self._world.start():
             self._add(state, -1, Move("", state))
         depth_ends, place = len(self._order), 0
-        while place < len(self._order) and self._result.found is None:
+        while place < len(self._order):
             if place == depth_ends:
                 depth_ends = len(self._order)
                 self._result.depth += 1
                 self._progress(began)
-            if self._states_max is not None and place >= self._states_max:
+            if self._is_over(place):
                 break
             self._visit(place)
             place += 1
         self._result.states = place
-        self._result.seconds = time.perf_counter() - began
+        self._result.seconds = time.process_time() - began
         return self._result
+
+    def _is_over(self, place: int) -> bool:
+        """Whether no state from here on can have a shorter path to a broken invariant."""
+        found = self._result.found
+        if found is not None and self._result.depth >= len(found.path) + (CALM in found.path):
+            return True
+        return self._states_max is not None and place >= self._states_max
 
     def _add(self, state: S, parent: int, move: Move[S]) -> None:
         if state not in self._places:
@@ -119,31 +129,35 @@ class _Search(Generic[S]):
         state = self._order[place]
         broken = self._world.broken(state)
         if broken is not None:
-            self._result.found = Found(broken, named(self._steps(place)))
+            self._found(broken, self._steps(place))
             return
-        self._check_end(place)
+        if self._result.found is None:
+            self._check_end(place)
         moved = False
         for move in self._world.moves(state):
             moved = True
             self._result.moves += 1
-            kind = move.words.partition(":")[0]
-            self._result.kinds[kind] = self._result.kinds.get(kind, 0) + 1
             self._add(move.after, place, move)
         if not moved:
             self._result.ends += 1
+
+    def _found(self, invariant: str, steps: Steps) -> None:
+        """Store a broken invariant, unless the path to another one is as short."""
+        before, path = self._result.found, named(steps)
+        if before is None or (len(path), CALM in path) < (len(before.path), CALM in before.path):
+            self._result.found = Found(invariant, path)
 
     def _check_end(self, place: int) -> None:
         """Follow the calm moves of a state to their end, or to a state whose end is known."""
         state = self._order[place]
         followed: list[S] = []
-        calm: list[tuple[str, bool]] = []
+        calm: Steps = []
         while state not in self._good:
             broken = self._world.broken(state) if followed else None
             if broken is None and len(followed) > CALM_MOVES_MAX:
-                broken = "every attempt and event ends"
+                broken = ALL_END
             if broken is not None:
-                path = [*self._steps(place), ("(nothing goes wrong from here on)", False), *calm]
-                self._result.found = Found(broken, named(path))
+                self._found(broken, [*self._steps(place), (CALM, False), *calm])
                 return
             followed.append(state)
             move = self._world.calm(state)
@@ -153,8 +167,8 @@ class _Search(Generic[S]):
             state = move.after
         self._good.update(followed)
 
-    def _steps(self, place: int) -> list[tuple[str, bool]]:
-        steps = []
+    def _steps(self, place: int) -> Steps:
+        steps: Steps = []
         while place >= 0:
             place, words, swaps = self._parents[place]
             if words:
@@ -163,15 +177,13 @@ class _Search(Generic[S]):
 
     def _progress(self, began: float) -> None:
         if self._report is not None:
-            waiting = len(self._order) - len(self._parents)
             self._report(
                 f"depth {self._result.depth}: {len(self._order):,} states,"
-                f" {self._result.moves:,} moves, {time.perf_counter() - began:.0f} s"
-                + (f", {waiting} wait" if waiting else "")
+                f" {self._result.moves:,} moves, {time.process_time() - began:.0f} s"
             )
 
 
-def named(steps: list[tuple[str, bool]]) -> list[str]:
+def named(steps: Steps) -> list[str]:
     """Return the words of a path, with the same name for each worker all the way."""
     path, swapped = [], False
     for words, swaps in steps:

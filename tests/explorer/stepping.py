@@ -92,15 +92,20 @@ Rows = tuple[Row, ...]
 
 @dataclass(frozen=True)
 class Unit(Remembered):
-    """One step of a log: its time, and the results that the program received."""
+    """One step of a log: the results that the program received, and its time if it was read.
+
+    A step whose time nobody read is the same at any time.
+    """
 
     __hash__ = Remembered.__hash__
 
-    now: datetime
+    now: datetime | None
     results: tuple[Any, ...]
 
 
 Log = tuple[Unit, ...]
+# A rule that a run may remove: all statements of a transaction commit together.
+ATOMIC = "one commit"
 
 
 @dataclass(frozen=True)
@@ -161,14 +166,17 @@ class Port(Generic[Tables]):
         now: datetime,
         tries: int = 1,
         fails: str | None = None,
+        removed: frozenset[str] = frozenset(),
     ) -> None:
         self.database = database
+        self.removed = removed
         self.process = process
         self.tries = tries
         self.tables = tables
         self.results: list[Any] = []
         self.statements: list[str] = []
         self.stepped = False
+        self.read_time = False
         self._log = log
         self._next_unit = 0
         self._replayed: list[Any] = []
@@ -181,6 +189,7 @@ class Port(Generic[Tables]):
         self._ids = 0
 
     def now(self) -> datetime:
+        self.read_time = True
         return self._now
 
     def make_id(self) -> UUID:
@@ -197,6 +206,9 @@ class Port(Generic[Tables]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
+        if ATOMIC in self.removed:
+            yield
+            return
         if self._depth == 0:
             self._begin_unit(None)
         before = self.tables
@@ -259,12 +271,13 @@ class Port(Generic[Tables]):
         if self._next_unit < len(self._log):
             unit = self._log[self._next_unit]
             self._next_unit += 1
-            self._replayed, self._now = list(unit.results), unit.now
+            self._replayed, self._now = list(unit.results), unit.now or self._live_now
+            self.read_time = False
             return
         if call is not None or self.stepped or self.tables is None:
             raise ParkedError(call)
         self.stepped = self._live = True
-        self._now = self._live_now
+        self._now, self.read_time = self._live_now, False
 
 
 class _Acquired:
@@ -286,8 +299,15 @@ Start = Callable[[Hashable, Port[Any]], Coroutine[Any, Any, Any]]
 class Runner(Generic[Tables]):
     """Makes steps of programs, each once: a repeated step is remembered."""
 
-    def __init__(self, database: Database[Tables], start: Start) -> None:
+    def __init__(
+        self,
+        database: Database[Tables],
+        start: Start,
+        *,
+        removed: frozenset[str] = frozenset(),
+    ) -> None:
         self.database = database
+        self._removed = removed
         self._start = start
         self._loop = asyncio.new_event_loop()
         self._known: dict[Hashable, Step[Any]] = {}
@@ -310,7 +330,7 @@ class Runner(Generic[Tables]):
         if name not in self._known:
             port = Port(
                 self.database, process, position.log,
-                tables=tables, now=now, tries=tries, fails=fails,
+                tables=tables, now=now, tries=tries, fails=fails, removed=self._removed,
             )  # fmt: skip
             self._known[name] = self._run(position, port)
         return self._known[name]
@@ -322,18 +342,26 @@ class Runner(Generic[Tables]):
         log = (*position.log, Unit(now, (answer,)))
         name = (position, process, answer, now)
         if name not in self._known:
-            port: Port[Tables] = Port(self.database, process, log, now=now)
+            port: Port[Tables] = Port(
+                self.database, process, log, now=now, removed=self._removed
+            )
             self._known[name] = self._run(Position(position.program, log, None), port)
         return self._known[name]
+
+    @staticmethod
+    def _time_of(port: Port[Tables]) -> datetime | None:
+        return port.now() if port.read_time else None
 
     def _run(self, position: Position, port: Port[Tables]) -> Step[Any]:
         error = None
         try:
             self._loop.run_until_complete(self._start(position.program, port))
         except ParkedError as parked:
-            log = position.log
+            log, now = position.log, self._time_of(port)
             if port.stepped:
-                log = (*log, Unit(port.now(), tuple(port.results)))
+                log = (*log, Unit(now, tuple(port.results)))
+            elif log:  # the last one is Stripe's answer
+                log = (*log[:-1], Unit(now, log[-1].results))
             after = Position(position.program, log, parked.call)
             return Step(after, port.tables, tuple(port.statements))
         except Exception as caught:  # noqa: BLE001 - the world judges it
