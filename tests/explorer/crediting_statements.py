@@ -8,10 +8,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from tests.explorer.recharge_tables import CUSTOMER, ORGANIZATION, Tables
-from tests.explorer.stepping import Port, Row, Rows
-
-Result = tuple[Tables, Rows]
+from tests.explorer.modelled import Result
+from tests.explorer.recharge_tables import ORGANIZATION, Tables
+from tests.explorer.stepping import Port, Row
 
 CREDIT_KEY = "credit key"
 
@@ -67,7 +66,8 @@ def claims(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
 
 def payment_organizations(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     row = Row(
-        id=ORGANIZATION, slug="org", currency="usd", stripe_customer_id=CUSTOMER, stripe_account=""
+        id=ORGANIZATION, slug="org", currency="usd", stripe_customer_id=tables.customer,
+        stripe_account=""
     )
     return tables, (row,)
 

@@ -20,7 +20,7 @@ from tests.explorer.recharge_state import (
     with_process,
     with_request,
 )
-from tests.explorer.recharge_statements import Statements
+from tests.explorer.recharge_statements import recharge_statements
 from tests.explorer.recharge_tables import Tables
 from tests.explorer.search import Move
 from tests.explorer.stepping import Position, Runner, Step, StripeCall
@@ -34,7 +34,7 @@ class Processes:
         self.scenario = scenario
         self.programs = Programs()
         self.runner: Runner[Tables] = Runner(
-            Statements(), self.programs.start, removed=scenario.removed
+            recharge_statements(), self.programs.start, removed=scenario.removed
         )
         self._at_once: dict[Any, Tables] = {}
 

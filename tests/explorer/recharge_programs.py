@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Coroutine, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
@@ -94,23 +94,29 @@ class Programs:
             case _:
                 return _in_transaction(port, name, *about)
 
-    @contextmanager
-    def collecting(self) -> Iterator[None]:
-        """Write no log meanwhile, but collect what the product did not expect."""
-        before = structlog.get_config()
-        structlog.configure(
-            processors=[structlog.contextvars.merge_contextvars, self._collect],
-            cache_logger_on_first_use=False,
-        )
-        try:
-            yield
-        finally:
-            structlog.configure(**before)
+    def running(self) -> AbstractContextManager[None]:
+        """Write no log meanwhile."""
+        return collecting(UNEXPECTED, self.unexpected)
 
-    def _collect(self, _logger: Any, _method: str, event: Any) -> Any:
-        if event["event"] in UNEXPECTED:
-            self.unexpected.append(f"{event['event']}: {event.get('error', '')}")
+
+@contextmanager
+def collecting(names: frozenset[str], into: list[str]) -> Iterator[None]:
+    """Write no log meanwhile, but collect the events with these names."""
+
+    def collect(_logger: Any, _method: str, event: Any) -> Any:
+        if event["event"] in names:
+            into.append(f"{event['event']}: {event.get('error', '')}")
         raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, collect],
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 async def _top_up(port: Port[Tables], attempt_id: UUID) -> None:

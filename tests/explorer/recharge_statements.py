@@ -6,12 +6,10 @@ Each function here is one named statement of the product over the rows of one or
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from shared.access import service as access
 from shared.inbox import store as inbox_store
@@ -25,6 +23,7 @@ from shared.recharge.clock import store as clock_store
 from shared.recharge.model import FINAL_STATES, AttemptState
 from shared.recharge.suspensions import store as suspension_store
 from tests.explorer import crediting_statements as crediting
+from tests.explorer.modelled import Modelled, Result, no, nothing, the_organization
 from tests.explorer.recharge_tables import (
     AMOUNT,
     CUSTOMER,
@@ -33,10 +32,7 @@ from tests.explorer.recharge_tables import (
     Attempt,
     Tables,
 )
-from tests.explorer.stepping import Port, Row, Rows
-
-Result = tuple[Tables, Rows]
-Statement = Callable[[Port[Tables], Tables, tuple[Any, ...]], Result]
+from tests.explorer.stepping import Port, Row
 
 FENCE, STORED_INTENT, SUSPENSION_LOOK = "fence", "stored id", "suspension look"
 
@@ -281,77 +277,51 @@ def expire_top_ups(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) ->
     return tables.having(replace(live, link_expires_at=now)), ()
 
 
-def nothing(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    """Model a lock, a message or an audit entry: no row here changes."""
-    return tables, ()
-
-
-def no(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    return tables, (Row(value=False),)
-
-
-def the_organization(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    return tables, (Row(organization_id=ORGANIZATION),)
-
-
 _ATTEMPTS = attempt_store.QUERIES
-_LEASING = {_ATTEMPTS.claim: 1, _ATTEMPTS.take: 2}
-_MODELLED: dict[Any, tuple[Statement, ...]] = {
-    _ATTEMPTS: (
-        claim, take, begin, store_intent, store_decline, transition, arm_low, wait_for_usage,
-        is_recharge,
-    ),
-    recharge_store.QUERIES: (circumstances, settings),
-    suspension_store.QUERIES: (
-        suspend, resume, end_wait, expire_links_of_other_cards, pause, unpause, record_success,
-        record_decline,
-    ),
-    clock_store.QUERIES: (lock_due, end_suspensions, expire_top_ups),
-    payments_store.QUERIES: (
-        crediting.bind_payments, crediting.bound_payments, crediting.claims,
-        crediting.payment_organizations,
-    ),
-    ledger_store.QUERIES: (crediting.post,),
-}  # fmt: skip
-_OTHERS: dict[Any, dict[str, Statement]] = {
-    _ATTEMPTS: {"wake": nothing, "alert": no, "lock_alerts": nothing},
-    recharge_store.QUERIES: {"lock_account": the_organization},
-    suspension_store.QUERIES: {"suspended_for": nothing, "has_open_inquiry": no},
-    clock_store.QUERIES: {
-        "rules_after": the_organization, "scheduled": nothing, "due_again": nothing,
-    },
-    payments_store.QUERIES: {"lock_payment": nothing},
-    organizations_store.QUERIES: {"lock_without_customer": nothing, "set_customers": nothing},
-    inbox_store.QUERIES: {
-        "lock_bound": nothing, "reopen_waiting": nothing, "lock_waiting": nothing,
-    },
-    outbound_store.QUERIES: {"announce": nothing},
-    access.QUERIES: {"record": nothing},
-}  # fmt: skip
 
 
-class Statements:
-    """The model of the product's statements."""
-
-    def __init__(self) -> None:
-        self._by_sql: dict[str, tuple[str, Statement]] = {}
-        for queries, functions in _MODELLED.items():
-            for function in functions:
-                self._by_sql[getattr(queries, function.__name__)] = (function.__name__, function)
-        for queries, named in _OTHERS.items():
-            for name, function in named.items():
-                self._by_sql[getattr(queries, name)] = (name, function)
-
-    def execute(
-        self, port: Port[Tables], tables: Tables, sql: str, args: tuple[Any, ...]
-    ) -> tuple[Tables, Rows]:
-        return self._by_sql[sql][1](port, tables, args)
-
-    def name(self, sql: str) -> str:
-        if sql not in self._by_sql:
-            raise LookupError(f"The explorer has no model of this statement:\n{sql}")
-        return self._by_sql[sql][0]
-
-    def token(self, sql: str, args: tuple[Any, ...]) -> UUID | None:
-        place = _LEASING.get(sql)
-        return None if place is None else args[place]
+def recharge_statements() -> Modelled:
+    """Return the model of the statements that attempts, events and the clock execute."""
+    return Modelled(
+        {
+            _ATTEMPTS: {
+                "claim": claim, "take": take, "begin": begin, "store_intent": store_intent,
+                "store_decline": store_decline, "transition": transition, "arm_low": arm_low,
+                "wait_for_usage": wait_for_usage, "is_recharge": is_recharge, "wake": nothing,
+                "alert": no, "lock_alerts": nothing,
+            },
+            recharge_store.QUERIES: {
+                "circumstances": circumstances, "settings": settings,
+                "lock_account": the_organization,
+            },
+            suspension_store.QUERIES: {
+                "suspend": suspend, "resume": resume, "end_wait": end_wait,
+                "expire_links_of_other_cards": expire_links_of_other_cards, "pause": pause,
+                "unpause": unpause, "record_success": record_success,
+                "record_decline": record_decline, "suspended_for": nothing,
+                "has_open_inquiry": no,
+            },
+            clock_store.QUERIES: {
+                "lock_due": lock_due, "end_suspensions": end_suspensions,
+                "expire_top_ups": expire_top_ups, "rules_after": the_organization,
+                "scheduled": nothing, "due_again": nothing,
+            },
+            payments_store.QUERIES: {
+                "bind_payments": crediting.bind_payments,
+                "bound_payments": crediting.bound_payments,
+                "claims": crediting.claims,
+                "payment_organizations": crediting.payment_organizations,
+                "lock_payment": nothing,
+            },
+            ledger_store.QUERIES: {"post": crediting.post},
+            organizations_store.QUERIES: {
+                "lock_without_customer": nothing, "set_customers": nothing,
+            },
+            inbox_store.QUERIES: {
+                "lock_bound": nothing, "reopen_waiting": nothing, "lock_waiting": nothing,
+            },
+            outbound_store.QUERIES: {"announce": nothing},
+            access.QUERIES: {"record": nothing},
+        },
+        tokens={_ATTEMPTS.claim: 1, _ATTEMPTS.take: 2},
+    )  # fmt: skip

@@ -109,6 +109,7 @@ class Tables(Remembered):
     arms_below: bool = True
     method: str | None = FIRST_CARD
     cap: Decimal | None = None
+    customer: str | None = CUSTOMER
     bound: tuple[tuple[str, int, Decimal], ...] = ()
     ledger: tuple[tuple[str, Decimal], ...] = ()
     at_bound: bool = False

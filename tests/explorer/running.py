@@ -17,7 +17,7 @@ def run_recharge(
 ) -> Result:
     """Explore a scenario of auto-recharge."""
     world = RechargeWorld(scenario)
-    with world.processes.programs.collecting(), scenario.patched():
+    with world.processes.programs.running(), scenario.patched():
         try:
             return explore(world, states_max=states_max, report=report)
         finally:
