@@ -66,6 +66,10 @@ check: lint docs test ## What CI runs: lint, docs, and the suite with all of its
 audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached
 	$(BIN)/python -m tests.audit
 
+.PHONY: mutants
+mutants: $(DEV) ## Bring known bugs into a copy of the code, one at a time; the suite must find each
+	$(BIN)/python -m tests.mutants $(ARGS)
+
 .PHONY: bench
 bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run
 	$(BIN)/python -m bench $(ARGS)
