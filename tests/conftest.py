@@ -71,6 +71,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " processes have the role that migrations/grants.sql makes for them; superuser: one role"
         " for all",
     )
+    group.addoption(
+        "--template-database",
+        help="a database with the schema, on servers that are given, to clone instead of a new one",
+    )
     group = parser.getgroup("random runs of auto-recharge")
     group.addoption("--recharge-seed", type=int, default=0, help="the first seed (0)")
     runs = cases(quick=100, thorough=1000)

@@ -38,6 +38,15 @@ class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tests: tuple[str, ...]
     changes: tuple[Change, ...]
 
+    @property
+    def changes_schema(self) -> bool:
+        """Whether it changes what a migration creates: tables, indexes or functions."""
+        files = [change.file for change in self.changes]
+        return any(
+            file.startswith(("migrations/", "shared/ledger/sql/")) or file.endswith("functions.sql")
+            for file in files
+        )
+
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     mutants: tuple[Mutant, ...]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,12 +16,22 @@ from enum import StrEnum
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from migrations.runner import migrate
 from sandbox.servers import EmbeddedServers
-from tests.fixtures.servers import HOME_PREFIX, fast_folder
+from tests.fixtures.servers import HOME_PREFIX, database_at, execute, fast_folder
 from tests.mutants.catalog import ROOT, Mutant, StaleMutantError, mutated
+from tests.mutants.child import PRELOADED, run_tests
 
 TEST_SECONDS_MAX = 60  # a mutant in which a test hangs is killed
 RUN_SECONDS_MAX = 240
+TEMPLATE = "prepaid_mutants"
+ARGUMENTS = (
+    "-x", "-q", "-p", "no:cacheprovider", f"--timeout={TEST_SECONDS_MAX}",
+    "--junitxml=report.xml", "--database-roles=superuser",
+    "-W", "ignore::pytest.PytestAssertRewriteWarning",  # of libraries that are loaded already
+)  # fmt: skip
+GIVEN_SCHEMA = (f"--template-database={TEMPLATE}",)
+PROCESSES = multiprocessing.get_context("forkserver")
 
 
 class Verdict(StrEnum):
@@ -55,38 +65,37 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Bench:
-    """A copy of the tree, with servers of its own."""
+    """A copy of the tree, with servers of its own and a database that has the schema."""
 
     root: Path
     servers: EmbeddedServers
 
-    async def run(self, tests: Sequence[str]) -> Outcome:
-        """Run tests in the copy until one fails."""
-        report = self.root / "report.xml"
+    async def run(self, tests: Sequence[str], *, new_schema: bool = True) -> Outcome:
+        """Run tests in the copy until one fails; `new_schema`: on the schema of the copy."""
+        report, output = self.root / "report.xml", self.root / "output.txt"
         report.unlink(missing_ok=True)
-        paths = (self.root, self.root / "clients/python/src")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
-            f"--timeout={TEST_SECONDS_MAX}", f"--junitxml={report}", *tests,
-            cwd=self.root,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(map(str, paths)),
-                "PYTHONDONTWRITEBYTECODE": "",
-                "DATABASE_URL": self.servers.database_url,
-                "REDIS_URL": self.servers.redis_url,
+        process = PROCESSES.Process(
+            target=run_tests,
+            args=([*ARGUMENTS, *([] if new_schema else GIVEN_SCHEMA), *tests],),
+            kwargs={
+                "root": self.root,
+                "original": ROOT,
+                "environment": {
+                    "PYTHONPATH": f"{self.root}{os.pathsep}{self.root / 'clients/python/src'}",
+                    "PYTHONDONTWRITEBYTECODE": "",
+                    "DATABASE_URL": self.servers.database_url,
+                    "REDIS_URL": self.servers.redis_url,
+                },
+                "output": output,
             },
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(RUN_SECONDS_MAX):
-                output, _ = await process.communicate()
-        except TimeoutError:
+        )
+        process.start()
+        await asyncio.to_thread(process.join, RUN_SECONDS_MAX)
+        if process.is_alive():
             process.kill()
-            await process.wait()
+            process.join()
             return Outcome(None, 0, f"no end within {RUN_SECONDS_MAX} s")
-        return read_report(report, output.decode(errors="replace"))
+        return read_report(report, output.read_text(encoding="utf-8", errors="replace"))
 
     async def judge(self, mutant: Mutant) -> Result:
         """Run the tests of a mutant in the copy that it changes; restore the copy."""
@@ -98,7 +107,7 @@ class Bench:
         before = {path: path.read_text(encoding="utf-8") for path in texts}
         write(texts)
         try:
-            outcome = await self.run(mutant.tests)
+            outcome = await self.run(mutant.tests, new_schema=mutant.changes_schema)
         finally:
             write(before)
         seconds = time.monotonic() - started
@@ -142,6 +151,7 @@ def copy_tree(to: Path) -> None:
 @asynccontextmanager
 async def benches(count: int) -> AsyncIterator[list[Bench]]:
     """Yield so many copies of the tree, and delete them afterwards."""
+    PROCESSES.set_forkserver_preload([*PRELOADED])
     async with AsyncExitStack() as stack:
         found = []
         for _ in range(count):
@@ -150,6 +160,9 @@ async def benches(count: int) -> AsyncIterator[list[Bench]]:
             home = Path(tempfile.mkdtemp(prefix=HOME_PREFIX, dir=fast_folder()))
             servers = EmbeddedServers(home, fsync=False, appendonly=False, keep=False)
             await stack.enter_async_context(servers)
+            await execute(servers.database_url, f"CREATE DATABASE {TEMPLATE}")
+            template_url = database_at(servers.database_url, TEMPLATE)
+            await migrate(template_url)
             found.append(Bench(root, servers))
         yield found
 
