@@ -25,6 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     machine.enter_own_mounts()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+    folder.chmod(0o755)  # the servers run as another user where root starts them
     try:
         result = asyncio.run(
             run(folder, machine.look(), seed=options.seed, seconds=options.seconds, say=_say)

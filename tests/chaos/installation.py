@@ -102,7 +102,7 @@ async def installed(folder: Path, machine: Machine) -> AsyncIterator[Installatio
     if machine.small_disk:
         mount_small_disk(home)
     async with AsyncExitStack() as stack:
-        servers = await stack.enter_async_context(EmbeddedServers(home / "servers", fsync=False))
+        servers = await stack.enter_async_context(EmbeddedServers(home / "servers"))
         balancer = await stack.enter_async_context(Balancer())
         simulator = SimulatorProcess(
             folder / "stripe.sqlite",

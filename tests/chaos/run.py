@@ -33,6 +33,7 @@ from tests.chaos.traffic import Lane
 ANSWERED_SECONDS_MAX = 60
 SETTLED_SECONDS_MAX = 120
 LOOK_SECONDS = 0.2
+RECONCILE = ("reconcile", "--since", "1h", "--rate", "90")
 # Doctor's checks that say nothing about a guarantee here: the endpoint is the balancer's.
 NOT_JUDGED = frozenset({"webhook"})
 
@@ -141,10 +142,8 @@ async def _watch(lanes: list[asyncio.Task[None]], faults: Any, seconds: float) -
     """Carry out the faults for so many seconds; a lane that fails ends the run."""
     ends = time.monotonic() + seconds
     working = asyncio.ensure_future(faults)
-    await asyncio.wait([working, *lanes], return_when=asyncio.FIRST_EXCEPTION)
-    for task in (working, *lanes):
-        if task.done():
-            task.result()
+    for task in (await asyncio.wait([working, *lanes], return_when=asyncio.FIRST_COMPLETED))[0]:
+        task.result()
     await asyncio.sleep(max(0.0, ends - time.monotonic()))
 
 
@@ -161,7 +160,7 @@ async def _settle(run: _Run) -> list[str]:
             if code:
                 run.say(f"reconcile --repair: {document.get('problems') or document.get('drift')}")
             await _until(lambda: _nothing_is_open(connection))
-            code, document = await prepaid(run.installation, "reconcile", "--since", "1h")
+            code, document = await prepaid(run.installation, *RECONCILE)
             if code:
                 problems.append(f"reconcile finds {_differences(document)}")
     except TimeoutError:
