@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -42,8 +42,14 @@ class Recoveries:
     _numbers: count[int] = field(default_factory=count)
 
     def begin(self, fault: Fault) -> None:
-        """Measure from now: what the fault ended is being started."""
-        self._tasks[asyncio.create_task(self._measure(fault))] = fault
+        """Measure from now: what the fault ended is about to be started."""
+        if fault.target in plan.WEBS:
+            served = self._accepts(self.probes[fault.target])
+        elif fault.target in plan.WORKERS:
+            served = self._until(self._applies(fault.target))
+        else:
+            served = self._serves_again(fault.target, self._applies_new())
+        self._tasks[asyncio.create_task(self._measure(fault, served))] = fault
 
     async def finish(self, seconds_max: float) -> list[str]:
         """Wait for what is measured; return what has not recovered."""
@@ -54,18 +60,16 @@ class Recoveries:
             return [f"{self._tasks[t].kind} of {self._tasks[t].target}: serves not" for t in open_]
         return []
 
-    async def _measure(self, fault: Fault) -> None:
+    async def _measure(self, fault: Fault, served: Coroutine[None, None, None]) -> None:
         began = time.monotonic()
-        if fault.target in plan.WEBS:
-            await self._accepts(self.probes[fault.target])
-        elif fault.target in plan.WORKERS:
-            await self._until(self._applies(fault.target))
-        else:
-            applied = asyncio.create_task(self._until(self._applies_new()))
-            if fault.target == plan.POSTGRES:
-                await self._accepts(self.probes[plan.WEBS[1]])
-            await applied
+        await served
         self.done.append(Recovery(fault, time.monotonic() - began))
+
+    async def _serves_again(self, server: str, applies: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until events are applied again and, where it is PostgreSQL, requests accepted."""
+        if server == plan.POSTGRES:
+            await self._accepts(self.probes[plan.WEBS[1]])
+        await self._until(applies)
 
     async def _accepts(self, probe: Client) -> None:
         """Wait until a web process accepts a debit, which the journal records like any other."""
