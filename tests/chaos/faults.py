@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 AbstractFault = AbstractAsyncContextManager[None]
 
-START_SECONDS_MAX = 90
+START_SECONDS_MAX = 240
 STATEMENT_SECONDS_MAX = 5
+RESTART_SECONDS = 0.2
 BALLAST = "ballast"
 EVERY_REQUEST = 1_000_000
 # While the traffic runs, this share of the product's requests to Stripe, and of events, go wrong.
@@ -138,8 +139,9 @@ class Faults:
             while True:
                 try:
                     await self.installation.restart(name)
-                except RuntimeError:
-                    await asyncio.sleep(0.2)
+                except (RuntimeError, TimeoutError):  # it ended, or is not ready yet
+                    self.installation.signal(name, signal.SIGKILL)
+                    await asyncio.sleep(RESTART_SECONDS)
                 else:
                     return
 

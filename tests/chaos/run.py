@@ -142,7 +142,8 @@ async def _watch(lanes: list[asyncio.Task[None]], faults: Any, seconds: float) -
     """Carry out the faults for so many seconds; a lane that fails ends the run."""
     ends = time.monotonic() + seconds
     working = asyncio.ensure_future(faults)
-    for task in (await asyncio.wait([working, *lanes], return_when=asyncio.FIRST_COMPLETED))[0]:
+    done, _ = await asyncio.wait([working, *lanes], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
         task.result()
     await asyncio.sleep(max(0.0, ends - time.monotonic()))
 
