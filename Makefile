@@ -88,6 +88,12 @@ bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same
 attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with SEED=1; print the failures and resource use
 	ATTACK_SECONDS=$(or $(SECONDS),30) ATTACK_SEED=$(or $(SEED),1) $(BIN)/python -m bench attack
 
+chaos: export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: chaos
+chaos: $(DEV) ## Random traffic and faults for SECONDS=60 with SEED=1, then an audit of every guarantee
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
+
 .PHONY: client-types
 client-types: $(DEV) ## Write the types of the Python client from the API's document
 	@mkdir -p build
