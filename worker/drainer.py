@@ -126,15 +126,6 @@ class Drainer:
         started.add(task)
         task.add_done_callback(started.discard)
 
-    def _share(self, lane: Lane) -> None:
-        """Start another drain of a lane with a backlog.
-
-        While one drain of the shared lane computes, PostgreSQL works for the other one. More of
-        them would only wait for the accounts that they have in common.
-        """
-        if lane is Lane.STRIPE or (lane is Lane.SHARED and not self._started[lane]):
-            self._start(lane)
-
     async def _run(self, lane: Lane) -> None:
         try:
             await self._drain_lane(lane)
@@ -171,8 +162,8 @@ class Drainer:
         if not events:
             return 0, False
         is_full = len(events) == LIMITS[lane].rows_max
-        if is_full:
-            self._share(lane)
+        if lane is Lane.STRIPE and is_full:
+            self._start(lane)  # there may be more
         try:
             await self._apply(lane, token, events)
         except LeaseLostError:
