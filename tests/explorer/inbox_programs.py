@@ -1,4 +1,4 @@
-"""The product's own coroutines that the explorer runs over the inbox: drains, deliveries, replays."""
+"""The product's own coroutines that the explorer runs over the inbox: drains, replays and others."""
 
 from __future__ import annotations
 

@@ -31,10 +31,23 @@ SUSPENDED = "a suspended rule never charges"
 
 # The flaws of single writes (recharge_statements) and of the search come last.
 SENTENCES = (
-    CAPTURED_ONCE, CREDITED_ONCE, ONE_LIVE, ONE_INTENT, SUCCEEDED, NEVER_CHARGES, ALL_CREDITED,
-    PAUSED, COUNTED, CAP, SUSPENDED, "only the holder of a lease writes", "a final state stays", "every live attempt is due again",
-    "nothing fails unexpectedly", ALL_END,
-)  # fmt: skip
+    CAPTURED_ONCE,
+    CREDITED_ONCE,
+    ONE_LIVE,
+    ONE_INTENT,
+    SUCCEEDED,
+    NEVER_CHARGES,
+    ALL_CREDITED,
+    PAUSED,
+    COUNTED,
+    CAP,
+    SUSPENDED,
+    "only the holder of a lease writes",
+    "a final state stays",
+    "every live attempt is due again",
+    "nothing fails unexpectedly",
+    ALL_END,
+)
 
 WRITTEN_OFF = "processing_expired"
 _CAN_NEVER_CHARGE = (stripe_model.CANCELED, stripe_model.CREATED)

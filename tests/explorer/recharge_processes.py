@@ -52,13 +52,13 @@ class Processes:
         if state.budget.allows("kills"):
             yield from self._killed(state, place)
         live = state.tables.live
-        if live is not None and live.lease == name and not live.lease_over:
-            if state.budget.allows("lease_ends"):
-                over = state._replace(
-                    tables=state.tables.having(replace(live, lease_over=True)),
-                    budget=state.budget.less("lease_ends", "troubles"),
-                )
-                yield Move(f"{name}: freezes until its lease ends", over)
+        holds = live is not None and live.lease == name and not live.lease_over
+        if live is not None and holds and state.budget.allows("lease_ends"):
+            over = state._replace(
+                tables=state.tables.having(replace(live, lease_over=True)),
+                budget=state.budget.less("lease_ends", "troubles"),
+            )
+            yield Move(f"{name}: freezes until its lease ends", over)
 
     def begin(self, state: State, place: int) -> Iterator[Move[State]]:
         """Let an idle worker lease the live attempt, if it can be leased."""
@@ -159,7 +159,11 @@ class Processes:
         budget = state.budget.less("kills", "troubles")
         dead = with_process(state, place, None)._replace(tables=tables, budget=budget)
         yield Move(f"{NAMES[place]}: is killed", dead)
-        if position is not None and position.call is not None and position.call.method != "retrieve":
+        if (
+            position is not None
+            and position.call is not None
+            and position.call.method != "retrieve"
+        ):
             yield Move(
                 f"{NAMES[place]}: is killed; its request to {_name(position.call)} may arrive",
                 with_request(dead, position.call),
@@ -174,7 +178,8 @@ def _refusals(stripe: Stripe, call: StripeCall) -> Iterator[Effect]:
 
 
 def _name(call: StripeCall) -> str:
-    return f"{call.method.replace('_', ' ')} {call.about if call.about.startswith('pi_') else ''}".strip()
+    words = call.method.replace("_", " ")
+    return f"{words} {call.about}" if call.about.startswith("pi_") else words
 
 
 _WORDS = {

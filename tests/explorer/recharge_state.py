@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.explorer.recharge_tables import Tables
 from tests.explorer.stepping import Position, StripeCall
-from tests.explorer.stripe_model import Behaviours, Stripe
+from tests.explorer.stripe_model import CARD, Behaviours, Stripe
 
 WORKERS = ("worker 1", "worker 2")
 WEB = "web"
@@ -45,7 +45,9 @@ class Budget(NamedTuple):
         return left.bounded()
 
     def bounded(self) -> Budget:
-        return self._replace(**{kind: min(getattr(self, kind), self.troubles) for kind in _TROUBLES})
+        return self._replace(
+            **{kind: min(getattr(self, kind), self.troubles) for kind in _TROUBLES}
+        )
 
     def allows(self, kind: str) -> bool:
         """Return whether another trouble of a kind may happen."""
@@ -58,7 +60,7 @@ class Scenario:
 
     name: str
     budget: Budget
-    behaviours: Behaviours = Behaviours()
+    behaviours: Behaviours = CARD
     cap: Decimal | None = None
     top_up: bool = False
     ticks: tuple[timedelta, ...] = (DAY,)

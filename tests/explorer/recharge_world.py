@@ -7,6 +7,7 @@ time, and how much may still go wrong. Each process runs the product's own corou
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -37,6 +38,13 @@ class RechargeWorld:
         self.processes = Processes(scenario)
         self.surroundings = Surroundings(self.processes)
         self._same: dict[Any, Any] = {}
+
+    def running(self) -> AbstractContextManager[None]:
+        """Return a context in which the product runs without logs."""
+        return self.processes.programs.running()
+
+    def close(self) -> None:
+        self.processes.runner.close()
 
     @property
     def invariants(self) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ class Database(Protocol[Tables]):
 class Port(Generic[Tables]):
     """A program's only connection to the world: a pool, its connection, the clock, and Stripe."""
 
-    def __init__(  # noqa: PLR0913 - what a step depends on
+    def __init__(
         self,
         database: Database[Tables],
         process: str,
@@ -315,7 +315,7 @@ class Runner(Generic[Tables]):
     def close(self) -> None:
         self._loop.close()
 
-    def step(  # noqa: PLR0913 - what a step depends on
+    def step(
         self,
         position: Position,
         process: str,
@@ -342,9 +342,7 @@ class Runner(Generic[Tables]):
         log = (*position.log, Unit(now, (answer,)))
         name = (position, process, answer, now)
         if name not in self._known:
-            port: Port[Tables] = Port(
-                self.database, process, log, now=now, removed=self._removed
-            )
+            port: Port[Tables] = Port(self.database, process, log, now=now, removed=self._removed)
             self._known[name] = self._run(Position(position.program, log, None), port)
         return self._known[name]
 

@@ -180,3 +180,6 @@ class Behaviours:
     processes: bool = False
     cancels_processing: bool = False
     keeps_keys: bool = True
+
+
+CARD = Behaviours()
