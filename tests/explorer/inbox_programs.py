@@ -1,4 +1,4 @@
-"""The product's own coroutines that the explorer runs over the inbox: drains, replays and others."""
+"""The product's own coroutines that the explorer runs over the inbox: drains and others."""
 
 from __future__ import annotations
 
