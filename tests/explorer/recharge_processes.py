@@ -38,6 +38,11 @@ class Processes:
         )
         self._at_once: dict[Any, Tables] = {}
 
+    def forget(self) -> None:
+        """Forget the steps that were made, so that they are executed again."""
+        self.runner.forget()
+        self._at_once.clear()
+
     def moves(self, state: State, place: int) -> Iterator[Move[State]]:
         """Yield what one process may do next, and what may befall it."""
         position, name = state.processes[place], NAMES[place]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Coroutine, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -30,6 +31,7 @@ from tests.explorer.stripe_model import AMOUNT_MINOR
 TERMS = SaleTerms(Decimal(1))
 UNITS_MAX = Decimal(10_000)
 LINK = "link"
+LEASE = timedelta(hours=1)  # leases end by moves of the explorer alone
 UNEXPECTED = frozenset({"recharge.failed_unexpectedly", "recharge.attempt_failed"})
 
 
@@ -73,6 +75,7 @@ def charger(port: Port[Tables]) -> Charger:
         random=lambda: 0.5,
         make_id=port.make_id,
         make_link=lambda: LINK,
+        lease=LEASE,
     )
 
 

@@ -67,12 +67,20 @@ class RechargeWorld:
         return invariants.broken(state)
 
     def moves(self, state: State) -> Iterator[Move[State]]:
+        yield from map(self._in_order, self._moves(state))
+
+    def unordered_moves(self, state: State) -> Iterator[Move[State]]:
+        """Yield the moves with each worker under its own name."""
+        for move in self._moves(state):
+            yield Move(move.words, _without_old_keys(move.after))
+
+    def _moves(self, state: State) -> Iterator[Move[State]]:
         if state.tables.at_bound or state.tables.flaws:
             return
         for place in range(len(NAMES)):
-            yield from map(self._in_order, self.processes.moves(state, place))
-        yield from map(self._in_order, self.processes.arrivals(state))
-        yield from map(self._in_order, self.surroundings.moves(state))
+            yield from self.processes.moves(state, place)
+        yield from self.processes.arrivals(state)
+        yield from self.surroundings.moves(state)
 
     def calm(self, state: State) -> Move[State] | None:
         """Return the next move of an end in which nothing goes wrong, nobody acts, time passes."""
@@ -105,8 +113,7 @@ class RechargeWorld:
 
         The two workers differ by their names alone, so that one order of them is enough.
         """
-        state = move.after
-        stripe = state.stripe.without_keys(unused_keys(state))
+        state = _without_old_keys(move.after)
         first, second, web = map(self._intern, state.processes)
         tables, live, swaps = state.tables, state.tables.live, _rank(first) < _rank(second)
         if swaps:
@@ -115,13 +122,17 @@ class RechargeWorld:
             if live is not None and live.lease in swapped:
                 tables = tables.having(replace(live, lease=swapped[live.lease]))
         after = State(
-            self._intern(tables), self._intern(stripe), (first, second, web), state.network,
+            self._intern(tables), self._intern(state.stripe), (first, second, web), state.network,
             state.now, state.budget,
         )  # fmt: skip
         return Move(move.words, after, swaps)
 
     def _intern(self, value: Any) -> Any:
         return self._same.setdefault(value, value)
+
+
+def _without_old_keys(state: State) -> State:
+    return state._replace(stripe=state.stripe.without_keys(unused_keys(state)))
 
 
 def _rank(position: Position | None) -> tuple[int, int]:
