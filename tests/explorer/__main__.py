@@ -14,7 +14,7 @@ import sys
 
 from tests.explorer.inbox_scenarios import REMOVED_INBOX_RULES, inbox_scenarios
 from tests.explorer.recharge_scenarios import REMOVED_RULES, scenarios
-from tests.explorer.running import HEAD, Explored, line, path, run
+from tests.explorer.running import HEAD, AnyScenario, Explored, line, path, run
 
 
 def main() -> int:
@@ -33,7 +33,8 @@ def _explore(troubles: int, only: str, *, progress: bool) -> list[Explored]:
     print(f"Every interleaving with at most {troubles} faults, and every calm end of each state.")
     print(HEAD)
     whole = []
-    for scenario in [*scenarios(troubles), *inbox_scenarios(troubles)]:
+    chosen: list[AnyScenario] = [*scenarios(troubles), *inbox_scenarios(troubles)]
+    for scenario in chosen:
         if only in scenario.name:
             explored = run(scenario, report=print if progress else None)
             whole.append(explored)
@@ -56,7 +57,8 @@ def _print_invariants(whole: list[Explored]) -> None:
 def _remove_rules() -> bool:
     """Remove each rule, and print the shortest path that shows it; return whether all were."""
     noticed = True
-    for name, scenario in [*REMOVED_RULES.items(), *REMOVED_INBOX_RULES.items()]:
+    rules: dict[str, AnyScenario] = {**REMOVED_RULES, **REMOVED_INBOX_RULES}
+    for name, scenario in rules.items():
         explored = run(scenario)
         print(f"\nWithout the rule that {name}:")
         print(path(explored) or "  nothing is broken: the explorer does not notice")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from tests.explorer.inbox_world import InboxScenario, InboxWorld
 from tests.explorer.recharge_state import Scenario
 from tests.explorer.recharge_world import RechargeWorld
-from tests.explorer.search import Result, explore
+from tests.explorer.search import Result, World, explore
 
+AnyScenario = Scenario | InboxScenario
 Report = Callable[[str], None]
 
 
@@ -23,16 +26,37 @@ class Explored:
 
 
 def run(
-    scenario: Scenario | InboxScenario,
+    scenario: AnyScenario,
     *,
     states_max: int | None = None,
     report: Report | None = None,
 ) -> Explored:
     """Explore a scenario of auto-recharge or of the inbox."""
-    world = RechargeWorld(scenario) if isinstance(scenario, Scenario) else InboxWorld(scenario)
+    if isinstance(scenario, Scenario):
+        return _run(RechargeWorld(scenario), scenario, states_max, report)
+    return _run(InboxWorld(scenario), scenario, states_max, report)
+
+
+S = TypeVar("S", bound=Hashable)
+
+
+class RunnableWorld(World[S], Protocol[S]):
+    """A world whose processes run inside a context, and are closed afterwards."""
+
+    def running(self) -> AbstractContextManager[None]: ...
+
+    def close(self) -> None: ...
+
+
+def _run(
+    world: RunnableWorld[S],
+    scenario: AnyScenario,
+    states_max: int | None,
+    report: Report | None,
+) -> Explored:
     with world.running(), scenario.patched():
         try:
-            result = explore(world, states_max=states_max, report=report)  # type: ignore[type-var]
+            result = explore(world, states_max=states_max, report=report)
         finally:
             world.close()
     return Explored(scenario.name, result, world.invariants)

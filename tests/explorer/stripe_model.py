@@ -20,7 +20,10 @@ AMOUNT_MINOR = 2000
 CREATED, SUCCEEDED, CANCELED = "requires_confirmation", "succeeded", "canceled"
 DECLINED, ACTION, PROCESSING = "requires_payment_method", "requires_action", "processing"
 
-NO_ANSWER = classify(stripe.APIConnectionError("no answer"), "payment_intents")
+NO_ANSWER = classify(
+    stripe.APIConnectionError("no answer"),  # type: ignore[no-untyped-call] # untyped in stripe
+    "payment_intents",
+)
 THROTTLED = classify(stripe.RateLimitError("too many", http_status=429), "payment_intents")
 UNAUTHORIZED = classify(stripe.AuthenticationError("bad key", http_status=401), "payment_intents")
 SERVER_ERROR = classify(stripe.APIError("error", http_status=500), "payment_intents")
@@ -29,7 +32,7 @@ STORED_ERROR = classify(
     "payment_intents",
 )
 WRONG_STATE = classify(
-    stripe.InvalidRequestError(
+    stripe.InvalidRequestError(  # type: ignore[no-untyped-call] # as above
         "wrong status", None, code="payment_intent_unexpected_state", http_status=400
     ),
     "payment_intents",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.explorer.inbox_scenarios import REMOVED_INBOX_RULES, inbox_scenarios
-from tests.explorer.inbox_world import InboxScenario
 from tests.explorer.recharge_scenarios import REMOVED_RULES, scenarios
-from tests.explorer.recharge_state import Scenario
-from tests.explorer.running import path, run
+from tests.explorer.running import AnyScenario, path, run
 
 TROUBLES = 1
 BROKEN_BY = {
@@ -41,13 +39,13 @@ BROKEN_BY = {
         "no event waits for a customer that is bound"
     ),
 }
-REMOVED = {**REMOVED_RULES, **REMOVED_INBOX_RULES}
+REMOVED: dict[str, AnyScenario] = {**REMOVED_RULES, **REMOVED_INBOX_RULES}
 
 
 @pytest.mark.parametrize(
     "scenario", [*scenarios(TROUBLES), *inbox_scenarios(TROUBLES)], ids=lambda one: one.name
 )
-def test_no_interleaving_breaks_an_invariant(scenario: Scenario | InboxScenario) -> None:
+def test_no_interleaving_breaks_an_invariant(scenario: AnyScenario) -> None:
     explored = run(scenario)
     assert explored.result.found is None, path(explored)
     assert explored.result.states > 100, "the scenario does not begin"

@@ -50,7 +50,8 @@ def _stride(world: RechargeWorld, state: State, chosen: int) -> Stride:
     for _ in range(chosen):
         next(moves)
     world.processes.forget()
-    world.processes.runner.executed = executed = []
+    executed: list[Executed] = []
+    world.processes.runner.executed = executed
     move: Move[State] = next(moves)
     world.processes.runner.executed = None
     before, after = state.tables, move.after.tables
