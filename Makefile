@@ -95,8 +95,8 @@ chaos: $(DEV) ## Random traffic and faults for SECONDS=60 with SEED=1, then an a
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
 
 .PHONY: explore
-explore: $(DEV) ## Visit every interleaving of recharges and events within TROUBLES=2 faults; then remove rules in turn
-	$(BIN)/python -m tests.explorer --troubles $(or $(TROUBLES),2) $(ARGS)
+explore: $(DEV) ## Visit every interleaving of recharges and events within FAULTS=2 faults; then remove rules in turn
+	$(BIN)/python -m tests.explorer --faults $(or $(FAULTS),2) $(ARGS)
 
 .PHONY: client-types
 client-types: $(DEV) ## Write the types of the Python client from the API's document

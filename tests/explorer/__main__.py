@@ -1,6 +1,6 @@
 """`make explore`: visit every interleaving within the bounds, then remove rules in turn.
 
-    python -m tests.explorer [--troubles 2] [--only "3-D Secure"]
+    python -m tests.explorer [--faults 2] [--only "3-D Secure"]
 
 Prints the states that were visited, whether each invariant held in all of them, and for each
 removed rule the shortest path that breaks an invariant. Exits with 1 where an invariant is broken,
@@ -19,21 +19,21 @@ from tests.explorer.running import HEAD, AnyScenario, Explored, line, path, run
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make explore")
-    parser.add_argument("--troubles", type=int, default=2, help="faults in one history (2)")
+    parser.add_argument("--faults", type=int, default=2, help="faults in one history (2)")
     parser.add_argument("--only", default="", help="scenarios with this text in their names")
     parser.add_argument("--progress", action="store_true", help="print a line for each depth")
     options = parser.parse_args()
-    whole = _explore(options.troubles, options.only, progress=options.progress)
+    whole = _explore(options.faults, options.only, progress=options.progress)
     _print_invariants(whole)
     noticed = _remove_rules() if not options.only else True
     return 0 if noticed and all(one.result.found is None for one in whole) else 1
 
 
-def _explore(troubles: int, only: str, *, progress: bool) -> list[Explored]:
-    print(f"Every interleaving with at most {troubles} faults, and every calm end of each state.")
+def _explore(faults: int, only: str, *, progress: bool) -> list[Explored]:
+    print(f"Every interleaving with at most {faults} faults, and every calm end of each state.")
     print(HEAD)
     whole = []
-    chosen: list[AnyScenario] = [*scenarios(troubles), *inbox_scenarios(troubles)]
+    chosen: list[AnyScenario] = [*scenarios(faults), *inbox_scenarios(faults)]
     for scenario in chosen:
         if only in scenario.name:
             explored = run(scenario, report=print if progress else None)

@@ -8,14 +8,14 @@ from tests.explorer.inbox_world import InboxBudget, InboxScenario
 from tests.explorer.stepping import ATOMIC
 
 
-def inbox_scenarios(troubles: int) -> list[InboxScenario]:
+def inbox_scenarios(faults: int) -> list[InboxScenario]:
     """Return the scenarios, each with at most so many kills, lease ends and failures."""
-    budget = InboxBudget(troubles=troubles)
+    budget = InboxBudget(faults=faults)
     return [
         InboxScenario(
             name="an event, delivered twice, failing, dead and replayed",
             events=("evt_1",),
-            budget=budget._replace(troubles=troubles + 1, duplicates=2, replays=2),
+            budget=budget._replace(faults=faults + 1, duplicates=2, replays=2),
         ),
         InboxScenario(
             name="two events about one payment",
@@ -30,7 +30,7 @@ def inbox_scenarios(troubles: int) -> list[InboxScenario]:
     ]
 
 
-_ONE = InboxBudget(troubles=1, duplicates=0, replays=0, binds=0)
+_ONE = InboxBudget(faults=1, duplicates=0, replays=0, binds=0)
 
 REMOVED_INBOX_RULES: dict[str, InboxScenario] = {
     "an outcome is fenced by the token of the lease": InboxScenario(

@@ -33,9 +33,9 @@ SENTENCES = (
 
 
 class InboxBudget(NamedTuple):
-    """How often something may still happen. `troubles` counts the four kinds after it together."""
+    """How often something may still happen. `faults` counts the four kinds after it together."""
 
-    troubles: int = 2
+    faults: int = 2
     kills: int = 2
     lease_ends: int = 2
     failures: int = 2
@@ -50,10 +50,10 @@ class InboxBudget(NamedTuple):
 
     def bounded(self) -> InboxBudget:
         kinds = ("kills", "lease_ends", "failures", "no_answers")
-        return self._replace(**{kind: min(getattr(self, kind), self.troubles) for kind in kinds})
+        return self._replace(**{kind: min(getattr(self, kind), self.faults) for kind in kinds})
 
     def allows(self, kind: str) -> bool:
-        return self.troubles > 0 and getattr(self, kind) > 0
+        return self.faults > 0 and getattr(self, kind) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class InboxWorld:
                     lost = self._stored(state, event_id)
                     yield Move(
                         f"web: commits {event_id}, and dies before it answers",
-                        lost._replace(budget=state.budget.less("kills", "troubles")),
+                        lost._replace(budget=state.budget.less("kills", "faults")),
                     )
             elif state.budget.duplicates:
                 again = self._stored(state, event_id)
@@ -175,10 +175,10 @@ class InboxWorld:
         for event in leased:
             over = over.with_event(replace(event, lease_over=True))
         if state.budget.allows("kills"):
-            dead = state._replace(tables=over, budget=state.budget.less("kills", "troubles"))
+            dead = state._replace(tables=over, budget=state.budget.less("kills", "faults"))
             yield Move(f"{name}: is killed", _with_process(dead, place, None))
         if leased and state.budget.allows("lease_ends"):
-            less = state.budget.less("lease_ends", "troubles")
+            less = state.budget.less("lease_ends", "faults")
             yield Move(
                 f"{name}: freezes until its leases end", state._replace(tables=over, budget=less)
             )
@@ -199,7 +199,7 @@ class InboxWorld:
             yield Move(f"{name}: Stripe answers", self._after(state, place, answered))
             if state.budget.allows("no_answers"):
                 failed = self.runner.answer(position, name, NOT_ANSWERED, now=BEGINNING)
-                less = state._replace(budget=state.budget.less("no_answers", "troubles"))
+                less = state._replace(budget=state.budget.less("no_answers", "faults"))
                 yield Move(f"{name}: Stripe does not answer", self._after(less, place, failed))
             return
         step = self.runner.step(position, name, state.tables, now=BEGINNING)
@@ -208,7 +208,7 @@ class InboxWorld:
         if "post" in step.statements and state.budget.allows("failures"):
             failed = self.runner.step(position, name, state.tables, now=BEGINNING, fails="post")
             less = state._replace(
-                tables=failed.tables, budget=state.budget.less("failures", "troubles")
+                tables=failed.tables, budget=state.budget.less("failures", "faults")
             )
             yield Move(f"{name}: a statement fails, rollback", self._after(less, place, failed))
 

@@ -61,7 +61,7 @@ class Processes:
         if live is not None and holds and state.budget.allows("lease_ends"):
             over = state._replace(
                 tables=state.tables.having(replace(live, lease_over=True)),
-                budget=state.budget.less("lease_ends", "troubles"),
+                budget=state.budget.less("lease_ends", "faults"),
             )
             yield Move(f"{name}: freezes until its lease ends", over)
 
@@ -135,13 +135,13 @@ class Processes:
             yield Move(f"{about}: Stripe {effect.words}", self._answered(state, place, effect))
         if budget.allows("lost_answers"):
             nothing = Effect("", state.stripe, stripe_model.NO_ANSWER)
-            lost = self._answered(state, place, nothing, budget.less("troubles", "lost_answers"))
+            lost = self._answered(state, place, nothing, budget.less("faults", "lost_answers"))
             yield Move(
                 f"{about}: the answer is lost; the request may act later, or never",
                 with_request(lost, call),
             )
         if budget.allows("refusals"):
-            less = budget.less("troubles", "refusals")
+            less = budget.less("faults", "refusals")
             for effect in _refusals(state.stripe, call):
                 yield Move(
                     f"{about}: Stripe {effect.words}", self._answered(state, place, effect, less)
@@ -161,7 +161,7 @@ class Processes:
         position, tables, live = state.processes[place], state.tables, state.tables.live
         if live is not None and live.lease == NAMES[place]:
             tables = tables.having(replace(live, lease_over=True))
-        budget = state.budget.less("kills", "troubles")
+        budget = state.budget.less("kills", "faults")
         dead = with_process(state, place, None)._replace(tables=tables, budget=budget)
         yield Move(f"{NAMES[place]}: is killed", dead)
         if (
@@ -176,6 +176,9 @@ class Processes:
 
 
 def _refusals(stripe: Stripe, call: StripeCall) -> Iterator[Effect]:
+    if call.method in ("create", "confirm"):
+        yield Effect("refuses the amount (400)", stripe, stripe_model.CHARGE_REFUSED)
+        yield Effect("has the card detached (400)", stripe, stripe_model.DETACHED)
     yield Effect("is at its rate limit (429)", stripe, stripe_model.THROTTLED)
     yield Effect("refuses the API key (401)", stripe, stripe_model.UNAUTHORIZED)
     if call.method == "create" and all(key != call.key for key, _ in stripe.answers):

@@ -19,13 +19,13 @@ NAMES = (*WORKERS, WEB)
 WORK = ("work",)
 DAY, MONTH = timedelta(hours=25), timedelta(days=31)
 
-_TROUBLES = ("kills", "lease_ends", "lost_answers", "refusals")
+_FAULTS = ("kills", "lease_ends", "lost_answers", "refusals")
 
 
 class Budget(NamedTuple):
-    """How often something may still happen. `troubles` counts the four kinds after it together."""
+    """How often something may still happen. `faults` counts the four kinds after it together."""
 
-    troubles: int = 2
+    faults: int = 2
     kills: int = 2
     lease_ends: int = 2
     lost_answers: int = 2
@@ -45,13 +45,11 @@ class Budget(NamedTuple):
         return left.bounded()
 
     def bounded(self) -> Budget:
-        return self._replace(
-            **{kind: min(getattr(self, kind), self.troubles) for kind in _TROUBLES}
-        )
+        return self._replace(**{kind: min(getattr(self, kind), self.faults) for kind in _FAULTS})
 
     def allows(self, kind: str) -> bool:
         """Return whether another trouble of a kind may happen."""
-        return self.troubles > 0 and getattr(self, kind) > 0
+        return self.faults > 0 and getattr(self, kind) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

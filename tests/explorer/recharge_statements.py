@@ -131,6 +131,14 @@ def is_recharge(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Re
     return tables, (Row(exists=made),)
 
 
+def detach_methods(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return (replace(tables, method=None) if args[2] == tables.method else tables), ()
+
+
+def has_method(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return tables, (Row(exists=tables.method is not None),)
+
+
 def circumstances(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     counted = [
         attempt.amount
@@ -310,6 +318,9 @@ def recharge_statements() -> Modelled:
                 "claim": claim, "take": take, "begin": begin, "store_intent": store_intent,
                 "store_decline": store_decline, "transition": transition, "arm_low": arm_low,
                 "wait_for_usage": wait_for_usage, "is_recharge": is_recharge, "wake": nothing,
+                "detach_methods": detach_methods,
+                "has_method": has_method,
+                "has_undescribed_method": no,
                 "alert": no, "lock_alerts": nothing,
             },
             recharge_store.QUERIES: {

@@ -106,7 +106,8 @@ class RechargeWorld:
             worked = self.processes.calm(worked, 0).after
         if self._in_order(Move("", worked)).after != state:
             return Move("worker 1: takes the attempt, and carries it on", worked)
-        return Move("time: a month passes", state._replace(now=state.now + MONTH))
+        later = state.stripe.a_day_later()
+        return Move("time: a month passes", state._replace(now=state.now + MONTH, stripe=later))
 
     def _in_order(self, move: Move[State]) -> Move[State]:
         """Make equal states the same: without keys that nobody uses, and the workers in one order.

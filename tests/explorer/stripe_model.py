@@ -38,6 +38,20 @@ WRONG_STATE = classify(
     "payment_intents",
 )
 
+REFUSED_CODE = "amount_too_large"
+CHARGE_REFUSED = classify(
+    stripe.InvalidRequestError(  # type: ignore[no-untyped-call] # as above
+        "too large", "amount", code=REFUSED_CODE, http_status=400
+    ),
+    "payment_intents",
+)
+DETACHED = classify(
+    stripe.InvalidRequestError(  # type: ignore[no-untyped-call] # as above
+        "not attached", "payment_method", http_status=400
+    ),
+    "payment_intents",
+)
+
 # The errors of a declined payment: (error_code, decline_code).
 SOFT, HARD = ("card_declined", "insufficient_funds"), ("card_declined", "lost_card")
 CHALLENGED = ("authentication_required", "authentication_required")
@@ -91,12 +105,16 @@ class Effect:
 
 @dataclass(frozen=True)
 class Stripe(Remembered):
-    """Stripe's own books: its PaymentIntents, and the answers stored under idempotency keys."""
+    """Stripe's own books: its PaymentIntents, and the answers stored under idempotency keys.
+
+    `forgot`: it has dropped answers, as it may a day after them.
+    """
 
     __hash__ = Remembered.__hash__
 
     intents: tuple[PaymentIntent, ...] = ()
     answers: tuple[tuple[str, GatewayAnswer], ...] = ()
+    forgot: bool = False
 
     def effects(self, call: StripeCall, behaviours: Behaviours) -> Iterator[Effect]:
         """Yield each way in which Stripe may act on a request, with its answer."""
@@ -135,6 +153,10 @@ class Stripe(Remembered):
         """Return the books without the answers under keys that nobody can send any more."""
         kept = tuple(pair for pair in self.answers if pair[0] not in unused)
         return self if len(kept) == len(self.answers) else replace(self, answers=kept)
+
+    def a_day_later(self) -> Stripe:
+        """Return the books without any stored answer."""
+        return replace(self, answers=(), forgot=True) if self.answers else self
 
     def _stored(self, words: str, after: Stripe, call: StripeCall, answer: GatewayAnswer) -> Effect:
         if call.key is None:

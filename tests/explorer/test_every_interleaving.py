@@ -8,7 +8,7 @@ from tests.explorer.inbox_scenarios import REMOVED_INBOX_RULES, inbox_scenarios
 from tests.explorer.recharge_scenarios import REMOVED_RULES, scenarios
 from tests.explorer.running import AnyScenario, path, run
 
-TROUBLES = 1
+FAULTS = 1
 BROKEN_BY = {
     "each write is fenced by the token of the lease": "only the holder of a lease writes",
     "the ledger posts a payment's key once": (
@@ -17,7 +17,9 @@ BROKEN_BY = {
     "the id of a PaymentIntent is committed before it is confirmed": (
         "an attempt that ended otherwise can never charge"
     ),
-    "a creation is repeated under the same idempotency key": "an attempt has one PaymentIntent",
+    "a creation is repeated under the same idempotency key": (
+        "an attempt has one PaymentIntent, while Stripe keeps its idempotency keys"
+    ),
     "a confirmation without an answer is looked up": (
         "an attempt that ended otherwise can never charge"
     ),
@@ -43,7 +45,7 @@ REMOVED: dict[str, AnyScenario] = {**REMOVED_RULES, **REMOVED_INBOX_RULES}
 
 
 @pytest.mark.parametrize(
-    "scenario", [*scenarios(TROUBLES), *inbox_scenarios(TROUBLES)], ids=lambda one: one.name
+    "scenario", [*scenarios(FAULTS), *inbox_scenarios(FAULTS)], ids=lambda one: one.name
 )
 def test_no_interleaving_breaks_an_invariant(scenario: AnyScenario) -> None:
     explored = run(scenario)
