@@ -40,7 +40,7 @@ class Budget(NamedTuple):
     uses: int = 0
 
     def less(self, *names: str) -> Budget:
-        """Return the rest; of no kind of trouble is more left than of all together."""
+        """Return the rest; of no kind of fault is more left than of all together."""
         left = self._replace(**{name: getattr(self, name) - 1 for name in names})
         return left.bounded()
 
@@ -48,7 +48,7 @@ class Budget(NamedTuple):
         return self._replace(**{kind: min(getattr(self, kind), self.faults) for kind in _FAULTS})
 
     def allows(self, kind: str) -> bool:
-        """Return whether another trouble of a kind may happen."""
+        """Return whether another fault of a kind may happen."""
         return self.faults > 0 and getattr(self, kind) > 0
 
 
