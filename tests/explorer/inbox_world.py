@@ -94,6 +94,10 @@ class InboxWorld:
     def close(self) -> None:
         self.runner.close()
 
+    def forget(self) -> None:
+        """Forget the steps that were made, so that they are executed again."""
+        self.runner.forget()
+
     @property
     def invariants(self) -> tuple[str, ...]:
         return SENTENCES
@@ -103,12 +107,16 @@ class InboxWorld:
         yield InboxState(InboxTables(), (None, None), frozenset(), budget)
 
     def moves(self, state: InboxState) -> Iterator[Move[InboxState]]:
+        yield from map(self._in_order, self.unordered_moves(state))
+
+    def unordered_moves(self, state: InboxState) -> Iterator[Move[InboxState]]:
+        """Yield the moves with each worker under its own name."""
         if state.tables.flaws:
             return
-        yield from map(self._in_order, self._deliveries(state))
+        yield from self._deliveries(state)
         for place in range(len(WORKERS)):
-            yield from map(self._in_order, self._worker(state, place))
-        yield from map(self._in_order, self._people(state))
+            yield from self._worker(state, place)
+        yield from self._people(state)
 
     def calm(self, state: InboxState) -> Move[InboxState] | None:
         """Return the next move if nothing goes wrong, and Stripe delivers all of its events."""

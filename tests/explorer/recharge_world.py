@@ -26,7 +26,7 @@ from tests.explorer.recharge_state import (
 from tests.explorer.recharge_surroundings import Surroundings
 from tests.explorer.recharge_tables import BEGINNING, FIRST_CARD, Attempt, Tables
 from tests.explorer.search import Move
-from tests.explorer.stepping import Position
+from tests.explorer.stepping import Position, Runner
 from tests.explorer.stripe_model import AMOUNT_MINOR, Stripe
 
 
@@ -43,8 +43,16 @@ class RechargeWorld:
         """Return a context in which the product runs without logs."""
         return self.processes.programs.running()
 
+    @property
+    def runner(self) -> Runner[Tables]:
+        return self.processes.runner
+
     def close(self) -> None:
-        self.processes.runner.close()
+        self.runner.close()
+
+    def forget(self) -> None:
+        """Forget the steps that were made, so that they are executed again."""
+        self.processes.forget()
 
     @property
     def invariants(self) -> tuple[str, ...]:
