@@ -35,6 +35,7 @@ from tests.explorer.recharge_tables import (
 from tests.explorer.stepping import Port, Row
 
 FENCE, STORED_INTENT, SUSPENSION_LOOK = "fence", "stored id", "suspension look"
+PAUSE_SECONDS = 60
 
 
 def claim(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
@@ -130,6 +131,14 @@ def is_recharge(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Re
     return tables, (Row(exists=made),)
 
 
+def detach_methods(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return (replace(tables, method=None) if args[2] == tables.method else tables), ()
+
+
+def has_method(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return tables, (Row(exists=tables.method is not None),)
+
+
 def circumstances(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     counted = [
         attempt.amount
@@ -140,23 +149,44 @@ def circumstances(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> 
         and attempt.trigger != "top_up"
         and attempt.state not in (AttemptState.FAILED, AttemptState.CANCELED)
     ]
-    row = dict(
-        spendable=tables.balance, overdraft_limit=Decimal(0), currency="usd",
-        card_id=tables.method, card_customer_id=CUSTOMER, card_type="card", card_account="",
-        card_undescribed=False, month_credits=sum(counted, Decimal(0)), month_count=len(counted),
-    )  # fmt: skip
-    return tables, (Row(**_rule(tables), **row),)
+    row = Row(
+        **_rule(tables),
+        spendable=tables.balance,
+        overdraft_limit=Decimal(0),
+        currency="usd",
+        card_id=tables.method,
+        card_customer_id=CUSTOMER,
+        card_type="card",
+        card_account="",
+        card_undescribed=False,
+        month_credits=sum(counted, Decimal(0)),
+        month_count=len(counted),
+    )
+    return tables, (row,)
 
 
 def _rule(tables: Tables) -> dict[str, Any]:
-    return dict(
-        organization_id=ORGANIZATION, state=tables.rule_state, reason=tables.rule_reason,
-        detail=None, threshold=THRESHOLD, amount=AMOUNT, target=None, schedule=None,
-        schedule_day=None, schedule_amount=None, monthly_cap=tables.cap, monthly_count_cap=None,
-        pause_seconds_min=60, suspended_until=tables.suspended_until, next_run_at=None,
-        declines_in_row=tables.declines, not_before=tables.not_before, consented_at=None,
-        consented_by="buyer",
-    )  # fmt: skip
+    return {
+        "organization_id": ORGANIZATION,
+        "state": tables.rule_state,
+        "reason": tables.rule_reason,
+        "detail": None,
+        "threshold": THRESHOLD,
+        "amount": AMOUNT,
+        "target": None,
+        "schedule": None,
+        "schedule_day": None,
+        "schedule_amount": None,
+        "monthly_cap": tables.cap,
+        "monthly_count_cap": None,
+        "pause_seconds_min": PAUSE_SECONDS,
+        "suspended_until": tables.suspended_until,
+        "next_run_at": None,
+        "declines_in_row": tables.declines,
+        "not_before": tables.not_before,
+        "consented_at": None,
+        "consented_by": "buyer",
+    }
 
 
 def settings(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
@@ -228,7 +258,7 @@ def record_success(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) ->
     paused = tables.rule_state == "paused_requires_action"
     state = "active" if paused else tables.rule_state
     after = replace(
-        tables, rule_state=state, declines=0, not_before=args[1] + timedelta(seconds=60)
+        tables, rule_state=state, declines=0, not_before=args[1] + timedelta(seconds=PAUSE_SECONDS)
     )
     return (replace(after, arms_below=True) if state == "active" else after), ()
 
@@ -288,6 +318,9 @@ def recharge_statements() -> Modelled:
                 "claim": claim, "take": take, "begin": begin, "store_intent": store_intent,
                 "store_decline": store_decline, "transition": transition, "arm_low": arm_low,
                 "wait_for_usage": wait_for_usage, "is_recharge": is_recharge, "wake": nothing,
+                "detach_methods": detach_methods,
+                "has_method": has_method,
+                "has_undescribed_method": no,
                 "alert": no, "lock_alerts": nothing,
             },
             recharge_store.QUERIES: {
