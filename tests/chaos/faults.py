@@ -30,6 +30,8 @@ START_SECONDS_MAX = 240
 STATEMENT_SECONDS_MAX = 5
 RESTART_SECONDS = 0.2
 BALLAST = "ballast"
+LAST_BYTES = 8 * 1024**2
+CHUNK_BYTES = 64 * 1024
 EVERY_REQUEST = 1_000_000
 # While the traffic runs, this share of the product's requests to Stripe, and of events, go wrong.
 STRIPE_FAULTS = (
@@ -95,7 +97,7 @@ class Faults:
         for name, process in installation.processes.items():
             if not process.is_running:
                 self.problems.append(f"{name} had ended by itself:\n{process.log_tail()}")
-                await installation.restart(name)
+                await self._start_until_it_runs(name)
 
     async def _carry_out(self, fault: Fault) -> None:
         async with self._while_it_lasts(fault):
@@ -211,9 +213,12 @@ class Faults:
         """Fill the disk of both servers; PostgreSQL may stop itself, and is started then."""
         home = self.installation.servers.home.path
         ballast = home / BALLAST
-        with ballast.open("wb") as file:
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
             free = shutil.disk_usage(home).free
-            os.posix_fallocate(file.fileno(), 0, max(free, 1))
+            os.posix_fallocate(file.fileno(), 0, max(free - LAST_BYTES, 1))
+            file.seek(0, os.SEEK_END)
+            for _ in range(2 * LAST_BYTES // CHUNK_BYTES):  # the servers write meanwhile
+                file.write(bytes(CHUNK_BYTES))
         yield
         ballast.unlink()
         if not self.installation.servers.postgres.running:
@@ -251,7 +256,7 @@ class Faults:
     async def _valkey(self, *command: str | int) -> None:
         client = connect(self.installation.servers.redis_url)
         with suppress(RedisError, OSError):
-            await client.execute_command(*command)
+            await client.execute_command(*command)  # type: ignore[no-untyped-call] # untyped in redis
         await client.aclose(close_connection_pool=True)
 
     async def _simulate(self, path: str, body: dict[str, object]) -> dict[str, object]:

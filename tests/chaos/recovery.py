@@ -110,9 +110,3 @@ class Recoveries:
     async def _until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         while not await holds():  # noqa: ASYNC110 - other processes do the work
             await asyncio.sleep(LOOK_SECONDS)
-
-
-def percentile(recoveries: list[Recovery], share: float) -> float:
-    """Return the duration that so large a share of the recoveries does not exceed."""
-    ordered = sorted(recovery.seconds for recovery in recoveries)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

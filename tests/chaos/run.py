@@ -186,7 +186,7 @@ async def _delivered(run: _Run) -> bool:
 
 
 async def _nothing_is_open(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-    return await connection.fetchval(books.OPEN) == 0
+    return bool(await connection.fetchval(books.OPEN) == 0)
 
 
 async def _audit(run: _Run, settled: list[str]) -> tuple[dict[str, list[str]], Records]:
