@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class Faults:
     restarted: Callable[[Fault], None]
     happened: list[Fault] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _starts: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def run(self, faults: list[Fault], say: Callable[[str], None]) -> None:
         """Carry out a plan; return when its last fault is over."""
@@ -136,16 +138,19 @@ class Faults:
             await self._start_until_it_runs(fault.target)
 
     async def _start_until_it_runs(self, name: str) -> None:
-        """Start a process again and again, as a service manager does: PostgreSQL may be away."""
-        async with asyncio.timeout(START_SECONDS_MAX):
-            while True:
+        """Start a process again and again, as a service manager does: PostgreSQL may be away.
+
+        A second kill meanwhile is of the process that is being started.
+        """
+        process = self.installation.processes[name]
+        async with asyncio.timeout(START_SECONDS_MAX), self._starts[name]:
+            while not process.is_running:
                 try:
                     await self.installation.restart(name)
                 except (RuntimeError, TimeoutError):  # it ended, or is not ready yet
-                    self.installation.signal(name, signal.SIGKILL)
+                    process.kill()
+                    await process.wait()
                     await asyncio.sleep(RESTART_SECONDS)
-                else:
-                    return
 
     @asynccontextmanager
     async def _freeze(self, fault: Fault) -> AsyncIterator[None]:
