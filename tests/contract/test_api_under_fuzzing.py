@@ -28,7 +28,7 @@ from tests.fixtures.operation_tenants import World
 from tests.fixtures.operations import name, needs
 from tests.fixtures.product import Answer
 
-CASES = profile.cases(quick=1_000, thorough=5_000)
+CASES = profile.cases(quick=1_000, thorough=3_000)
 # Beyond those that schemathesis expects: what is wrong in a request may be its version, and what
 # its body asks for may be refused before what is wrong elsewhere.
 REFUSALS = [400, 401, 402, 403, 404, 409, 415, 422, 426]
