@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from itertools import accumulate
 from typing import Any
@@ -42,6 +43,7 @@ CHECKS: list[CheckFunction] = [
 ]
 
 
+@cache
 def load(*, with_keys: bool) -> Any:
     """Read the document; with keys, the requests bring keys of their own, which do not exist."""
     config = {
