@@ -81,8 +81,10 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
     async def openapi_json(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
 
+    # aiohttp tries the paths that begin alike one after the other: 30 of them take 10 µs.
+    by_use = sorted(operations, key=lambda operation: not operation.is_frequent)
     return [
-        *(web.route(o.method, o.path, edge.handler(api, o)) for o in operations),
+        *(web.route(o.method, o.path, edge.handler(api, o)) for o in by_use),
         web.get(DOCUMENT_PATH, openapi_json),
         *docs.routes(),
         *PayPage(
