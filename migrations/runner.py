@@ -51,6 +51,7 @@ FUNCTION_FILES = (
     LEDGER / "plain_batch.sql",
     LEDGER / "batch.sql",
     LEDGER / "movements.sql",
+    LEDGER / "checks.sql",
     LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
 )
