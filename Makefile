@@ -66,13 +66,33 @@ check: lint docs test ## What CI runs: lint, docs, and the suite with all of its
 audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached
 	$(BIN)/python -m tests.audit
 
+.PHONY: mutants
+mutants: $(DEV) ## Bring known bugs into a copy of the code, one at a time; the suite must find each
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+MUTATION := $(VENV)/.installed-mutation
+$(MUTATION): requirements/mutation.txt $(DEV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutation.txt
+	@touch $@
+
+.PHONY: mutation
+mutation: $(MUTATION) ## Change every expression of the pure rules, one at a time; print what no unit test finds
+	$(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
+
 .PHONY: bench
-bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run
+bench: $(DEV) ## Print the benchmark table: ratios against baselines of the same run; parts by ARGS="ingest api", each ROUNDS=3 times
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: attack
 attack: $(DEV) ## Attack a web process with hostile requests for SECONDS=30 with SEED=1; print the failures and resource use
 	ATTACK_SECONDS=$(or $(SECONDS),30) ATTACK_SEED=$(or $(SEED),1) $(BIN)/python -m bench attack
+
+chaos: export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: chaos
+chaos: $(DEV) ## Random traffic and faults for SECONDS=60 with SEED=1, then an audit of every guarantee
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
 
 .PHONY: client-types
 client-types: $(DEV) ## Write the types of the Python client from the API's document
@@ -91,6 +111,6 @@ litellm: $(LITELLM) ## Install LiteLLM (380 MB) beside the rest, for the test of
 
 .PHONY: lock
 lock: $(DEV) ## Lock the dependencies again, with hashes
-	@for set in build runtime sandbox dev litellm; do \
+	@for set in build runtime sandbox dev mutation litellm; do \
 	  $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header requirements/$$set.in -o requirements/$$set.txt $(ARGS); done

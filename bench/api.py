@@ -42,7 +42,7 @@ _names = itertools.count()
 async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     """Measure the web process and a server that does nothing by turns, under the same requests."""
     environment = {**environment, "PREPAID_REQUESTS_PER_MINUTE": "0"}
-    customer = await _customer(environment["DATABASE_URL"])
+    customer = await create_customer(environment["DATABASE_URL"])
     await reuse_wal(customer.database_url)
     web = WebProcess(environment, folder / "web-api.log")
     await web.start()
@@ -59,7 +59,7 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Customer:
+class Customer:
     """The organization that everything is posted to, and the headers that its app sends."""
 
     database_url: str
@@ -80,7 +80,7 @@ class _Customer:
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    customer: _Customer
+    customer: Customer
     web_url: str
     noop_url: str
     requests: Path
@@ -114,11 +114,11 @@ class _Bench:
 
 
 async def _debits(bench: _Bench) -> list[Ratio]:
-    noop = await bench.noop(_debit_requests(bench.customer))
-    full = await bench.web(_debit_requests(bench.customer), rows=1)
+    noop = await bench.noop(debit_requests(bench.customer))
+    full = await bench.web(debit_requests(bench.customer), rows=1)
     half = full.per_second / 2
-    noop_half = await bench.noop(_debit_requests(bench.customer), per_second=half)
-    web_half = await bench.web(_debit_requests(bench.customer), rows=1, per_second=half)
+    noop_half = await bench.noop(debit_requests(bench.customer), per_second=half)
+    web_half = await bench.web(debit_requests(bench.customer), rows=1, per_second=half)
     return [
         rates("debits over HTTP / no-op", full.per_second, noop.per_second, 0.25),
         Ratio(
@@ -145,24 +145,24 @@ async def _batches(bench: _Bench) -> Ratio:
 
 
 async def _reads(bench: _Bench) -> Ratio:
-    noop = await bench.noop(_balance_requests(bench.customer))
-    web = await bench.web(_balance_requests(bench.customer))
+    noop = await bench.noop(balance_requests(bench.customer))
+    web = await bench.web(balance_requests(bench.customer))
     return rates("balance over HTTP / no-op", web.per_second, noop.per_second, 0.5)
 
 
-def _debit_requests(customer: _Customer) -> Iterator[bytes]:
-    for _ in range(DEBITS):
+def debit_requests(customer: Customer, count: int = DEBITS) -> Iterator[bytes]:
+    for _ in range(count):
         body = msgspec.json.encode({"organizationId": str(customer.id), **_debit()})
         yield wrk.request("POST", customer.path(DEBIT_PATH), customer.headers, body)
 
 
-def _batch_requests(customer: _Customer) -> Iterator[bytes]:
+def _batch_requests(customer: Customer) -> Iterator[bytes]:
     for _ in range(BATCHES):
         body = msgspec.json.encode({"transactions": [_debit() for _ in range(BATCH_ROWS)]})
         yield wrk.request("POST", customer.path(BATCH_PATH), customer.headers, body)
 
 
-def _balance_requests(customer: _Customer) -> Iterator[bytes]:
+def balance_requests(customer: Customer) -> Iterator[bytes]:
     yield wrk.request("GET", customer.path(BALANCE_PATH), customer.headers)
 
 
@@ -170,7 +170,7 @@ def _debit() -> dict[str, object]:
     return {"amount": -0.001, "transactionId": f"bench-{next(_names)}"}
 
 
-async def _customer(database_url: str) -> _Customer:
+async def create_customer(database_url: str) -> Customer:
     """Create an organization that owns enough, and a key that may write."""
     owner = UUID(await create_organization(database_url, "api"))
     connection = await connect(database_url, application_name="prepaid-bench")
@@ -189,4 +189,4 @@ async def _customer(database_url: str) -> _Customer:
     await connection.execute("UPDATE accounts SET recharge_below = 1")
     await connection.close()
     headers = {"Authorization": f"Bearer {key['key']}", "Content-Type": "application/json"}
-    return _Customer(database_url, owner, headers)
+    return Customer(database_url, owner, headers)

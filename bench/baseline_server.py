@@ -62,7 +62,7 @@ async def _run(kind: str) -> None:
         }
         stop = server.stop_signal()
         app = server.create_app(routes[kind])
-        runner, port = await server.start(app, "127.0.0.1", 0)
+        runner, port = await server.start(app, await server.bind("127.0.0.1", 0))
         sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}"}) + "\n")
         sys.stdout.flush()
         await stop.wait()

@@ -25,12 +25,12 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     for name in ("noop", "single"):
         wrk.write_requests(
             requests,
-            _deliveries(REQUESTS // 2, name=name, organization=organization, secret=secret),
+            deliveries(REQUESTS // 2, name=name, organization=organization, secret=secret),
         )
         async with baseline_server(name, environment, folder) as url:
             loads[name] = await wrk.run(url + PATH, requests, seconds=SECONDS)
     wrk.write_requests(
-        requests, _deliveries(REQUESTS, name="durable", organization=organization, secret=secret)
+        requests, deliveries(REQUESTS, name="durable", organization=organization, secret=secret)
     )
     web = WebProcess(environment, folder / "web.log")
     await web.start()
@@ -56,7 +56,7 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     ]
 
 
-def _deliveries(count: int, *, name: str, organization: str, secret: str) -> Iterator[bytes]:
+def deliveries(count: int, *, name: str, organization: str, secret: str) -> Iterator[bytes]:
     """Return so many signed deliveries, each of an event of its own."""
     for index in range(count):
         body = payment_intent_succeeded(f"{name}{index}", organization=organization, padded=True)

@@ -125,9 +125,9 @@ async def measure_growth(environment: Mapping[str, str], _folder: Path) -> list[
         try:
             pages = await _pages(*large)
             times = {
-                name: await _best_of(large_job, small_job)
+                name: await best_of(large_job, small_job)
                 for (name, small_job), large_job in zip(
-                    (await _work(*small)).items(), (await _work(*large)).values(), strict=True
+                    (await jobs(*small)).items(), (await jobs(*large)).values(), strict=True
                 )
             }
         finally:
@@ -291,7 +291,7 @@ async def _growing(url: str, rows: int) -> tuple[Connection, UUID]:
     return connection, owner
 
 
-async def _work(connection: Connection, owner: UUID) -> dict[str, Job]:
+async def jobs(connection: Connection, owner: UUID) -> dict[str, Job]:
     balance = await store.balance(connection, owner)
     assert balance is not None
     newest = balance.last_seq + 1
@@ -305,9 +305,9 @@ async def _work(connection: Connection, owner: UUID) -> dict[str, Job]:
     }
 
 
-async def _best_of(*jobs: Job, tries: int = 200) -> list[float]:
+async def best_of(*timed: Job, tries: int = 200) -> list[float]:
     """Return the best time of each job, in seconds: the least disturbed by others."""
-    rounds = [[await _seconds(job) for job in jobs] for _ in range(tries)]
+    rounds = [[await _seconds(job) for job in timed] for _ in range(tries)]
     return [min(times) for times in zip(*rounds, strict=True)]
 
 
@@ -316,7 +316,7 @@ async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
     balance = await store.balance(connection, owner)
     assert balance is not None
     depths = (balance.last_seq + 1, balance.last_seq // 2, PAGE + 1)
-    first, *deeper = await _best_of(
+    first, *deeper = await best_of(
         *(partial(store.history, connection, owner, before=before, limit=PAGE) for before in depths)
     )
     by_number = {
@@ -357,7 +357,7 @@ async def _pages(connection: Connection, owner: UUID) -> list[Ratio]:
 
 
 async def _best(job: Job, *, tries: int = 200) -> float:
-    (best,) = await _best_of(job, tries=tries)
+    (best,) = await best_of(job, tries=tries)
     return best
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 
@@ -111,14 +112,14 @@ async def restart(
     organization = await create_organization(environment["DATABASE_URL"], "rolling")
     names = [f"rolling{number}" for number in range(purchases)]
     await open_purchases(environment["DATABASE_URL"], organization, names)
-    key = await _key(environment["DATABASE_URL"])
+    key = await create_key(environment["DATABASE_URL"])
     restarts = Restarts()
     async with (
         _fleet(environment, folder) as (webs, workers),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         balancer = Balancer(webs, http)
-        load = _Load(balancer, restarts, organization, key, secret, iter(names))
+        load = Load(balancer, restarts, organization, key, secret, iter(names))
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(balancer.watch())]
             running += [tasks.create_task(load.lane(number)) for number in range(LANES)]
@@ -129,7 +130,7 @@ async def restart(
                     await _again(worker)
             for task in running:
                 task.cancel()
-        await _until_applied(environment["DATABASE_URL"], restarts)
+        await until_applied(environment["DATABASE_URL"], restarts)
     return restarts
 
 
@@ -141,9 +142,17 @@ async def _again(process: ProductProcess) -> None:
     await process.start()
 
 
+class Sender(Protocol):
+    """Sends a request to a web process; returns the status."""
+
+    async def post(self, path: str, body: bytes, headers: dict[str, str]) -> int: ...
+
+
 @dataclass
-class _Load:
-    balancer: Balancer
+class Load:
+    """Debits and deliveries by turns, in lanes."""
+
+    balancer: Sender
     restarts: Restarts
     organization: str
     key: str
@@ -202,14 +211,14 @@ async def _fleet(
         yield webs, workers
 
 
-async def _key(database_url: str) -> str:
+async def create_key(database_url: str) -> str:
     connection = await connect(database_url, application_name="prepaid-bench")
     made = await access.create_key(connection, name="rolling", scope="write", organization_id=None)
     await connection.close()
     return str(made["key"])
 
 
-async def _until_applied(database_url: str, restarts: Restarts) -> None:
+async def until_applied(database_url: str, restarts: Restarts) -> None:
     """Wait until what was accepted is applied; take the longest that one of them took."""
     connection = await connect(database_url, application_name="prepaid-bench")
     with suppress(TimeoutError):

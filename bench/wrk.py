@@ -13,6 +13,7 @@ from pathlib import Path
 
 CONNECTIONS = 64
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_MEDIAN = re.compile(r"50%\s+([\d.]+)(us|ms|s)")
 _PERCENTILE = re.compile(r"99%\s+([\d.]+)(us|ms|s)")
 _RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
 _ANSWERS = re.compile(r"(\d+) requests in")
@@ -53,6 +54,7 @@ class Load:
     """What a run of wrk saw."""
 
     per_second: float
+    p50_seconds: float
     p99_seconds: float
     answers: int
 
@@ -110,11 +112,13 @@ async def run(
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output = (await process.communicate())[0].decode()
-    rate, p99, answers = (pattern.search(output) for pattern in (_RATE, _PERCENTILE, _ANSWERS))
+    patterns = (_RATE, _MEDIAN, _PERCENTILE, _ANSWERS)
+    rate, p50, p99, answers = (pattern.search(output) for pattern in patterns)
     if (
         process.returncode
-        or not (rate and p99 and answers)
+        or not (rate and p50 and p99 and answers)
         or ("errors: 0\n" not in output and not may_fail)
     ):
         raise RuntimeError(f"wrk failed:\n{output}")
-    return Load(float(rate[1]), float(p99[1]) * _SECONDS[p99[2]], int(answers[1]))
+    p50_seconds, p99_seconds = (float(found[1]) * _SECONDS[found[2]] for found in (p50, p99))
+    return Load(float(rate[1]), p50_seconds, p99_seconds, int(answers[1]))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import entry_points, version
 from typing import Annotated, Any
 
+import structlog
 import typer
 
+from cli import launch as launches
 from cli.commands import (
     audit,
     bind,
@@ -101,6 +104,12 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="The port to listen on; 0 for any free port.")
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1, max=launches.PROCESSES_MAX, help="How many processes serve on this port."
+        ),
+    ] = 1,
 ) -> None:
     """Run a web process: webhook endpoint, billing API, console, health and metrics."""
     from cli import serve as server  # noqa: PLC0415 - other commands do not need aiohttp
@@ -114,8 +123,24 @@ def serve(
         host=settings.host if host is None else host,
         port=settings.port if port is None else port,
     )
+    ready = _announce(settings.host)
+    if processes == 1:
+        _run_forever(server.run(settings, services or server.SERVICES, on_ready=ready))
+        return
+    _supervise(settings, services or server.SERVICES, processes, ready)
+
+
+@app.command(launches.COMMAND, hidden=True)
+def serve_process(launch: str) -> None:
+    """Run one of several web processes; their supervisor starts it."""
+    from cli import serve as server  # noqa: PLC0415 - as above
+    from cli.web_process import Supervised  # noqa: PLC0415 - as above
+
+    supervised = Supervised(launches.decode(launch))
+    structlog.contextvars.bind_contextvars(process=supervised.processes.number)
+    settings = _configure("prepaid-web")
     _run_forever(
-        server.run(settings, services or server.SERVICES, on_ready=_announce(settings.host))
+        server.run(settings, supervised.services, on_ready=supervised.ready, supervised=supervised)
     )
 
 
@@ -146,6 +171,18 @@ def dev() -> None:
     if not installed:
         refuse("The sandbox is not part of this installation: it starts in a checkout, by make up.")
     installed["dev"].load()()
+
+
+def _supervise(
+    settings: Settings, services: Sequence[str], processes: int, ready: Callable[[int], None]
+) -> None:
+    from cli import supervisor  # noqa: PLC0415 - as above
+
+    try:
+        code = asyncio.run(supervisor.run(settings, services, processes, on_ready=ready))
+    except ConfigError as error:
+        refuse(error.detail)
+    raise typer.Exit(code)
 
 
 def _configure(process: str) -> Settings:

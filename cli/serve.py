@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from api import app as api
+from cli.sockets import Sockets
 from console import app as console
 from shared import outages
 from shared.config import Settings
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from aiohttp.web import RouteDef
     from redis.asyncio import Redis
 
+    from cli.web_process import Supervised
     from shared.db.pool import Pool
+    from shared.http.stopping import Stop
 
 log = structlog.get_logger()
 
@@ -36,7 +39,11 @@ SERVICES = ("webhooks", "api", "console")
 
 
 async def run(
-    settings: Settings, services: Collection[str], *, on_ready: Callable[[int], None]
+    settings: Settings,
+    services: Collection[str],
+    *,
+    on_ready: Callable[[int], None],
+    supervised: Supervised | None = None,
 ) -> None:
     """Serve the named services on one port until SIGTERM or SIGINT, then finish open requests.
 
@@ -44,10 +51,14 @@ async def run(
     for the drain period, so that a load balancer can notice. A second signal ends it at once.
 
     It starts without PostgreSQL or Redis: deliveries get a 503 until PostgreSQL is available.
+
+    One of several processes is `supervised`: it has inherited its sockets, and is asked to stop.
     """
     stop = server.stop_signal()
     redis = connect(settings.redis_url)
     async with AsyncExitStack() as stack:
+        if supervised is not None:
+            await stack.enter_async_context(supervised.obeying(stop))
         pool = await stack.enter_async_context(
             create_pool(
                 settings.database_url,
@@ -64,37 +75,31 @@ async def run(
         await stack.enter_async_context(outages.watching(probes))
         wakeup = Wakeup(redis)
         inbox = Inbox(pool, wakeup.send)
-        health = Health(
-            required={
-                "process": stop.check,
-                "postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1"),
-            },
-            optional={"redis": redis.ping},
-            operations={"workers": partial(heartbeats.check, pool)},
-            measurements=measurements(pool),
-            token=settings.operations_token,
-        )
+        health = _health(settings, pool, redis, stop, supervised)
         routes = health.public_routes()
         if "webhooks" in services:
             routes += webhooks.routes(settings, inbox)
         routes += await _key_routes(stack, settings, services, pool, redis)
-        if settings.operations_port is not None:
-            operations, _ = await server.start(
-                server.create_app(health.operations_routes()),
-                settings.host,
-                settings.operations_port,
-                port_variable="PREPAID_OPERATIONS_PORT",
-            )
+        sockets = await Sockets.bind(settings) if supervised is None else supervised.sockets
+        operations: server.Runner | None = None
+        if sockets.operations:
+            operations_app = server.create_app(health.operations_routes())
+            operations, _ = await server.start(operations_app, sockets.operations)
             stack.push_async_callback(operations.cleanup)
         runner, port = await server.start(
             server.create_app(routes),
-            settings.host,
-            settings.port,
+            sockets.public,
             descriptors_reserved=server.DESCRIPTORS_RESERVED + settings.database_pool_size,
         )
+        if supervised is not None:
+            publishing = supervised.processes.publishing(health.exposition)
+            await stack.enter_async_context(publishing)
         async with lag.watch():
             on_ready(port)
             await stop.wait()
+            if stop.replaced:
+                for replaced in filter(None, (operations, runner)):
+                    replaced.stop_accepting()
             drain_seconds = settings.drain_seconds if stop.drains else 0
             log.info("serve.draining", seconds=drain_seconds)
             await runner.drain(drain_seconds)
@@ -103,6 +108,22 @@ async def run(
         await wakeup.close()
     await redis.aclose(close_connection_pool=True)
     log.info("serve.stopped")
+
+
+def _health(
+    settings: Settings, pool: Pool, redis: Redis, stop: Stop, supervised: Supervised | None
+) -> Health:
+    return Health(
+        required={
+            "process": stop.check,
+            "postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1"),
+        },
+        optional={"redis": redis.ping},
+        operations={"workers": partial(heartbeats.check, pool)},
+        measurements=measurements(pool),
+        token=settings.operations_token,
+        processes=None if supervised is None else supervised.processes,
+    )
 
 
 async def _key_routes(

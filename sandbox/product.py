@@ -119,18 +119,24 @@ class WebProcess(ProductProcess):
     """`prepaid serve` on a free port."""
 
     def __init__(
-        self, environment: Mapping[str, str], log_file: Path, *, python: Path | None = None
+        self,
+        environment: Mapping[str, str],
+        log_file: Path,
+        *,
+        processes: int = 1,
+        python: Path | None = None,
     ) -> None:
         # No load balancer is in front of it, unless a caller says so.
         environment = {"PREPAID_DRAIN_SECONDS": "0", **environment}
-        super().__init__(["serve", "--port", "0"], environment, log_file, python=python)
+        self._serve = ["serve", "--processes", str(processes)] if processes > 1 else ["serve"]
+        super().__init__([*self._serve, "--port", "0"], environment, log_file, python=python)
         self.url = ""
 
     async def start(self, *, pipe_stdout: bool = True) -> None:
         """Start and wait until it listens; a restart takes the same port again."""
         await super().start(pipe_stdout=pipe_stdout)
         self.url = (await self.ready_line())["url"]
-        self._argv = ["serve", "--port", self.url.rsplit(":", 1)[1]]
+        self._argv = [*self._serve, "--port", self.url.rsplit(":", 1)[1]]
 
 
 class WorkerProcess(ProductProcess):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SETS = ("runtime", "sandbox", "dev", "litellm")
+SETS = ("runtime", "sandbox", "dev", "mutation", "litellm")
 IGNORED = ROOT / "requirements/audit-ignored.txt"
 SECONDS_MAX = 300
 CONNECT_SECONDS_MAX = 10

@@ -40,6 +40,7 @@ pytest_plugins = [
     "tests.fixtures.dumps",
     "tests.fixtures.api",
     "tests.fixtures.console",
+    "tests.fixtures.crash_points",
     "tests.fixtures.operation_requests",
     "tests.fixtures.operation_things",
     "tests.fixtures.operation_refusals",
@@ -70,7 +71,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " processes have the role that migrations/grants.sql makes for them; superuser: one role"
         " for all",
     )
+    group.addoption(
+        "--template-database",
+        help="a database with the schema, on servers that are given, to clone instead of a new one",
+    )
     group = parser.getgroup("random runs of auto-recharge")
     group.addoption("--recharge-seed", type=int, default=0, help="the first seed (0)")
     runs = cases(quick=100, thorough=1000)
     group.addoption("--recharge-runs", type=int, default=runs, help=f"how many seeds ({runs})")
+    group = parser.getgroup("crash points")
+    group.addoption(
+        "--crash-rounds", type=int, default=1, help="how often to kill a process at each step (1)"
+    )

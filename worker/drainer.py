@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from shared import outages
@@ -26,6 +28,7 @@ log = structlog.get_logger()
 BATCH_ROWS_MAX = 200
 LEASE_SECONDS = 30
 STOP_SECONDS_MAX = 5
+RELEASE_SECONDS_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,12 @@ class Drainer:
             log.warning("drainer.lease_lost", events=len(events), lane=lane)
         except asyncio.CancelledError:
             await self._release(lane, token, events)
+            raise
+        except asyncpg.DiskFullError:
+            # PostgreSQL still answers: a lease that expires would count against the events.
+            with suppress(*UNAVAILABLE):
+                async with asyncio.timeout(RELEASE_SECONDS_MAX):
+                    await self._release(lane, token, events)
             raise
         return len(events)
 

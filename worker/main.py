@@ -163,9 +163,10 @@ async def _serve_operations(
         token=settings.operations_token,
     )
     app = server.create_app(health.operations_routes())
-    runner, _ = await server.start(
-        app, settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
+    sockets = await server.bind(
+        settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
     )
+    runner, _ = await server.start(app, sockets)
     return runner
 
 

@@ -15,6 +15,7 @@ import jinja2
 from aiohttp import web
 
 from api.pay.colors import text_on
+from shared.counts import counted
 from shared.http.templates import create_environment
 from shared.merchant_settings import MerchantSettings
 from shared.money import format_money, plain
@@ -60,7 +61,7 @@ def respond(
 
 def in_credits(number: Decimal) -> str:
     """Return a number of credits with its unit."""
-    return f"{plain(number)} credit{'' if number == 1 else 's'}"
+    return counted(number, "credit")
 
 
 @cache

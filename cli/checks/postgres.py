@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from cli.checks.model import Caution, DoctorError, Finding
+from cli.schema_differences import differences
 from migrations import runner
 from shared.config import Settings
 from shared.db.pool import LIMITS, close, connect, create_pool
@@ -54,7 +55,7 @@ async def check_schema(settings: Settings) -> Finding:
     status = await runner.status(settings.direct_database_url)
     if not status["upToDate"]:
         raise DoctorError(
-            f"at {status['current']}, this release has {status['head']}: run prepaid migrate",
+            f"{'; '.join(differences(status))}: run prepaid migrate",
             "prepaid migrate",
         )
     return f"at {status['current']}, up to date"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cli.checks.model import Caution, DoctorError, Finding
 from cli.checks.postgres import connected
 from shared.config import Settings
+from shared.counts import counted
 from shared.heartbeats import store as heartbeats
 from shared.inbox import store as inbox
 from shared.inbox.model import EventState
@@ -47,7 +48,7 @@ async def check_recharges(settings: Settings) -> Finding:
 def _alert(alert: alerts.StripeAlert) -> str:
     since = f"{alert.began_at:%Y-%m-%d %H:%M} UTC"
     return (
-        f"{alert.attempts} attempt(s) wait since {since}: Stripe answers {alert.cause}"
+        f"{counted(alert.attempts, 'attempt')} waiting since {since}: Stripe answers {alert.cause}"
         f" ({alert.detail}). {alert.remedy}"
     )
 
@@ -142,13 +143,14 @@ async def check_reconciliation(settings: Settings) -> Finding:
         last = await reconciliation.last_finished(connection)
     differences = [f"{count} {kind}" for kind, count in sorted(drift.items())]
     if last is not None and last["problems"]:
-        differences.append(f"{last['problems']} list(s) at Stripe not compared")
+        differences.append(f"{counted(last['problems'], 'list')} at Stripe not compared")
     if differences:
         detail = f"not repaired: {', '.join(differences)}"
         fix = "prepaid reconcile --since 24h"
         raise DoctorError(detail + _see("find-events-that-never-arrived"), fix)
     if last is not None and last["age_seconds"] > RECONCILE_AGE_SECONDS_MAX:
-        detail = f"the last one that finished began {last['age_seconds'] / 3600:.0f} hours ago"
+        age = counted(int(last["age_seconds"] // 3600), "hour")
+        detail = f"the last one that finished began {age} ago"
         fix = "prepaid reconcile --since 3d"
         return Caution(detail + _see("find-events-that-never-arrived"), fix)
     if last is None:

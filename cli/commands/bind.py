@@ -10,8 +10,9 @@ import typer
 from cli.actor import current_actor
 from cli.database import database_url
 from cli.environment import load_settings
-from cli.output import AsJson, cell, emit, run
+from cli.output import AsJson, emit, run
 from cli.reasons import RequiredReason
+from shared.counts import counted
 from shared.db.pool import create_pool
 from shared.events.binding import Binder
 from shared.ids import new_id, transaction_public_id
@@ -79,5 +80,5 @@ def bind(
 def _sentence(document: dict[str, Any]) -> str:
     what = f"{document['bound']} belongs to {document['organizationId']}"
     if document["amount"] is not None:
-        what += f": {cell(document['amount'])} credits, {document['transactionId']}"
+        what += f": {counted(document['amount'], 'credit')}, {document['transactionId']}"
     return what if document["changed"] else f"{what} (already; nothing changed)"

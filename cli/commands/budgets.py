@@ -22,6 +22,7 @@ from shared.budgets.model import (
     SubjectState,
     WindowKind,
 )
+from shared.counts import counted
 from shared.organizations import service as organizations
 
 app = typer.Typer(
@@ -194,5 +195,5 @@ def _sentence(document: dict[str, Any]) -> str:
     spent = "; the limit is reached" if document["spent"] else ""
     return (
         f"budget {document['id']}: {document['subjectKind']} {document['subject']},"
-        f" {cell(document['limit'])} credits, {document['window']}{used}{spent}"
+        f" {counted(document['limit'], 'credit')}, {document['window']}{used}{spent}"
     )

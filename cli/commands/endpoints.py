@@ -13,6 +13,7 @@ from cli.environment import environment
 from cli.output import AsJson, emit, run, table
 from shared import config
 from shared.access import service as audit
+from shared.counts import counted
 from shared.outbound import service
 from shared.outbound.model import EndpointWithSecret, MessageType, OutboundEndpoint
 
@@ -97,7 +98,7 @@ def remove(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
         run(work()),
         as_json=as_json,
         human=lambda document: (
-            f"removed {document['id']}, {document['discarded']} messages discarded"
+            f"removed {document['id']}, {counted(document['discarded'], 'message')} discarded"
         ),
     )
 

@@ -14,6 +14,7 @@ from cli.output import AsJson, cell, emit, run, table
 from cli.paging import cursor as cursor_after
 from cli.paging import past_moment, read_cursor
 from cli.reasons import RequiredReason
+from shared.counts import counted
 from shared.db.pool import create_pool
 from shared.errors import NotFoundError
 from shared.inbox.admin import store
@@ -243,7 +244,9 @@ def discard(
     emit(
         document,
         as_json=as_json,
-        human=lambda _: f"discarded {' '.join(ids)}" if ids else f"discarded {found.count} events",
+        human=lambda _: (
+            f"discarded {' '.join(ids)}" if ids else f"discarded {counted(found.count, 'event')}"
+        ),
     )
 
 

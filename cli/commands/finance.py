@@ -12,6 +12,7 @@ from cli.actor import current_actor
 from cli.database import database_url
 from cli.months import MonthArgument, begun
 from cli.output import AsJson, emit, emit_csv, run, table
+from shared.counts import counted
 from shared.db.pool import close as close_connection
 from shared.db.pool import connect
 from shared.finance import rules, service
@@ -67,7 +68,7 @@ def close(
 
 def _progress(organizations: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r{organizations:,} organizations …", end="", file=sys.stderr, flush=True)
+        print(f"\r{counted(organizations, 'organization')} …", end="", file=sys.stderr, flush=True)
 
 
 def _human(document: dict[str, Any]) -> str:
@@ -84,7 +85,8 @@ def _human(document: dict[str, Any]) -> str:
     accounts = [[name, amount] for name, amount in document["accounts"].items()]
     head = (
         f"{document['month']}, closed at {document['closedAt']:%Y-%m-%d %H:%M} UTC: "
-        f"{document['organizations']:,} organizations, {document['transactions']:,} transactions\n"
+        f"{counted(document['organizations'], 'organization')},"
+        f" {counted(document['transactions'], 'transaction')}\n"
         f"hash {document['hash']}"
     )
     return "\n\n".join(

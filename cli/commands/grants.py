@@ -17,6 +17,7 @@ from cli.output import AsJson, cell, emit, run, table
 from cli.posting_keys import Key
 from cli.reasons import RequiredReason
 from shared import manual_postings
+from shared.counts import counted
 from shared.errors import NotFoundError, ValidationError
 from shared.ids import new_id, transaction_public_id
 from shared.ledger import rules, store
@@ -178,7 +179,7 @@ def adjust(
         run(work()),
         as_json=as_json,
         human=lambda made: (
-            f"{made['transactionId']}: {cell(made['amount'])} credits, balance"
+            f"{made['transactionId']}: {counted(made['amount'], 'credit')}, balance"
             f" {cell(made['balanceAfter'])}" + _again(made)
         ),
     )
@@ -213,8 +214,8 @@ def _grant(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sentence(grant: dict[str, Any]) -> str:
     return (
-        f"grant {grant['id']}: {cell(grant['remaining'])} of {cell(grant['amount'])} credits left"
-        + _again(grant)
+        f"grant {grant['id']}: {cell(grant['remaining'])} of"
+        f" {counted(grant['amount'], 'credit')} left" + _again(grant)
     )
 
 

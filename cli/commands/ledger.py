@@ -10,6 +10,7 @@ import typer
 
 from cli.database import database_url, transaction
 from cli.output import EXIT_REFUSED, AsJson, emit, run, table
+from shared.counts import counted
 from shared.db.pool import connect
 from shared.errors import InvalidRequestError, NotFoundError
 from shared.ids import parse_id, transaction_public_id
@@ -105,12 +106,13 @@ def _verify_anchor(file: Path, *, as_json: bool) -> None:
 
 def _progress(transactions: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r{transactions:,} transactions …", end="", file=sys.stderr, flush=True)
+        print(f"\r{counted(transactions, 'transaction')} …", end="", file=sys.stderr, flush=True)
 
 
 def _verify_human(document: dict[str, Any]) -> str:
     counts = (
-        f"{document['transactions']:,} transactions of {document['organizations']:,} organizations"
+        f"{counted(document['transactions'], 'transaction')}"
+        f" of {counted(document['organizations'], 'organization')}"
     )
     if document["ok"]:
         return f"ok: {counts}"
@@ -254,7 +256,7 @@ def anchor(
         run(work()),
         as_json=as_json,
         human=lambda document: (
-            f"{document['root']}  {document['organizations']} organizations, "
-            f"{document['transactions']} transactions"
+            f"{document['root']}  {counted(document['organizations'], 'organization')}, "
+            f"{counted(document['transactions'], 'transaction')}"
         ),
     )

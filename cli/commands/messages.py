@@ -15,6 +15,7 @@ from cli.output import AsJson, cell, emit, run, table
 from cli.paging import past_moment
 from cli.reasons import RequiredReason
 from shared.access import service as audit
+from shared.counts import counted
 from shared.db.pool import create_pool
 from shared.errors import NotFoundError
 from shared.organizations import service as organizations
@@ -157,7 +158,7 @@ def discard(
         "state": "discarded",
         "reason": reason,
     }
-    emit(document, as_json=as_json, human=lambda _: f"discarded {found.count} messages")
+    emit(document, as_json=as_json, human=lambda _: f"discarded {counted(found.count, 'message')}")
 
 
 async def of_organization(

@@ -11,9 +11,11 @@ import typer
 from cli.database import database_url
 from cli.environment import environment
 from cli.output import EXIT_REFUSED, AsJson, emit, run, write
+from cli.schema_differences import differences
 
 if TYPE_CHECKING:
     from migrations.citus.distribution import Coordinator
+    from migrations.runner import MigrationStatus
 
 app = typer.Typer(help="The database schema. Without a subcommand: up.")
 WAIT_SECONDS_MAX = 600.0
@@ -90,13 +92,10 @@ def status(as_json: AsJson = False) -> None:
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _status_human(schema: dict[str, Any]) -> str:
+def _status_human(schema: MigrationStatus) -> str:
     if schema["upToDate"]:
         return f"schema at {schema['current']}, up to date"
-    lines = [f"schema at {schema['current']}, this release has {schema['head']}: prepaid migrate"]
-    lines += [f"  missing: {name}" for name in schema["indexesMissing"]]
-    lines += [f"  not finished: {name}" for name in schema["indexesInvalid"]]
-    return "\n".join(lines)
+    return "\n".join(["run prepaid migrate:", *(f"  {line}" for line in differences(schema))])
 
 
 @app.command()

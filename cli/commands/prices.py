@@ -15,6 +15,7 @@ from cli.database import transaction
 from cli.output import EXIT_REFUSED, AsJson, emit, refuse, run, table, write
 from cli.paging import moment
 from cli.reasons import Reason
+from shared.counts import counted
 from shared.errors import InvalidRequestError, NotFoundError, ValidationError
 from shared.pricing import books, files, store
 from shared.pricing.changes import changes, rate_text
@@ -242,7 +243,7 @@ def show(
 
 def _validate_human(document: dict[str, Any]) -> str:
     if document["ok"]:
-        return f"ok: {document['name']}, {document['prices']} prices"
+        return f"ok: {document['name']}, {counted(document['prices'], 'price')}"
     return "\n".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
         for problem in document["problems"]
@@ -256,7 +257,9 @@ def _import_human(document: dict[str, Any]) -> str:
     for row in document["versions"]:
         state = "new" if row["created"] else "unchanged"
         active = f", active from {row['activeFrom']}" if row["activated"] else ", not active"
-        lines.append(f"{row['name']}:{row['version']} ({state}, {row['prices']} prices){active}")
+        lines.append(
+            f"{row['name']}:{row['version']} ({state}, {counted(row['prices'], 'price')}){active}"
+        )
         if not row["activated"]:
             begins = f" --from {row['activeFrom'].isoformat()}" if row["activeFrom"] else ""
             lines.append(f"  prepaid prices activate {row['name']} {row['version']}{begins}")

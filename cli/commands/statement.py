@@ -10,6 +10,7 @@ import typer
 from cli.database import database_url
 from cli.months import MonthOption, begun
 from cli.output import AsJson, emit, emit_csv, run, table
+from shared.counts import counted
 from shared.db.pool import close, connect
 from shared.organizations import service as organizations
 from shared.spreadsheets import csv_text
@@ -95,7 +96,7 @@ def _human(document: dict[str, Any]) -> str:
     ]
     closing = document["closing"]
     until = "" if document["complete"] else ", until now"
-    head = f"{document['month']}{until}: {document['transactions']:,} transactions"
+    head = f"{document['month']}{until}: {counted(document['transactions'], 'transaction')}"
     if closing["hash"]:
         head += f", the last is row {closing['changeSequence']} with hash {closing['hash']}"
     blocks = [head, table(("line", "credits"), rows, empty="")]

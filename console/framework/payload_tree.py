@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from shared.counts import counted
+
 NODES_MAX = 500
 DEPTH_MAX = 12
 TEXT_LENGTH_MAX = 300
@@ -49,7 +51,7 @@ def _branch(
     name: str, kind: str, pairs: list[tuple[str, Any]], size: int, depth: int, budget: Iterator[int]
 ) -> Node:
     unit = "field" if kind == "object" else "item"
-    node = Node(name, kind, f"{size} {unit}{'' if size == 1 else 's'}", [])
+    node = Node(name, kind, counted(size, unit), [])
     if depth < DEPTH_MAX:
         for key, item in pairs:
             if next(budget, None) is None:

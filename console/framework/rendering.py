@@ -16,6 +16,7 @@ from console.framework import formatting
 from console.framework.charts import Chart
 from console.framework.payload_tree import tree
 from console.framework.signing import Signer
+from shared.counts import counted, of_number
 from shared.http.templates import create_environment
 from shared.money import format_money
 
@@ -58,8 +59,10 @@ def _environment() -> jinja2.Environment:
     environment = create_environment(FOLDER / "templates")
     environment.filters |= {
         "amount": formatting.amount,
+        "counted": counted,
         "duration": formatting.duration,
         "money": format_money,
+        "of_number": of_number,
         "relative": formatting.relative,
         "segment": formatting.segment,
         "shortened": formatting.shortened,

@@ -17,6 +17,7 @@ from console.framework.context import Visit
 from console.framework.page import post
 from console.pages import organization as overview
 from shared import manual_postings
+from shared.counts import is_or_are, of_number
 from shared.errors import ConflictError, NotFoundError, ValidationError
 from shared.ledger import keys
 from shared.ledger import store as ledger_store
@@ -103,7 +104,7 @@ async def give(visit: Visit) -> web.Response:
             expires_at=_end(expires_on),
         )
 
-    return await _post(visit, posting, "grants.create", "{} credits are granted.")
+    return await _post(visit, posting, "grants.create", "{} {} {} granted.")
 
 
 async def adjust(visit: Visit) -> web.Response:
@@ -136,7 +137,7 @@ async def void(visit: Visit) -> web.Response:
         result = await _posted(visit, connection, posting, "grants.void", subject=grant_id)
     return visit.redirect(
         f"{overview.LIST}/{found.id}/grants",
-        _message(result, "{} credits of the grant are taken back."),
+        _message(result, "{} {} of the grant {} taken back."),
     )
 
 
@@ -176,7 +177,7 @@ def _message(result: PostedTransaction, message: str) -> str:
     if result.status is PostingStatus.REPLAYED:
         return SENT_BEFORE
     amount = result.amount if "adjusted" in message else abs(result.amount)
-    return message.format(formatting.amount(amount))
+    return message.format(formatting.amount(amount), of_number("credit", amount), is_or_are(amount))
 
 
 def _key(visit: Visit, kind: str) -> str:

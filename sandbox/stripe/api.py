@@ -1,14 +1,12 @@
 """One API request from header to answer: key, route, idempotency, parameters, transaction."""
 
-import base64
-import binascii
 import logging
 import re
 from typing import Final
 
 from aiohttp import web
 
-from sandbox.stripe import errors, expand, injector, objects
+from sandbox.stripe import api_keys, errors, expand, injector, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.idempotency import Answer
 from sandbox.stripe.params import Params, check, decode
@@ -62,7 +60,7 @@ async def serve(simulator: Simulator, route: Route | None, request: web.Request)
 
 def authenticate(header: str | None) -> str:
     """Return any test mode key, from Bearer or the user name of Basic; refuse others with 401."""
-    key = _api_key(header or "")
+    key = api_keys.sent_in(header)
     if not key:
         raise errors.unauthorized(
             "You did not provide an API key. You need to provide your API key in the Authorization "
@@ -88,18 +86,6 @@ def connected(header: str | None, platform: str) -> str:
     if not _ACCOUNT.fullmatch(header):
         raise errors.account_invalid(header)
     return header
-
-
-def _api_key(header: str) -> str:
-    scheme, _, value = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
-    return ""
 
 
 def _query(request: web.Request) -> bytes:

@@ -46,9 +46,11 @@ POST /_sim/faults                          {"method"?, "path", "fault", "times"?
                                            "seconds"?: 0, "retry_after"?} or {"event", "fault",
                                            "times"?, "skip"?, "share"?: 1, "seed"?: 0}
                                            -> {id, …, skipped, used}
-                                           With "customer"? it befalls alone what is about them.
+                                           With "customer"? it befalls alone what is about them,
+                                           with "key"? requests with that API key alone.
 GET  /_sim/faults                          -> {"data": [{id, …, skipped, used}]}, oldest first
 DELETE /_sim/faults                        -> {"data": []}: no further faults
+DELETE /_sim/faults/{id}                   -> {"data": [the others]}
 
 In a fault's `path` a `*` stands for one segment and `**` for any number; in `event` a `*` for any
 text. The oldest fault that means a request or event and is not used up befalls it, no other.
@@ -132,6 +134,7 @@ def add_control(app: web.Application, simulator: Simulator) -> None:
         ("POST", "/_sim/faults", control.add_fault),
         ("GET", "/_sim/faults", control.faults),
         ("DELETE", "/_sim/faults", control.clear_faults),
+        ("DELETE", "/_sim/faults/{id}", control.clear_fault),
     ):
         app.router.add_route(method, path, control.answering(act))
 
@@ -314,6 +317,11 @@ class Control:
         """Let nothing go wrong any more."""
         faults.clear(self._simulator.store)
         return {"data": []}
+
+    async def clear_fault(self, _params: Json, request: web.Request) -> Json:
+        """Let one thing go wrong no more."""
+        faults.clear(self._simulator.store, request.match_info["id"])
+        return {"data": faults.list_all(self._simulator.store)}
 
     def _about(self, request: web.Request) -> Call:
         """Begin an act in the account of the object that the path names."""

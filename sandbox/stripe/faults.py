@@ -41,7 +41,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     With `share` it befalls that part of them alone, the same ones for the same `seed`.
     In `path` a `*` stands for one segment and `**` for any number; in `event` a `*` for any text.
     With `customer` it befalls alone what is about that customer, so that many tests can share one
-    simulator.
+    simulator; with `key`, requests with that API key alone.
     """
 
     fault: str
@@ -49,6 +49,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     path: str | None = None
     event: str | None = None
     customer: str | None = None
+    key: str | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] = 1
     skip: _Count = 0
     share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
@@ -56,11 +57,11 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     retry_after: _Count | None = None
     seed: int = 0
 
-    def meets_request(self, method: str, path: str, customer: str | None) -> bool:
+    def meets_request(self, method: str, path: str, customer: str | None, key: str) -> bool:
         """Tell whether a request is meant."""
         if self.path is None or self.method not in {"*", method}:
             return False
-        if self.customer not in {None, customer}:
+        if self.customer not in {None, customer} or self.key not in {None, key}:
             return False
         parts = re.split(r"(\*\*?)", self.path)
         pattern = "".join({"*": "[^/]+", "**": ".*"}.get(p, re.escape(p)) for p in parts)
@@ -120,9 +121,9 @@ def list_all(store: Store) -> list[Json]:
     ]
 
 
-def clear(store: Store) -> None:
-    """Forget every wish; what was struck already stays so."""
-    store.execute("DELETE FROM faults")
+def clear(store: Store, fault_id: str | None = None) -> None:
+    """Forget every wish, or one; what was struck already stays so."""
+    store.execute("DELETE FROM faults WHERE id = coalesce(?, id)", (fault_id,))
 
 
 def by_customer(store: Store) -> bool:
@@ -136,9 +137,11 @@ def customer_of(subject: Json) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def for_request(store: Store, method: str, path: str, customer: str | None = None) -> Strike | None:
+def for_request(
+    store: Store, method: str, path: str, customer: str | None = None, key: str = ""
+) -> Strike | None:
     """Use up and return the oldest wish that means this request."""
-    return _take(store, lambda fault: fault.meets_request(method, path, customer))
+    return _take(store, lambda fault: fault.meets_request(method, path, customer, key))
 
 
 def for_event(store: Store, event_type: str, customer: str | None = None) -> Strike | None:

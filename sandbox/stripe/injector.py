@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sandbox.stripe import errors, faults, objects
+from sandbox.stripe import api_keys, errors, faults, objects
 from sandbox.stripe.call import Call
 from sandbox.stripe.faults import Fault
 from sandbox.stripe.simulator import Simulator
@@ -33,8 +33,11 @@ def injecting(simulator: Simulator) -> Middleware:
         if not request.path.startswith("/v1/"):
             return await handler(request)
         customer = await _customer(simulator, request)
+        key = api_keys.sent_in(request.headers.get("Authorization"))
         with simulator.store.transaction():
-            strike = faults.for_request(simulator.store, request.method, request.path, customer)
+            strike = faults.for_request(
+                simulator.store, request.method, request.path, customer, key
+            )
         if strike is None:
             return await handler(request)
         request[NOTE] = strike.fault

@@ -32,7 +32,8 @@ STATEMENT_SECONDS_MAX = 30
 SERVER_SECONDS_MAX = 5
 CLOSE_SECONDS_MAX = 1.0
 
-# What asyncpg raises when PostgreSQL is unavailable, restarting or out of connections.
+# What asyncpg raises when PostgreSQL is unavailable, restarting, or out of connections or disk
+# space. Lack of memory may be of one statement's making, and is none of these.
 AWAY = (
     OSError,
     TimeoutError,
@@ -43,6 +44,7 @@ AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
     asyncpg.ReadOnlySQLTransactionError,
     # Columns were added since a statement was prepared; a retry prepares it again.
     asyncpg.InvalidCachedStatementError,

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from shared import metrics
 from shared.errors import AuthenticationError
 from shared.http.envelope import json_response
+from shared.http.processes import WebProcesses, exposition
 
 log = structlog.get_logger()
 
@@ -82,6 +83,8 @@ class Health:
 
     The public port reports readiness without details, and serves metrics only where a `token` is
     set. With a token, the operations port requires it too.
+
+    Where several `processes` serve one port, the metrics are those of all, whichever answers.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Health:
         operations: Mapping[str, Probe],
         measurements: Sequence[Probe],
         token: str | None,
+        processes: WebProcesses | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._required = {name: SharedProbe(probe) for name, probe in required.items()}
@@ -102,6 +106,7 @@ class Health:
         self._measured_at = monotonic()  # measurements are late from here on
         self._measure = SharedProbe(self._measure_all, fresh_seconds=MEASUREMENT_FRESH_SECONDS)
         self._token = token
+        self._processes = processes
         metrics.MEASUREMENT_AGE_SECONDS.set_function(lambda: monotonic() - self._measured_at)
 
     def public_routes(self) -> list[web.RouteDef]:
@@ -128,14 +133,22 @@ class Health:
         ready = _all_ok({name: results[name] for name in needed})
         return _readiness(ready=ready, checks=results)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        self._authorize(request)
+    async def exposition(self) -> bytes:
+        """Return the metrics of this process, with its number where it is one of several."""
         failure = await self._measure()
         if failure != OK:
             metrics.MEASUREMENT_FAILURES.inc()
             if self._monotonic() - self._measured_at > MEASUREMENT_SECONDS_MAX:
                 metrics.clear_measured()
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return exposition(None if self._processes is None else self._processes.number)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        if self._processes is None:
+            body = await self.exposition()
+        else:
+            body = await self._processes.metrics(self.exposition)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _measure_all(self) -> None:
         for measure in self._measurements:

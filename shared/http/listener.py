@@ -138,18 +138,27 @@ class Listener:
         self._resume()
         self._sweep_timer = self._loop.call_later(STALL_SECONDS_MAX, self._abort_stalled)
 
-    def close(self) -> None:
-        """Accept the connections in the backlog, then close the sockets."""
+    def close(self, *, accept_waiting: bool = True) -> None:
+        """Accept the connections in the backlog, then close the sockets.
+
+        Without `accept_waiting` the backlog is left to other processes with the same sockets.
+        """
         if self._closed:
             return
-        for listening in self.sockets:
-            self._accept(listening, at_once_max=BACKLOG)
+        if accept_waiting:
+            for listening in self.sockets:
+                self._accept(listening, at_once_max=BACKLOG)
         self._pause()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._closed = True
         for listening in self.sockets:
             listening.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it accepts no more connections."""
+        return self._closed
 
     async def wait_closed(self) -> None:
         """Wait until every accepted connection is being served."""

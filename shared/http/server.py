@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
@@ -59,10 +60,9 @@ class Runner(web.AppRunner):
         )
         self._listener: listener.Listener | None = None
 
-    async def listen(self, host: str, port: int, descriptors_reserved: int) -> int:
-        """Accept connections at an address; return the port. Raises OSError."""
+    def listen(self, sockets: Sequence[socket.socket], descriptors_reserved: int) -> int:
+        """Accept connections on bound sockets; return the port."""
         server = self._prepaid_server()
-        sockets = await listener.bind(host, port)
         limit = listener.connection_limit(descriptors_reserved)
         accepting = listener.Listener(sockets, server, lambda: server.accepted, limit)
         self._listener = server.listener = accepting
@@ -70,19 +70,31 @@ class Runner(web.AppRunner):
         bound_port: int = sockets[0].getsockname()[1]
         return bound_port
 
+    def stop_accepting(self) -> None:
+        """Leave new connections to other processes on the same sockets, also those that wait.
+
+        Open ones are served with `Connection: close`.
+        """
+        self._prepaid_server().draining = True
+        if self._listener is not None:
+            self._listener.close(accept_waiting=False)
+
     async def drain(self, seconds: float) -> None:
         """Drain connections: keep serving with `Connection: close`, then stop accepting.
 
-        For `seconds`, the load balancer has time to notice that this process is not ready. After
-        that, idle connections are closed at once and busy ones after their response.
+        For `seconds`, the load balancer has time to notice that this process is not ready, and
+        clients of a replaced one to begin their next request. After that, idle connections are
+        closed at once and busy ones after their response.
         """
         server = self._prepaid_server()
         server.draining = True
-        await asyncio.sleep(seconds)
+        loop = asyncio.get_running_loop()
+        drained_at = loop.time() + seconds
+        while loop.time() < drained_at and (server.accepted or self._accepts):  # noqa: ASYNC110
+            await asyncio.sleep(CLOSING_TICK_SECONDS)
         if self._listener is not None:
             self._listener.close()
             await self._listener.wait_closed()
-        loop = asyncio.get_running_loop()
         end = loop.time() + SHUTDOWN_SECONDS_MAX
         while server.accepted and loop.time() < end:
             for connection in server.accepted:
@@ -97,6 +109,10 @@ class Runner(web.AppRunner):
         if self._listener is not None:
             self._listener.close()
         await super().cleanup()
+
+    @property
+    def _accepts(self) -> bool:
+        return self._listener is not None and not self._listener.closed
 
     def _prepaid_server(self) -> _Server:
         server = self.server
@@ -234,31 +250,35 @@ def _refusal(error: PrepaidError) -> web.Response:
     )
 
 
+async def bind(host: str, port: int, *, port_variable: str = "PORT") -> list[socket.socket]:
+    """Return sockets bound to an address, not yet listening.
+
+    Raises ConfigError, which names the setting, where the address cannot be listened on.
+    """
+    try:
+        return await listener.bind(host, port)
+    except OSError as error:
+        raise _cannot_listen(error, host, port, port_variable) from error
+
+
 async def start(
     app: web.Application,
-    host: str,
-    port: int,
+    sockets: Sequence[socket.socket],
     *,
-    port_variable: str = "PORT",
     descriptors_reserved: int = DESCRIPTORS_RESERVED,
 ) -> tuple[Runner, int]:
     """Listen; return the runner (stopped by its `cleanup`) and the port, useful where it was 0.
 
     `descriptors_reserved` of the open-files limit are left for other things than connections.
-    Raises ConfigError, which names the setting, where the address cannot be listened on.
     """
     # Everything loaded so far lives as long as the process: exclude it from garbage collection.
     gc.collect()
     gc.freeze()
     runner = Runner(app)
     await runner.setup()
-    try:
-        bound_port = await runner.listen(host, port, descriptors_reserved)
-    except OSError as error:
-        await runner.cleanup()
-        raise _cannot_listen(error, host, port, port_variable) from error
-    log.info("http.listening", host=host, port=bound_port)
-    return runner, bound_port
+    port = runner.listen(sockets, descriptors_reserved)
+    log.info("http.listening", host=sockets[0].getsockname()[0], port=port)
+    return runner, port
 
 
 def _cannot_listen(error: OSError, host: str, port: int, port_variable: str) -> ConfigError:

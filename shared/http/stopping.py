@@ -1,9 +1,10 @@
-"""Shutdown signals of a process."""
+"""How a process is asked to stop: by signals, or by the supervisor of several processes."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from enum import Enum
 
 from shared.errors import PrepaidError
 
@@ -14,6 +15,17 @@ class DrainingError(PrepaidError):
     """This process is shutting down; send requests to another."""
 
 
+class StopReason(Enum):
+    """Why a process stops, which decides how."""
+
+    # The installation stops or moves: a load balancer needs time to notice.
+    DRAIN = "drain"
+    # A person, or a supervisor that is gone.
+    AT_ONCE = "at once"
+    # Another process has taken its place on the same port, which stays ready.
+    REPLACED = "replaced"
+
+
 class Stop(asyncio.Event):
     """Set by SIGTERM or SIGINT. A second signal terminates the process at once, as by default.
 
@@ -22,17 +34,28 @@ class Stop(asyncio.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._by: signal.Signals | None = None
+        self._reason: StopReason | None = None
 
     @property
     def drains(self) -> bool:
-        """Whether to drain for the load balancer first; not after SIGINT, which a person sends."""
-        return self._by is signal.SIGTERM
+        """Whether connections get time to end; not after SIGINT, which a person sends."""
+        return self._reason in {StopReason.DRAIN, StopReason.REPLACED}
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another process accepts the connections from now on."""
+        return self._reason is StopReason.REPLACED
 
     async def check(self) -> None:
-        """Raise DrainingError once a signal has arrived: the readiness probe."""
-        if self.is_set():
+        """Raise DrainingError once the service itself stops: the readiness probe."""
+        if self.is_set() and not self.replaced:
             raise DrainingError
+
+    def request(self, reason: StopReason) -> None:
+        """Stop for this reason; the first one counts."""
+        if not self.is_set():
+            self._reason = reason
+            self.set()
 
     def listen(self) -> None:
         """Install the signal handlers on the running loop."""
@@ -45,5 +68,4 @@ class Stop(asyncio.Event):
         for handled in _SIGNALS:
             loop.remove_signal_handler(handled)
             signal.signal(handled, signal.SIG_DFL)
-        self._by = number
-        self.set()
+        self.request(StopReason.DRAIN if number is signal.SIGTERM else StopReason.AT_ONCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shared.counts import counted, is_or_are
 from shared.errors import (
     BudgetExceededError,
     ConflictError,
@@ -77,8 +78,9 @@ def posting_error(
 def shortfall_text(shortfall: Shortfall) -> str:
     """Return a sentence with the required and the available credits."""
     return (
-        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
-        f" available (balance {plain(shortfall.balance)}, held {plain(shortfall.held)})."
+        f"This needs {counted(shortfall.required, 'credit')}; {plain(shortfall.available)}"
+        f" {is_or_are(shortfall.available)} available (balance"
+        f" {plain(shortfall.balance)}, held {plain(shortfall.held)})."
     )
 
 
@@ -102,8 +104,9 @@ def _budget_exceeded(shortfall: BudgetShortfall) -> BudgetExceededError:
     }
     of = f"{shortfall.subject_kind} {shortfall.subject}"
     return BudgetExceededError(
-        f"This needs {plain(shortfall.required)} credits; {plain(shortfall.available)} are"
-        f" left in the budget of the {of} ({shortfall.window_kind}: limit"
+        f"This needs {counted(shortfall.required, 'credit')}; {plain(shortfall.available)}"
+        f" {is_or_are(shortfall.available)} left in the budget of the {of}"
+        f" ({shortfall.window_kind}: limit"
         f" {plain(shortfall.limit)}, used {plain(shortfall.used)}, held {plain(shortfall.held)}).",
         more={
             **amounts,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from shared.counts import counted
 from shared.errors import ValidationError
 from shared.pricing.forms import BookForm, RateForm, book_form
 from shared.pricing.model import PriceBook
@@ -39,7 +40,7 @@ def from_form(form: BookForm) -> PriceBook:
     if reader.problems:
         first = reader.problems[0]
         raise ValidationError(
-            f"The price book has {len(reader.problems)} problems, the first at"
+            f"The price book has {counted(len(reader.problems), 'problem')}, the first at"
             f" {'.'.join(map(str, first['loc']))}: {first['msg']}.",
             errors=reader.problems,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
+from shared.counts import counted
 from shared.money import credits_from_minor_units, plain
 from shared.payments import prices
 from shared.recharge.model import (
@@ -186,12 +187,13 @@ def _above_cap(price: ChargeAmount, rule: Rule, spent: Spent, now: datetime) -> 
     """Stop a charge that exceeds the rest of the monthly cap; partial charges are not made."""
     if rule.monthly_cap is not None and spent.credits + price.credits > rule.monthly_cap:
         detail = (
-            f"{plain(price.credits)} credits on top of {plain(spent.credits)} would exceed "
+            f"{counted(price.credits, 'credit')} on top of {plain(spent.credits)} would exceed "
             f"the monthly cap of {plain(rule.monthly_cap)}"
         )
         return Stop(detail, SuspensionReason.CAP, month_after(now))
     if rule.monthly_count_cap is not None and spent.count >= rule.monthly_count_cap:
-        detail = f"{spent.count} recharges this month, and the cap is {rule.monthly_count_cap}"
+        recharges = counted(spent.count, "recharge")
+        detail = f"{recharges} this month, and the cap is {rule.monthly_count_cap}"
         return Stop(detail, SuspensionReason.CAP, month_after(now))
     return None
 

@@ -63,6 +63,7 @@ EXCEPTIONS = {
     "verification.verify_accounts": ON_PURPOSE,
     "verification.verify_grants": ON_PURPOSE,
     "verification.verify_usage": ON_PURPOSE,
+    "verification.verify_breakdowns": ON_PURPOSE,
     "verification.verify_terms": ON_PURPOSE,
     "verification.verify_captures": ON_PURPOSE,
     "verification.verify_payments": ON_PURPOSE,

@@ -24,14 +24,18 @@ from tests.fixtures.api import document
 CLIENT = Path(__file__).parents[2] / "clients/python"
 # What each parameter is given, by its name.
 ARGUMENTS: dict[str, Any] = {
+    "action": "tell",
     "active_from": datetime(2999, 1, 1, tzinfo=UTC),
     "amount": "12.5",
     "book": {"name": "default", "prices": [{"models": ["m-1"], "measures": {"images": "0.04"}}]},
     "cancel_url": "https://app.example.com/credits",
+    "dimensions": ["model", "user"],
     "effective_on": datetime(2026, 11, 1, tzinfo=UTC),
+    "end": datetime(2026, 11, 3, tzinfo=UTC),
     "expires_at": datetime(2999, 1, 1, tzinfo=UTC),
     "expires_in_seconds": 60,
     "final": False,
+    "group_by": ["model", "day"],
     "id": "01234567-89ab-cdef-0123-456789abcdef",
     "limit": 10,
     "measures": {"input_tokens": 1200, "seconds": Decimal("0.5")},
@@ -45,10 +49,16 @@ ARGUMENTS: dict[str, Any] = {
     "promotional": True,
     "quantity": 1200,
     "return_url": "https://app.example.com/credits",
+    "start": datetime(2026, 11, 1, tzinfo=UTC),
+    "subject_kind": "user",
     "success_url": "https://app.example.com/thanks",
     "tags": ["beta", "team:search"],
     "threshold": Decimal("0.5"),
+    "thresholds": [50, 80],
+    "transactions": [{"amount": Decimal("-0.5"), "transactionId": "call-1"}, {"amount": 2}],
+    "usage": [{"model": "m-1", "measures": {"input_tokens": 1200}, "transactionId": "call-1"}],
     "version": 3,
+    "window": "day",
 }
 BUILDERS = [
     build

@@ -6,11 +6,9 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prepaid_client import exact_json, requests
-
-from tests.fixtures.profile import cases
 
 DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=9)
 VALUES = st.recursive(
@@ -18,10 +16,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=8,
 )
-CASES = settings(max_examples=cases(quick=30, thorough=500), deadline=None)
 
 
-@CASES
 @given(VALUES)
 def test_what_is_written_is_json_and_read_again(value: object) -> None:
     written = exact_json.dumps(value)

@@ -143,7 +143,7 @@ async def test_more_than_the_balance_is_refused(
 ) -> None:
     answer = await api_client.post(PATH, asked(amount=-1))
     assert (answer.status, answer.json["type"]) == (402, "insufficient_credits_error")
-    assert answer.json["detail"].startswith("This needs 1 credits; 0 are available")
+    assert answer.json["detail"].startswith("This needs 1 credit; 0 are available")
     overdrawn = await api_client.post(PATH, asked(amount=-1, onInsufficient="overdraft"))
     assert overdrawn.json["balanceAfter"] == -1
 

@@ -77,7 +77,7 @@ async def test_doctor_names_the_request_that_stripe_refuses_and_the_attempt_goes
     doctor, retrying = printed("Stripe refuses us", "doctor", "events list")
     finished = await prepaid(*doctor, STRIPE_API_BASE=stand_in.url)
     assert finished.code == 1
-    assert "1 attempt(s) wait" in finished.stdout
+    assert "1 attempt waiting" in finished.stdout
     assert "401 payment_intents.create" in finished.stdout
     assert (await prepaid(*retrying)).code == 0
     await shop.work_until_settled()

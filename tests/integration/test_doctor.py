@@ -107,7 +107,7 @@ async def test_doctor_says_why_recharge_attempts_wait(
     assert finished.code == 1
     (check,) = [c for c in finished.json["checks"] if c["name"] == "recharges"]
     assert check["ok"] is False
-    assert "1 attempt(s) wait" in check["detail"]
+    assert "1 attempt waiting" in check["detail"]
     assert "403 payment_intents.create" in check["detail"]
 
 

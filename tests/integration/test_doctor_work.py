@@ -68,7 +68,7 @@ BROKEN = {
         RUN.format(age="1 minute", problems='["refunds"]'),
         "reconciliation",
         "problem",
-        "not repaired: 1 list(s) at Stripe not compared",
+        "not repaired: 1 list at Stripe not compared",
     ),
     "an old reconciliation": (
         RUN.format(age="3 days", problems="[]"),

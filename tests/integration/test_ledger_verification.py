@@ -230,9 +230,9 @@ async def test_the_command_line_tells_a_person_where_the_problem_is(
 ) -> None:
     await some_history(pool, organization)
     good = await prepaid("ledger", "verify")
-    assert (good.code, good.stdout) == (0, "ok: 10 transactions of 1 organizations\n")
+    assert (good.code, good.stdout) == (0, "ok: 10 transactions of 1 organization\n")
     before = (await prepaid("ledger", "anchor")).stdout
-    assert before.endswith("  1 organizations, 10 transactions\n")
+    assert before.endswith("  1 organization, 10 transactions\n")
     root = (await prepaid("ledger", "anchor", "--json")).json["root"]
     assert before.startswith(f"{root}  ")
     async with tampering(pool) as connection:
@@ -240,6 +240,6 @@ async def test_the_command_line_tells_a_person_where_the_problem_is(
     bad = await prepaid("ledger", "verify", "--organization", str(organization.id))
     assert bad.code == 1
     lines = bad.stdout.splitlines()
-    assert lines[0] == "NOT ok: 10 transactions of 1 organizations"
+    assert lines[0] == "NOT ok: 10 transactions of 1 organization"
     assert str(organization.id) in lines[2]
     assert lines[2].endswith("hash does not fit the row or the row before it")

@@ -31,7 +31,7 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
         return web.Response(text="small")
 
     app = server.create_app([web.get("/large", large), web.get("/small", small)])
-    runner, port = await server.start(app, "127.0.0.1", 0)
+    runner, port = await server.start(app, await server.bind("127.0.0.1", 0))
     try:
         _stalled, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         idle, idle_writer = await asyncio.open_connection("127.0.0.1", port)

@@ -114,7 +114,7 @@ async def test_doctor_and_a_gauge_say_which_attempts_wait_and_what_to_mend(
     finished = await prepaid("doctor", "--json", STRIPE_API_BASE=stand_in.url)
     check = next(c for c in finished.json["checks"] if c["name"] == "recharges")
     assert (finished.code, check["ok"]) == (1, False)
-    assert "1 attempt(s) wait since" in check["detail"]
+    assert "1 attempt waiting since" in check["detail"]
     assert "payment_intents.create" in check["detail"]
     assert remedy in check["detail"]
     await mend(shop)

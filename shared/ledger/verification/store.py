@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.ledger.rules import EFFECTIVE_AHEAD_MAX
 from shared.ledger.verification.model import FIRST, PROBLEMS_MAX, Run
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _CHECK_ROWS = beside(__file__, "check_rows.sql")
 _CHECK_ACCOUNTS = beside(__file__, "check_accounts.sql")
 _CHECK_GRANTS = beside(__file__, "check_grants.sql")
 _CHECK_PAYMENTS = beside(__file__, "check_payments.sql")
+_CHECK_USAGE = beside(__file__, "check_usage.sql")
 
 FILLED_ROWS_MAX = 1_000
 # Checks that read the grants, holds, payments and segments of an organization, not its debits.
@@ -31,7 +33,9 @@ _DERIVED = (
     _CHECK_PAYMENTS.verify_attempts,
 )
 # Checks that read all of its rows.
-_WHOLE = (_CHECK_PAYMENTS.verify_usage, _CHECK_PAYMENTS.verify_captures)
+_WHOLE = (_CHECK_USAGE.verify_usage, _CHECK_PAYMENTS.verify_captures)
+# Usage that was dated ahead when dimensions were turned on has no totals by dimension.
+_BREAKDOWNS_AFTER = EFFECTIVE_AHEAD_MAX + timedelta(hours=1)
 
 
 async def rows(
@@ -61,6 +65,10 @@ async def derived(
     problems: list[asyncpg.Record] = []
     for query in (*_DERIVED, *_WHOLE) if whole else _DERIVED:
         problems += await connection.fetch(query, organization_ids, PROBLEMS_MAX)
+    if whole:
+        problems += await connection.fetch(
+            _CHECK_USAGE.verify_breakdowns, organization_ids, PROBLEMS_MAX, _BREAKDOWNS_AFTER
+        )
     return problems
 
 

@@ -264,6 +264,22 @@ async def test_a_seed_decides_the_order_of_shuffled_webhooks(
     assert sorted(first) == sorted(other) == [str(n) for n in range(8)] != first
 
 
+async def test_a_key_that_stops_working_is_refused_until_its_fault_ends(
+    simulator: SimulatorProcess, once: stripe.StripeClient, http: Http
+) -> None:
+    address: Any = {"api": simulator.url}
+    other = stripe.StripeClient("sk_test_2", base_addresses=address, max_network_retries=0)
+    wish = {"path": "/v1/**", "fault": "unauthorized_401", "key": "sk_test_1", "times": 99}
+    fault = await http.sim("faults", wish)
+    with pytest.raises(stripe.AuthenticationError):
+        create(once, "revoked@example.com")
+    create(other, "valid@example.com")
+    await http.send("DELETE", f"/_sim/faults/{fault['id']}", key=None)
+    assert await http.data("faults") == []
+    create(once, "revoked@example.com")
+    assert made(other, "revoked@example.com") == 1
+
+
 @pytest.mark.parametrize(
     "wish",
     [

@@ -53,5 +53,19 @@ GET_RECEIPT = Operation(
     "getTransactionReceipt", "GET", "/api/v1/org/{slug}/credits/transactions/{id}/receipt"
 )
 CREATE_GRANT = Operation("createGrant", "POST", f"{_BILLING}/grants")
+CREATE_TRANSACTIONS = Operation(
+    "createCreditTransactions", "POST", f"{_BILLING}/transactions/batch"
+)
+CREATE_USAGE_BATCH = Operation("createUsageBatch", "POST", f"{_BILLING}/usage/batch")
+REPORT_USAGE = Operation("reportUsage", "GET", f"{_BILLING}/usage")
+GET_USAGE_DIMENSIONS = Operation("getUsageDimensions", "GET", f"{_BILLING}/usage/dimensions")
+CHANGE_USAGE_DIMENSIONS = Operation("changeUsageDimensions", "PUT", f"{_BILLING}/usage/dimensions")
+CREATE_BUDGET = Operation("createBudget", "POST", f"{_BILLING}/budgets")
+LIST_BUDGETS = Operation("listBudgets", "GET", f"{_BILLING}/budgets")
+GET_BUDGET = Operation("getBudget", "GET", f"{_BILLING}/budgets/{{id}}")
+CHANGE_BUDGET = Operation("changeBudget", "PATCH", f"{_BILLING}/budgets/{{id}}")
+REMOVE_BUDGET = Operation("removeBudget", "DELETE", f"{_BILLING}/budgets/{{id}}")
+GET_ALERTS = Operation("getAlerts", "GET", f"{_BILLING}/alerts")
+PUT_ALERTS = Operation("putAlerts", "PUT", f"{_BILLING}/alerts")
 
 OPERATIONS = tuple(value for value in globals().values() if isinstance(value, Operation))

@@ -26,6 +26,22 @@ class ActivationResponse(TypedDict):
     activeFrom: str
 
 
+class AlertsRequest(TypedDict):
+    """All thresholds of a balance, in credits; none to end the alerts."""
+
+    thresholds: list[Number]
+
+
+class AlertsResponse(TypedDict):
+    """The thresholds of a balance, in ascending order.
+
+    `lowBalanceThreshold` is one threshold more: that of the billing settings, or of auto-recharge.
+    """
+
+    thresholds: list[Number]
+    lowBalanceThreshold: Number | None
+
+
 class AttemptResponse(TypedDict):
     """A charge attempt. `amount` is in credits, `amountMinor` in the currency's smallest unit.
 
@@ -58,6 +74,26 @@ AttemptState: TypeAlias = Literal[
     "unknown",
 ]
 """The state of an attempt. All but the last three are live, and have a deadline."""
+
+
+class BatchRequest(TypedDict):
+    """Up to 1,000 transactions of one organization."""
+
+    transactions: list[TransactionRequest]
+
+
+class BatchResponse(TypedDict):
+    """One result for each transaction, in the order of the request."""
+
+    results: list[BatchResult]
+
+
+class BatchResult(TypedDict):
+    """The result of one transaction of a batch."""
+
+    status: PostingStatus
+    transaction: TransactionResponse | None
+    error: dict[str, Any] | None
 
 
 class BillingChange(TypedDict):
@@ -110,6 +146,62 @@ class BillingResponse(TypedDict):
     subscriptionStartedAt: str | None
     subscriptionEndsAt: str | None
     subscriptionCurrentPeriodEnd: str | None
+
+
+BudgetAction: TypeAlias = Literal["refuse", "tell"]
+"""What happens at the limit: debits and holds are refused, or it is only announced."""
+
+
+class BudgetChangeRequest(TypedDict):
+    """What to change. Subject and window stay: remove the budget and create another."""
+
+    limit: NotRequired[Number]
+    action: NotRequired[BudgetAction]
+    thresholds: NotRequired[list[int]]
+
+
+class BudgetPage(TypedDict):
+    """A page of budgets, newest first."""
+
+    data: list[BudgetResponse]
+    nextCursor: str | None
+
+
+class BudgetRequest(TypedDict):
+    """A limit in credits on one subject, or on each subject by itself (`*`)."""
+
+    subjectKind: SubjectKind
+    subject: str
+    window: WindowKind
+    limit: Number
+    action: NotRequired[BudgetAction]
+    thresholds: NotRequired[list[int]]
+
+
+class BudgetResponse(TypedDict):
+    """A budget in its current window, which ends at `resetsAt`.
+
+    `used`, `held` and `left` are those of the subject that the budget names, and null for a budget
+    of each subject. `subjects` are the up to 100 subjects that used or hold most. `spent`: a
+    subject has reached the limit.
+    """
+
+    id: str
+    organizationId: str
+    subjectKind: SubjectKind
+    subject: str
+    window: WindowKind
+    limit: Number
+    action: BudgetAction
+    thresholds: list[int]
+    used: Number | None
+    held: Number | None
+    left: Number | None
+    resetsAt: str | None
+    spent: bool
+    subjects: list[SubjectResponse]
+    createdAt: str
+    updatedAt: str
 
 
 class CaptureRequest(TypedDict):
@@ -225,6 +317,23 @@ class CreditsResponse(TypedDict):
     at: str
 
 
+Dimension: TypeAlias = Literal["category", "key", "model", "tag", "user"]
+"""What usage is totalled by. The names are stored and shown to clients."""
+
+
+class DimensionsRequest(TypedDict):
+    """The dimensions to total usage by; an empty list turns all off."""
+
+    dimensions: list[Dimension]
+
+
+class DimensionsResponse(TypedDict):
+    """The dimensions that are on. Their totals are complete from `totalsFrom` on."""
+
+    dimensions: list[Dimension]
+    totalsFrom: str | None
+
+
 class ErrorResponse(TypedDict):
     """The error envelope. `errors` is set on a 422; the other optional fields on a 402.
 
@@ -326,6 +435,10 @@ class GrantUseResponse(TypedDict):
     changeSequence: int
     type: TransactionType
     createdAt: str
+
+
+GroupBy: TypeAlias = Literal["category", "day", "key", "model", "tag", "user"]
+"""What a report is grouped by: the dimensions, and days in UTC."""
 
 
 class HistoryPage(TypedDict):
@@ -501,6 +614,24 @@ class PostedUsageResponse(TypedDict):
     hold: HoldResponse | None
 
 
+PostingStatus: TypeAlias = Literal[
+    "budget_exceeded",
+    "closed",
+    "conflict",
+    "exceeds_hold",
+    "hold_closed",
+    "insufficient",
+    "invalid",
+    "nothing_left",
+    "posted",
+    "replayed",
+    "unknown_grant",
+    "unknown_hold",
+    "unknown_organization",
+]
+"""The outcome of a posting. Only `posted` changed the ledger."""
+
+
 class PriceBookRequest(TypedDict):
     """A price book, in the form of a file: prices are text, such as `2.50 / 1M`."""
 
@@ -604,6 +735,13 @@ RechargeState: TypeAlias = Literal["active", "off", "paused_requires_action", "s
 """Whether an organization's auto-recharge may charge."""
 
 
+class RemovedBudgetResponse(TypedDict):
+    """A removed budget."""
+
+    id: str
+    removed: bool
+
+
 class StatementResponse(TypedDict):
     """A statement. Opening + purchased + … + voided = closing; what is taken is negative.
 
@@ -640,6 +778,15 @@ class StripePageResponse(TypedDict):
 
 SubjectKind: TypeAlias = Literal["category", "key", "tag", "user"]
 """The dimension of usage that a budget limits."""
+
+
+class SubjectResponse(TypedDict):
+    """What a subject has used in the current window, holds, and may still use."""
+
+    subject: str
+    used: Number
+    held: Number
+    left: Number
 
 
 SuspensionReason: TypeAlias = Literal[
@@ -759,6 +906,61 @@ Trigger: TypeAlias = Literal["schedule", "threshold", "top_up"]
 """The cause of an attempt."""
 
 
+class UsageBatchRequest(TypedDict):
+    """Up to 1,000 items of usage of one organization."""
+
+    usage: list[UsageRequest]
+
+
+class UsageBatchResponse(TypedDict):
+    """One result for each item, in the order of the request."""
+
+    results: list[UsageBatchResult]
+
+
+class UsageBatchResult(TypedDict):
+    """The result of one item of a batch.
+
+    `transaction` is null for one that is refused, and for one that costs nothing.
+    """
+
+    status: PostingStatus
+    transaction: TransactionResponse | None
+    price: PriceResponse | None
+    error: dict[str, Any] | None
+
+
+class UsageGroupResponse(TypedDict):
+    """A group: the day and the values that it is grouped by; null: usage without one.
+
+    `isRest`: usage beyond the first 1,000 combinations of values in an hour.
+    """
+
+    quantity: Number
+    cost: Number
+    transactions: int
+    day: str | None
+    model: str | None
+    user: str | None
+    category: str | None
+    key: str | None
+    tag: str | None
+    isRest: bool
+
+
+class UsageReportResponse(TypedDict):
+    """A report of whole hours. `source`: totals, or rows where a dimension is not totalled."""
+
+    organizationId: str
+    periodStart: str
+    periodEnd: str
+    groupBy: list[GroupBy]
+    source: str
+    total: UsageTotalResponse
+    data: list[UsageGroupResponse]
+    truncated: bool
+
+
 class UsageRequest(TypedDict):
     """Usage of a `model` or a `meter`, by measure; the price book makes its amount.
 
@@ -781,6 +983,14 @@ class UsageRequest(TypedDict):
     meter: NotRequired[str | None]
     holdId: NotRequired[str | None]
     final: NotRequired[bool]
+
+
+class UsageTotalResponse(TypedDict):
+    """A sum of usage. `cost` is in credits."""
+
+    quantity: Number
+    cost: Number
+    transactions: int
 
 
 WindowKind: TypeAlias = Literal["day", "hour", "month", "total"]

@@ -1,5 +1,6 @@
 """What each method of the clients sends. Both clients share these functions."""
 
+from prepaid_client.requests.batches import transaction_batch, usage_batch
 from prepaid_client.requests.buying import (
     activate_price_book,
     auto_recharge,
@@ -12,6 +13,15 @@ from prepaid_client.requests.buying import (
     portal,
     top_up,
 )
+from prepaid_client.requests.limiting import (
+    alerts,
+    budget,
+    budgets,
+    change_budget,
+    create_budget,
+    remove_budget,
+    set_alerts,
+)
 from prepaid_client.requests.reading import (
     balance,
     explain,
@@ -19,6 +29,11 @@ from prepaid_client.requests.reading import (
     receipt,
     statement,
     transactions,
+)
+from prepaid_client.requests.reporting import (
+    set_usage_dimensions,
+    usage_dimensions,
+    usage_report,
 )
 from prepaid_client.requests.request import Amount, Request, exact, exact_all
 from prepaid_client.requests.using import (
@@ -36,11 +51,16 @@ __all__ = [
     "Amount",
     "Request",
     "activate_price_book",
+    "alerts",
     "auto_recharge",
     "balance",
+    "budget",
+    "budgets",
     "capture",
+    "change_budget",
     "checkout",
     "complete_checkout",
+    "create_budget",
     "create_organization",
     "create_price_book",
     "debit",
@@ -57,8 +77,15 @@ __all__ = [
     "quote",
     "receipt",
     "release",
+    "remove_budget",
+    "set_alerts",
+    "set_usage_dimensions",
     "statement",
     "top_up",
+    "transaction_batch",
     "transactions",
     "usage",
+    "usage_batch",
+    "usage_dimensions",
+    "usage_report",
 ]

@@ -14,6 +14,7 @@ from prepaid_client.operations import Operation
 
 T = TypeVar("T")
 Amount: TypeAlias = Decimal | int | float | str
+_WITHOUT_BODY = frozenset(["DELETE", "GET"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ def request(
         operation=operation,
         path=path,
         query=_given(query or {}),
-        body=_given(body or {}) if operation.method != "GET" else None,
+        body=_given(body or {}) if operation.method not in _WITHOUT_BODY else None,
         idempotency_key=idempotency_key,
         need=need,
         opens=opens,

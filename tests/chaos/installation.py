@@ -1,0 +1,183 @@
+"""The installation under test: real servers and processes, links between them, the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+
+from migrations.runner import migrate
+from sandbox.process_table import children_of, send
+from sandbox.product import ProductProcess, WebProcess, WorkerProcess
+from sandbox.servers import EmbeddedServers
+from sandbox.stripe.process import SimulatorProcess
+from shared.access import service as access
+from tests.chaos import plan
+from tests.chaos.balancer import Balancer
+from tests.chaos.machine import Machine, mount_small_disk
+from tests.chaos.proxy import TcpProxy
+from tests.fixtures.servers import as_role, execute
+
+SECRET = "whsec_chaos_0123456789abcdef"
+# The key that stops working is the product's; the customers' acts at Stripe have another.
+PRODUCT_KEY = "sk_test_chaos_of_the_product"
+CUSTOMERS_KEY = "sk_test_chaos_of_the_customers"
+ROLE, PASSWORD = "processes", "secret"
+LEASE_SECONDS = 3
+RETRY_BASE_SECONDS = 0.25
+CLOCK_FILE = "clock"
+
+
+@dataclass
+class Installation:
+    """Everything that runs. `api_key` may do everything."""
+
+    folder: Path
+    machine: Machine
+    servers: EmbeddedServers
+    stripe: SimulatorProcess
+    balancer: Balancer
+    links: dict[str, TcpProxy] = field(default_factory=dict)
+    processes: dict[str, ProductProcess] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    api_key: str = ""
+
+    @property
+    def webs(self) -> dict[str, WebProcess]:
+        """The web processes, by their names."""
+        return {n: p for n, p in self.processes.items() if isinstance(p, WebProcess)}
+
+    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Connect to PostgreSQL itself, as its superuser."""
+        return await asyncpg.connect(self.servers.database_url, timeout=5)
+
+    def leader(self, name: str) -> int | None:
+        """Return the process id of a process or server; None: it does not run."""
+        match name:
+            case plan.POSTGRES:
+                return self.servers.postgres.pid if self.servers.postgres.running else None
+            case plan.VALKEY:
+                return self.servers.valkey.pid if self.servers.valkey.running else None
+            case plan.STRIPE:
+                return self.stripe.pid
+            case _:
+                process = self.processes[name]
+                return process.pid if process.is_running else None
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process, then to its children: frozen, it forks no more of them."""
+        leader = self.leader(name)
+        if leader is not None:
+            send(leader, number)
+            for child in children_of(leader):
+                send(child, number)
+
+    async def restart(self, name: str) -> None:
+        """Start a process that has died, with a log of its own."""
+        process = self.processes[name]
+        await process.wait()
+        number = int(process.log_file.stem.rpartition(".")[2]) + 1
+        process.log_file = self.folder / f"{name}.{number}.log"
+        await process.start()
+
+    def step_clock(self, seconds: int) -> None:
+        """Move the clock that the first web process sees, and no other."""
+        target = self.folder / CLOCK_FILE
+        partial = target.with_suffix(".partial")
+        partial.write_text(f"{seconds:+d}\n", encoding="ascii")
+        partial.replace(target)
+
+
+@asynccontextmanager
+async def installed(folder: Path, machine: Machine) -> AsyncIterator[Installation]:
+    """Start everything, one after the other; stop it at the end, whatever became of it."""
+    home = folder / "home"
+    home.mkdir()
+    if machine.small_disk:
+        mount_small_disk(home)
+    async with AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(EmbeddedServers(home / "servers"))
+        balancer = await stack.enter_async_context(Balancer())
+        simulator = SimulatorProcess(
+            folder / "stripe.sqlite",
+            webhook_url=balancer.url,
+            webhook_secret=SECRET,
+            retry_base_seconds=RETRY_BASE_SECONDS,
+        )
+        await simulator.start()
+        stack.push_async_callback(simulator.stop)
+        found = Installation(folder, machine, servers, simulator, balancer)
+        found.step_clock(0)
+        await _prepare(found)
+        for name in plan.PROCESSES:
+            await _start(found, name, stack)
+        balancer.webs = found.webs
+        yield found
+
+
+async def _prepare(installation: Installation) -> None:
+    url = installation.servers.database_url
+    await execute(url, f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
+    await migrate(url, app_role=ROLE)
+    connection = await installation.connect()
+    made = await access.create_key(connection, name="chaos", scope="admin", organization_id=None)
+    await connection.close()
+    installation.api_key = str(made["key"])
+    installation.environment = {
+        "DATABASE_URL": as_role(url, ROLE, PASSWORD),
+        "PREPAID_DIRECT_DATABASE_URL": "",
+        "REDIS_URL": installation.servers.redis_url,
+        "STRIPE_API_KEY": PRODUCT_KEY,
+        "STRIPE_API_BASE": installation.stripe.url,
+        "STRIPE_WEBHOOK_SECRETS": SECRET,
+        "PREPAID_LEASE_SECONDS": str(LEASE_SECONDS),
+        "PREPAID_REQUESTS_PER_MINUTE": "0",
+        "PREPAID_TOP_UPS_PER_DAY_AMOUNT": "0",
+        "PREPAID_TOP_UPS_PER_DAY_COUNT": "0",
+        "PREPAID_TOP_UPS_PER_DAY_AMOUNT_BY_KEY": "0",
+        "PREPAID_TOP_UPS_PER_DAY_COUNT_BY_KEY": "0",
+        "PREPAID_HOME": str(installation.folder / "no-home"),
+    }
+
+
+async def _start(installation: Installation, name: str, stack: AsyncExitStack) -> None:
+    environment = dict(installation.environment)
+    variables = {plan.POSTGRES: "DATABASE_URL", plan.VALKEY: "REDIS_URL"}
+    for server, variable in variables.items():
+        link = TcpProxy(environment[variable])
+        await link.start()
+        stack.push_async_callback(link.close)
+        installation.links[f"{name}>{server}"] = link
+        environment[variable] = link.url
+    if name == plan.WEBS[0]:
+        environment |= _other_clock(installation)
+    kind = WebProcess if name in plan.WEBS else WorkerProcess
+    process = kind(environment, installation.folder / f"{name}.0.log")
+    installation.processes[name] = process
+    stack.push_async_callback(_end, process)
+    await process.start()
+
+
+def _other_clock(installation: Installation) -> dict[str, str]:
+    """Return the variables by which a process reads its wall clock through libfaketime."""
+    if installation.machine.faketime is None:
+        return {}
+    return {
+        "LD_PRELOAD": str(installation.machine.faketime),
+        "FAKETIME_TIMESTAMP_FILE": str(installation.folder / CLOCK_FILE),
+        "FAKETIME_CACHE_DURATION": "1",  # seconds
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a step of the wall clock moves no other
+    }
+
+
+async def _end(process: ProductProcess) -> None:
+    """End a process that may be frozen, or dead."""
+    if process.is_running:
+        os.kill(process.pid, signal.SIGCONT)
+    await asyncio.wait_for(process.stop(), timeout=30)

@@ -1,0 +1,118 @@
+"""How long it takes until what was killed and started again serves: measured, not judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import count
+
+import asyncpg
+
+from tests.chaos import plan
+from tests.chaos.client import Client
+from tests.chaos.installation import Installation
+from tests.chaos.plan import Fault
+from tests.chaos.traffic import debit_once
+
+LOOK_SECONDS = 0.1
+APPLIED_SINCE = "SELECT 1 FROM stripe_events WHERE settled_at > $1 AND received_at > $1 LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """From the start of a process or server to the first request or event that it served."""
+
+    fault: Fault
+    seconds: float
+
+
+@dataclass
+class Recoveries:
+    """Measures each recovery beside the traffic."""
+
+    installation: Installation
+    probes: dict[str, Client]  # by web process: each sends to that one alone
+    organization: str
+    done: list[Recovery] = field(default_factory=list)
+    _tasks: dict[asyncio.Task[None], Fault] = field(default_factory=dict)
+    _numbers: count[int] = field(default_factory=count)
+
+    def begin(self, fault: Fault) -> None:
+        """Measure from now: what the fault ended is about to be started."""
+        if fault.target in plan.WEBS:
+            served = self._accepts(self.probes[fault.target])
+        elif fault.target in plan.WORKERS:
+            served = self._until(self._applies(fault.target))
+        else:
+            served = self._serves_again(fault.target, self._applies_new())
+        self._tasks[asyncio.create_task(self._measure(fault, served))] = fault
+
+    async def finish(self, seconds_max: float) -> list[str]:
+        """Wait for what is measured; return what has not recovered."""
+        if self._tasks:
+            _, open_ = await asyncio.wait(self._tasks, timeout=seconds_max)
+            for task in open_:
+                task.cancel()
+            return [f"{self._tasks[t].kind} of {self._tasks[t].target}: serves not" for t in open_]
+        return []
+
+    async def _measure(self, fault: Fault, served: Coroutine[None, None, None]) -> None:
+        began = time.monotonic()
+        await served
+        self.done.append(Recovery(fault, time.monotonic() - began))
+
+    async def _serves_again(self, server: str, applies: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until events are applied again and, where it is PostgreSQL, requests accepted."""
+        if server == plan.POSTGRES:
+            await self._accepts(self.probes[plan.WEBS[1]])
+        await self._until(applies)
+
+    async def _accepts(self, probe: Client) -> None:
+        """Wait until a web process accepts a debit, which the journal records like any other."""
+        key = f"probe-{next(self._numbers)}"
+        debit = await debit_once(probe, self.organization, key, Decimal("0.01"))
+        probe.journal.debits.append(debit)
+
+    def _applies(self, name: str) -> Callable[[], Awaitable[bool]]:
+        """Return whether a worker has applied an event, by the log of its new process."""
+        process = self.installation.processes[name]
+        old = process.log_file
+
+        async def applies() -> bool:
+            if process.log_file == old or not process.log_file.exists():
+                return False
+            return b'"events.applied"' in process.log_file.read_bytes()
+
+        return applies
+
+    def _applies_new(self) -> Callable[[], Awaitable[bool]]:
+        """Return whether an event that was received since now is applied."""
+        now = datetime.now(UTC)
+
+        async def applies() -> bool:
+            try:
+                connection = await self.installation.connect()
+            except (asyncpg.PostgresError, OSError):
+                return False
+            try:
+                return await connection.fetchval(APPLIED_SINCE, now) is not None
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                return False
+            finally:
+                connection.terminate()
+
+        return applies
+
+    async def _until(self, holds: Callable[[], Awaitable[bool]]) -> None:
+        while not await holds():  # noqa: ASYNC110 - other processes do the work
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def percentile(recoveries: list[Recovery], share: float) -> float:
+    """Return the duration that so large a share of the recoveries does not exceed."""
+    ordered = sorted(recovery.seconds for recovery in recoveries)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -1,0 +1,97 @@
+"""The table that a chaos run prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tests.chaos.audit import Records
+from tests.chaos.machine import Machine
+from tests.chaos.plan import Fault
+from tests.chaos.recovery import Recovery, percentile
+
+VIOLATIONS_SHOWN_MAX = 10
+
+
+@dataclass
+class Result:
+    """What a run came to. `checks` has the violations by what must not be."""
+
+    seed: int
+    seconds: float
+    machine: Machine
+    faults: list[Fault]
+    records: Records
+    checks: dict[str, list[str]]
+    recoveries: list[Recovery]
+    settled_seconds: float
+    ended: datetime | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every guarantee held."""
+        return not any(self.checks.values())
+
+
+def repeat_command(seed: int, seconds: float) -> str:
+    """Return the command that runs the same plan again."""
+    return f"make chaos SECONDS={seconds:g} SEED={seed}"
+
+
+def lines(result: Result) -> list[str]:
+    """Return the table, line by line."""
+    journal, product = result.records.journal, result.records.product
+    kinds = Counter(fault.kind for fault in result.faults)
+    events = [e for e in product.events.values() if e.received_at and e.settled_at]
+    slowest = max(((e.settled_at - e.received_at).total_seconds() for e in events), default=0.0)
+    payments = result.records.stripe.payments.values()
+    figures = [
+        ("faults", f"{len(result.faults)}"),
+        *((f"  {kind}", f"{times}") for kind, times in sorted(kinds.items())),
+        (
+            "requests / accepted / never answered",
+            _three(journal.requests, journal.accepted, journal.unanswered),
+        ),
+        (
+            "events acknowledged / stored",
+            f"{len(journal.acknowledged):,} / {len(product.events):,}",
+        ),
+        ("slowest event, from its 200 to its end", f"{slowest:.1f} s"),
+        (
+            "payments captured / returned in part or whole",
+            f"{len(payments):,} / {sum(p.returned_minor > 0 for p in payments):,}",
+        ),
+        ("recharge attempts and top-ups", f"{len(product.attempts):,}"),
+        ("ledger rows / holds", f"{len(product.rows):,} / {len(product.holds):,}"),
+        ("settled after the last fault", f"{result.settled_seconds:.1f} s"),
+    ]
+    figures += [_recovery(*group) for group in _groups(result.recoveries)]
+    width = max(len(name) for name, _ in figures)
+    text = [f"{name:{width}}  {value}" for name, value in figures]
+    text += [f"left out: {kind}: {why}" for kind, why in result.machine.left_out.items()]
+    text += [f"{name:{width}}  {len(found)}" for name, found in result.checks.items()]
+    for name, found in result.checks.items():
+        text += [f"VIOLATION  {name}: {each}" for each in found[:VIOLATIONS_SHOWN_MAX]]
+    verdict = "every guarantee held" if result.ok else "BROKEN"
+    return [
+        *text,
+        f"seed {result.seed}: {verdict}. Again: {repeat_command(result.seed, result.seconds)}",
+    ]
+
+
+def _three(first: int, second: int, third: int) -> str:
+    return f"{first:,} / {second:,} / {third:,}"
+
+
+def _groups(recoveries: list[Recovery]) -> list[tuple[str, list[Recovery]]]:
+    kinds = ("web", "worker", "postgres", "valkey")
+    groups = [(k, [r for r in recoveries if r.fault.target.startswith(k)]) for k in kinds]
+    return [(name, found) for name, found in [*groups, ("all", recoveries)] if found]
+
+
+def _recovery(name: str, found: list[Recovery]) -> tuple[str, str]:
+    p50, p99, worst = (percentile(found, share) for share in (0.5, 0.99, 1.0))
+    figures = f"p50 {p50:.1f} s, p99 {p99:.1f} s, max {worst:.1f} s ({len(found)})"
+    return f"recovery: {name}", figures

@@ -1,0 +1,115 @@
+"""The scenarios of `make explore`, and the rules that are removed in turn."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from unittest import mock
+
+from shared.payments.payment_intents import GatewayAnswer
+from shared.recharge import outcomes
+from shared.recharge.model import ChargingAttempt
+from shared.recharge.outcomes import Look
+from shared.recharge.transitions import CancelFirst, Step, Transition
+from tests.explorer.crediting_statements import CREDIT_KEY
+from tests.explorer.recharge_state import MONTH, Budget, Scenario
+from tests.explorer.recharge_statements import FENCE, STORED_INTENT, SUSPENSION_LOOK
+from tests.explorer.stepping import ATOMIC
+from tests.explorer.stripe_model import Behaviours
+
+HOURS = timedelta(hours=2)
+
+
+def scenarios(troubles: int) -> list[Scenario]:
+    """Return the scenarios, each with at most so many kills, lease ends and lost answers."""
+    budget = Budget(troubles=troubles)
+    return [
+        Scenario(name="a card that may be declined", budget=budget),
+        Scenario(
+            name="the next attempt after it, with a monthly cap",
+            budget=budget._replace(troubles=troubles - 1, uses=1),
+            behaviours=Behaviours(hard_declines=True),
+            cap=Decimal(30),
+            ticks=(HOURS,),
+        ),
+        Scenario(
+            name="3-D Secure",
+            budget=budget._replace(troubles=troubles - 1, authentications=2),
+            behaviours=Behaviours(challenges=True),
+        ),
+        Scenario(
+            name="3-D Secure, and another card",
+            budget=budget._replace(troubles=troubles - 1, authentications=1, cards=1),
+            behaviours=Behaviours(declines=False, challenges=True),
+        ),
+        Scenario(
+            name="a bank debit, and a bank that never decides",
+            budget=budget._replace(troubles=troubles - 1),
+            behaviours=Behaviours(declines=False, processes=True, cancels_processing=True),
+            ticks=(MONTH,),
+        ),
+        Scenario(
+            name="a cancellation by a person",
+            budget=budget._replace(troubles=troubles - 1, cancels=1),
+            behaviours=Behaviours(challenges=True),
+        ),
+        Scenario(
+            name="a top-up, with its customer",
+            budget=budget._replace(troubles=troubles - 1, authentications=1),
+            behaviours=Behaviours(challenges=True),
+            top_up=True,
+        ),
+        Scenario(
+            name="a suspension, and a refund",
+            budget=budget._replace(troubles=troubles - 1, suspensions=1, refunds=1, uses=1),
+            behaviours=Behaviours(declines=False),
+        ),
+    ]
+
+
+def _without_a_look(
+    attempt: ChargingAttempt, detail: str, look: Look, *, new_create_key: bool
+) -> Transition:
+    """Treat an unclear outcome as if nothing had been charged."""
+    return outcomes.given_up(detail)
+
+
+_after_answer = outcomes.after_answer
+
+
+def _without_cancellation(attempt: ChargingAttempt, answer: GatewayAnswer, look: Look) -> Step:
+    """End an attempt without canceling its PaymentIntent first."""
+    step = _after_answer(attempt, answer, look)
+    return step.then if isinstance(step, CancelFirst) else step
+
+
+def _patch(name: str, function: object) -> AbstractContextManager[object]:
+    return mock.patch.object(outcomes, name, function)
+
+
+_PLAIN = Scenario(name="", budget=Budget(troubles=2, ticks=1))
+
+REMOVED_RULES: dict[str, Scenario] = {
+    "each write is fenced by the token of the lease": replace(_PLAIN, removed=frozenset({FENCE})),
+    "the ledger posts a payment's key once": replace(_PLAIN, removed=frozenset({CREDIT_KEY})),
+    "the id of a PaymentIntent is committed before it is confirmed": replace(
+        _PLAIN, removed=frozenset({STORED_INTENT})
+    ),
+    "a creation is repeated under the same idempotency key": replace(
+        _PLAIN, behaviours=Behaviours(keeps_keys=False)
+    ),
+    "a confirmation without an answer is looked up": replace(
+        _PLAIN, patched=lambda: _patch("_look_again", _without_a_look)
+    ),
+    "a PaymentIntent is canceled before its attempt ends": replace(
+        _PLAIN, patched=lambda: _patch("after_answer", _without_cancellation)
+    ),
+    "a state commits together with its effects": replace(_PLAIN, removed=frozenset({ATOMIC})),
+    "whether the rule may charge is read again after a lease ended": replace(
+        _PLAIN,
+        budget=Budget(troubles=1, ticks=0, suspensions=1),
+        removed=frozenset({SUSPENSION_LOOK}),
+    ),
+}

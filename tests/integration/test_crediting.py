@@ -1,0 +1,67 @@
+"""What one payment brings: as it was bound, from Stripe's account, with its expiry."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.ids import new_id
+from shared.ledger.model import PostedTransaction, TransactionType
+from shared.payments import crediting, store
+from shared.payments.model import Sale
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection
+    from shared.organizations.model import Organization
+
+
+def sale(organization: Organization, **changes: Any) -> Sale:
+    fields: dict[str, Any] = {
+        "payment_intent_id": "pi_1",
+        "organization_id": organization.id,
+        "gross_minor": 1000,
+        "net_minor": 1000,
+        "currency": "usd",
+        "credits": Decimal(10),
+    }
+    return Sale(**fields | changes)
+
+
+async def credit(connection: Connection, *sales: Sale) -> list[PostedTransaction]:
+    async with connection.transaction():
+        results = await crediting.credit(connection, sales, new_id)
+    assert all(isinstance(result, PostedTransaction) for result in results)
+    return [result for result in results if isinstance(result, PostedTransaction)]
+
+
+async def test_a_payment_brings_the_credits_that_it_was_bound_with(
+    connection: Connection, organization: Organization
+) -> None:
+    """A process died between the two, and the rate has changed since."""
+    await store.bind_payments(connection, [sale(organization)])
+    (posted,) = await credit(connection, sale(organization, credits=Decimal(12)))
+    assert posted.amount == 10
+
+
+async def test_the_credits_of_a_payment_come_from_stripe_and_expire_as_they_were_sold(
+    connection: Connection, organization: Organization
+) -> None:
+    expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=365)
+    await credit(connection, sale(organization, expires_at=expires_at))
+    row = await connection.fetchrow(
+        "SELECT t.counterparty, g.expires_at, g.payment_intent_id FROM credit_transactions AS t"
+        " INNER JOIN credit_grants AS g ON g.transaction_id = t.id"
+    )
+    assert row is not None
+    assert tuple(row) == ("stripe", expires_at, "pi_1")
+
+
+@pytest.mark.parametrize("kind", [TransactionType.PURCHASE, TransactionType.RECHARGE])
+async def test_a_payment_is_a_row_of_the_type_that_was_sold(
+    connection: Connection, organization: Organization, kind: TransactionType
+) -> None:
+    await credit(connection, sale(organization, type=kind))
+    assert await connection.fetchval("SELECT type FROM credit_transactions") == kind
