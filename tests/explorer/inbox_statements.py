@@ -196,3 +196,5 @@ def inbox_statements() -> Modelled:
         },
         tokens={events.claim: 1, events.claim_for_replay: 1},
     )  # fmt: skip
+
+

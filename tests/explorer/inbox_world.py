@@ -226,7 +226,9 @@ class InboxWorld:
 
     def _people(self, state: InboxState) -> Iterator[Move[InboxState]]:
         if state.budget.binds and state.tables.customer is None:
-            step = self.runner.step(Position(BIND, (), None), "web", state.tables, now=BEGINNING)
+            step = self.runner.step(
+                Position(BIND, (), None), "web", state.tables, now=BEGINNING
+            )
             bound = state._replace(tables=step.tables, budget=state.budget.less("binds"))
             yield Move("web: binds the customer to its organization", bound)
         idle = [place for place, position in enumerate(state.processes) if position is None]
@@ -285,7 +287,9 @@ def _left(tables: InboxTables, name: str) -> InboxTables:
 
 def _with_process(state: InboxState, place: int, position: Position | None) -> InboxState:
     first, second = state.processes
-    return state._replace(processes=(position, second) if place == 0 else (first, position))
+    return state._replace(
+        processes=(position, second) if place == 0 else (first, position)
+    )
 
 
 def _rank(position: Position | None) -> tuple[int, int]:
@@ -301,3 +305,5 @@ def _words(step: Step[Any]) -> str:
     if "release" in step.statements:
         return "releases what needs Stripe"
     return ", ".join(step.statements) or "commits nothing"
+
+

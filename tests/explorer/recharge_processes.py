@@ -159,11 +159,7 @@ class Processes:
         budget = state.budget.less("kills", "troubles")
         dead = with_process(state, place, None)._replace(tables=tables, budget=budget)
         yield Move(f"{NAMES[place]}: is killed", dead)
-        if (
-            position is not None
-            and position.call is not None
-            and position.call.method != "retrieve"
-        ):
+        if position is not None and position.call is not None and position.call.method != "retrieve":
             yield Move(
                 f"{NAMES[place]}: is killed; its request to {_name(position.call)} may arrive",
                 with_request(dead, position.call),

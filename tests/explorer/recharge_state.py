@@ -45,9 +45,7 @@ class Budget(NamedTuple):
         return left.bounded()
 
     def bounded(self) -> Budget:
-        return self._replace(
-            **{kind: min(getattr(self, kind), self.troubles) for kind in _TROUBLES}
-        )
+        return self._replace(**{kind: min(getattr(self, kind), self.troubles) for kind in _TROUBLES})
 
     def allows(self, kind: str) -> bool:
         """Return whether another trouble of a kind may happen."""

@@ -71,7 +71,9 @@ class Surroundings:
     def _time(self, state: State) -> Iterator[Move[State]]:
         if state.budget.ticks:
             for length in self._processes.scenario.ticks:
-                passed = state._replace(now=state.now + length, budget=state.budget.less("ticks"))
+                passed = state._replace(
+                    now=state.now + length, budget=state.budget.less("ticks")
+                )
                 yield Move(f"time: {length.total_seconds() / 3600:.0f} hours pass", passed)
         ticked = self.clock(state)
         if ticked is not None:

@@ -342,7 +342,9 @@ class Runner(Generic[Tables]):
         log = (*position.log, Unit(now, (answer,)))
         name = (position, process, answer, now)
         if name not in self._known:
-            port: Port[Tables] = Port(self.database, process, log, now=now, removed=self._removed)
+            port: Port[Tables] = Port(
+                self.database, process, log, now=now, removed=self._removed
+            )
             self._known[name] = self._run(Position(position.program, log, None), port)
         return self._known[name]
 
