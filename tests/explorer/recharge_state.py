@@ -108,7 +108,7 @@ def unused_keys(state: State) -> frozenset[str]:
 
 def _tries(state: State) -> set[int]:
     """Return the numbers of tries that processes and requests on the way still use."""
-    used = set()
+    used: set[int] = set()
     for position in state.processes:
         if position is not None and position.log and position.program == WORK:
             rows = [row for result in position.log[0].results for row in result]
