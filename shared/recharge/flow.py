@@ -81,7 +81,7 @@ class Charger:
 
         Calls `on_full` before it processes them, where more than these may be due.
         """
-        async with self.pool.acquire() as connection:
+        async with self.pool.acquire() as connection, connection.transaction():
             leases = await attempt_store.claim(
                 connection, rows_max=ATTEMPTS_AT_ONCE_MAX, token=uuid4(), lease=self.lease
             )
