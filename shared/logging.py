@@ -82,8 +82,10 @@ def _hide(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_secret_name(name: str) -> bool:
-    return _SECRET_NAME.search(name) is not None
+def _name(name: str) -> tuple[str, bool]:
+    """Return the name of a field as it is logged, and whether its value is secret."""
+    masked = mask(name)
+    return masked, _SECRET_NAME.search(masked) is not None
 
 
 class _Line:
@@ -98,9 +100,12 @@ class _Line:
             if self._room <= 0 and level:  # a line's own fields are few, and each is bounded
                 masked[CUT] = CUT
                 break
-            name = self._take(mask(str(key)[:NAME_LENGTH_MAX]))
-            if _is_secret_name(name):
+            name, is_secret = _name(str(key)[:NAME_LENGTH_MAX])
+            self._room -= len(name)
+            if is_secret:
                 masked[name] = MASK
+            elif type(value) is str and name not in _TRACES:  # most values are
+                masked[name] = self._take(mask(value))
             elif name in _TRACES and level == 0:
                 masked[name] = self._take(_mask_trace(str(value)))
             else:
