@@ -148,7 +148,7 @@ class Faults:
                 try:
                     await self.installation.restart(name)
                 except (RuntimeError, TimeoutError):  # it ended, or is not ready yet
-                    process.kill()
+                    self.installation.signal(name, signal.SIGKILL)
                     await process.wait()
                     await asyncio.sleep(RESTART_SECONDS)
 

@@ -108,7 +108,12 @@ async def _carry_out(run: _Run) -> Result:
     run.say(f"seed {run.seed}: {len(planned)} faults in {run.seconds:g} s")
     await faults.trouble_stripe(run.seed)
     lanes = [asyncio.create_task(lane.run()) for lane in run.lanes()]
-    await _watch(lanes, faults.run(planned, run.say), run.seconds)
+    try:
+        await _watch(lanes, faults.run(planned, run.say), run.seconds)
+    except BaseException:
+        client.over.set()
+        await asyncio.wait(lanes, timeout=ANSWERED_SECONDS_MAX)
+        raise
     run.stop.set()
     run.say("healing")
     await faults.heal()
