@@ -17,6 +17,7 @@ import aiohttp
 import asyncpg
 from redis.exceptions import RedisError
 
+from sandbox.process import ServerStartError
 from shared.queue.connection import connect
 from tests.chaos import plan
 from tests.chaos.installation import PRODUCT_KEY, Installation
@@ -92,10 +93,8 @@ class Faults:
             link.slow = link.silent = False
         for name in (*plan.PROCESSES, plan.POSTGRES, plan.VALKEY, plan.STRIPE):
             installation.signal(name, signal.SIGCONT)
-        if not installation.servers.postgres.running:
-            await installation.servers.postgres.start()
-        if not installation.servers.valkey.running:
-            await installation.servers.valkey.start()
+        for server in (plan.POSTGRES, plan.VALKEY):
+            await self._start_server(server)
         for name, process in installation.processes.items():
             if not process.is_running:
                 self.problems.append(f"{name} had ended by itself:\n{process.log_tail()}")
@@ -133,7 +132,7 @@ class Faults:
         yield
         self.restarted(fault)
         if fault.target == plan.VALKEY:
-            await self.installation.servers.valkey.start()
+            await self._start_server(plan.VALKEY)
         else:
             await self._start_until_it_runs(fault.target)
 
@@ -152,6 +151,17 @@ class Faults:
                     await process.wait()
                     await asyncio.sleep(RESTART_SECONDS)
 
+    async def _start_server(self, name: str) -> None:
+        """Start a server again and again: its disk may be full."""
+        servers = self.installation.servers
+        server = servers.postgres if name == plan.POSTGRES else servers.valkey
+        async with asyncio.timeout(START_SECONDS_MAX), self._starts[name]:
+            while not server.running:
+                try:
+                    await server.start()
+                except (OSError, ServerStartError, asyncpg.PostgresError):
+                    await asyncio.sleep(RESTART_SECONDS)
+
     @asynccontextmanager
     async def _freeze(self, fault: Fault) -> AsyncIterator[None]:
         self.installation.signal(fault.target, signal.SIGSTOP)
@@ -163,7 +173,7 @@ class Faults:
         await self.installation.servers.postgres.stop("immediate")
         yield
         self.restarted(fault)
-        await self.installation.servers.postgres.start()
+        await self._start_server(plan.POSTGRES)
 
     @asynccontextmanager
     async def _end_backends(self, _fault: Fault) -> AsyncIterator[None]:
@@ -228,7 +238,7 @@ class Faults:
         ballast.unlink()
         if not self.installation.servers.postgres.running:
             self.restarted(fault)
-            await self.installation.servers.postgres.start()
+            await self._start_server(plan.POSTGRES)
 
     @asynccontextmanager
     async def _step_clock(self, fault: Fault) -> AsyncIterator[None]:

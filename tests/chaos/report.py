@@ -61,6 +61,7 @@ def lines(result: Result) -> list[str]:
         ),
         ("recharge attempts and top-ups", f"{len(product.attempts):,}"),
         ("ledger rows / holds", f"{len(product.rows):,} / {len(product.holds):,}"),
+        ("messages to the app", f"{len(product.messages):,}"),
         ("settled after the last fault", f"{result.settled_seconds:.1f} s"),
     ]
     figures += [_recovery(*group) for group in _groups(result.recoveries)]
