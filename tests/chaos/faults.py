@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -63,6 +64,7 @@ class Faults:
     restarted: Callable[[Fault], None]
     happened: list[Fault] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)  # how long each start took, in seconds
     _starts: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def run(self, faults: list[Fault], say: Callable[[str], None]) -> None:
@@ -144,12 +146,15 @@ class Faults:
         process = self.installation.processes[name]
         async with asyncio.timeout(START_SECONDS_MAX), self._starts[name]:
             while not process.is_running:
+                began = time.monotonic()
                 try:
                     await self.installation.restart(name)
                 except (RuntimeError, TimeoutError):  # it ended, or is not ready yet
                     self.installation.signal(name, signal.SIGKILL)
                     await process.wait()
                     await asyncio.sleep(RESTART_SECONDS)
+                else:
+                    self.starts.append(time.monotonic() - began)
 
     async def _start_server(self, name: str) -> None:
         """Start a server again and again: its disk may be full."""

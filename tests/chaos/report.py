@@ -24,6 +24,7 @@ class Result:
     records: Records
     checks: dict[str, list[str]]
     recoveries: list[Recovery]
+    starts: list[float]
     settled_seconds: float
 
     @property
@@ -64,6 +65,7 @@ def lines(result: Result) -> list[str]:
         ("messages to the app", f"{len(product.messages):,}"),
         ("settled after the last fault", f"{result.settled_seconds:.1f} s"),
     ]
+    figures.append(("start of a process, alone", percentiles(sorted(result.starts))))
     figures += [_recovery(*group) for group in _groups(result.recoveries)]
     width = max(len(name) for name, _ in figures)
     text = [f"{name:{width}}  {value}" for name, value in figures]

@@ -135,7 +135,7 @@ async def _carry_out(run: _Run) -> Result:
     ]
     return Result(
         run.seed, run.seconds, installation.machine, faults.happened, records, checks,
-        recoveries.done, settled_seconds,
+        recoveries.done, faults.starts, settled_seconds,
     )  # fmt: skip
 
 
