@@ -60,7 +60,7 @@ def scenarios(faults: int) -> list[Scenario]:
         ),
         Scenario(
             name="a top-up, with its customer",
-            budget=budget._replace(faults=faults - 1, authentications=1),
+            budget=budget._replace(faults=faults - 1, authentications=1, duplicates=0),
             behaviours=Behaviours(challenges=True),
             top_up=True,
         ),
