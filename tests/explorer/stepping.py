@@ -13,7 +13,7 @@ current rows, up to its next request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -228,6 +228,9 @@ class Port(Generic[Tables]):
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         return list(self._execute(sql, args))
+
+    async def fetchmany(self, sql: str, args: Sequence[tuple[Any, ...]]) -> list[Row]:
+        return [row for one in args for row in self._execute(sql, one)]
 
     async def fetchrow(self, sql: str, *args: Any) -> Row | None:
         return next(iter(self._execute(sql, args)), None)
