@@ -61,7 +61,7 @@ def scenarios(faults: int) -> list[Scenario]:
         Scenario(
             name="a top-up, with its customer",
             budget=budget._replace(faults=faults - 1, authentications=1, duplicates=0),
-            behaviours=Behaviours(challenges=True),
+            behaviours=Behaviours(declines=False, challenges=True),
             top_up=True,
         ),
         Scenario(
