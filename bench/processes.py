@@ -21,9 +21,9 @@ from sandbox.product import WebProcess, WorkerProcess
 from webhooks.app import PATH
 
 PROCESSES = 2
-SECONDS = 5
-REQUESTS = 80_000
-RESTARTS = 5
+SECONDS = 4
+REQUESTS = 50_000
+RESTARTS = 3
 PURCHASES = 20_000
 LANES = 4
 DRAIN_SECONDS = 2
