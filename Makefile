@@ -32,7 +32,7 @@ up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DE
 
 # Bytecode caching stays on, whatever the environment says: otherwise each of the suite's many processes
 # would compile the project again, and pytest its plugins.
-test: export PYTHONDONTWRITEBYTECODE =
+coverage test: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test
 test: $(DEV) ## Run the whole test suite in parallel processes, each with embedded servers of its own
@@ -41,6 +41,13 @@ test: $(DEV) ## Run the whole test suite in parallel processes, each with embedd
 .PHONY: test-matrix
 test-matrix: $(DEV) ## Run the suite on the embedded servers, then on Debian's PostgreSQL 15 and Redis 7
 	tests/matrix.sh
+
+.PHONY: coverage
+coverage: $(DEV) ## Run the suite with coverage of lines and branches, also in the processes that it starts; fail below 95 %
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=95
 
 .PHONY: format
 format: $(DEV) ## Format the code
@@ -93,6 +100,10 @@ chaos: export PYTHONDONTWRITEBYTECODE =
 .PHONY: chaos
 chaos: $(DEV) ## Random traffic and faults for SECONDS=60 with SEED=1, then an audit of every guarantee
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
+
+.PHONY: explore
+explore: $(DEV) ## Visit every interleaving of recharges and events within FAULTS=2 faults; then remove rules in turn
+	$(BIN)/python -m tests.explorer --faults $(or $(FAULTS),2) $(ARGS)
 
 .PHONY: client-types
 client-types: $(DEV) ## Write the types of the Python client from the API's document

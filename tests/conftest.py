@@ -53,6 +53,7 @@ pytest_plugins = [
     "tests.fixtures.storefront",
     "tests.fixtures.stripe_answers",
     "tests.fixtures.webhook_deliveries",
+    "tests.fixtures.worker_loops",
 ]
 
 
@@ -77,7 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group = parser.getgroup("random runs of auto-recharge")
     group.addoption("--recharge-seed", type=int, default=0, help="the first seed (0)")
-    runs = cases(quick=100, thorough=1000)
+    runs = cases(quick=100, thorough=500)
     group.addoption("--recharge-runs", type=int, default=runs, help=f"how many seeds ({runs})")
     group = parser.getgroup("crash points")
     group.addoption(

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import stripe
 
 from shared import outages, tracing
 from shared.errors import StripeFailedError, StripeRefusedError
 
 
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Load the certificate authorities once: the library does so for each client, in 25 ms."""
+    return ssl.create_default_context(cafile=stripe.ca_bundle_path)
+
+
 class WatchedClient(stripe.AIOHTTPClient):
-    """Observes every request of the library, so that an outage is logged once."""
+    """Observes every request of the library, so that an outage is logged once.
+
+    It is created in the event loop that uses it.
+    """
+
+    def __init__(self, *, timeout: float) -> None:
+        connector = aiohttp.TCPConnector(ssl=_tls_context())
+        super().__init__(timeout=timeout, connector=connector)
 
     async def request_async(
         self,

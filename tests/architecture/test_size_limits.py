@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,7 @@ def module_sizes(*folders: str) -> dict[str, int]:
     }
 
 
+@cache
 def function_sizes() -> dict[str, int]:
     sizes: dict[str, int] = {}
     for file in modules(*FOLDERS, "tests"):

@@ -20,11 +20,6 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("api", "cli", "console", "migrations", "sandbox", "shared", "webhooks", "worker")
 SQL_FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.sql"))
 QUERY_FILES = [file for file in SQL_FILES if is_queries(file)]
-STATEMENTS = [
-    pytest.param(file, name, statement, id=f"{file.parent.relative_to(ROOT)}:{name}")
-    for file in QUERY_FILES
-    for name, statement in Queries(file).items()
-]
 _COMMENT = re.compile(r"--[^\n]*")
 _LEDGER_CHANGE = re.compile(
     r"\b(update|delete\s+from|truncate(\s+table)?|merge\s+into)\s+(only\s+)?credit_transactions\b",
@@ -81,19 +76,18 @@ async def test_the_processes_may_execute_every_statement(database_url: str) -> N
     assert refused == []
 
 
-@pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
-def test_every_statement_begins_with_a_sentence_that_says_what_it_is_for(
-    file: Path, name: str, statement: str
-) -> None:
-    first = statement.splitlines()[0]
-    assert first.startswith("-- "), f"{relative(file)}, statement {name}: {first}"
+@pytest.mark.parametrize("file", QUERY_FILES, ids=relative)
+def test_every_statement_begins_with_a_sentence_that_says_what_it_is_for(file: Path) -> None:
+    firsts = {name: statement.splitlines()[0] for name, statement in Queries(file).items()}
+    assert {name: first for name, first in firsts.items() if not first.startswith("-- ")} == {}
 
 
-@pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
-def test_every_statement_is_used_by_its_own_room(file: Path, name: str, statement: str) -> None:
+@pytest.mark.parametrize("file", QUERY_FILES, ids=relative)
+def test_every_statement_is_used_by_its_own_room(file: Path) -> None:
     code = "".join(module.read_text(encoding="utf-8") for module in file.parent.glob("*.py"))
-    assert re.search(rf"\b(?:QUERIES|_CHECK_\w+)\.{name}\b", code), (
-        f"{relative(file)}, statement {name}: nothing beside it uses it"
+    used = set(re.findall(r"\b(?:QUERIES|_CHECK_\w+)\.(\w+)", code))
+    assert {name for name, _ in Queries(file).items()} - used == set(), (
+        "nothing beside them uses them"
     )
 
 
@@ -129,9 +123,10 @@ def test_the_rule_about_the_ledger_sees_what_it_forbids(statement: str) -> None:
     assert _LEDGER_CHANGE.search(statement)
 
 
-@pytest.mark.parametrize(("file", "name", "statement"), STATEMENTS)
-def test_no_statement_leaves_anything_in_its_session(file: Path, name: str, statement: str) -> None:
-    assert not _SESSION_CHANGE.search(_COMMENT.sub("", statement)), f"{relative(file)}, {name}"
+@pytest.mark.parametrize("file", QUERY_FILES, ids=relative)
+def test_no_statement_leaves_anything_in_its_session(file: Path) -> None:
+    statements = {name: _COMMENT.sub("", text) for name, text in Queries(file).items()}
+    assert [name for name, text in statements.items() if _SESSION_CHANGE.search(text)] == []
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ async def test_a_rate_limit_and_a_request_in_progress_are_waited_for(status: int
         assert (await client.debit("acme", 4))["amount"] == -4
 
 
-@settings(max_examples=cases(quick=30, thorough=500), deadline=None)
+@settings(max_examples=cases(quick=30, thorough=200), deadline=None)
 @given(
     st.builds(
         Retries,

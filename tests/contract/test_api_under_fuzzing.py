@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from itertools import accumulate
 from typing import Any
@@ -28,7 +29,7 @@ from tests.fixtures.operation_tenants import World
 from tests.fixtures.operations import name, needs
 from tests.fixtures.product import Answer
 
-CASES = profile.cases(quick=1_000, thorough=5_000)
+CASES = profile.cases(quick=1_000, thorough=3_000)
 # Beyond those that schemathesis expects: what is wrong in a request may be its version, and what
 # its body asks for may be refused before what is wrong elsewhere.
 REFUSALS = [400, 401, 402, 403, 404, 409, 415, 422, 426]
@@ -42,6 +43,7 @@ CHECKS: list[CheckFunction] = [
 ]
 
 
+@cache
 def load(*, with_keys: bool) -> Any:
     """Read the document; with keys, the requests bring keys of their own, which do not exist."""
     config = {

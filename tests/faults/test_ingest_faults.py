@@ -6,12 +6,11 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from uuid import UUID
 
 import aiohttp
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from migrations.runner import migrate
 from sandbox.product import WebProcess, WorkerProcess
@@ -19,6 +18,7 @@ from sandbox.servers import EmbeddedServers
 from sandbox.signed_events import purchase_id, purchase_paid, signature
 from shared.db.pool import UNAVAILABLE
 from shared.organizations import service as organizations
+from shared.organizations.model import Organization
 from shared.queue.connection import connect
 from tests.fixtures.servers import as_role, execute
 from webhooks.app import PATH
@@ -31,16 +31,18 @@ PURCHASES = 3500
 LANES = 16
 PURCHASES_OF_A_LANE = 500
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 @dataclass
 class System:
-    """Everything that runs, and the events that Stripe got a 200 for."""
+    """Everything that runs, and the events of one test that Stripe got a 200 for."""
 
     servers: EmbeddedServers
     web: WebProcess
     worker: WorkerProcess
     http: aiohttp.ClientSession
-    organization: str
+    organization: Organization
     accepted: set[str] = field(default_factory=set)
     numbers: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
 
@@ -48,8 +50,9 @@ class System:
         """Deliver events at once; those that are not answered 200 are not counted as accepted."""
         await asyncio.gather(*(self.deliver_one(f"n{self.numbers()}") for _ in range(count)))
 
-    async def deliver_one(self, name: str) -> bool:
-        body = purchase_paid(name, organization=self.organization)
+    async def deliver_one(self, number: str) -> bool:
+        name = f"{self.organization.slug}{number}"
+        body = purchase_paid(name, organization=str(self.organization.id))
         headers = {"Stripe-Signature": signature(body, SECRET)}
         try:
             async with self.http.post(self.web.url + PATH, data=body, headers=headers) as response:
@@ -60,9 +63,10 @@ class System:
             return False
 
     async def fetch(self, query: str) -> list[asyncpg.Record]:
+        """Return what a query selects about the organization, which is its $1."""
         connection = await asyncpg.connect(self.servers.database_url)
         try:
-            return await connection.fetch(query)
+            return await connection.fetch(query, self.organization.id)
         finally:
             await connection.close()
 
@@ -73,7 +77,9 @@ class System:
 
     async def applied(self) -> set[str]:
         try:
-            rows = await self.fetch("SELECT id FROM stripe_events WHERE state = 'applied'")
+            rows = await self.fetch(
+                "SELECT id FROM stripe_events WHERE state = 'applied' AND organization_id = $1"
+            )
         except UNAVAILABLE:
             return set()
         return {row["id"] for row in rows}
@@ -86,42 +92,53 @@ class System:
 
         await self.until(settled)
         rows = await self.fetch(
-            "SELECT payment_intent_id, count(*) AS times FROM credit_transactions GROUP BY 1"
+            "SELECT payment_intent_id, count(*) AS times FROM credit_transactions"
+            " WHERE organization_id = $1 GROUP BY 1"
         )
         assert {row["times"] for row in rows} == {1}
         assert {"evt_" + row["payment_intent_id"][3:] for row in rows} == await self.applied()
-        account = (await self.fetch("SELECT balance, last_seq FROM accounts"))[0]
+        account = (
+            await self.fetch("SELECT balance, last_seq FROM accounts WHERE organization_id = $1")
+        )[0]
         assert account["last_seq"] == len(rows)
         assert account["balance"] == CREDITS * len(rows)
         assert self.web.is_running
         assert self.worker.is_running
 
 
-async def open_purchases(connection: asyncpg.Connection, organization_id: UUID) -> None:
+async def open_purchases(connection: asyncpg.Connection, organization: Organization) -> None:
     """Open the checkouts that are paid here: their events need no answer of Stripe's."""
-    names = [f"n{number}" for number in range(PURCHASES)]
     numbers = range(PURCHASES_OF_A_LANE)
+    names = [f"n{number}" for number in range(PURCHASES)]
     names += [f"lane{lane}n{number}" for lane in range(LANES) for number in numbers]
     await connection.copy_records_to_table(
         "purchases",
-        records=[(purchase_id(n), organization_id, CREDITS * 100, "usd", CREDITS) for n in names],
+        records=[
+            (purchase_id(organization.slug + n), organization.id, CREDITS * 100, "usd", CREDITS)
+            for n in names
+        ],
         columns=["id", "organization_id", "amount_minor", "currency", "credits"],
     )
 
 
-@pytest.fixture
-async def system(tmp_path: Path) -> AsyncIterator[System]:
-    async with (
-        EmbeddedServers(tmp_path / "home", fsync=False, appendonly=False, keep=False) as servers,
-        aiohttp.ClientSession() as http,
-    ):
+@dataclass
+class Machine:
+    """Servers and processes, which the tests of this file share: each leaves them running."""
+
+    servers: EmbeddedServers
+    web: WebProcess
+    worker: WorkerProcess
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def machine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machine]:
+    folder = tmp_path_factory.mktemp("ingest")
+    async with EmbeddedServers(
+        folder / "home", fsync=False, appendonly=False, keep=False
+    ) as servers:
         role, password = "processes", "secret"
         await execute(servers.database_url, f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
         await migrate(servers.database_url, app_role=role)
-        connection = await asyncpg.connect(servers.database_url)
-        organization = await organizations.create(connection, slug="acme", name="Acme")
-        await open_purchases(connection, organization.id)
-        await connection.close()
         environment = {
             "DATABASE_URL": as_role(servers.database_url, role, password),
             "REDIS_URL": servers.redis_url,
@@ -129,15 +146,26 @@ async def system(tmp_path: Path) -> AsyncIterator[System]:
             "STRIPE_WEBHOOK_SECRETS": SECRET,
             "PREPAID_LEASE_SECONDS": LEASE_SECONDS,
         }
-        web = WebProcess(environment, tmp_path / "web.log")
-        worker = WorkerProcess(environment, tmp_path / "worker.log")
-        await web.start()
-        await worker.start()
+        web = WebProcess(environment, folder / "web.log")
+        worker = WorkerProcess(environment, folder / "worker.log")
+        await asyncio.gather(web.start(), worker.start())
         try:
-            yield System(servers, web, worker, http, str(organization.id))
+            yield Machine(servers, web, worker)
         finally:
             await worker.stop()
             await web.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def system(machine: Machine) -> AsyncIterator[System]:
+    connection = await asyncpg.connect(machine.servers.database_url)
+    number = await connection.fetchval("SELECT count(*) FROM organizations")
+    slug = f"acme{number}x"
+    organization = await organizations.create(connection, slug=slug, name=slug)
+    await open_purchases(connection, organization)
+    await connection.close()
+    async with aiohttp.ClientSession() as http:
+        yield System(machine.servers, machine.web, machine.worker, http, organization)
 
 
 async def test_a_worker_killed_in_the_middle_of_its_work_loses_and_doubles_nothing(

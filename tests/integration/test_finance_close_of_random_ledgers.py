@@ -31,7 +31,7 @@ Moved = dict[tuple[str | None, Month, str], Fraction]
 
 
 @settings(
-    max_examples=cases(quick=15, thorough=150),
+    max_examples=cases(quick=15, thorough=60),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)

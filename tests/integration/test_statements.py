@@ -156,7 +156,7 @@ async def test_categories_beyond_the_limit_are_one_sum(
 
 
 @settings(
-    max_examples=cases(quick=15, thorough=100),
+    max_examples=cases(quick=15, thorough=50),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)

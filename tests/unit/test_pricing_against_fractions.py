@@ -116,7 +116,7 @@ def expected(book: PriceBook, parts: Mapping[str, int], discount: Decimal) -> Fr
     return Fraction(floor(total * 10**9 + Fraction(1, 2)), 10**9)
 
 
-@settings(max_examples=cases(quick=30, thorough=600))
+@settings(max_examples=cases(quick=30, thorough=300))
 @given(books(), quantities, percents)
 def test_every_price_is_exact(book: PriceBook, parts: dict[str, int], discount: Decimal) -> None:
     measures = {name: Decimal(quantity) for name, quantity in reported(parts).items()}
