@@ -143,7 +143,8 @@ async def _restart(
                     await _until_restarted(web, finished)
                 for lane in lanes:
                     lane.cancel()
-        await until_applied(environment["DATABASE_URL"], restarts)
+            # Requests that were under way when their lane ended still need the session.
+            await until_applied(environment["DATABASE_URL"], restarts)
     finally:
         await worker.stop()
     return restarts
