@@ -101,6 +101,10 @@ chaos: export PYTHONDONTWRITEBYTECODE =
 chaos: $(DEV) ## Random traffic and faults for SECONDS=60 with SEED=1, then an audit of every guarantee
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(ARGS)
 
+.PHONY: explore
+explore: $(DEV) ## Visit every interleaving of recharges and events within FAULTS=2 faults; then remove rules in turn
+	$(BIN)/python -m tests.explorer --faults $(or $(FAULTS),2) $(ARGS)
+
 .PHONY: client-types
 client-types: $(DEV) ## Write the types of the Python client from the API's document
 	@mkdir -p build

@@ -25,6 +25,7 @@ from shared.config import Settings
 from shared.http.envelope import encode
 from shared.ledger.balances import Balances
 from shared.ledger.batches import Ledger
+from shared.ledger.request_batches import RequestBatches
 from shared.payments.gateway import stripe_gateway
 from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
@@ -48,6 +49,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             settings=settings,
             pool=shared,
             ledger=Ledger(pool),
+            batches=RequestBatches(shared),
             balances=Balances(pool),
             stripe=stripe.pages,
             receipts=Receipts(stripe.reads),
@@ -69,6 +71,7 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             yield api
         finally:
             await api.ledger.close()
+            await api.batches.close()
             await api.balances.close()
             await api.authenticator.close()
             await api.limiter.close()
@@ -81,8 +84,10 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
     async def openapi_json(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
 
+    # aiohttp tries the paths that begin alike one after the other: 30 of them take 10 µs.
+    by_use = sorted(operations, key=lambda operation: not operation.is_frequent)
     return [
-        *(web.route(o.method, o.path, edge.handler(api, o)) for o in operations),
+        *(web.route(o.method, o.path, edge.handler(api, o)) for o in by_use),
         web.get(DOCUMENT_PATH, openapi_json),
         *docs.routes(),
         *PayPage(

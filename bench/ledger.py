@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,14 +12,13 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 
+from bench import pgbench
 from bench.results import Ratio, rates
 from bench.setting import create_organization, fresh_database
-from sandbox.binaries import postgres_binaries
 from shared.db.pool import connect
 from shared.ids import new_id
 from shared.ledger import listing, service, store
@@ -41,25 +39,6 @@ SMALL_ROWS, LARGE_ROWS = 50_000, int(os.environ.get("BENCH_ROWS", "10000000"))
 # Grants of 1 credit that one debit is taken from; the target is a cost that is linear in them.
 GRANTS = (1_000, 10_000, 100_000)
 PAGE, LONG_PAGE, LAST_PAGE = 100, 1_000, 1_000
-
-# Row-per-commit debit of one hot row, as everybody begins: pgbench's own client and one statement.
-_PGBENCH_SCRIPT = """
-BEGIN;
-UPDATE bench_balance SET balance = balance - 0.01 WHERE id = 1;
-INSERT INTO bench_debit (id, amount) VALUES (1, -0.01);
-COMMIT;
-"""
-_PGBENCH_TABLES = """
-CREATE TABLE bench_balance (id integer PRIMARY KEY, balance numeric(38, 9) NOT NULL);
-INSERT INTO bench_balance VALUES (1, 1000000000);
-CREATE TABLE bench_debit (
-    seq bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-    id integer NOT NULL,
-    amount numeric(38, 9) NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-"""
-_TPS = re.compile(r"tps = ([\d.]+)")
 
 # The same rows with the same columns and indexes, and nothing decided about them.
 _BARE_TABLES = """
@@ -96,9 +75,10 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     lanes = [await connect(url, application_name="prepaid-bench") for _ in range(LANES)]
     try:
         await grant(lanes[0], [hot])
-        await lanes[0].execute(_PGBENCH_TABLES + _BARE_TABLES)
-        sixteen = await _pgbench(url, folder, clients=16)
-        alone = await _pgbench(url, folder, clients=1)
+        await lanes[0].execute(_BARE_TABLES)
+        await pgbench.create_tables(url)
+        sixteen = await pgbench.run(url, folder, clients=16)
+        alone = await pgbench.run(url, folder, clients=1)
         bare = await rate(lanes, BATCH, lambda c: _post_bare(c, hot))
         batches = await rate(lanes, BATCH, lambda c: post(c, [hot] * BATCH))
         single = await rate(lanes[:1], 1, lambda c: post(c, [hot]))
@@ -108,7 +88,7 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
             await lane.close()
     return [
         rates(
-            "hot organization, batches of 200 / pgbench hot row, 16 clients", batches, sixteen, 8
+            "hot organization, batches of 200 / pgbench hot row, 16 clients", batches, sixteen, 16
         ),
         rates("hot organization / bare INSERT + UPDATE", batches, bare, 0.5),
         rates("10,000 organizations / hot organization", spread, batches, 0.5),
@@ -376,21 +356,3 @@ async def _seconds(job: Job) -> float:
     started = time.perf_counter()
     await job()
     return time.perf_counter() - started
-
-
-async def _pgbench(url: str, folder: Path, *, clients: int) -> float:
-    script = folder / "debit.sql"
-    script.write_text(_PGBENCH_SCRIPT, encoding="utf-8")
-    parts = urlsplit(url)
-    process = await asyncio.create_subprocess_exec(
-        str(postgres_binaries().folder / "pgbench"), "-n", "-M", "prepared", "-f", str(script),
-        "-c", str(clients), "-j", "1", "-T", str(SECONDS), "-h", str(parts.hostname),
-        "-p", str(parts.port or 5432), "-U", str(parts.username), parts.path.lstrip("/"),
-        env={**os.environ, "PGPASSWORD": parts.password or ""},
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output = (await process.communicate())[0].decode()
-    rate = _TPS.search(output)
-    if process.returncode or rate is None:
-        raise RuntimeError(f"pgbench failed:\n{output}")
-    return float(rate[1])

@@ -10,7 +10,7 @@ import asyncpg
 import typer
 from redis.exceptions import RedisError
 
-from cli.checks import files, postgres, redis, stripe, work
+from cli.checks import cluster, files, postgres, redis, stripe, work
 from cli.checks.model import Caution, Finding, Probe
 from cli.environment import load_settings
 from cli.output import EXIT_REFUSED, abandon_at_end, emit, printable, write
@@ -128,6 +128,7 @@ _CHECKS: tuple[tuple[str, str, Probe], ...] = (
     ("files", "This machine", files.check_files),
     ("clock", "PostgreSQL", postgres.check_clock),
     ("pooler", "PostgreSQL", postgres.check_pooler),
+    ("cluster", "PostgreSQL", cluster.check_cluster),
     ("currencies", "PostgreSQL", work.check_currencies),
     ("stripe", "Stripe", stripe.check_stripe),
     ("permissions", "Stripe", stripe.check_permissions),

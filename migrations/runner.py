@@ -24,6 +24,8 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from migrations import locking, online
+from migrations.citus import cluster, distribution
+from migrations.citus.distribution import ClusterState, Coordinator
 from migrations.online import State
 from shared.db import pool
 
@@ -51,12 +53,14 @@ FUNCTION_FILES = (
     LEDGER / "plain_batch.sql",
     LEDGER / "batch.sql",
     LEDGER / "movements.sql",
+    LEDGER / "checks.sql",
     LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
 )
 
 GRANTS_FILE = HERE / "grants.sql"
-CITUS_FILE = HERE / "citus.sql"
+# What replaces functions on a Citus cluster, after all others.
+CITUS_FUNCTIONS = HERE / "citus" / "functions.sql"
 
 # What the functions of the last release would fail on: it commits together with those of this one.
 _CHANGES_FUNCTIONS = re.compile(
@@ -70,6 +74,7 @@ SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
 SET client_connection_check_interval = '2s'
 """
+_FUNCTION_NAME = re.compile(r"^CREATE OR REPLACE FUNCTION (\w+)", re.MULTILINE)
 _FUNCTION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_functions (
     file text PRIMARY KEY,
@@ -105,6 +110,7 @@ async def migrate(
     versions: Sequence[Path] = (VERSIONS,),
     wait_seconds_max: float = locking.WAIT_SECONDS_MAX,
     report: Callable[[str], None] = lambda _line: None,
+    coordinator: Coordinator | None = None,
 ) -> None:
     """Bring the database up to date, while others use it; does nothing where it already is.
 
@@ -116,13 +122,26 @@ async def migrate(
     No lock is waited for longer than a second at a time; raises UnavailableError after
     `wait_seconds_max` in all. `app_role` is the role of the processes, if they have one of their
     own: it gets the privileges that they need, and none that could change the ledger.
+
+    With the address of a `coordinator`, the database is then distributed over its Citus cluster;
+    raises ConflictError where there is none.
     """
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
+        if coordinator is not None:
+            distribution.check(await cluster.read_state(raw))
         await raw.execute(_SESSION)
         lock_retrier = locking.LockRetrier(raw, wait_seconds_max, report)
         async with lock_retrier.turn():
             await _Migration(connection, raw, lock_retrier, versions, report).run(app_role)
+            if coordinator is not None:
+                await cluster.distribute(
+                    raw,
+                    coordinator,
+                    function_names(),
+                    create_functions=lambda: _create_all_functions(raw),
+                    report=report,
+                )
 
 
 class _Migration:
@@ -190,6 +209,7 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
     connection = await pool.connect(database_url, application_name="prepaid-migrate")
     try:
         current = await _current(connection)
+        digests = _function_digests(await _function_files(connection))
         functions = all(
             [
                 await _scalar(
@@ -199,7 +219,7 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
                     name,
                 )
                 == digest
-                for name, digest in _function_digests().items()
+                for name, digest in digests.items()
             ]
         )
         steps = await online.states(connection, online_steps(config, current))
@@ -216,17 +236,28 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
     )
 
 
-def script(*, citus: bool = False) -> str:
+def script(*, coordinator: Coordinator | None = None) -> str:
     """Return the whole schema of a new database as one SQL script, for those who run it themselves.
 
-    `citus` adds the statements that distribute it over a Citus cluster.
+    With a `coordinator`, the statements that distribute it over its Citus cluster follow.
     """
     output = io.StringIO()
     with redirect_stdout(output):
         command.upgrade(_config(output), "head", sql=True)
     functions = [file.read_text(encoding="utf-8") for file in FUNCTION_FILES]
-    distribution = [CITUS_FILE.read_text(encoding="utf-8")] if citus else []
-    return "\n".join([output.getvalue(), *functions, *distribution])
+    if coordinator is not None:
+        functions += _distribution_script(coordinator, functions)
+    return "\n".join([output.getvalue(), *functions])
+
+
+def _distribution_script(coordinator: Coordinator, functions: Sequence[str]) -> list[str]:
+    """Return the steps of a new cluster as SQL."""
+    every = "\n".join([*functions, CITUS_FUNCTIONS.read_text(encoding="utf-8")])
+    new = ClusterState(version="new", nodes=1)
+    return [
+        every if step.kind is distribution.Kind.FUNCTIONS else f"{step.text()};"
+        for step in distribution.steps(new, coordinator, function_names())
+    ]
 
 
 def pending(config: Config, current: str | None) -> list[Script]:
@@ -295,25 +326,50 @@ async def _current(connection: asyncpg.Connection[asyncpg.Record]) -> str | None
     return current
 
 
-def _function_digests() -> dict[str, str]:
-    return {_name(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in FUNCTION_FILES}
+def function_names() -> list[str]:
+    """Return the names of the functions of the ledger, which a cluster needs on every node."""
+    texts = [file.read_text(encoding="utf-8") for file in FUNCTION_FILES if file.parent == LEDGER]
+    return [name for text in texts for name in _FUNCTION_NAME.findall(text)]
+
+
+def _function_digests(files: Sequence[Path] = FUNCTION_FILES) -> dict[str, str]:
+    return {_name(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _name(file: Path) -> str:
-    """Return the name that a file of functions is recorded under: its path below `shared`."""
-    return file.relative_to(SHARED).as_posix()
+    """Return the name that a file of functions is recorded under: its path below its room."""
+    room = SHARED if file.is_relative_to(SHARED) else HERE
+    return file.relative_to(room).as_posix()
+
+
+async def _function_files(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[Path, ...]:
+    """Return the files for this database: on a cluster, what replaces functions there too."""
+    state = await cluster.read_state(connection)
+    return (*FUNCTION_FILES, CITUS_FUNCTIONS) if state.is_distributed else FUNCTION_FILES
 
 
 async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Create the functions of the files that have changed, and what replaces some after them."""
     await connection.execute(_FUNCTION_TABLE)
     rows = await connection.fetch("SELECT file, sha256 FROM schema_functions")
     applied = {row["file"]: row["sha256"] for row in rows}
-    for file in FUNCTION_FILES:
+    digests = _function_digests(await _function_files(connection))
+    if {name: applied.get(name) for name in digests} == digests:
+        return
+    for file in await _function_files(connection):
         name = _name(file)
-        digest = _function_digests()[name]
-        if applied.get(name) != digest:
+        if applied.get(name) != digests[name] or file == CITUS_FUNCTIONS:
             await connection.execute(file.read_text(encoding="utf-8"))
-            await connection.execute(_FUNCTION_RECORD, name, digest)
+            await connection.execute(_FUNCTION_RECORD, name, digests[name])
+
+
+async def _create_all_functions(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Create every function again, so that Citus creates it on the nodes too."""
+    async with connection.transaction():
+        await connection.execute("DELETE FROM schema_functions")
+        await _apply_functions(connection)
 
 
 async def _grant(connection: asyncpg.Connection[asyncpg.Record], role: str) -> None:

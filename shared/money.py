@@ -71,7 +71,9 @@ def format_money(minor: int, currency: str) -> str:
 
 def plain(value: Decimal) -> str:
     """Format an amount for people: exact, without exponent or trailing zeros."""
-    text = f"{value:f}"
+    text = str(value)
+    if "E" in text:
+        text = f"{value:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
 

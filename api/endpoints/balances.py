@@ -157,6 +157,7 @@ OPERATIONS = (
         response=CreditsResponse,
         scope=Scope.READ,
         or_scopes=(Scope.USAGE,),
+        is_frequent=True,
     ),
     Operation(
         name="getUsage",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 ACTION = "transactions.post"
 # Fields of this endpoint alone are stored in the metadata, under reserved names.
 _USER, _MODEL_COSTS = f"{OWN}user", f"{OWN}modelCosts"
+_NO_METADATA = (None, None, None, None)
 
 
 class OrganizationReference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -227,6 +228,8 @@ def posting_of(
 
 
 def _metadata(request: TransactionRequest, where: tuple[str | int, ...]) -> dict[str, Any] | None:
+    if (request.metadata, request.user, request.model_costs, request.tags) == _NO_METADATA:
+        return None
     own_metadata = request.metadata or {}
     metadata.check_names(own_metadata, where)
     texts = [("user", request.user or "")]
@@ -256,7 +259,8 @@ def posted_response(
             "category": posting.category,
             "quantity": posting.quantity,
             "user_id": posting.user_id,
-            "metadata": with_origin(posting).metadata,
+            # Of its origin, the price alone is part of the response.
+            "metadata": with_origin(posting).metadata if posting.pricing else posting.metadata,
             "idempotency_key": posting.key,
         },
         organization,

@@ -198,6 +198,7 @@ OPERATIONS = (
         body=CaptureRequest,
         response=CaptureResponse,
         scope=Scope.USAGE,
+        is_frequent=True,
         retry=Retry.LEDGER,
         errors=(
             ValidationError,

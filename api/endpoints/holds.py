@@ -215,6 +215,7 @@ OPERATIONS = (
         body=HoldRequest,
         response=HoldResponse,
         scope=Scope.USAGE,
+        is_frequent=True,
         retry=Retry.LEDGER,
         errors=(
             ValidationError,

@@ -14,6 +14,7 @@ from api.framework import fields, parsing
 from api.framework.fields import Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from api.transactions import manual_postings, permissions
+from api.transactions.batched_usage import post_usage
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
@@ -80,13 +81,27 @@ async def create_batch(call: Call) -> Reply:
         )
     postings = [_posting_or_error(call, raw, place) for place, raw in enumerate(items)]
     valid = [posting for posting in postings if isinstance(posting, Posting)]
-    all_usage = all(posting.type is TransactionType.USAGE for posting in valid)
-    async with call.acquire() if all_usage else call.transaction() as connection:
-        limited = [permissions.limit_overdraft(call, posting) for posting in valid]
-        posted = await ledger.post(connection, limited, now=call.now) if valid else []
+    limited = [permissions.limit_overdraft(call, posting) for posting in valid]
+    remaining = iter(await _post(call, limited))
+    results = [
+        _batch_result(call, posting, next(remaining), place)
+        if isinstance(posting, Posting)
+        else _failed_result(PostingStatus.INVALID, posting)
+        for place, posting in enumerate(postings)
+    ]
+    return Reply(BatchResponse(results=results))
+
+
+async def _post(call: Call, postings: Sequence[Posting]) -> Sequence[PostingResult]:
+    if not postings:
+        return []
+    if all(posting.type is TransactionType.USAGE for posting in postings):
+        return await post_usage(call, postings)
+    async with call.transaction() as connection:
+        results = await ledger.post(connection, postings, now=call.now)
         credited = [
             result
-            for posting, result in zip(valid, posted, strict=True)
+            for posting, result in zip(postings, results, strict=True)
             if isinstance(result, PostedTransaction)
             and result.status is PostingStatus.POSTED
             and posting.type is not TransactionType.USAGE
@@ -99,14 +114,7 @@ async def create_batch(call: Call) -> Reply:
                 credited,
                 organization=call.owner,
             )
-    remaining = iter(posted)
-    results = [
-        _batch_result(call, posting, next(remaining), place)
-        if isinstance(posting, Posting)
-        else _failed_result(PostingStatus.INVALID, posting)
-        for place, posting in enumerate(postings)
-    ]
-    return Reply(BatchResponse(results=results))
+    return results
 
 
 def _in_batch(place: int) -> tuple[str | int, ...]:

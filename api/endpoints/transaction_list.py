@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -20,9 +20,6 @@ from shared.ids import parse_id, transaction_public_id
 from shared.ledger import listing
 from shared.ledger.filters import Filter, Kind, Operator
 from shared.ledger.model import TransactionType
-
-if TYPE_CHECKING:
-    import asyncpg
 
 PATH = "/api/credit-transactions/list/"
 PAGE_SIZE_DEFAULT = 100
@@ -142,7 +139,7 @@ def _address(call: Call, page: int) -> str:
     return f"{call.api.settings.public_url}{PATH}?{query}"
 
 
-def _response(row: asyncpg.Record) -> ListedTransaction:
+def _response(row: listing.Row) -> ListedTransaction:
     return ListedTransaction(
         id=transaction_public_id(row["id"]),
         organization_subscription=row["number"],

@@ -213,6 +213,7 @@ OPERATIONS = (
         body=UsageRequest,
         response=PostedUsageResponse,
         scope=Scope.USAGE,
+        is_frequent=True,
         retry=Retry.LEDGER,
         keyed_by="transaction_id",
         errors=(

@@ -14,6 +14,7 @@ from api.framework import fields, parsing
 from api.framework.fields import Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from api.transactions import permissions, priced_usage, prices
+from api.transactions.batched_usage import post_usage
 from api.transactions.priced_usage import Draft, Priced, UsageRequest
 from api.transactions.prices import PriceResponse, Where
 from shared.access.model import Scope
@@ -25,7 +26,6 @@ from shared.errors import (
     ValidationError,
 )
 from shared.http.envelope import envelope
-from shared.ledger import service as ledger
 from shared.ledger.model import PostedTransaction, PostingResult, PostingStatus, RefusedPosting
 from shared.pricing.usage_rules import ITEMS_MAX
 
@@ -138,8 +138,7 @@ async def _charge(call: Call, charged: dict[int, Priced]) -> dict[int, UsageBatc
     if not charged:
         return {}
     limited = [permissions.limit_overdraft(call, priced.posting) for priced in charged.values()]
-    async with call.acquire() as connection:
-        posted = await ledger.post(connection, limited, now=call.now)
+    posted = await post_usage(call, limited)
     return await _results(call, list(zip(charged.items(), posted, strict=True)))
 
 

@@ -19,6 +19,7 @@ from shared.http.deadlines import Deadlines
 from shared.ids import new_id
 from shared.ledger.balances import Balances
 from shared.ledger.batches import Ledger
+from shared.ledger.request_batches import RequestBatches
 from shared.payments.client import Stripe
 from shared.pricing.service import Pricer
 
@@ -39,6 +40,7 @@ class Api:
     settings: Settings
     pool: SharedPool
     ledger: Ledger
+    batches: RequestBatches
     balances: Balances
     stripe: Stripe
     receipts: Receipts

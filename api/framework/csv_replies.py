@@ -37,6 +37,8 @@ class CsvStream:
 
 def prefers_csv(headers: Mapping[str, str]) -> bool:
     """Whether a request accepts CSV and no JSON."""
+    if CONTENT_TYPE not in headers.get("Accept", "").lower():
+        return False
     accepted = [part.partition(";")[0].strip() for part in headers.get("Accept", "").split(",")]
     return CONTENT_TYPE in map(str.lower, accepted) and JSON not in map(str.lower, accepted)
 

@@ -36,6 +36,7 @@ def null() -> msgspec.Raw:
 _INTEGER = re.compile(rb"-?[0-9]{1,40}")
 # 10,000,000 decimillicents are one credit.
 DECIMILLICENT = Decimal("1e-7")
+DECIMILLICENTS_IN_CREDIT = 10_000_000
 
 # Integers above 2^64 are valid JSON, and msgspec rejects them as `int`.
 Decimillicents = Annotated[
@@ -87,7 +88,7 @@ def format_number_or_null(value: Decimal | None) -> msgspec.Raw:
 
 def format_decimillicents(value: Decimal) -> msgspec.Raw:
     """Format credits in units of 1e-7, rounded toward zero."""
-    return msgspec.Raw(str(int(value / DECIMILLICENT)).encode())
+    return msgspec.Raw(b"%d" % int(value * DECIMILLICENTS_IN_CREDIT))
 
 
 def format_decimillicents_or_null(value: Decimal | None) -> msgspec.Raw:

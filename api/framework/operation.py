@@ -175,6 +175,8 @@ class Operation:
     keyed_by: str | None = None
     errors: tuple[type[PrepaidError], ...] = ()
     seconds_max: float = 30.0
+    # Sent for every use of credits: its route is tried before others with the same beginning.
+    is_frequent: bool = False
     # The units of a request in its key's rate limit, and those that the parsed body adds.
     cost: int = 1
     cost_of_body: Callable[[Any], int] | None = None

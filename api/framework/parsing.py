@@ -61,6 +61,8 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
 
 def query(parameters: MultiMapping[str], kind: type | None) -> Any:
     """Parse a query string; raise ValidationError for an unknown or repeated name."""
+    if kind is None and not parameters:
+        return None
     known = _parameters(kind)
     values_by_name: dict[str, Any] = {}
     for name in dict.fromkeys(parameters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cli.output import cell, table
@@ -27,7 +28,7 @@ ENDS = {
 }
 
 
-def recharge_document(row: asyncpg.Record) -> dict[str, Any]:
+def recharge_document(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON document of an organization's auto-recharge."""
     return {
         "organizationId": str(row["organization_id"]),

@@ -25,8 +25,6 @@ from shared.recharge import rules as recharge_rules
 from shared.recharge import store as recharge
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__, "organization.sql")
@@ -139,7 +137,7 @@ async def show(visit: Visit) -> web.Response:
 
 async def auto_recharge(
     connection: Connection, organization_id: UUID, now: datetime
-) -> asyncpg.Record | None:
+) -> dict[str, Any] | None:
     """Return the rule, the state and this month's charges; None: never configured."""
     rows = await recharge.overview(
         connection,

@@ -14,7 +14,7 @@ LEFT JOIN LATERAL (
         u.status,
         u.current_period_end
     FROM subscriptions AS u
-    WHERE u.organization_id = a.organization_id
+    WHERE u.organization_id = $1
     ORDER BY (u.status IN ('active', 'trialing', 'past_due')) DESC, u.started_at DESC NULLS LAST, u.id
     LIMIT 1
 ) AS b ON TRUE
@@ -79,17 +79,14 @@ SELECT
     g.*,
     t.type
 FROM (
-    SELECT
-        o.*,
-        row_number() OVER () AS place
-    FROM (
-        SELECT *
-        FROM ledger_burn_order($1, $2)
-        LIMIT $3
-    ) AS o
+    SELECT *
+    FROM credit_grants
+    WHERE organization_id = $1 AND NOT spent AND (expires_at > $2 OR expires_at IS NULL)
+    ORDER BY priority, expires_at, (NOT promotional), seq
+    LIMIT $3
 ) AS g
 INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
-ORDER BY g.place;
+ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq;
 
 -- name: history
 -- Up to $5 rows of these types ($4; NULL: all) with a seq below $2 and above $3, newest first.

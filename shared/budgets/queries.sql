@@ -31,12 +31,10 @@ WHERE
 -- The end of the current window of a kind, by the clock of the ledger, the last row before the window, and the last row
 -- of all.
 SELECT
-    ledger_window_end($2, n.now)::text AS window_end,
-    ledger_seq_before(a.organization_id, ledger_window_start($2, n.now)) AS seq_before,
-    a.last_seq
-FROM accounts AS a
-CROSS JOIN LATERAL (SELECT greatest(clock_timestamp(), a.updated_at) AS now) AS n
-WHERE a.organization_id = $1;
+    window_end,
+    seq_before,
+    last_seq
+FROM ledger_window($1, $2);
 
 -- name: count_rows
 -- Add the usage of a range of rows to the counters of a budget: those after $3, up to $4, in the window that ends at $5.
@@ -188,65 +186,71 @@ CROSS JOIN LATERAL (
 ) AS s
 WHERE b.organization_id = $1 AND b.id = any($2::uuid []);
 
--- name: purge_windows
--- Delete counters of windows that have ended, except those with active holds: a posting would start them from zero. A
--- posting that began before the end of the window, and still counts in it, has ended after an hour.
-WITH old AS (
-    SELECT
-        organization_id,
-        budget_id,
-        subject
+-- name: with_ended_windows
+-- The organizations of the counters whose windows ended first, except those with active holds.
+SELECT DISTINCT w.organization_id
+FROM (
+    SELECT organization_id
     FROM budget_counters
     WHERE held = 0 AND window_end <= now() - interval '1 hour'
     ORDER BY window_end
     LIMIT $1
-    FOR UPDATE SKIP LOCKED
-),
+) AS w;
 
-deleted AS (
-    DELETE FROM budget_counters AS c
-    USING old AS o
-    WHERE
-        c.organization_id = o.organization_id
-        AND c.budget_id = o.budget_id
-        AND c.subject = o.subject
-    RETURNING c.budget_id
-)
-
-SELECT count(*) FROM deleted;
-
--- name: purge_removed_counters
--- Delete counters of budgets that were removed.
+-- name: purge_windows
+-- Delete counters of an organization whose windows have ended, except those with active holds: a posting would start
+-- them from zero. A posting that began before the end of the window, and still counts in it, has ended after an hour.
 WITH old AS (
     SELECT
-        c.organization_id,
-        c.budget_id,
-        c.subject
+        budget_id,
+        subject
+    FROM budget_counters
+    WHERE organization_id = $1 AND held = 0 AND window_end <= now() - interval '1 hour'
+    ORDER BY window_end
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+
+DELETE FROM budget_counters AS c
+USING old AS o
+WHERE c.organization_id = $1 AND c.budget_id = o.budget_id AND c.subject = o.subject
+RETURNING c.budget_id;
+
+-- name: with_removed_counters
+-- The organizations of counters of budgets that were removed.
+SELECT DISTINCT r.organization_id
+FROM (
+    SELECT c.organization_id
     FROM budgets AS b
     INNER JOIN budget_counters AS c ON b.organization_id = c.organization_id AND b.id = c.budget_id
     WHERE b.removed_at IS NOT NULL
     LIMIT $1
-    FOR UPDATE OF c SKIP LOCKED
-),
+) AS r;
 
-deleted AS (
-    DELETE FROM budget_counters AS c
-    USING old AS o
-    WHERE
-        c.organization_id = o.organization_id
-        AND c.budget_id = o.budget_id
-        AND c.subject = o.subject
-    RETURNING c.budget_id
-)
-
-SELECT count(*) FROM deleted;
-
--- name: purge_removed
--- Delete removed budgets without counters. A posting that began before the removal has ended after an hour.
+-- name: purge_removed_counters
+-- Delete counters of budgets of an organization that were removed.
 WITH old AS (
     SELECT
-        b.organization_id,
-        b.id
+        c.budget_id,
+        c.subject
+    FROM budgets AS b
+    INNER JOIN budget_counters AS c ON b.organization_id = c.organization_id AND b.id = c.budget_id
+    WHERE b.organization_id = $1 AND b.removed_at IS NOT NULL
+    LIMIT $2
+    FOR UPDATE OF c SKIP LOCKED
+)
+
+DELETE FROM budget_counters AS c
+USING old AS o
+WHERE c.organization_id = $1 AND c.budget_id = o.budget_id AND c.subject = o.subject
+RETURNING c.budget_id;
+
+-- name: with_removed
+-- The organizations of removed budgets without counters. A posting that began before the removal has ended after an
+-- hour.
+SELECT DISTINCT r.organization_id
+FROM (
+    SELECT b.organization_id
     FROM budgets AS b
     WHERE
         b.removed_at < now() - interval '1 hour'
@@ -255,17 +259,28 @@ WITH old AS (
             WHERE c.organization_id = b.organization_id AND c.budget_id = b.id
         )
     LIMIT $1
-    FOR UPDATE OF b SKIP LOCKED
-),
+) AS r;
 
-deleted AS (
-    DELETE FROM budgets AS b
-    USING old AS o
-    WHERE b.organization_id = o.organization_id AND b.id = o.id
-    RETURNING b.id
+-- name: purge_removed
+-- Delete removed budgets of an organization without counters.
+WITH old AS (
+    SELECT b.id
+    FROM budgets AS b
+    WHERE
+        b.organization_id = $1
+        AND b.removed_at < now() - interval '1 hour'
+        AND NOT EXISTS (
+            SELECT FROM budget_counters AS c
+            WHERE c.organization_id = $1 AND c.budget_id = b.id
+        )
+    LIMIT $2
+    FOR UPDATE OF b SKIP LOCKED
 )
 
-SELECT count(*) FROM deleted;
+DELETE FROM budgets AS b
+USING old AS o
+WHERE b.organization_id = $1 AND b.id = o.id
+RETURNING b.id;
 
 -- name: alerts
 -- The thresholds of a balance: those that the organization set, and the one for `credits.low`.

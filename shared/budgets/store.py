@@ -178,20 +178,29 @@ async def subjects(
 
 async def purge_windows(connection: Connection, *, rows_max: int) -> int:
     """Delete counters of windows that have ended; return how many."""
-    count: int = await connection.fetchval(QUERIES.purge_windows, rows_max)
-    return count
+    return await _purge(connection, QUERIES.with_ended_windows, QUERIES.purge_windows, rows_max)
 
 
 async def purge_removed_counters(connection: Connection, *, rows_max: int) -> int:
     """Delete counters of budgets that were removed; return how many."""
-    count: int = await connection.fetchval(QUERIES.purge_removed_counters, rows_max)
-    return count
+    return await _purge(
+        connection, QUERIES.with_removed_counters, QUERIES.purge_removed_counters, rows_max
+    )
 
 
 async def purge_removed(connection: Connection, *, rows_max: int) -> int:
     """Delete removed budgets without counters; return how many."""
-    count: int = await connection.fetchval(QUERIES.purge_removed, rows_max)
-    return count
+    return await _purge(connection, QUERIES.with_removed, QUERIES.purge_removed, rows_max)
+
+
+async def _purge(connection: Connection, listing: str, purge: str, rows_max: int) -> int:
+    """Delete rows organization by organization, as a cluster locks them; return how many."""
+    purged = 0
+    for row in await connection.fetch(listing, rows_max):
+        if purged >= rows_max:
+            break
+        purged += len(await connection.fetch(purge, row["organization_id"], rows_max - purged))
+    return purged
 
 
 async def alerts(connection: Connection, organization_id: UUID) -> Alerts:

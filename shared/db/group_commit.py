@@ -8,7 +8,9 @@ Reads may share a statement in the same way: it starts after its callers have ca
 before they return.
 
 Items may belong to groups. A group is in one flush at a time, so that two flushes never wait for
-the same rows; where more items wait than fit into a batch, each group gets an equal share.
+the same rows; where more items wait than fit into a batch, each group gets an equal share. Groups
+may be of partitions, such as the nodes of a cluster: a batch is of one partition, so that the
+outage of one fails no item of another.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from shared.errors import UnavailableError
 
@@ -41,11 +43,13 @@ class GroupCommit(Generic[Item, Result]):
         batch_rows_max: int = 500,
         pending_rows_max: int = 20_000,
         group_of: Callable[[Item], Hashable] | None = None,
+        partition_of: Callable[[Any], Hashable] | None = None,
     ) -> None:
         self._flush = flush
         self._batch_rows_max = batch_rows_max
         self._pending_rows_max = pending_rows_max
         self._group_of = group_of
+        self._partition_of = partition_of
         # Waiting items by group; the group whose turn is next comes first.
         self._pending: dict[Hashable, deque[tuple[Item, asyncio.Future[Result]]]] = {}
         self._pending_rows = 0
@@ -100,7 +104,7 @@ class GroupCommit(Generic[Item, Result]):
 
     def _take_batch(self) -> list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]]:
         """Take the next batch: an equal share for each group, then as much as fits."""
-        ready = [group for group in self._pending if group not in self._groups_in_flight]
+        ready = self._ready()
         batch: list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]] = []
         share = max(1, self._batch_rows_max // max(1, len(ready)))
         for most in (share, self._batch_rows_max):
@@ -116,6 +120,14 @@ class GroupCommit(Generic[Item, Result]):
                 self._pending[group] = waiting
         self._pending_rows -= len(batch)
         return batch
+
+    def _ready(self) -> list[Hashable]:
+        """Return the waiting groups that no flush has, all of the partition whose turn is next."""
+        ready = [group for group in self._pending if group not in self._groups_in_flight]
+        if self._partition_of is None or not ready:
+            return ready
+        turn = self._partition_of(ready[0])
+        return [group for group in ready if self._partition_of(group) == turn]
 
     async def _flush_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

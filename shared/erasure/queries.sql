@@ -11,7 +11,7 @@ RETURNING id;
 -- name: mark_erased
 -- Record when a closed organization was first erased; returns no row for an open one.
 UPDATE accounts
-SET erased_at = coalesce(erased_at, now())
+SET erased_at = least(erased_at, now())
 WHERE organization_id = $1 AND closed_at IS NOT NULL
 RETURNING organization_id;
 

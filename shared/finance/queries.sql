@@ -11,36 +11,18 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
 -- A page of the ledgers that have rows, after an organization: their rows from a moment until another, the balances
 -- and the consumption that no grant has paid for.
 SELECT
-    a.organization_id,
+    h.organization_id,
     o.currency,
-    s.before_seq,
-    s.last_seq,
-    coalesce(b.balance_after, 0) AS opening,
-    coalesce(l.balance_after, 0) AS closing,
-    coalesce(b.consumed_after, 0) - coalesce(r.burned_before, 0) AS debt_opening,
-    coalesce(l.consumed_after, 0) - coalesce(r.burned, 0) AS debt_closing,
-    l.hash AS last_hash
-FROM (
-    SELECT
-        c.organization_id,
-        ledger_seq_before(c.organization_id, $2) AS before_seq,
-        ledger_seq_before(c.organization_id, $3) AS last_seq
-    FROM accounts AS c
-    WHERE c.organization_id > $1 AND c.last_seq > 0
-    ORDER BY c.organization_id
-    LIMIT $4
-) AS s
-INNER JOIN accounts AS a ON s.organization_id = a.organization_id
-INNER JOIN organizations AS o ON s.organization_id = o.id
-LEFT JOIN credit_transactions AS b ON s.organization_id = b.organization_id AND s.before_seq = b.seq
-LEFT JOIN credit_transactions AS l ON s.organization_id = l.organization_id AND s.last_seq = l.seq
-CROSS JOIN LATERAL (
-    SELECT
-        sum(u.burned_before) AS burned_before,
-        sum(u.burned) AS burned
-    FROM ledger_burned(s.organization_id, s.before_seq, s.last_seq) AS u
-) AS r
-ORDER BY a.organization_id;
+    h.before_seq,
+    h.last_seq,
+    h.opening,
+    h.closing,
+    h.debt_opening,
+    h.debt_closing,
+    h.last_hash
+FROM ledger_heads($1, $2, $3, $4) AS h
+INNER JOIN organizations AS o ON h.organization_id = o.id
+ORDER BY h.organization_id;
 
 -- name: movements
 -- The movements of some ledgers, by currency and whether a payment paid for the grants, with the money behind them in
@@ -96,16 +78,10 @@ GROUP BY 1, 2;
 -- name: accounts
 -- What the rows of some ledgers added to each system account.
 SELECT
-    t.counterparty AS account,
-    -sum(t.amount) AS amount
+    c.account,
+    -sum(c.amount) AS amount
 FROM unnest($1::uuid [], $2::bigint [], $3::bigint []) AS w (organization_id, before_seq, last_seq)
-CROSS JOIN LATERAL (
-    SELECT
-        c.counterparty,
-        c.amount
-    FROM credit_transactions AS c
-    WHERE c.organization_id = w.organization_id AND c.seq > w.before_seq AND c.seq <= w.last_seq
-) AS t
+CROSS JOIN LATERAL ledger_counterparties(w.organization_id, w.before_seq, w.last_seq) AS c
 GROUP BY 1;
 
 -- name: stored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ BODY_BYTES_MAX = 1024 * 1024
 BODY_SECONDS_MAX = 10
 SMALL_BODY_BYTES_MAX = 64 * 1024
 TURN_RETRY_AFTER_SECONDS = 5
+_AT_ONCE: AbstractAsyncContextManager[None] = nullcontext()
 
 
 class LargeBodies:
@@ -35,13 +36,15 @@ class LargeBodies:
         self._turns = asyncio.Semaphore(at_once_max)
         self._turn_seconds_max = turn_seconds_max
 
-    @asynccontextmanager
-    async def turn(self, request: web.Request) -> AsyncIterator[None]:
+    def turn(self, request: web.Request) -> AbstractAsyncContextManager[None]:
         """Wait for a slot to read and handle this body; raise UnavailableError on timeout."""
         length = request.content_length
         if request.content.is_eof() if length is None else length <= self._small_bytes_max:
-            yield
-            return
+            return _AT_ONCE
+        return self._turn_of_large()
+
+    @asynccontextmanager
+    async def _turn_of_large(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._turn_seconds_max):
                 await self._turns.acquire()

@@ -18,19 +18,20 @@ CLEAN_UP_SECONDS_MAX = 3.0
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """Work in progress: its deadline, and how often it was cancelled again after that."""
+    """Work in progress: its deadline, and how often its task was cancelled, before and for that."""
 
-    limit: asyncio.Timeout
     task: asyncio.Task[object]
+    cancelled_before: int
     end: float
-    cancelled_again: int = 0
+    cancelled: int = 0
 
 
 class Deadlines:
     """Checks once a second for work past its deadline.
 
-    A timer for each request was measured to cost a seventh of a read-only request. Work that
-    survives its cancellation (such as a rollback on a frozen server) is cancelled again.
+    A timer for each request was measured to cost a seventh of a read-only request, and
+    `asyncio.timeout` without a timer a thirtieth. Work that survives its cancellation (such as a
+    rollback on a frozen server) is cancelled again.
     """
 
     def __init__(
@@ -53,33 +54,30 @@ class Deadlines:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
+        this = _Work(task, task.cancelling(), loop.time() + seconds)
+        self._in_progress.add(this)
+        if self._clock is None:
+            self._clock = loop.call_later(self._tick_seconds, self._tick, loop)
         try:
-            async with asyncio.timeout(None) as limit:
-                this = _Work(limit, task, loop.time() + seconds)
-                self._in_progress.add(this)
-                if self._clock is None:
-                    self._clock = loop.call_later(self._tick_seconds, self._tick, loop)
-                try:
-                    return await work
-                finally:
-                    self._in_progress.discard(this)
-                    for _ in range(this.cancelled_again):
-                        task.uncancel()
-        except TimeoutError as error:
-            if limit.expired():
-                raise DeadlineError from error  # its traceback shows where the work was
-            raise
+            return await work
+        except (asyncio.CancelledError, TimeoutError) as error:
+            by_others = task.cancelling() - this.cancelled > this.cancelled_before
+            if not this.cancelled or by_others:
+                raise
+            raise DeadlineError from error  # its traceback shows where the work was
+        finally:
+            self._in_progress.discard(this)
+            for _ in range(this.cancelled):
+                task.uncancel()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         for work in self._in_progress:
             if now < work.end:
                 continue
-            if not work.limit.expired():
-                work.limit.reschedule(now)
+            if not work.cancelled:
                 work.end = now + self._clean_up_seconds_max
-            else:
-                work.cancelled_again += 1
-                work.task.cancel()
+            work.cancelled += 1
+            work.task.cancel()
         again = loop.call_later(self._tick_seconds, self._tick, loop) if self._in_progress else None
         self._clock = again

@@ -247,11 +247,7 @@ RETURNING
     e.account,
     e.livemode,
     e.id,
-    (
-        SELECT a.erased_at IS NOT NULL
-        FROM accounts AS a
-        WHERE a.organization_id = e.organization_id
-    ) AS erased;
+    ledger_is_erased(e.organization_id) AS erased;
 
 -- name: release
 -- Release leased events to a lane ($6), due again after $5. The attempt is not counted, and neither is a lost lease.

@@ -61,7 +61,7 @@ def read_header(body: bytes) -> tuple[EventHeader, str]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequestError(f"The body is not a Stripe event: {error}") from None
     words = (header.id, header.type, header.account or "-", header.api_version or "-")
-    if header.object != "event" or not all(map(_is_plain, words)):
+    if header.object != "event" or not _are_plain(words):
         raise InvalidRequestError("The body is not a Stripe event.")
     return header, text
 
@@ -87,10 +87,13 @@ def without_data(payload: str, event_id: str, event_type: str) -> str:
     return msgspec.json.encode(left).decode()
 
 
-def _is_plain(text: str) -> bool:
+def _are_plain(words: tuple[str, ...]) -> bool:
     # These become keys and log fields. PostgreSQL refuses NUL in text, and one refused row would
     # fail every delivery in the same commit.
-    return 0 < len(text) <= EVENT_ID_LENGTH_MAX and text.isascii() and text.isprintable()
+    text = "".join(words)
+    lengths = [*map(len, words)]
+    within = min(lengths) > 0 and max(lengths) <= EVENT_ID_LENGTH_MAX
+    return within and text.isascii() and text.isprintable()
 
 
 def quarantine_reason(

@@ -102,70 +102,28 @@ SELECT set_config('statement_timeout', $1, TRUE);
 -- Accounts whose balance is not the sum of their rows: the balance after the row that was last verified, and the
 -- amounts since; where these are more than $3, the balance before the newest $3 rows, and their amounts.
 SELECT
-    a.organization_id,
-    a.last_seq AS seq,
-    'the balance is ' || a.balance || ', and the rows add up to ' || rows.total AS problem
-FROM accounts AS a
-LEFT JOIN ledger_checkpoints AS c ON a.organization_id = c.organization_id
-LEFT JOIN LATERAL (
-    SELECT
-        b.seq,
-        b.balance_after
-    FROM credit_transactions AS b
-    WHERE b.organization_id = a.organization_id AND b.seq = greatest(c.seq, a.last_seq - $3::bigint)
-    OFFSET 0
-) AS v ON TRUE
-CROSS JOIN LATERAL (
-    SELECT coalesce(v.balance_after, 0) + coalesce(sum(t.amount), 0) AS total
-    FROM credit_transactions AS t
-    WHERE t.organization_id = a.organization_id AND t.seq > coalesce(v.seq, 0)
-) AS rows
-WHERE a.organization_id = any($1::uuid []) AND a.balance <> rows.total
-ORDER BY a.organization_id
+    o.id AS organization_id,
+    t.last_seq AS seq,
+    'the balance is ' || t.balance || ', and the rows add up to ' || t.total AS problem
+FROM unnest($1::uuid []) AS o (id)
+LEFT JOIN ledger_checkpoints AS c ON o.id = c.organization_id
+CROSS JOIN LATERAL ledger_total(o.id, c.seq, $3) AS t
+WHERE t.balance <> t.total
+ORDER BY o.id
 LIMIT $2;
 
 -- name: budget_counters
 -- Counters of budgets that are not the usage of their window, or what the open holds of their subject reserve. A
 -- window of more than $3 rows is left out, and so is one that has ended: no posting reads it.
 SELECT
-    b.organization_id,
-    a.last_seq AS seq,
-    'the budget ' || b.id || ' has counted ' || c.used || ' used and ' || c.held || ' held of a subject, and its rows'
-    || ' and holds are ' || rows.used || ' and ' || open_holds.held AS problem
-FROM accounts AS a
-INNER JOIN budgets AS b ON a.organization_id = b.organization_id AND b.removed_at IS NULL
-CROSS JOIN LATERAL (
-    SELECT
-        ledger_window_end(b.window_kind, a.updated_at) AS window_end,
-        ledger_seq_before(a.organization_id, ledger_window_start(b.window_kind, a.updated_at)) AS seq_before
-) AS w
-INNER JOIN budget_counters AS c
-    ON a.organization_id = c.organization_id AND b.id = c.budget_id AND w.window_end = c.window_end
-CROSS JOIN LATERAL (
-    SELECT coalesce(-sum(t.amount), 0) AS used
-    FROM credit_transactions AS t
-    WHERE
-        t.organization_id = a.organization_id
-        AND t.seq > w.seq_before
-        AND ledger_counts_in_budgets(t.type)
-        AND c.subject = any(ledger_dimension(b.subject_kind, t.user_id, t.category, t.metadata))
-) AS rows
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(i.held), 0) AS held
-    FROM holds AS h
-    CROSS JOIN LATERAL ledger_hold_item(h, ledger_hold_rest(h)) AS i
-    WHERE
-        h.organization_id = a.organization_id
-        AND h.status = 'active'
-        AND h.expires_at > a.expired_through
-        AND c.subject = any(ledger_dimension(b.subject_kind, i.user_id, i.category, i.metadata))
-) AS open_holds
-WHERE
-    a.organization_id = any($1::uuid [])
-    AND a.budgets > 0
-    AND a.last_seq - w.seq_before <= $3
-    AND (c.used <> rows.used OR c.held <> open_holds.held)
-ORDER BY b.organization_id, b.id
+    o.id AS organization_id,
+    c.last_seq AS seq,
+    'the budget ' || c.budget_id || ' has counted ' || c.used || ' used and ' || c.held || ' held of a subject, and its'
+    || ' rows and holds are ' || c.rows_used || ' and ' || c.rows_held AS problem
+FROM unnest($1::uuid []) AS o (id)
+CROSS JOIN LATERAL ledger_counted(o.id, $3) AS c
+WHERE c.used <> c.rows_used OR c.held <> c.rows_held
+ORDER BY o.id, c.budget_id
 LIMIT $2;
 
 -- name: ledger

@@ -14,6 +14,7 @@ from shared.db.pool import UNAVAILABLE
 from shared.errors import UnavailableError
 from shared.ledger import service
 from shared.ledger.model import Deferral, Posting, PostingResult
+from shared.ledger.nodes import Nodes
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -42,19 +43,24 @@ class Ledger:
     An idle caller is posted at once; under load a batch is what arrived during the last one. No
     batch waits for an organization. One whose account is locked is retried once in a batch that
     waits briefly (another process may have it in a batch); then, or where its postings are long
-    work, it moves to a lane of its own.
+    work, it moves to a lane of its own. On a cluster, a shared batch is of one node.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._nodes = Nodes(pool)
         self._shared = GroupCommit[Posting, Outcome](
             self._flush_shared,
             flushes_at_once_max=FLUSHES_AT_ONCE_MAX,
             batch_rows_max=BATCH_ROWS_MAX,
             group_of=_organization_of,
+            partition_of=self._nodes.node_of,
         )
         self._contended = GroupCommit[Posting, Outcome](
-            self._flush_contended, batch_rows_max=BATCH_ROWS_MAX, group_of=_organization_of
+            self._flush_contended,
+            batch_rows_max=BATCH_ROWS_MAX,
+            group_of=_organization_of,
+            partition_of=self._nodes.node_of,
         )
         at_once_max = min(LANES_AT_ONCE_MAX, max(1, pool.get_max_size() // 3))
         self._lanes = Lanes(self._flush_lane, at_once_max=at_once_max)
@@ -65,6 +71,7 @@ class Ledger:
         Raises UnavailableError where the organization's account stays locked, or its lane is
         full. Nothing was posted then.
         """
+        self._nodes.keep_current()
         if posting.organization_id not in self._lanes:
             outcome = await self._shared.submit(posting)
             if outcome is Deferral.BUSY:
@@ -78,6 +85,7 @@ class Ledger:
         await self._shared.drain()
         await self._contended.drain()
         await self._lanes.drain()
+        await self._nodes.close()
 
     async def _flush_shared(self, postings: Sequence[Posting]) -> list[Outcome | Exception]:
         return await self._flush(postings, lock_milliseconds_max=0)

@@ -1,10 +1,9 @@
 -- name: bounds
 -- The last rows of an organization before two moments; NULL: before its first row, and its last.
 SELECT
-    CASE WHEN $2::timestamptz IS NULL THEN 0 ELSE ledger_seq_before($1, $2) END AS after,
-    CASE WHEN $3::timestamptz IS NULL THEN last_seq ELSE ledger_seq_before($1, $3) END AS last
-FROM accounts
-WHERE organization_id = $1;
+    after,
+    last
+FROM ledger_range($1, $2, $3);
 
 -- name: page
 -- The rows of an organization after a seq until another, oldest first, with the model of each.

@@ -28,39 +28,26 @@ WHERE t.organization_id = $1 AND t.seq <= $2 AND t.seq > $3
 ORDER BY t.seq DESC;
 
 -- name: list_all
--- A page of all organizations' rows, newest first: ids begin with the time. Earlier pages are skipped in
--- the index. OFFSET 0 keeps each join a look-up for each row of the page.
-WITH page AS (
-    SELECT id
-    FROM credit_transactions
-    ORDER BY id DESC
-    LIMIT $2 OFFSET $1
-)
+-- A page of all organizations' rows, newest first: ids begin with the time. Earlier pages are skipped in the index.
+SELECT *
+FROM credit_transactions
+ORDER BY id DESC
+LIMIT $2 OFFSET $1;
 
+-- name: numbers
+-- The numbers of organizations.
 SELECT
-    t.*,
-    o.number,
-    g.expires_at
-FROM page AS p
-CROSS JOIN LATERAL (
-    SELECT *
-    FROM credit_transactions
-    WHERE id = p.id
-    OFFSET 0
-) AS t
-CROSS JOIN LATERAL (
-    SELECT number
-    FROM organizations
-    WHERE id = t.organization_id
-    OFFSET 0
-) AS o
-LEFT JOIN LATERAL (
-    SELECT expires_at
-    FROM credit_grants
-    WHERE organization_id = t.organization_id AND seq = t.seq
-    OFFSET 0
-) AS g ON TRUE
-ORDER BY t.id DESC;
+    id,
+    number
+FROM organizations
+WHERE id = any($1::uuid []);
+
+-- name: expiries
+-- When the grants that these rows opened expire.
+SELECT
+    id,
+    expires_at
+FROM ledger_expiries($1::uuid [], $2::uuid []);
 
 -- name: count_filtered
 -- The number of rows of an organization, or ($1 is NULL) of all, that pass filters, which replace TRUE.

@@ -28,16 +28,9 @@ SELECT
     budget
 FROM ledger_post($1::text::jsonb, $2, $3);
 
--- name: are_known
--- Which of these keys have been posted, in the order of the keys: a look-up for each, not a join.
-SELECT
-    (
-        SELECT t.seq
-        FROM credit_transactions AS t
-        WHERE t.organization_id = k.organization_id AND t.idempotency_key = k.key
-    ) AS seq
-FROM unnest($1::uuid [], $2::text []) WITH ORDINALITY AS k (organization_id, key, place)
-ORDER BY k.place;
+-- name: known_places
+-- The places, counted from 1, of those of these keys that have been posted.
+SELECT ledger_known_places($1::uuid [], $2::text []) AS place;
 
 -- name: find_by_keys
 -- The rows of an organization with these keys: a look-up for each, not a join.
@@ -53,59 +46,58 @@ CROSS JOIN LATERAL (
 ) AS t;
 
 -- name: post_expirations
--- Post expirations in up to $3 of these organizations, up to $2 in each, and nothing else. Locked accounts are
--- skipped. Returns the number of accounts.
-WITH taken AS MATERIALIZED (
-    SELECT organization_id
-    FROM accounts
-    WHERE organization_id = any($1::uuid [])
-    ORDER BY organization_id
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
-)
-
-SELECT count(DISTINCT t.organization_id)
-FROM taken AS t
-LEFT JOIN LATERAL ledger_post_organization(t.organization_id, '{}', $2) AS r ON TRUE;
+-- Post expirations of an organization, up to a number, and nothing else; FALSE: its account is locked.
+SELECT ledger_post_expirations($1, $2) AS posted;
 
 -- name: balances
--- Balances, the parts on hold, and overdraft limits. What is due by now counts as expired, posted or not.
+-- Balances, the parts on hold and overdraft limits as they are stored, and whether something has expired since.
+SELECT
+    organization_id,
+    balance,
+    held,
+    overdraft_limit,
+    last_seq,
+    coalesce(next_due_at <= now(), FALSE) AS is_due
+FROM accounts
+WHERE organization_id = any($1::uuid []);
+
+-- name: due_balances
+-- The same where something may have expired: what is due by now counts as expired, posted or not.
 SELECT
     a.organization_id,
-    a.balance - due.expired AS balance,
-    a.held - due.released AS held,
+    a.balance - CASE WHEN a.next_due_at <= now() THEN a.expired + coalesce(g.remaining, 0) ELSE 0 END AS balance,
+    a.held - CASE WHEN a.next_due_at <= now() THEN coalesce(h.rest, 0) ELSE 0 END AS held,
     a.overdraft_limit,
     a.last_seq
 FROM accounts AS a
-CROSS JOIN LATERAL (
+LEFT JOIN (
     SELECT
-        CASE
-            WHEN a.next_due_at <= now()
-                THEN a.expired + (
-                    SELECT coalesce(sum(g.remaining), 0)
-                    FROM credit_grants AS g
-                    WHERE
-                        g.organization_id = a.organization_id
-                        AND NOT g.spent
-                        AND g.expires_at > a.expired_through
-                        AND g.expires_at <= now()
-                )
-            ELSE 0
-        END AS expired,
-        CASE
-            WHEN a.next_due_at <= now()
-                THEN (
-                    SELECT coalesce(sum(ledger_hold_rest(h)), 0)
-                    FROM holds AS h
-                    WHERE
-                        h.organization_id = a.organization_id
-                        AND h.status = 'active'
-                        AND h.expires_at > a.expired_through
-                        AND h.expires_at <= now()
-                )
-            ELSE 0
-        END AS released
-) AS due
+        d.organization_id,
+        sum(d.remaining) AS remaining
+    FROM credit_grants AS d
+    INNER JOIN accounts AS b ON d.organization_id = b.organization_id
+    WHERE
+        d.organization_id = any($1::uuid [])
+        AND b.organization_id = any($1::uuid [])
+        AND NOT d.spent
+        AND d.expires_at > b.expired_through
+        AND d.expires_at <= now()
+    GROUP BY d.organization_id
+) AS g ON a.organization_id = g.organization_id
+LEFT JOIN (
+    SELECT
+        d.organization_id,
+        sum(ledger_hold_rest(d)) AS rest
+    FROM holds AS d
+    INNER JOIN accounts AS b ON d.organization_id = b.organization_id
+    WHERE
+        d.organization_id = any($1::uuid [])
+        AND b.organization_id = any($1::uuid [])
+        AND d.status = 'active'
+        AND d.expires_at > b.expired_through
+        AND d.expires_at <= now()
+    GROUP BY d.organization_id
+) AS h ON a.organization_id = h.organization_id
 WHERE a.organization_id = any($1::uuid []);
 
 -- name: recharges_in_progress
@@ -253,9 +245,51 @@ WHERE next_due_at <= now()
 ORDER BY next_due_at
 LIMIT $1;
 
+-- name: expiring
+-- Grants that expire soon and are not announced, the earliest first.
+SELECT
+    organization_id,
+    id
+FROM credit_grants
+WHERE
+    NOT spent
+    AND expires_at > $1
+    AND expires_at <= $1 + $2::interval
+    AND expiry_told_at IS NULL
+ORDER BY expires_at
+LIMIT $3;
+
+-- name: mark_announced
+-- Mark a grant that expires soon as announced; no row: it is announced already, or another transaction has locked it.
+UPDATE credit_grants AS g
+SET expiry_told_at = $3
+WHERE
+    g.organization_id = $1
+    AND g.id = (
+        SELECT d.id
+        FROM credit_grants AS d
+        WHERE d.organization_id = $1 AND d.id = $2 AND NOT d.spent AND d.expiry_told_at IS NULL
+        FOR UPDATE SKIP LOCKED
+    )
+RETURNING
+    g.organization_id,
+    g.id,
+    g.remaining,
+    g.expires_at;
+
 -- name: announce_expiring
--- Announce grants that expire soon, each once.
-SELECT ledger_announce_expiring($1, $2::interval, $3);
+-- Announce grants that expire soon.
+SELECT
+    announce(
+        t.organization_id,
+        md5('credits.expiring' || t.id)::uuid,
+        'credits.expiring',
+        jsonb_build_object('grantId', t.id, 'amount', t.remaining, 'expiresAt', t.expires_at),
+        $1
+    )
+FROM unnest($2::uuid [], $3::uuid [], $4::numeric [], $5::timestamptz []) AS t (
+    organization_id, id, remaining, expires_at
+);
 
 -- name: grants
 -- A page of an organization's grants, newest first, before a seq; all, or ($3) only spent ones.
@@ -303,3 +337,12 @@ SELECT
     balance
 FROM trial_balance
 ORDER BY account;
+
+-- name: shards
+-- The shards of a cluster, by the lowest hash of their organizations; none on one PostgreSQL.
+SELECT
+    hash_min,
+    hash_max,
+    node
+FROM ledger_shards()
+ORDER BY hash_min;

@@ -57,7 +57,7 @@ def digest(posting: Posting, *, usage: Any = None) -> str:
     `usage` is what the amount was computed from, and takes its place: the same usage has one digest
     whatever its price.
     """
-    fields = [*map(_normalized, _request_fields(posting))]
+    fields = [None if value is None else _normalized(value) for value in _request_fields(posting)]
     if usage is not None:
         fields[_AMOUNT] = usage
     if posting.partial or posting.past_limit:  # not part of the digests of earlier releases
@@ -67,8 +67,6 @@ def digest(posting: Posting, *, usage: Any = None) -> str:
 
 def _normalized(value: Any) -> Any:
     """Return equal numbers and equal instants in one notation."""
-    if value is None:
-        return None
     if isinstance(value, Decimal) and value.is_finite():
         return plain(value)
     if isinstance(value, datetime) and value.tzinfo is not None:

@@ -27,6 +27,7 @@ from shared.ledger.model import (
     Source,
     Use,
 )
+from shared.ledger.shards import Shard
 
 if TYPE_CHECKING:
     import asyncpg
@@ -124,11 +125,12 @@ def _mark_repeated(postings: Sequence[Posting]) -> list[Posting]:
 async def are_known(connection: Connection, keys: Sequence[tuple[UUID, str]]) -> list[bool]:
     """Return of each key of an organization whether it has been posted. True stays true."""
     rows = await connection.fetch(
-        QUERIES.are_known,
+        QUERIES.known_places,
         [organization_id for organization_id, _ in keys],
         [key for _, key in keys],
     )
-    return [row["seq"] is not None for row in rows]
+    places = {row["place"] for row in rows}
+    return [place in places for place in range(1, len(keys) + 1)]
 
 
 async def recharges_in_progress(
@@ -145,8 +147,16 @@ async def balance(connection: Connection, organization_id: UUID) -> Balance | No
 
 
 async def balances(connection: Connection, organization_ids: Sequence[UUID]) -> dict[UUID, Balance]:
-    """Return balances as of now; unknown organizations are left out."""
+    """Return balances as of now; unknown organizations are left out.
+
+    Where something has expired that is not posted yet, all figures of that organization are read
+    again in one statement, with what has expired.
+    """
     rows = await connection.fetch(QUERIES.balances, organization_ids)
+    due = [row["organization_id"] for row in rows if row["is_due"]]
+    if due:
+        rows = [row for row in rows if not row["is_due"]]
+        rows += await connection.fetch(QUERIES.due_balances, due)
     return {
         row["organization_id"]: Balance(
             balance=row["balance"],
@@ -293,9 +303,25 @@ async def uses(
 async def announce_expiring(
     connection: Connection, now: datetime, within: timedelta, *, grants_max: int
 ) -> int:
-    """Announce the grants that expire soon, each once; return their number."""
-    count: int = await connection.fetchval(QUERIES.announce_expiring, now, within, grants_max)
-    return count
+    """Announce the grants that expire soon, each once; return their number.
+
+    In the caller's transaction. Locks no account.
+    """
+    expiring = await connection.fetch(QUERIES.expiring, now, within, grants_max)
+    if not expiring:
+        return 0
+    grants = await connection.fetchmany(
+        QUERIES.mark_announced, [(row["organization_id"], row["id"], now) for row in expiring]
+    )
+    await connection.execute(
+        QUERIES.announce_expiring,
+        now,
+        [row["organization_id"] for row in grants],
+        [row["id"] for row in grants],
+        [row["remaining"] for row in grants],
+        [row["expires_at"] for row in grants],
+    )
+    return len(grants)
 
 
 async def due(connection: Connection, *, limit: int) -> list[UUID]:
@@ -312,12 +338,19 @@ async def post_expirations(
 ) -> int:
     """Post expirations in some of these organizations; return the number of organizations.
 
-    Limited in each; organizations whose account is locked are skipped.
+    Limited in each; organizations whose account is locked are skipped. In the order of their ids,
+    in the caller's transaction.
     """
-    count: int = await connection.fetchval(
-        QUERIES.post_expirations, sorted(organization_ids), expirations_max, organizations_max
-    )
-    return count
+    posted = 0
+    waiting = sorted(organization_ids)
+    while waiting and posted < organizations_max:
+        room = organizations_max - posted
+        rows = await connection.fetchmany(
+            QUERIES.post_expirations, [(one, expirations_max) for one in waiting[:room]]
+        )
+        posted += sum(row["posted"] for row in rows)
+        waiting = waiting[room:]
+    return posted
 
 
 async def lock_payment(connection: Connection, payment_intent_id: str) -> asyncpg.Record | None:
@@ -336,3 +369,8 @@ async def trial_balance(connection: Connection) -> dict[str, Decimal]:
     """Return the balance of every account of the ledger."""
     rows = await connection.fetch(QUERIES.trial_balance)
     return {row["account"]: row["balance"] for row in rows}
+
+
+async def shards(connection: Connection) -> list[Shard]:
+    """Return the shards of a cluster, sorted; none on one PostgreSQL."""
+    return [Shard(**row) for row in await connection.fetch(QUERIES.shards)]

@@ -76,11 +76,18 @@ FROM accounts
 WHERE organization_id = $1
 FOR SHARE;
 
--- name: set_closed
--- Close an organization, or open it again; returns no row where it is so already.
+-- name: close
+-- Close an organization; returns no row where it is closed.
 UPDATE accounts
-SET closed_at = CASE WHEN $2 THEN now() END
-WHERE organization_id = $1 AND (closed_at IS NOT NULL) <> $2
+SET closed_at = now()
+WHERE organization_id = $1 AND closed_at IS NULL
+RETURNING organization_id;
+
+-- name: reopen
+-- Open a closed organization again; returns no row where it is open.
+UPDATE accounts
+SET closed_at = NULL
+WHERE organization_id = $1 AND closed_at IS NOT NULL
 RETURNING organization_id;
 
 -- name: lock_without_customer

@@ -94,7 +94,8 @@ async def lock_open(connection: Connection, organization_id: UUID) -> bool:
 
 async def set_closed(connection: Connection, organization_id: UUID, *, closed: bool) -> bool:
     """Close an organization or open it again; return whether that changed it."""
-    return await connection.fetchval(QUERIES.set_closed, organization_id, closed) is not None
+    statement = QUERIES.close if closed else QUERIES.reopen
+    return await connection.fetchval(statement, organization_id) is not None
 
 
 async def lock_without_customer(connection: Connection, organizations: Collection[UUID]) -> None:

@@ -1,9 +1,9 @@
--- The only way to create outbound messages, for SQL and Python alike.
+-- The only way to create outbound messages, for SQL and Python alike: `announce`.
 
 -- Writes one message for every endpoint that subscribes to its type, in the caller's transaction: rolled back
 -- with it, sent after its commit. A repeated id changes nothing. Without such an endpoint it costs one read of
 -- a table of a few rows. Top-level numbers of the data lose the trailing zeros of their column's scale.
-CREATE OR REPLACE FUNCTION announce(
+CREATE OR REPLACE FUNCTION write_messages(
     p_organization_id uuid,
     p_id uuid,
     p_type text,
@@ -47,5 +47,18 @@ BEGIN
     WHERE e.disabled_at IS NULL AND (e.types = '{}' OR p_type = any(e.types))
     ORDER BY e.id
     ON CONFLICT DO NOTHING;
+END
+$$;
+
+-- Announces a message: see write_messages. On a cluster, another function stands in its place.
+CREATE OR REPLACE FUNCTION announce(
+    p_organization_id uuid,
+    p_id uuid,
+    p_type text,
+    p_data jsonb,
+    p_at timestamptz
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM write_messages(p_organization_id, p_id, p_type, p_data, p_at);
 END
 $$;

@@ -26,10 +26,15 @@ def check_header(header: str | None, *, unix_now: int) -> str:
     """
     if not header:
         raise InvalidRequestError("The Stripe-Signature header is missing.")
-    parts = [part.partition("=")[::2] for part in header.split(",")]
-    timestamp = next((value for name, value in parts if name == "t"), "")
-    signed = any(name == "v1" and _DIGEST.fullmatch(value) for name, value in parts)
-    if not signed or not _TIMESTAMP.fullmatch(timestamp):
+    timestamp = None
+    signed = False
+    for part in header.split(","):
+        name, _, value = part.partition("=")
+        if name == "v1":
+            signed = signed or _DIGEST.fullmatch(value) is not None
+        elif name == "t" and timestamp is None:
+            timestamp = value
+    if not signed or timestamp is None or not _TIMESTAMP.fullmatch(timestamp):
         raise InvalidRequestError("The Stripe-Signature header is malformed.")
     age_seconds = unix_now - int(timestamp)
     if abs(age_seconds) > TOLERANCE_SECONDS:

@@ -78,7 +78,7 @@ class Charger:
 
     async def work(self) -> int:
         """Take the due attempts and process each as far as possible; return how many."""
-        async with self.pool.acquire() as connection:
+        async with self.pool.acquire() as connection, connection.transaction():
             leases = await attempt_store.claim(
                 connection, rows_max=ATTEMPTS_AT_ONCE_MAX, token=uuid4(), lease=self.lease
             )

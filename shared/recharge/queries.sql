@@ -12,35 +12,18 @@ WHERE organization_id = $1
 FOR NO KEY UPDATE;
 
 -- name: circumstances
--- The current inputs of a decision. The caller holds the account's lock (see lock_account), so that decisions and
+-- The current inputs of a decision besides the card. The caller holds the account's lock (see lock_account), so that decisions and
 -- changes of settings of one organization are serialized.
 SELECT
     s.*,
     a.balance - a.expired - a.held AS spendable,
     a.overdraft_limit,
     o.currency,
-    p.id AS card_id,
-    p.customer_id AS card_customer_id,
-    p.type AS card_type,
-    p.stripe_account AS card_account,
-    EXISTS (
-        SELECT FROM payment_methods AS u
-        WHERE
-            u.organization_id = a.organization_id
-            AND u.detached_at IS NULL
-            AND u.mandate_active
-            AND u.as_of = to_timestamp(0)
-    ) AS card_undescribed,
     m.credits AS month_credits,
     m.count AS month_count
 FROM accounts AS a
 INNER JOIN organizations AS o ON a.organization_id = o.id
 INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
-LEFT JOIN LATERAL (
-    SELECT c.*
-    FROM charged_methods AS c
-    WHERE c.organization_id = a.organization_id
-) AS p ON TRUE
 CROSS JOIN LATERAL (
     SELECT
         coalesce(sum(r.amount), 0) AS credits,
@@ -53,6 +36,24 @@ CROSS JOIN LATERAL (
         AND r.state NOT IN ('failed', 'canceled')
 ) AS m
 WHERE a.organization_id = $1;
+
+-- name: card
+-- The card that would be charged now, and whether there is one whose details are not read from Stripe yet.
+SELECT
+    c.id,
+    c.customer_id,
+    c.type,
+    c.stripe_account,
+    EXISTS (
+        SELECT FROM payment_methods AS u
+        WHERE
+            u.organization_id = o.id
+            AND u.detached_at IS NULL
+            AND u.mandate_active
+            AND u.as_of = to_timestamp(0)
+    ) AS undescribed
+FROM (SELECT $1::uuid AS id) AS o
+LEFT JOIN charged_methods AS c ON o.id = c.organization_id;
 
 -- name: lock
 -- Lock an organization for a change of its settings.
@@ -100,8 +101,8 @@ SET
         WHEN s.held_reason IS NOT NULL THEN 'suspended'
         ELSE 'active'
     END,
-    reason = CASE WHEN $14 THEN coalesce(s.reason, CASE s.state WHEN 'off' THEN s.held_reason END) END,
-    detail = CASE WHEN $14 THEN coalesce(s.detail, CASE s.state WHEN 'off' THEN s.held_detail END) END,
+    reason = CASE WHEN $14 THEN coalesce(s.reason, CASE WHEN s.state = 'off' THEN s.held_reason END) END,
+    detail = CASE WHEN $14 THEN coalesce(s.detail, CASE WHEN s.state = 'off' THEN s.held_detail END) END,
     suspended_until = CASE WHEN $14 THEN s.suspended_until END,
     held_reason = CASE
         WHEN $14 THEN NULL
@@ -133,7 +134,7 @@ SET
     pause_seconds_min = excluded.pause_seconds_min,
     consented_at = coalesce(excluded.consented_at, s.consented_at),
     consented_by = coalesce(excluded.consented_by, s.consented_by),
-    updated_at = now()
+    updated_at = excluded.updated_at
 RETURNING state;
 
 -- name: turn_off
@@ -156,7 +157,7 @@ RETURNING organization_id;
 -- (NULL: none), and the one for `credits.low`, for which the account's own threshold takes precedence.
 UPDATE accounts AS a
 SET
-    recharge_below = CASE s.state WHEN 'active' THEN s.threshold END,
+    recharge_below = CASE WHEN s.state = 'active' THEN s.threshold END,
     low_below = coalesce(a.low_balance_threshold, CASE WHEN s.state <> 'off' THEN s.threshold END)
 FROM (SELECT $1::uuid AS id) AS o
 LEFT JOIN auto_recharges AS s ON o.id = s.organization_id
@@ -179,30 +180,17 @@ ORDER BY s.organization_id
 LIMIT $3;
 
 -- name: overview
--- Auto-recharges for display: the organization, this month's charges, and the live attempt.
+-- Auto-recharges for display: the organization and the live attempt.
 SELECT
     s.*,
     o.slug,
     o.currency,
     a.balance - a.expired AS balance,
-    m.credits AS month_credits,
-    m.count AS month_count,
     l.id AS live_id,
     l.state AS live_state
 FROM auto_recharges AS s
 INNER JOIN organizations AS o ON s.organization_id = o.id
 INNER JOIN accounts AS a ON s.organization_id = a.organization_id
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(sum(r.amount), 0) AS credits,
-        count(*) AS count
-    FROM recharge_attempts AS r
-    WHERE
-        r.organization_id = s.organization_id
-        AND r.charged_at >= $3
-        AND r.trigger <> 'top_up'
-        AND r.state NOT IN ('failed', 'canceled')
-) AS m
 LEFT JOIN recharge_attempts AS l
     ON
         s.organization_id = l.organization_id
@@ -211,11 +199,24 @@ WHERE
     ($1::uuid IS NULL OR s.organization_id = $1)
     AND ($2::text IS NULL OR s.state = $2)
 ORDER BY s.updated_at DESC, s.organization_id
-LIMIT $4;
+LIMIT $3;
+
+-- name: month_charges
+-- What auto-recharge has charged these organizations since a moment.
+SELECT
+    organization_id,
+    sum(amount) AS credits,
+    count(*) AS count
+FROM recharge_attempts
+WHERE
+    organization_id = any($1::uuid [])
+    AND charged_at >= $2
+    AND trigger <> 'top_up'
+    AND state NOT IN ('failed', 'canceled')
+GROUP BY organization_id;
 
 -- name: billing
--- An organization's billing settings besides its balance: the card that would be charged, the current subscription,
--- and the auto-recharge.
+-- An organization's billing settings besides its balance: the card that would be charged, and the current subscription.
 SELECT
     o.email,
     o.stripe_customer_id,
@@ -225,20 +226,8 @@ SELECT
     b.plan AS subscription_plan,
     b.started_at AS subscription_started_at,
     b.ends_at AS subscription_ends_at,
-    b.current_period_end AS subscription_current_period_end,
-    coalesce(s.state, 'off') AS state,
-    s.reason,
-    s.threshold,
-    s.amount,
-    s.target,
-    s.monthly_cap,
-    s.monthly_count_cap,
-    coalesce(s.pause_seconds_min, 60) AS pause_seconds_min,
-    s.reminder_dismissed_at,
-    a.low_balance_threshold
+    b.current_period_end AS subscription_current_period_end
 FROM organizations AS o
-INNER JOIN accounts AS a ON o.id = a.organization_id
-LEFT JOIN auto_recharges AS s ON o.id = s.organization_id
 LEFT JOIN LATERAL (
     SELECT c.id
     FROM charged_methods AS c
@@ -252,6 +241,23 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS b ON TRUE
 WHERE o.id = $1;
+
+-- name: billing_rule
+-- An organization's billing settings of its auto-recharge and its account.
+SELECT
+    coalesce(s.state, 'off') AS state,
+    s.reason,
+    s.threshold,
+    s.amount,
+    s.target,
+    s.monthly_cap,
+    s.monthly_count_cap,
+    coalesce(s.pause_seconds_min, 60) AS pause_seconds_min,
+    s.reminder_dismissed_at,
+    a.low_balance_threshold
+FROM accounts AS a
+LEFT JOIN auto_recharges AS s ON a.organization_id = s.organization_id
+WHERE a.organization_id = $1;
 
 -- name: limit_overdraft
 -- Set how far an organization may go below zero.

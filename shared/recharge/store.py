@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.db.queries import beside
@@ -41,13 +41,15 @@ async def circumstances(
     row = await connection.fetchrow(QUERIES.circumstances, organization_id, month_start)
     if row is None:
         return None
+    method = await connection.fetchrow(QUERIES.card, organization_id)
+    assert method is not None  # noqa: S101 - it returns a row with or without a card
     card = None
-    if row["card_id"] is not None:
+    if method["id"] is not None:
         card = Card(
-            id=row["card_id"],
-            customer_id=row["card_customer_id"],
-            type=row["card_type"],
-            stripe_account=row["card_account"],
+            id=method["id"],
+            customer_id=method["customer_id"],
+            type=method["type"],
+            stripe_account=method["stripe_account"],
         )
     return Circumstances(
         auto=_auto_recharge(row),
@@ -55,7 +57,7 @@ async def circumstances(
         overdraft_limit=row["overdraft_limit"],
         currency=row["currency"],
         card=card,
-        card_undescribed=row["card_undescribed"],
+        card_undescribed=method["undescribed"],
         spent=Spent(row["month_credits"], row["month_count"]),
     )
 
@@ -119,16 +121,28 @@ async def overview(
     state: RechargeState | None,
     month_start: datetime,
     rows_max: int,
-) -> list[asyncpg.Record]:
-    """Read auto-recharges for display, the last changed first."""
-    return await connection.fetch(QUERIES.overview, organization_id, state, month_start, rows_max)
+) -> list[dict[str, Any]]:
+    """Read auto-recharges for display with this month's charges, the last changed first."""
+    rows = await connection.fetch(QUERIES.overview, organization_id, state, rows_max)
+    organizations = [row["organization_id"] for row in rows]
+    charged = {
+        row["organization_id"]: row
+        for row in await connection.fetch(QUERIES.month_charges, organizations, month_start)
+    }
+    nothing = {"credits": Decimal(0), "count": 0}
+    return [
+        {**row, "month_credits": month["credits"], "month_count": month["count"]}
+        for row in rows
+        for month in [charged.get(row["organization_id"], nothing)]
+    ]
 
 
-async def billing(connection: Connection, organization_id: UUID) -> asyncpg.Record:
+async def billing(connection: Connection, organization_id: UUID) -> dict[str, Any]:
     """Read the billing settings besides the balance."""
     row = await connection.fetchrow(QUERIES.billing, organization_id)
-    assert row is not None  # noqa: S101 - an organization is never deleted
-    return row
+    rule = await connection.fetchrow(QUERIES.billing_rule, organization_id)
+    assert row is not None and rule is not None  # noqa: S101, PT018 - never deleted
+    return {**row, **rule}
 
 
 async def lock(connection: Connection, organization_id: UUID) -> None:

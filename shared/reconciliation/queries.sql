@@ -214,11 +214,10 @@ WHERE
             AND EXISTS (
                 SELECT
                 FROM stripe_payments AS p
-                INNER JOIN credit_transactions AS t
-                    ON
-                        p.organization_id = t.organization_id
-                        AND t.idempotency_key = $2 || p.payment_intent_id
-                WHERE p.payment_intent_id = f.object_id AND p.amount_minor = f.amount_minor
+                WHERE
+                    p.payment_intent_id = f.object_id
+                    AND p.amount_minor = f.amount_minor
+                    AND ledger_seq_of(p.organization_id, $2 || p.payment_intent_id) IS NOT NULL
             )
         )
     );

@@ -19,7 +19,7 @@ SELECT
     b.reversed,
     b.invoice_id,
     b.stripe_account,
-    t.seq IS NOT NULL AS posted,
+    ledger_seq_of(b.organization_id, $4 || b.payment_intent_id) IS NOT NULL AS posted,
     o.id AS attempt_organization_id,
     a.state AS attempt_state,
     a.payment_intent_id AS attempt_payment_intent_id
@@ -33,25 +33,12 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS b ON TRUE
 LEFT JOIN LATERAL (
-    SELECT k.seq
-    FROM credit_transactions AS k
-    WHERE k.organization_id = b.organization_id AND k.idempotency_key = $4 || b.payment_intent_id
-    LIMIT 1
-) AS t ON TRUE
-LEFT JOIN LATERAL (
     SELECT k.id
     FROM organizations AS k
     WHERE k.id = r.organization_id
     LIMIT 1
 ) AS o ON TRUE
-LEFT JOIN LATERAL (
-    SELECT
-        k.state,
-        k.payment_intent_id
-    FROM recharge_attempts AS k
-    WHERE k.organization_id = r.organization_id AND k.id = r.attempt_id
-    LIMIT 1
-) AS a ON TRUE
+LEFT JOIN LATERAL recharge_attempt(r.organization_id, r.attempt_id) AS a ON TRUE
 ORDER BY r.ordinal;
 
 -- name: dispute_statuses

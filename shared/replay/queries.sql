@@ -229,27 +229,7 @@ SELECT
     t.balance_after,
     t.idempotency_key
 FROM unnest($1::uuid []) AS o (id)
-LEFT JOIN LATERAL (
-    SELECT c.seq
-    FROM credit_transactions AS c
-    WHERE c.organization_id = o.id AND c.created_at < now()
-    ORDER BY c.seq DESC
-    LIMIT 1
-) AS b ON TRUE
-CROSS JOIN LATERAL (
-    SELECT
-        c.organization_id,
-        c.seq,
-        c.id,
-        c.type,
-        c.amount,
-        c.balance_after,
-        c.idempotency_key
-    FROM credit_transactions AS c
-    WHERE c.organization_id = o.id AND c.seq > coalesce(b.seq, 0)
-    ORDER BY c.seq DESC
-    LIMIT $2
-) AS t
+CROSS JOIN LATERAL ledger_rows_since(o.id, now(), $2) AS t
 ORDER BY t.organization_id, t.seq;
 
 -- name: existing

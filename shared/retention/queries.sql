@@ -24,12 +24,11 @@ cleared AS (
 
 SELECT count(*) FROM cleared;
 
--- name: clear_attempt_details
--- Remove Stripe's texts from attempts that ended before the retention, the oldest first; return how many attempts.
-WITH due AS (
-    SELECT
-        organization_id,
-        id
+-- name: with_attempt_details
+-- The organizations of attempts that ended before the retention and still have Stripe's texts, the oldest first.
+SELECT DISTINCT d.organization_id
+FROM (
+    SELECT organization_id
     FROM recharge_attempts
     WHERE
         settled_at IS NOT NULL
@@ -37,18 +36,27 @@ WITH due AS (
         AND settled_at < now() - make_interval(months => $1::integer) - $2::interval
     ORDER BY settled_at
     LIMIT $3
-    FOR NO KEY UPDATE SKIP LOCKED
-),
+) AS d;
 
-cleaned AS (
-    UPDATE recharge_attempts AS a
-    SET detail = NULL
-    FROM due AS d
-    WHERE a.organization_id = d.organization_id AND a.id = d.id
-    RETURNING a.id
+-- name: clear_attempt_details
+-- Remove Stripe's texts from attempts of an organization that ended before the retention.
+WITH due AS (
+    SELECT id
+    FROM recharge_attempts
+    WHERE
+        organization_id = $1
+        AND settled_at IS NOT NULL
+        AND detail IS NOT NULL
+        AND settled_at < now() - make_interval(months => $2::integer) - $3::interval
+    LIMIT $4
+    FOR NO KEY UPDATE SKIP LOCKED
 )
 
-SELECT count(*) FROM cleaned;
+UPDATE recharge_attempts AS a
+SET detail = NULL
+FROM due AS d
+WHERE a.organization_id = $1 AND a.id = d.id
+RETURNING a.id;
 
 -- name: oldest_message
 -- When the oldest delivered message that still has its body was delivered.

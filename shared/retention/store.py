@@ -29,10 +29,18 @@ async def clear_attempt_details(
 
     State, reason, amounts, ids and the decline code stay.
     """
-    count: int = await connection.fetchval(
-        QUERIES.clear_attempt_details, retention.months, retention.time, rows_max
-    )
-    return count
+    cleared = 0
+    months, time = retention.months, retention.time
+    for row in await connection.fetch(QUERIES.with_attempt_details, months, time, rows_max):
+        if cleared >= rows_max:
+            break
+        cleared += len(
+            await connection.fetch(
+                QUERIES.clear_attempt_details, row["organization_id"], months, time,
+                rows_max - cleared,
+            )
+        )  # fmt: skip
+    return cleared
 
 
 async def oldest_message(connection: Connection) -> datetime | None:

@@ -8,11 +8,10 @@ FOR SHARE;
 -- name: position
 -- The last row of an organization before a moment: its seq, balance and hash; seq 0 where there is none.
 SELECT
-    p.seq,
-    coalesce(t.balance_after, 0) AS balance,
-    t.hash
-FROM (SELECT ledger_seq_before($1, $2) AS seq) AS p
-LEFT JOIN credit_transactions AS t ON t.organization_id = $1 AND p.seq = t.seq;
+    seq,
+    balance,
+    hash
+FROM ledger_position($1, $2);
 
 -- name: totals
 -- The sums by type of the rows after seq $2 until seq $3; of usage by category, the first $4 by amount, the rest as

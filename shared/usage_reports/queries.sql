@@ -25,10 +25,9 @@ WHERE organization_id = $1;
 -- name: rows_since
 -- The rows of an organization that were created after a moment: the seq before them, and the last.
 SELECT
-    ledger_seq_before(organization_id, $2) AS after,
-    last_seq AS last
-FROM accounts
-WHERE organization_id = $1;
+    after,
+    last
+FROM ledger_range($1, $2, NULL);
 
 -- name: report_of_totals
 -- The usage of the hours from $2 until $3, grouped by what $4 names, of the subjects with the values $5 to $9 (NULL:

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--logs", type=Path, help="keep the logs of all processes in this folder")
     options = parser.parse_args()
-    machine.enter_own_mounts()
+    machine.enter_own_namespaces()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     folder.chmod(0o755)  # the servers run as another user where root starts them
     try:

@@ -90,6 +90,13 @@ class Event:
     received_at: datetime | None = None
     settled_at: datetime | None = None
 
+    @property
+    def seconds(self) -> float:
+        """How long it took from its receipt to its final state."""
+        if self.received_at is None or self.settled_at is None:
+            return 0.0
+        return (self.settled_at - self.received_at).total_seconds()
+
 
 @dataclass(frozen=True, slots=True)
 class StripeBooks:

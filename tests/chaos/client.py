@@ -18,6 +18,8 @@ TIMEOUT_SECONDS = 8.0
 PAUSE_SECONDS = (0.05, 0.4)
 # Why a 409 is no answer yet: an earlier attempt of the same request is under way.
 UNDER_WAY = ("The first request with this Idempotency-Key", "Another attempt of this request")
+# Why a 502 stays one under its key: the attempt of a top-up has ended, and another needs a new key.
+ENDED = "Stripe refused the charge"
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
@@ -99,6 +101,9 @@ def new_session() -> aiohttp.ClientSession:
 
 def _is_final(status: int, answer: Any) -> bool:
     """Whether an answer decides: no failure, no limit, and no attempt that is still under way."""
+    detail = str(answer.get("detail", "")) if isinstance(answer, dict) else ""
+    if status == 502:
+        return detail.startswith(ENDED)
     if not 400 <= status < 500 or status == 429:
         return False
-    return not (status == 409 and str(answer.get("detail", "")).startswith(UNDER_WAY))
+    return not (status == 409 and detail.startswith(UNDER_WAY))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ START_SECONDS_MAX = 240
 STATEMENT_SECONDS_MAX = 5
 RESTART_SECONDS = 0.2
 BALLAST = "ballast"
+LAST_BYTES = 8 * 1024**2
+CHUNK_BYTES = 64 * 1024
 EVERY_REQUEST = 1_000_000
 # While the traffic runs, this share of the product's requests to Stripe, and of events, go wrong.
 STRIPE_FAULTS = (
@@ -59,6 +62,7 @@ class Faults:
     restarted: Callable[[Fault], None]
     happened: list[Fault] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _starts: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def run(self, faults: list[Fault], say: Callable[[str], None]) -> None:
         """Carry out a plan; return when its last fault is over."""
@@ -95,7 +99,7 @@ class Faults:
         for name, process in installation.processes.items():
             if not process.is_running:
                 self.problems.append(f"{name} had ended by itself:\n{process.log_tail()}")
-                await installation.restart(name)
+                await self._start_until_it_runs(name)
 
     async def _carry_out(self, fault: Fault) -> None:
         async with self._while_it_lasts(fault):
@@ -134,16 +138,19 @@ class Faults:
             await self._start_until_it_runs(fault.target)
 
     async def _start_until_it_runs(self, name: str) -> None:
-        """Start a process again and again, as a service manager does: PostgreSQL may be away."""
-        async with asyncio.timeout(START_SECONDS_MAX):
-            while True:
+        """Start a process again and again, as a service manager does: PostgreSQL may be away.
+
+        A second kill meanwhile is of the process that is being started.
+        """
+        process = self.installation.processes[name]
+        async with asyncio.timeout(START_SECONDS_MAX), self._starts[name]:
+            while not process.is_running:
                 try:
                     await self.installation.restart(name)
                 except (RuntimeError, TimeoutError):  # it ended, or is not ready yet
-                    self.installation.signal(name, signal.SIGKILL)
+                    process.kill()
+                    await process.wait()
                     await asyncio.sleep(RESTART_SECONDS)
-                else:
-                    return
 
     @asynccontextmanager
     async def _freeze(self, fault: Fault) -> AsyncIterator[None]:
@@ -211,9 +218,12 @@ class Faults:
         """Fill the disk of both servers; PostgreSQL may stop itself, and is started then."""
         home = self.installation.servers.home.path
         ballast = home / BALLAST
-        with ballast.open("wb") as file:
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
             free = shutil.disk_usage(home).free
-            os.posix_fallocate(file.fileno(), 0, max(free, 1))
+            os.posix_fallocate(file.fileno(), 0, max(free - LAST_BYTES, 1))
+            file.seek(0, os.SEEK_END)
+            for _ in range(2 * LAST_BYTES // CHUNK_BYTES):  # the servers write meanwhile
+                file.write(bytes(CHUNK_BYTES))
         yield
         ballast.unlink()
         if not self.installation.servers.postgres.running:
@@ -251,7 +261,7 @@ class Faults:
     async def _valkey(self, *command: str | int) -> None:
         client = connect(self.installation.servers.redis_url)
         with suppress(RedisError, OSError):
-            await client.execute_command(*command)
+            await client.execute_command(*command)  # type: ignore[no-untyped-call] # untyped in redis
         await client.aclose(close_connection_pool=True)
 
     async def _simulate(self, path: str, body: dict[str, object]) -> dict[str, object]:

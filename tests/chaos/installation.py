@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -177,7 +175,7 @@ def _other_clock(installation: Installation) -> dict[str, str]:
 
 
 async def _end(process: ProductProcess) -> None:
-    """End a process that may be frozen, or dead."""
+    """End a process that may be frozen, or dead already; nothing more is asked of it."""
     if process.is_running:
-        os.kill(process.pid, signal.SIGCONT)
-    await asyncio.wait_for(process.stop(), timeout=30)
+        process.kill()
+        await process.wait()

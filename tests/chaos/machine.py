@@ -16,8 +16,10 @@ MEMORY_FREE_BYTES_MIN = 2 * DISK_BYTES  # a full disk of memory is memory that n
 MEMORY = Path("/dev/shm")  # noqa: S108 - only its free space is read
 FAKETIME = "faketime/libfaketime.so.1"
 LIBRARIES = (Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib"))
-# Set for the run inside of a mount namespace of its own: what it mounts goes with it.
-INSIDE = "CHAOS_OWN_MOUNTS"
+# Set for the run inside of namespaces of its own: what it mounts and starts goes with it, however
+# it ends.
+INSIDE = "CHAOS_OWN_NAMESPACES"
+NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,15 @@ def look() -> Machine:
     return Machine(faketime, small_disk=disk is None, left_out=left_out)
 
 
-def enter_own_mounts() -> None:
-    """Start this program again where its mounts are its own, if that is possible."""
+def enter_own_namespaces() -> None:
+    """Start this program again where its mounts and processes are its own, if that is possible."""
     unshare = shutil.which("unshare")
     if INSIDE in os.environ or unshare is None or os.geteuid() != 0:
         return
-    if subprocess.run([unshare, "--mount", "true"], capture_output=True, check=False).returncode:
+    tried = subprocess.run([unshare, *NAMESPACES, "true"], capture_output=True, check=False)
+    if tried.returncode:
         return
-    arguments = [unshare, "--mount", sys.executable, "-m", "tests.chaos", *sys.argv[1:]]
+    arguments = [unshare, *NAMESPACES, sys.executable, "-m", "tests.chaos", *sys.argv[1:]]
     os.execve(unshare, arguments, os.environ | {INSIDE: "1"})  # noqa: S606 - the same program again
 
 
@@ -78,7 +81,7 @@ def _no_small_disk() -> str | None:
     if os.geteuid() != 0:
         return "only root can mount a small disk"
     if INSIDE not in os.environ:
-        return "this machine gives no mount namespace (unshare --mount)"
+        return "this machine gives no namespaces (unshare)"
     if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < MEMORY_FREE_BYTES_MIN:
         return f"less than {MEMORY_FREE_BYTES_MIN // 1024**2} MiB of memory are free for a disk"
     return None

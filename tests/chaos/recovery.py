@@ -46,7 +46,7 @@ class Recoveries:
         if fault.target in plan.WEBS:
             served = self._accepts(self.probes[fault.target])
         elif fault.target in plan.WORKERS:
-            served = self._until(self._applies(fault.target))
+            served = self._works(self._is_ready(fault.target), self._applies_new())
         else:
             served = self._serves_again(fault.target, self._applies_new())
         self._tasks[asyncio.create_task(self._measure(fault, served))] = fault
@@ -77,17 +77,22 @@ class Recoveries:
         debit = await debit_once(probe, self.organization, key, Decimal("0.01"))
         probe.journal.debits.append(debit)
 
-    def _applies(self, name: str) -> Callable[[], Awaitable[bool]]:
-        """Return whether a worker has applied an event, by the log of its new process."""
+    async def _works(self, *conditions: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until a worker is ready, and an event that came since is applied."""
+        for holds in conditions:
+            await self._until(holds)
+
+    def _is_ready(self, name: str) -> Callable[[], Awaitable[bool]]:
+        """Return whether a worker has been started again, by the log of its new process."""
         process = self.installation.processes[name]
         old = process.log_file
 
-        async def applies() -> bool:
+        async def ready() -> bool:
             if process.log_file == old or not process.log_file.exists():
                 return False
-            return b'"events.applied"' in process.log_file.read_bytes()
+            return b'"worker.ready"' in process.log_file.read_bytes()
 
-        return applies
+        return ready
 
     def _applies_new(self) -> Callable[[], Awaitable[bool]]:
         """Return whether an event that was received since now is applied."""
@@ -110,9 +115,3 @@ class Recoveries:
     async def _until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         while not await holds():  # noqa: ASYNC110 - other processes do the work
             await asyncio.sleep(LOOK_SECONDS)
-
-
-def percentile(recoveries: list[Recovery], share: float) -> float:
-    """Return the duration that so large a share of the recoveries does not exceed."""
-    ordered = sorted(recovery.seconds for recovery in recoveries)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

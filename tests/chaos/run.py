@@ -30,7 +30,8 @@ from tests.chaos.recovery import Recoveries
 from tests.chaos.report import Result
 from tests.chaos.traffic import Lane
 
-ANSWERED_SECONDS_MAX = 60
+# A request that died with its process holds its Idempotency-Key for 40 s, and a lane may send two.
+ANSWERED_SECONDS_MAX = 120
 SETTLED_SECONDS_MAX = 120
 LOOK_SECONDS = 0.2
 RECONCILE = ("reconcile", "--since", "1h", "--rate", "90")
@@ -122,7 +123,7 @@ async def _carry_out(run: _Run) -> Result:
     checks, records = await _audit(run, settled)
     checks["processes that ended by themselves"] = faults.problems
     checks["kills without recovery"] = lost
-    checks["requests without an answer a minute after the last fault"] = [
+    checks["requests without an answer long after the last fault"] = [
         f"{len(unfinished)} lanes" for _ in unfinished
     ]
     return Result(
@@ -186,7 +187,7 @@ async def _delivered(run: _Run) -> bool:
 
 
 async def _nothing_is_open(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-    return await connection.fetchval(books.OPEN) == 0
+    return bool(await connection.fetchval(books.OPEN) == 0)
 
 
 async def _audit(run: _Run, settled: list[str]) -> tuple[dict[str, list[str]], Records]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 
+import aiohttp
 import stripe
 
 from tests.chaos.client import Client
@@ -23,6 +24,7 @@ HOLD_SECONDS = (5, 20)  # the shortest expire while the run lasts
 PAYMENTS_REMEMBERED = 20
 # A caller that crashes repeats nothing: the share of requests that are sent once.
 CRASH_SHARE = 0.05
+REFUSED = (stripe.StripeError, RefusedActError, aiohttp.ClientError, TimeoutError)
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Lane:
         while not self.stop.is_set():
             (act, _) = self.random.choices(acts, weights)[0]
             self.number += 1
-            with suppress(stripe.StripeError, RefusedActError):  # its books say what came of it
+            with suppress(*REFUSED):  # Stripe's books say what came of it
                 await act()
             await asyncio.sleep(self.random.uniform(*PAUSE_SECONDS))
 

@@ -44,8 +44,8 @@ async def webs(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterat
         "PREPAID_DRAIN_SECONDS": str(DRAIN_SECONDS),
     }
     web = WebProcess(env, tmp_path / "web.log", processes=2)
-    await web.start()
     try:
+        await web.start()
         yield web
     finally:
         await stop_at_once(web)
@@ -147,6 +147,7 @@ async def test_sighup_replaces_each_process_without_a_failed_request_and_sigint_
         for number in range(4):
             tasks.create_task(lane(number))
         os.kill(webs.pid, signal.SIGHUP)
+        await webs.wait_for_log("serve.stopped")  # the first
         await webs.wait_for_log("serve.restarted")
         restarted.set()
     assert [number for number, _ in started(webs)] == [1, 2, 1, 2]

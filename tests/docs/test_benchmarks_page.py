@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench import page, pictures, record
+from bench.curves import Curve
 
 RECORD = record.read(page.RECORD)
 
@@ -16,7 +17,7 @@ def test_the_table_and_the_pictures_are_those_of_the_recorded_run() -> None:
 
 
 @pytest.mark.parametrize("curve", page.curves(RECORD), ids=lambda curve: curve.name)
-def test_each_picture_is_drawn_from_the_recorded_run(curve: page.Curve) -> None:
+def test_each_picture_is_drawn_from_the_recorded_run(curve: Curve) -> None:
     drawn = (page.IMAGES / page.picture(curve)).read_text(encoding="utf-8")
 
     assert drawn == pictures.draw(curve), "run: python -m bench pictures"

@@ -66,8 +66,11 @@ def claims(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
 
 def payment_organizations(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     row = Row(
-        id=ORGANIZATION, slug="org", currency="usd", stripe_customer_id=tables.customer,
-        stripe_account=""
+        id=ORGANIZATION,
+        slug="org",
+        currency="usd",
+        stripe_customer_id=tables.customer,
+        stripe_account="",
     )
     return tables, (row,)
 

@@ -1,4 +1,4 @@
-"""The product's own coroutines that the explorer runs over the inbox: drains, deliveries, replays."""
+"""The product's own coroutines that the explorer runs over the inbox: drains and others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unittest import mock
 from uuid import UUID
 
 from shared.errors import StripeFailedError
-from shared.events.service import LEASE, Applier
+from shared.events.service import Applier
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox_store
 from shared.inbox.model import Delivery, EventHeader, Lane
@@ -20,7 +20,7 @@ from shared.payments.model import PaymentFacts, PaymentQuestion, SaleTerms
 from shared.payments.objects import PaymentIntent
 from shared.payments.translator import read
 from tests.explorer.inbox_tables import PAYLOADS, PAYMENTS
-from tests.explorer.recharge_programs import collecting
+from tests.explorer.recharge_programs import LEASE, collecting
 from tests.explorer.recharge_tables import CUSTOMER, ORGANIZATION, Tables
 from tests.explorer.stepping import Port, StripeCall
 from worker.drainer import Drainer
@@ -89,7 +89,7 @@ class InboxPrograms:
         name, about = cast("tuple[str, Any]", program)
         match name:
             case "drain":
-                drainer = OneBatch(cast("Any", port), applier(port), lambda: TOKEN)
+                drainer = OneBatch(cast("Any", port), applier(port), lambda: TOKEN, LEASE)
                 return drainer.drain_batch(about)
             case "receive":
                 return _receive(port, about)

@@ -24,7 +24,7 @@ from tests.explorer.recharge_tables import AMOUNT, ORGANIZATION, Tables
 from tests.explorer.stepping import Port, Row
 from tests.explorer.stripe_model import AMOUNT_MINOR
 
-FENCE = "event fence"
+FENCE, REOPENING = "event fence", "reopening"
 
 
 def _inbox(tables: Tables) -> InboxTables:
@@ -108,14 +108,14 @@ def renew(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
 
 
 def reopen_waiting(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    if not isinstance(tables, InboxTables):
+    if REOPENING in port.removed:
         return tables, ()
     reopened = [
         replace(
             event, state=EventState.RECEIVED, waits_for=None, attempts=0, lane=Lane.SHARED,
             leases_lost=0,
         )
-        for event in tables.events
+        for event in _inbox(tables).events
         if event.state is EventState.IGNORED and event.waits_for in args[0]
     ]  # fmt: skip
     return _all(tables, reopened), ()
@@ -196,5 +196,3 @@ def inbox_statements() -> Modelled:
         },
         tokens={events.claim: 1, events.claim_for_replay: 1},
     )  # fmt: skip
-
-

@@ -26,17 +26,16 @@ NEVER_LOST = "an event that Stripe got a 200 for is stored"
 ONCE = "each payment is credited at most once"
 TOGETHER = "an event's effects and its outcome commit together"
 NONE_WAITS = "no event waits for a customer that is bound"
-NO_EFFECT = "an event that is dead or ignored has no effect"
 SENTENCES = (
-    NEVER_LOST, ONCE, TOGETHER, NONE_WAITS, NO_EFFECT, "only the holder of a lease writes",
+    NEVER_LOST, ONCE, TOGETHER, NONE_WAITS, "only the holder of a lease writes",
     "every open event is due again", "nothing fails unexpectedly", ALL_END,
 )  # fmt: skip
 
 
 class InboxBudget(NamedTuple):
-    """How often something may still happen. `troubles` counts the four kinds after it together."""
+    """How often something may still happen. `faults` counts the four kinds after it together."""
 
-    troubles: int = 2
+    faults: int = 2
     kills: int = 2
     lease_ends: int = 2
     failures: int = 2
@@ -51,10 +50,10 @@ class InboxBudget(NamedTuple):
 
     def bounded(self) -> InboxBudget:
         kinds = ("kills", "lease_ends", "failures", "no_answers")
-        return self._replace(**{kind: min(getattr(self, kind), self.troubles) for kind in kinds})
+        return self._replace(**{kind: min(getattr(self, kind), self.faults) for kind in kinds})
 
     def allows(self, kind: str) -> bool:
-        return self.troubles > 0 and getattr(self, kind) > 0
+        return self.faults > 0 and getattr(self, kind) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,15 @@ class InboxWorld:
         self._same: dict[Any, Any] = {}
 
     def running(self) -> AbstractContextManager[None]:
+        """Return a context in which the product runs without logs."""
         return self.programs.running()
+
+    def close(self) -> None:
+        self.runner.close()
+
+    def forget(self) -> None:
+        """Forget the steps that were made, so that they are executed again."""
+        self.runner.forget()
 
     @property
     def invariants(self) -> tuple[str, ...]:
@@ -100,12 +107,16 @@ class InboxWorld:
         yield InboxState(InboxTables(), (None, None), frozenset(), budget)
 
     def moves(self, state: InboxState) -> Iterator[Move[InboxState]]:
+        yield from map(self._in_order, self.unordered_moves(state))
+
+    def unordered_moves(self, state: InboxState) -> Iterator[Move[InboxState]]:
+        """Yield the moves with each worker under its own name."""
         if state.tables.flaws:
             return
-        yield from map(self._in_order, self._deliveries(state))
+        yield from self._deliveries(state)
         for place in range(len(WORKERS)):
-            yield from map(self._in_order, self._worker(state, place))
-        yield from map(self._in_order, self._people(state))
+            yield from self._worker(state, place)
+        yield from self._people(state)
 
     def calm(self, state: InboxState) -> Move[InboxState] | None:
         """Return the next move if nothing goes wrong, and Stripe delivers all of its events."""
@@ -121,30 +132,15 @@ class InboxWorld:
         return None if drained is None else self._in_order(drained)
 
     def broken(self, state: InboxState) -> str | None:
-        tables = state.tables
-        if tables.flaws:
-            return tables.flaws[0]
-        credited = Counter(key for key, _ in tables.ledger)
-        if not state.acknowledged <= {event.id for event in tables.events}:
-            return NEVER_LOST
-        if any(count > 1 for count in credited.values()):
-            return ONCE
-        applied = {PAYMENTS[event.id] for event in tables.events if event.was_applied}
-        if {f"{keys.PAYMENT}{payment}" for payment in applied} != credited.keys():
-            return TOGETHER
-        if tables.customer is not None and any(
-            event.state is EventState.IGNORED and event.waits_for == tables.customer
-            for event in tables.events
-        ):
-            return NONE_WAITS
-        for event in tables.events:
-            others = {PAYMENTS[e.id] for e in tables.events if e.was_applied and e is not event}
-            alone = PAYMENTS[event.id] not in others
-            ended = event.state in (EventState.DEAD, EventState.IGNORED)
-            key = f"{keys.PAYMENT}{PAYMENTS[event.id]}"
-            if ended and alone and not event.was_applied and key in credited:
-                return NO_EFFECT
-        return None
+        if state.tables.flaws:
+            return state.tables.flaws[0]
+        checks = (
+            (NEVER_LOST, _never_lost),
+            (ONCE, _credited_once),
+            (TOGETHER, _commit_together),
+            (NONE_WAITS, _none_waits),
+        )
+        return next((sentence for sentence, holds in checks if not holds(state)), None)
 
     # What Stripe, the workers and people do.
 
@@ -156,7 +152,7 @@ class InboxWorld:
                     lost = self._stored(state, event_id)
                     yield Move(
                         f"web: commits {event_id}, and dies before it answers",
-                        lost._replace(budget=state.budget.less("kills", "troubles")),
+                        lost._replace(budget=state.budget.less("kills", "faults")),
                     )
             elif state.budget.duplicates:
                 again = self._stored(state, event_id)
@@ -187,10 +183,10 @@ class InboxWorld:
         for event in leased:
             over = over.with_event(replace(event, lease_over=True))
         if state.budget.allows("kills"):
-            dead = state._replace(tables=over, budget=state.budget.less("kills", "troubles"))
+            dead = state._replace(tables=over, budget=state.budget.less("kills", "faults"))
             yield Move(f"{name}: is killed", _with_process(dead, place, None))
         if leased and state.budget.allows("lease_ends"):
-            less = state.budget.less("lease_ends", "troubles")
+            less = state.budget.less("lease_ends", "faults")
             yield Move(
                 f"{name}: freezes until its leases end", state._replace(tables=over, budget=less)
             )
@@ -211,7 +207,7 @@ class InboxWorld:
             yield Move(f"{name}: Stripe answers", self._after(state, place, answered))
             if state.budget.allows("no_answers"):
                 failed = self.runner.answer(position, name, NOT_ANSWERED, now=BEGINNING)
-                less = state._replace(budget=state.budget.less("no_answers", "troubles"))
+                less = state._replace(budget=state.budget.less("no_answers", "faults"))
                 yield Move(f"{name}: Stripe does not answer", self._after(less, place, failed))
             return
         step = self.runner.step(position, name, state.tables, now=BEGINNING)
@@ -220,15 +216,13 @@ class InboxWorld:
         if "post" in step.statements and state.budget.allows("failures"):
             failed = self.runner.step(position, name, state.tables, now=BEGINNING, fails="post")
             less = state._replace(
-                tables=failed.tables, budget=state.budget.less("failures", "troubles")
+                tables=failed.tables, budget=state.budget.less("failures", "faults")
             )
             yield Move(f"{name}: a statement fails, rollback", self._after(less, place, failed))
 
     def _people(self, state: InboxState) -> Iterator[Move[InboxState]]:
         if state.budget.binds and state.tables.customer is None:
-            step = self.runner.step(
-                Position(BIND, (), None), "web", state.tables, now=BEGINNING
-            )
+            step = self.runner.step(Position(BIND, (), None), "web", state.tables, now=BEGINNING)
             bound = state._replace(tables=step.tables, budget=state.budget.less("binds"))
             yield Move("web: binds the customer to its organization", bound)
         idle = [place for place, position in enumerate(state.processes) if position is None]
@@ -277,6 +271,30 @@ class InboxWorld:
         return self._same.setdefault(value, value)
 
 
+def _never_lost(state: InboxState) -> bool:
+    return state.acknowledged <= {event.id for event in state.tables.events}
+
+
+def _credited_once(state: InboxState) -> bool:
+    credited = Counter(key for key, _ in state.tables.ledger)
+    return all(count == 1 for count in credited.values())
+
+
+def _commit_together(state: InboxState) -> bool:
+    """Compare the payments of events that were applied with those that are credited."""
+    applied = {PAYMENTS[event.id] for event in state.tables.events if event.was_applied}
+    credited = {key for key, _ in state.tables.ledger}
+    return {f"{keys.PAYMENT}{payment}" for payment in applied} == credited
+
+
+def _none_waits(state: InboxState) -> bool:
+    customer = state.tables.customer
+    return customer is None or not any(
+        event.state is EventState.IGNORED and event.waits_for == customer
+        for event in state.tables.events
+    )
+
+
 def _left(tables: InboxTables, name: str) -> InboxTables:
     """Return the rows after a worker has gone on: the leases that it left end at some time."""
     for event in tables.events:
@@ -287,9 +305,7 @@ def _left(tables: InboxTables, name: str) -> InboxTables:
 
 def _with_process(state: InboxState, place: int, position: Position | None) -> InboxState:
     first, second = state.processes
-    return state._replace(
-        processes=(position, second) if place == 0 else (first, position)
-    )
+    return state._replace(processes=(position, second) if place == 0 else (first, position))
 
 
 def _rank(position: Position | None) -> tuple[int, int]:
@@ -304,6 +320,6 @@ def _words(step: Step[Any]) -> str:
         return f"commits effects and outcomes ({states})"
     if "release" in step.statements:
         return "releases what needs Stripe"
+    if "claims" in step.statements and "payment_organizations" in step.statements:
+        return "reads that only Stripe knows whose payment it is"
     return ", ".join(step.statements) or "commits nothing"
-
-

@@ -23,7 +23,7 @@ ONE_LIVE = "an organization has at most one live attempt"
 SUCCEEDED = "a succeeded attempt is captured and credited, in one commit"
 NEVER_CHARGES = "an attempt that ended otherwise can never charge"
 ALL_CREDITED = "captured money is credited when all work is done, with or without its webhook"
-ONE_INTENT = "an attempt has one PaymentIntent"
+ONE_INTENT = "an attempt has one PaymentIntent, while Stripe keeps its idempotency keys"
 PAUSED = "a rule that waits for its customer has a live attempt"
 COUNTED = "a decline is counted in the commit that ends its attempt"
 CAP = "the monthly cap is never exceeded"
@@ -31,12 +31,26 @@ SUSPENDED = "a suspended rule never charges"
 
 # The flaws of single writes (recharge_statements) and of the search come last.
 SENTENCES = (
-    CAPTURED_ONCE, CREDITED_ONCE, ONE_LIVE, ONE_INTENT, SUCCEEDED, NEVER_CHARGES, ALL_CREDITED,
-    PAUSED, COUNTED, CAP, SUSPENDED, "only the holder of a lease writes", "a final state stays", "every live attempt is due again",
-    "nothing fails unexpectedly", ALL_END,
-)  # fmt: skip
+    CAPTURED_ONCE,
+    CREDITED_ONCE,
+    ONE_LIVE,
+    ONE_INTENT,
+    SUCCEEDED,
+    NEVER_CHARGES,
+    ALL_CREDITED,
+    PAUSED,
+    COUNTED,
+    CAP,
+    SUSPENDED,
+    "only the holder of a lease writes",
+    "a final state stays",
+    "every live attempt is due again",
+    "nothing fails unexpectedly",
+    ALL_END,
+)
 
 WRITTEN_OFF = "processing_expired"
+_NO_DECLINES = (WRITTEN_OFF, stripe_model.REFUSED_CODE, "resource_missing")
 _CAN_NEVER_CHARGE = (stripe_model.CANCELED, stripe_model.CREATED)
 
 
@@ -100,7 +114,7 @@ def _one_live(state: State) -> bool:
 
 def _one_intent(state: State) -> bool:
     intents = [intent.attempt for intent in state.stripe.intents]
-    return len(intents) == len(set(intents))
+    return state.stripe.forgot or len(intents) == len(set(intents))
 
 
 def _paused_has_attempt(state: State) -> bool:
@@ -118,7 +132,7 @@ def _declines_are_counted(state: State) -> bool:
             continue
         if attempt.state is AttemptState.SUCCEEDED:
             declined = 0
-        elif attempt.state is AttemptState.FAILED and attempt.reason != WRITTEN_OFF:
+        elif attempt.state is AttemptState.FAILED and attempt.reason not in _NO_DECLINES:
             declined += 1
     return declined == tables.declines
 

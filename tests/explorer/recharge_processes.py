@@ -38,6 +38,11 @@ class Processes:
         )
         self._at_once: dict[Any, Tables] = {}
 
+    def forget(self) -> None:
+        """Forget the steps that were made, so that they are executed again."""
+        self.runner.forget()
+        self._at_once.clear()
+
     def moves(self, state: State, place: int) -> Iterator[Move[State]]:
         """Yield what one process may do next, and what may befall it."""
         position, name = state.processes[place], NAMES[place]
@@ -52,13 +57,13 @@ class Processes:
         if state.budget.allows("kills"):
             yield from self._killed(state, place)
         live = state.tables.live
-        if live is not None and live.lease == name and not live.lease_over:
-            if state.budget.allows("lease_ends"):
-                over = state._replace(
-                    tables=state.tables.having(replace(live, lease_over=True)),
-                    budget=state.budget.less("lease_ends", "troubles"),
-                )
-                yield Move(f"{name}: freezes until its lease ends", over)
+        holds = live is not None and live.lease == name and not live.lease_over
+        if live is not None and holds and state.budget.allows("lease_ends"):
+            over = state._replace(
+                tables=state.tables.having(replace(live, lease_over=True)),
+                budget=state.budget.less("lease_ends", "faults"),
+            )
+            yield Move(f"{name}: freezes until its lease ends", over)
 
     def begin(self, state: State, place: int) -> Iterator[Move[State]]:
         """Let an idle worker lease the live attempt, if it can be leased."""
@@ -130,13 +135,13 @@ class Processes:
             yield Move(f"{about}: Stripe {effect.words}", self._answered(state, place, effect))
         if budget.allows("lost_answers"):
             nothing = Effect("", state.stripe, stripe_model.NO_ANSWER)
-            lost = self._answered(state, place, nothing, budget.less("troubles", "lost_answers"))
+            lost = self._answered(state, place, nothing, budget.less("faults", "lost_answers"))
             yield Move(
                 f"{about}: the answer is lost; the request may act later, or never",
                 with_request(lost, call),
             )
         if budget.allows("refusals"):
-            less = budget.less("troubles", "refusals")
+            less = budget.less("faults", "refusals")
             for effect in _refusals(state.stripe, call):
                 yield Move(
                     f"{about}: Stripe {effect.words}", self._answered(state, place, effect, less)
@@ -156,10 +161,14 @@ class Processes:
         position, tables, live = state.processes[place], state.tables, state.tables.live
         if live is not None and live.lease == NAMES[place]:
             tables = tables.having(replace(live, lease_over=True))
-        budget = state.budget.less("kills", "troubles")
+        budget = state.budget.less("kills", "faults")
         dead = with_process(state, place, None)._replace(tables=tables, budget=budget)
         yield Move(f"{NAMES[place]}: is killed", dead)
-        if position is not None and position.call is not None and position.call.method != "retrieve":
+        if (
+            position is not None
+            and position.call is not None
+            and position.call.method != "retrieve"
+        ):
             yield Move(
                 f"{NAMES[place]}: is killed; its request to {_name(position.call)} may arrive",
                 with_request(dead, position.call),
@@ -167,6 +176,9 @@ class Processes:
 
 
 def _refusals(stripe: Stripe, call: StripeCall) -> Iterator[Effect]:
+    if call.method in ("create", "confirm"):
+        yield Effect("refuses the amount (400)", stripe, stripe_model.CHARGE_REFUSED)
+        yield Effect("has the card detached (400)", stripe, stripe_model.DETACHED)
     yield Effect("is at its rate limit (429)", stripe, stripe_model.THROTTLED)
     yield Effect("refuses the API key (401)", stripe, stripe_model.UNAUTHORIZED)
     if call.method == "create" and all(key != call.key for key, _ in stripe.answers):
@@ -174,7 +186,8 @@ def _refusals(stripe: Stripe, call: StripeCall) -> Iterator[Effect]:
 
 
 def _name(call: StripeCall) -> str:
-    return f"{call.method.replace('_', ' ')} {call.about if call.about.startswith('pi_') else ''}".strip()
+    words = call.method.replace("_", " ")
+    return f"{words} {call.about}" if call.about.startswith("pi_") else words
 
 
 _WORDS = {

@@ -1,4 +1,4 @@
-"""The product's own coroutines that the explorer runs: workers, cancellations, events, the clock."""
+"""The product's own coroutines that the explorer runs: workers, cancellations, events, clock."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Coroutine, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -30,30 +31,31 @@ from tests.explorer.stripe_model import AMOUNT_MINOR
 TERMS = SaleTerms(Decimal(1))
 UNITS_MAX = Decimal(10_000)
 LINK = "link"
+LEASE = timedelta(hours=1)  # leases end by moves of the explorer alone
 UNEXPECTED = frozenset({"recharge.failed_unexpectedly", "recharge.attempt_failed"})
 
 
 @dataclass(frozen=True, slots=True)
 class ModelGateway:
-    """The gateway's requests, as steps of a program."""
+    """The gateway's requests, as steps of a program. The model needs few of their arguments."""
 
     port: Port[Tables]
 
     async def create(self, charge: ChargeRequest, *, key: str) -> GatewayAnswer:
         return await self._request(StripeCall("create", str(charge.attempt_id), key))
 
-    async def confirm(self, intent_id: str, *, key: str, stripe_account: str = "") -> GatewayAnswer:
+    async def confirm(self, intent_id: str, *, key: str, **_others: str) -> GatewayAnswer:
         return await self._request(StripeCall("confirm", intent_id, key))
 
     async def confirm_with_customer(
-        self, intent_id: str, payment_method_id: str, *, return_url: str, stripe_account: str = ""
+        self, intent_id: str, *_method: str, **_others: str
     ) -> GatewayAnswer:
         return await self._request(StripeCall("confirm_with_customer", intent_id))
 
-    async def retrieve(self, intent_id: str, *, stripe_account: str = "") -> GatewayAnswer:
+    async def retrieve(self, intent_id: str, **_others: str) -> GatewayAnswer:
         return await self._request(StripeCall("retrieve", intent_id))
 
-    async def cancel(self, intent_id: str, *, stripe_account: str = "") -> GatewayAnswer:
+    async def cancel(self, intent_id: str, **_others: str) -> GatewayAnswer:
         return await self._request(StripeCall("cancel", intent_id))
 
     async def _request(self, call: StripeCall) -> GatewayAnswer:
@@ -73,6 +75,7 @@ def charger(port: Port[Tables]) -> Charger:
         random=lambda: 0.5,
         make_id=port.make_id,
         make_link=lambda: LINK,
+        lease=LEASE,
     )
 
 

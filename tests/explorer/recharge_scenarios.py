@@ -22,51 +22,64 @@ from tests.explorer.stripe_model import Behaviours
 HOURS = timedelta(hours=2)
 
 
-def scenarios(troubles: int) -> list[Scenario]:
-    """Return the scenarios, each with at most so many kills, lease ends and lost answers."""
-    budget = Budget(troubles=troubles)
+def scenarios(faults: int) -> list[Scenario]:
+    """Return the scenarios, each with at most so many faults in one history.
+
+    Where people act as well, there is one fault less.
+    """
+    budget = Budget(faults=faults)
     return [
         Scenario(name="a card that may be declined", budget=budget),
         Scenario(
             name="the next attempt after it, with a monthly cap",
-            budget=budget._replace(troubles=troubles - 1, uses=1),
+            budget=budget._replace(faults=faults - 1, uses=1),
             behaviours=Behaviours(hard_declines=True),
             cap=Decimal(30),
             ticks=(HOURS,),
         ),
         Scenario(
             name="3-D Secure",
-            budget=budget._replace(troubles=troubles - 1, authentications=2),
+            budget=budget._replace(faults=faults - 1, authentications=2),
             behaviours=Behaviours(challenges=True),
         ),
         Scenario(
             name="3-D Secure, and another card",
-            budget=budget._replace(troubles=troubles - 1, authentications=1, cards=1),
+            budget=budget._replace(faults=faults - 1, authentications=1, cards=1),
             behaviours=Behaviours(declines=False, challenges=True),
         ),
         Scenario(
             name="a bank debit, and a bank that never decides",
-            budget=budget._replace(troubles=troubles - 1),
+            budget=budget._replace(faults=faults - 1),
             behaviours=Behaviours(declines=False, processes=True, cancels_processing=True),
             ticks=(MONTH,),
         ),
         Scenario(
             name="a cancellation by a person",
-            budget=budget._replace(troubles=troubles - 1, cancels=1),
+            budget=budget._replace(faults=faults - 1, cancels=1),
             behaviours=Behaviours(challenges=True),
         ),
         Scenario(
             name="a top-up, with its customer",
-            budget=budget._replace(troubles=troubles - 1, authentications=1),
+            budget=budget._replace(faults=faults - 1, authentications=1),
             behaviours=Behaviours(challenges=True),
             top_up=True,
         ),
         Scenario(
             name="a suspension, and a refund",
-            budget=budget._replace(troubles=troubles - 1, suspensions=1, refunds=1, uses=1),
+            budget=budget._replace(faults=faults - 1, suspensions=1, refunds=1, uses=1),
             behaviours=Behaviours(declines=False),
         ),
     ]
+
+
+def narrowed(scenario: Scenario) -> Scenario:
+    """Return a scenario that takes about a second: without deadlines and repeated webhooks."""
+    budget = scenario.budget
+    authentications = 0 if scenario.top_up or budget.cards else min(1, budget.authentications)
+    return replace(
+        scenario,
+        budget=budget._replace(ticks=0, duplicates=0, authentications=authentications),
+    )
 
 
 def _without_a_look(
@@ -89,7 +102,7 @@ def _patch(name: str, function: object) -> AbstractContextManager[object]:
     return mock.patch.object(outcomes, name, function)
 
 
-_PLAIN = Scenario(name="", budget=Budget(troubles=2, ticks=1))
+_PLAIN = Scenario(name="", budget=Budget(faults=2, ticks=1))
 
 REMOVED_RULES: dict[str, Scenario] = {
     "each write is fenced by the token of the lease": replace(_PLAIN, removed=frozenset({FENCE})),
@@ -109,7 +122,7 @@ REMOVED_RULES: dict[str, Scenario] = {
     "a state commits together with its effects": replace(_PLAIN, removed=frozenset({ATOMIC})),
     "whether the rule may charge is read again after a lease ended": replace(
         _PLAIN,
-        budget=Budget(troubles=1, ticks=0, suspensions=1),
+        budget=Budget(faults=1, ticks=0, suspensions=1),
         removed=frozenset({SUSPENSION_LOOK}),
     ),
 }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.explorer.recharge_tables import Tables
 from tests.explorer.stepping import Position, StripeCall
-from tests.explorer.stripe_model import Behaviours, Stripe
+from tests.explorer.stripe_model import CARD, Behaviours, Stripe
 
 WORKERS = ("worker 1", "worker 2")
 WEB = "web"
@@ -19,13 +19,13 @@ NAMES = (*WORKERS, WEB)
 WORK = ("work",)
 DAY, MONTH = timedelta(hours=25), timedelta(days=31)
 
-_TROUBLES = ("kills", "lease_ends", "lost_answers", "refusals")
+_FAULTS = ("kills", "lease_ends", "lost_answers", "refusals")
 
 
 class Budget(NamedTuple):
-    """How often something may still happen. `troubles` counts the four kinds after it together."""
+    """How often something may still happen. `faults` counts the four kinds after it together."""
 
-    troubles: int = 2
+    faults: int = 2
     kills: int = 2
     lease_ends: int = 2
     lost_answers: int = 2
@@ -40,16 +40,16 @@ class Budget(NamedTuple):
     uses: int = 0
 
     def less(self, *names: str) -> Budget:
-        """Return the rest; of no kind of trouble is more left than of all together."""
+        """Return the rest; of no kind of fault is more left than of all together."""
         left = self._replace(**{name: getattr(self, name) - 1 for name in names})
         return left.bounded()
 
     def bounded(self) -> Budget:
-        return self._replace(**{kind: min(getattr(self, kind), self.troubles) for kind in _TROUBLES})
+        return self._replace(**{kind: min(getattr(self, kind), self.faults) for kind in _FAULTS})
 
     def allows(self, kind: str) -> bool:
-        """Return whether another trouble of a kind may happen."""
-        return self.troubles > 0 and getattr(self, kind) > 0
+        """Return whether another fault of a kind may happen."""
+        return self.faults > 0 and getattr(self, kind) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Scenario:
 
     name: str
     budget: Budget
-    behaviours: Behaviours = Behaviours()
+    behaviours: Behaviours = CARD
     cap: Decimal | None = None
     top_up: bool = False
     ticks: tuple[timedelta, ...] = (DAY,)
@@ -108,7 +108,7 @@ def unused_keys(state: State) -> frozenset[str]:
 
 def _tries(state: State) -> set[int]:
     """Return the numbers of tries that processes and requests on the way still use."""
-    used = set()
+    used: set[int] = set()
     for position in state.processes:
         if position is not None and position.log and position.program == WORK:
             used.update(row["tries"] for row in position.log[0].results[0])

@@ -7,7 +7,7 @@ Each function here is one named statement of the product over the rows of one or
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -34,12 +34,26 @@ from tests.explorer.recharge_tables import (
 )
 from tests.explorer.stepping import Port, Row
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FENCE, STORED_INTENT, SUSPENSION_LOOK = "fence", "stored id", "suspension look"
+PAUSE_SECONDS = 60
+
+
+def due_attempts(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    attempt = tables.live
+    if attempt is None or not attempt.can_be_leased:
+        return tables, ()
+    return tables, (Row(organization_id=ORGANIZATION, id=attempt.id),)
+
+
+def moment(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    """Return a moment of the database's clock: a wait only has to be one."""
+    return tables, (Row(now=EPOCH),)
 
 
 def claim(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     attempt = tables.live
-    if attempt is None or not attempt.can_be_leased:
+    if attempt is None or attempt.id != args[1] or not attempt.can_be_leased:
         return tables, ()
     leased = replace(attempt, lease=port.process, lease_over=False, tries=port.tries)
     return tables.having(leased), (leased.row(),)
@@ -103,11 +117,11 @@ def transition(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Res
     attempt = _fenced(port, tables, args)
     if attempt is None:
         return tables, ()
-    _, _, _, state, reason, _, decline_code, _, blocked_by, key, wait, _, expires_at, _ = args
+    _, _, _, state, reason, _, decline_code, _, blocked_by, key, due_at, _, expires_at, _, _ = args
     if not attempt.is_live:
         tables = tables.with_flaw("a final state stays")
     link_expires_at = attempt.link_expires_at or expires_at
-    if state not in FINAL_STATES and wait is None and link_expires_at is None:
+    if state not in FINAL_STATES and due_at is None and link_expires_at is None:
         tables = tables.with_flaw("every live attempt is due again")
     moved = replace(
         attempt, state=AttemptState(state), reason=reason, decline_code=decline_code,
@@ -130,6 +144,14 @@ def is_recharge(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Re
     return tables, (Row(exists=made),)
 
 
+def detach_methods(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return (replace(tables, method=None) if args[2] == tables.method else tables), ()
+
+
+def has_method(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return tables, (Row(exists=tables.method is not None),)
+
+
 def circumstances(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     counted = [
         attempt.amount
@@ -140,23 +162,45 @@ def circumstances(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> 
         and attempt.trigger != "top_up"
         and attempt.state not in (AttemptState.FAILED, AttemptState.CANCELED)
     ]
-    row = dict(
-        spendable=tables.balance, overdraft_limit=Decimal(0), currency="usd",
-        card_id=tables.method, card_customer_id=CUSTOMER, card_type="card", card_account="",
-        card_undescribed=False, month_credits=sum(counted, Decimal(0)), month_count=len(counted),
-    )  # fmt: skip
-    return tables, (Row(**_rule(tables), **row),)
+    row = Row(
+        **_rule(tables),
+        spendable=tables.balance,
+        overdraft_limit=Decimal(0),
+        currency="usd",
+        month_credits=sum(counted, Decimal(0)),
+        month_count=len(counted),
+    )
+    return tables, (row,)
+
+
+def card(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    method = tables.method
+    row = Row(id=method, customer_id=CUSTOMER, type="card", stripe_account="", undescribed=False)
+    return tables, (row,)
 
 
 def _rule(tables: Tables) -> dict[str, Any]:
-    return dict(
-        organization_id=ORGANIZATION, state=tables.rule_state, reason=tables.rule_reason,
-        detail=None, threshold=THRESHOLD, amount=AMOUNT, target=None, schedule=None,
-        schedule_day=None, schedule_amount=None, monthly_cap=tables.cap, monthly_count_cap=None,
-        pause_seconds_min=60, suspended_until=tables.suspended_until, next_run_at=None,
-        declines_in_row=tables.declines, not_before=tables.not_before, consented_at=None,
-        consented_by="buyer",
-    )  # fmt: skip
+    return {
+        "organization_id": ORGANIZATION,
+        "state": tables.rule_state,
+        "reason": tables.rule_reason,
+        "detail": None,
+        "threshold": THRESHOLD,
+        "amount": AMOUNT,
+        "target": None,
+        "schedule": None,
+        "schedule_day": None,
+        "schedule_amount": None,
+        "monthly_cap": tables.cap,
+        "monthly_count_cap": None,
+        "pause_seconds_min": PAUSE_SECONDS,
+        "suspended_until": tables.suspended_until,
+        "next_run_at": None,
+        "declines_in_row": tables.declines,
+        "not_before": tables.not_before,
+        "consented_at": None,
+        "consented_by": "buyer",
+    }
 
 
 def settings(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
@@ -228,7 +272,7 @@ def record_success(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) ->
     paused = tables.rule_state == "paused_requires_action"
     state = "active" if paused else tables.rule_state
     after = replace(
-        tables, rule_state=state, declines=0, not_before=args[1] + timedelta(seconds=60)
+        tables, rule_state=state, declines=0, not_before=args[1] + timedelta(seconds=PAUSE_SECONDS)
     )
     return (replace(after, arms_below=True) if state == "active" else after), ()
 
@@ -237,7 +281,7 @@ def record_decline(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) ->
     return replace(tables, declines=args[1], not_before=args[2]), ()
 
 
-def lock_due(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+def due_by_the_clock(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     now, live = args[0], tables.live
     over = (
         tables.rule_state == "suspended"
@@ -288,10 +332,14 @@ def recharge_statements() -> Modelled:
                 "claim": claim, "take": take, "begin": begin, "store_intent": store_intent,
                 "store_decline": store_decline, "transition": transition, "arm_low": arm_low,
                 "wait_for_usage": wait_for_usage, "is_recharge": is_recharge, "wake": nothing,
-                "alert": no, "lock_alerts": nothing,
+                "detach_methods": detach_methods,
+                "has_method": has_method,
+                "has_undescribed_method": no,
+                "alert": no, "lock_alerts": nothing, "due": due_attempts, "moment": moment,
+                "notify_workers": nothing,
             },
             recharge_store.QUERIES: {
-                "circumstances": circumstances, "settings": settings,
+                "circumstances": circumstances, "card": card, "settings": settings,
                 "lock_account": the_organization,
             },
             suspension_store.QUERIES: {
@@ -302,7 +350,8 @@ def recharge_statements() -> Modelled:
                 "has_open_inquiry": no,
             },
             clock_store.QUERIES: {
-                "lock_due": lock_due, "end_suspensions": end_suspensions,
+                "due": due_by_the_clock, "lock": the_organization,
+                "end_suspensions": end_suspensions,
                 "expire_top_ups": expire_top_ups, "rules_after": the_organization,
                 "scheduled": nothing, "due_again": nothing,
             },
@@ -323,5 +372,5 @@ def recharge_statements() -> Modelled:
             outbound_store.QUERIES: {"announce": nothing},
             access.QUERIES: {"record": nothing},
         },
-        tokens={_ATTEMPTS.claim: 1, _ATTEMPTS.take: 2},
+        tokens={_ATTEMPTS.claim: 2, _ATTEMPTS.take: 2},
     )  # fmt: skip

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from tests.explorer import stripe_model
 from tests.explorer.recharge_processes import Processes
-from tests.explorer.recharge_state import State, with_process
+from tests.explorer.recharge_state import DAY, State, with_process
 from tests.explorer.recharge_tables import FIRST_CARD, SECOND_CARD
 from tests.explorer.search import Move
 from tests.explorer.stepping import Position
@@ -72,7 +72,9 @@ class Surroundings:
         if state.budget.ticks:
             for length in self._processes.scenario.ticks:
                 passed = state._replace(
-                    now=state.now + length, budget=state.budget.less("ticks")
+                    now=state.now + length,
+                    budget=state.budget.less("ticks"),
+                    stripe=state.stripe.a_day_later() if length >= DAY else state.stripe,
                 )
                 yield Move(f"time: {length.total_seconds() / 3600:.0f} hours pass", passed)
         ticked = self.clock(state)

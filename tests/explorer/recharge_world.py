@@ -7,6 +7,7 @@ time, and how much may still go wrong. Each process runs the product's own corou
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -25,7 +26,7 @@ from tests.explorer.recharge_state import (
 from tests.explorer.recharge_surroundings import Surroundings
 from tests.explorer.recharge_tables import BEGINNING, FIRST_CARD, Attempt, Tables
 from tests.explorer.search import Move
-from tests.explorer.stepping import Position
+from tests.explorer.stepping import Position, Runner
 from tests.explorer.stripe_model import AMOUNT_MINOR, Stripe
 
 
@@ -37,6 +38,21 @@ class RechargeWorld:
         self.processes = Processes(scenario)
         self.surroundings = Surroundings(self.processes)
         self._same: dict[Any, Any] = {}
+
+    def running(self) -> AbstractContextManager[None]:
+        """Return a context in which the product runs without logs."""
+        return self.processes.programs.running()
+
+    @property
+    def runner(self) -> Runner[Tables]:
+        return self.processes.runner
+
+    def close(self) -> None:
+        self.runner.close()
+
+    def forget(self) -> None:
+        """Forget the steps that were made, so that they are executed again."""
+        self.processes.forget()
 
     @property
     def invariants(self) -> tuple[str, ...]:
@@ -59,12 +75,20 @@ class RechargeWorld:
         return invariants.broken(state)
 
     def moves(self, state: State) -> Iterator[Move[State]]:
+        yield from map(self._in_order, self._moves(state))
+
+    def unordered_moves(self, state: State) -> Iterator[Move[State]]:
+        """Yield the moves with each worker under its own name."""
+        for move in self._moves(state):
+            yield Move(move.words, _without_old_keys(move.after))
+
+    def _moves(self, state: State) -> Iterator[Move[State]]:
         if state.tables.at_bound or state.tables.flaws:
             return
         for place in range(len(NAMES)):
-            yield from map(self._in_order, self.processes.moves(state, place))
-        yield from map(self._in_order, self.processes.arrivals(state))
-        yield from map(self._in_order, self.surroundings.moves(state))
+            yield from self.processes.moves(state, place)
+        yield from self.processes.arrivals(state)
+        yield from self.surroundings.moves(state)
 
     def calm(self, state: State) -> Move[State] | None:
         """Return the next move of an end in which nothing goes wrong, nobody acts, time passes."""
@@ -90,15 +114,15 @@ class RechargeWorld:
             worked = self.processes.calm(worked, 0).after
         if self._in_order(Move("", worked)).after != state:
             return Move("worker 1: takes the attempt, and carries it on", worked)
-        return Move("time: a month passes", state._replace(now=state.now + MONTH))
+        later = state.stripe.a_day_later()
+        return Move("time: a month passes", state._replace(now=state.now + MONTH, stripe=later))
 
     def _in_order(self, move: Move[State]) -> Move[State]:
         """Make equal states the same: without keys that nobody uses, and the workers in one order.
 
         The two workers differ by their names alone, so that one order of them is enough.
         """
-        state = move.after
-        stripe = state.stripe.without_keys(unused_keys(state))
+        state = _without_old_keys(move.after)
         first, second, web = map(self._intern, state.processes)
         tables, live, swaps = state.tables, state.tables.live, _rank(first) < _rank(second)
         if swaps:
@@ -107,13 +131,17 @@ class RechargeWorld:
             if live is not None and live.lease in swapped:
                 tables = tables.having(replace(live, lease=swapped[live.lease]))
         after = State(
-            self._intern(tables), self._intern(stripe), (first, second, web), state.network,
+            self._intern(tables), self._intern(state.stripe), (first, second, web), state.network,
             state.now, state.budget,
         )  # fmt: skip
         return Move(move.words, after, swaps)
 
     def _intern(self, value: Any) -> Any:
         return self._same.setdefault(value, value)
+
+
+def _without_old_keys(state: State) -> State:
+    return state._replace(stripe=state.stripe.without_keys(unused_keys(state)))
 
 
 def _rank(position: Position | None) -> tuple[int, int]:

@@ -13,7 +13,7 @@ current rows, up to its next request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -156,7 +156,7 @@ class Database(Protocol[Tables]):
 class Port(Generic[Tables]):
     """A program's only connection to the world: a pool, its connection, the clock, and Stripe."""
 
-    def __init__(  # noqa: PLR0913 - what a step depends on
+    def __init__(
         self,
         database: Database[Tables],
         process: str,
@@ -175,6 +175,7 @@ class Port(Generic[Tables]):
         self.tables = tables
         self.results: list[Any] = []
         self.statements: list[str] = []
+        self.executed: list[tuple[str, tuple[Any, ...]]] = []
         self.stepped = False
         self.read_time = False
         self._log = log
@@ -196,6 +197,10 @@ class Port(Generic[Tables]):
         """Return ids that are the same whenever the program runs again."""
         self._ids += 1
         return UUID(int=self._ids << 64 | sum(self.process.encode()))
+
+    def tokens(self) -> frozenset[UUID]:
+        """Return the lease tokens that this program made."""
+        return frozenset(self._tokens)
 
     def holds(self, token: UUID) -> bool:
         """Return whether this program made a lease token."""
@@ -223,6 +228,9 @@ class Port(Generic[Tables]):
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         return list(self._execute(sql, args))
+
+    async def fetchmany(self, sql: str, args: Sequence[tuple[Any, ...]]) -> list[Row]:
+        return [row for one in args for row in self._execute(sql, one)]
 
     async def fetchrow(self, sql: str, *args: Any) -> Row | None:
         return next(iter(self._execute(sql, args)), None)
@@ -263,6 +271,7 @@ class Port(Generic[Tables]):
             return StatementError(name)
         assert self.tables is not None
         self.statements.append(name)
+        self.executed.append((sql, args))
         self.tables, rows = self.database.execute(self, self.tables, sql, args)
         return rows
 
@@ -278,6 +287,15 @@ class Port(Generic[Tables]):
             raise ParkedError(call)
         self.stepped = self._live = True
         self._now, self.read_time = self._live_now, False
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The statements of one step, with their arguments, and the lease tokens of its process."""
+
+    process: str
+    statements: tuple[tuple[str, tuple[Any, ...]], ...]
+    tokens: frozenset[UUID]
 
 
 class _Acquired:
@@ -311,11 +329,12 @@ class Runner(Generic[Tables]):
         self._start = start
         self._loop = asyncio.new_event_loop()
         self._known: dict[Hashable, Step[Any]] = {}
+        self.executed: list[Executed] | None = None  # where somebody records what is executed
 
     def close(self) -> None:
         self._loop.close()
 
-    def step(  # noqa: PLR0913 - what a step depends on
+    def step(
         self,
         position: Position,
         process: str,
@@ -333,7 +352,13 @@ class Runner(Generic[Tables]):
                 tables=tables, now=now, tries=tries, fails=fails, removed=self._removed,
             )  # fmt: skip
             self._known[name] = self._run(position, port)
+            if self.executed is not None and port.executed:
+                self.executed.append(Executed(process, tuple(port.executed), port.tokens()))
         return self._known[name]
+
+    def forget(self) -> None:
+        """Forget the steps that were made, so that they are executed again."""
+        self._known.clear()
 
     def answer(
         self, position: Position, process: str, answer: Any, *, now: datetime
@@ -342,9 +367,7 @@ class Runner(Generic[Tables]):
         log = (*position.log, Unit(now, (answer,)))
         name = (position, process, answer, now)
         if name not in self._known:
-            port: Port[Tables] = Port(
-                self.database, process, log, now=now, removed=self._removed
-            )
+            port: Port[Tables] = Port(self.database, process, log, now=now, removed=self._removed)
             self._known[name] = self._run(Position(position.program, log, None), port)
         return self._known[name]
 

@@ -20,7 +20,10 @@ AMOUNT_MINOR = 2000
 CREATED, SUCCEEDED, CANCELED = "requires_confirmation", "succeeded", "canceled"
 DECLINED, ACTION, PROCESSING = "requires_payment_method", "requires_action", "processing"
 
-NO_ANSWER = classify(stripe.APIConnectionError("no answer"), "payment_intents")
+NO_ANSWER = classify(
+    stripe.APIConnectionError("no answer"),  # type: ignore[no-untyped-call] # untyped in stripe
+    "payment_intents",
+)
 THROTTLED = classify(stripe.RateLimitError("too many", http_status=429), "payment_intents")
 UNAUTHORIZED = classify(stripe.AuthenticationError("bad key", http_status=401), "payment_intents")
 SERVER_ERROR = classify(stripe.APIError("error", http_status=500), "payment_intents")
@@ -29,8 +32,22 @@ STORED_ERROR = classify(
     "payment_intents",
 )
 WRONG_STATE = classify(
-    stripe.InvalidRequestError(
+    stripe.InvalidRequestError(  # type: ignore[no-untyped-call] # as above
         "wrong status", None, code="payment_intent_unexpected_state", http_status=400
+    ),
+    "payment_intents",
+)
+
+REFUSED_CODE = "amount_too_large"
+CHARGE_REFUSED = classify(
+    stripe.InvalidRequestError(  # type: ignore[no-untyped-call] # as above
+        "too large", "amount", code=REFUSED_CODE, http_status=400
+    ),
+    "payment_intents",
+)
+DETACHED = classify(
+    stripe.InvalidRequestError(  # type: ignore[no-untyped-call] # as above
+        "not attached", "payment_method", http_status=400
     ),
     "payment_intents",
 )
@@ -88,12 +105,16 @@ class Effect:
 
 @dataclass(frozen=True)
 class Stripe(Remembered):
-    """Stripe's own books: its PaymentIntents, and the answers stored under idempotency keys."""
+    """Stripe's own books: its PaymentIntents, and the answers stored under idempotency keys.
+
+    `forgot`: it has dropped answers, as it may a day after them.
+    """
 
     __hash__ = Remembered.__hash__
 
     intents: tuple[PaymentIntent, ...] = ()
     answers: tuple[tuple[str, GatewayAnswer], ...] = ()
+    forgot: bool = False
 
     def effects(self, call: StripeCall, behaviours: Behaviours) -> Iterator[Effect]:
         """Yield each way in which Stripe may act on a request, with its answer."""
@@ -132,6 +153,10 @@ class Stripe(Remembered):
         """Return the books without the answers under keys that nobody can send any more."""
         kept = tuple(pair for pair in self.answers if pair[0] not in unused)
         return self if len(kept) == len(self.answers) else replace(self, answers=kept)
+
+    def a_day_later(self) -> Stripe:
+        """Return the books without any stored answer."""
+        return replace(self, answers=(), forgot=True) if self.answers else self
 
     def _stored(self, words: str, after: Stripe, call: StripeCall, answer: GatewayAnswer) -> Effect:
         if call.key is None:
@@ -180,3 +205,6 @@ class Behaviours:
     processes: bool = False
     cancels_processing: bool = False
     keeps_keys: bool = True
+
+
+CARD = Behaviours()

@@ -145,7 +145,8 @@ async def test_doctor_names_every_check_in_one_document_and_fails_where_one_does
     assert finished.code == 1
     checks = {check["name"]: check["ok"] for check in finished.json["checks"]}
     assert set(checks) == {
-        *("settings", "postgres", "schema", "redis", "files", "clock", "pooler", "currencies"),
+        *("settings", "postgres", "schema", "redis", "files", "clock", "pooler", "cluster"),
+        "currencies",
         *("events", "messages", "reconciliation"),
         *("stripe", "permissions", "webhook", "recharges", "workers", "invariants"),
     }  # fmt: skip

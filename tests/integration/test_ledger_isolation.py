@@ -12,9 +12,9 @@ import pytest_asyncio
 
 from api.framework import shares
 from shared.errors import UnavailableError
-from shared.ledger import batches
+from shared.ledger import batches, service
 from shared.ledger.batches import Ledger
-from shared.ledger.model import PostingResult, PostingStatus
+from shared.ledger.model import Deferral, PostingResult, PostingStatus
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import balances, grant, left, post, usage
 from tests.fixtures.product import (
@@ -165,6 +165,24 @@ async def test_a_debit_across_many_grants_goes_in_a_lane_and_the_others_do_not_w
         assert not own.done()
     assert [(await own).status, (await small).status] == [PostingStatus.POSTED] * 2
     assert await left(pool, first) == [99, *([0] * many)]
+
+
+async def test_a_shared_batch_posts_no_debit_across_more_grants_than_it_may_read(
+    pool: Pool, owners: list[Organization]
+) -> None:
+    first, second, *_ = owners
+    most = batches.SHARED_GRANTS_MAX
+    await post(pool, *(grant(first, 1, priority=1) for _ in range(2 * most)))
+    async with pool.acquire() as connection:
+        results = await service.post_shared(
+            connection,
+            [usage(first, 2 * most), usage(second, 1)],
+            lock_milliseconds_max=0,
+            grants_max=most,
+        )
+    assert results[0] is Deferral.HEAVY
+    assert isinstance(results[1], PostingResult)
+    assert await left(pool, first) == [100, *([1] * 2 * most)]
 
 
 async def test_debits_of_others_are_answered_while_rows_beside_an_account_are_locked(

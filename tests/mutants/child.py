@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PRELOADED = (
-    "aiohttp.web", "alembic.command", "arq.worker", "asyncpg", "bs4", "httpx", "hypothesis",
-    "hypothesis.strategies", "jinja2", "msgspec",
-    "prometheus_client", "pygments", "redis.asyncio", "rich.console", "sqlalchemy", "stripe",
-    "structlog", "typer", "urllib3", "uvloop",
+    "_hypothesis_pytestplugin", "aiohttp.web", "alembic.command", "arq.worker", "asyncpg", "bs4",
+    "httpx", "hypothesis", "hypothesis.strategies", "jinja2", "msgspec", "prometheus_client",
+    "pygments", "pytest", "pytest_asyncio.plugin", "pytest_timeout", "redis.asyncio",
+    "rich.console", "sqlalchemy", "stripe", "structlog", "typer", "urllib3", "uvloop",
+    "xdist.plugin",
 )  # fmt: skip
 
 

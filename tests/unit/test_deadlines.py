@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -75,6 +76,39 @@ async def test_a_task_goes_on_after_its_deadline() -> None:
         with pytest.raises(DeadlineError):
             await deadlines.within(0, asyncio.Event().wait())
         await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_caller_that_goes_away_while_late_work_cleans_up_is_cancelled() -> None:
+    deadlines = Deadlines(tick_seconds=TICK_SECONDS)
+    cleaning_up = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning_up.set()
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(SECONDS_MAX):
+        task = asyncio.create_task(deadlines.within(0, hang()))
+        await cleaning_up.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert task.cancelling() == 1
+
+
+async def test_late_work_that_ends_all_the_same_gives_what_it_returns() -> None:
+    async def go_on() -> int:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 7
+
+    async with asyncio.timeout(SECONDS_MAX):
+        assert await Deadlines(tick_seconds=TICK_SECONDS).within(0, go_on()) == 7
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0

@@ -236,3 +236,18 @@ async def test_each_group_has_its_share_of_a_batch_and_the_order_within_it_is_ke
         [105, 106, 107, 108],
         [109],
     ]
+
+
+async def test_a_batch_is_of_one_partition_and_each_has_its_turn() -> None:
+    database = Database()
+    commits = GroupCommit[int, int](
+        database.flush, group_of=lambda item: item, partition_of=lambda group: hash(group) % 2
+    )
+    waiting = submit(commits, 0)
+    async with asyncio.timeout(SECONDS_MAX):
+        await database.started.acquire()
+        waiting += submit(commits, 1, 2, 3, 4)
+        await asyncio.sleep(0)
+        database.let_go()
+        assert await asyncio.gather(*waiting) == [0, 2, 4, 6, 8]
+    assert database.batches == [[0], [1, 3], [2, 4]]

@@ -85,7 +85,8 @@ def test_the_facts_of_a_payment_have_its_disputes_its_session_and_its_invoice() 
         ([(-870, "eur"), (-10, "eur")], 1000),
         ([(870, "eur")], 0),
         ([(-1000, "usd"), (870, "eur")], 0),
-        ([(0, "eur")], 0),
+        ([(-870, "eur"), (0, "eur")], 1000),
+        ([(-1, "eur"), (1, "eur")], 0),
     ],
 )
 def test_a_dispute_withdrew_what_its_movements_say(
@@ -155,4 +156,6 @@ def test_a_share_is_truncated_to_the_ledgers_decimals() -> None:
     assert rules.share(Decimal(25), 999, 1000) == Decimal("24.975")
     assert rules.share(Decimal(1), 2, 3) == Decimal("0.666666666")
     assert rules.share(Decimal(1), 1, 1) == 1
+    most = Decimal("987654321987654321.123456789")
+    assert rules.share(most, 10**15 - 1, 10**15 - 1) == most
     assert rules.share(Decimal(1), -1, 1) == 0

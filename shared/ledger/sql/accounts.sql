@@ -70,6 +70,15 @@ BEGIN
 END
 $$;
 
+-- Whether an organization was erased; NULL: there is none.
+CREATE OR REPLACE FUNCTION ledger_is_erased(
+    p_organization_id uuid
+) RETURNS boolean LANGUAGE plpgsql STABLE STRICT AS $$
+BEGIN
+    RETURN (SELECT a.erased_at IS NOT NULL FROM accounts AS a WHERE a.organization_id = p_organization_id);
+END
+$$;
+
 -- The credits that an account can spend without an overdraft.
 CREATE OR REPLACE FUNCTION ledger_spendable(
     p_account accounts

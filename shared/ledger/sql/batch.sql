@@ -285,3 +285,15 @@ BEGIN
     END IF;
 END
 $$;
+
+-- The shards of a cluster, each with the hashes of its organizations and its node. On one PostgreSQL there are none; on
+-- a cluster, another function stands in its place.
+CREATE OR REPLACE FUNCTION ledger_shards() RETURNS TABLE (
+    hash_min integer,
+    hash_max integer,
+    node text
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN;
+END
+$$;

@@ -22,6 +22,30 @@ CREATE OR REPLACE FUNCTION ledger_window_end(
     END
 $$;
 
+-- The end of the current window of a kind, by the clock of an organization's ledger, the last row before the window,
+-- and the last row of all.
+CREATE OR REPLACE FUNCTION ledger_window(
+    p_organization_id uuid,
+    p_window_kind text,
+    OUT window_end text,
+    OUT seq_before bigint,
+    OUT last_seq bigint
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+BEGIN
+    SELECT
+        greatest(clock_timestamp(), a.updated_at),
+        a.last_seq
+    INTO v_now, last_seq
+    FROM accounts AS a
+    WHERE a.organization_id = p_organization_id;
+    window_end := ledger_window_end(p_window_kind, v_now)::text;
+    seq_before := ledger_seq_before(p_organization_id, ledger_window_start(p_window_kind, v_now));
+END
+$$;
+
 -- Whether a transaction of this type counts in budgets.
 CREATE OR REPLACE FUNCTION ledger_counts_in_budgets(
     p_type text

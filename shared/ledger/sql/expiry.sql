@@ -4,29 +4,29 @@ DROP FUNCTION IF EXISTS ledger_note_expired(accounts, timestamptz);
 
 -- When the next grant or hold of an organization expires; NULL: never. Each is read by its index.
 CREATE OR REPLACE FUNCTION ledger_next_due(p_organization_id uuid) RETURNS timestamptz
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_sort = off AS $$
-    SELECT least(
-        (
-            SELECT g.expires_at
-            FROM credit_grants AS g
-            WHERE
-                g.organization_id = p_organization_id
-                AND NOT g.spent
-                AND g.expires_at IS NOT NULL
-            ORDER BY g.expires_at
-            LIMIT 1
-        ),
-        (
-            SELECT h.expires_at
-            FROM holds AS h
-            WHERE h.organization_id = p_organization_id AND h.status = 'active'
-            ORDER BY h.expires_at
-            LIMIT 1
-        )
-    )
+DECLARE
+    v_grant timestamptz;
+    v_hold timestamptz;
+BEGIN
+    SELECT g.expires_at INTO v_grant
+    FROM credit_grants AS g
+    WHERE
+        g.organization_id = p_organization_id
+        AND NOT g.spent
+        AND g.expires_at IS NOT NULL
+    ORDER BY g.expires_at
+    LIMIT 1;
+    SELECT h.expires_at INTO v_hold
+    FROM holds AS h
+    WHERE h.organization_id = p_organization_id AND h.status = 'active'
+    ORDER BY h.expires_at
+    LIMIT 1;
+    RETURN least(v_grant, v_hold);
+END
 $$;
 
 -- Expires what is due, before any posting: moves the grants that have expired since the last call from the

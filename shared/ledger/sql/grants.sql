@@ -1,6 +1,7 @@
 -- Grants: opened by credits, burned by debits in a fixed order, reduced by refunds and disputes.
 
 DROP FUNCTION IF EXISTS ledger_open_grant(accounts, credit_transactions, smallint, boolean, timestamptz);
+DROP FUNCTION IF EXISTS ledger_burn_order(uuid, timestamptz);
 
 -- The open grants of an organization in burn order, including expired ones whose expiration is not posted yet.
 -- PostgreSQL inlines it: a caller that needs the first ones reads no others.
@@ -13,61 +14,73 @@ CREATE OR REPLACE FUNCTION ledger_open_grants(
     ORDER BY g.priority, g.expires_at, (NOT g.promotional), g.seq
 $$;
 
--- The open grants of an organization that expire after a moment or never, in burn order: lower priority number,
--- soonest expiry, promotional before paid, oldest. Priority by priority, so that the index skips the expired ones
--- that are not posted yet.
-CREATE OR REPLACE FUNCTION ledger_burn_order(
+-- A cursor over the open grants of an organization that expire after a moment or never, in burn order: lower priority
+-- number, soonest expiry, promotional before paid, oldest. Priority by priority, so that the index skips the expired
+-- ones that are not posted yet. Its reader reads no more of them than it takes.
+CREATE OR REPLACE FUNCTION ledger_burn_cursor(
     p_organization_id uuid,
     p_expiring_after timestamptz
-) RETURNS SETOF credit_grants LANGUAGE sql STABLE AS $$
-    WITH RECURSIVE priorities AS (
-        SELECT (
-            SELECT g.priority
-            FROM credit_grants AS g
-            WHERE g.organization_id = p_organization_id AND NOT g.spent
-            ORDER BY g.priority
-            LIMIT 1
-        ) AS priority
-        UNION ALL
-        SELECT (
-            SELECT g.priority
-            FROM credit_grants AS g
-            WHERE
-                g.organization_id = p_organization_id
-                AND NOT g.spent
-                AND g.priority > p.priority
-            ORDER BY g.priority
-            LIMIT 1
+) RETURNS refcursor LANGUAGE plpgsql AS $$
+DECLARE
+    v_cursor refcursor;
+BEGIN
+    OPEN v_cursor NO SCROLL FOR
+        WITH RECURSIVE priorities AS (
+            SELECT (
+                SELECT g.priority
+                FROM credit_grants AS g
+                WHERE g.organization_id = p_organization_id AND NOT g.spent
+                ORDER BY g.priority
+                LIMIT 1
+            ) AS priority
+            UNION ALL
+            SELECT (
+                SELECT g.priority
+                FROM credit_grants AS g
+                WHERE
+                    g.organization_id = p_organization_id
+                    AND NOT g.spent
+                    AND g.priority > p.priority
+                ORDER BY g.priority
+                LIMIT 1
+            )
+            FROM priorities AS p
+            WHERE p.priority IS NOT NULL
         )
-        FROM priorities AS p
-        WHERE p.priority IS NOT NULL
-    )
 
-    SELECT o.*
-    FROM priorities AS p
-    CROSS JOIN LATERAL (
-        (
-            SELECT g.*
-            FROM credit_grants AS g
-            WHERE
-                g.organization_id = p_organization_id
-                AND NOT g.spent
-                AND g.priority = p.priority
-                AND g.expires_at > p_expiring_after
-            ORDER BY g.expires_at, (NOT g.promotional), g.seq
-        )
-        UNION ALL
-        (
-            SELECT g.*
-            FROM credit_grants AS g
-            WHERE
-                g.organization_id = p_organization_id
-                AND NOT g.spent
-                AND g.priority = p.priority
-                AND g.expires_at IS NULL
-            ORDER BY g.expires_at, (NOT g.promotional), g.seq
-        )
-    ) AS o
+        SELECT
+            o.id,
+            o.remaining
+        FROM priorities AS p
+        CROSS JOIN LATERAL (
+            (
+                SELECT
+                    g.id,
+                    g.remaining
+                FROM credit_grants AS g
+                WHERE
+                    g.organization_id = p_organization_id
+                    AND NOT g.spent
+                    AND g.priority = p.priority
+                    AND g.expires_at > p_expiring_after
+                ORDER BY g.expires_at, (NOT g.promotional), g.seq
+            )
+            UNION ALL
+            (
+                SELECT
+                    g.id,
+                    g.remaining
+                FROM credit_grants AS g
+                WHERE
+                    g.organization_id = p_organization_id
+                    AND NOT g.spent
+                    AND g.priority = p.priority
+                    AND g.expires_at IS NULL
+                ORDER BY g.expires_at, (NOT g.promotional), g.seq
+            )
+        ) AS o;
+    RETURN v_cursor;
+END
 $$;
 
 -- Burns `p_amount`, the credits consumed last, from the grants in their order; returns the account with the grant of
@@ -87,17 +100,15 @@ DECLARE
     v_from numeric := p_account.consumed - p_amount;
     v_left numeric := p_amount;
     v_taken numeric;
+    v_cursor refcursor := ledger_burn_cursor(p_account.organization_id, p_account.expired_through);
     v_grant record;
     v_grants uuid [] := '{}';
     v_lowers numeric [] := '{}';
     v_uppers numeric [] := '{}';
 BEGIN
-    FOR v_grant IN
-        SELECT
-            g.id,
-            g.remaining
-        FROM ledger_burn_order(p_account.organization_id, p_account.expired_through) AS g
     LOOP
+        FETCH v_cursor INTO v_grant;
+        EXIT WHEN NOT FOUND;
         v_taken := least(v_left, v_grant.remaining);
         v_grants := array_append(v_grants, v_grant.id);
         v_lowers := array_append(v_lowers, p_account.consumed - v_left);
@@ -105,6 +116,7 @@ BEGIN
         v_uppers := array_append(v_uppers, p_account.consumed - v_left);
         EXIT WHEN v_left = 0;
     END LOOP;
+    CLOSE v_cursor;
 
     -- All but the last are used up. No joins: one could be planned the wrong way round, as a scan for each.
     UPDATE credit_grants AS g

@@ -193,8 +193,9 @@ $$;
 -- Whether a hold was closed by a capture of nothing, which has no row.
 CREATE OR REPLACE FUNCTION ledger_captured_nothing(
     p_hold holds
-) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT
+) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN
         p_hold.status = 'captured'
         AND p_hold.captured_by IS NULL
         AND NOT EXISTS (
@@ -202,7 +203,8 @@ CREATE OR REPLACE FUNCTION ledger_captured_nothing(
             WHERE
                 t.organization_id = p_hold.organization_id
                 AND t.idempotency_key = 'hold:' || p_hold.id || ':capture'
-        )
+        );
+END
 $$;
 
 -- A hold under the lock of its account, after what is due has expired. `is_open`: it has not ended.
@@ -244,6 +246,7 @@ CREATE OR REPLACE FUNCTION ledger_release(
 DECLARE
     v_lock record := ledger_lock_hold(p_organization_id, p_id);
     v_hold holds := v_lock.hold;
+    v_next_due_at timestamptz;
 BEGIN
     hold := v_hold;
     status := CASE
@@ -259,10 +262,11 @@ BEGIN
         WHERE h.organization_id = p_organization_id AND h.id = p_id
         RETURNING h.* INTO hold;
         PERFORM ledger_release_budgets(v_hold, v_lock.now);
+        v_next_due_at := ledger_next_due(p_organization_id);
         UPDATE accounts AS a
         SET
             held = a.held - ledger_hold_rest(v_hold),
-            next_due_at = ledger_next_due(p_organization_id),
+            next_due_at = v_next_due_at,
             updated_at = v_lock.now
         WHERE a.organization_id = p_organization_id;
     END IF;
@@ -281,6 +285,7 @@ CREATE OR REPLACE FUNCTION ledger_extend_hold(
 DECLARE
     v_lock record := ledger_lock_hold(p_organization_id, p_id);
     v_hold holds := v_lock.hold;
+    v_next_due_at timestamptz;
 BEGIN
     hold := v_hold;
     status := CASE
@@ -294,9 +299,10 @@ BEGIN
         SET expires_at = p_expires_at
         WHERE h.organization_id = p_organization_id AND h.id = p_id
         RETURNING h.* INTO hold;
+        v_next_due_at := ledger_next_due(p_organization_id);
         UPDATE accounts AS a
         SET
-            next_due_at = ledger_next_due(p_organization_id),
+            next_due_at = v_next_due_at,
             updated_at = v_lock.now
         WHERE a.organization_id = p_organization_id;
     END IF;
@@ -314,6 +320,7 @@ DECLARE
     v_count bigint;
     v_amount numeric;
     v_items ledger_budget_item [];
+    v_next_due_at timestamptz;
 BEGIN
     PERFORM ledger_post_organization(p_organization_id, '{}');
     SELECT
@@ -344,10 +351,11 @@ BEGIN
     PERFORM ledger_count_budgets(
         p_organization_id, ledger_budget_changes(p_organization_id, v_items, v_now), v_now
     );
+    v_next_due_at := ledger_next_due(p_organization_id);
     UPDATE accounts AS a
     SET
         held = a.held - v_amount,
-        next_due_at = ledger_next_due(p_organization_id),
+        next_due_at = v_next_due_at,
         updated_at = v_now
     WHERE a.organization_id = p_organization_id AND v_count > 0;
     RETURN v_count;

@@ -1,6 +1,7 @@
--- Messages about a balance that is low, recovered or depleted, and about grants that expire soon.
+-- Messages about a balance that is low, recovered or depleted.
 
 DROP FUNCTION IF EXISTS ledger_tell_expiring(timestamptz, interval, integer);
+DROP FUNCTION IF EXISTS ledger_announce_expiring(timestamptz, interval, integer);
 
 -- The thresholds of a balance: what the organization set for alerts, and the one for `credits.low`.
 CREATE OR REPLACE FUNCTION ledger_alert_thresholds(
@@ -94,48 +95,4 @@ BEGIN
         above := (SELECT min(t) FROM ledger_alert_thresholds(p_account) AS t WHERE t > v_balance);
     END IF;
 END
-$$;
-
--- Announces grants that expire soon, each once; returns their number. Locks no account.
-CREATE OR REPLACE FUNCTION ledger_announce_expiring(
-    p_now timestamptz,
-    p_within interval,
-    p_grants_max integer
-) RETURNS bigint LANGUAGE sql AS $$
-    WITH soon AS (
-        SELECT
-            g.organization_id,
-            g.id
-        FROM credit_grants AS g
-        WHERE
-            NOT g.spent
-            AND g.expires_at > p_now
-            AND g.expires_at <= p_now + p_within
-            AND g.expiry_told_at IS NULL
-        ORDER BY g.expires_at
-        LIMIT p_grants_max
-        FOR UPDATE SKIP LOCKED
-    ),
-
-    announced AS (
-        UPDATE credit_grants AS g
-        SET expiry_told_at = p_now
-        FROM soon AS s
-        WHERE g.organization_id = s.organization_id AND g.id = s.id
-        RETURNING
-            g.organization_id,
-            g.id,
-            g.remaining,
-            g.expires_at
-    )
-
-    SELECT count(*)
-    FROM announced AS t
-    CROSS JOIN LATERAL announce(
-        t.organization_id,
-        md5('credits.expiring' || t.id)::uuid,
-        'credits.expiring',
-        jsonb_build_object('grantId', t.id, 'amount', t.remaining, 'expiresAt', t.expires_at),
-        p_now
-    )
 $$;

@@ -1,42 +1,11 @@
 -- Movements: what was added to grants in a period and what was taken from them, by the payment that paid for them.
 -- Every figure follows from rows and burn segments until the end of the period, and later rows do not change it.
 
--- The debits of other types than usage until a row, each with the range of consumption that it burned.
-CREATE OR REPLACE FUNCTION ledger_other_debits(
-    p_organization_id uuid,
-    p_last_seq bigint
-) RETURNS TABLE (
-    seq bigint,
-    type text,
-    amount numeric,
-    grant_id uuid,
-    payment_intent_id text,
-    lower numeric,
-    upper numeric
-) LANGUAGE sql STABLE AS $$
-    SELECT
-        t.seq,
-        t.type,
-        t.amount,
-        t.grant_id,
-        t.payment_intent_id,
-        coalesce(b.consumed_after, 0),
-        t.consumed_after
-    FROM credit_transactions AS t
-    LEFT JOIN LATERAL (
-        SELECT c.consumed_after
-        FROM credit_transactions AS c
-        WHERE c.organization_id = p_organization_id AND c.seq = t.seq - 1
-    ) AS b ON TRUE
-    WHERE
-        t.organization_id = p_organization_id
-        AND t.type NOT IN ('usage', 'hold_capture')
-        AND t.seq <= p_last_seq
-        AND t.amount < 0
-$$;
+DROP FUNCTION IF EXISTS ledger_other_debits(uuid, bigint);
 
--- The credits of grants that each of these debits took: `line` is the reason, and `taken_seq` the row, or the grant
--- where it came later and covered the debt of the row.
+-- The credits of grants that each debit of another type than usage took until a row: `line` is the reason, and
+-- `taken_seq` the row, or the grant where it came later and covered the debt of the row. A debit burned the range of
+-- consumption from `lower` to `upper`.
 CREATE OR REPLACE FUNCTION ledger_other_takings(
     p_organization_id uuid,
     p_last_seq bigint
@@ -46,9 +15,30 @@ CREATE OR REPLACE FUNCTION ledger_other_takings(
     line text,
     taken_seq bigint,
     amount numeric
-) LANGUAGE sql STABLE AS $$
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH debits AS MATERIALIZED (
-        SELECT o.* FROM ledger_other_debits(p_organization_id, p_last_seq) AS o
+        SELECT
+            t.seq,
+            t.type,
+            t.amount,
+            t.grant_id,
+            t.payment_intent_id,
+            coalesce(b.consumed_after, 0) AS lower,
+            t.consumed_after AS upper
+        FROM credit_transactions AS t
+        LEFT JOIN LATERAL (
+            SELECT c.consumed_after
+            FROM credit_transactions AS c
+            WHERE c.organization_id = p_organization_id AND c.seq = t.seq - 1
+        ) AS b ON TRUE
+        WHERE
+            t.organization_id = p_organization_id
+            AND t.type NOT IN ('usage', 'hold_capture')
+            AND t.seq <= p_last_seq
+            AND t.amount < 0
     )
 
     -- Burned in order, like usage.
@@ -93,7 +83,8 @@ CREATE OR REPLACE FUNCTION ledger_other_takings(
         d.seq,
         -d.amount
     FROM debits AS d
-    WHERE d.type IN ('expiration', 'void')
+    WHERE d.type IN ('expiration', 'void');
+END
 $$;
 
 -- The credits of grants that all debits burned until a row: `burned`, and `burned_before` until an earlier row.
@@ -101,7 +92,10 @@ CREATE OR REPLACE FUNCTION ledger_burned(
     p_organization_id uuid,
     p_before_seq bigint,
     p_last_seq bigint
-) RETURNS TABLE (grant_id uuid, burned_before numeric, burned numeric) LANGUAGE sql STABLE AS $$
+) RETURNS TABLE (grant_id uuid, burned_before numeric, burned numeric) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH consumed AS MATERIALIZED (
         SELECT
             coalesce(
@@ -135,7 +129,8 @@ CREATE OR REPLACE FUNCTION ledger_burned(
     INNER JOIN burn_segments AS s ON s.organization_id = p_organization_id AND s.lower < c.last
     INNER JOIN credit_grants AS g ON g.organization_id = p_organization_id AND s.grant_id = g.id
     WHERE g.seq <= p_last_seq
-    GROUP BY g.id
+    GROUP BY g.id;
+END
 $$;
 
 -- The money of a part of a payment's credits, in the smallest unit, half rounded up; of all of them, the payment.
@@ -147,6 +142,32 @@ CREATE OR REPLACE FUNCTION ledger_money(
     SELECT div(2 * p_minor * p_part + p_credits, 2 * p_credits)
 $$;
 
+-- The grants until a row, each with the type of its row.
+CREATE OR REPLACE FUNCTION ledger_grants_until(
+    p_organization_id uuid,
+    p_last_seq bigint
+) RETURNS TABLE (
+    id uuid,
+    seq bigint,
+    original numeric,
+    payment_intent_id text,
+    type text
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT
+        g.id,
+        g.seq,
+        g.original,
+        g.payment_intent_id,
+        t.type
+    FROM credit_grants AS g
+    INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
+    WHERE g.organization_id = p_organization_id AND g.seq <= p_last_seq;
+END
+$$;
+
 -- What was added to grants and taken from them until row `p_last_seq`, each with its line; `…_before`: until row
 -- `p_before_seq`. A line may have several amounts for a payment.
 CREATE OR REPLACE FUNCTION ledger_moves(
@@ -155,15 +176,7 @@ CREATE OR REPLACE FUNCTION ledger_moves(
     p_last_seq bigint
 ) RETURNS TABLE (payment_intent_id text, line text, amount numeric) LANGUAGE sql STABLE AS $$
     WITH grants AS MATERIALIZED (
-        SELECT
-            g.id,
-            g.seq,
-            g.original,
-            g.payment_intent_id,
-            t.type
-        FROM credit_grants AS g
-        INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
-        WHERE g.organization_id = p_organization_id AND g.seq <= p_last_seq
+        SELECT g.* FROM ledger_grants_until(p_organization_id, p_last_seq) AS g
     )
 
     SELECT
@@ -259,5 +272,78 @@ BEGIN
         GROUP BY m.payment_intent_id
     ) AS s
     WHERE s.added_before <> s.taken_before OR s.latest <> 0;
+END
+$$;
+
+-- A page of the ledgers that have rows, after an organization: their rows from a moment until another, the balances
+-- and the consumption that no grant has paid for.
+CREATE OR REPLACE FUNCTION ledger_heads(
+    p_after uuid,
+    p_from timestamptz,
+    p_until timestamptz,
+    p_organizations_max integer
+) RETURNS TABLE (
+    organization_id uuid,
+    before_seq bigint,
+    last_seq bigint,
+    opening numeric,
+    closing numeric,
+    debt_opening numeric,
+    debt_closing numeric,
+    last_hash bytea
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_consumed_before numeric;
+    v_consumed numeric;
+BEGIN
+    FOR organization_id IN
+        SELECT a.organization_id
+        FROM accounts AS a
+        WHERE a.organization_id > p_after AND a.last_seq > 0
+        ORDER BY a.organization_id
+        LIMIT p_organizations_max
+    LOOP
+        SELECT
+            p.seq,
+            p.balance,
+            p.consumed
+        INTO before_seq, opening, v_consumed_before
+        FROM ledger_position(organization_id, p_from) AS p;
+        SELECT
+            p.seq,
+            p.balance,
+            p.consumed,
+            p.hash
+        INTO last_seq, closing, v_consumed, last_hash
+        FROM ledger_position(organization_id, p_until) AS p;
+        SELECT
+            v_consumed_before - coalesce(sum(b.burned_before), 0),
+            v_consumed - coalesce(sum(b.burned), 0)
+        INTO debt_opening, debt_closing
+        FROM ledger_burned(organization_id, before_seq, last_seq) AS b;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- What rows of an organization, after one until another, took from each system account.
+CREATE OR REPLACE FUNCTION ledger_counterparties(
+    p_organization_id uuid,
+    p_before_seq bigint,
+    p_last_seq bigint
+) RETURNS TABLE (account text, amount numeric) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT
+        t.counterparty,
+        sum(t.amount)
+    FROM credit_transactions AS t
+    WHERE t.organization_id = p_organization_id AND t.seq > p_before_seq AND t.seq <= p_last_seq
+    GROUP BY t.counterparty;
 END
 $$;

@@ -107,7 +107,7 @@ CREATE OR REPLACE FUNCTION ledger_plain_debits(
             a.last_hash,
             a.burning_grant_id,
             -sum((p.posting).amount) OVER until_here AS burned,
-            lead(FALSE, 1, TRUE) OVER (PARTITION BY a.organization_id ORDER BY p.place) AS is_last
+            lead(FALSE, 1, TRUE) OVER until_here AS is_last
         FROM unnest(p_organizations) AS o (organization_id)
         INNER JOIN accounts AS a ON o.organization_id = a.organization_id
         INNER JOIN ledger_places(p_postings) AS p ON a.organization_id = (p.posting).organization_id
@@ -149,13 +149,22 @@ BEGIN
     ),
 
     totalled AS (
+        INSERT INTO usage_totals AS u (organization_id, category, hour, quantity, cost, transactions)
         SELECT
-            ledger_add_usage(array_agg(ledger_usage(
-                ledger_row(r.posting, r.seq, r.amount, r.balance_after, r.consumed_after, r.created_at, NULL)
-            )))
+            r.organization_id,
+            (r.posting).category,
+            date_trunc('hour', coalesce((r.posting).effective_at, r.created_at), 'UTC') AS hour,
+            coalesce(sum((r.posting).quantity), 0),
+            -sum(r.amount),
+            count(*)
         FROM posted AS r
         WHERE (r.posting).type = 'usage' AND (r.posting).category IS NOT NULL
-        HAVING count(*) > 0
+        GROUP BY r.organization_id, (r.posting).category, hour
+        ON CONFLICT (organization_id, category, hour) DO UPDATE
+        SET
+            quantity = u.quantity + excluded.quantity,
+            cost = u.cost + excluded.cost,
+            transactions = u.transactions + excluded.transactions
     ),
 
     burned AS (
@@ -185,8 +194,7 @@ BEGIN
         r.amount,
         r.balance_after,
         r.created_at
-    FROM posted AS r
-    LEFT JOIN totalled ON TRUE;
+    FROM posted AS r;
     PERFORM ledger_add_breakdowns(p_postings, p_organizations);
 END
 $$;

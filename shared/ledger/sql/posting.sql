@@ -367,3 +367,20 @@ BEGIN
     );
 END
 $$;
+
+-- Posts expirations of an organization, up to a number, and nothing else; FALSE: its account is locked.
+CREATE OR REPLACE FUNCTION ledger_post_expirations(
+    p_organization_id uuid,
+    p_expirations_max integer
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM accounts AS a
+    WHERE a.organization_id = p_organization_id
+    FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN FALSE;
+    END IF;
+    PERFORM ledger_post_organization(p_organization_id, '{}', p_expirations_max);
+    RETURN TRUE;
+END
+$$;

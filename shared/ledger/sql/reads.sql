@@ -28,21 +28,63 @@ BEGIN
 END
 $$;
 
+-- The last row of an organization before a moment: its seq, the balance and the consumption after it, and its hash;
+-- seq 0 where there is none.
+CREATE OR REPLACE FUNCTION ledger_position(
+    p_organization_id uuid,
+    p_moment timestamptz,
+    OUT seq bigint,
+    OUT balance numeric,
+    OUT consumed numeric,
+    OUT hash bytea
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    v_seq bigint := ledger_seq_before(p_organization_id, p_moment);
+BEGIN
+    SELECT
+        t.balance_after,
+        t.consumed_after,
+        t.hash
+    INTO balance, consumed, hash
+    FROM credit_transactions AS t
+    WHERE t.organization_id = p_organization_id AND t.seq = v_seq;
+    seq := v_seq;
+    balance := coalesce(balance, 0);
+    consumed := coalesce(consumed, 0);
+END
+$$;
+
+-- The rows of an organization from a moment (NULL: its first row) until another (NULL: its last): the seq before them,
+-- and the last one.
+CREATE OR REPLACE FUNCTION ledger_range(
+    p_organization_id uuid,
+    p_from timestamptz,
+    p_until timestamptz,
+    OUT after bigint,
+    OUT last bigint
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    after := 0;
+    IF p_from IS NOT NULL THEN
+        after := ledger_seq_before(p_organization_id, p_from);
+    END IF;
+    IF p_until IS NOT NULL THEN
+        last := ledger_seq_before(p_organization_id, p_until);
+    ELSE
+        SELECT a.last_seq INTO last FROM accounts AS a WHERE a.organization_id = p_organization_id;
+    END IF;
+END
+$$;
+
 -- The balance of an organization at a moment: after its last row until then. Moments are whole microseconds.
 CREATE OR REPLACE FUNCTION ledger_balance_at(
     p_organization_id uuid,
     p_moment timestamptz
-) RETURNS numeric LANGUAGE sql STABLE AS $$
-    SELECT coalesce(
-        (
-            SELECT t.balance_after
-            FROM credit_transactions AS t
-            WHERE
-                t.organization_id = p_organization_id
-                AND t.seq = ledger_seq_before(p_organization_id, p_moment + interval '1 microsecond')
-        ),
-        0
-    )
+) RETURNS numeric LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (ledger_position(p_organization_id, p_moment + interval '1 microsecond')).balance;
+END
 $$;
 
 -- The first row whose consumption goes beyond a point, located by bisection along seq, since consumed_after
@@ -78,22 +120,26 @@ CREATE OR REPLACE FUNCTION ledger_segment_of(
     p_organization_id uuid,
     p_grant_id uuid,
     p_seq bigint
-) RETURNS numeric LANGUAGE sql STABLE AS $$
-    SELECT s.lower
-    FROM burn_segments AS s
-    WHERE
-        s.organization_id = p_organization_id
-        AND s.grant_id = p_grant_id
-        AND s.lower <= coalesce(
-            (
-                SELECT t.consumed_after
-                FROM credit_transactions AS t
-                WHERE t.organization_id = p_organization_id AND t.seq = p_seq
-            ),
-            0
-        )
-    ORDER BY s.lower DESC
-    LIMIT 1
+) RETURNS numeric LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT s.lower
+        FROM burn_segments AS s
+        WHERE
+            s.organization_id = p_organization_id
+            AND s.grant_id = p_grant_id
+            AND s.lower <= coalesce(
+                (
+                    SELECT t.consumed_after
+                    FROM credit_transactions AS t
+                    WHERE t.organization_id = p_organization_id AND t.seq = p_seq
+                ),
+                0
+            )
+        ORDER BY s.lower DESC
+        LIMIT 1
+    );
+END
 $$;
 
 -- The debits that a grant paid for, oldest first, after a row, up to a number. Reads the grant's segments in their
@@ -160,6 +206,83 @@ BEGIN
         v_left := v_left - v_count;
         EXIT WHEN v_left <= 0;
     END LOOP;
+END
+$$;
+
+-- The places, counted from 1, of those of these keys that have been posted: an index look-up for each, whatever the
+-- statistics say.
+CREATE OR REPLACE FUNCTION ledger_known_places(
+    p_organizations uuid [],
+    p_keys text []
+) RETURNS SETOF bigint LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT k.place
+    FROM unnest(p_organizations, p_keys) WITH ORDINALITY AS k (organization_id, key, place)
+    INNER JOIN credit_transactions AS t
+        ON k.organization_id = t.organization_id AND k.key = t.idempotency_key
+    WHERE t.organization_id = any(p_organizations);
+END
+$$;
+
+-- When grants expire, each of its organization; an index look-up for each, likewise.
+CREATE OR REPLACE FUNCTION ledger_expiries(
+    p_organizations uuid [],
+    p_grants uuid []
+) RETURNS TABLE (id uuid, expires_at timestamptz) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT
+        g.id,
+        g.expires_at
+    FROM unnest(p_organizations, p_grants) AS k (organization_id, id)
+    INNER JOIN credit_grants AS g ON k.organization_id = g.organization_id AND k.id = g.id
+    WHERE g.organization_id = any(p_organizations);
+END
+$$;
+
+-- The row that an organization posted under a key.
+CREATE OR REPLACE FUNCTION ledger_seq_of(
+    p_organization_id uuid,
+    p_key text
+) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT t.seq
+        FROM credit_transactions AS t
+        WHERE t.organization_id = p_organization_id AND t.idempotency_key = p_key
+    );
+END
+$$;
+
+-- The newest rows of an organization that are not older than a moment, up to a number: what this transaction posted, and
+-- what others posted before it locked the account.
+CREATE OR REPLACE FUNCTION ledger_rows_since(
+    p_organization_id uuid,
+    p_moment timestamptz,
+    p_rows_max integer
+) RETURNS SETOF credit_transactions LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
+DECLARE
+    v_seq bigint := ledger_seq_before(p_organization_id, p_moment);
+BEGIN
+    RETURN QUERY
+    SELECT t.*
+    FROM credit_transactions AS t
+    WHERE t.organization_id = p_organization_id AND t.seq > v_seq
+    ORDER BY t.seq DESC
+    LIMIT p_rows_max;
 END
 $$;
 

@@ -11,6 +11,19 @@ CREATE OR REPLACE FUNCTION recharge_attempt_is_live(
     SELECT p_state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
 $$;
 
+-- The attempt of an organization with an id, if there is one.
+CREATE OR REPLACE FUNCTION recharge_attempt(
+    p_organization_id uuid,
+    p_id uuid
+) RETURNS SETOF recharge_attempts LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT r.*
+    FROM recharge_attempts AS r
+    WHERE r.organization_id = p_organization_id AND r.id = p_id;
+END
+$$;
+
 -- Whether auto-recharge waits for the next usage after a row: it does once credits are taken back. An adjustment
 -- counts as such where it alone crosses the threshold.
 CREATE OR REPLACE FUNCTION ledger_recharge_waits(
@@ -46,10 +59,20 @@ $$;
 -- Ends the wait of auto-recharge that began when credits were taken back: there was usage or a hold since.
 CREATE OR REPLACE FUNCTION ledger_end_recharge_wait(
     p_organization_id uuid
-) RETURNS void LANGUAGE sql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     UPDATE accounts AS a
     SET recharge_waits = FALSE
-    WHERE a.organization_id = p_organization_id AND a.recharge_waits
+    WHERE a.organization_id = p_organization_id AND a.recharge_waits;
+END
+$$;
+
+-- Wakes the workers that charge: an attempt is taken as soon as the transaction that armed it has committed. It is a
+-- call and no trigger: on a cluster, nobody hears a NOTIFY of a shard.
+CREATE OR REPLACE FUNCTION wake_recharge_workers() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('prepaid_recharge', '');
+END
 $$;
 
 -- Arms a recharge where what is spendable (balance less held) is below the threshold, or where `p_needed` was
@@ -82,7 +105,9 @@ BEGIN
     ON CONFLICT (organization_id)
     WHERE recharge_attempt_is_live(state)
     DO NOTHING;
-    IF NOT FOUND AND p_needed IS NOT NULL THEN
+    IF FOUND THEN
+        PERFORM wake_recharge_workers();
+    ELSIF p_needed IS NOT NULL THEN
         UPDATE recharge_attempts AS r
         SET needed = p_needed
         WHERE

@@ -7,42 +7,10 @@ SELECT
     NULL::bigint AS seq,
     NULL::uuid AS transaction_id,
     checked.problem
-FROM accounts AS a
-LEFT JOIN credit_transactions AS t ON a.organization_id = t.organization_id AND a.last_seq = t.seq
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(sum(g.remaining), 0)
-        - coalesce(sum(g.remaining) FILTER (WHERE g.expires_at <= a.expired_through), 0) AS remaining,
-        coalesce(sum(g.remaining) FILTER (WHERE g.expires_at <= a.expired_through), 0) AS expired
-    FROM credit_grants AS g
-    WHERE g.organization_id = a.organization_id AND NOT g.spent
-) AS grants
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(ledger_hold_rest(h)), 0) AS held
-    FROM holds AS h
-    WHERE
-        h.organization_id = a.organization_id
-        AND h.status = 'active'
-        AND h.expires_at > a.expired_through
-) AS reserved
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(sum(coalesce(s.upper, a.consumed) - s.lower), 0) AS covered,
-        coalesce(bool_or(s.lower < s.upper_before), FALSE) AS overlap,
-        coalesce(bool_or(s.lower > s.upper_before), FALSE) AS gap
-    FROM (
-        SELECT
-            b.lower,
-            b.upper,
-            coalesce(lag(coalesce(b.upper, a.consumed)) OVER (ORDER BY b.lower), 0) AS upper_before
-        FROM burn_segments AS b
-        WHERE b.organization_id = a.organization_id
-    ) AS s
-) AS segments
-CROSS JOIN LATERAL (SELECT ledger_next_due(a.organization_id) AS at) AS due
-LEFT JOIN burn_segments AS burning
-    ON a.organization_id = burning.organization_id AND burning.upper IS NULL
-LEFT JOIN auto_recharges AS rule ON a.organization_id = rule.organization_id AND rule.state = 'active'
+FROM unnest($1::uuid []) AS o (id)
+CROSS JOIN LATERAL ledger_account(o.id) AS a
+LEFT JOIN LATERAL ledger_row_at(a.organization_id, a.last_seq) AS t ON TRUE
+CROSS JOIN LATERAL ledger_sums(a) AS sums
 LEFT JOIN ledger_checkpoints AS c ON a.organization_id = c.organization_id
 CROSS JOIN LATERAL (
     SELECT
@@ -72,13 +40,7 @@ CROSS JOIN LATERAL (
     (
         CASE
             WHEN a.last_seq > 0 AND t.seq IS NULL THEN 'the last row is missing'
-            WHEN
-                EXISTS (
-                    SELECT FROM credit_transactions AS beyond
-                    WHERE
-                        beyond.organization_id = a.organization_id AND beyond.seq > a.last_seq
-                )
-                THEN 'there are rows behind the last one'
+            WHEN sums.has_more_rows THEN 'there are rows behind the last one'
         END
     ),
     (
@@ -101,22 +63,22 @@ CROSS JOIN LATERAL (
     ),
     (
         CASE
-            WHEN grants.remaining <> greatest(a.balance - a.expired, 0)
+            WHEN sums.remaining <> greatest(a.balance - a.expired, 0)
                 THEN 'what is left of the grants is not the balance'
         END
     ),
     (
         CASE
-            WHEN grants.expired <> a.expired
+            WHEN sums.expired <> a.expired
                 THEN 'what has expired is not what is left of the grants that have'
         END
     ),
-    (CASE WHEN reserved.held <> a.held THEN 'held is not the sum of the active holds' END),
+    (CASE WHEN sums.held <> a.held THEN 'held is not the sum of the active holds' END),
     (
         CASE
             WHEN
-                segments.overlap OR segments.gap
-                OR segments.covered + greatest(a.expired - a.balance, 0) <> a.consumed
+                sums.overlap OR sums.gap
+                OR sums.covered + greatest(a.expired - a.balance, 0) <> a.consumed
                 THEN 'burn segments do not cover exactly what was consumed'
         END
     ),
@@ -132,7 +94,7 @@ CROSS JOIN LATERAL (
     ),
     (
         CASE
-            WHEN burning.grant_id IS DISTINCT FROM a.burning_grant_id
+            WHEN sums.burning_grant_id IS DISTINCT FROM a.burning_grant_id
                 THEN 'burning_grant_id is not the grant of the open segment'
         END
     ),
@@ -140,19 +102,11 @@ CROSS JOIN LATERAL (
         -- It may be early where the expiring credits are gone: the next expiry run corrects it.
         CASE
             WHEN
-                due.at IS DISTINCT FROM a.next_due_at
+                sums.next_due_at IS DISTINCT FROM a.next_due_at
                 AND (
                     a.next_due_at IS NULL
-                    OR a.next_due_at > due.at
-                    OR NOT EXISTS (
-                        SELECT FROM credit_grants AS g
-                        WHERE
-                            g.organization_id = a.organization_id AND g.expires_at = a.next_due_at
-                        UNION ALL
-                        SELECT FROM holds AS h
-                        WHERE
-                            h.organization_id = a.organization_id AND h.expires_at = a.next_due_at
-                    )
+                    OR a.next_due_at > sums.next_due_at
+                    OR NOT sums.has_next_due
                 )
                 THEN 'next_due_at is not when the next grant or hold expires'
         END
@@ -171,11 +125,11 @@ CROSS JOIN LATERAL (
     ),
     (
         CASE
-            WHEN a.recharge_below IS DISTINCT FROM rule.threshold
+            WHEN a.recharge_below IS DISTINCT FROM sums.threshold
                 THEN 'recharge_below is not the threshold of the auto-recharge rule'
         END
     )
 ) AS checked (problem)
-WHERE a.organization_id = any($1::uuid []) AND checked.problem IS NOT NULL
+WHERE checked.problem IS NOT NULL
 ORDER BY a.organization_id
 LIMIT $2;

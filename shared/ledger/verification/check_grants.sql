@@ -66,6 +66,20 @@ SELECT
 FROM credit_grants AS g
 LEFT JOIN credit_transactions AS t
     ON g.organization_id = t.organization_id AND g.seq = t.seq AND g.transaction_id = t.id
+LEFT JOIN credit_transactions AS e
+    ON
+        g.organization_id = e.organization_id
+        AND g.ended_by = 'expiration'
+        AND e.idempotency_key = 'expiration:' || g.id
+        AND g.ended_at = e.created_at
+LEFT JOIN credit_transactions AS v
+    ON
+        g.organization_id = v.organization_id
+        AND g.ended_by = 'void'
+        AND v.type = 'void'
+        AND v.type NOT IN ('usage', 'hold_capture')
+        AND g.id = v.grant_id
+        AND g.ended_at = v.created_at
 CROSS JOIN LATERAL (
     VALUES
     (
@@ -89,24 +103,8 @@ CROSS JOIN LATERAL (
         CASE
             WHEN
                 g.ended_at IS NOT NULL
-                AND NOT EXISTS (
-                    SELECT FROM credit_transactions AS e
-                    WHERE
-                        e.organization_id = g.organization_id
-                        AND g.ended_by = 'expiration'
-                        AND e.idempotency_key = 'expiration:' || g.id
-                        AND e.created_at = g.ended_at
-                )
-                AND NOT EXISTS (
-                    SELECT FROM credit_transactions AS e
-                    WHERE
-                        e.organization_id = g.organization_id
-                        AND g.ended_by = 'void'
-                        AND e.type = 'void'
-                        AND e.type NOT IN ('usage', 'hold_capture')
-                        AND e.grant_id = g.id
-                        AND e.created_at = g.ended_at
-                )
+                AND e.id IS NULL
+                AND v.id IS NULL
                 THEN 'no row says that and when a grant ended'
         END
     )

@@ -35,28 +35,8 @@ SELECT
     credited.transaction_id,
     checked.problem || ': ' || p.payment_intent_id AS problem
 FROM stripe_payments AS p
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(sum(t.amount), 0) AS amount,
-        min(t.seq) AS seq,
-        (array_agg(t.id ORDER BY t.seq))[1] AS transaction_id
-    FROM credit_grants AS g
-    INNER JOIN credit_transactions AS t ON g.organization_id = t.organization_id AND g.seq = t.seq
-    WHERE
-        g.organization_id = p.organization_id
-        AND g.payment_intent_id = p.payment_intent_id
-        AND t.type <> 'dispute_reversal'
-) AS credited
-CROSS JOIN LATERAL (
-    SELECT
-        coalesce(-sum(t.amount), 0) AS amount,
-        count(*) AS steps
-    FROM generate_series(1, p.reversals + 1) AS n (number)
-    INNER JOIN credit_transactions AS t
-        ON
-            p.organization_id = t.organization_id
-            AND t.idempotency_key = 'stripe:' || p.payment_intent_id || ':reversal:' || n.number
-) AS reversed
+CROSS JOIN LATERAL ledger_credited(p.organization_id, p.payment_intent_id) AS credited
+CROSS JOIN LATERAL ledger_reversed(p.organization_id, p.payment_intent_id, p.reversals + 1) AS reversed
 CROSS JOIN LATERAL (
     VALUES
     (

@@ -4,10 +4,7 @@
 -- problems. OFFSET 0 keeps each EXISTS a look-up: hashed, it would read its whole table for each run.
 WITH page AS (
     SELECT t.*
-    FROM credit_transactions AS t
-    WHERE (t.organization_id, t.seq) > ($1, $2) AND t.organization_id <= $3
-    ORDER BY t.organization_id, t.seq
-    LIMIT $4
+    FROM ledger_page($1, $2, $3, $4) AS t
 ),
 
 linked AS (
@@ -61,8 +58,7 @@ linked AS (
             (SELECT o.created_at FROM organizations AS o WHERE o.id = p.organization_id)
         ) AS created_before
     FROM page AS p
-    LEFT JOIN credit_transactions AS before
-        ON p.organization_id = before.organization_id AND before.seq = $2 AND p.organization_id = $1
+    LEFT JOIN ledger_row_at($1, $2) AS before ON p.organization_id = before.organization_id
     WINDOW rows_of_one AS (PARTITION BY p.organization_id ORDER BY p.seq)
 ),
 
@@ -80,45 +76,16 @@ problems AS (
             WHEN l.created_at < l.created_before THEN 'created_at goes back'
             WHEN
                 l.amount > 0
-                AND NOT EXISTS (
-                    SELECT FROM credit_grants AS g
-                    WHERE
-                        g.organization_id = l.organization_id
-                        AND g.seq = l.seq
-                        AND g.transaction_id = l.id
-                    OFFSET 0
-                )
+                AND NOT ledger_has_opened(l.organization_id, l.seq, l.id)
                 THEN 'the grant that this row opened is missing'
             WHEN
                 l.type IN ('expiration', 'void')
-                AND NOT EXISTS (
-                    SELECT FROM credit_grants AS g
-                    WHERE
-                        g.organization_id = l.organization_id
-                        AND g.id = l.grant_id
-                        AND g.ended_by = l.type
-                        AND g.ended_at = l.created_at
-                    OFFSET 0
-                )
+                AND NOT ledger_has_ended(l.organization_id, l.grant_id, l.type, l.created_at)
                 THEN 'the grant that this row ended does not say so: ' || l.grant_id
             WHEN
                 l.type = 'hold_capture'
-                AND NOT EXISTS (
-                    SELECT FROM holds AS h
-                    WHERE
-                        h.organization_id = l.organization_id
-                        AND h.id = l.hold_id
-                        AND h.captured_amount >= -l.amount
-                        AND (
-                            (h.status = 'captured' AND h.closed_at = l.created_at)
-                            -- A partial capture: its hold is active, or was closed later.
-                            OR (
-                                l.idempotency_key <> 'hold:' || h.id || ':capture'
-                                AND h.captured_by IS DISTINCT FROM l.id
-                                AND (h.closed_at >= l.created_at) IS NOT FALSE
-                            )
-                        )
-                    OFFSET 0
+                AND NOT ledger_has_captured(
+                    l.organization_id, l.hold_id, l.id, l.amount, l.idempotency_key, l.created_at
                 )
                 THEN 'the hold that this row captured does not say so: ' || l.hold_id
             WHEN

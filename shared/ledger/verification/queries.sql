@@ -18,24 +18,28 @@ FROM accounts
 WHERE last_seq > 0
 ORDER BY organization_id;
 
+-- name: with_unhashed_terms
+-- Those of these organizations with grants that an older release opened.
+SELECT DISTINCT organization_id
+FROM credit_grants
+WHERE organization_id = any($1::uuid []) AND terms_hash IS NULL;
+
 -- name: fill_terms
--- Hash the terms of some grants that an older release opened, except those that are locked.
+-- Hash the terms of some grants of an organization that an older release opened, except those that are locked.
 WITH unhashed AS (
     SELECT
-        g.organization_id,
-        g.id
+        g.id,
+        ledger_terms_hash(g.organization_id, g.id, g.priority, g.promotional, g.expires_at) AS hash
     FROM credit_grants AS g
-    WHERE g.organization_id = any($1::uuid []) AND g.terms_hash IS NULL
+    WHERE g.organization_id = $1 AND g.terms_hash IS NULL
     LIMIT $2
     FOR NO KEY UPDATE SKIP LOCKED
 )
 
 UPDATE credit_grants AS g
-SET terms_hash = ledger_terms_hash(
-    g.organization_id, g.id, g.priority, g.promotional, g.expires_at
-)
+SET terms_hash = u.hash
 FROM unhashed AS u
-WHERE g.organization_id = u.organization_id AND g.id = u.id;
+WHERE g.organization_id = $1 AND g.id = u.id;
 
 -- name: new_accounts
 -- A page of accounts, after one, that have changed since they were verified; each with its last verified row.

@@ -91,10 +91,13 @@ async def payment_problems(
 
 async def fill_terms(connection: Connection, organization_ids: Sequence[UUID]) -> None:
     """Hash the terms of the grants that have no hash yet, in batches."""
-    while True:
-        done = await connection.execute(QUERIES.fill_terms, organization_ids, FILLED_ROWS_MAX)
-        if int(done.rpartition(" ")[2]) < FILLED_ROWS_MAX:
-            return
+    for row in await connection.fetch(QUERIES.with_unhashed_terms, organization_ids):
+        filled = FILLED_ROWS_MAX
+        while filled == FILLED_ROWS_MAX:
+            done = await connection.execute(
+                QUERIES.fill_terms, row["organization_id"], FILLED_ROWS_MAX
+            )
+            filled = int(done.rpartition(" ")[2])
 
 
 async def save_checkpoints(

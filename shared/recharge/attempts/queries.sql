@@ -1,37 +1,56 @@
 -- name: wake
--- Make the live attempts of these payments due now; a leased one when its lease ends.
+-- Make the live attempts of these payments due now; a leased one when its lease ends. A cluster takes no now() inside
+-- CASE: without a lease the later of the two is now(), which greatest() returns where the other is NULL.
 UPDATE recharge_attempts
 SET
     rung = TRUE,
-    due_at = CASE WHEN lease_token IS NULL THEN least(due_at, now()) ELSE due_at END
+    due_at = least(due_at, greatest(now(), CASE WHEN lease_token IS NOT NULL THEN 'infinity'::timestamptz END))
 WHERE
     payment_intent_id = any($1::text [])
     AND state IN ('charging', 'processing', 'requires_action', 'unknown')
-RETURNING pg_notify('prepaid_recharge', '');
+RETURNING organization_id;
+
+-- name: moment
+-- The moment of this transaction by PostgreSQL's clock, which others may be ahead of.
+SELECT now();
+
+-- name: notify_workers
+-- Wake the workers that charge, once this transaction commits.
+SELECT wake_recharge_workers();
+
+-- name: due
+-- The attempts that are due, the earliest first.
+SELECT
+    organization_id,
+    id
+FROM recharge_attempts
+WHERE
+    state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+    AND due_at <= now()
+ORDER BY due_at
+LIMIT $1;
 
 -- name: claim
--- Lease due attempts; `due_at` is then the end of the lease.
-WITH due AS (
-    SELECT
-        organization_id,
-        id
-    FROM recharge_attempts
-    WHERE
-        state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
-        AND due_at <= now()
-    ORDER BY due_at
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
-)
-
+-- Lease an attempt of an organization if it is still due; `due_at` is then the end of the lease. One that another
+-- transaction has locked is skipped.
 UPDATE recharge_attempts AS r
 SET
-    lease_token = $2,
-    due_at = now() + $3::interval,
+    lease_token = $3,
+    due_at = now() + $4::interval,
     rung = FALSE,
     tries = r.tries + 1
-FROM due AS d
-WHERE r.organization_id = d.organization_id AND r.id = d.id
+WHERE
+    r.organization_id = $1
+    AND r.id = (
+        SELECT d.id
+        FROM recharge_attempts AS d
+        WHERE
+            d.organization_id = $1
+            AND d.id = $2
+            AND d.state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+            AND d.due_at <= now()
+        FOR UPDATE SKIP LOCKED
+    )
 RETURNING r.*;
 
 -- name: take
@@ -89,7 +108,7 @@ RETURNING id;
 
 -- name: transition
 -- Move an attempt to a state and release its lease: besides `begin`, the only statement that changes an attempt's
--- state. A live attempt is due again after a wait ($11), or when its customer's link expires; at once if it was woken
+-- state. A live attempt is due again at a moment ($11), or when its customer's link expires; now ($15) if it was woken
 -- meanwhile. Only the first link is stored. If Stripe stored a refusal under the idempotency key of the PaymentIntent,
 -- the next request has another key ($10).
 UPDATE recharge_attempts
@@ -102,8 +121,8 @@ SET
     blocked_by = $9,
     create_key = create_key + $10::smallint,
     due_at = CASE
-        WHEN rung THEN now()
-        WHEN $11::interval IS NOT NULL THEN now() + $11::interval
+        WHEN rung THEN $15::timestamptz
+        WHEN $11::timestamptz IS NOT NULL THEN $11
         ELSE coalesce(link_expires_at, $13::timestamptz, due_at)
     END,
     link_sha256 = coalesce(link_sha256, $12),
@@ -130,7 +149,8 @@ WHERE
     AND (s.not_before IS NULL OR s.not_before <= now())
 ON CONFLICT (organization_id)
 WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
-DO NOTHING;
+DO NOTHING
+RETURNING organization_id;
 
 -- name: waiting
 -- The attempt of an organization that waits for its customer.
@@ -222,8 +242,16 @@ SELECT
     s.detail,
     s.began_at,
     s.seen_at,
-    (SELECT count(*) FROM recharge_attempts AS r WHERE r.blocked_by = s.cause) AS attempts
+    coalesce(r.attempts, 0) AS attempts
 FROM stripe_alerts AS s
+LEFT JOIN (
+    SELECT
+        blocked_by,
+        count(*) AS attempts
+    FROM recharge_attempts
+    WHERE blocked_by IS NOT NULL
+    GROUP BY blocked_by
+) AS r ON s.cause = r.blocked_by
 ORDER BY s.began_at, s.cause;
 
 -- name: lock_alerts
@@ -238,7 +266,11 @@ FOR UPDATE;
 DELETE FROM stripe_alerts AS s
 WHERE
     s.cause = any($1::text [])
-    AND NOT EXISTS (SELECT FROM recharge_attempts AS r WHERE r.blocked_by = s.cause)
+    AND s.cause NOT IN (
+        SELECT r.blocked_by
+        FROM recharge_attempts AS r
+        WHERE r.blocked_by IS NOT NULL AND r.blocked_by = any($1::text [])
+    )
 RETURNING
     s.cause,
     s.began_at;
@@ -262,7 +294,7 @@ WHERE organization_id = $1 AND id = $2 AND state = 'requires_action'
 RETURNING link_expires_at;
 
 -- name: by_link
--- The attempt of a link, in any state, with the rule's threshold and the last change of the rule since the attempt.
+-- The attempt of a link, in any state, with the rule's threshold.
 SELECT
     r.organization_id,
     r.id,
@@ -281,17 +313,15 @@ SELECT
     o.name AS organization_name,
     p.brand,
     p.last4,
-    s.threshold,
-    (
-        SELECT max(c.at)
-        FROM audit_log AS c
-        WHERE
-            c.organization_id = r.organization_id
-            AND c.action = 'recharge.configure'
-            AND c.at >= r.created_at
-    ) AS rule_changed_at
+    s.threshold
 FROM recharge_attempts AS r
 INNER JOIN organizations AS o ON r.organization_id = o.id
 LEFT JOIN payment_methods AS p ON r.payment_method_id = p.id
 LEFT JOIN auto_recharges AS s ON r.organization_id = s.organization_id
 WHERE r.link_sha256 = $1;
+
+-- name: rule_changed_at
+-- The last change of an organization's rule since a moment.
+SELECT max(at)
+FROM audit_log
+WHERE organization_id = $1 AND action = 'recharge.configure' AND at >= $2;

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.db.queries import beside
@@ -32,14 +32,28 @@ QUERIES = beside(__file__)
 
 async def wake(connection: Connection, payment_intent_ids: Sequence[str]) -> None:
     """Make the live attempts of these payments due now."""
-    await connection.execute(QUERIES.wake, list(payment_intent_ids))
+    if await connection.fetch(QUERIES.wake, list(payment_intent_ids)):
+        await notify_workers(connection)
+
+
+async def notify_workers(connection: Connection) -> None:
+    """Wake the workers that charge, once the caller's transaction commits."""
+    await connection.execute(QUERIES.notify_workers)
 
 
 async def claim(
     connection: Connection, *, rows_max: int, token: UUID, lease: timedelta
 ) -> list[Lease[Attempt]]:
-    """Lease due attempts under one token."""
-    rows = await connection.fetch(QUERIES.claim, rows_max, token, lease)
+    """Lease due attempts under one token, each by a statement of its organization.
+
+    In the caller's transaction. An attempt that is locked or was taken meanwhile is left out.
+    """
+    due = await connection.fetch(QUERIES.due, rows_max)
+    if not due:
+        return []
+    rows = await connection.fetchmany(
+        QUERIES.claim, [(row["organization_id"], row["id"], token, lease) for row in due]
+    )
     return [Lease(_attempt(row), token) for row in rows]
 
 
@@ -113,17 +127,20 @@ async def transition(
     A wait counts by PostgreSQL's clock: a worker's may be wrong.
     """
     link = to.link
+    moment = await connection.fetchval(QUERIES.moment)
     await _fenced(
         connection, QUERIES.transition, lease, to.state, to.reason, to.detail, to.decline_code,
-        to.network_advice, to.blocked_by, int(to.new_create_key), to.wait,
+        to.network_advice, to.blocked_by, int(to.new_create_key),
+        None if to.wait is None else moment + to.wait,
         link.sha256 if link else None, link.expires_at if link else None,
-        now if to.is_final else None,
+        now if to.is_final else None, moment,
     )  # fmt: skip
 
 
 async def arm_low(connection: Connection, organizations: Sequence[UUID]) -> None:
     """Arm the attempts of these organizations that were missed."""
-    await connection.execute(QUERIES.arm_low, organizations)
+    if await connection.fetch(QUERIES.arm_low, organizations):
+        await notify_workers(connection)
 
 
 async def waiting(connection: Connection, organization_id: UUID) -> asyncpg.Record | None:
@@ -233,9 +250,15 @@ async def renew_link(
     return row["link_expires_at"] if row else None
 
 
-async def by_link(connection: Connection, link_sha256: bytes) -> asyncpg.Record | None:
-    """Return the attempt of a link."""
-    return await connection.fetchrow(QUERIES.by_link, link_sha256)
+async def by_link(connection: Connection, link_sha256: bytes) -> dict[str, Any] | None:
+    """Return the attempt of a link, with the last change of the rule since it was armed."""
+    row = await connection.fetchrow(QUERIES.by_link, link_sha256)
+    if row is None:
+        return None
+    changed_at = await connection.fetchval(
+        QUERIES.rule_changed_at, row["organization_id"], row["created_at"]
+    )
+    return {**row, "rule_changed_at": changed_at}
 
 
 async def _fenced(

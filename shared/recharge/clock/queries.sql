@@ -6,11 +6,11 @@ WHERE organization_id > $1
 ORDER BY organization_id
 LIMIT $2;
 
--- name: lock_due
--- Lock the accounts for which something is due: an ended suspension, a due schedule, or a missed attempt (after a debit
+-- name: due
+-- The organizations for which something is due: an ended suspension, a due schedule, or a missed attempt (after a debit
 -- before the rule was saved, an ended wait, a charge that did not reach the threshold, or a top-up that waits for its
 -- customer). Missed attempts are searched among these organizations ($3) and those whose wait ended in the last minute.
--- Accounts are locked in the order of postings; those locked by another transaction are skipped.
+-- They are in the order in which postings lock accounts.
 SELECT a.organization_id
 FROM accounts AS a
 WHERE a.organization_id IN (
@@ -63,7 +63,13 @@ WHERE a.organization_id IN (
             )
     )
 )
-ORDER BY a.organization_id
+ORDER BY a.organization_id;
+
+-- name: lock
+-- Lock the account of an organization; no row: another transaction has locked it.
+SELECT organization_id
+FROM accounts
+WHERE organization_id = $1
 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: expire_top_ups
@@ -73,7 +79,7 @@ UPDATE recharge_attempts AS r
 SET
     rung = TRUE,
     link_expires_at = $1,
-    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+    due_at = least(r.due_at, greatest(now(), CASE WHEN r.lease_token IS NOT NULL THEN 'infinity'::timestamptz END))
 FROM accounts AS a
 INNER JOIN auto_recharges AS s ON a.organization_id = s.organization_id
 WHERE
@@ -87,7 +93,7 @@ WHERE
     AND a.balance - a.expired - a.held < a.recharge_below
     AND NOT a.recharge_waits
     AND (s.not_before IS NULL OR s.not_before <= now())
-RETURNING pg_notify('prepaid_recharge', '');
+RETURNING r.organization_id;
 
 -- name: scheduled
 -- The due schedules of these organizations. Of two concurrent workers, the second gets none.
@@ -100,21 +106,19 @@ WHERE organization_id = any($2::uuid []) AND state = 'active' AND next_run_at <=
 ORDER BY next_run_at;
 
 -- name: arm_scheduled
--- Arm a scheduled attempt; while another attempt is live, the schedule is due again in a minute.
-WITH armed AS (
-    INSERT INTO recharge_attempts (organization_id, id, trigger, created_at)
-    VALUES ($1, $2, 'schedule', $3)
-    ON CONFLICT (organization_id)
-    WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
-    DO NOTHING
-    RETURNING organization_id
-)
+-- Arm a scheduled attempt, unless another attempt is live.
+INSERT INTO recharge_attempts (organization_id, id, trigger, created_at)
+VALUES ($1, $2, 'schedule', $3)
+ON CONFLICT (organization_id)
+WHERE state IN ('armed', 'charging', 'processing', 'requires_action', 'unknown')
+DO NOTHING
+RETURNING organization_id;
 
-UPDATE auto_recharges AS s
-SET next_run_at = CASE WHEN a.organization_id IS NULL THEN $3 + interval '1 minute' ELSE $4 END
-FROM (SELECT $1::uuid AS id) AS o
-LEFT JOIN armed AS a ON o.id = a.organization_id
-WHERE s.organization_id = o.id;
+-- name: run_next
+-- Set when the schedule of an organization is due next.
+UPDATE auto_recharges
+SET next_run_at = $2
+WHERE organization_id = $1;
 
 -- name: end_suspensions
 -- End the suspensions of these organizations whose time has passed, such as a cap in a new month.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import (
     Schedule,
 )
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 QUERIES = beside(__file__)
+BUSY_SCHEDULE_WAIT = timedelta(minutes=1)
 
 
 async def rules_after(connection: Connection, after: UUID, *, limit: int) -> list[UUID]:
@@ -31,7 +33,10 @@ async def lock_due(
 
     Of `looked_at`, those whose balance is low and that have no attempt armed.
     """
-    rows = await connection.fetch(QUERIES.lock_due, now, rows_max, looked_at)
+    due = await connection.fetch(QUERIES.due, now, rows_max, looked_at)
+    if not due:
+        return []
+    rows = await connection.fetchmany(QUERIES.lock, [(row["organization_id"],) for row in due])
     return [row["organization_id"] for row in rows]
 
 
@@ -39,7 +44,8 @@ async def expire_top_ups(
     connection: Connection, organizations: Sequence[UUID], now: datetime
 ) -> None:
     """End the links of waiting top-ups where auto-recharge has an amount to charge."""
-    await connection.execute(QUERIES.expire_top_ups, now, organizations)
+    if await connection.fetch(QUERIES.expire_top_ups, now, organizations):
+        await attempt_store.notify_workers(connection)
 
 
 async def scheduled(
@@ -60,8 +66,12 @@ async def due_again(connection: Connection, organization_id: UUID, now: datetime
 async def arm_scheduled(
     connection: Connection, organization_id: UUID, attempt_id: UUID, now: datetime, after: datetime
 ) -> None:
-    """Arm a scheduled attempt and set the next run."""
-    await connection.execute(QUERIES.arm_scheduled, organization_id, attempt_id, now, after)
+    """Arm a scheduled attempt and set the next run: in a minute while another attempt is live."""
+    armed = await connection.fetchrow(QUERIES.arm_scheduled, organization_id, attempt_id, now)
+    if armed is not None:
+        await attempt_store.notify_workers(connection)
+    next_run_at = now + BUSY_SCHEDULE_WAIT if armed is None else after
+    await connection.execute(QUERIES.run_next, organization_id, next_run_at)
 
 
 async def end_suspensions(

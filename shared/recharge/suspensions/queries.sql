@@ -12,13 +12,13 @@ WITH suspended AS (
     WHERE $6 OR EXISTS (SELECT FROM auto_recharges AS found WHERE found.organization_id = $1)
     ON CONFLICT (organization_id) DO UPDATE
     SET
-        state = CASE s.state WHEN 'off' THEN 'off' ELSE 'suspended' END,
+        state = CASE WHEN s.state = 'off' THEN 'off' ELSE 'suspended' END,
         reason = CASE WHEN s.state <> 'off' THEN $2 END,
         detail = CASE WHEN s.state <> 'off' THEN $3 END,
         suspended_until = CASE WHEN s.state <> 'off' THEN $4::timestamptz END,
-        held_reason = CASE s.state WHEN 'off' THEN $2 END,
-        held_detail = CASE s.state WHEN 'off' THEN $3 END,
-        updated_at = now()
+        held_reason = CASE WHEN s.state = 'off' THEN $2 END,
+        held_detail = CASE WHEN s.state = 'off' THEN $3 END,
+        updated_at = excluded.updated_at
     WHERE
         s.state IN ('active', 'paused_requires_action')
         OR (s.state = 'suspended' AND s.reason = any($5::text []))
@@ -39,7 +39,7 @@ RETURNING s.state;
 WITH resumed AS (
     UPDATE auto_recharges
     SET
-        state = CASE state WHEN 'suspended' THEN 'active' ELSE state END,
+        state = CASE WHEN state = 'suspended' THEN 'active' ELSE state END,
         reason = NULL,
         detail = NULL,
         suspended_until = NULL,
@@ -61,7 +61,7 @@ WITH resumed AS (
 )
 
 UPDATE accounts AS a
-SET recharge_below = CASE r.state WHEN 'active' THEN r.threshold END
+SET recharge_below = CASE WHEN r.state = 'active' THEN r.threshold END
 FROM resumed AS r
 WHERE a.organization_id = r.organization_id
 RETURNING a.organization_id;
@@ -78,10 +78,10 @@ WITH waited AS (
 UPDATE recharge_attempts AS r
 SET
     rung = TRUE,
-    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+    due_at = least(r.due_at, greatest(now(), CASE WHEN r.lease_token IS NOT NULL THEN 'infinity'::timestamptz END))
 FROM waited AS w
 WHERE r.organization_id = w.organization_id AND r.state = 'armed'
-RETURNING pg_notify('prepaid_recharge', '');
+RETURNING r.organization_id;
 
 -- name: expire_links_of_other_cards
 -- End the link of an attempt that waits for its customer if another card would be charged now: a worker cancels its
@@ -90,7 +90,7 @@ UPDATE recharge_attempts AS r
 SET
     rung = TRUE,
     link_expires_at = now(),
-    due_at = CASE WHEN r.lease_token IS NULL THEN now() ELSE r.due_at END
+    due_at = least(r.due_at, greatest(now(), CASE WHEN r.lease_token IS NOT NULL THEN 'infinity'::timestamptz END))
 FROM charged_methods AS c
 WHERE
     r.organization_id = c.organization_id
@@ -99,7 +99,7 @@ WHERE
     AND r.trigger <> 'top_up'
     AND r.link_expires_at > now()
     AND r.payment_method_id <> c.id
-RETURNING pg_notify('prepaid_recharge', '');
+RETURNING r.organization_id;
 
 -- name: pause
 -- Arm no attempts while the customer must act.
@@ -136,9 +136,9 @@ WHERE a.organization_id = r.organization_id;
 WITH cleared AS (
     UPDATE auto_recharges
     SET
-        state = CASE state WHEN 'paused_requires_action' THEN 'active' ELSE state END,
+        state = CASE WHEN state = 'paused_requires_action' THEN 'active' ELSE state END,
         declines_in_row = 0,
-        not_before = $2::timestamptz + make_interval(secs => pause_seconds_min),
+        not_before = ($2::timestamptz AT TIME ZONE 'UTC' + make_interval(secs => pause_seconds_min)) AT TIME ZONE 'UTC',
         updated_at = now()
     WHERE organization_id = $1
     RETURNING

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.db.queries import beside
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import (
     ENDED_BY_A_PERSON,
     NO_CARD_BEFORE,
@@ -62,7 +63,8 @@ def _stored(reasons: Collection[SuspensionReason]) -> list[str]:
 
 async def end_wait(connection: Connection, organization_id: UUID) -> None:
     """End the wait after a decline, and make an armed attempt due now."""
-    await connection.execute(QUERIES.end_wait, organization_id)
+    if await connection.fetch(QUERIES.end_wait, organization_id):
+        await attempt_store.notify_workers(connection)
 
 
 async def suspended_for(
@@ -75,7 +77,8 @@ async def suspended_for(
 
 async def expire_links_of_other_cards(connection: Connection, organization_id: UUID) -> None:
     """End the link of a waiting attempt if another card would be charged now."""
-    await connection.execute(QUERIES.expire_links_of_other_cards, organization_id)
+    if await connection.fetch(QUERIES.expire_links_of_other_cards, organization_id):
+        await attempt_store.notify_workers(connection)
 
 
 async def pause(connection: Connection, organization_id: UUID) -> None:

@@ -1,0 +1,108 @@
+"""`prepaid migrate --citus`, against functions with the names of Citus' own that record calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from migrations import runner
+from migrations.citus import cluster
+from migrations.citus.distribution import DELEGATED, DISTRIBUTED, REFERENCE, Coordinator
+from shared.db.pool import connect
+from tests.fixtures.commands import assert_refused
+from tests.fixtures.ledger import grant, statuses, usage
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+    from shared.organizations.model import Organization
+    from tests.fixtures.commands import Command
+
+STAND_IN = Path(__file__).with_name("citus_stand_in.sql")
+EXTENSION = """
+SET allow_system_table_mods = on;
+INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
+SELECT 16000, 'citus', oid, 'pg_catalog'::regnamespace, FALSE, '14.0-1'
+FROM pg_roles WHERE rolname = current_user
+"""
+COORDINATOR = Coordinator("db-0", 5432)
+
+
+@pytest.fixture
+async def cluster_url(database_url: str, superuser_url: str) -> str:
+    """Return a database that looks like the coordinator of a cluster with one node."""
+    connection = await asyncpg.connect(superuser_url)
+    await connection.execute(STAND_IN.read_text(encoding="utf-8"))
+    await connection.execute(EXTENSION)
+    await connection.close()
+    return database_url
+
+
+class KilledError(Exception):
+    """The run was killed."""
+
+
+async def distribute(url: str, *, stop_at: int | None = None) -> list[str]:
+    """Migrate with --citus, and return the steps that were begun; stop before one of them."""
+    begun: list[str] = []
+
+    def report(line: str) -> None:
+        if len(begun) == stop_at:
+            raise KilledError
+        begun.append(line)
+
+    await runner.migrate(url, coordinator=COORDINATOR, report=report)
+    return begun
+
+
+async def test_a_database_is_distributed_and_the_second_run_does_nothing(cluster_url: str) -> None:
+    begun = await distribute(cluster_url)
+    assert len(begun) == len(DISTRIBUTED) + len(REFERENCE) + len(DELEGATED) + 4
+    assert await distribute(cluster_url) == []
+    connection = await connect(cluster_url, application_name="test")
+    state = await cluster.read_state(connection)
+    await connection.close()
+    assert state.distributed == set(DISTRIBUTED)
+    assert state.delegated == set(DELEGATED)
+    assert (await runner.status(cluster_url))["upToDate"]
+
+
+@pytest.mark.parametrize("killed_at", [0, 1, 5, 14, 15, 16, 17])
+async def test_a_run_that_was_killed_is_finished_by_the_next(
+    cluster_url: str, killed_at: int
+) -> None:
+    with pytest.raises(KilledError):
+        await distribute(cluster_url, stop_at=killed_at)
+    await distribute(cluster_url)
+    assert await distribute(cluster_url) == []
+
+
+async def test_a_release_whose_functions_changed_keeps_those_of_the_cluster(
+    cluster_url: str, pool: Pool, organization: Organization
+) -> None:
+    await distribute(cluster_url)
+    await pool.execute(
+        "UPDATE schema_functions SET sha256 = '' WHERE file = 'ledger/sql/batch.sql'"
+    )
+    assert not (await runner.status(cluster_url))["functionsCurrent"]
+    await runner.migrate(cluster_url)
+    source = await pool.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'ledger_post'")
+    assert "ledger_delegate" in source
+    assert await statuses(pool, grant(organization, 5), usage(organization, 2)) == [
+        "posted",
+        "posted",
+    ]
+    shards = await pool.fetch("SELECT node FROM ledger_shards()")
+    assert [row["node"] for row in shards] == ["node-1:5432"]
+
+
+async def test_without_citus_the_command_says_what_to_do(
+    prepaid: Command, database_url: str
+) -> None:
+    refused = await prepaid("migrate", "--citus", DATABASE_URL=database_url)
+    assert_refused(refused, "CREATE EXTENSION citus", "citus_add_node")
+    refused = await prepaid("migrate", "--citus", "--coordinator", "db-0")
+    assert refused.code == 2
+    assert "HOST:PORT" in refused.stderr

@@ -1,0 +1,120 @@
+"""Batches of one organization that come together share statements; others do not wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from shared.errors import UnavailableError
+from shared.ledger import request_batches
+from shared.ledger.model import Posting, PostingResult
+from shared.ledger.request_batches import RequestBatches
+from shared.ledger.verification import verify
+from tests.fixtures.ledger import balances, grant, post, usage
+from tests.fixtures.product import WAIT_SECONDS_MAX, create_organization
+from tests.integration.test_event_owners import waiting_for_locks
+from tests.integration.test_ledger_isolation import locked
+
+if TYPE_CHECKING:
+    from shared.db.pool import Pool
+    from shared.organizations.model import Organization
+
+Task = asyncio.Task[list[PostingResult]]
+
+
+@pytest_asyncio.fixture
+async def batches(pool: Pool) -> AsyncIterator[RequestBatches]:
+    found = RequestBatches(pool)
+    yield found
+    await found.close()
+
+
+@pytest_asyncio.fixture
+async def rich(pool: Pool, organization: Organization) -> Organization:
+    await post(pool, grant(organization, 100))
+    return organization
+
+
+def debits(owner: Organization, batch: int, **fields: object) -> list[Posting]:
+    return [usage(owner, 1, key=f"{batch}-{n}", **fields) for n in range(3)]
+
+
+def submit(batches: RequestBatches, owner: Organization, postings: list[Posting]) -> Task:
+    now = datetime.now(UTC)
+    return asyncio.create_task(batches.post(owner.id, postings, now=now))
+
+
+async def in_one_statement(
+    pool: Pool, batches: RequestBatches, owner: Organization, waiting: list[list[Posting]]
+) -> list[list[str] | BaseException]:
+    """Return the statuses of batches that waited together, after those of two that came before."""
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        async with locked(pool, owner):
+            tasks = [submit(batches, owner, debits(owner, n)) for n in (-1, -2)]
+            await waiting_for_locks(pool, 2)
+            tasks += [submit(batches, owner, postings) for postings in waiting]
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    return [a if isinstance(a, BaseException) else [r.status for r in a] for a in answers]
+
+
+async def test_batches_that_wait_together_share_a_commit(
+    pool: Pool, batches: RequestBatches, rich: Organization
+) -> None:
+    waiting = [debits(rich, n) for n in range(4)]
+    assert await in_one_statement(pool, batches, rich, waiting) == [["posted"] * 3] * 6
+    commits = "SELECT count(DISTINCT xmin::text) FROM credit_transactions WHERE type = 'usage'"
+    assert await pool.fetchval(commits) == 3
+    assert await balances(pool, rich) == (82, 0)
+    assert (await verify(pool)).ok
+
+
+async def test_a_key_in_two_batches_of_a_statement_is_posted_once(
+    pool: Pool, batches: RequestBatches, rich: Organization
+) -> None:
+    waiting = [debits(rich, 1), debits(rich, 1), debits(rich, 1, description="another")]
+    statuses = await in_one_statement(pool, batches, rich, waiting)
+    assert statuses[2:] == [["posted"] * 3, ["replayed"] * 3, ["conflict"] * 3]
+
+
+async def test_a_batch_that_fails_a_statement_fails_alone(
+    pool: Pool, batches: RequestBatches, rich: Organization
+) -> None:
+    await pool.execute(
+        "ALTER TABLE credit_transactions ADD CONSTRAINT test CHECK (description <> 'bad')"
+    )
+    waiting = [debits(rich, 1), debits(rich, 2, description="bad"), debits(rich, 3)]
+    good, bad, other = (await in_one_statement(pool, batches, rich, waiting))[2:]
+    assert good == other == ["posted"] * 3
+    assert isinstance(bad, asyncpg.CheckViolationError)
+    assert await balances(pool, rich) == (88, 0)
+
+
+async def test_batches_of_others_are_answered_while_an_account_is_locked(
+    pool: Pool, batches: RequestBatches, rich: Organization
+) -> None:
+    other = await create_organization(pool, "other")
+    await post(pool, grant(other, 100))
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        async with locked(pool, rich):
+            own = submit(batches, rich, debits(rich, 1))
+            for n in range(5):
+                await submit(batches, other, debits(other, n))
+            assert not own.done()
+        assert [result.status for result in await own] == ["posted"] * 3
+
+
+async def test_too_many_waiting_batches_of_an_organization_are_refused(
+    pool: Pool, batches: RequestBatches, rich: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_batches, "WAITING_BATCHES_MAX", 1)
+    waiting = [debits(rich, n) for n in range(2)]
+    *posted, refused = await in_one_statement(pool, batches, rich, waiting)
+    assert posted == [["posted"] * 3] * 3
+    assert isinstance(refused, UnavailableError)
