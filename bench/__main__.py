@@ -22,6 +22,7 @@ from bench import (
     budgets,
     events,
     hour,
+    idle,
     ingest,
     isolation,
     ledger,
@@ -49,6 +50,7 @@ Measure = Callable[[Mapping[str, str], Path], Awaitable[Sequence[Ratio | Curve]]
 PARTS: dict[str, Measure] = {
     "ingest": ingest.measure,
     "events": events.measure,
+    "idle": idle.measure,
     "ledger": ledger.measure,
     "budgets": budgets.measure,
     "isolation": isolation.measure,

@@ -91,6 +91,16 @@ async def baseline_server(
         await process.wait()
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, in user and system mode (Linux)."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    fields = status.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident(pid: int, *, peak: bool = False) -> int:
     """Return a process's resident bytes, now or at their highest (Linux); 0 where it has ended.
 

@@ -56,6 +56,7 @@ FUNCTION_FILES = (
     LEDGER / "checks.sql",
     LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
+    SHARED / "inbox" / "functions.sql",
 )
 
 GRANTS_FILE = HERE / "grants.sql"

@@ -53,6 +53,7 @@ pytest_plugins = [
     "tests.fixtures.storefront",
     "tests.fixtures.stripe_answers",
     "tests.fixtures.webhook_deliveries",
+    "tests.fixtures.worker_loops",
 ]
 
 

@@ -108,10 +108,12 @@ class Drainer:
         return await self._drain_lane(Lane.SHARED)
 
     async def start_other_lanes(self) -> None:
-        """Start draining every lane but the shared one, without waiting for them."""
-        for lane in LIMITS:
-            if lane is not Lane.SHARED:
-                self._start(lane)
+        """Start draining every lane with due events but the shared one; do not wait for them."""
+        others = LIMITS.keys() - {Lane.SHARED}
+        async with self._pool.acquire() as connection:
+            due = await store.due_lanes(connection, others)
+        for lane in due:
+            self._start(lane)
 
     def _start(self, lane: Lane) -> None:
         started = self._started[lane]
@@ -137,11 +139,17 @@ class Drainer:
     async def _drain_lane(self, lane: Lane) -> int:
         taken = 0
         async with self._slots[lane]:
-            while not self._stopping and (count := await self._drain_batch(lane)):
+            more = True
+            while more and not self._stopping:
+                count, more = await self._drain_batch(lane)
                 taken += count
         return taken
 
-    async def _drain_batch(self, lane: Lane) -> int:
+    async def _drain_batch(self, lane: Lane) -> tuple[int, bool]:
+        """Claim and apply a batch; return its size, and whether more events may be due.
+
+        What is committed after the claim has a wakeup of its own.
+        """
         token = self._make_token()
         async with self._pool.acquire() as connection:
             events = await store.claim(
@@ -152,8 +160,9 @@ class Drainer:
                 lane=lane,
             )
         if not events:
-            return 0
-        if lane is Lane.STRIPE and len(events) == LIMITS[lane].rows_max:
+            return 0, False
+        is_full = len(events) == LIMITS[lane].rows_max
+        if lane is Lane.STRIPE and is_full:
             self._start(lane)  # there may be more
         try:
             await self._apply(lane, token, events)
@@ -168,7 +177,7 @@ class Drainer:
                 async with asyncio.timeout(RELEASE_SECONDS_MAX):
                     await self._release(lane, token, events)
             raise
-        return len(events)
+        return len(events), is_full or events[0].types_paused
 
     async def _apply(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
         if lane in _LANES_WITH_STRIPE:

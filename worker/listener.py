@@ -1,11 +1,14 @@
-"""Listens for wakeups: an arq worker with one job, which drains the inbox."""
+"""Runs arq with one job, which drains the inbox: what remains where a wakeup was lost.
+
+The wakeups themselves are read in [`WakeupReader`](wakeup_reader.py), without a poll.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from functools import partial
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import structlog
 from arq.worker import Worker, func
@@ -20,8 +23,8 @@ from worker.drainer import Drainer
 
 log = structlog.get_logger()
 
-# The poll interval of arq. Its default of 0.5 s would dominate the time from event to ledger.
-POLL_SECONDS = 0.005
+# arq polls: every few milliseconds it would take a tenth of a core, and twice as much of Redis.
+POLL_SECONDS = 1.0
 JOBS_AT_ONCE_MAX = 8
 JOB_SECONDS_MAX = 600
 RECONNECT_SECONDS = 1.0
@@ -34,6 +37,22 @@ UNREADABLE = (ResponseError, UnicodeDecodeError)
 # A counter that Prometheus first sees above 0 has not increased: each reason begins at 0.
 for _reason in get_args(RefusalReason):
     metrics.QUEUE_JOBS_REFUSED.labels(_reason)
+
+
+class _ArqWorker(Worker):
+    """arq's worker, with a lock that is free between two polls."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(on_startup=cast("Any", self._started), **options)
+        self.is_started = asyncio.Event()
+        self.polling = asyncio.Lock()
+
+    async def _started(self, _ctx: dict[str, Any]) -> None:
+        self.is_started.set()
+
+    async def _poll_iteration(self) -> None:
+        async with self.polling:
+            await super()._poll_iteration()
 
 
 class Listener:
@@ -72,13 +91,16 @@ class Listener:
         elif error is not None:
             raise error
 
-    async def _end(self, worker: Worker, listening: asyncio.Task[None]) -> Exception | None:
+    async def _end(self, worker: _ArqWorker, listening: asyncio.Task[None]) -> Exception | None:
         """Wait for the poll and the running jobs; return the error that ended arq, if any."""
-        # arq ends by itself after its poll, once its jobs have ended. A cancellation would leave a
-        # pipeline open. Each command has a time limit.
-        worker.burst, worker.max_burst_jobs = True, 0
-        failure: Exception | None = None
+        # Cancelled during a command, arq would leave a pipeline open. Each has a time limit.
+        started = asyncio.create_task(worker.is_started.wait())
+        await asyncio.wait({started, listening}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        async with worker.polling:
+            listening.cancel()
         await asyncio.wait({listening})
+        failure: Exception | None = None
         for outcome in await asyncio.gather(
             listening, *worker.tasks.values(), return_exceptions=True
         ):
@@ -94,8 +116,8 @@ class Listener:
             log.debug("listener.close_failed", error=repr(error))
         return failure
 
-    def _create_worker(self) -> Worker:
-        return Worker(
+    def _create_worker(self) -> _ArqWorker:
+        return _ArqWorker(
             functions=[
                 func(self._drain, name=DRAIN_JOB, keep_result=0, max_tries=1),
                 func(_nothing, name=REFUSED_JOB, keep_result=0, max_tries=1),

@@ -51,6 +51,7 @@ from worker.retention import RetentionCleaner
 from worker.sampler import Sampler
 from worker.sweeper import Sweeper
 from worker.verifier import Verifier
+from worker.wakeup_reader import WakeupReader
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -104,6 +105,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         on_ready()
         async with outages.watching(probes), asyncio.TaskGroup() as loops:
             for run_loop in (
+                WakeupReader(settings.redis_url, drainer).run,
                 Listener(settings.redis_url, drainer).run,
                 Heartbeat(pool, uuid4()).run,
                 Sweeper(drainer).run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ class Recharger:
     """Processes due attempts, and arms schedules and missed attempts.
 
     A lane waits for the slowest of the attempts that it took; the other lanes do not. PostgreSQL
-    notifies of an armed attempt when its debit commits; the clock arms and wakes missed ones.
+    notifies of an armed attempt when its debit commits; the clock arms and wakes missed ones. One
+    idle lane looks at each of these, and the next one where there may be more than it took.
     Several rechargers share the work: each attempt is under one lease.
     """
 
@@ -45,6 +47,7 @@ class Recharger:
         self._database_url = database_url
         self._interval_seconds = interval_seconds
         self._armed = asyncio.Event()
+        self._looked_at = float("-inf")
         self._after = service.FIRST
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -73,8 +76,12 @@ class Recharger:
             )
 
     async def _work(self, stop: asyncio.Event) -> None:
+        idle_seconds = time.monotonic() - self._looked_at
+        if not self._armed.is_set() and idle_seconds < self._interval_seconds / 2:
+            return  # another lane has looked
+        self._looked_at = time.monotonic()
         self._armed.clear()  # the lane that clears it works afterwards
-        while not stop.is_set() and await self._charger.work():
+        while not stop.is_set() and await self._charger.work(on_full=self._armed.set):
             continue
 
     async def _tick(self) -> None:

@@ -73,11 +73,13 @@ class Deadlines:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         for work in self._in_progress:
-            if now < work.end:
-                continue
-            if not work.cancelled:
-                work.end = now + self._clean_up_seconds_max
-            work.cancelled += 1
-            work.task.cancel()
+            if now >= work.end:
+                self._cancel(work, now)
         again = loop.call_later(self._tick_seconds, self._tick, loop) if self._in_progress else None
         self._clock = again
+
+    def _cancel(self, work: _Work, now: float) -> None:
+        if not work.cancelled:
+            work.end = now + self._clean_up_seconds_max
+        work.cancelled += 1
+        work.task.cancel()

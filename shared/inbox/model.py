@@ -113,7 +113,8 @@ class ClaimedEvent:
     """A leased event. `attempts` includes the current one.
 
     `leases_lost` counts the consecutive earlier leases that expired. `payload_deleted_at`: since
-    then, `payload` is only what the retention left of it.
+    then, `payload` is only what the retention left of it. `types_paused`: it was claimed while
+    types were paused, so that events of other types may be due too.
     """
 
     key: EventKey
@@ -125,6 +126,7 @@ class ClaimedEvent:
     request_id: str | None
     leases_lost: int = 0
     payload_deleted_at: datetime | None = None
+    types_paused: bool = False
 
     @property
     def has_failed(self) -> bool:

@@ -45,7 +45,7 @@ RETURNING account, livemode, id;
 -- Lease due events of a lane, the oldest first. Rows that another worker has locked are skipped. While a type is
 -- paused, each claim takes one other type, the one that has waited longest, so that no rows of paused types are read.
 -- If the worker dies, its events are due again in the lane after a lost lease ($5). A claim need not survive a crash
--- (the event is due again), so its commit is asynchronous.
+-- (the event is due again), so its commit is asynchronous. `types_paused`: events of other types may be due as well.
 WITH RECURSIVE asynchronous AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ),
@@ -150,7 +150,19 @@ RETURNING
     e.received_at,
     e.request_id,
     e.leases_lost,
-    e.payload_forgotten_at;
+    e.payload_forgotten_at,
+    EXISTS (SELECT FROM paused) AS types_paused;
+
+-- name: due_lanes
+-- Which of these lanes have due events, each by one look-up: a claim of each costs more, and most have none.
+SELECT l.lane
+FROM unnest($1::text []) AS l (lane)
+WHERE
+    EXISTS (
+        SELECT
+        FROM stripe_events AS e
+        WHERE e.state IN ('received', 'retrying') AND e.lane = l.lane AND e.available_at <= now()
+    );
 
 -- name: claim_for_replay
 -- Lease events by id in any state, and restart their count of attempts. A quarantined event is leased only if it
@@ -367,28 +379,9 @@ WHERE state IN ('received', 'retrying');
 
 -- name: lock_waiting
 -- Take a shared advisory lock on a Stripe id before an event is ignored because no organization has the id. The
--- transaction that binds the id locks it exclusively (lock_bound), so that one sees the other's writes.
+-- transaction that binds the id locks it exclusively (reopen_waiting_events), so that one sees the other's writes.
 SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
-
--- name: lock_bound
--- Take exclusive advisory locks on the Stripe ids that this transaction binds, before it reopens waiting events.
-SELECT pg_advisory_xact_lock(hashtextextended(i.id, 0))
-FROM (
-    SELECT DISTINCT u.id
-    FROM unnest($1::text []) AS u (id)
-    ORDER BY u.id
-) AS i;
 
 -- name: reopen_waiting
 -- Reopen the events that were ignored because no organization had one of these ids.
-UPDATE stripe_events
-SET
-    state = 'received',
-    reason = NULL,
-    settled_at = NULL,
-    waits_for = NULL,
-    attempts = 0,
-    available_at = now(),
-    lane = 'shared',
-    leases_lost = 0
-WHERE state = 'ignored' AND waits_for = any($1::text []);
+SELECT reopen_waiting_events($1::text []);

@@ -54,7 +54,13 @@ async def claim(
     rows = await connection.fetch(
         QUERIES.claim, rows_max, token, lease, lane, lane.after_a_lost_lease
     )
-    return [_claimed(row) for row in rows]
+    return [_claimed(row, types_paused=row["types_paused"]) for row in rows]
+
+
+async def due_lanes(connection: Connection, lanes: Iterable[Lane]) -> set[Lane]:
+    """Return which of these lanes have due events."""
+    rows = await connection.fetch(QUERIES.due_lanes, list(lanes))
+    return {Lane(row["lane"]) for row in rows}
 
 
 async def claim_for_replay(
@@ -135,7 +141,6 @@ async def reopen_waiting(connection: Connection, stripe_ids: Sequence[str]) -> N
     Call it in the transaction that binds the ids. With `lock_waiting`, an event that is ignored
     concurrently is either reopened here, or is applied because it reads the organization.
     """
-    await connection.execute(QUERIES.lock_bound, stripe_ids)
     await connection.execute(QUERIES.reopen_waiting, stripe_ids)
 
 
@@ -212,7 +217,7 @@ def _key_columns(keys: Sequence[EventKey]) -> tuple[list[str], list[bool], list[
     )
 
 
-def _claimed(row: asyncpg.Record) -> ClaimedEvent:
+def _claimed(row: asyncpg.Record, *, types_paused: bool = False) -> ClaimedEvent:
     return ClaimedEvent(
         key=_key(row),
         type=row["type"],
@@ -223,4 +228,5 @@ def _claimed(row: asyncpg.Record) -> ClaimedEvent:
         request_id=row["request_id"],
         leases_lost=row["leases_lost"],
         payload_deleted_at=row["payload_forgotten_at"],
+        types_paused=types_paused,
     )

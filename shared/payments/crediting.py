@@ -50,12 +50,12 @@ async def credit(
     """
     if not sales:
         return []
-    await store.bind_payments(connection, sales)
+    bindings = await store.bind_payments(connection, sales)
     if lock_payments:
         for name in sorted({sale.payment_intent_id for sale in sales}):
             await store.lock_payment(connection, name)
-    # Read all back: an earlier event, or another one of this batch, may have bound a payment.
-    bindings = await store.bound_payments(connection, [sale.payment_intent_id for sale in sales])
+    if earlier := {sale.payment_intent_id for sale in sales} - bindings.keys():
+        bindings |= await store.bound_payments(connection, sorted(earlier))
     postings = [_posting(sale, bindings[sale.payment_intent_id], make_id()) for sale in sales]
     accepted = [posting for posting in postings if isinstance(posting, Posting)]
     results = iter(await ledger.post(connection, accepted))

@@ -171,8 +171,8 @@ FROM organizations
 WHERE id = any($1::uuid []) OR slug = any($2::text []) OR stripe_customer_id = any($3::text []);
 
 -- name: bind_payments
--- Bind payments to organizations, each once. The rows must be sorted: concurrent transactions lock them in this
--- order.
+-- Bind payments to organizations, each once; return those that were not bound before. The rows must be sorted:
+-- concurrent transactions lock them in this order.
 INSERT INTO stripe_payments (
     payment_intent_id,
     organization_id,
@@ -198,10 +198,17 @@ FROM unnest(
     $9::text [],
     $10::text []
 )
-ON CONFLICT (payment_intent_id) DO NOTHING;
+ON CONFLICT (payment_intent_id) DO NOTHING
+RETURNING
+    payment_intent_id,
+    organization_id,
+    amount_minor,
+    currency,
+    credits,
+    invoice_id;
 
 -- name: bound_payments
--- Read the bindings back, new or earlier. Each is an index look-up, even with stale statistics.
+-- Read the bindings of payments that were bound before. Each is an index look-up, even with stale statistics.
 SELECT
     b.payment_intent_id,
     b.organization_id,

@@ -182,10 +182,10 @@ def _offer(row: asyncpg.Record) -> Offer | None:
     return None
 
 
-async def bind_payments(connection: Connection, sold: Sequence[Sale]) -> None:
-    """Bind those payments that are not bound yet to their organizations."""
+async def bind_payments(connection: Connection, sold: Sequence[Sale]) -> dict[str, BoundPayment]:
+    """Bind those payments that are not bound yet to their organizations; return them."""
     ordered = sorted(sold, key=lambda sale: sale.payment_intent_id)
-    await connection.execute(
+    rows = await connection.fetch(
         QUERIES.bind_payments,
         [sale.payment_intent_id for sale in ordered],
         [sale.organization_id for sale in ordered],
@@ -198,13 +198,17 @@ async def bind_payments(connection: Connection, sold: Sequence[Sale]) -> None:
         [sale.invoice_id for sale in ordered],
         [sale.account for sale in ordered],
     )
+    return _bindings(rows)
 
 
 async def bound_payments(
     connection: Connection, payment_intent_ids: Sequence[str]
 ) -> dict[str, BoundPayment]:
     """Return the bindings of payments by PaymentIntent; the first binding of each counts."""
-    rows = await connection.fetch(QUERIES.bound_payments, payment_intent_ids)
+    return _bindings(await connection.fetch(QUERIES.bound_payments, payment_intent_ids))
+
+
+def _bindings(rows: Sequence[asyncpg.Record]) -> dict[str, BoundPayment]:
     return {
         row["payment_intent_id"]: BoundPayment(
             row["organization_id"],

@@ -76,12 +76,17 @@ class Charger:
     customer_link: str | None = None
     lease: timedelta = LEASE
 
-    async def work(self) -> int:
-        """Take the due attempts and process each as far as possible; return how many."""
+    async def work(self, *, on_full: Callable[[], None] = lambda: None) -> int:
+        """Take the due attempts and process each as far as possible; return how many.
+
+        Calls `on_full` before it processes them, where more than these may be due.
+        """
         async with self.pool.acquire() as connection, connection.transaction():
             leases = await attempt_store.claim(
                 connection, rows_max=ATTEMPTS_AT_ONCE_MAX, token=uuid4(), lease=self.lease
             )
+        if len(leases) == ATTEMPTS_AT_ONCE_MAX:
+            on_full()
         await asyncio.gather(*(self.carry(lease) for lease in leases))
         return len(leases)
 

@@ -33,7 +33,8 @@ def main() -> int:
             [
                 sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
                 f"--timeout={TEST_SECONDS_MAX}", f"--crash-rounds={chosen.rounds}",
-                f"--junitxml={report}", *(["-k", chosen.only] if chosen.only else []), *FILES,
+                f"--junitxml={report}", "-o", "junit_family=xunit1",
+                *(["-k", chosen.only] if chosen.only else []), *FILES,
             ],
             check=False,
         )  # fmt: skip

@@ -111,7 +111,8 @@ def _tries(state: State) -> set[int]:
     used: set[int] = set()
     for position in state.processes:
         if position is not None and position.log and position.program == WORK:
-            used.update(row["tries"] for row in position.log[0].results[0])
+            rows = [row for result in position.log[0].results for row in result]
+            used.update(row["tries"] for row in rows if "tries" in {*row.keys()})
     for call in state.network:
         parts = (call.key or "").split(":")
         if parts[-1] == "confirm":

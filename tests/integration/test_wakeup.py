@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 import pytest
-import pytest_asyncio
 from arq.connections import ArqRedis
 from structlog.testing import capture_logs
 
-from shared import metrics
 from shared.queue.connection import QUEUE_NAME, connect
 from shared.queue.jobs import DRAIN_JOB
-from shared.queue.wakeup import PENDING_WAKEUPS_MAX, Wakeup
+from shared.queue.wakeup import PENDING_JOBS_MAX, WAKEUPS_KEY, WAKEUPS_MAX, Wakeup
 from tests.fixtures.product import (
     balance,
     closed_port,
@@ -29,23 +26,15 @@ from tests.fixtures.product import (
     receive,
     until,
 )
+from tests.fixtures.worker_loops import refused_jobs, running, settled, wake, wakeups
 from worker.drainer import Drainer
 from worker.listener import Listener
 from worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
-
     from shared.db.pool import Pool
     from shared.events.service import Applier
     from shared.organizations.model import Organization
-
-
-@pytest_asyncio.fixture
-async def redis(redis_url: str) -> AsyncIterator[ArqRedis]:
-    client = connect(redis_url)
-    yield client
-    await client.aclose(close_connection_pool=True)
 
 
 async def queued(redis: ArqRedis, count: int = 1) -> None:
@@ -62,30 +51,27 @@ async def idle(wakeup: Wakeup) -> None:
     await until(silent)
 
 
-async def settled(pool: Pool, event_id: str) -> None:
-    async def done() -> bool:
-        return (await event_states(pool))[event_id] not in {"received", "retrying"}
-
-    await until(done)
-
-
-@asynccontextmanager
-async def running(loop: Coroutine[Any, Any, None], stop: asyncio.Event) -> AsyncIterator[None]:
-    """Run a worker's loop, and require that it ends well when it is told to."""
-    task = asyncio.create_task(loop)
-    try:
-        yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(10):
-            await task
-
-
 async def test_a_wakeup_queues_a_drain(redis: ArqRedis) -> None:
     Wakeup(redis).send()
     await queued(redis)
     (job,) = await redis.queued_jobs()
     assert job.function == DRAIN_JOB
+
+
+async def test_the_jobs_of_a_second_are_one_and_each_wakeup_is_an_entry_of_the_list(
+    redis: ArqRedis,
+) -> None:
+    clock = 100.0
+    wakeup = Wakeup(redis, monotonic=lambda: clock)
+    for _ in range(3):
+        wakeup.send()
+        await idle(wakeup)
+    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await wakeups(redis) == 3
+    clock += 1
+    wakeup.send()
+    await idle(wakeup)
+    assert await redis.zcard(QUEUE_NAME) == 2
 
 
 async def test_a_closed_doorbell_has_rung(redis: ArqRedis) -> None:
@@ -102,7 +88,8 @@ async def test_a_burst_of_wakeups_is_a_few_drains(redis: ArqRedis) -> None:
     for _ in range(1000):
         wakeup.send()
     await idle(wakeup)
-    assert await redis.zcard(QUEUE_NAME) <= 2
+    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await wakeups(redis) <= 2
 
 
 async def test_every_wakeup_has_an_id_of_its_own(redis: ArqRedis) -> None:
@@ -114,12 +101,15 @@ async def test_every_wakeup_has_an_id_of_its_own(redis: ArqRedis) -> None:
 
 
 async def test_while_nobody_answers_wakeups_do_not_pile_up(redis: ArqRedis) -> None:
-    for number in range(PENDING_WAKEUPS_MAX):
+    for number in range(PENDING_JOBS_MAX):
         await redis.zadd(QUEUE_NAME, {f"waiting-{number}": 0})
-    wakeup = Wakeup(redis)
-    wakeup.send()
-    await idle(wakeup)
-    assert await redis.zcard(QUEUE_NAME) == PENDING_WAKEUPS_MAX
+    for _ in range(WAKEUPS_MAX + 2):
+        wakeup = Wakeup(redis)
+        wakeup.send()
+        await idle(wakeup)
+    assert await redis.zcard(QUEUE_NAME) == PENDING_JOBS_MAX
+    assert await wakeups(redis) == WAKEUPS_MAX
+    assert await redis.ttl(WAKEUPS_KEY) > 0
 
 
 async def test_a_wakeup_without_redis_harms_nobody_and_the_next_one_is_sent(
@@ -135,13 +125,13 @@ async def test_a_wakeup_without_redis_harms_nobody_and_the_next_one_is_sent(
     await away.aclose(close_connection_pool=True)
 
 
-async def test_a_wakeup_brings_an_event_to_the_ledger(
+async def test_a_job_of_a_release_before_the_list_brings_an_event_to_the_ledger(
     pool: Pool, organization: Organization, drainer: Drainer, redis: ArqRedis, redis_url: str
 ) -> None:
     stop = asyncio.Event()
     async with running(Listener(redis_url, drainer).run(stop), stop):
         await receive(pool, payment("1"))
-        Wakeup(redis).send()
+        await redis.enqueue_job(DRAIN_JOB)
         await settled(pool, "evt_1")
     assert await balance(pool) == 10
 
@@ -168,15 +158,6 @@ def foreign_job(file: Path) -> bytes:
 
 def wrong_job(**changes: Any) -> bytes:
     return msgspec.json.encode({"t": None, "f": DRAIN_JOB, "a": [], "k": {}, "et": 1} | changes)
-
-
-def refused_jobs() -> dict[str, float]:
-    (metric,) = metrics.QUEUE_JOBS_REFUSED.collect()
-    return {
-        sample.labels["reason"]: sample.value
-        for sample in metric.samples
-        if sample.name.endswith("_total")
-    }
 
 
 @pytest.mark.parametrize(
@@ -206,7 +187,7 @@ async def test_a_job_that_is_no_wakeup_is_refused_and_counted_and_the_listener_g
     with capture_logs() as logs:
         async with running(Listener(redis_url, drainer).run(stop), stop):
             await receive(pool, payment("1"))
-            Wakeup(redis).send()
+            await wake(redis)
             await settled(pool, "evt_1")
     assert await redis.zcard(QUEUE_NAME) == 0
     # arq itself drops an empty value as a job that has expired.
@@ -265,7 +246,7 @@ async def test_what_arq_cannot_read_is_dropped_and_the_next_wakeup_is_heard(
 
         await until(dropped)
         await receive(pool, payment("1"))
-        Wakeup(redis).send()
+        await wake(redis)
         await settled(pool, "evt_1")
 
 
@@ -290,7 +271,7 @@ async def test_a_job_that_this_release_does_not_know_does_not_stop_the_listener(
     stop = asyncio.Event()
     async with running(Listener(redis_url, drainer).run(stop), stop):
         await receive(pool, payment("1"))
-        Wakeup(redis).send()
+        await wake(redis)
         await settled(pool, "evt_1")
 
 
@@ -302,7 +283,7 @@ async def test_a_hundred_stuck_jobs_do_not_keep_an_event_from_the_ledger(
         await redis.zadd(QUEUE_NAME, {f"stuck-{number}": 0})
         await redis.set(f"arq:in-progress:stuck-{number}", b"1")
     await receive(pool, payment("1"))
-    Wakeup(redis).send()
+    await wake(redis)
     stop = asyncio.Event()
     async with (
         running(Listener(redis_url, drainer).run(stop), stop),

@@ -136,7 +136,7 @@ def write(texts: dict[Path, str]) -> None:
 
 
 def copy_tree(to: Path) -> None:
-    """Copy the files of this checkout, without what git ignores."""
+    """Copy the files of this checkout, without what git ignores, and their bytecode."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True,
@@ -146,6 +146,10 @@ def copy_tree(to: Path) -> None:
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    for folder in {path.parent for path in to.rglob("*.py")}:
+        compiled = ROOT / folder.relative_to(to) / "__pycache__"
+        if compiled.is_dir():  # valid there too: a copied file has its time
+            shutil.copytree(compiled, folder / "__pycache__")
 
 
 @asynccontextmanager

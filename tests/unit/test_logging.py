@@ -39,6 +39,8 @@ SECRETS = {
     "card": CARD,
     "card in groups": "4242 4242 4242 4242",
     "card with hyphens": "4242-4242-4242-4242",
+    "card digit by digit": "4-2-4-2-4-2-4-2-4-2-4-2-4-2-4-2",
+    "card of 13 digits": "4222222222222",
     "American Express": "378282246310005",
 }
 
