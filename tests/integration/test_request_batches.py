@@ -72,7 +72,8 @@ async def test_batches_that_wait_together_share_a_commit(
     commits = "SELECT count(DISTINCT xmin::text) FROM credit_transactions WHERE type = 'usage'"
     assert await pool.fetchval(commits) == 3
     assert await balances(pool, rich) == (82, 0)
-    assert (await verify(pool)).ok
+    async with pool.acquire() as connection:
+        assert (await verify(connection))["ok"]
 
 
 async def test_a_key_in_two_batches_of_a_statement_is_posted_once(
