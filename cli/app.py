@@ -15,6 +15,7 @@ import typer
 
 from cli import launch as launches
 from cli.commands import (
+    alerts,
     audit,
     bind,
     budgets,
@@ -67,6 +68,7 @@ app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
 app.add_typer(budgets.app, name="budgets")
+app.add_typer(alerts.app, name="alerts")
 organization_prices.register(prices.app)
 app.add_typer(prices.app, name="prices")
 app.add_typer(privacy.app, name="privacy")
