@@ -106,8 +106,8 @@ def main() -> None:
                 os._exit(code)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status)
-        end = End(os.WTERMSIG(status) if killed else 0, 0 if killed else os.WEXITSTATUS(status))
-        sys.stdout.buffer.write(msgspec.json.encode(end) + b"\n")
+        ended = End(os.WTERMSIG(status) if killed else 0, 0 if killed else os.WEXITSTATUS(status))
+        sys.stdout.buffer.write(msgspec.json.encode(ended) + b"\n")
         sys.stdout.buffer.flush()
 
 

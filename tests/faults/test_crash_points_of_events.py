@@ -49,8 +49,7 @@ async def settle(pool: Pool, drainer: Drainer) -> None:
 
 async def problems(pool: Pool) -> list[object]:
     async with pool.acquire() as connection:
-        found: list[object] = (await verify(connection))["problems"]
-    return found
+        return list((await verify(connection))["problems"])
 
 
 async def test_a_delivery_of_a_killed_web_process_is_sent_again_and_credited_once(
