@@ -188,6 +188,39 @@ BEGIN
 END
 $$;
 
+-- The results of the postings of an organization that are not posted: all of them where they are deferred, else those
+-- whose key another request has.
+CREATE OR REPLACE FUNCTION ledger_not_posted(
+    p_postings jsonb,
+    p_claimed bigint [],
+    p_deferred text
+) RETURNS TABLE (
+    place integer,
+    status text,
+    id uuid,
+    seq bigint,
+    amount numeric,
+    balance_after numeric,
+    created_at timestamptz,
+    held numeric,
+    available numeric,
+    budget jsonb
+) LANGUAGE sql IMMUTABLE AS $$
+    SELECT
+        p.ordinality::integer,
+        coalesce(p_deferred, 'conflict'),
+        NULL::uuid,
+        NULL::bigint,
+        (p.value ->> 'amount')::numeric,
+        NULL::numeric,
+        NULL::timestamptz,
+        NULL::numeric,
+        NULL::numeric,
+        NULL::jsonb
+    FROM jsonb_array_elements(p_postings) WITH ORDINALITY AS p
+    WHERE p_deferred IS NOT NULL OR p.ordinality = any(p_claimed)
+$$;
+
 -- Posts for one organization from the coordinator, and does there what the postings announced. `p_keyed`: some have the
 -- key of a request, which is looked up under the account's lock.
 CREATE OR REPLACE FUNCTION ledger_delegate(
@@ -255,21 +288,9 @@ BEGIN
             END IF;
         END LOOP;
     END IF;
-    v_deferred := CASE WHEN v_locked THEN v_deferred ELSE 'busy' END;
     RETURN QUERY
-    SELECT
-        p.ordinality::integer,
-        coalesce(v_deferred, 'conflict'),
-        NULL::uuid,
-        NULL::bigint,
-        (p.value ->> 'amount')::numeric,
-        NULL::numeric,
-        NULL::timestamptz,
-        NULL::numeric,
-        NULL::numeric,
-        NULL::jsonb
-    FROM jsonb_array_elements(p_postings) WITH ORDINALITY AS p
-    WHERE v_deferred IS NOT NULL OR p.ordinality = any(v_claimed);
+    SELECT d.*
+    FROM ledger_not_posted(p_postings, v_claimed, CASE WHEN v_locked THEN v_deferred ELSE 'busy' END) AS d;
 END
 $$;
 

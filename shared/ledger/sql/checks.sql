@@ -1,5 +1,5 @@
--- What verification and invariants read of one organization: the statements that compare it with other tables call these,
--- and name no table of the ledger themselves.
+-- What verification and invariants read of one organization: the statements that compare it with other tables call
+-- these, and name no table of the ledger themselves.
 
 -- The account of an organization.
 CREATE OR REPLACE FUNCTION ledger_account(

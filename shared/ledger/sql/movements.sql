@@ -7,15 +7,9 @@ DROP FUNCTION IF EXISTS ledger_other_debits(uuid, bigint);
 -- `taken_seq` the row, or the grant where it came later and covered the debt of the row. A debit burned the range of
 -- consumption from `lower` to `upper`.
 CREATE OR REPLACE FUNCTION ledger_other_takings(
-    p_organization_id uuid,
-    p_last_seq bigint
-) RETURNS TABLE (
-    grant_id uuid,
-    payment_intent_id text,
-    line text,
-    taken_seq bigint,
-    amount numeric
-) LANGUAGE plpgsql STABLE AS $$
+    p_organization_id uuid, p_last_seq bigint
+) RETURNS TABLE (grant_id uuid, payment_intent_id text, line text, taken_seq bigint, amount numeric)
+LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -29,11 +23,7 @@ BEGIN
             coalesce(b.consumed_after, 0) AS lower,
             t.consumed_after AS upper
         FROM credit_transactions AS t
-        LEFT JOIN LATERAL (
-            SELECT c.consumed_after
-            FROM credit_transactions AS c
-            WHERE c.organization_id = p_organization_id AND c.seq = t.seq - 1
-        ) AS b ON TRUE
+        LEFT JOIN credit_transactions AS b ON b.organization_id = p_organization_id AND b.seq = t.seq - 1
         WHERE
             t.organization_id = p_organization_id
             AND t.type NOT IN ('usage', 'hold_capture')

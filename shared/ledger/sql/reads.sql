@@ -265,8 +265,8 @@ BEGIN
 END
 $$;
 
--- The newest rows of an organization that are not older than a moment, up to a number: what this transaction posted, and
--- what others posted before it locked the account.
+-- The newest rows of an organization that are not older than a moment, up to a number: what this transaction posted,
+-- and what others posted before it locked the account.
 CREATE OR REPLACE FUNCTION ledger_rows_since(
     p_organization_id uuid,
     p_moment timestamptz,
