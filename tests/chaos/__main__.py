@@ -21,7 +21,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--logs", type=Path, help="keep the logs of all processes in this folder")
+    parser.add_argument(
+        "--logs", type=Path, help="keep the logs of web, workers and the simulator in this folder"
+    )
     options = parser.parse_args()
     machine.enter_own_namespaces()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
@@ -36,7 +38,7 @@ def main() -> None:
     finally:
         if options.logs is not None:
             options.logs.mkdir(parents=True, exist_ok=True)
-            for log in [*folder.glob("*.log"), *folder.glob("home/servers/log/*")]:
+            for log in folder.glob("*.log"):
                 shutil.copy(log, options.logs)
         shutil.rmtree(folder, ignore_errors=True)
     for line in lines(result):

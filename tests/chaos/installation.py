@@ -20,7 +20,7 @@ from shared.access import service as access
 from tests.chaos import plan
 from tests.chaos.app import App
 from tests.chaos.balancer import Balancer
-from tests.chaos.machine import Machine, mount_small_disk
+from tests.chaos.machine import Machine, mount_small_disk, unmount_small_disk
 from tests.chaos.proxy import TcpProxy
 from tests.fixtures.servers import as_role, execute
 
@@ -100,9 +100,10 @@ async def installed(folder: Path, machine: Machine, seed: int) -> AsyncIterator[
     """Start everything, one after the other; stop it at the end, whatever became of it."""
     home = folder / "home"
     home.mkdir()
-    if machine.small_disk:
-        mount_small_disk(home)
     async with AsyncExitStack() as stack:
+        if machine.small_disk:
+            mount_small_disk(home)
+            stack.callback(unmount_small_disk, home)
         servers = await stack.enter_async_context(EmbeddedServers(home / "servers"))
         balancer = await stack.enter_async_context(Balancer())
         app = await stack.enter_async_context(App(Random(f"app/{seed}")))  # noqa: S311 - a seed

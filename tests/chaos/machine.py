@@ -68,6 +68,11 @@ def mount_small_disk(folder: Path) -> None:
     )
 
 
+def unmount_small_disk(folder: Path) -> None:
+    """Unmount it as soon as nothing uses it, so that the folder can be deleted."""
+    subprocess.run(["umount", "--lazy", folder], check=False)
+
+
 def _faketime() -> Path | None:
     for folder in LIBRARIES:
         for found in (folder / FAKETIME, *folder.glob(f"*/{FAKETIME}")):
