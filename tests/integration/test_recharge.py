@@ -16,7 +16,7 @@ from shared.recharge import service
 from shared.recharge.model import ENDED_BY_A_PERSON, RechargeState, Rule, SuspensionReason
 from tests.fixtures.ledger import grant, post, usage
 from tests.fixtures.product import balance, transactions
-from tests.fixtures.recharging import TOP, Shop
+from tests.fixtures.recharging import TOP, UNITS_MAX, Shop
 
 
 async def test_a_debit_below_the_threshold_is_charged_and_credited_once(shop: Shop) -> None:
@@ -61,6 +61,19 @@ async def test_nothing_is_charged_without_consent(shop: Shop) -> None:
     assert await shop.attempts() == []
     consented = await shop.pool.fetchval("SELECT count(*) FROM auto_recharges")
     assert consented == 0
+
+
+@pytest.mark.parametrize("name", [None, "", "  "])
+async def test_no_rule_is_turned_on_without_somebody_who_consents(
+    shop: Shop, name: str | None
+) -> None:
+    async with shop.pool.acquire() as connection, connection.transaction():
+        with pytest.raises(ValidationError, match="consentedBy"):
+            await service.configure(
+                connection, shop.owner.id, TOP, currency="usd", credits_per_unit=Decimal(1),
+                units_max=UNITS_MAX, consented_by=name, actor="test", now=shop.clock(),
+            )  # fmt: skip
+    assert await shop.pool.fetchval("SELECT count(*) FROM auto_recharges") == 0
 
 
 async def test_consent_and_rule_stand_in_the_audit_log(shop: Shop) -> None:

@@ -65,12 +65,17 @@ def load() -> list[Mutant]:
 
 
 def select(names: Sequence[str]) -> list[Mutant]:
-    """Return the mutants whose names begin with one of these; all without names."""
+    """Return the mutants whose names begin with one of these, in that order; all without names."""
     found = load()
+    if not names:
+        return found
+    selected: dict[str, Mutant] = {}
     for name in names:
-        if not any(mutant.name.startswith(name) for mutant in found):
+        named = {mutant.name: mutant for mutant in found if mutant.name.startswith(name)}
+        if not named:
             raise ValueError(f"no mutant has a name that begins with {name}")
-    return [m for m in found if not names or m.name.startswith(tuple(names))]
+        selected |= named
+    return [*selected.values()]
 
 
 def mutated(mutant: Mutant, root: Path = ROOT) -> dict[Path, str]:
