@@ -216,12 +216,13 @@ class Port(Generic[Tables]):
             return
         if self._depth == 0:
             self._begin_unit(None)
-        before = self.tables
+        before, executed = self.tables, len(self.executed)
         self._depth += 1
         try:
             yield
         except BaseException:
             self.tables = before
+            del self.executed[executed:]
             raise
         finally:
             self._depth -= 1
