@@ -126,11 +126,14 @@ class _Run:
             "SELECT id, received_at FROM stripe_events WHERE id LIKE $1", f"evt_{name}%"
         )
         await connection.close()
-        applied = {
-            line["event_id"]: datetime.fromisoformat(line["timestamp"]).astimezone(UTC)
-            for line in self.worker.log_lines()
-            if line["event"] == "events.applied"
-        }
+        applied: dict[str, datetime] = {}
+        while not applied.keys() >= {row["id"] for row in rows}:
+            await asyncio.sleep(0.05)  # the lines of a batch follow its commit
+            applied = {
+                line["event_id"]: datetime.fromisoformat(line["timestamp"]).astimezone(UTC)
+                for line in self.worker.log_lines()
+                if line["event"] == "events.applied"
+            }
         return [(applied[row["id"]] - row["received_at"]).total_seconds() for row in rows]
 
     async def _deliver(self, session: aiohttp.ClientSession, name: str) -> None:
@@ -156,10 +159,11 @@ class _Run:
         await self.worker.start()
         await _settled(self.environment)
         elapsed = time.monotonic() - began
-        drained = sum(
-            line["event"] == "events.applied" and line["event_id"].startswith("evt_drain")
-            for line in self.worker.log_lines()
+        connection = await asyncpg.connect(database_url)
+        drained = await connection.fetchval(
+            "SELECT count(*) FROM stripe_events WHERE id LIKE 'evt_drain%' AND state = 'applied'"
         )
+        await connection.close()
         assert drained == BACKLOG, f"{drained} of {BACKLOG} events were applied"
         return elapsed
 

@@ -12,7 +12,7 @@ from bench.curves import Curve, Series
 WIDTH, HEIGHT = 680, 380
 LEFT, RIGHT, TOP, BOTTOM = 72, 24, 76, 52
 TICKS_MAX = 6
-LEGEND_COLUMNS = 3
+LEGEND_COLUMNS = 2
 # Line and dash of each series, so that they differ without colours too.
 DASHES = ("", "6 3", "2 3", "9 3 2 3", "1 4", "12 4")
 _STYLE = """
@@ -113,7 +113,7 @@ def _series(number: int, series: Series, x: _Axis, y: _Axis) -> Iterator[str]:
         yield f'<circle class="{kind}" cx="{at_x:.1f}" cy="{at_y:.1f}" r="3">'
         yield f"<title>{label}</title></circle>"
     column, row = number % LEGEND_COLUMNS, number // LEGEND_COLUMNS
-    left, height = LEFT + column * 200, 36 + row * 18
+    left, height = LEFT + column * 290, 36 + row * 18
     ends = f"{left},{height} {left + 24},{height}"
     yield f'<polyline class="{kind}" stroke-dasharray="{dash}" points="{ends}"/>'
     yield _label(left + 30, height + 4, series.name)

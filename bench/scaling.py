@@ -69,7 +69,7 @@ async def _target(environment: Mapping[str, str], folder: Path) -> AsyncIterator
     try:
         async with baseline_server("noop", environment, folder) as noop_url:
             kinds: dict[str, tuple[str, Requests]] = {
-                "a server that does nothing": (noop_url, debits),
+                "no-op": (noop_url, debits),
                 "durable ingest": (web.url + PATH, deliveries),
                 "single debits": (web.url, debits),
                 "balance reads": (web.url, lambda: api.balance_requests(customer)),
@@ -106,7 +106,7 @@ async def over_load(environment: Mapping[str, str], folder: Path) -> list[Curve]
     async with _target(environment, folder) as target:
         most = (await target.run("single debits")).per_second
         for share in LOADS:
-            for kind in ("single debits", "a server that does nothing"):
+            for kind in ("single debits", "no-op"):
                 load = await target.run(kind, per_second=most * share / 100)
                 for name, seconds in (("p50", load.p50_seconds), ("p99", load.p99_seconds)):
                     milliseconds = round(seconds * 1e3, 3)

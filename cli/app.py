@@ -8,13 +8,14 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import entry_points, version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
 
 from cli import launch as launches
 from cli.commands import (
+    alerts,
     audit,
     bind,
     budgets,
@@ -67,6 +68,7 @@ app.add_typer(grants.app, name="grants")
 app.command("adjust")(grants.adjust)
 app.command("bind")(bind.bind)
 app.add_typer(budgets.app, name="budgets")
+app.add_typer(alerts.app, name="alerts")
 organization_prices.register(prices.app)
 app.add_typer(prices.app, name="prices")
 app.add_typer(privacy.app, name="privacy")
@@ -112,11 +114,9 @@ def serve(
     ] = 1,
 ) -> None:
     """Run a web process: webhook endpoint, billing API, console, health and metrics."""
-    from cli import serve as server  # noqa: PLC0415 - other commands do not need aiohttp
-
-    unknown = set(services or ()) - set(server.SERVICES)
+    unknown = set(services or ()) - set(launches.SERVICES)
     if unknown:
-        raise typer.BadParameter(f"{unknown.pop()!r} is none of: {', '.join(server.SERVICES)}")
+        raise typer.BadParameter(f"{unknown.pop()!r} is none of: {', '.join(launches.SERVICES)}")
     settings = _configure("prepaid-web")
     settings = dataclasses.replace(
         settings,
@@ -124,10 +124,13 @@ def serve(
         port=settings.port if port is None else port,
     )
     ready = _announce(settings.host)
-    if processes == 1:
-        _run_forever(server.run(settings, services or server.SERVICES, on_ready=ready))
-        return
-    _supervise(settings, services or server.SERVICES, processes, ready)
+    services = services or list(launches.SERVICES)
+    if processes > 1:
+        _supervise(settings, services, processes, ready)
+
+    from cli import serve as server  # noqa: PLC0415 - other commands do not need aiohttp
+
+    _run_forever(server.run(settings, services, on_ready=ready))
 
 
 @app.command(launches.COMMAND, hidden=True)
@@ -175,13 +178,15 @@ def dev() -> None:
 
 def _supervise(
     settings: Settings, services: Sequence[str], processes: int, ready: Callable[[int], None]
-) -> None:
+) -> NoReturn:
     from cli import supervisor  # noqa: PLC0415 - as above
 
     try:
         code = asyncio.run(supervisor.run(settings, services, processes, on_ready=ready))
     except ConfigError as error:
         refuse(error.detail)
+    finally:
+        tracing.stop()
     raise typer.Exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+SERVICES = ("webhooks", "api", "console")
 COMMAND = "serve-process"
 PROCESSES_MAX = 64
 

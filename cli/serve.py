@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SERVICES = ("webhooks", "api", "console")
-
 
 async def run(
     settings: Settings,

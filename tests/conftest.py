@@ -6,6 +6,7 @@ from tests.fixtures.profile import cases
 # this order where --no-loadscope-reorder is given.
 LONGEST_FILES = (
     "test_api_under_fuzzing.py",
+    "test_chaos.py",
     "test_recharge_random_runs.py",
     "test_ingest_faults.py",
     "test_hostile_bodies.py",

@@ -30,6 +30,8 @@ BLOCKED_SECONDS_MAX = 5
 # Applied events may reopen others, which have no wakeup: a reader looks once more after a drain.
 LOOK_AGAIN_SECONDS = 0.1
 RECONNECT_SECONDS = 1.0
+# A frozen Redis must not hold up the end.
+HAND_OVER_SECONDS_MAX = 1.0
 
 
 class WakeupReader:
@@ -91,10 +93,11 @@ class WakeupReader:
     async def _hand_over(self, redis: ArqRedis) -> None:
         """Wake another worker: for events that this one has left, and a wakeup it has lost."""
         try:
-            await wakeup.push(redis)
-            await redis.aclose(close_connection_pool=True)
+            async with asyncio.timeout(HAND_OVER_SECONDS_MAX):
+                await wakeup.push(redis)
         except (RedisError, OSError) as error:
-            log.debug("wakeup_reader.close_failed", error=repr(error))
+            log.debug("wakeup_reader.hand_over_failed", error=repr(error))
+        await redis.aclose(close_connection_pool=True)
 
 
 async def _until(stop: asyncio.Event, reading: Coroutine[Any, Any, bool]) -> bool:

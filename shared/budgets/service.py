@@ -228,6 +228,7 @@ async def set_alerts(
     thresholds: Sequence[Decimal],
     *,
     actor: Actor | str,
+    reason: str | None = None,
 ) -> Alerts:
     """Set the thresholds of a balance, up to 10; `credits.low` is announced below each of them.
 
@@ -241,6 +242,7 @@ async def set_alerts(
         action="alerts.set",
         subject=str(organization_id),
         organization_id=organization_id,
+        reason=reason,
         details={"thresholds": [plain(threshold) for threshold in checked]},
     )
     return await store.alerts(connection, organization_id)

@@ -11,18 +11,17 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
 -- A page of the ledgers that have rows, after an organization: their rows from a moment until another, the balances
 -- and the consumption that no grant has paid for.
 SELECT
-    h.organization_id,
-    o.currency,
-    h.before_seq,
-    h.last_seq,
-    h.opening,
-    h.closing,
-    h.debt_opening,
-    h.debt_closing,
-    h.last_hash
-FROM ledger_heads($1, $2, $3, $4) AS h
-INNER JOIN organizations AS o ON h.organization_id = o.id
-ORDER BY h.organization_id;
+    organization_id,
+    currency,
+    before_seq,
+    last_seq,
+    opening,
+    closing,
+    debt_opening,
+    debt_closing,
+    last_hash
+FROM ledger_heads_between($1, $2, $3, $4)
+ORDER BY organization_id;
 
 -- name: movements
 -- The movements of some ledgers, by currency and whether a payment paid for the grants, with the money behind them in

@@ -31,14 +31,18 @@ class _Named(msgspec.Struct, frozen=True):
     object: str | None = None
 
 
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_name = msgspec.json.Decoder(_Named).decode
+
+
 def read(payload: str, kind: type[K]) -> K:
     """Return the event's object as the given kind.
 
     Raises MalformedEventError, which names the field, also for an object of another kind.
     """
     try:
-        envelope = msgspec.json.decode(payload, type=_Envelope)
-        name = msgspec.json.decode(envelope.data.object, type=_Named).object
+        envelope = _decode_envelope(payload)
+        name = _decode_name(envelope.data.object).object
         if name is not None and name not in kind.OBJECTS:
             raise MalformedEventError(
                 f"The event's object is a {name[:100]!r}, and not a {kind.__name__}."
@@ -51,7 +55,7 @@ def read(payload: str, kind: type[K]) -> K:
 def read_previous(payload: str, kind: type[S]) -> S | None:
     """Return the event's `previous_attributes` as the given kind; None: it has none."""
     try:
-        previous = msgspec.json.decode(payload, type=_Envelope).data.previous_attributes
+        previous = _decode_envelope(payload).data.previous_attributes
         return msgspec.json.decode(previous, type=kind | None)
     except msgspec.MsgspecError as error:
         raise MalformedEventError(f"Cannot read what was before: {error}") from None
@@ -60,7 +64,7 @@ def read_previous(payload: str, kind: type[S]) -> S | None:
 def event_created_at(payload: str) -> datetime:
     """Return the time of the event at Stripe."""
     try:
-        return datetime.fromtimestamp(msgspec.json.decode(payload, type=_Envelope).created, UTC)
+        return datetime.fromtimestamp(_decode_envelope(payload).created, UTC)
     except msgspec.MsgspecError as error:
         raise MalformedEventError(f"Cannot read the event's moment: {error}") from None
 

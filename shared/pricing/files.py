@@ -64,11 +64,6 @@ def digest(content: dict[str, Any]) -> bytes:
     return hashlib.sha256(_canonical.encode(content)).digest()
 
 
-def write_json(book: PriceBook) -> str:
-    """Return a book as a JSON file."""
-    return msgspec.json.format(msgspec.json.encode(book_form(book)), indent=2).decode() + "\n"
-
-
 def write_toml(book: PriceBook) -> str:
     """Return a book as a TOML file: a block of lines for each price, a line for each measure."""
     form = book_form(book)

@@ -153,6 +153,26 @@ def _end_wrong(sent: HoldRecord, hold: Hold, captured: list[Decimal]) -> Iterabl
         yield f"{what}; its end was refused, and it has not expired"
 
 
+def messages_wrong(records: Records) -> Iterable[str]:
+    """Return the messages that never arrived, are given up, or are nobody's."""
+    stored = {message.id: message for message in records.product.messages}
+    for message in stored.values():
+        if message.state == "dead":
+            yield f"the message {message.id} ({message.type}) is dead"
+        if message.state == "delivered" and message.id not in records.journal.received:
+            yield f"the message {message.id} ({message.type}) is delivered, and never arrived"
+    for name in sorted(records.journal.received - stored.keys()):
+        yield f"the message {name} arrived, and is not stored"
+    told = Counter(message.type for message in stored.values())["recharge.succeeded"]
+    if told != (times := _recharges(records)):
+        yield f"{times} recharges have succeeded, and {told} messages say so"
+
+
+def _recharges(records: Records) -> int:
+    attempts = records.product.attempts
+    return sum(a.state == "succeeded" and a.trigger != "top_up" for a in attempts)
+
+
 def books_unbalanced(records: Records) -> Iterable[str]:
     """Return the accounts whose rows have gaps, or do not add up; and what is held of nobody."""
     rows: dict[str, list[Row]] = defaultdict(list)
@@ -187,6 +207,7 @@ CHECKS: dict[str, Check] = {
     "states past their deadline": past_their_deadline,
     "debits lost or doubled": debits_wrong,
     "holds lost or doubled": holds_wrong,
+    "messages lost": messages_wrong,
     "accounts that do not add up": books_unbalanced,
 }
 

@@ -99,6 +99,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A message to the customer's app, as it stands."""
+
+    id: str
+    type: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class StripeBooks:
     """What Stripe captured and returned."""
 
@@ -114,6 +123,7 @@ class ProductBooks:
     holds: list[Hold] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     events: dict[str, Event] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
     overdue: list[str] = field(default_factory=list)
 
 
@@ -220,6 +230,9 @@ async def read_product(connection: Any) -> ProductBooks:
         events = await connection.fetch(
             "SELECT id, state, reason, received_at, settled_at FROM stripe_events"
         )
+        messages = await connection.fetch(
+            "SELECT replace(id::text, '-', '') AS id, type, state FROM outbound_messages"
+        )
         overdue = await connection.fetch(OVERDUE)
     return ProductBooks(
         [Row(**row) for row in rows],
@@ -227,6 +240,7 @@ async def read_product(connection: Any) -> ProductBooks:
         [Hold(**row) for row in holds],
         [Attempt(**row) for row in attempts],
         {row["id"]: Event(**row) for row in events},
+        [Message(**row) for row in messages],
         [f"{row['what']} is due since {row['due']:%H:%M:%S}" for row in overdue],
     )
 

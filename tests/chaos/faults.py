@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -17,6 +18,7 @@ import aiohttp
 import asyncpg
 from redis.exceptions import RedisError
 
+from sandbox.process import ServerStartError
 from shared.queue.connection import connect
 from tests.chaos import plan
 from tests.chaos.installation import PRODUCT_KEY, Installation
@@ -62,6 +64,7 @@ class Faults:
     restarted: Callable[[Fault], None]
     happened: list[Fault] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)  # how long each start took, in seconds
     _starts: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def run(self, faults: list[Fault], say: Callable[[str], None]) -> None:
@@ -92,10 +95,8 @@ class Faults:
             link.slow = link.silent = False
         for name in (*plan.PROCESSES, plan.POSTGRES, plan.VALKEY, plan.STRIPE):
             installation.signal(name, signal.SIGCONT)
-        if not installation.servers.postgres.running:
-            await installation.servers.postgres.start()
-        if not installation.servers.valkey.running:
-            await installation.servers.valkey.start()
+        for server in (plan.POSTGRES, plan.VALKEY):
+            await self._start_server(server)
         for name, process in installation.processes.items():
             if not process.is_running:
                 self.problems.append(f"{name} had ended by itself:\n{process.log_tail()}")
@@ -133,7 +134,7 @@ class Faults:
         yield
         self.restarted(fault)
         if fault.target == plan.VALKEY:
-            await self.installation.servers.valkey.start()
+            await self._start_server(plan.VALKEY)
         else:
             await self._start_until_it_runs(fault.target)
 
@@ -145,11 +146,25 @@ class Faults:
         process = self.installation.processes[name]
         async with asyncio.timeout(START_SECONDS_MAX), self._starts[name]:
             while not process.is_running:
+                began = time.monotonic()
                 try:
                     await self.installation.restart(name)
                 except (RuntimeError, TimeoutError):  # it ended, or is not ready yet
-                    process.kill()
+                    self.installation.signal(name, signal.SIGKILL)
                     await process.wait()
+                    await asyncio.sleep(RESTART_SECONDS)
+                else:
+                    self.starts.append(time.monotonic() - began)
+
+    async def _start_server(self, name: str) -> None:
+        """Start a server again and again: its disk may be full."""
+        servers = self.installation.servers
+        server = servers.postgres if name == plan.POSTGRES else servers.valkey
+        async with asyncio.timeout(START_SECONDS_MAX), self._starts[name]:
+            while not server.running:
+                try:
+                    await server.start()
+                except (OSError, ServerStartError, asyncpg.PostgresError):
                     await asyncio.sleep(RESTART_SECONDS)
 
     @asynccontextmanager
@@ -163,7 +178,7 @@ class Faults:
         await self.installation.servers.postgres.stop("immediate")
         yield
         self.restarted(fault)
-        await self.installation.servers.postgres.start()
+        await self._start_server(plan.POSTGRES)
 
     @asynccontextmanager
     async def _end_backends(self, _fault: Fault) -> AsyncIterator[None]:
@@ -228,7 +243,7 @@ class Faults:
         ballast.unlink()
         if not self.installation.servers.postgres.running:
             self.restarted(fault)
-            await self.installation.servers.postgres.start()
+            await self._start_server(plan.POSTGRES)
 
     @asynccontextmanager
     async def _step_clock(self, fault: Fault) -> AsyncIterator[None]:

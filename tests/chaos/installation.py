@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import asyncpg
 
@@ -17,6 +18,7 @@ from sandbox.servers import EmbeddedServers
 from sandbox.stripe.process import SimulatorProcess
 from shared.access import service as access
 from tests.chaos import plan
+from tests.chaos.app import App
 from tests.chaos.balancer import Balancer
 from tests.chaos.machine import Machine, mount_small_disk
 from tests.chaos.proxy import TcpProxy
@@ -41,6 +43,7 @@ class Installation:
     servers: EmbeddedServers
     stripe: SimulatorProcess
     balancer: Balancer
+    app: App
     links: dict[str, TcpProxy] = field(default_factory=dict)
     processes: dict[str, ProductProcess] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
@@ -93,7 +96,7 @@ class Installation:
 
 
 @asynccontextmanager
-async def installed(folder: Path, machine: Machine) -> AsyncIterator[Installation]:
+async def installed(folder: Path, machine: Machine, seed: int) -> AsyncIterator[Installation]:
     """Start everything, one after the other; stop it at the end, whatever became of it."""
     home = folder / "home"
     home.mkdir()
@@ -102,6 +105,7 @@ async def installed(folder: Path, machine: Machine) -> AsyncIterator[Installatio
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(EmbeddedServers(home / "servers"))
         balancer = await stack.enter_async_context(Balancer())
+        app = await stack.enter_async_context(App(Random(f"app/{seed}")))  # noqa: S311 - a seed
         simulator = SimulatorProcess(
             folder / "stripe.sqlite",
             webhook_url=balancer.url,
@@ -110,7 +114,7 @@ async def installed(folder: Path, machine: Machine) -> AsyncIterator[Installatio
         )
         await simulator.start()
         stack.push_async_callback(simulator.stop)
-        found = Installation(folder, machine, servers, simulator, balancer)
+        found = Installation(folder, machine, servers, simulator, balancer, app)
         found.step_clock(0)
         await _prepare(found)
         for name in plan.PROCESSES:
@@ -136,6 +140,7 @@ async def _prepare(installation: Installation) -> None:
         "STRIPE_WEBHOOK_SECRETS": SECRET,
         "PREPAID_LEASE_SECONDS": str(LEASE_SECONDS),
         "PREPAID_REQUESTS_PER_MINUTE": "0",
+        "PREPAID_WEBHOOKS_ALLOW_PRIVATE": "1",
         "PREPAID_TOP_UPS_PER_DAY_AMOUNT": "0",
         "PREPAID_TOP_UPS_PER_DAY_COUNT": "0",
         "PREPAID_TOP_UPS_PER_DAY_AMOUNT_BY_KEY": "0",

@@ -55,6 +55,7 @@ class Journal:
     holds: list[HoldRecord] = field(default_factory=list)
     top_ups: list[TopUp] = field(default_factory=list)
     acknowledged: set[str] = field(default_factory=set)  # ids of events that got a 200
+    received: set[str] = field(default_factory=set)  # ids of messages that the app answered 200
     requests: int = 0
     accepted: int = 0
     unanswered: int = 0

@@ -83,14 +83,11 @@ class Recoveries:
             await self._until(holds)
 
     def _is_ready(self, name: str) -> Callable[[], Awaitable[bool]]:
-        """Return whether a worker has been started again, by the log of its new process."""
+        """Return whether a worker runs and says that it is ready; each start has its own log."""
         process = self.installation.processes[name]
-        old = process.log_file
 
         async def ready() -> bool:
-            if process.log_file == old or not process.log_file.exists():
-                return False
-            return b'"worker.ready"' in process.log_file.read_bytes()
+            return process.is_running and b'"worker.ready"' in process.log_file.read_bytes()
 
         return ready
 

@@ -24,6 +24,7 @@ class Result:
     records: Records
     checks: dict[str, list[str]]
     recoveries: list[Recovery]
+    starts: list[float]
     settled_seconds: float
 
     @property
@@ -61,8 +62,10 @@ def lines(result: Result) -> list[str]:
         ),
         ("recharge attempts and top-ups", f"{len(product.attempts):,}"),
         ("ledger rows / holds", f"{len(product.rows):,} / {len(product.holds):,}"),
+        ("messages to the app", f"{len(product.messages):,}"),
         ("settled after the last fault", f"{result.settled_seconds:.1f} s"),
     ]
+    figures.append(("start of a process, alone", percentiles(sorted(result.starts))))
     figures += [_recovery(*group) for group in _groups(result.recoveries)]
     width = max(len(name) for name, _ in figures)
     text = [f"{name:{width}}  {value}" for name, value in figures]

@@ -70,7 +70,7 @@ async def run(
 ) -> Result:
     """Run for so many seconds; return what it came to."""
     async with AsyncExitStack() as stack:
-        installation = await stack.enter_async_context(installed(folder, machine))
+        installation = await stack.enter_async_context(installed(folder, machine, seed))
         http = await stack.enter_async_context(new_session())
         stripe_http = await stack.enter_async_context(
             aiohttp.ClientSession(installation.stripe.url)
@@ -80,10 +80,12 @@ async def run(
         )
         over, journal = asyncio.Event(), Journal()
         journal.acknowledged = installation.balancer.acknowledged
+        journal.received = installation.app.received
         random = Random(f"client/{seed}")  # noqa: S311 - a seed
         client = Client(installation.webs, installation.api_key, http, journal, random, over)
         customers = customers_of(stripe, stripe_http, seed)
         say("setting up the organizations")
+        await client.send("PUT", "/v1/webhook-endpoints", {"url": installation.app.url})
         organizations = await open_organizations(client, customers)
         running = _Run(
             seed, seconds, installation, say, client, customers, stripe_http, asyncio.Event(),
@@ -108,7 +110,12 @@ async def _carry_out(run: _Run) -> Result:
     run.say(f"seed {run.seed}: {len(planned)} faults in {run.seconds:g} s")
     await faults.trouble_stripe(run.seed)
     lanes = [asyncio.create_task(lane.run()) for lane in run.lanes()]
-    await _watch(lanes, faults.run(planned, run.say), run.seconds)
+    try:
+        await _watch(lanes, faults.run(planned, run.say), run.seconds)
+    except BaseException:
+        client.over.set()
+        await asyncio.wait(lanes, timeout=ANSWERED_SECONDS_MAX)
+        raise
     run.stop.set()
     run.say("healing")
     await faults.heal()
@@ -128,7 +135,7 @@ async def _carry_out(run: _Run) -> Result:
     ]
     return Result(
         run.seed, run.seconds, installation.machine, faults.happened, records, checks,
-        recoveries.done, settled_seconds,
+        recoveries.done, faults.starts, settled_seconds,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tests.chaos.books import (
     Attempt,
     Event,
     Hold,
+    Message,
     Payment,
     ProductBooks,
     Row,
@@ -50,6 +51,7 @@ def records(**changes: Any) -> Records:
         changes.get("holds", HOLDS),
         changes.get("attempts", [Attempt(ACME, "a1", "succeeded", "top_up", "pi_2")]),
         changes.get("events", {"evt_1": Event("evt_1", "applied")}),
+        changes.get("messages", [Message("m1", "purchase.completed", "delivered")]),
         changes.get("overdue", []),
     )
     journal = Journal(
@@ -57,6 +59,7 @@ def records(**changes: Any) -> Records:
         changes.get("sent_holds", [CAPTURED, ACTIVE]),
         changes.get("top_ups", [TOP_UP]),
         {"evt_1"},
+        changes.get("received", {"m1"}),
     )
     return Records(stripe, product, journal)
 
@@ -123,6 +126,14 @@ DOCTORED: list[tuple[str, dict[str, Any], str]] = [
         "holds lost or doubled",
         {"sent_holds": [CAPTURED, replace(ACTIVE, end=Outcome.REFUSED)]},
         "its end was refused",
+    ),
+    ("messages lost", {"received": set()}, "is delivered, and never arrived"),
+    ("messages lost", {"messages": []}, "m1 arrived, and is not stored"),
+    ("messages lost", {"messages": [Message("m1", "credits.low", "dead")]}, "is dead"),
+    (
+        "messages lost",
+        {"attempts": [Attempt(ACME, "a1", "succeeded", "threshold", "pi_2")]},
+        "1 recharges have succeeded, and 0 messages say so",
     ),
     ("accounts that do not add up", {"rows": without(4)}, "are not 1 to 5"),
     ("accounts that do not add up", other("rows", 4, balance_after=Decimal(24)), "not 23"),

@@ -22,19 +22,23 @@ def bind_payments(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> 
         for name, minor, credits_ in zip(args[0], args[2], args[5], strict=True)
         if name not in known
     ]
-    return replace(tables, bound=(*tables.bound, *new)), ()
+    return replace(tables, bound=(*tables.bound, *new)), tuple(map(_binding, new))
 
 
 def bound_payments(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    rows = [
-        Row(
-            payment_intent_id=name, organization_id=ORGANIZATION, amount_minor=minor,
-            currency="usd", credits=credits_, invoice_id=None,
-        )
-        for name, minor, credits_ in tables.bound
-        if name in args[0]
-    ]  # fmt: skip
-    return tables, tuple(rows)
+    return tables, tuple(_binding(one) for one in tables.bound if one[0] in args[0])
+
+
+def _binding(bound: tuple[str, int, Decimal]) -> Row:
+    name, minor, credits_ = bound
+    return Row(
+        payment_intent_id=name,
+        organization_id=ORGANIZATION,
+        amount_minor=minor,
+        currency="usd",
+        credits=credits_,
+        invoice_id=None,
+    )
 
 
 def claims(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:

@@ -27,7 +27,15 @@ SELECT idempotency_key AS key, amount FROM credit_transactions
 WHERE organization_id = $1 ORDER BY seq
 """
 _CUSTOMER = "SELECT stripe_customer_id FROM organizations WHERE id = $1"
-_CLOSE = "UPDATE stripe_events SET state = 'discarded', lease_token = NULL, settled_at = now()"
+_CLOSE = """
+UPDATE stripe_events
+SET
+    state = 'ignored',
+    reason = 'its walk is over',
+    waits_for = NULL,
+    lease_token = NULL,
+    settled_at = now()
+"""
 
 
 @dataclass

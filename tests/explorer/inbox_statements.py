@@ -50,7 +50,7 @@ def claim(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
         )
         for event in due[:rows_max]
     ]  # fmt: skip
-    return _all(tables, leased), tuple(event.row() for event in leased)
+    return _all(tables, leased), tuple(event.row(types_paused=False) for event in leased)
 
 
 def claim_for_replay(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
@@ -174,7 +174,7 @@ def inbox_statements() -> Modelled:
                 "receive": receive, "claim": claim, "claim_for_replay": claim_for_replay,
                 "finish": finish, "release": release, "renew": renew,
                 "reopen_waiting": reopen_waiting, "count_failure": count_failure,
-                "limit_waits": nothing, "lock_waiting": nothing, "lock_bound": nothing,
+                "limit_waits": nothing, "lock_waiting": nothing,
             },
             events_store.QUERIES: {"clock": clock},
             payments_store.QUERIES: {

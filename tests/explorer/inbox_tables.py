@@ -83,7 +83,7 @@ class Event(Remembered):
         """Whether a worker may lease it. It may be due at any time: no wait is exact."""
         return self.state in OPEN and (self.lease is None or self.lease_over)
 
-    def row(self) -> Row:
+    def row(self, **more: object) -> Row:
         return Row(
             account="",
             livemode=False,
@@ -96,6 +96,7 @@ class Event(Remembered):
             request_id=None,
             leases_lost=self.leases_lost,
             payload_forgotten_at=None,
+            **more,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Coroutine, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def collecting(names: frozenset[str], into: list[str]) -> Iterator[None]:
 
     def collect(_logger: Any, _method: str, event: Any) -> Any:
         if event["event"] in names:
-            into.append(f"{event['event']}: {event.get('error', '')}")
+            into.append(f"{event['event']}: {event.get('error') or sys.exc_info()[1]!r}")
         raise structlog.DropEvent
 
     before = structlog.get_config()

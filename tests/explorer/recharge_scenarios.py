@@ -60,8 +60,8 @@ def scenarios(faults: int) -> list[Scenario]:
         ),
         Scenario(
             name="a top-up, with its customer",
-            budget=budget._replace(faults=faults - 1, authentications=1),
-            behaviours=Behaviours(challenges=True),
+            budget=budget._replace(faults=faults - 1, authentications=1, duplicates=0),
+            behaviours=Behaviours(declines=False, challenges=True),
             top_up=True,
         ),
         Scenario(
@@ -76,9 +76,11 @@ def narrowed(scenario: Scenario) -> Scenario:
     """Return a scenario that takes about a second: without deadlines and repeated webhooks."""
     budget = scenario.budget
     authentications = 0 if scenario.top_up or budget.cards else min(1, budget.authentications)
+    challenges = scenario.behaviours.challenges and not scenario.top_up
     return replace(
         scenario,
         budget=budget._replace(ticks=0, duplicates=0, authentications=authentications),
+        behaviours=replace(scenario.behaviours, challenges=challenges),
     )
 
 
@@ -102,7 +104,7 @@ def _patch(name: str, function: object) -> AbstractContextManager[object]:
     return mock.patch.object(outcomes, name, function)
 
 
-_PLAIN = Scenario(name="", budget=Budget(faults=2, ticks=1))
+_PLAIN = Scenario(name="", budget=Budget(faults=1, ticks=1))
 
 REMOVED_RULES: dict[str, Scenario] = {
     "each write is fenced by the token of the lease": replace(_PLAIN, removed=frozenset({FENCE})),

@@ -367,7 +367,7 @@ def recharge_statements() -> Modelled:
                 "lock_without_customer": nothing, "set_customers": nothing,
             },
             inbox_store.QUERIES: {
-                "lock_bound": nothing, "reopen_waiting": nothing, "lock_waiting": nothing,
+ "reopen_waiting": nothing, "lock_waiting": nothing,
             },
             outbound_store.QUERIES: {"announce": nothing},
             access.QUERIES: {"record": nothing},

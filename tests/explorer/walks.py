@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
@@ -61,6 +61,33 @@ def walk(world: WalkableWorld[S], seed: int, *, moves_max: int) -> list[Stride[S
             state = strides[-1].after
     world.close()
     return strides
+
+
+def covering_walks(
+    make_world: Callable[[], WalkableWorld[S]],
+    seeds: Iterable[int],
+    *,
+    moves_max: int,
+    about: Callable[[S], Hashable],
+) -> list[list[Stride[S]]]:
+    """Return those walks that execute a statement in circumstances that no earlier one had.
+
+    `about` returns the circumstances of a state.
+    """
+    seen: set[Hashable] = set()
+    walks = []
+    for seed in seeds:
+        made = walk(make_world(), seed, moves_max=moves_max)
+        covered = {
+            (sql, about(stride.before), about(stride.after))
+            for stride in made
+            for executed in stride.executed
+            for sql, _ in executed.statements
+        }
+        if not covered <= seen:
+            walks.append(made)
+            seen |= covered
+    return walks
 
 
 def _stride(world: WalkableWorld[S], state: S, chosen: int) -> Stride[S]:

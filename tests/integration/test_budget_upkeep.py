@@ -132,6 +132,8 @@ async def test_the_command_line_sets_lists_shows_and_removes_budgets(
     changed = await prepaid("budgets", "set", "acme", "user:jo", "3", *window, *less, *REASON, JSON)
     assert changed.json["id"] == made["id"]
     assert (changed.json["thresholds"], changed.json["spent"]) == ([50, 90], True)
+    human = await prepaid("budgets", "set", "acme", "user:jo", "1", *window, *REASON)
+    assert "user jo, 1 credit, month, used 3, held 0, left 0; the limit is reached" in human.stdout
     each = (await prepaid("budgets", "set", "acme", "tag:*", "9", *window, *REASON, JSON)).json
     listed = (await prepaid("budgets", "list", "acme", JSON)).json["budgets"]
     assert [row["id"] for row in listed] == [each["id"], made["id"]]
@@ -140,6 +142,23 @@ async def test_the_command_line_sets_lists_shows_and_removes_budgets(
     removed = (await prepaid("budgets", "remove", "acme", each["id"], *REASON, JSON)).json
     assert removed == {"id": each["id"], "removed": True}
     assert_refused(await prepaid("budgets", "show", "acme", each["id"], JSON), "There is no budget")
+
+
+async def test_the_command_line_sets_and_shows_alerts(
+    pool: Pool, organization: Organization, prepaid: Command
+) -> None:
+    made = await prepaid("alerts", "set", "acme", "50", "2.5", *REASON, JSON)
+    assert made.json == {"thresholds": [2.5, 50], "lowBalanceThreshold": None}
+    assert (await prepaid("alerts", "show", "acme")).stdout == "alerts below: 2.5, 50\n"
+    assert_refused(await prepaid("alerts", "set", "acme", "much", *REASON), "THRESHOLDS")
+    await pool.execute("UPDATE accounts SET low_below = 7")
+    ended = await prepaid("alerts", "set", "acme", *REASON)
+    assert ended.stdout == "alerts below: none; and 7, of the billing settings or auto-recharge\n"
+    audited = await pool.fetch("SELECT reason, details FROM audit_log ORDER BY at")
+    assert [row["details"] for row in audited] == [
+        {"thresholds": ["2.5", "50"]}, {"thresholds": []},
+    ]  # fmt: skip
+    assert {row["reason"] for row in audited} == {REASON[1]}
 
 
 async def test_an_erasure_deletes_the_users_of_budgets(

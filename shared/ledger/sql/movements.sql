@@ -277,13 +277,14 @@ $$;
 
 -- A page of the ledgers that have rows, after an organization: their rows from a moment until another, the balances
 -- and the consumption that no grant has paid for.
-CREATE OR REPLACE FUNCTION ledger_heads(
+CREATE OR REPLACE FUNCTION ledger_heads_between(
     p_after uuid,
     p_from timestamptz,
     p_until timestamptz,
     p_organizations_max integer
 ) RETURNS TABLE (
     organization_id uuid,
+    currency text,
     before_seq bigint,
     last_seq bigint,
     opening numeric,
@@ -306,6 +307,7 @@ BEGIN
         ORDER BY a.organization_id
         LIMIT p_organizations_max
     LOOP
+        SELECT o.currency INTO currency FROM organizations AS o WHERE o.id = organization_id;
         SELECT
             p.seq,
             p.balance,
