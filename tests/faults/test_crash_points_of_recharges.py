@@ -68,7 +68,10 @@ async def test_an_authentication_whose_worker_is_killed_is_asked_for_once(
     async for step, here in shops(killer, shop, steps.AUTHENTICATION):
         await here.open("pm_card_authenticationRequired")
         await killer.kill(step, "charge")
-        await here.work()
+        await here.pool.execute(
+            "UPDATE recharge_attempts SET due_at = now() WHERE organization_id = $1", here.owner.id
+        )
+        await here.charger.work()
         assert [row["state"] for row in await here.attempts()] == ["requires_action"], step.name
         assert (await here.settings()).state is RechargeState.PAUSED_REQUIRES_ACTION, step.name
         asked = await shop.pool.fetchval(
@@ -81,7 +84,9 @@ async def test_an_authentication_whose_worker_is_killed_is_asked_for_once(
 
 async def test_a_schedule_whose_worker_is_killed_charges_once(killer: Killer, shop: Shop) -> None:
     monthly = Rule(schedule=Schedule.MONTHLY, schedule_day=31, schedule_amount=Decimal(30))
+    began = shop.clock.now
     async for step, here in shops(killer, shop, steps.SCHEDULE):
+        here.clock.now = began
         await here.save_card()
         await here.agree(monthly)
         await post(here.pool, grant(here.owner, 12))
