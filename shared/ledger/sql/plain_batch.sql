@@ -120,18 +120,9 @@ $$;
 -- ledger_post_organization. A key that is taken is a unique violation.
 --
 -- Its plan is made once and goes by index, since it may be made while the tables are still empty.
-CREATE OR REPLACE FUNCTION ledger_post_plain(
-    p_postings ledger_posting [],
-    p_organizations uuid [],
-    p_now timestamptz
-) RETURNS TABLE (
-    place integer,
-    status text,
-    id uuid,
-    seq bigint,
-    amount numeric,
-    balance_after numeric,
-    created_at timestamptz
+CREATE OR REPLACE FUNCTION ledger_post_plain(p_postings ledger_posting [], p_organizations uuid [], p_now timestamptz)
+RETURNS TABLE (
+    place integer, status text, id uuid, seq bigint, amount numeric, balance_after numeric, created_at timestamptz
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
