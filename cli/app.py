@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import entry_points, version
@@ -139,6 +140,8 @@ def serve_process(launch: str) -> None:
     from cli import serve as server  # noqa: PLC0415 - as above
     from cli.web_process import Supervised  # noqa: PLC0415 - as above
 
+    # A SIGHUP to all processes of a service is meant for the supervisor.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     supervised = Supervised(launches.decode(launch))
     structlog.contextvars.bind_contextvars(process=supervised.processes.number)
     settings = _configure("prepaid-web")

@@ -48,7 +48,11 @@ def run(command: Coroutine[Any, Any, T]) -> T:
     except UNAVAILABLE as error:
         detail = str(error) or type(error).__name__
         refuse(f"DATABASE_URL: PostgreSQL did not answer ({detail}).")
-    except asyncpg.UndefinedTableError:
+    except (
+        asyncpg.UndefinedTableError,
+        asyncpg.UndefinedColumnError,
+        asyncpg.UndefinedFunctionError,
+    ):
         refuse("The database has no schema yet, or an old one: run prepaid migrate.")
     except (asyncpg.PostgresError, asyncpg.ClientConfigurationError) as error:
         refuse(f"DATABASE_URL: PostgreSQL refused ({error}).")

@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import structlog
@@ -139,9 +139,9 @@ class Supervisor:
         return None
 
     async def _start(self, number: int) -> Child:
+        descriptors = self._sockets.descriptors()
         control, its_control = socket.socketpair()
         control.settimeout(0)
-        descriptors = self._sockets.descriptors()
         launch = Launch(
             number=number,
             services=self._services,
@@ -149,7 +149,8 @@ class Supervisor:
             control=its_control.fileno(),
             folder=str(self._folder),
         )
-        with its_control:
+        with ExitStack() as unless_started, its_control:
+            unless_started.callback(control.close)
             process = await asyncio.create_subprocess_exec(
                 # -P: no module of the current folder is imported instead of Prepaid's.
                 sys.executable, "-P", "-m", "cli", COMMAND, launch.encode(),
@@ -159,6 +160,7 @@ class Supervisor:
                 # Ctrl-C reaches the supervisor alone.
                 process_group=0,
             )  # fmt: skip
+            unless_started.pop_all()
         child = Child(number, process, control)
         self._all.add(child)
         log.info("serve.process_started", process=number, pid=child.pid)
@@ -189,10 +191,18 @@ class Supervisor:
             again_in_seconds=seconds,
         )
         await asyncio.sleep(seconds)
-        child = await self._start(ended.number)
+        child = await self._start_until_it_can(ended.number)
         self._running[ended.number] = child
         if not await child.is_ready():
             await child.end(STOP_SECONDS_MAX)  # it counts as the next failure
+
+    async def _start_until_it_can(self, number: int) -> Child:
+        while True:
+            try:
+                return await self._start(number)
+            except OSError as error:  # no memory, descriptors or processes are left
+                log.exception("serve.start_failed", process=number, error=repr(error))
+                await asyncio.sleep(BACKOFF_SECONDS_MAX)
 
     async def _restart_in_turn(self) -> None:
         """Replace all processes at each SIGHUP, and no other where one does not become ready."""
@@ -209,7 +219,12 @@ class Supervisor:
                 log.info("serve.restarted", processes=len(self._running))
 
     async def _replace(self, number: int) -> bool:
-        old, new = self._running[number], await self._start(number)
+        old = self._running[number]
+        try:
+            new = await self._start(number)
+        except OSError as error:
+            log.exception("serve.restart_failed", process=number, error=repr(error))
+            return False
         if not await new.is_ready():
             code = await new.end(STOP_SECONDS_MAX)
             log.error("serve.restart_failed", process=number, code=code)

@@ -10,7 +10,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from cli.launch import Launch
@@ -48,8 +48,10 @@ class Supervised:
 
 
 async def _obey(reader: asyncio.StreamReader, stop: Stop) -> None:
-    while message := await reader.readline():
-        stop.request(StopReason(message.decode().strip()))
+    # A supervisor that is killed before it has read everything resets the connection.
+    with suppress(ConnectionError):
+        while message := await reader.readline():
+            stop.request(StopReason(message.decode().strip()))
     if stop.is_set():  # a supervisor that ends before its processes was ended at once
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

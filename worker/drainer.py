@@ -177,7 +177,8 @@ class Drainer:
                 async with asyncio.timeout(RELEASE_SECONDS_MAX):
                     await self._release(lane, token, events)
             raise
-        return len(events), is_full or events[0].types_paused
+        # Other lanes may have released events of this batch, which are due now.
+        return len(events), is_full or lane is not Lane.SHARED or events[0].types_paused
 
     async def _apply(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
         if lane in _LANES_WITH_STRIPE:

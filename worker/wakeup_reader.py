@@ -95,9 +95,9 @@ class WakeupReader:
         try:
             async with asyncio.timeout(HAND_OVER_SECONDS_MAX):
                 await wakeup.push(redis)
-        except (RedisError, OSError) as error:
+            await redis.aclose(close_connection_pool=True)
+        except (RedisError, OSError) as error:  # the process ends, and its connections with it
             log.debug("wakeup_reader.hand_over_failed", error=repr(error))
-        await redis.aclose(close_connection_pool=True)
 
 
 async def _until(stop: asyncio.Event, reading: Coroutine[Any, Any, bool]) -> bool:

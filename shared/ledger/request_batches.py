@@ -76,10 +76,13 @@ class RequestBatches:
     async def _flush(self, batches: Sequence[_Batch]) -> Sequence[Results | Exception]:
         try:
             return await self._post(batches)
+        except asyncpg.QueryCanceledError:
+            if len(batches) == 1:
+                raise
         except asyncpg.PostgresError as error:
             if len(batches) == 1 or isinstance(error, UNAVAILABLE):
                 raise
-        # One batch failed the statement, and it is unknown which: each is posted alone.
+        # One batch failed the statement, or all took too long together: each is posted alone.
         return [await self._post_alone(batch) for batch in batches]
 
     async def _post_alone(self, batch: _Batch) -> Results | Exception:

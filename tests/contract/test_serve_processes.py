@@ -146,7 +146,8 @@ async def test_sighup_replaces_each_process_without_a_failed_request_and_sigint_
     async with asyncio.TaskGroup() as tasks:
         for number in range(4):
             tasks.create_task(lane(number))
-        os.kill(webs.pid, signal.SIGHUP)
+        for pid in [*(pid for _, pid in started(webs)), webs.pid]:  # as `systemctl kill` does
+            os.kill(pid, signal.SIGHUP)
         await webs.wait_for_log("serve.stopped")  # the first
         await webs.wait_for_log("serve.restarted")
         restarted.set()

@@ -17,7 +17,7 @@ from shared.ledger.model import Posting, PostingResult
 from shared.ledger.request_batches import RequestBatches
 from shared.ledger.verification import verify
 from tests.fixtures.ledger import balances, grant, post, usage
-from tests.fixtures.product import WAIT_SECONDS_MAX, create_organization
+from tests.fixtures.product import WAIT_SECONDS_MAX, create_organization, until
 from tests.integration.test_event_owners import waiting_for_locks
 from tests.integration.test_ledger_isolation import locked
 
@@ -76,6 +76,45 @@ async def test_batches_that_wait_together_share_a_commit(
     assert await balances(pool, rich) == (82, 0)
     async with pool.acquire() as connection:
         assert (await verify(connection))["problems"] == []
+
+
+async def test_batches_that_took_too_long_together_are_posted_alone(
+    pool: Pool, batches: RequestBatches, rich: Organization
+) -> None:
+    async with asyncio.timeout(WAIT_SECONDS_MAX), locked(pool, rich):
+        tasks: list[Task] = []
+        for n in (1, 2):
+            tasks.append(submit(batches, rich, debits(rich, -n)))
+            await waiting_for_locks(pool, n)
+        tasks += [submit(batches, rich, debits(rich, n)) for n in (1, 2)]
+        await asyncio.sleep(0)
+        await cancel_what_waits(pool)
+        answers = await asyncio.gather(*tasks[:2], return_exceptions=True)
+        assert [type(answer) for answer in answers] == [asyncpg.QueryCanceledError] * 2
+        await waiting_for_locks(pool, 1)  # the others, in one statement
+        await cancel_what_waits(pool)
+        await waiting_for_locks(pool, 1)
+    assert [[result.status for result in await task] for task in tasks[2:]] == [["posted"] * 3] * 2
+
+
+async def cancel_what_waits(pool: Pool) -> None:
+    """Cancel the statements that wait for a lock, and see them end."""
+    waiting = await pool.fetch(
+        "SELECT pid, query_start, pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    async def ended() -> bool:
+        still = (
+            "SELECT count(*) FROM pg_stat_activity AS a"
+            " JOIN unnest($1::int[], $2::timestamptz[]) AS w (pid, query_start)"
+            " ON w.pid = a.pid AND w.query_start = a.query_start"
+            " WHERE a.wait_event_type = 'Lock'"
+        )
+        pids, starts = ([row[name] for row in waiting] for name in ("pid", "query_start"))
+        return bool(await pool.fetchval(still, pids, starts) == 0)
+
+    await until(ended)
 
 
 async def test_a_key_in_two_batches_of_a_statement_is_posted_once(
