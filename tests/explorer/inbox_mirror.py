@@ -20,7 +20,12 @@ INSERT INTO recharge_attempts (
 )
 VALUES ($1, $2, 'succeeded', now(), $3, $4, 'usd', $5, $6, $7, now(), now())
 """
-_DUE = "UPDATE stripe_events SET available_at = now() - interval '1 second' WHERE id = any($1)"
+# In the order of the model: PostgreSQL claims what is due at one moment in any order.
+_DUE = """
+UPDATE stripe_events
+SET available_at = now() - interval '1 second' + array_position($1, id) * interval '1 microsecond'
+WHERE id = any($1)
+"""
 _EVENTS = "SELECT * FROM stripe_events WHERE id LIKE $1 ORDER BY id"
 _LEDGER = """
 SELECT idempotency_key AS key, amount FROM credit_transactions

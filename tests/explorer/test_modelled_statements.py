@@ -44,7 +44,7 @@ async def test_the_model_of_recharges_agrees_with_postgresql(
         covering_walks, lambda: RechargeWorld(scenario), SEEDS, moves_max=MOVES_MAX, about=_rule
     )
     for name, strides in enumerate(walks):
-        mirror = RechargeMirror(pool, await create_organization(pool, f"walk-{name}"))
+        mirror = RechargeMirror(pool, await create_organization(pool, f"walk-{name:03}"))
         await mirror.begin(strides[0].before.tables, strides[0].before.now)
         for number, stride in enumerate(strides, start=1):
             await mirror.make(stride)
@@ -62,7 +62,7 @@ async def test_the_model_of_the_inbox_agrees_with_postgresql(
         covering_walks, lambda: InboxWorld(scenario), SEEDS, moves_max=MOVES_MAX, about=_states
     )
     for name, strides in enumerate(walks):
-        mirror = InboxMirror(pool, await create_organization(pool, f"walk-{name}"))
+        mirror = InboxMirror(pool, await create_organization(pool, f"walk-{name:03}"))
         await mirror.begin()
         for number, stride in enumerate(strides, start=1):
             await mirror.make(stride)

@@ -68,13 +68,13 @@ async def test_an_unexpected_error_ends_no_worker_and_a_frozen_worker_is_noticed
     prepaid: Command,
 ) -> None:
     """R12 and R13."""
-    await pool.execute("ALTER TABLE recharge_attempts RENAME COLUMN tries TO renamed")
+    await pool.execute("ALTER TABLE recharge_attempts RENAME COLUMN due_at TO renamed")
     failed = await worker.wait_for_log("worker.loop_failed")
     assert failed["loop"].startswith("recharge")
     assert "UndefinedColumnError" in failed["exception"]
     await receive(pool, payment("1"))
     await drained(pool, "evt_1")
-    await pool.execute("ALTER TABLE recharge_attempts RENAME COLUMN renamed TO tries")
+    await pool.execute("ALTER TABLE recharge_attempts RENAME COLUMN renamed TO due_at")
     await worker.wait_for_log("worker.loop_recovered")
 
     await execute(

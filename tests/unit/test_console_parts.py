@@ -30,7 +30,7 @@ def test_a_payload_of_ten_megabytes_is_a_page_of_bounded_size() -> None:
     assert nodes(shown) <= NODES_MAX + 1
     text, items = shown.children
     assert text.text.endswith("… (5,000,000 characters)")
-    assert items.text == "300000 items"
+    assert items.text == "300,000 items"
     assert items.left_out == 300_000 - len(items.children)
 
 
