@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
-from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
-HOST = "127.0.0.1"
+from tests.chaos.serving import serving
+
 PATH = "/hooks"
 FAILS_SHARE = 0.05  # answered 500, so that the message is sent again
 
@@ -20,25 +22,12 @@ class App:
         self.received: set[str] = set()
         self.url = ""
         self._random = random
-        self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> Self:
-        application = web.Application()
-        application.router.add_post(PATH, self._receive)
-        self._runner = web.AppRunner(application, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, 0).start()
-        self.url = f"http://{HOST}:{self._runner.addresses[0][1]}{PATH}"
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Receive messages at `url`."""
+        async with serving(PATH, self._receive) as self.url:
+            yield self
 
     async def _receive(self, request: web.Request) -> web.Response:
         await request.read()

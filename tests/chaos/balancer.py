@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Self
 
 import aiohttp
 from aiohttp import web
 
 from sandbox.product import WebProcess
+from tests.chaos.serving import serving
 from webhooks.app import PATH
 
-HOST = "127.0.0.1"
 TIMEOUT_SECONDS = 8.0
 DUPLICATE_EVERY = 17  # every so many accepted deliveries one is sent again, to the next process
 
@@ -31,30 +32,17 @@ class Balancer:
         self.refused: dict[int, int] = {}
         self.url = ""
         self._turns = itertools.count()
-        self._runner: web.AppRunner | None = None
         self._http: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Take deliveries at `url`."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-        self._http = aiohttp.ClientSession(timeout=timeout)
-        application = web.Application()
-        application.router.add_post(PATH, self._deliver)
-        self._runner = web.AppRunner(application, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, 0).start()
-        self.url = f"http://{HOST}:{self._runner.addresses[0][1]}{PATH}"
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        assert self._runner is not None
-        assert self._http is not None
-        await self._runner.cleanup()
-        await self._http.close()
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as self._http,
+            serving(PATH, self._deliver) as self.url,
+        ):
+            yield self
 
     async def _deliver(self, request: web.Request) -> web.Response:
         body = await request.read()

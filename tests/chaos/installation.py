@@ -105,8 +105,9 @@ async def installed(folder: Path, machine: Machine, seed: int) -> AsyncIterator[
             mount_small_disk(home)
             stack.callback(unmount_small_disk, home)
         servers = await stack.enter_async_context(EmbeddedServers(home / "servers"))
-        balancer = await stack.enter_async_context(Balancer())
-        app = await stack.enter_async_context(App(Random(f"app/{seed}")))  # noqa: S311 - a seed
+        balancer = await stack.enter_async_context(Balancer().running())
+        random = Random(f"app/{seed}")  # noqa: S311 - a seed
+        app = await stack.enter_async_context(App(random).running())
         simulator = SimulatorProcess(
             folder / "stripe.sqlite",
             webhook_url=balancer.url,
