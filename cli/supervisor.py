@@ -138,7 +138,7 @@ class Supervisor:
                 self._running[child.number] = child
         return None
 
-    async def _start(self, number: int) -> Child:
+    async def _start(self, number: int, *, replaces: bool = False) -> Child:
         descriptors = self._sockets.descriptors()
         control, its_control = socket.socketpair()
         control.settimeout(0)
@@ -148,6 +148,7 @@ class Supervisor:
             sockets=descriptors,
             control=its_control.fileno(),
             folder=str(self._folder),
+            replaces=replaces,
         )
         with ExitStack() as unless_started, its_control:
             unless_started.callback(control.close)
@@ -221,7 +222,7 @@ class Supervisor:
     async def _replace(self, number: int) -> bool:
         old = self._running[number]
         try:
-            new = await self._start(number)
+            new = await self._start(number, replaces=True)
         except OSError as error:
             log.exception("serve.restart_failed", process=number, error=repr(error))
             return False

@@ -188,6 +188,10 @@ class UnavailableError(PrepaidError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class NotReadyError(UnavailableError):
+    """This process is not ready. The detail is for operators, and readiness reports it."""
+
+
 class StripeFailedError(PrepaidError):
     """Stripe refused, or could not be reached."""
 
