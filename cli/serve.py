@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from api import app as api
-from cli.sockets import Sockets
+from cli.sockets import OPERATIONS_PORT, Sockets
 from console import app as console
 from migrations.head import HEAD
 from shared import outages
@@ -86,7 +86,9 @@ async def run(
         operations: server.Runner | None = None
         if sockets.operations:
             operations_app = server.create_app(health.operations_routes())
-            operations, _ = await server.start(operations_app, sockets.operations)
+            operations, _ = await server.start(
+                operations_app, sockets.operations, port_variable=OPERATIONS_PORT
+            )
             stack.push_async_callback(operations.cleanup)
         runner, port = await server.start(
             server.create_app(routes),

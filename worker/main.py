@@ -168,10 +168,9 @@ async def _serve_operations(
         token=settings.operations_token,
     )
     app = server.create_app(health.operations_routes())
-    sockets = await server.bind(
-        settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
-    )
-    runner, _ = await server.start(app, sockets)
+    variable = "PREPAID_WORKER_PORT"
+    sockets = await server.bind(settings.host, settings.worker_port, port_variable=variable)
+    runner, _ = await server.start(app, sockets, port_variable=variable)
     return runner
 
 
