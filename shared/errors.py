@@ -199,6 +199,10 @@ class StripeFailedError(PrepaidError):
     type = "stripe_error"
 
 
+class NothingChargedError(StripeFailedError):
+    """Stripe refused the charge, which is canceled for good; its Idempotency-Key may try again."""
+
+
 class StripeThrottledError(StripeFailedError):
     """Stripe rate-limited the request and did nothing."""
 
