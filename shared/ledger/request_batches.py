@@ -54,7 +54,9 @@ class RequestBatches:
         connections: Connections,
         *,
         caller: Callable[[], Hashable] = lambda: None,
-        acting_for: Callable[[Sequence[Any]], AbstractContextManager[None]] = nullcontext,
+        acting_for: Callable[[Sequence[Any]], AbstractContextManager[None]] = lambda _callers: (
+            nullcontext()
+        ),
     ) -> None:
         self._connections = connections
         self._caller = caller

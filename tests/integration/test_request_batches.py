@@ -161,11 +161,12 @@ async def test_a_statement_counts_for_the_callers_of_its_batches(
         acting.append(list(callers))
         return nullcontext()
 
+    batches = RequestBatches(pool, caller=caller.get, acting_for=acting_for)
+
     async def request(name: str, batch: int) -> None:
         caller.set(name)
         await batches.post(rich.id, debits(rich, batch), now=datetime.now(UTC))
 
-    batches = RequestBatches(pool, caller=caller.get, acting_for=acting_for)
     async with asyncio.timeout(WAIT_SECONDS_MAX):
         async with asyncio.TaskGroup() as requests, locked(pool, rich):
             for n, name in enumerate(("first", "second"), start=1):
