@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -56,6 +56,25 @@ _tenant: ContextVar[Tenant] = ContextVar("tenant", default=NO_TENANT)
 def acting_for(tenant: Tenant) -> AbstractContextManager[None]:
     """Attribute what is acquired inside to this tenant."""
     return _Acting(tenant)
+
+
+def current_tenant() -> Tenant:
+    """Return the tenant that what is acquired now is attributed to."""
+    return _tenant.get()
+
+
+def acting_for_all(tenants: Sequence[Tenant]) -> AbstractContextManager[None]:
+    """Attribute what is acquired inside to tenants that share it.
+
+    It counts for what they have in common: the work of several keys for none of them.
+    """
+    keys, organizations = (set(names) for names in zip(*tenants, strict=True))
+    return _Acting(
+        Tenant(
+            key=keys.pop() if len(keys) == 1 else None,
+            organization=organizations.pop() if len(organizations) == 1 else None,
+        )
+    )
 
 
 class _Acting(AbstractContextManager[None]):
