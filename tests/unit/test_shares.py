@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from api.framework.shares import FairShare, Limits, Tenant, acting_for
+from api.framework.shares import FairShare, Limits, Tenant, act_for
 from shared.errors import UnavailableError
 
 
@@ -25,10 +25,10 @@ class Door:
         await turns()
 
     async def _go(self, name: str) -> None:
-        with acting_for(Tenant(name[0], name[1])):
-            async with self.share.turn():
-                self.inside.append(name)
-                await self.out[name].wait()
+        act_for(Tenant(name[0], name[1]))
+        async with self.share.turn():
+            self.inside.append(name)
+            await self.out[name].wait()
 
     async def let_out(self, *names: str) -> None:
         for name in names:
