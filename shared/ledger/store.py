@@ -66,6 +66,7 @@ async def post_shared(
 
 
 _DEFERRALS = {deferral.value: deferral for deferral in Deferral}
+_STATUSES = {status.value: status for status in PostingStatus}
 
 
 def _encode(postings: Sequence[Posting]) -> str:
@@ -73,7 +74,7 @@ def _encode(postings: Sequence[Posting]) -> str:
 
 
 def _result(posting: Posting, row: asyncpg.Record) -> PostingResult:
-    status = PostingStatus(row["status"])
+    status = _STATUSES[row["status"]]
     if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
         return PostedTransaction(
             organization_id=posting.organization_id,
