@@ -47,7 +47,7 @@ async def post(
     and one more where credits are insufficient.
     """
     results = await _post_valid(connection, postings, now or datetime.now(UTC), store.post)
-    return [result for result in results if isinstance(result, PostingResult)]
+    return [result for result in results if not isinstance(result, Deferral)]
 
 
 async def post_shared(
@@ -153,15 +153,13 @@ async def _refusals(
 
 def _count(postings: Sequence[Posting], results: Sequence[PostingResult | Deferral]) -> None:
     pairs = zip(postings, results, strict=True)
-    counts = Counter((p.type, r.status) for p, r in pairs if isinstance(r, PostingResult))
+    counts = Counter((p.type, r.status) for p, r in pairs if not isinstance(r, Deferral))
     for (kind, status), count in counts.items():
         metrics.LEDGER_POSTINGS.labels(str(kind), status).inc(count)
 
 
 def _with_digest(posting: Posting) -> Posting:
-    if posting.digest is None:
-        posting = replace(posting, digest=rules.digest(posting))
-    return with_origin(posting)
+    return with_origin(posting, digest=posting.digest or rules.digest(posting))
 
 
 async def due(connection: Connection) -> list[UUID]:

@@ -70,6 +70,7 @@ async def post_shared(
 
 
 _DEFERRALS = {deferral.value: deferral for deferral in Deferral}
+_STATUSES = {status.value: status for status in PostingStatus}
 
 
 def encode(postings: Sequence[Posting]) -> str:
@@ -78,7 +79,7 @@ def encode(postings: Sequence[Posting]) -> str:
 
 
 def _result(posting: Posting, row: asyncpg.Record) -> PostingResult:
-    status = PostingStatus(row["status"])
+    status = _STATUSES[row["status"]]
     if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
         return PostedTransaction(
             organization_id=posting.organization_id,
