@@ -49,7 +49,9 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             settings=settings,
             pool=shared,
             ledger=Ledger(pool),
-            batches=RequestBatches(shared),
+            batches=RequestBatches(
+                shared, caller=shares.current_tenant, acting_for=shares.acting_for_all
+            ),
             balances=Balances(pool),
             stripe=stripe.pages,
             receipts=Receipts(stripe.reads),

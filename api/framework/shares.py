@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +59,30 @@ def act_for(tenant: Tenant) -> None:
     Never taken back, since each request has a task of its own.
     """
     _tenant.set(tenant)
+
+
+def current_tenant() -> Tenant:
+    """Return the tenant that what is acquired now is attributed to."""
+    return _tenant.get()
+
+
+@contextmanager
+def acting_for_all(tenants: Sequence[Tenant]) -> Iterator[None]:
+    """Attribute what is acquired inside to tenants that share it.
+
+    It counts for what they have in common: the work of several keys for none of them.
+    """
+    keys, organizations = (set(names) for names in zip(*tenants, strict=True))
+    token = _tenant.set(
+        Tenant(
+            key=keys.pop() if len(keys) == 1 else None,
+            organization=organizations.pop() if len(organizations) == 1 else None,
+        )
+    )
+    try:
+        yield
+    finally:
+        _tenant.reset(token)
 
 
 class FairShare:
