@@ -59,6 +59,7 @@ FUNCTION_FILES = (
     LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
     SHARED / "inbox" / "functions.sql",
+    SHARED / "payments" / "functions.sql",
 )
 
 GRANTS_FILE = HERE / "grants.sql"

@@ -16,7 +16,7 @@ from api.transactions.debit_fields import OnInsufficient
 from api.transactions.posting_keys import posting_key
 from api.transactions.tags import Tags
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
-from shared.access.model import Scope
+from shared.access.model import Caller, Scope
 from shared.errors import (
     BudgetExceededError,
     ConflictError,
@@ -26,7 +26,7 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import posting_errors, rules, store
+from shared.ledger import origin, posting_errors, rules, store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
@@ -34,13 +34,14 @@ from shared.ledger.model import (
     RefusedPosting,
     TransactionType,
 )
-from shared.ledger.origin import OWN, with_origin
+from shared.ledger.origin import OWN
 from shared.organizations.model import Organization
 from shared.pricing.record import read_record
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from api.framework.context import Api
 
 # The action of a manual posting in the audit log.
 ACTION = "transactions.post"
@@ -170,22 +171,22 @@ async def find(call: Call, reference: str) -> asyncpg.Record:
 
 def _references(request: TransactionRequest) -> list[tuple[tuple[str, ...], str]]:
     """Return each reference to an organization in a body, with its location."""
-    references: list[tuple[tuple[str, ...], str | None]] = [
-        (("organizationId",), request.organization_id)
-    ]
+    references: list[tuple[tuple[str, ...], str]] = []
+    if request.organization_id:
+        references.append((("organizationId",), request.organization_id))
     if inside := request.organization:
         parts = {"id": inside.id, "uuid": inside.uuid, "slug": inside.slug}
-        references += [(("organization", part), name) for part, name in parts.items()]
-    return [(place, name) for place, name in references if name]
+        references += [(("organization", part), name) for part, name in parts.items() if name]
+    return references
 
 
-async def _organization(call: Call) -> Organization:
+async def _organization(api: Api, caller: Caller, request: TransactionRequest) -> Organization:
     """Return the organization that a body names, else the one that the key is bound to."""
-    named, own = _references(call.body), call.caller.organization_id
+    named, own = _references(request), caller.organization_id
     if not named and own is None:
         raise fields.invalid(("body", "organizationId"), "is missing")
-    organization = await call.find_organization(named[0][1] if named else str(own))
-    check_named(call.body, organization, ("body",))
+    organization = await api.organizations.find(named[0][1] if named else str(own), caller)
+    check_named(request, organization, ("body",))
     return organization
 
 
@@ -194,7 +195,9 @@ def check_named(
 ) -> None:
     """Raise ValidationError if any field of a transaction names another organization."""
     for place, name in _references(request):
-        if name != organization.slug and parse_id(name) != organization.id:
+        if name in (organization.slug, str(organization.id)):
+            continue  # without the parsing of another form
+        if parse_id(name) != organization.id:
             raise fields.invalid((*where, *place), "names another organization")
 
 
@@ -260,7 +263,7 @@ def posted_response(
             "quantity": posting.quantity,
             "user_id": posting.user_id,
             # Of its origin, the price alone is part of the response.
-            "metadata": with_origin(posting).metadata if posting.pricing else posting.metadata,
+            "metadata": origin.metadata(posting) if posting.pricing else posting.metadata,
             "idempotency_key": posting.key,
         },
         organization,
@@ -269,7 +272,7 @@ def posted_response(
 
 def row_response(row: asyncpg.Record, organization: Organization) -> TransactionResponse:
     """Return the response for a stored row."""
-    return _response(dict(row), organization)
+    return _response(dict(row) | {"type": TransactionType(row["type"])}, organization)
 
 
 def _response(row: dict[str, Any], organization: Organization) -> TransactionResponse:
@@ -283,7 +286,7 @@ def _response(row: dict[str, Any], organization: Organization) -> TransactionRes
         change_sequence=row["seq"],
         amount=fields.format_number(row["amount"]),
         balance_after=fields.format_number(row["balance_after"]),
-        type=TransactionType(row["type"]),
+        type=row["type"],
         note=row["description"],
         category=row["category"],
         quantity=fields.format_number_or_null(row["quantity"]),

@@ -87,7 +87,10 @@ class GroupCommit(Generic[Item, Result]):
             )
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         group = None if self._group_of is None else self._group_of(item)
-        self._pending.setdefault(group, deque()).append((item, future))
+        waiting = self._pending.get(group)
+        if waiting is None:
+            waiting = self._pending[group] = deque()
+        waiting.append((item, future))
         self._pending_rows += 1
         # A flusher takes the items that arrive meanwhile for its groups and its partition.
         if (
@@ -110,34 +113,42 @@ class GroupCommit(Generic[Item, Result]):
         # Counted here, not when the task ends: in between, a caller would not start a new flusher.
         try:
             while batch := self._take_batch():
-                groups = {group for group, _ in batch}
-                partition = self._partition(batch[0][0])
+                groups, entries = batch
+                partition = self._partition(groups[0])
                 self._flushes_of_partition[partition] += 1
-                self._groups_in_flight |= groups if self._group_of else set()
-                await self._flush_batch([entry for _, entry in batch])
-                self._groups_in_flight -= groups
+                if self._group_of is not None:
+                    self._groups_in_flight.update(groups)
+                await self._flush_batch(entries)
+                self._groups_in_flight.difference_update(groups)
                 self._flushes_of_partition[partition] -= 1
         finally:
             self._flushing -= 1
 
-    def _take_batch(self) -> list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]]:
-        """Take the next batch: an equal share for each group, then as much as fits."""
+    def _take_batch(
+        self,
+    ) -> tuple[list[Hashable], list[tuple[Item, asyncio.Future[Result]]]] | None:
+        """Take the next batch, with its groups: an equal share for each, then as much as fits.
+
+        None where nothing waits.
+        """
         ready = self._ready()
-        batch: list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]] = []
+        entries: list[tuple[Item, asyncio.Future[Result]]] = []
         share = max(1, self._batch_rows_max // max(1, len(ready)))
+        taken = 0  # groups: the first ones, unless each has no more than its share
         for most in (share, self._batch_rows_max):
-            for group in ready:
+            for place, group in enumerate(ready, start=1):
                 waiting = self._pending[group]
-                room = self._batch_rows_max - len(batch)
+                room = self._batch_rows_max - len(entries)
                 if room == 0:
                     break
-                batch += [(group, waiting.popleft()) for _ in range(min(most, room, len(waiting)))]
-        for group in dict.fromkeys(group for group, _ in batch):
+                entries += [waiting.popleft() for _ in range(min(most, room, len(waiting)))]
+                taken = max(taken, place)
+        for group in ready[:taken]:
             waiting = self._pending.pop(group)
             if waiting:  # its next turn comes after the others'
                 self._pending[group] = waiting
-        self._pending_rows -= len(batch)
-        return batch
+        self._pending_rows -= len(entries)
+        return (ready[:taken], entries) if entries else None
 
     def _ready(self) -> list[Hashable]:
         """Return the groups that can be flushed, all of the partition whose turn is next."""

@@ -13,12 +13,11 @@ from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswere
 from shared.inbox import store as inbox
 from shared.ledger.model import PostedTransaction, PostingStatus, TransactionType
 from shared.organizations import store as organizations
-from shared.outbound import service as outbound
 from shared.payments import crediting, sales
 from shared.payments import store as payments_store
 from shared.payments.customers import bind_customers
-from shared.payments.messages import purchase_completed
 from shared.payments.model import (
+    BoundPayment,
     Claim,
     NotSold,
     PaymentCaptured,
@@ -28,6 +27,7 @@ from shared.payments.model import (
 )
 from shared.recharge import service as recharge
 from shared.recharge.attempts import store as attempt_store
+from shared.recharge.model import SuspensionReason
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BANK_DAYS_MAX = timedelta(days=14)
 
 PaymentResult = PostedTransaction | Ignored | Unanswered | EventError
+Decision = tuple[Claim, sales.Verdict | EventError]
 
 
 async def credit(
@@ -52,12 +53,17 @@ async def credit(
     sales_by_payment: dict[PaymentCaptured, tuple[PaymentCaptured, Sale]] = {}
     complete = {payment: _with_answer(payment, context) for payment in payments}
     known = {p: c for p, c in complete.items() if isinstance(c, PaymentCaptured)}
-    verdicts = await _decide_under_locks(connection, list(known.values()), context)
+    decisions = await _decide_under_locks(connection, list(known.values()), context)
+    bound = {
+        payment.payment_intent_id: claim.bound
+        for payment, (claim, _) in decisions.items()
+        if claim.bound is not None
+    }
     for payment, whole in complete.items():
         if isinstance(whole, EventError):
             results[payment] = whole
             continue
-        verdict = verdicts[whole]
+        _, verdict = decisions[whole]
         match verdict:
             case Sale():
                 sales_by_payment[payment] = (whole, verdict)
@@ -67,7 +73,7 @@ async def credit(
                 results[payment] = Unanswered(verdict)
             case EventError():
                 results[payment] = verdict
-    results |= await _post(connection, sales_by_payment, context)
+    results |= await _post(connection, sales_by_payment, bound, context)
     for payment in known:
         facts = _answer(payment, context)
         if isinstance(facts, PaymentFacts):
@@ -103,14 +109,14 @@ def _answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentFacts | E
 
 async def _decide_under_locks(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
-) -> dict[PaymentCaptured, sales.Verdict | EventError]:
+) -> dict[PaymentCaptured, Decision]:
     """Decide about each payment; one that would wait is decided again under its lock."""
-    verdicts = await _decide_all(connection, payments, context)
+    decisions = await _decide_all(connection, payments, context)
     waiting = sorted(
-        {v.waits_for for v in verdicts.values() if isinstance(v, NotSold) and v.waits_for}
+        {v.waits_for for _, v in decisions.values() if isinstance(v, NotSold) and v.waits_for}
     )
     if not waiting:
-        return verdicts
+        return decisions
     for waits_for in waiting:
         await inbox.lock_waiting(connection, waits_for)
     return await _decide_all(connection, payments, context)
@@ -118,10 +124,10 @@ async def _decide_under_locks(
 
 async def _decide_all(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
-) -> dict[PaymentCaptured, sales.Verdict | EventError]:
-    claims = await payments_store.claims(connection, payments)
+) -> dict[PaymentCaptured, Decision]:
+    claims = await payments_store.claims(connection, payments) if payments else []
     return {
-        payment: _decide(payment, claim, context)
+        payment: (claim, _decide(payment, claim, context))
         for payment, claim in zip(payments, claims, strict=True)
     }
 
@@ -139,6 +145,7 @@ def _decide(
 async def _post(
     connection: Connection,
     sales_by_payment: Mapping[PaymentCaptured, tuple[PaymentCaptured, Sale]],
+    bound: Mapping[str, BoundPayment],
     context: ApplyContext,
 ) -> dict[PaymentCaptured, PaymentResult]:
     whole_sales = [sale for _, sale in sales_by_payment.values()]
@@ -147,32 +154,29 @@ async def _post(
             connection, {sale.organization_id for sale in whole_sales}
         )
     answered = any(_answer(payment, context) is not None for payment in sales_by_payment)
-    credited = await crediting.credit(
-        connection, whole_sales, context.make_id, lock_payments=answered
+    credited = await crediting.Crediting(
+        connection=connection,
+        make_id=context.make_id,
+        lock_payments=answered,
+        suspension=SuspensionReason.REFUNDED,
+    ).credit(
+        whole_sales,
+        [_completion(payment, sale, context) for payment, sale in sales_by_payment.values()],
+        bound=bound,
     )
     results: dict[PaymentCaptured, PaymentResult] = dict(
-        zip(sales_by_payment, credited, strict=True)
+        zip(sales_by_payment, credited.results, strict=True)
     )
     posted = [
         (whole, sale, result)
-        for (whole, sale), result in zip(sales_by_payment.values(), credited, strict=True)
+        for (whole, sale), result in zip(sales_by_payment.values(), credited.results, strict=True)
         if isinstance(result, PostedTransaction)
     ]
-    if not posted:
-        return results
-    await _close_purchases(connection, posted)
     await _bind_customers(connection, posted)
-    await _announce(connection, posted, context)
-    await recharge.purchased_by(
-        connection,
-        {
-            result.organization_id
-            for _, sale, result in posted
-            if result.status is PostingStatus.POSTED and sale.type is TransactionType.PURCHASE
-        },
-        now=context.now,
-        make_id=context.make_id,
-    )
+    for organization_id in credited.suspended:
+        await recharge.purchased(
+            connection, organization_id, now=context.now, make_id=context.make_id
+        )
     recharged = sorted(
         whole.payment_intent_id for whole, _, _ in posted if whole.attempt_id is not None
     )
@@ -184,14 +188,14 @@ async def _post(
 Posted = Sequence[tuple[PaymentCaptured, Sale, PostedTransaction]]
 
 
-async def _close_purchases(connection: Connection, posted: Posted) -> None:
-    paid = [
-        (payment.checkout_session_id, payment.purchase_id, payment.payment_intent_id, "paid")
-        for payment, _, _ in posted
-        if payment.checkout_session_id or payment.purchase_id
-    ]
-    if paid:
-        await payments_store.close_purchases(connection, paid)
+def _completion(
+    payment: PaymentCaptured, sale: Sale, context: ApplyContext
+) -> crediting.Completion:
+    is_purchase = sale.type is TransactionType.PURCHASE
+    announcement = crediting.Announcement(rules.paid_with(sale), context.now)
+    return crediting.Completion(
+        payment.checkout_session_id, payment.purchase_id, announcement if is_purchase else None
+    )
 
 
 async def _bind_customers(connection: Connection, posted: Posted) -> None:
@@ -225,17 +229,6 @@ async def _bind_customers(connection: Connection, posted: Posted) -> None:
     }
     if saved:
         await payment_methods.save_seen(connection, list(saved.values()))
-
-
-async def _announce(connection: Connection, posted: Posted, context: ApplyContext) -> None:
-    await outbound.announce(
-        connection,
-        [
-            purchase_completed(result, rules.paid_with(sale), context.now)
-            for _, sale, result in posted
-            if result.status is PostingStatus.POSTED and sale.type is TransactionType.PURCHASE
-        ],
-    )
 
 
 async def close_checkouts(connection: Connection, closed: Sequence[CheckoutClosed]) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from shared import tracing
-from shared.db.pool import AWAY, CONTENTION, LOCKED
+from shared.db.pool import AWAY, CONTENTION, LOCKED, limited_transaction
 from shared.errors import (
     EventError,
     LeaseLostError,
@@ -283,12 +283,14 @@ class Applier:
         patience: Patience,
     ) -> _Progress:
         """Commit effects and outcomes; events that need an answer from Stripe stay unchanged."""
-        async with self.pool.acquire() as connection, connection.transaction():
-            await inbox.limit_waits(
+        async with (
+            self.pool.acquire() as connection,
+            limited_transaction(
                 connection,
                 lock_milliseconds=patience.lock_milliseconds,
                 statement_milliseconds=patience.statement_milliseconds,
-            )
+            ),
+        ):
             results = await apply_batch(connection, events, context)
             pairs = list(zip(events, results, strict=True))
             answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from shared.errors import DeadlineError
 
@@ -16,8 +17,7 @@ TICK_SECONDS = 1.0
 CLEAN_UP_SECONDS_MAX = 3.0
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
+class _Work(msgspec.Struct, eq=False):
     """Work in progress: its deadline, and how often its task was cancelled, before and for that."""
 
     task: asyncio.Task[object]

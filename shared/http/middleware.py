@@ -9,6 +9,7 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import istr
 
 from shared import outages
 from shared.db.pool import UNAVAILABLE
@@ -20,7 +21,7 @@ from shared.ids import new_request_id
 
 log = structlog.get_logger()
 
-REQUEST_ID = "X-Request-Id"
+REQUEST_ID: str = istr("X-Request-Id")
 REQUEST_ID_KEY = web.RequestKey("request_id", str)
 # Headers that a handler sets for the response, whether the request succeeds or fails.
 ANSWER_HEADERS = web.RequestKey("answer_headers", Mapping)

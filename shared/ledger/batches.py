@@ -82,7 +82,7 @@ class Ledger:
             outcome = await self._shared.submit(posting)
             if outcome is Deferral.BUSY:
                 outcome = await self._contended.submit(posting)
-            if isinstance(outcome, PostingResult):
+            if not isinstance(outcome, Deferral):
                 return outcome
         return await self._lanes.submit(posting)
 
