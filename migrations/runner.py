@@ -57,6 +57,7 @@ FUNCTION_FILES = (
     LEDGER / "movements.sql",
     LEDGER / "checks.sql",
     LEDGER / "reads.sql",
+    LEDGER / "last_release.sql",
     SHARED / "idempotency" / "functions.sql",
     SHARED / "inbox" / "functions.sql",
     SHARED / "payments" / "functions.sql",
