@@ -70,6 +70,27 @@ BEGIN
 END
 $$;
 
+-- Closes as paid those purchases whose postings, by place, are on the ledger.
+CREATE OR REPLACE FUNCTION close_paid_purchases(p_purchases jsonb, p_places integer []) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF jsonb_array_length(p_purchases) = 0 THEN
+        RETURN;
+    END IF;
+    PERFORM close_purchases(
+        array_agg(c.checkout_session_id),
+        array_agg(c.purchase_id),
+        array_agg(c.payment_intent_id),
+        array_agg('paid'::text)
+    )
+    FROM jsonb_to_recordset(p_purchases) AS c (
+        place integer, checkout_session_id text, purchase_id uuid, payment_intent_id text
+    )
+    WHERE c.place = any(p_places)
+    HAVING count(*) > 0;
+END
+$$;
+
 -- Announces new purchases, and returns the organizations that they find suspended for a reason, as the rows of
 -- credit_payments. Each message gets the balance after its posting. In the order of the ids of the messages, so that two
 -- batches with the same ids cannot deadlock.
@@ -177,33 +198,14 @@ BEGIN
     END LOOP;
 
     PERFORM reopen_waiting_events(p_payments);
-    IF jsonb_array_length(p_purchases) > 0 THEN
-        PERFORM close_purchases(
-            array_agg(c.checkout_session_id),
-            array_agg(c.purchase_id),
-            array_agg(c.payment_intent_id),
-            array_agg('paid'::text)
-        )
-        FROM jsonb_to_recordset(p_purchases) AS c (
-            place integer, checkout_session_id text, purchase_id uuid, payment_intent_id text
-        )
-        WHERE c.place = any(v_credited)
-        HAVING count(*) > 0;
-    END IF;
+    PERFORM close_paid_purchases(p_purchases, v_credited);
     IF jsonb_array_length(p_messages) > 0 THEN
-        RETURN QUERY
-        SELECT
-            c.place,
-            c.status,
-            c.id,
-            NULL::bigint,
-            NULL::numeric,
-            NULL::numeric,
-            NULL::timestamptz,
-            NULL::numeric,
-            NULL::numeric,
-            NULL::jsonb
-        FROM complete_purchases(p_messages, v_posted, v_balances, p_suspension) AS c;
+        -- The columns that these rows lack are NULL.
+        FOR place, status, id, seq, amount, balance_after, created_at, held, available, budget IN
+            SELECT c.* FROM complete_purchases(p_messages, v_posted, v_balances, p_suspension) AS c
+        LOOP
+            RETURN NEXT;
+        END LOOP;
     END IF;
 END
 $$;
