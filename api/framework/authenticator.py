@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REMEMBERED_SECONDS = 3.0
 LOOK_UPS_AT_ONCE_MAX = 2
 DIGESTS_MAX = 1_000
-KEY_HEADER = istr("x-api-key")
+_KEY_HEADER = istr("x-api-key")
 _FORM = re.compile(access.KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
 _HOW = "Send Authorization: Bearer KEY, or x-api-key: KEY."
 
@@ -57,7 +57,7 @@ class Authenticator:
         """Return the caller of a request's key or token; raise AuthenticationError."""
         headers = request.headers
         key = _digest_of(
-            tuple(headers.getall(KEY_HEADER, ())), tuple(headers.getall(hdrs.AUTHORIZATION, ()))
+            tuple(headers.getall(_KEY_HEADER, ())), tuple(headers.getall(hdrs.AUTHORIZATION, ()))
         )
         caller = self._cache.get(key)
         if caller is None and not self._unknown.get(key):

@@ -26,10 +26,11 @@ from shared.http.envelope import json_response
 from shared.http.middleware import ANSWER_HEADERS, REQUEST_ID_KEY
 
 API_VERSION = "2026-11-01"
-# As istr, whose lower-case form is computed once.
-VERSION_HEADER = istr("Prepaid-Version")
-IDEMPOTENCY_HEADER = istr("Idempotency-Key")
+VERSION_HEADER = "Prepaid-Version"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
+# Their lower-case form is computed once.
+_VERSION, _IDEMPOTENCY = istr(VERSION_HEADER), istr(IDEMPOTENCY_HEADER)
 _ID_OF_READS = UUID(int=0)
 _NO_PARAMETERS: MultiDictProxy[str] = MultiDictProxy(MultiDict())
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
@@ -56,7 +57,7 @@ def handler(
 
 
 def _check_version(request: web.Request) -> None:
-    named = request.headers.getall(VERSION_HEADER, [])
+    named = request.headers.getall(_VERSION, [])
     if len(named) > 1:
         raise InvalidRequestError(f"Send {VERSION_HEADER} at most once.")
     if named and named[0] != API_VERSION:
@@ -150,7 +151,7 @@ async def _respond(operation: Operation, call: Call) -> Reply:
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    values = request.headers.getall(IDEMPOTENCY_HEADER, [])
+    values = request.headers.getall(_IDEMPOTENCY, [])
     if not values:
         return None
     if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):

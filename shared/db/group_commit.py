@@ -67,6 +67,7 @@ class GroupCommit(Generic[Item, Result]):
         self._context = context or copy_context()
         self._flushes_at_once_max = flushes_at_once_max
         self._flushing = 0
+        self._loop: asyncio.AbstractEventLoop  # while something is flushed
         self._flushers: set[asyncio.Task[None]] = set()
 
     @property
@@ -85,7 +86,9 @@ class GroupCommit(Generic[Item, Result]):
                 "Too many requests wait for the database; try again.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if not self._flushing:
+            self._loop = asyncio.get_running_loop()  # a system call (getpid), up to Python 3.11
+        future: asyncio.Future[Result] = self._loop.create_future()
         group = None if self._group_of is None else self._group_of(item)
         waiting = self._pending.get(group)
         if waiting is None:
@@ -99,7 +102,9 @@ class GroupCommit(Generic[Item, Result]):
             and self._has_flush(self._partition(group))
         ):
             self._flushing += 1
-            flusher = asyncio.create_task(self._flush_until_empty(), context=self._context.copy())
+            flusher = self._loop.create_task(
+                self._flush_until_empty(), context=self._context.copy()
+            )
             self._flushers.add(flusher)
             flusher.add_done_callback(self._flushers.discard)
         return await future
