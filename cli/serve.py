@@ -83,13 +83,7 @@ async def run(
             routes += webhooks.routes(settings, inbox)
         routes += await _key_routes(stack, settings, services, pool, redis)
         sockets = await Sockets.bind(settings) if supervised is None else supervised.sockets
-        operations: server.Runner | None = None
-        if sockets.operations:
-            operations_app = server.create_app(health.operations_routes())
-            operations, _ = await server.start(
-                operations_app, sockets.operations, port_variable=OPERATIONS_PORT
-            )
-            stack.push_async_callback(operations.cleanup)
+        operations = await _start_operations(stack, health, sockets)
         runner, port = await server.start(
             server.create_app(routes),
             sockets.public,
@@ -112,6 +106,21 @@ async def run(
         await wakeup.close()
     await redis.aclose(close_connection_pool=True)
     log.info("serve.stopped")
+
+
+async def _start_operations(
+    stack: AsyncExitStack, health: Health, sockets: Sockets
+) -> server.Runner | None:
+    """Serve health and metrics on the port for operators; None: it is not set."""
+    if not sockets.operations:
+        return None
+    runner, _ = await server.start(
+        server.create_app(health.operations_routes()),
+        sockets.operations,
+        port_variable=OPERATIONS_PORT,
+    )
+    stack.push_async_callback(runner.cleanup)
+    return runner
 
 
 def _health(

@@ -26,10 +26,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from migrations import locking, online
 from migrations.citus import cluster, distribution
 from migrations.citus.distribution import ClusterState, Coordinator
-from migrations.head import HEAD
+from migrations.head import is_newer, refuse_newer
 from migrations.online import State
 from shared.db import pool
-from shared.errors import ConflictError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -56,8 +55,8 @@ FUNCTION_FILES = (
     LEDGER / "batch.sql",
     LEDGER / "movements.sql",
     LEDGER / "checks.sql",
-    LEDGER / "reads.sql",
     LEDGER / "last_release.sql",
+    LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
     SHARED / "inbox" / "functions.sql",
     SHARED / "payments" / "functions.sql",
@@ -171,11 +170,7 @@ class _Migration:
 
     async def run(self, app_role: str | None) -> None:
         current = await _current(self._raw)
-        if is_newer(self._config, current):
-            raise ConflictError(
-                f"The schema is at {current}, of a later release than this one ({HEAD}):"
-                " run prepaid migrate of that release."
-            )
+        refuse_newer(current, _head(self._config))
         alone, with_functions = split(pending(self._config, current))
         await self._run_online_steps()
         for migration in alone:
@@ -236,8 +231,8 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
                 for name, digest in digests.items()
             ]
         )
-        head = ScriptDirectory.from_config(config).get_current_head() or ""
-        newer = is_newer(config, current)
+        head = _head(config)
+        newer = is_newer(current, head)
         steps = await online.states(connection, online_steps(config, head if newer else current))
     finally:
         await pool.close(connection)
@@ -274,12 +269,6 @@ def _distribution_script(coordinator: Coordinator, functions: Sequence[str]) -> 
         every if step.kind is distribution.Kind.FUNCTIONS else f"{step.text()};"
         for step in distribution.steps(new, coordinator, function_names())
     ]
-
-
-def is_newer(config: Config, current: str | None) -> bool:
-    """Return whether a later release than this one has migrated the database."""
-    head = ScriptDirectory.from_config(config).get_current_head() or ""
-    return current is not None and current > head
 
 
 def pending(config: Config, current: str | None) -> list[Script]:
@@ -325,6 +314,10 @@ def _config(output: io.StringIO | None = None, versions: Sequence[Path] = (VERSI
     config.set_main_option("version_locations", os.pathsep.join(map(str, versions)))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _head(config: Config) -> str:
+    return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
 def _engine(database_url: str) -> Any:
