@@ -57,6 +57,7 @@ FUNCTION_FILES = (
     LEDGER / "movements.sql",
     LEDGER / "checks.sql",
     LEDGER / "reads.sql",
+    LEDGER / "last_release.sql",
     SHARED / "idempotency" / "functions.sql",
     SHARED / "inbox" / "functions.sql",
     SHARED / "payments" / "functions.sql",
@@ -135,7 +136,7 @@ async def migrate(
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
         if coordinator is not None:
-            distribution.check(await cluster.read_state(raw))
+            distribution.check(await cluster.read_state(raw), coordinator)
         await raw.execute(_SESSION)
         lock_retrier = locking.LockRetrier(raw, wait_seconds_max, report)
         async with lock_retrier.turn():
@@ -146,6 +147,7 @@ async def migrate(
                     coordinator,
                     function_names(),
                     create_functions=lambda: _create_all_functions(raw),
+                    lock_retrier=lock_retrier,
                     report=report,
                 )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,31 @@ PaymentResult = PostedTransaction | Ignored | Unanswered | EventError
 Decision = tuple[Claim, sales.Verdict | EventError]
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was stored before some payments were credited.
+
+    `bound` are bindings by PaymentIntent. `customers`, with their Stripe accounts, belong to an
+    organization already: storing them again would change nothing.
+    """
+
+    bound: Mapping[str, BoundPayment]
+    customers: Collection[tuple[str, str | None]]
+
+    @classmethod
+    def of(cls, decisions: Mapping[PaymentCaptured, Decision]) -> _Known:
+        claims = [(payment, claim) for payment, (claim, _) in decisions.items()]
+        return cls(
+            {p.payment_intent_id: claim.bound for p, claim in claims if claim.bound is not None},
+            {(p.account, p.customer_id) for p, claim in claims if claim.customer_organization},
+        )
+
+    def is_new_customer(self, sale: Sale) -> bool:
+        """Whether a sale binds a Stripe customer that no organization had."""
+        customer = (sale.account, sale.customer_id)
+        return sale.binds_customer and bool(sale.customer_id) and customer not in self.customers
+
+
 async def credit(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
 ) -> Mapping[PaymentCaptured, PaymentResult]:
@@ -54,11 +80,6 @@ async def credit(
     complete = {payment: _with_answer(payment, context) for payment in payments}
     known = {p: c for p, c in complete.items() if isinstance(c, PaymentCaptured)}
     decisions = await _decide_under_locks(connection, list(known.values()), context)
-    bound = {
-        payment.payment_intent_id: claim.bound
-        for payment, (claim, _) in decisions.items()
-        if claim.bound is not None
-    }
     for payment, whole in complete.items():
         if isinstance(whole, EventError):
             results[payment] = whole
@@ -73,7 +94,7 @@ async def credit(
                 results[payment] = Unanswered(verdict)
             case EventError():
                 results[payment] = verdict
-    results |= await _post(connection, sales_by_payment, bound, context)
+    results |= await _post(connection, sales_by_payment, _Known.of(decisions), context)
     for payment in known:
         facts = _answer(payment, context)
         if isinstance(facts, PaymentFacts):
@@ -145,11 +166,11 @@ def _decide(
 async def _post(
     connection: Connection,
     sales_by_payment: Mapping[PaymentCaptured, tuple[PaymentCaptured, Sale]],
-    bound: Mapping[str, BoundPayment],
+    known: _Known,
     context: ApplyContext,
 ) -> dict[PaymentCaptured, PaymentResult]:
     whole_sales = [sale for _, sale in sales_by_payment.values()]
-    if any(sale.binds_customer and sale.customer_id for sale in whole_sales):
+    if any(known.is_new_customer(sale) for sale in whole_sales):
         await organizations.lock_without_customer(
             connection, {sale.organization_id for sale in whole_sales}
         )
@@ -162,7 +183,7 @@ async def _post(
     ).credit(
         whole_sales,
         [_completion(payment, sale, context) for payment, sale in sales_by_payment.values()],
-        bound=bound,
+        bound=known.bound,
     )
     results: dict[PaymentCaptured, PaymentResult] = dict(
         zip(sales_by_payment, credited.results, strict=True)
@@ -172,7 +193,7 @@ async def _post(
         for (whole, sale), result in zip(sales_by_payment.values(), credited.results, strict=True)
         if isinstance(result, PostedTransaction)
     ]
-    await _bind_customers(connection, posted)
+    await _bind_customers(connection, posted, known)
     for organization_id in credited.suspended:
         await recharge.purchased(
             connection, organization_id, now=context.now, make_id=context.make_id
@@ -198,7 +219,7 @@ def _completion(
     )
 
 
-async def _bind_customers(connection: Connection, posted: Posted) -> None:
+async def _bind_customers(connection: Connection, posted: Posted, known: _Known) -> None:
     """Bind the Stripe customers and saved cards of payments that name their organization."""
     binding = [
         (payment, sale, result)
@@ -211,6 +232,7 @@ async def _bind_customers(connection: Connection, posted: Posted) -> None:
             for _, sale, result in binding
             if sale.account == account
             and sale.customer_id is not None
+            and known.is_new_customer(sale)
             and result.status is PostingStatus.POSTED
         }
         if customers:

@@ -18,7 +18,7 @@ import msgspec
 from shared.db.pool import limited_transaction
 from shared.errors import EventError
 from shared.events import store
-from shared.events.effects import EventResult, apply_batch
+from shared.events.effects import EventResult, apply_batch, interpret_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Unanswered
 from shared.events.service import QUESTIONS_IN_ROW_MAX, Lookup, QuestionsInRowError
 from shared.ids import new_id
@@ -134,7 +134,8 @@ class Application:
             await transaction.start()
             commits = False
             try:
-                (result,) = await apply_batch(connection, [event], context)
+                meanings = interpret_batch([event])
+                (result,) = await apply_batch(connection, [event], meanings, context)
                 if record is not None and not isinstance(result, Unanswered):
                     await record(connection, _effect(result))
                     commits = True

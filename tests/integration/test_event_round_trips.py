@@ -14,7 +14,7 @@ import pytest
 from shared.ids import transaction_public_id
 from tests.fixtures.outbound_messages import add
 from tests.fixtures.product import balance, event_states, payment, receive, transactions
-from tests.integration.events import open_purchase, purchase_state, session
+from tests.integration.events import CUSTOMER, open_purchase, purchase_state, session
 from worker.drainer import Drainer
 
 if TYPE_CHECKING:
@@ -94,6 +94,20 @@ async def test_the_second_event_of_a_payment_takes_no_more(
     await receive(pool, payment("0"))
     await recorded_drainer.drain_new()
     assert set((await event_states(pool)).values()) == {"applied"}
+    assert len(recording.statements) == LONE_CHECKOUT_ROUND_TRIPS, recording.statements
+
+
+async def test_a_checkout_of_a_known_customer_takes_no_more(
+    pool: Pool, organization: Organization, recording: RecordingPool, recorded_drainer: Drainer
+) -> None:
+    await warm_up(pool, recording, recorded_drainer)
+    await receive(pool, session("1", customer=CUSTOMER))
+    await recorded_drainer.drain_new()
+    assert len(recording.statements) > LONE_CHECKOUT_ROUND_TRIPS  # the customer is stored
+    recording.statements.clear()
+    await receive(pool, session("2", customer=CUSTOMER))
+    await recorded_drainer.drain_new()
+    assert await balance(pool) == 30
     assert len(recording.statements) == LONE_CHECKOUT_ROUND_TRIPS, recording.statements
 
 
