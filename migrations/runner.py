@@ -26,8 +26,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from migrations import locking, online
 from migrations.citus import cluster, distribution
 from migrations.citus.distribution import ClusterState, Coordinator
+from migrations.head import HEAD
 from migrations.online import State
 from shared.db import pool
+from shared.errors import ConflictError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -55,8 +57,10 @@ FUNCTION_FILES = (
     LEDGER / "movements.sql",
     LEDGER / "checks.sql",
     LEDGER / "reads.sql",
+    LEDGER / "last_release.sql",
     SHARED / "idempotency" / "functions.sql",
     SHARED / "inbox" / "functions.sql",
+    SHARED / "payments" / "functions.sql",
 )
 
 GRANTS_FILE = HERE / "grants.sql"
@@ -93,7 +97,8 @@ class MigrationStatus(TypedDict):
     """Where a database stands, and where this release wants it.
 
     `indexesMissing` and `indexesInvalid` name the online steps (indexes, constraints) that are not
-    done, or were killed before they were.
+    done, or were killed before they were. A schema is `newer` when a later release has migrated it:
+    processes of this release go on with it, and this release can neither migrate nor compare it.
     """
 
     current: str | None
@@ -102,6 +107,7 @@ class MigrationStatus(TypedDict):
     indexesMissing: list[str]
     indexesInvalid: list[str]
     upToDate: bool
+    newer: bool
 
 
 async def migrate(
@@ -125,12 +131,12 @@ async def migrate(
     own: it gets the privileges that they need, and none that could change the ledger.
 
     With the address of a `coordinator`, the database is then distributed over its Citus cluster;
-    raises ConflictError where there is none.
+    raises ConflictError where there is none. Raises it too where a later release has migrated.
     """
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
         if coordinator is not None:
-            distribution.check(await cluster.read_state(raw))
+            distribution.check(await cluster.read_state(raw), coordinator)
         await raw.execute(_SESSION)
         lock_retrier = locking.LockRetrier(raw, wait_seconds_max, report)
         async with lock_retrier.turn():
@@ -141,6 +147,7 @@ async def migrate(
                     coordinator,
                     function_names(),
                     create_functions=lambda: _create_all_functions(raw),
+                    lock_retrier=lock_retrier,
                     report=report,
                 )
 
@@ -163,7 +170,13 @@ class _Migration:
         self._report = report
 
     async def run(self, app_role: str | None) -> None:
-        alone, with_functions = split(pending(self._config, await _current(self._raw)))
+        current = await _current(self._raw)
+        if is_newer(self._config, current):
+            raise ConflictError(
+                f"The schema is at {current}, of a later release than this one ({HEAD}):"
+                " run prepaid migrate of that release."
+            )
+        alone, with_functions = split(pending(self._config, current))
         await self._run_online_steps()
         for migration in alone:
             await self._transaction(f"migration {migration.revision}", [migration])
@@ -223,10 +236,11 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
                 for name, digest in digests.items()
             ]
         )
-        steps = await online.states(connection, online_steps(config, current))
+        head = ScriptDirectory.from_config(config).get_current_head() or ""
+        newer = is_newer(config, current)
+        steps = await online.states(connection, online_steps(config, head if newer else current))
     finally:
         await pool.close(connection)
-    head = ScriptDirectory.from_config(config).get_current_head() or ""
     return MigrationStatus(
         current=current,
         head=head,
@@ -234,6 +248,7 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
         indexesMissing=[name for name, state in steps.items() if state is State.MISSING],
         indexesInvalid=[name for name, state in steps.items() if state is State.INVALID],
         upToDate=current == head and functions and set(steps.values()) <= {State.DONE},
+        newer=newer,
     )
 
 
@@ -259,6 +274,12 @@ def _distribution_script(coordinator: Coordinator, functions: Sequence[str]) -> 
         every if step.kind is distribution.Kind.FUNCTIONS else f"{step.text()};"
         for step in distribution.steps(new, coordinator, function_names())
     ]
+
+
+def is_newer(config: Config, current: str | None) -> bool:
+    """Return whether a later release than this one has migrated the database."""
+    head = ScriptDirectory.from_config(config).get_current_head() or ""
+    return current is not None and current > head
 
 
 def pending(config: Config, current: str | None) -> list[Script]:
