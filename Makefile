@@ -32,7 +32,7 @@ up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DE
 
 # Bytecode caching stays on, whatever the environment says: otherwise each of the suite's many processes
 # would compile the project again, and pytest its plugins.
-coverage test thorough: export PYTHONDONTWRITEBYTECODE =
+coverage mutants test thorough: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test
 test: $(DEV) ## Run the whole test suite in parallel processes, each with embedded servers of its own

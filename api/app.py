@@ -49,7 +49,9 @@ async def open_api(settings: Settings, pool: Pool, redis: Redis) -> AsyncIterato
             settings=settings,
             pool=shared,
             ledger=Ledger(pool),
-            batches=RequestBatches(shared),
+            batches=RequestBatches(
+                shared, caller=shares.current_tenant, acting_for=shares.acting_for_all
+            ),
             balances=Balances(pool),
             stripe=stripe.pages,
             receipts=Receipts(stripe.reads),
@@ -85,7 +87,9 @@ def routes(api: Api, operations: Sequence[Operation] = OPERATIONS) -> list[web.R
         return web.Response(body=document, content_type="application/json")
 
     # aiohttp tries the paths that begin alike one after the other: 30 of them take 10 µs.
-    by_use = sorted(operations, key=lambda operation: not operation.is_frequent)
+    frequent = [o for o in operations if o.route_rank is not None]
+    others = [o for o in operations if o.route_rank is None]
+    by_use = [*sorted(frequent, key=lambda o: o.route_rank or 0), *others]
     return [
         *(web.route(o.method, o.path, edge.handler(api, o)) for o in by_use),
         web.get(DOCUMENT_PATH, openapi_json),

@@ -18,9 +18,10 @@ from cli import launch as launches
 from cli.deferred import CommandLine
 from cli.environment import load_settings
 from cli.output import AsJson, refuse, write
+from migrations.head import HEAD
 from shared import logging, tracing
 from shared.config import LogFormat, Settings
-from shared.errors import ConfigError
+from shared.errors import ConfigError, NotReadyError
 
 # The entry points of the sandbox, which is installed in a checkout only. Nothing imports it.
 SANDBOX_GROUP = "prepaid.sandbox"
@@ -111,7 +112,11 @@ def worker() -> None:
     # Like the web process, print a line on stdout that no log level hides.
     ready = json.dumps({"ready": True})
     _run_forever(
-        process.run(_configure("prepaid-worker"), on_ready=lambda: print(ready, flush=True))
+        process.run(
+            _configure("prepaid-worker"),
+            schema_needed=HEAD,
+            on_ready=lambda: print(ready, flush=True),
+        )
     )
 
 
@@ -168,7 +173,7 @@ def _run_forever(process: Coroutine[Any, Any, None]) -> None:
 
     try:
         uvloop.run(process)
-    except ConfigError as error:  # a setting that only this machine can refuse
+    except (ConfigError, NotReadyError) as error:  # what only this machine or database can refuse
         refuse(error.detail)
     finally:
         tracing.stop()

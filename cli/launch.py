@@ -30,6 +30,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     control: int
     # Of the sockets on which each process serves its metrics to the others.
     folder: str
+    # Another process serves until this one is ready, and goes on where it does not become ready.
+    replaces: bool = False
 
     def encode(self) -> str:
         """Return the argument as text."""

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from migrations.runner import MigrationStatus  # Alembic is heavy
 
+NEWER = "the schema is at {current}, of a later release than this one ({head})"
+
 
 def differences(found: MigrationStatus) -> list[str]:
     """Return a phrase for each difference; none where the schema is up to date."""
+    if found["newer"]:
+        return [NEWER.format(**found)]
     lines = []
     if found["current"] != found["head"]:
         lines.append(f"the schema is at {found['current']}, this release needs {found['head']}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from api import app as api
-from cli.sockets import Sockets
+from cli.sockets import OPERATIONS_PORT, Sockets
 from console import app as console
+from migrations.head import HEAD
 from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
@@ -23,6 +24,7 @@ from shared.measurements import measurements
 from shared.organizations.startup import check_settings
 from shared.queue.connection import connect
 from shared.queue.wakeup import Wakeup
+from shared.schema import store as schema
 from webhooks import app as webhooks
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ async def run(
             )
         )
         await check_settings(pool, settings.credits_per_unit)
+        replaces = supervised is not None and supervised.replaces
+        await schema.check_at_start(pool, HEAD, refuse=replaces)
         probes: outages.Probes = {
             outages.POSTGRES: lambda: pool.fetchval("SELECT 1"),
             outages.REDIS: redis.ping,
@@ -79,11 +83,7 @@ async def run(
             routes += webhooks.routes(settings, inbox)
         routes += await _key_routes(stack, settings, services, pool, redis)
         sockets = await Sockets.bind(settings) if supervised is None else supervised.sockets
-        operations: server.Runner | None = None
-        if sockets.operations:
-            operations_app = server.create_app(health.operations_routes())
-            operations, _ = await server.start(operations_app, sockets.operations)
-            stack.push_async_callback(operations.cleanup)
+        operations = await _start_operations(stack, health, sockets)
         runner, port = await server.start(
             server.create_app(routes),
             sockets.public,
@@ -108,13 +108,29 @@ async def run(
     log.info("serve.stopped")
 
 
+async def _start_operations(
+    stack: AsyncExitStack, health: Health, sockets: Sockets
+) -> server.Runner | None:
+    """Serve health and metrics on the port for operators; None: it is not set."""
+    if not sockets.operations:
+        return None
+    runner, _ = await server.start(
+        server.create_app(health.operations_routes()),
+        sockets.operations,
+        port_variable=OPERATIONS_PORT,
+    )
+    stack.push_async_callback(runner.cleanup)
+    return runner
+
+
 def _health(
     settings: Settings, pool: Pool, redis: Redis, stop: Stop, supervised: Supervised | None
 ) -> Health:
     return Health(
         required={
             "process": stop.check,
-            "postgres": lambda: pool.fetchval("SELECT 1 FROM stripe_events LIMIT 1"),
+            "postgres": lambda: pool.fetchval("SELECT 1"),
+            "schema": lambda: schema.check(pool, HEAD),
         },
         optional={"redis": redis.ping},
         operations={"workers": partial(heartbeats.check, pool)},

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from cli.launch import Descriptors
 from shared.config import Settings
+from shared.errors import ConfigError
 from shared.http import server
+
+OPERATIONS_PORT = "PREPAID_OPERATIONS_PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,16 @@ class Sockets:
     @classmethod
     async def bind(cls, settings: Settings) -> Sockets:
         """Bind the ports of the settings; raise ConfigError where one cannot be had."""
+        if settings.operations_port == settings.port != 0:
+            raise ConfigError(
+                OPERATIONS_PORT,
+                f"is {settings.port}, the port of the service. Set another port for operators.",
+            )
         public = await server.bind(settings.host, settings.port)
         if settings.operations_port is None:
             return cls(public, [])
         operations = await server.bind(
-            settings.host, settings.operations_port, port_variable="PREPAID_OPERATIONS_PORT"
+            settings.host, settings.operations_port, port_variable=OPERATIONS_PORT
         )
         return cls(public, operations)
 

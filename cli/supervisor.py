@@ -11,7 +11,6 @@ import asyncio
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from cli.launch import COMMAND, Launch
 from cli.sockets import Sockets
 from shared.config import Settings
 from shared.http import server
+from shared.http.processes import shared_folder
 from shared.http.stopping import StopReason
 
 log = structlog.get_logger()
@@ -45,6 +45,7 @@ class Child:
         self.number = number
         self.process = process
         self._control = control
+        self._replaced = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -71,6 +72,22 @@ class Child:
         log.error("serve.process_killed", process=self.number, pid=self.pid)
         self.kill()
         return await self.process.wait()
+
+    async def end_or_replacement(self) -> int | None:
+        """Wait for its end, and return its exit code; None once another process replaces it."""
+        ending = asyncio.ensure_future(self.process.wait())
+        replacing = asyncio.ensure_future(self._replaced.wait())
+        try:
+            await asyncio.wait({ending, replacing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            replacing.cancel()
+        return None if self._replaced.is_set() else self.process.returncode
+
+    def replace(self) -> None:
+        """Ask it to leave its place to the process that serves from now on."""
+        self._replaced.set()
+        self.ask_to_stop(StopReason.REPLACED)
 
     def kill(self) -> None:
         """Kill it."""
@@ -138,7 +155,7 @@ class Supervisor:
                 self._running[child.number] = child
         return None
 
-    async def _start(self, number: int) -> Child:
+    async def _start(self, number: int, *, replaces: bool = False) -> Child:
         descriptors = self._sockets.descriptors()
         control, its_control = socket.socketpair()
         control.settimeout(0)
@@ -148,6 +165,7 @@ class Supervisor:
             sockets=descriptors,
             control=its_control.fileno(),
             folder=str(self._folder),
+            replaces=replaces,
         )
         with ExitStack() as unless_started, its_control:
             unless_started.callback(control.close)
@@ -172,8 +190,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while True:
             child, ready_at = self._running[number], loop.time()
-            code = await child.process.wait()
-            if child is not self._running[number]:
+            code = await child.end_or_replacement()
+            if code is None:
                 continue
             failures = 1 if loop.time() - ready_at >= STEADY_SECONDS_MIN else failures + 1
             async with self._lock(number):
@@ -211,30 +229,42 @@ class Supervisor:
             self._restart.clear()
             log.info("serve.restarting", processes=len(self._running))
             for number in self._running:
-                async with self._lock(number):
-                    replaced = await self._replace(number)
-                if not replaced:
+                if not await self._replace(number):
                     break
             else:
                 log.info("serve.restarted", processes=len(self._running))
 
     async def _replace(self, number: int) -> bool:
-        old = self._running[number]
+        """Start the next process of a number, then end the last one.
+
+        While the last one drains, the next is watched, and started again where it ends.
+        """
+        async with self._lock(number):
+            old = self._running[number]
+            new = await self._start_replacement(number)
+            if new is None:
+                return False
+            self._running[number] = new
+            old.replace()
+        await old.end(self._settings.drain_seconds + STOP_SECONDS_MAX)
+        self._forget(old)
+        if new is not self._running[number] or new.process.returncode is not None:
+            log.error("serve.restart_failed", process=number, code=new.process.returncode)
+            return False
+        return True
+
+    async def _start_replacement(self, number: int) -> Child | None:
         try:
-            new = await self._start(number)
+            new = await self._start(number, replaces=True)
         except OSError as error:
             log.exception("serve.restart_failed", process=number, error=repr(error))
-            return False
+            return None
         if not await new.is_ready():
             code = await new.end(STOP_SECONDS_MAX)
             log.error("serve.restart_failed", process=number, code=code)
             self._forget(new)
-            return False
-        self._running[number] = new
-        old.ask_to_stop(StopReason.REPLACED)
-        await old.end(self._settings.drain_seconds + STOP_SECONDS_MAX)
-        self._forget(old)
-        return True
+            return None
+        return new
 
     async def _stop_all(self, reason: StopReason) -> int:
         """Stop every process; return 1 where one was killed or failed."""
@@ -260,5 +290,5 @@ async def run(
 ) -> int:
     """Serve with so many processes on one port; return the exit code."""
     sockets = await Sockets.bind(settings)
-    with tempfile.TemporaryDirectory(prefix="prepaid-") as folder:
-        return await Supervisor(settings, services, sockets, Path(folder)).run(count, on_ready)
+    with shared_folder() as folder:
+        return await Supervisor(settings, services, sockets, folder).run(count, on_ready)

@@ -26,6 +26,7 @@ class Supervised:
 
     def __init__(self, launch: Launch) -> None:
         self.services = launch.services
+        self.replaces = launch.replaces
         self.sockets = Sockets.inherit(launch.sockets)
         self.processes = WebProcesses(launch.number, Path(launch.folder))
         self._control = socket.socket(fileno=launch.control)

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from migrations import locking, online
 from migrations.citus import cluster, distribution
 from migrations.citus.distribution import ClusterState, Coordinator
+from migrations.head import is_newer, refuse_newer
 from migrations.online import State
 from shared.db import pool
 
@@ -54,9 +55,11 @@ FUNCTION_FILES = (
     LEDGER / "batch.sql",
     LEDGER / "movements.sql",
     LEDGER / "checks.sql",
+    LEDGER / "last_release.sql",
     LEDGER / "reads.sql",
     SHARED / "idempotency" / "functions.sql",
     SHARED / "inbox" / "functions.sql",
+    SHARED / "payments" / "functions.sql",
 )
 
 GRANTS_FILE = HERE / "grants.sql"
@@ -93,7 +96,8 @@ class MigrationStatus(TypedDict):
     """Where a database stands, and where this release wants it.
 
     `indexesMissing` and `indexesInvalid` name the online steps (indexes, constraints) that are not
-    done, or were killed before they were.
+    done, or were killed before they were. A schema is `newer` when a later release has migrated it:
+    processes of this release go on with it, and this release can neither migrate nor compare it.
     """
 
     current: str | None
@@ -102,6 +106,7 @@ class MigrationStatus(TypedDict):
     indexesMissing: list[str]
     indexesInvalid: list[str]
     upToDate: bool
+    newer: bool
 
 
 async def migrate(
@@ -125,12 +130,12 @@ async def migrate(
     own: it gets the privileges that they need, and none that could change the ledger.
 
     With the address of a `coordinator`, the database is then distributed over its Citus cluster;
-    raises ConflictError where there is none.
+    raises ConflictError where there is none. Raises it too where a later release has migrated.
     """
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
         if coordinator is not None:
-            distribution.check(await cluster.read_state(raw))
+            distribution.check(await cluster.read_state(raw), coordinator)
         await raw.execute(_SESSION)
         lock_retrier = locking.LockRetrier(raw, wait_seconds_max, report)
         async with lock_retrier.turn():
@@ -141,6 +146,7 @@ async def migrate(
                     coordinator,
                     function_names(),
                     create_functions=lambda: _create_all_functions(raw),
+                    lock_retrier=lock_retrier,
                     report=report,
                 )
 
@@ -163,7 +169,9 @@ class _Migration:
         self._report = report
 
     async def run(self, app_role: str | None) -> None:
-        alone, with_functions = split(pending(self._config, await _current(self._raw)))
+        current = await _current(self._raw)
+        refuse_newer(current, _head(self._config))
+        alone, with_functions = split(pending(self._config, current))
         await self._run_online_steps()
         for migration in alone:
             await self._transaction(f"migration {migration.revision}", [migration])
@@ -223,10 +231,11 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
                 for name, digest in digests.items()
             ]
         )
-        steps = await online.states(connection, online_steps(config, current))
+        head = _head(config)
+        newer = is_newer(current, head)
+        steps = await online.states(connection, online_steps(config, head if newer else current))
     finally:
         await pool.close(connection)
-    head = ScriptDirectory.from_config(config).get_current_head() or ""
     return MigrationStatus(
         current=current,
         head=head,
@@ -234,6 +243,7 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
         indexesMissing=[name for name, state in steps.items() if state is State.MISSING],
         indexesInvalid=[name for name, state in steps.items() if state is State.INVALID],
         upToDate=current == head and functions and set(steps.values()) <= {State.DONE},
+        newer=newer,
     )
 
 
@@ -304,6 +314,10 @@ def _config(output: io.StringIO | None = None, versions: Sequence[Path] = (VERSI
     config.set_main_option("version_locations", os.pathsep.join(map(str, versions)))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _head(config: Config) -> str:
+    return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
 def _engine(database_url: str) -> Any:

@@ -188,11 +188,19 @@ class UnavailableError(PrepaidError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class NotReadyError(UnavailableError):
+    """This process is not ready. The detail is for operators, and readiness reports it."""
+
+
 class StripeFailedError(PrepaidError):
     """Stripe refused, or could not be reached."""
 
     status = HTTPStatus.BAD_GATEWAY
     type = "stripe_error"
+
+
+class NothingChargedError(StripeFailedError):
+    """Stripe refused the charge, which is canceled for good; its Idempotency-Key may try again."""
 
 
 class StripeThrottledError(StripeFailedError):

@@ -35,6 +35,7 @@ NESTING_LEVELS_MAX = 8
 # What JSON encoders take.
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**64 - 1
+CARD_NUMBER_MIN = 10**12  # 13 digits
 _TRACES = frozenset({"exception", "stack"})
 
 _SECRET_NAME = re.compile(
@@ -76,9 +77,16 @@ def _mask_trace(text: str) -> str:
 
 
 def _hide(text: str) -> str:
-    if not any(map(text.__contains__, _SIGNS_OF_SECRET)) and not _SIGN_OF_CARD_NUMBER.search(text):
+    if not _may_hold_secret(text):
         return text
     return _CARD_NUMBER.sub(MASK, _SECRET_VALUE.sub(MASK, text))
+
+
+def _may_hold_secret(text: str) -> bool:
+    return (
+        any(map(text.__contains__, _SIGNS_OF_SECRET))
+        or _SIGN_OF_CARD_NUMBER.search(text) is not None
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -86,6 +94,26 @@ def _name(name: str) -> tuple[str, bool]:
     """Return the name of a field as it is logged, and whether its value is secret."""
     masked = mask(name)
     return masked, _SECRET_NAME.search(masked) is not None
+
+
+def _is_plain(event: Mapping[Any, Any]) -> bool:
+    """Whether a line has short texts and small numbers alone, without a sign of a secret.
+
+    Most lines do, and stay as they are: one look at all of their texts, which no sign spans.
+    """
+    texts = []
+    for key, value in event.items():
+        if type(key) is not str or len(key) > NAME_LENGTH_MAX or key in _TRACES:
+            return False
+        if _name(key) != (key, False):
+            return False
+        kind = type(value)
+        if kind is str:
+            texts.append(value)
+        elif not (value is None or kind is bool or (kind is int and abs(value) < CARD_NUMBER_MIN)):
+            return False
+    text = "\n".join(texts)
+    return len(text) <= TEXT_LENGTH_MAX and not _may_hold_secret(text)
 
 
 class _Line:
@@ -150,7 +178,7 @@ def _mask_fields(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     # Before the line is encoded: an escape such as \n would put a letter in front of a secret.
-    return _Line().fields(event)
+    return event if _is_plain(event) else _Line().fields(event)
 
 
 def _render_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
+import asyncpg
 import structlog
 
 from shared import certificates
@@ -15,6 +16,16 @@ from shared.db.pool import CONTENTION
 log = structlog.get_logger()
 
 TEXT_LENGTH_MAX = 500
+# A full disk refuses some writes and answers probes: it is over when none was refused for so long.
+DISK_SECONDS = 60.0
+# In the path of the temporary files of one statement, such as a large sort.
+_TEMPORARY = "pgsql_tmp"
+
+
+def concerns_one_statement(error: BaseException) -> bool:
+    """Return whether an error says nothing about other statements: contention, temporary files."""
+    is_temporary = isinstance(error, asyncpg.DiskFullError) and _TEMPORARY in str(error)
+    return is_temporary or isinstance(error, CONTENTION)
 
 
 class Outage:
@@ -39,6 +50,7 @@ class Outage:
         self._fix_of = fix_of
         self._failures = 0
         self._first_failed_at = 0.0
+        self._over_at = float("-inf")
 
     @property
     def is_active(self) -> bool:
@@ -48,10 +60,12 @@ class Outage:
     def failed(self, error: BaseException) -> bool:
         """Record a failure; return whether it means that the server is unavailable.
 
-        Contention (a lock, a statement's time limit) concerns one statement and does not.
+        What concerns one statement, such as a lock or its time limit, does not.
         """
-        if isinstance(error, CONTENTION):
+        if concerns_one_statement(error):
             return False
+        if isinstance(error, asyncpg.DiskFullError):
+            self._over_at = self._monotonic() + DISK_SECONDS
         if self._failures == 0:
             self._first_failed_at = self._monotonic()
         self._failures += 1
@@ -70,7 +84,7 @@ class Outage:
 
     async def check(self, probe: Callable[[], Awaitable[object]]) -> None:
         """During an outage, probe whether the server is back, in case nothing else uses it."""
-        if not self.is_active:
+        if not self.is_active or self._monotonic() < self._over_at:
             return
         try:
             await probe()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -96,7 +96,7 @@ class Drainer:
         """
         taken = 0
         while True:
-            count = sum([await self._drain_lane(lane) for lane in LIMITS])
+            count = sum([await self._drain_lane(lane, self._applier) for lane in LIMITS])
             taken += count
             tasks = [task for started in self._started.values() for task in started]
             await asyncio.gather(*tasks)
@@ -104,8 +104,16 @@ class Drainer:
                 return taken
 
     async def drain_new(self) -> int:
-        """Apply new events; return their number. Those that need Stripe continue afterwards."""
-        return await self._drain_lane(Lane.SHARED)
+        """Apply new events; return how many this drain claimed.
+
+        Those that need Stripe continue afterwards. Of a backlog, two batches are leased at a time:
+        one is read or logged while PostgreSQL works for the other. They take turns to commit,
+        because batches often lock the same accounts.
+        """
+        pair = replace(self._applier, turn=asyncio.Lock())
+        taken = await self._drain_lane(Lane.SHARED, pair)
+        await asyncio.gather(*self._started[Lane.SHARED])
+        return taken
 
     async def start_other_lanes(self) -> None:
         """Start draining every lane with due events but the shared one; do not wait for them."""
@@ -115,37 +123,46 @@ class Drainer:
         for lane in due:
             self._start(lane)
 
-    def _start(self, lane: Lane) -> None:
+    def _start_beside(self, lane: Lane, applier: Applier) -> None:
+        """Start another drain of a lane; of the shared one only the second, if a slot is free.
+
+        Its wakeups start drains as well, and the three slots bound what is held in memory.
+        """
+        is_second = not self._started[lane] and not self._slots[lane].locked()
+        if lane is Lane.STRIPE or (lane is Lane.SHARED and is_second):
+            self._start(lane, applier)
+
+    def _start(self, lane: Lane, applier: Applier | None = None) -> None:
         started = self._started[lane]
         if self._stopping:
             return
         if len(started) >= LIMITS[lane].at_once_max:
             self._again.add(lane)
             return
-        task = asyncio.create_task(self._run(lane))
+        task = asyncio.create_task(self._run(lane, applier or self._applier))
         started.add(task)
         task.add_done_callback(started.discard)
 
-    async def _run(self, lane: Lane) -> None:
+    async def _run(self, lane: Lane, applier: Applier) -> None:
         try:
-            await self._drain_lane(lane)
+            await self._drain_lane(lane, applier)
             while lane in self._again:
                 self._again.discard(lane)
-                await self._drain_lane(lane)
+                await self._drain_lane(lane, applier)
         except Exception as error:  # the leases expire; other drains continue
             if not (isinstance(error, UNAVAILABLE) and outages.POSTGRES.failed(error)):
                 log.exception("drainer.failed", lane=lane)
 
-    async def _drain_lane(self, lane: Lane) -> int:
+    async def _drain_lane(self, lane: Lane, applier: Applier) -> int:
         taken = 0
         async with self._slots[lane]:
             more = True
             while more and not self._stopping:
-                count, more = await self._drain_batch(lane)
+                count, more = await self._drain_batch(lane, applier)
                 taken += count
         return taken
 
-    async def _drain_batch(self, lane: Lane) -> tuple[int, bool]:
+    async def _drain_batch(self, lane: Lane, applier: Applier) -> tuple[int, bool]:
         """Claim and apply a batch; return its size, and whether more events may be due.
 
         What is committed after the claim has a wakeup of its own.
@@ -162,10 +179,10 @@ class Drainer:
         if not events:
             return 0, False
         is_full = len(events) == LIMITS[lane].rows_max
-        if lane is Lane.STRIPE and is_full:
-            self._start(lane)  # there may be more
+        if is_full:  # there may be more
+            self._start_beside(lane, applier)
         try:
-            await self._apply(lane, token, events)
+            await self._apply(lane, applier, token, events)
         except LeaseLostError:
             log.warning("drainer.lease_lost", events=len(events), lane=lane)
         except asyncio.CancelledError:
@@ -180,10 +197,12 @@ class Drainer:
         # Other lanes may have released events of this batch, which are due now.
         return len(events), is_full or lane is not Lane.SHARED or events[0].types_paused
 
-    async def _apply(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
+    async def _apply(
+        self, lane: Lane, applier: Applier, token: UUID, events: list[ClaimedEvent]
+    ) -> None:
         if lane in _LANES_WITH_STRIPE:
-            await self._applier.apply(token, events, self._lease)
-        elif await self._applier.apply_without_asking(token, events, self._lease):
+            await applier.apply(token, events, self._lease)
+        elif await applier.apply_without_asking(token, events, self._lease):
             self._start(Lane.STRIPE)
 
     async def _release(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:

@@ -29,6 +29,7 @@ from shared.payments.model import SaleTerms
 from shared.payments.payment_intents import PaymentIntentGateway
 from shared.queue.connection import connect
 from shared.recharge.flow import Charger
+from shared.schema import store as schema
 from worker.cleaners import (
     BudgetCleaner,
     IdempotencyKeyCleaner,
@@ -66,7 +67,7 @@ class StoppingError(UnavailableError):
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
+async def run(settings: Settings, *, schema_needed: str, on_ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT; then finish the running batches and return."""
     stop = server.stop_signal()
     redis = connect(settings.redis_url)
@@ -81,6 +82,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
         stripe_gateway(settings.stripe_api_key, settings.stripe_api_base) as stripe,
     ):
         await check_settings(pool, settings.credits_per_unit)
+        await schema.check_at_start(pool, schema_needed)
         probes: outages.Probes = {
             outages.POSTGRES: lambda: pool.fetchval("SELECT 1"),
             outages.REDIS: redis.ping,
@@ -100,7 +102,7 @@ async def run(settings: Settings, *, on_ready: Callable[[], None]) -> None:
             settings.public_url,
         )
         messenger = Messenger(pool, sender, make_token=uuid4)
-        operations = await _serve_operations(settings, pool, redis, stop)
+        operations = await _serve_operations(settings, pool, redis, stop, schema_needed)
         log.info("worker.ready")
         on_ready()
         async with outages.watching(probes), asyncio.TaskGroup() as loops:
@@ -149,7 +151,7 @@ def _upkeep(settings: Settings, pool: Pool) -> tuple[Loop, ...]:
 
 
 async def _serve_operations(
-    settings: Settings, pool: Pool, redis: ArqRedis, stop: asyncio.Event
+    settings: Settings, pool: Pool, redis: ArqRedis, stop: asyncio.Event, schema_needed: str
 ) -> server.Runner | None:
     """Serve health and metrics on PREPAID_WORKER_PORT; None: it is not set."""
     if settings.worker_port is None:
@@ -158,6 +160,7 @@ async def _serve_operations(
         required={
             "process": partial(_refuse_once_stopping, stop),
             "postgres": lambda: pool.fetchval("SELECT 1"),
+            "schema": lambda: schema.check(pool, schema_needed),
         },
         optional={"redis": redis.ping},
         operations={"workers": partial(heartbeats.check, pool)},
@@ -165,10 +168,9 @@ async def _serve_operations(
         token=settings.operations_token,
     )
     app = server.create_app(health.operations_routes())
-    sockets = await server.bind(
-        settings.host, settings.worker_port, port_variable="PREPAID_WORKER_PORT"
-    )
-    runner, _ = await server.start(app, sockets)
+    variable = "PREPAID_WORKER_PORT"
+    sockets = await server.bind(settings.host, settings.worker_port, port_variable=variable)
+    runner, _ = await server.start(app, sockets, port_variable=variable)
     return runner
 
 

@@ -157,7 +157,7 @@ OPERATIONS = (
         response=CreditsResponse,
         scope=Scope.READ,
         or_scopes=(Scope.USAGE,),
-        is_frequent=True,
+        route_rank=1,
     ),
     Operation(
         name="getUsage",

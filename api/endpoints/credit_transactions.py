@@ -16,7 +16,7 @@ from api.transactions.debit_fields import OnInsufficient
 from api.transactions.posting_keys import posting_key
 from api.transactions.tags import Tags
 from api.transactions.type_names import POSTABLE, PROMOTIONAL
-from shared.access.model import Scope
+from shared.access.model import Caller, Scope
 from shared.errors import (
     BudgetExceededError,
     ConflictError,
@@ -26,7 +26,7 @@ from shared.errors import (
     ValidationError,
 )
 from shared.ids import parse_id, transaction_public_id
-from shared.ledger import posting_errors, rules, store
+from shared.ledger import origin, posting_errors, rules, store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
@@ -34,13 +34,14 @@ from shared.ledger.model import (
     RefusedPosting,
     TransactionType,
 )
-from shared.ledger.origin import OWN, with_origin
+from shared.ledger.origin import OWN
 from shared.organizations.model import Organization
 from shared.pricing.record import read_record
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from api.framework.context import Api
 
 # The action of a manual posting in the audit log.
 ACTION = "transactions.post"
@@ -137,7 +138,8 @@ async def create(call: Call) -> Reply:
     beyond the limit require the scope `grants`.
     """
     organization = call.owner
-    posting = posting_of(call, call.body)
+    request: TransactionRequest = call.body
+    posting = posting_of(call, request, call.id, posting_key(call, request.transaction_id))
     permissions.check_scope(call, posting)
     if posting.type is TransactionType.USAGE:
         result = await call.api.ledger.post(permissions.limit_overdraft(call, posting))
@@ -146,7 +148,8 @@ async def create(call: Call) -> Reply:
     if isinstance(result, RefusedPosting):
         raise permissions.posting_error(call, posting, result)
     replayed = result.status is PostingStatus.REPLAYED
-    return Reply(posted_response(posting, result, organization), replayed=replayed)
+    response = posted_response(posting, result, organization_response(organization))
+    return Reply(response, replayed=replayed)
 
 
 async def retrieve(call: Call) -> Reply:
@@ -170,22 +173,22 @@ async def find(call: Call, reference: str) -> asyncpg.Record:
 
 def _references(request: TransactionRequest) -> list[tuple[tuple[str, ...], str]]:
     """Return each reference to an organization in a body, with its location."""
-    references: list[tuple[tuple[str, ...], str | None]] = [
-        (("organizationId",), request.organization_id)
-    ]
+    references: list[tuple[tuple[str, ...], str]] = []
+    if request.organization_id:
+        references.append((("organizationId",), request.organization_id))
     if inside := request.organization:
         parts = {"id": inside.id, "uuid": inside.uuid, "slug": inside.slug}
-        references += [(("organization", part), name) for part, name in parts.items()]
-    return [(place, name) for place, name in references if name]
+        references += [(("organization", part), name) for part, name in parts.items() if name]
+    return references
 
 
-async def _organization(call: Call) -> Organization:
+async def _organization(api: Api, caller: Caller, request: TransactionRequest) -> Organization:
     """Return the organization that a body names, else the one that the key is bound to."""
-    named, own = _references(call.body), call.caller.organization_id
+    named, own = _references(request), caller.organization_id
     if not named and own is None:
         raise fields.invalid(("body", "organizationId"), "is missing")
-    organization = await call.find_organization(named[0][1] if named else str(own))
-    check_named(call.body, organization, ("body",))
+    organization = await api.organizations.find(named[0][1] if named else str(own), caller)
+    check_named(request, organization, ("body",))
     return organization
 
 
@@ -194,22 +197,27 @@ def check_named(
 ) -> None:
     """Raise ValidationError if any field of a transaction names another organization."""
     for place, name in _references(request):
-        if name != organization.slug and parse_id(name) != organization.id:
+        if name in (organization.slug, str(organization.id)):
+            continue  # without the parsing of another form
+        if parse_id(name) != organization.id:
             raise fields.invalid((*where, *place), "names another organization")
 
 
 def posting_of(
-    call: Call, request: TransactionRequest, where: tuple[str | int, ...] = ("body",)
+    call: Call,
+    request: TransactionRequest,
+    posting_id: UUID,
+    key: str,
+    where: tuple[str | int, ...] = ("body",),
 ) -> Posting:
     """Return the posting of a transaction request at the location `where`."""
-    key = posting_key(call, request.transaction_id, where)
     amount = fields.parse_number(request.amount, *where, "amount")
     kind = request.type or (TransactionType.USAGE if amount < 0 else TransactionType.GRANT)
     if kind not in POSTABLE:
         raise fields.invalid((*where, "type"), f"one of {', '.join(POSTABLE)}")
     return Posting(
         organization_id=call.owner.id,
-        id=call.id,
+        id=posting_id,
         type=kind,
         counterparty=POSTABLE[kind],
         key=key,
@@ -243,42 +251,35 @@ def _metadata(request: TransactionRequest, where: tuple[str | int, ...]) -> dict
 
 
 def posted_response(
-    posting: Posting, result: PostedTransaction, organization: Organization
+    posting: Posting, result: PostedTransaction, organization: TransactionOrganization
 ) -> TransactionResponse:
     """Return the response for a posted or replayed posting: equal digests mean equal fields."""
+    # Of its origin, the price alone is part of the response.
+    stored = origin.metadata(posting) if posting.pricing else posting.metadata
     return _response(
-        {
-            "id": result.id,
-            "seq": result.seq,
-            "amount": result.amount,
-            "balance_after": result.balance_after,
-            "created_at": result.created_at,
-            "effective_at": posting.effective_at or result.created_at,
-            "type": posting.type,
-            "description": posting.description,
-            "category": posting.category,
-            "quantity": posting.quantity,
-            "user_id": posting.user_id,
-            # Of its origin, the price alone is part of the response.
-            "metadata": with_origin(posting).metadata if posting.pricing else posting.metadata,
-            "idempotency_key": posting.key,
-        },
         organization,
+        result.id,
+        stored or {},
+        transaction_id=posting.key,
+        change_sequence=result.seq,
+        amount=fields.format_number(result.amount),
+        balance_after=fields.format_number(result.balance_after),
+        type=posting.type,
+        note=posting.description,
+        category=posting.category,
+        quantity=fields.format_number_or_null(posting.quantity),
+        user_id=posting.user_id,
+        created_on=result.created_at,
+        effective_on=posting.effective_at or result.created_at,
     )
 
 
 def row_response(row: asyncpg.Record, organization: Organization) -> TransactionResponse:
     """Return the response for a stored row."""
-    return _response(dict(row), organization)
-
-
-def _response(row: dict[str, Any], organization: Organization) -> TransactionResponse:
-    stored: dict[str, Any] = row["metadata"] or {}
-    return TransactionResponse(
-        id=transaction_public_id(row["id"]),
-        uuid=row["id"],
-        organization_id=organization.id,
-        organization=_organization_response(organization),
+    return _response(
+        organization_response(organization),
+        row["id"],
+        row["metadata"] or {},
         transaction_id=row["idempotency_key"],
         change_sequence=row["seq"],
         amount=fields.format_number(row["amount"]),
@@ -288,13 +289,29 @@ def _response(row: dict[str, Any], organization: Organization) -> TransactionRes
         category=row["category"],
         quantity=fields.format_number_or_null(row["quantity"]),
         user_id=row["user_id"],
+        created_on=row["created_at"],
+        effective_on=row["effective_at"],
+    )
+
+
+def _response(
+    organization: TransactionOrganization,
+    row_id: UUID,
+    stored: dict[str, Any],
+    **columns: Any,
+) -> TransactionResponse:
+    """Return a response: its columns, its id in two forms, and what its metadata has."""
+    return TransactionResponse(
+        id=transaction_public_id(row_id),
+        uuid=row_id,
+        organization_id=organization.id,
+        organization=organization,
         user=stored.get(_USER),
         model_costs=_model_costs(stored),
         metadata=metadata.public(stored),
         tags=tags.of_metadata(stored),
-        created_on=row["created_at"],
-        updated_on=row["created_at"],
-        effective_on=row["effective_at"],
+        updated_on=columns["created_on"],
+        **columns,
     )
 
 
@@ -307,7 +324,8 @@ def _model_costs(stored: dict[str, Any]) -> list[str]:
     return own
 
 
-def _organization_response(organization: Organization) -> TransactionOrganization:
+def organization_response(organization: Organization) -> TransactionOrganization:
+    """Return the organization as it is part of transactions."""
     return TransactionOrganization(
         id=organization.id,
         uuid=organization.id,

@@ -198,7 +198,7 @@ OPERATIONS = (
         body=CaptureRequest,
         response=CaptureResponse,
         scope=Scope.USAGE,
-        is_frequent=True,
+        route_rank=4,
         retry=Retry.LEDGER,
         errors=(
             ValidationError,

@@ -215,7 +215,7 @@ OPERATIONS = (
         body=HoldRequest,
         response=HoldResponse,
         scope=Scope.USAGE,
-        is_frequent=True,
+        route_rank=3,
         retry=Retry.LEDGER,
         errors=(
             ValidationError,

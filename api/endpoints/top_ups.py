@@ -15,6 +15,7 @@ from shared.errors import (
     MethodDeclinedError,
     MethodUndescribedError,
     NoPaymentMethodError,
+    NothingChargedError,
     PaymentRequiredError,
     StripeFailedError,
     ValidationError,
@@ -55,9 +56,10 @@ async def create_top_up(call: Call) -> Reply:
     other charge is in progress.
 
     The same `Idempotency-Key` never charges again: it returns the state of the attempt until that
-    is final. After a decline, retry with a new key; a payment method that was declined five times
-    within an hour is not charged again for an hour. 429 if the daily limit of the organization or
-    the key is reached; `Retry-After` is the start of the next day.
+    is final. After a 502 whose cause was corrected, retry with the same key. After a decline, retry
+    with a new key; a payment method that was declined five times within an hour is not charged
+    again for an hour. 429 if the daily limit of the organization or the key is reached;
+    `Retry-After` is the start of the next day.
     """
     body: TopUpRequest = call.body
     price = ChargeAmount(*purchase_price_of(call, body.amount))
@@ -72,7 +74,10 @@ async def create_top_up(call: Call) -> Reply:
         call.api.organizations.forget(call.owner)
         raise _with_next_action(NoPaymentMethodError(), NextStep.ADD_PAYMENT_METHOD)
     if done.attempt["reason"] in {REFUSED, STRIPE_ERROR}:
-        raise StripeFailedError(f"Stripe refused the charge: {done.attempt['detail']}")
+        detail = f"Stripe refused the charge: {done.attempt['detail']}"
+        # A canceled attempt has charged nothing and never will: its key may start another.
+        canceled = state is AttemptState.CANCELED
+        raise NothingChargedError(detail) if canceled else StripeFailedError(detail)
     failure = _payment_error(done)
     if failure is not None:  # a response like any other, not an error: the attempt is stored
         return Reply(envelope(failure), failure.status, final=state in FINAL_STATES)

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from msgspec.structs import replace
 
 from api.endpoints import credit_transactions
-from api.endpoints.credit_transactions import TransactionRequest, TransactionResponse
+from api.endpoints.credit_transactions import (
+    TransactionOrganization,
+    TransactionRequest,
+    TransactionResponse,
+)
 from api.framework import fields, parsing
 from api.framework.fields import Request, Response
 from api.framework.operation import Call, Operation, Reply, Retry
 from api.transactions import manual_postings, permissions
 from api.transactions.batched_usage import post_usage
+from api.transactions.posting_keys import item_key
 from shared.access.model import Scope
 from shared.errors import (
     ConflictError,
@@ -83,8 +87,9 @@ async def create_batch(call: Call) -> Reply:
     valid = [posting for posting in postings if isinstance(posting, Posting)]
     limited = [permissions.limit_overdraft(call, posting) for posting in valid]
     remaining = iter(await _post(call, limited))
+    organization = credit_transactions.organization_response(call.owner)
     results = [
-        _batch_result(call, posting, next(remaining), place)
+        _batch_result(call, organization, posting, next(remaining), place)
         if isinstance(posting, Posting)
         else _failed_result(PostingStatus.INVALID, posting)
         for place, posting in enumerate(postings)
@@ -126,22 +131,28 @@ def _posting_or_error(call: Call, raw: msgspec.Raw, place: int) -> Posting | Pre
     try:
         request = parsing.body(bytes(raw), TransactionRequest, where)
         credit_transactions.check_named(request, call.owner, where)
-        # The header's key identifies the whole batch, whose response is stored, and no item of it.
-        own = replace(call, id=call.api.make_id(), idempotency_key=None)
-        posting = credit_transactions.posting_of(own, request, where)
+        item_id = call.api.make_id()
+        key = item_key(item_id, request.transaction_id, where)
+        posting = credit_transactions.posting_of(call, request, item_id, key, where)
         permissions.check_scope(call, posting)
     except PrepaidError as error:
         return error
     return posting
 
 
-def _batch_result(call: Call, posting: Posting, result: PostingResult, place: int) -> BatchResult:
+def _batch_result(
+    call: Call,
+    organization: TransactionOrganization,
+    posting: Posting,
+    result: PostingResult,
+    place: int,
+) -> BatchResult:
     if isinstance(result, RefusedPosting):
         error = permissions.posting_error(call, posting, result, where=_in_batch(place))
         return _failed_result(result.status, error)
     return BatchResult(
         status=result.status,
-        transaction=credit_transactions.posted_response(posting, result, call.owner),
+        transaction=credit_transactions.posted_response(posting, result, organization),
         error=None,
     )
 

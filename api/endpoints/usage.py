@@ -105,7 +105,8 @@ async def create(call: Call) -> Reply:
         raise await refusal_error(call, priced, result, ("body",))
     (record,) = await records(call, [(priced, result)])
     posted = Priced(replace(posting, pricing=record), record)
-    transaction = credit_transactions.posted_response(posted.posting, result, call.owner)
+    organization = credit_transactions.organization_response(call.owner)
+    transaction = credit_transactions.posted_response(posted.posting, result, organization)
     response = await _response(call, posted, transaction)
     return Reply(response, replayed=result.status is PostingStatus.REPLAYED)
 
@@ -213,7 +214,7 @@ OPERATIONS = (
         body=UsageRequest,
         response=PostedUsageResponse,
         scope=Scope.USAGE,
-        is_frequent=True,
+        route_rank=2,
         retry=Retry.LEDGER,
         keyed_by="transaction_id",
         errors=(

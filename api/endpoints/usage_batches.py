@@ -154,9 +154,10 @@ async def _results(
             error = await usage.refusal_error(call, priced, result, _in_batch(place))
             results[place] = _failed(result.status, error)
     records = await usage.records(call, [(priced, result) for _, priced, result in rows])
+    organization = credit_transactions.organization_response(call.owner)
     for (place, priced, result), record in zip(rows, records, strict=True):
         posting = replace(priced.posting, pricing=record)
-        row = credit_transactions.posted_response(posting, result, call.owner)
+        row = credit_transactions.posted_response(posting, result, organization)
         results[place] = _done(result.status, row, record)
     return results
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 from api.framework.key_uses import KeyUses
 from shared.access import service as access
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 # The delay until a revoked key is refused, and until a new key works that was tried too early.
 REMEMBERED_SECONDS = 3.0
 LOOK_UPS_AT_ONCE_MAX = 2
+DIGESTS_MAX = 1_000
+_KEY_HEADER = istr("x-api-key")
 _FORM = re.compile(access.KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
 _HOW = "Send Authorization: Bearer KEY, or x-api-key: KEY."
 
@@ -32,6 +36,9 @@ class Authenticator:
     Unknown keys are cached for as long, apart from known ones, and concurrent look-ups share a
     statement. So a client that sends invented keys, the same one or a new one each time, occupies
     at most two connections.
+
+    The digests of the keys that were sent last are remembered: a hash for each request would be a
+    hundredth of a debit.
     """
 
     def __init__(
@@ -48,9 +55,12 @@ class Authenticator:
 
     async def authenticate(self, request: web.Request) -> Caller:
         """Return the caller of a request's key or token; raise AuthenticationError."""
-        key = access.digest(_key_of(request))
-        caller = None
-        if not self._unknown.get(key):
+        headers = request.headers
+        key = _digest_of(
+            tuple(headers.getall(_KEY_HEADER, ())), tuple(headers.getall(hdrs.AUTHORIZATION, ()))
+        )
+        caller = self._cache.get(key)
+        if caller is None and not self._unknown.get(key):
             caller = await self._cache.get_or_load(key, self._look_up)
         now = self._now()
         if caller is None or (caller.expires_at is not None and caller.expires_at <= now):
@@ -75,13 +85,19 @@ class Authenticator:
         return [callers.get(key) for key in keys]
 
 
-def _key_of(request: web.Request) -> str:
-    named = request.headers.getall("x-api-key", [])
-    for value in request.headers.getall("Authorization", []):
+@lru_cache(maxsize=DIGESTS_MAX)
+def _digest_of(keys: tuple[str, ...], authorizations: tuple[str, ...]) -> bytes:
+    """Return the digest of the key in these headers; raise AuthenticationError."""
+    return access.digest(_key_of(keys, authorizations))
+
+
+def _key_of(keys: Sequence[str], authorizations: Sequence[str]) -> str:
+    named = [*keys]
+    for value in authorizations:
         kind, _, credentials = value.strip().partition(" ")
         if kind.lower() != "bearer":
             raise AuthenticationError(f"Authorization must be Bearer. {_HOW}")
-        named = [*named, credentials.strip()]
+        named.append(credentials.strip())
     if not named:
         raise AuthenticationError(f"No API key was sent. {_HOW}")
     if len(set(named)) > 1:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from shared.http.middleware import ANSWER_HEADERS, REQUEST_ID, REQUEST_ID_KEY
 from shared.spreadsheets import CONTENT_TYPE
@@ -37,9 +37,10 @@ class CsvStream:
 
 def prefers_csv(headers: Mapping[str, str]) -> bool:
     """Whether a request accepts CSV and no JSON."""
-    if CONTENT_TYPE not in headers.get("Accept", "").lower():
+    accept = headers.get(hdrs.ACCEPT, "")
+    if CONTENT_TYPE not in accept.lower():
         return False
-    accepted = [part.partition(";")[0].strip() for part in headers.get("Accept", "").split(",")]
+    accepted = [part.partition(";")[0].strip() for part in accept.split(",")]
     return CONTENT_TYPE in map(str.lower, accepted) and JSON not in map(str.lower, accepted)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from aiohttp import web
-from msgspec.structs import replace
+from multidict import MultiDict, MultiDictProxy, istr
 
 from api.framework import idempotency, parsing
 from api.framework.context import Api
 from api.framework.csv_replies import Csv, CsvStream, csv_response, prefers_csv, stream
 from api.framework.operation import Call, Operation, Reply, Retry
-from api.framework.shares import Tenant, acting_for
+from api.framework.shares import Tenant, act_for
 from shared.access.model import Caller, scopes_text
 from shared.errors import (
     AuthenticationError,
@@ -29,7 +29,10 @@ API_VERSION = "2026-11-01"
 VERSION_HEADER = "Prepaid-Version"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
+# Their lower-case form is computed once.
+_VERSION, _IDEMPOTENCY = istr(VERSION_HEADER), istr(IDEMPOTENCY_HEADER)
 _ID_OF_READS = UUID(int=0)
+_NO_PARAMETERS: MultiDictProxy[str] = MultiDictProxy(MultiDict())
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 
@@ -41,7 +44,7 @@ def handler(
     async def handle(request: web.Request) -> web.StreamResponse:
         _check_version(request)
         reply = await api.deadlines.within(operation.seconds_max, _run(api, operation, request))
-        if isinstance(reply, web.StreamResponse):
+        if not isinstance(reply, Reply):
             return reply
         if isinstance(reply.body, Csv):
             return csv_response(reply.body)
@@ -54,7 +57,7 @@ def handler(
 
 
 def _check_version(request: web.Request) -> None:
-    named = request.headers.getall(VERSION_HEADER, [])
+    named = request.headers.getall(_VERSION, [])
     if len(named) > 1:
         raise InvalidRequestError(f"Send {VERSION_HEADER} at most once.")
     if named and named[0] != API_VERSION:
@@ -75,19 +78,18 @@ async def _run(api: Api, operation: Operation, request: web.Request) -> Reply | 
     caller = await _authenticate(api, request)
     _limit(api, operation, caller, request)
     _check_scope(caller, operation)
-    with acting_for(Tenant(caller.limited_as, caller.organization_id)):
-        call = await _read(api, operation, caller, request)
-        if operation.organization_of is not None:
-            call = replace(call, organization=await operation.organization_of(call))
-    owner = caller.organization_id if call.organization is None else call.organization.id
-    tenant = Tenant(caller.limited_as, owner)
+    tenant = Tenant(caller.limited_as, caller.organization_id)
+    act_for(tenant)
+    call = await _read(api, operation, caller, request)
+    if call.organization is not None:
+        tenant = Tenant(tenant.key, call.organization.id)
+        act_for(tenant)
     api.requests.enter_now(tenant)
     try:
-        with acting_for(tenant):
-            reply = await _respond(operation, call)
-            if isinstance(reply.body, CsvStream):
-                return await stream(request, reply.body)
-            return reply
+        reply = await _respond(operation, call)
+        if isinstance(reply.body, CsvStream):
+            return await stream(request, reply.body)
+        return reply
     finally:
         api.requests.leave(tenant)
 
@@ -111,7 +113,8 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
     path = request.match_info
     named = operation.organization_parameter
     organization = await api.organizations.find(path[named], caller) if named else None
-    query = parsing.query(request.query, operation.query)
+    parameters = request.query if request.query_string else _NO_PARAMETERS
+    query = parsing.query(parameters, operation.query)
     body = None
     if operation.body is not None:
         raw = await read_body(request)
@@ -121,6 +124,9 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
         if operation.cost_of_body is not None:
             api.limiter.charge(caller.limited_as, operation.cost_of_body(body))
     reads = operation.retry is Retry.READ
+    idempotency_key = None if reads else _idempotency_key(request)
+    if operation.organization_of is not None:
+        organization = await operation.organization_of(api, caller, body)
     return Call(
         api=api,
         caller=caller,
@@ -130,7 +136,7 @@ async def _read(api: Api, operation: Operation, caller: Caller, request: web.Req
         path=path,
         query=query,
         body=body,
-        idempotency_key=None if reads else _idempotency_key(request),
+        idempotency_key=idempotency_key,
         organization=organization,
         prefers_csv=prefers_csv(request.headers),
     )
@@ -145,7 +151,7 @@ async def _respond(operation: Operation, call: Call) -> Reply:
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    values = request.headers.getall(IDEMPOTENCY_HEADER, [])
+    values = request.headers.getall(_IDEMPOTENCY, [])
     if not values:
         return None
     if len(values) > 1 or not _IDEMPOTENCY_KEY.fullmatch(values[0]):

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from api.framework.operation import Call, Operation, Reply, Retry
 from shared.db.pool import UNAVAILABLE
-from shared.errors import ConflictError, IdempotencyError, PrepaidError
+from shared.errors import ConflictError, IdempotencyError, NothingChargedError, PrepaidError
 from shared.http.envelope import encode
 from shared.idempotency import store
 from shared.idempotency.store import AlreadyUsed, Claimed
@@ -97,6 +97,8 @@ def _tenant(call: Call) -> UUID:
 
 
 def _is_refusal(error: BaseException) -> bool:
+    if isinstance(error, NothingChargedError):
+        return True
     return isinstance(error, PrepaidError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 

@@ -170,13 +170,14 @@ class Operation:
     status: int = HTTPStatus.OK
     retry: Retry = Retry.READ
     # Finds the organization of a request that names it in the body.
-    organization_of: Callable[[Call], Awaitable[Organization]] | None = None
+    organization_of: Callable[[Api, Caller, Any], Awaitable[Organization]] | None = None
     # The body field with the ledger's key; without a value, Idempotency-Key takes its place.
     keyed_by: str | None = None
     errors: tuple[type[PrepaidError], ...] = ()
     seconds_max: float = 30.0
-    # Sent for every use of credits: its route is tried before others with the same beginning.
-    is_frequent: bool = False
+    # Sent for every use of credits: its route is tried before others with the same beginning, the
+    # lowest rank first. None: after those.
+    route_rank: int | None = None
     # The units of a request in its key's rate limit, and those that the parsed body adds.
     cost: int = 1
     cost_of_body: Callable[[Any], int] | None = None
@@ -192,9 +193,13 @@ class Operation:
         """The alternative sets of scopes; a key needs all scopes of one set."""
         return tuple((scope, *self.and_scopes) for scope in (self.scope, *self.or_scopes))
 
+    @cached_property
+    def _allowing(self) -> tuple[frozenset[Scope], ...]:
+        return (frozenset({Scope.ADMIN}), *map(frozenset, self.scope_sets))
+
     def allows(self, caller: Caller) -> bool:
         """Whether a key has one of the sets. The handler may require more."""
-        return any(all(map(caller.may, scopes)) for scopes in self.scope_sets)
+        return any(scopes <= caller.scopes for scopes in self._allowing)
 
 
 def not_found(what: str, reference: str) -> NotFoundError:

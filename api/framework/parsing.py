@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from aiohttp import hdrs
 from multidict import MultiMapping
 
 from api.framework import fields
@@ -21,6 +22,7 @@ Location = tuple[str | int, ...]
 NAME_LENGTH_MAX = 100
 MESSAGE_LENGTH_MAX = 300
 PATH_LENGTH_MAX = 500
+_JSON = "application/json"
 _AT = " - at `$"
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,9}|\.\.\.)\]|\[\]")
 _NAMED = re.compile(rf"(?:unknown|required) field `([^`]{{0,{NAME_LENGTH_MAX}}})")
@@ -28,9 +30,11 @@ _NAMED = re.compile(rf"(?:unknown|required) field `([^`]{{0,{NAME_LENGTH_MAX}}})
 
 def check_content_type(headers: Mapping[str, str]) -> None:
     """Raise UnsupportedMediaTypeError unless the Content-Type is JSON in UTF-8."""
-    content_type = headers.get("Content-Type", "application/json").lower()
+    content_type = headers.get(hdrs.CONTENT_TYPE, _JSON).lower()
+    if content_type == _JSON:
+        return
     kind, _, parameters = content_type.partition(";")
-    if kind.strip() != "application/json":
+    if kind.strip() != _JSON:
         raise UnsupportedMediaTypeError("Send the body as application/json.")
     if "charset" in parameters and "utf-8" not in parameters:
         raise UnsupportedMediaTypeError("Send the body in UTF-8.")

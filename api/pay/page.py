@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
-from api.framework.shares import Tenant, acting_for
+from api.framework.shares import Tenant, act_for
 from api.pay.pages import Pages
 from shared import outages
 from shared.db.pool import UNAVAILABLE
@@ -139,9 +139,9 @@ class PayPage:
 
         async def answer(request: web.Request) -> web.Response:
             link = recovery.link_digest(request.match_info["token"])
+            act_for(Tenant(PATH, link))
             try:
-                with acting_for(Tenant(PATH, link)):
-                    return await self.deadlines.within(PAGE_SECONDS_MAX, handle(request))
+                return await self.deadlines.within(PAGE_SECONDS_MAX, handle(request))
             except DeadlineError as error:
                 log.warning("pay.too_slow", error=repr(error.__cause__))
                 return self.pages.try_later(504)

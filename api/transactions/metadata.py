@@ -11,7 +11,9 @@ from shared.ledger.origin import OWN
 
 def public(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the caller's own metadata."""
-    return {name: value for name, value in (metadata or {}).items() if not name.startswith(OWN)}
+    if not metadata:
+        return {}
+    return {name: value for name, value in metadata.items() if not name.startswith(OWN)}
 
 
 def check_names(names: Mapping[str, Any], where: tuple[str | int, ...]) -> None:

@@ -51,8 +51,14 @@ async def check_postgres(settings: Settings) -> Finding:
 
 
 async def check_schema(settings: Settings) -> Finding:
-    """Check that the schema is that of this release."""
+    """Check that the schema is that of this release; processes go on with that of a later one."""
     status = await runner.status(settings.direct_database_url)
+    if status["newer"]:
+        return Caution(
+            f"{'; '.join(differences(status))}: processes of this one go on until they are"
+            " restarted with the later one",
+            "install the later release here, then restart web and worker",
+        )
     if not status["upToDate"]:
         raise DoctorError(
             f"{'; '.join(differences(status))}: run prepaid migrate",

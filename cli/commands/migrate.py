@@ -95,6 +95,8 @@ def status(as_json: AsJson = False) -> None:
 def _status_human(schema: MigrationStatus) -> str:
     if schema["upToDate"]:
         return f"schema at {schema['current']}, up to date"
+    if schema["newer"]:
+        return differences(schema)[0]
     return "\n".join(["run prepaid migrate:", *(f"  {line}" for line in differences(schema))])
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
-from migrations.citus.distribution import ClusterState, Coordinator, Kind, Step, steps
+from migrations import locking
+from migrations.citus.distribution import (
+    ClusterState,
+    Coordinator,
+    Kind,
+    Step,
+    is_loopback,
+    steps,
+)
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -13,7 +21,7 @@ if TYPE_CHECKING:
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
 _NODES = """
 SELECT
-    count(*) FILTER (WHERE n.groupid <> 0) AS nodes,
+    coalesce(array_agg(n.nodename::text) FILTER (WHERE n.groupid <> 0), '{}') AS hosts,
     coalesce(bool_or(n.groupid = 0), FALSE) AS has_coordinator
 FROM pg_dist_node AS n
 WHERE n.noderole = 'primary'
@@ -52,7 +60,8 @@ async def read_state(connection: Connection) -> ClusterState:
     reference = {row["name"]: row["is_on_coordinator"] for row in tables if row["is_reference"]}
     return ClusterState(
         version=version,
-        nodes=nodes["nodes"],
+        nodes=len(nodes["hosts"]),
+        has_remote_nodes=not all(map(is_loopback, nodes["hosts"])),
         has_coordinator=nodes["has_coordinator"],
         distributed=frozenset(row["name"] for row in tables if row["is_distributed"]),
         reference=frozenset(reference),
@@ -68,15 +77,24 @@ async def distribute(
     functions: Iterable[str],
     *,
     create_functions: Callable[[], Awaitable[None]],
+    lock_retrier: locking.LockRetrier,
     report: Callable[[str], None],
 ) -> None:
     """Do what is left, each step in a transaction of its own: a run that was killed goes on there.
 
-    Raises ConflictError where the database cannot be distributed.
+    Raises ConflictError where the database cannot be distributed, UnavailableError where its locks
+    are not available.
     """
     for step in steps(await read_state(connection), coordinator, functions):
         report(step.name)
-        await _take(connection, step, create_functions)
+
+        async def take(step: Step = step) -> None:
+            await _take(connection, step, create_functions)
+
+        # For the session: some functions of Citus refuse to run in a transaction block.
+        await connection.execute(f"SET lock_timeout = {int(locking.LOCK_SECONDS_MAX * 1000)}")
+        await lock_retrier.run(f"a lock: {step.name}", take)
+        await connection.execute("SET lock_timeout = 0")
 
 
 async def _take(

@@ -7,6 +7,7 @@ outbound messages.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -44,17 +45,34 @@ class Coordinator:
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the address leads each machine to itself."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host names the machine that uses the name: `localhost`, or a socket."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name in {"", "localhost"} or name.endswith(".localhost") or name.startswith("/")
+    return address.is_loopback or address.is_unspecified
+
 
 @dataclass(frozen=True)
 class ClusterState:
     """How far a database is distributed, as the catalog of Citus says.
 
+    `has_remote_nodes`: a node is on another machine than the coordinator.
     `replicated` are the reference tables that the coordinator has a copy of; `propagated`
     and `delegated` the functions that every node has, and those that are sent to a node.
     """
 
     version: str | None = None
     nodes: int = 0
+    has_remote_nodes: bool = False
     has_coordinator: bool = False
     distributed: frozenset[str] = frozenset()
     reference: frozenset[str] = frozenset()
@@ -104,7 +122,7 @@ def steps(state: ClusterState, coordinator: Coordinator, functions: Iterable[str
 
     Raises ConflictError where the extension or the nodes are missing, or where it is too late.
     """
-    check(state)
+    check(state, coordinator)
     return [*_tables(state), *_coordinator(state, coordinator), *_functions(state, functions)]
 
 
@@ -115,7 +133,7 @@ def unfinished(state: ClusterState, functions: Iterable[str]) -> list[str]:
     return [step.name for step in left]
 
 
-def check(state: ClusterState) -> None:
+def check(state: ClusterState, coordinator: Coordinator) -> None:
     """Raise ConflictError where a database cannot be distributed."""
     if state.version is None:
         raise ConflictError(
@@ -126,6 +144,11 @@ def check(state: ClusterState) -> None:
         raise ConflictError(
             "The cluster has no node beside its coordinator: run SELECT citus_add_node('HOST',"
             " PORT) for each."
+        )
+    if state.has_remote_nodes and coordinator.is_loopback and not state.has_coordinator:
+        raise ConflictError(
+            f"At {coordinator.host} each node reaches itself, and not the coordinator."
+            " Add --coordinator HOST:PORT, an address of the coordinator that every node reaches."
         )
     missing = _missing(state)
     if missing and state.has_coordinator:

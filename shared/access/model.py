@@ -12,6 +12,8 @@ from uuid import UUID
 class Scope(StrEnum):
     """A right of a key. A key has a set of them; `admin` includes all others."""
 
+    __hash__ = str.__hash__  # that of enums is a Python function
+
     USAGE = "usage"  # debits, holds, balance
     PURCHASES = "purchases"  # checkout, top-up, portal, card set-up
     GRANTS = "grants"  # grants, adjustments, voids, overdraft beyond the limit

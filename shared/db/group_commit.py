@@ -9,15 +9,19 @@ before they return.
 
 Items may belong to groups. A group is in one flush at a time, so that two flushes never wait for
 the same rows; where more items wait than fit into a batch, each group gets an equal share. Groups
-may be of partitions, such as the nodes of a cluster: a batch is of one partition, so that the
-outage of one fails no item of another.
+may be of partitions, such as the nodes of a cluster: a batch is of one partition, and each has a
+limited number of flushes, so that the outage of one neither fails nor delays items of another.
+
+Flushes run in the context in which the group commit was created, not in that of a caller: they
+work for several callers, and some of these may be gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
 from shared.errors import UnavailableError
@@ -33,6 +37,8 @@ class GroupCommit(Generic[Item, Result]):
 
     `flush` takes the items of a batch and returns a result for each, in order; an exception in
     place of a result reaches that caller alone, an exception from `flush` reaches all of them.
+
+    At most `flushes_of_partition_max` of the flushes are of one partition, by default all.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class GroupCommit(Generic[Item, Result]):
         pending_rows_max: int = 20_000,
         group_of: Callable[[Item], Hashable] | None = None,
         partition_of: Callable[[Any], Hashable] | None = None,
+        flushes_of_partition_max: int | None = None,
+        context: Context | None = None,
     ) -> None:
         self._flush = flush
         self._batch_rows_max = batch_rows_max
@@ -54,8 +62,12 @@ class GroupCommit(Generic[Item, Result]):
         self._pending: dict[Hashable, deque[tuple[Item, asyncio.Future[Result]]]] = {}
         self._pending_rows = 0
         self._groups_in_flight: set[Hashable] = set()
+        self._flushes_of_partition: Counter[Hashable] = Counter()
+        self._flushes_of_partition_max = flushes_of_partition_max or flushes_at_once_max
+        self._context = context or copy_context()
         self._flushes_at_once_max = flushes_at_once_max
         self._flushing = 0
+        self._loop: asyncio.AbstractEventLoop  # while something is flushed
         self._flushers: set[asyncio.Task[None]] = set()
 
     @property
@@ -74,14 +86,25 @@ class GroupCommit(Generic[Item, Result]):
                 "Too many requests wait for the database; try again.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if not self._flushing:
+            self._loop = asyncio.get_running_loop()  # a system call (getpid), up to Python 3.11
+        future: asyncio.Future[Result] = self._loop.create_future()
         group = None if self._group_of is None else self._group_of(item)
-        self._pending.setdefault(group, deque()).append((item, future))
+        waiting = self._pending.get(group)
+        if waiting is None:
+            waiting = self._pending[group] = deque()
+        waiting.append((item, future))
         self._pending_rows += 1
-        # A flusher takes the items that arrive meanwhile for its groups.
-        if self._flushing < self._flushes_at_once_max and group not in self._groups_in_flight:
+        # A flusher takes the items that arrive meanwhile for its groups and its partition.
+        if (
+            self._flushing < self._flushes_at_once_max
+            and group not in self._groups_in_flight
+            and self._has_flush(self._partition(group))
+        ):
             self._flushing += 1
-            flusher = asyncio.create_task(self._flush_until_empty())
+            flusher = self._loop.create_task(
+                self._flush_until_empty(), context=self._context.copy()
+            )
             self._flushers.add(flusher)
             flusher.add_done_callback(self._flushers.discard)
         return await future
@@ -95,39 +118,59 @@ class GroupCommit(Generic[Item, Result]):
         # Counted here, not when the task ends: in between, a caller would not start a new flusher.
         try:
             while batch := self._take_batch():
-                groups = {group for group, _ in batch} if self._group_of else set()
-                self._groups_in_flight |= groups
-                await self._flush_batch([entry for _, entry in batch])
-                self._groups_in_flight -= groups
+                groups, entries = batch
+                partition = self._partition(groups[0])
+                self._flushes_of_partition[partition] += 1
+                if self._group_of is not None:
+                    self._groups_in_flight.update(groups)
+                await self._flush_batch(entries)
+                self._groups_in_flight.difference_update(groups)
+                self._flushes_of_partition[partition] -= 1
         finally:
             self._flushing -= 1
 
-    def _take_batch(self) -> list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]]:
-        """Take the next batch: an equal share for each group, then as much as fits."""
+    def _take_batch(
+        self,
+    ) -> tuple[list[Hashable], list[tuple[Item, asyncio.Future[Result]]]] | None:
+        """Take the next batch, with its groups: an equal share for each, then as much as fits.
+
+        None where nothing waits.
+        """
         ready = self._ready()
-        batch: list[tuple[Hashable, tuple[Item, asyncio.Future[Result]]]] = []
+        entries: list[tuple[Item, asyncio.Future[Result]]] = []
         share = max(1, self._batch_rows_max // max(1, len(ready)))
+        taken = 0  # groups: the first ones, unless each has no more than its share
         for most in (share, self._batch_rows_max):
-            for group in ready:
+            for place, group in enumerate(ready, start=1):
                 waiting = self._pending[group]
-                room = self._batch_rows_max - len(batch)
+                room = self._batch_rows_max - len(entries)
                 if room == 0:
                     break
-                batch += [(group, waiting.popleft()) for _ in range(min(most, room, len(waiting)))]
-        for group in dict.fromkeys(group for group, _ in batch):
+                entries += [waiting.popleft() for _ in range(min(most, room, len(waiting)))]
+                taken = max(taken, place)
+        for group in ready[:taken]:
             waiting = self._pending.pop(group)
             if waiting:  # its next turn comes after the others'
                 self._pending[group] = waiting
-        self._pending_rows -= len(batch)
-        return batch
+        self._pending_rows -= len(entries)
+        return (ready[:taken], entries) if entries else None
 
     def _ready(self) -> list[Hashable]:
-        """Return the waiting groups that no flush has, all of the partition whose turn is next."""
-        ready = [group for group in self._pending if group not in self._groups_in_flight]
-        if self._partition_of is None or not ready:
-            return ready
-        turn = self._partition_of(ready[0])
-        return [group for group in ready if self._partition_of(group) == turn]
+        """Return the groups that can be flushed, all of the partition whose turn is next."""
+        waiting = [group for group in self._pending if group not in self._groups_in_flight]
+        if self._partition_of is None:
+            return waiting
+        by_partition: dict[Hashable, list[Hashable]] = {}
+        for group in waiting:
+            by_partition.setdefault(self._partition_of(group), []).append(group)
+        return next((by_partition[p] for p in by_partition if self._has_flush(p)), [])
+
+    def _has_flush(self, partition: Hashable) -> bool:
+        """Return whether a partition has not all of its flushes in progress."""
+        return self._flushes_of_partition[partition] < self._flushes_of_partition_max
+
+    def _partition(self, group: Hashable) -> Hashable:
+        return None if self._partition_of is None else self._partition_of(group)
 
     async def _flush_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import asyncpg
 import msgspec
@@ -12,10 +12,16 @@ from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+    from asyncpg.transaction import Transaction
 
     Pool = asyncpg.Pool[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    _Connection = asyncpg.Connection[asyncpg.Record]
     AcquiredConnection = AbstractAsyncContextManager[Connection]
+
+
+if not TYPE_CHECKING:
+    _Connection = asyncpg.Connection  # has no parameters when it runs
 
 
 class Connections(Protocol):
@@ -69,6 +75,44 @@ _SERVER_SETTINGS = {"timezone": "UTC"}
 _CACHED_STATEMENTS_MAX = 100
 
 
+class LimitingConnection(_Connection):
+    """A connection that begins a transaction and limits its waits in one round trip."""
+
+    _limits = ""
+
+    async def execute(
+        self,
+        query: str,
+        *args: Any,
+        timeout: float | None = None,  # noqa: ASYNC109 - as asyncpg has it
+    ) -> str:
+        """Execute a statement; the one that begins a limited transaction with its limits."""
+        limits, self._limits = self._limits, ""
+        return await super().execute(query + limits, *args, timeout=timeout)
+
+    def limit_next_transaction(
+        self, *, lock_milliseconds: int, statement_milliseconds: int
+    ) -> None:
+        """Limit lock waits and statements in the transaction, or savepoint, that begins next."""
+        self._limits = (
+            f" SET LOCAL lock_timeout = {lock_milliseconds:d};"
+            f" SET LOCAL statement_timeout = {statement_milliseconds:d};"
+        )
+
+
+def limited_transaction(
+    connection: Connection, *, lock_milliseconds: int, statement_milliseconds: int
+) -> Transaction:
+    """Return a transaction, to begin at once, whose lock waits and statements are limited.
+
+    In a savepoint the limits last until the end of the transaction around it.
+    """
+    cast("LimitingConnection", connection).limit_next_transaction(
+        lock_milliseconds=lock_milliseconds, statement_milliseconds=statement_milliseconds
+    )
+    return connection.transaction()
+
+
 async def _prepare_connection(connection: Connection) -> None:
     await connection.set_type_codec(
         "jsonb",
@@ -97,6 +141,7 @@ async def connect(
     try:
         connection = await asyncpg.connect(
             database_url,
+            connection_class=LimitingConnection,
             timeout=CONNECT_SECONDS_MAX,
             # Longer than the server's own limit: for a server that is frozen or gone.
             command_timeout=statement_seconds_max + SERVER_SECONDS_MAX,
@@ -142,6 +187,7 @@ def create_pool(
     """
     return asyncpg.create_pool(
         database_url,
+        connection_class=LimitingConnection,
         min_size=0,
         max_size=size,
         timeout=CONNECT_SECONDS_MAX,

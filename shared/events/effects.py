@@ -51,8 +51,16 @@ T = TypeVar("T")
 EventResult = Ignored | CheckoutClosed | Applied | PostedTransaction | EventError | Unanswered
 
 
+def interpret_batch(events: Sequence[ClaimedEvent]) -> list[Meaning | EventError]:
+    """Return what each event means, or why it cannot be read. Pure."""
+    return [_result_or_error(_meaning, event) for event in events]
+
+
 async def apply_batch(
-    connection: Connection, events: Sequence[ClaimedEvent], context: ApplyContext
+    connection: Connection,
+    events: Sequence[ClaimedEvent],
+    meanings: Sequence[Meaning | EventError],
+    context: ApplyContext,
 ) -> list[EventResult]:
     """Apply the effects of a batch, set by set; return the results in order.
 
@@ -60,7 +68,6 @@ async def apply_batch(
     needs an answer from Stripe; neither affects the other events. Any other error is raised, and
     the caller rolls back.
     """
-    meanings = [_result_or_error(_meaning, event) for event in events]
     # Organizations are locked here, before the payments lock their accounts.
     linked = {
         meaning: await _link_customer(connection, event, meaning)

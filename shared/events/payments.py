@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,11 @@ from shared.events.model import ApplyContext, CheckoutClosed, Ignored, Unanswere
 from shared.inbox import store as inbox
 from shared.ledger.model import PostedTransaction, PostingStatus, TransactionType
 from shared.organizations import store as organizations
-from shared.outbound import service as outbound
 from shared.payments import crediting, sales
 from shared.payments import store as payments_store
 from shared.payments.customers import bind_customers
-from shared.payments.messages import purchase_completed
 from shared.payments.model import (
+    BoundPayment,
     Claim,
     NotSold,
     PaymentCaptured,
@@ -28,6 +28,7 @@ from shared.payments.model import (
 )
 from shared.recharge import service as recharge
 from shared.recharge.attempts import store as attempt_store
+from shared.recharge.model import SuspensionReason
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -36,6 +37,32 @@ if TYPE_CHECKING:
 BANK_DAYS_MAX = timedelta(days=14)
 
 PaymentResult = PostedTransaction | Ignored | Unanswered | EventError
+Decision = tuple[Claim, sales.Verdict | EventError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was stored before some payments were credited.
+
+    `bound` are bindings by PaymentIntent. `customers`, with their Stripe accounts, belong to an
+    organization already: storing them again would change nothing.
+    """
+
+    bound: Mapping[str, BoundPayment]
+    customers: Collection[tuple[str, str | None]]
+
+    @classmethod
+    def of(cls, decisions: Mapping[PaymentCaptured, Decision]) -> _Known:
+        claims = [(payment, claim) for payment, (claim, _) in decisions.items()]
+        return cls(
+            {p.payment_intent_id: claim.bound for p, claim in claims if claim.bound is not None},
+            {(p.account, p.customer_id) for p, claim in claims if claim.customer_organization},
+        )
+
+    def is_new_customer(self, sale: Sale) -> bool:
+        """Whether a sale binds a Stripe customer that no organization had."""
+        customer = (sale.account, sale.customer_id)
+        return sale.binds_customer and bool(sale.customer_id) and customer not in self.customers
 
 
 async def credit(
@@ -52,12 +79,12 @@ async def credit(
     sales_by_payment: dict[PaymentCaptured, tuple[PaymentCaptured, Sale]] = {}
     complete = {payment: _with_answer(payment, context) for payment in payments}
     known = {p: c for p, c in complete.items() if isinstance(c, PaymentCaptured)}
-    verdicts = await _decide_under_locks(connection, list(known.values()), context)
+    decisions = await _decide_under_locks(connection, list(known.values()), context)
     for payment, whole in complete.items():
         if isinstance(whole, EventError):
             results[payment] = whole
             continue
-        verdict = verdicts[whole]
+        _, verdict = decisions[whole]
         match verdict:
             case Sale():
                 sales_by_payment[payment] = (whole, verdict)
@@ -67,7 +94,7 @@ async def credit(
                 results[payment] = Unanswered(verdict)
             case EventError():
                 results[payment] = verdict
-    results |= await _post(connection, sales_by_payment, context)
+    results |= await _post(connection, sales_by_payment, _Known.of(decisions), context)
     for payment in known:
         facts = _answer(payment, context)
         if isinstance(facts, PaymentFacts):
@@ -103,14 +130,14 @@ def _answer(payment: PaymentCaptured, context: ApplyContext) -> PaymentFacts | E
 
 async def _decide_under_locks(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
-) -> dict[PaymentCaptured, sales.Verdict | EventError]:
+) -> dict[PaymentCaptured, Decision]:
     """Decide about each payment; one that would wait is decided again under its lock."""
-    verdicts = await _decide_all(connection, payments, context)
+    decisions = await _decide_all(connection, payments, context)
     waiting = sorted(
-        {v.waits_for for v in verdicts.values() if isinstance(v, NotSold) and v.waits_for}
+        {v.waits_for for _, v in decisions.values() if isinstance(v, NotSold) and v.waits_for}
     )
     if not waiting:
-        return verdicts
+        return decisions
     for waits_for in waiting:
         await inbox.lock_waiting(connection, waits_for)
     return await _decide_all(connection, payments, context)
@@ -118,10 +145,10 @@ async def _decide_under_locks(
 
 async def _decide_all(
     connection: Connection, payments: Sequence[PaymentCaptured], context: ApplyContext
-) -> dict[PaymentCaptured, sales.Verdict | EventError]:
-    claims = await payments_store.claims(connection, payments)
+) -> dict[PaymentCaptured, Decision]:
+    claims = await payments_store.claims(connection, payments) if payments else []
     return {
-        payment: _decide(payment, claim, context)
+        payment: (claim, _decide(payment, claim, context))
         for payment, claim in zip(payments, claims, strict=True)
     }
 
@@ -139,40 +166,38 @@ def _decide(
 async def _post(
     connection: Connection,
     sales_by_payment: Mapping[PaymentCaptured, tuple[PaymentCaptured, Sale]],
+    known: _Known,
     context: ApplyContext,
 ) -> dict[PaymentCaptured, PaymentResult]:
     whole_sales = [sale for _, sale in sales_by_payment.values()]
-    if any(sale.binds_customer and sale.customer_id for sale in whole_sales):
+    if any(known.is_new_customer(sale) for sale in whole_sales):
         await organizations.lock_without_customer(
             connection, {sale.organization_id for sale in whole_sales}
         )
     answered = any(_answer(payment, context) is not None for payment in sales_by_payment)
-    credited = await crediting.credit(
-        connection, whole_sales, context.make_id, lock_payments=answered
+    credited = await crediting.Crediting(
+        connection=connection,
+        make_id=context.make_id,
+        lock_payments=answered,
+        suspension=SuspensionReason.REFUNDED,
+    ).credit(
+        whole_sales,
+        [_completion(payment, sale, context) for payment, sale in sales_by_payment.values()],
+        bound=known.bound,
     )
     results: dict[PaymentCaptured, PaymentResult] = dict(
-        zip(sales_by_payment, credited, strict=True)
+        zip(sales_by_payment, credited.results, strict=True)
     )
     posted = [
         (whole, sale, result)
-        for (whole, sale), result in zip(sales_by_payment.values(), credited, strict=True)
+        for (whole, sale), result in zip(sales_by_payment.values(), credited.results, strict=True)
         if isinstance(result, PostedTransaction)
     ]
-    if not posted:
-        return results
-    await _close_purchases(connection, posted)
-    await _bind_customers(connection, posted)
-    await _announce(connection, posted, context)
-    await recharge.purchased_by(
-        connection,
-        {
-            result.organization_id
-            for _, sale, result in posted
-            if result.status is PostingStatus.POSTED and sale.type is TransactionType.PURCHASE
-        },
-        now=context.now,
-        make_id=context.make_id,
-    )
+    await _bind_customers(connection, posted, known)
+    for organization_id in credited.suspended:
+        await recharge.purchased(
+            connection, organization_id, now=context.now, make_id=context.make_id
+        )
     recharged = sorted(
         whole.payment_intent_id for whole, _, _ in posted if whole.attempt_id is not None
     )
@@ -184,17 +209,17 @@ async def _post(
 Posted = Sequence[tuple[PaymentCaptured, Sale, PostedTransaction]]
 
 
-async def _close_purchases(connection: Connection, posted: Posted) -> None:
-    paid = [
-        (payment.checkout_session_id, payment.purchase_id, payment.payment_intent_id, "paid")
-        for payment, _, _ in posted
-        if payment.checkout_session_id or payment.purchase_id
-    ]
-    if paid:
-        await payments_store.close_purchases(connection, paid)
+def _completion(
+    payment: PaymentCaptured, sale: Sale, context: ApplyContext
+) -> crediting.Completion:
+    is_purchase = sale.type is TransactionType.PURCHASE
+    announcement = crediting.Announcement(rules.paid_with(sale), context.now)
+    return crediting.Completion(
+        payment.checkout_session_id, payment.purchase_id, announcement if is_purchase else None
+    )
 
 
-async def _bind_customers(connection: Connection, posted: Posted) -> None:
+async def _bind_customers(connection: Connection, posted: Posted, known: _Known) -> None:
     """Bind the Stripe customers and saved cards of payments that name their organization."""
     binding = [
         (payment, sale, result)
@@ -207,6 +232,7 @@ async def _bind_customers(connection: Connection, posted: Posted) -> None:
             for _, sale, result in binding
             if sale.account == account
             and sale.customer_id is not None
+            and known.is_new_customer(sale)
             and result.status is PostingStatus.POSTED
         }
         if customers:
@@ -225,17 +251,6 @@ async def _bind_customers(connection: Connection, posted: Posted) -> None:
     }
     if saved:
         await payment_methods.save_seen(connection, list(saved.values()))
-
-
-async def _announce(connection: Connection, posted: Posted, context: ApplyContext) -> None:
-    await outbound.announce(
-        connection,
-        [
-            purchase_completed(result, rules.paid_with(sale), context.now)
-            for _, sale, result in posted
-            if result.status is PostingStatus.POSTED and sale.type is TransactionType.PURCHASE
-        ],
-    )
 
 
 async def close_checkouts(connection: Connection, closed: Sequence[CheckoutClosed]) -> None:

@@ -6,15 +6,16 @@ import asyncio
 import random as random_module
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import structlog
 
 from shared import tracing
-from shared.db.pool import AWAY, CONTENTION, LOCKED
+from shared.db.pool import AWAY, CONTENTION, LOCKED, limited_transaction
 from shared.errors import (
     EventError,
     LeaseLostError,
@@ -23,7 +24,7 @@ from shared.errors import (
     StripeThrottledError,
 )
 from shared.events import rules, store
-from shared.events.effects import EventResult, apply_batch
+from shared.events.effects import EventResult, apply_batch, interpret_batch
 from shared.events.model import Applied, ApplyContext, Ignored, ProcessedEvent, Unanswered
 from shared.events.patience import BRIEF, LONG, Patience
 from shared.events.report import report
@@ -84,7 +85,8 @@ class Applier:
     An event that fails unexpectedly, or waits too long for a lock, is tried alone and fails no
     other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
     a payment is decided by its event alone, and events of refunds and disputes fail. `on_finish` is
-    called in each transaction that records outcomes, `report` after its commit.
+    called in each transaction that records outcomes, `report` after its commit. `turn` is held
+    during each transaction that applies events, and not while they are read or reported.
     """
 
     pool: Connections
@@ -95,6 +97,7 @@ class Applier:
     lookup: Lookup | None = None
     on_finish: OnFinish | None = None
     report: Report = report
+    turn: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext)
 
     async def apply(
         self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
@@ -283,13 +286,17 @@ class Applier:
         patience: Patience,
     ) -> _Progress:
         """Commit effects and outcomes; events that need an answer from Stripe stay unchanged."""
-        async with self.pool.acquire() as connection, connection.transaction():
-            await inbox.limit_waits(
+        meanings = interpret_batch(events)
+        async with (
+            self.turn,
+            self.pool.acquire() as connection,
+            limited_transaction(
                 connection,
                 lock_milliseconds=patience.lock_milliseconds,
                 statement_milliseconds=patience.statement_milliseconds,
-            )
-            results = await apply_batch(connection, events, context)
+            ),
+        ):
+            results = await apply_batch(connection, events, meanings, context)
             pairs = list(zip(events, results, strict=True))
             answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]
             applied = [event for event, _ in answered]

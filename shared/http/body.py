@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from shared.errors import (
     InvalidRequestError,
@@ -61,8 +61,10 @@ class LargeBodies:
 
 def is_worth_reading(request: web.Request) -> bool:
     """Whether the unread rest of a rejected body is small enough to keep the connection."""
+    if request.content.is_eof():
+        return True
     length = request.content_length
-    return request.content.is_eof() or (length is not None and length <= SMALL_BODY_BYTES_MAX)
+    return length is not None and length <= SMALL_BODY_BYTES_MAX
 
 
 def check_head(request: web.Request) -> None:
@@ -71,7 +73,7 @@ def check_head(request: web.Request) -> None:
     Raises UnsupportedMediaTypeError for a compressed body, PayloadTooLargeError for a
     Content-Length over the limit.
     """
-    for encoding in request.headers.getall("Content-Encoding", []):
+    for encoding in request.headers.getall(hdrs.CONTENT_ENCODING, []):
         if encoding.strip().lower() != "identity":
             raise UnsupportedMediaTypeError("Send the body without a Content-Encoding.")
     if (request.content_length or 0) > BODY_BYTES_MAX:
@@ -87,7 +89,10 @@ async def read_body(request: web.Request) -> bytes:
     check_head(request)
     try:
         if request.content.is_eof():  # it arrived with the head, as nearly all do
-            return await request.read()
+            raw = request.content.read_nowait()
+            if len(raw) > BODY_BYTES_MAX:
+                raise _too_large()
+            return raw
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await request.read()  # bounded by the application's client_max_size
     except web.HTTPRequestEntityTooLarge:

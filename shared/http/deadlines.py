@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from shared.errors import DeadlineError
 
@@ -16,8 +17,7 @@ TICK_SECONDS = 1.0
 CLEAN_UP_SECONDS_MAX = 3.0
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
+class _Work(msgspec.Struct, eq=False):
     """Work in progress: its deadline, and how often its task was cancelled, before and for that."""
 
     task: asyncio.Task[object]
@@ -44,6 +44,7 @@ class Deadlines:
         self._clean_up_seconds_max = clean_up_seconds_max
         self._in_progress: set[_Work] = set()
         self._clock: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop  # while there is a clock
 
     async def within(self, seconds: float, work: Awaitable[Result]) -> Result:
         """Return the result of the work.
@@ -51,13 +52,14 @@ class Deadlines:
         Work past its deadline is cancelled within a tick, and DeadlineError is raised. It has
         `clean_up_seconds_max` to clean up.
         """
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        if self._clock is None:
+            self._loop = asyncio.get_running_loop()  # a system call (getpid), up to Python 3.11
+            self._clock = self._loop.call_later(self._tick_seconds, self._tick, self._loop)
+        loop = self._loop
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - a coroutine runs in one
         this = _Work(task, task.cancelling(), loop.time() + seconds)
         self._in_progress.add(this)
-        if self._clock is None:
-            self._clock = loop.call_later(self._tick_seconds, self._tick, loop)
         try:
             return await work
         except (asyncio.CancelledError, TimeoutError) as error:

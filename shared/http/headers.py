@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 # Defaults: a page or file may set its own values.
 _DEFAULTS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
+    istr("Cache-Control"): "no-store",
+    istr("Referrer-Policy"): "no-referrer",
+    istr("X-Content-Type-Options"): "nosniff",
 }
 
 

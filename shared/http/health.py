@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from shared import metrics
-from shared.errors import AuthenticationError
+from shared.errors import AuthenticationError, NotReadyError
 from shared.http.envelope import json_response
 from shared.http.processes import WebProcesses, exposition
 
@@ -50,7 +50,7 @@ class SharedProbe:
         self._result_at = float("-inf")
 
     async def __call__(self) -> str:
-        """Return `ok`, or the class name of the error."""
+        """Return `ok`, or why not: the class name of the error, the detail of a NotReadyError."""
         running = self._running
         if running is None:
             if time.monotonic() - self._result_at < self._fresh_seconds:
@@ -64,6 +64,8 @@ class SharedProbe:
     async def _run(self) -> str:
         try:
             await self._probe()
+        except NotReadyError as error:
+            self._result = error.detail
         except Exception as error:  # noqa: BLE001 - any failure of a probe means "unavailable"
             self._result = type(error).__name__
         else:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import istr
 
 from shared import outages
 from shared.db.pool import UNAVAILABLE
@@ -21,6 +22,7 @@ from shared.ids import new_request_id
 log = structlog.get_logger()
 
 REQUEST_ID = "X-Request-Id"
+_REQUEST_ID = istr(REQUEST_ID)  # its lower-case form is computed once
 REQUEST_ID_KEY = web.RequestKey("request_id", str)
 # Headers that a handler sets for the response, whether the request succeeds or fails.
 ANSWER_HEADERS = web.RequestKey("answer_headers", Mapping)
@@ -37,7 +39,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
 
     A well-formed X-Request-Id of the caller is used, so that the logs of both can be joined.
     """
-    request_id = request.headers.get(REQUEST_ID, "")
+    request_id = request.headers.get(_REQUEST_ID, "")
     if not _ACCEPTABLE_ID.fullmatch(request_id):
         request_id = new_request_id()
     request[REQUEST_ID_KEY] = request_id
@@ -68,7 +70,7 @@ async def request_edge(request: web.Request, handler: Handler) -> web.StreamResp
     if not is_worth_reading(request):
         response.force_close()
     response.headers.update(request.get(ANSWER_HEADERS, {}))
-    response.headers[REQUEST_ID] = request_id
+    response.headers[_REQUEST_ID] = request_id
     return response
 
 

@@ -7,8 +7,11 @@ with its number as the label `process`; who is asked for the metrics asks all an
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -65,6 +68,21 @@ def join(expositions: Iterable[bytes]) -> bytes:
     )
 
 
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """Create the folder of the sockets, and delete it at the end.
+
+    It stays locked: systemd-tmpfiles deletes nothing in a locked folder, however old it is.
+    """
+    with tempfile.TemporaryDirectory(prefix="prepaid-") as folder:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield Path(folder)
+        finally:
+            os.close(descriptor)
+
+
 class WebProcesses:
     """The web processes on one port: this one, its number, and the folder of their sockets."""
 
@@ -85,22 +103,34 @@ class WebProcesses:
         app.add_routes([web.get(METRICS_PATH, answer)])
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        starting = self._folder / f"{self.number}.starting"
-        await web.UnixSite(runner, str(starting)).start()
-        self._inode = starting.stat().st_ino
-        starting.rename(self._file)
         try:
+            await self._listen(runner)
             yield
         finally:
             if self._is_own(self._file):
                 self._file.unlink(missing_ok=True)
             await runner.cleanup()
 
+    async def _listen(self, runner: web.AppRunner) -> None:
+        """Listen on the socket of this number; without the folder, only the others miss it."""
+        starting = self._folder / f"{self.number}.starting"
+        try:
+            await web.UnixSite(runner, str(starting)).start()
+            self._inode = starting.stat().st_ino
+            starting.rename(self._file)
+        except OSError as error:
+            log.warning("metrics.not_published", error=repr(error))
+
     async def metrics(self, own: Exposition) -> bytes:
-        """Return the metrics of all processes; one that does not answer is left out and logged."""
-        answers = await asyncio.gather(
-            *(own() if self._is_own(file) else _ask(file) for file in self._files())
-        )
+        """Return the metrics of all processes; one that does not answer is left out and logged.
+
+        Its own are among them whether or not the folder has its socket.
+        """
+        files = self._files()
+        asked = [own() if self._is_own(file) else _ask(file) for file in files]
+        if self._file not in files:
+            asked.append(own())
+        answers = await asyncio.gather(*asked)
         return join(answer for answer in answers if answer is not None)
 
     def _files(self) -> list[Path]:

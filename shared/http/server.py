@@ -269,10 +269,12 @@ async def start(
     sockets: Sequence[socket.socket],
     *,
     descriptors_reserved: int = DESCRIPTORS_RESERVED,
+    port_variable: str = "PORT",
 ) -> tuple[Runner, int]:
     """Listen; return the runner (stopped by its `cleanup`) and the port, useful where it was 0.
 
     `descriptors_reserved` of the open-files limit are left for other things than connections.
+    Raises ConfigError where another process has begun to listen since the sockets were bound.
     """
     # Everything loaded so far lives as long as the process: exclude it from garbage collection.
     gc.collect()
@@ -280,7 +282,11 @@ async def start(
     gc.set_threshold(GC_OBJECTS)
     runner = Runner(app)
     await runner.setup()
-    port = runner.listen(sockets, descriptors_reserved)
+    try:
+        port = runner.listen(sockets, descriptors_reserved)
+    except OSError as error:
+        host, port = sockets[0].getsockname()[:2]
+        raise _cannot_listen(error, host, port, port_variable) from error
     log.info("http.listening", host=sockets[0].getsockname()[0], port=port)
     return runner, port
 

@@ -288,12 +288,6 @@ RETURNING
     e.livemode,
     e.id;
 
--- name: limit_waits
--- Limit lock waits and the duration of statements in this transaction.
-SELECT
-    set_config('lock_timeout', $1, TRUE),
-    set_config('statement_timeout', $2, TRUE);
-
 -- name: count_failure
 -- Count an unexpected failure of a type; return the number of consecutive ones.
 INSERT INTO event_breakers AS b (event_type, failures_in_row, paused_until)

@@ -121,15 +121,6 @@ async def finish(
     return len(rows)
 
 
-async def limit_waits(
-    connection: Connection, *, lock_milliseconds: int, statement_milliseconds: int
-) -> None:
-    """Limit lock waits and statements in the rest of this transaction."""
-    await connection.execute(
-        QUERIES.limit_waits, f"{lock_milliseconds}ms", f"{statement_milliseconds}ms"
-    )
-
-
 async def lock_waiting(connection: Connection, stripe_id: str) -> None:
     """Lock an id that an event is about to wait for, before the event is ignored."""
     await connection.execute(QUERIES.lock_waiting, stripe_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -23,7 +24,9 @@ Outcome = PostingResult | Deferral
 Flush = Callable[[Sequence[Posting]], Awaitable[Sequence[PostingResult | Exception]]]
 
 BATCH_ROWS_MAX = 500
-FLUSHES_AT_ONCE_MAX = 2
+# Of one PostgreSQL, or of one node of a cluster: one that is frozen leaves as many to the others.
+FLUSHES_OF_NODE_MAX = 2
+FLUSHES_AT_ONCE_MAX = 2 * FLUSHES_OF_NODE_MAX
 # The grants that a shared batch reads for one organization: some milliseconds of work.
 SHARED_GRANTS_MAX = 20
 # Longer than another process's batch takes, as a rule.
@@ -52,12 +55,15 @@ class Ledger:
         self._shared = GroupCommit[Posting, Outcome](
             self._flush_shared,
             flushes_at_once_max=FLUSHES_AT_ONCE_MAX,
+            flushes_of_partition_max=FLUSHES_OF_NODE_MAX,
             batch_rows_max=BATCH_ROWS_MAX,
             group_of=_organization_of,
             partition_of=self._nodes.node_of,
         )
         self._contended = GroupCommit[Posting, Outcome](
             self._flush_contended,
+            flushes_at_once_max=2,
+            flushes_of_partition_max=1,
             batch_rows_max=BATCH_ROWS_MAX,
             group_of=_organization_of,
             partition_of=self._nodes.node_of,
@@ -76,7 +82,7 @@ class Ledger:
             outcome = await self._shared.submit(posting)
             if outcome is Deferral.BUSY:
                 outcome = await self._contended.submit(posting)
-            if isinstance(outcome, PostingResult):
+            if not isinstance(outcome, Deferral):
                 return outcome
         return await self._lanes.submit(posting)
 
@@ -154,6 +160,7 @@ class Lanes:
         self._turns = asyncio.Semaphore(at_once_max)
         self._lanes: dict[UUID, GroupCommit[Posting, PostingResult]] = {}
         self._prune_at = LANES_BEFORE_PRUNING
+        self._context = copy_context()
 
     def __contains__(self, organization_id: UUID) -> bool:
         """Whether an organization has an active lane: its new postings go there too."""
@@ -168,7 +175,10 @@ class Lanes:
                 self._lanes = {o: lane for o, lane in self._lanes.items() if not lane.is_idle}
                 self._prune_at = max(LANES_BEFORE_PRUNING, 2 * len(self._lanes))
             self._lanes[organization_id] = GroupCommit(
-                self._flush_in_turn, batch_rows_max=BATCH_ROWS_MAX, pending_rows_max=LANE_ROWS_MAX
+                self._flush_in_turn,
+                batch_rows_max=BATCH_ROWS_MAX,
+                pending_rows_max=LANE_ROWS_MAX,
+                context=self._context,
             )
         return await self._lanes[organization_id].submit(posting)
 

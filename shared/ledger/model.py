@@ -14,6 +14,8 @@ import msgspec
 class TransactionType(enum.StrEnum):
     """Every kind of transfer. The names are stored and shown to clients."""
 
+    __hash__ = str.__hash__  # that of enums is a Python function
+
     PURCHASE = "purchase"
     RECHARGE = "recharge"
     GRANT = "grant"
@@ -40,6 +42,8 @@ class SystemAccount(enum.StrEnum):
 
 class PostingStatus(enum.StrEnum):
     """The outcome of a posting. Only `posted` changed the ledger."""
+
+    __hash__ = str.__hash__
 
     POSTED = "posted"
     REPLAYED = "replayed"

@@ -21,8 +21,8 @@ PRICING = f"{OWN}pricing"
 TAGS = f"{OWN}tags"
 
 
-def with_origin(posting: Posting) -> Posting:
-    """Return the posting with its origin in its metadata."""
+def metadata(posting: Posting) -> dict[str, Any] | None:
+    """Return the metadata of a posting with its origin."""
     origin: dict[str, Any] = {}
     if posting.key_id is not None:
         origin[KEY_ID] = str(posting.key_id)
@@ -30,12 +30,16 @@ def with_origin(posting: Posting) -> Posting:
         origin[REQUEST_ID] = posting.request_id
     if posting.pricing is not None:
         origin[PRICING] = posting.pricing
-    if not origin:
-        return posting
+    return {**(posting.metadata or {}), **origin} if origin else posting.metadata
+
+
+def with_origin(posting: Posting, *, digest: str) -> Posting:
+    """Return the posting with its digest, and with its origin in its metadata."""
     return replace(
         posting,
+        digest=digest,
         key_id=None,
         request_id=None,
         pricing=None,
-        metadata={**(posting.metadata or {}), **origin},
+        metadata=metadata(posting),
     )

@@ -45,6 +45,8 @@ _REQUEST = (
     "expires_at", "may_overdraw",
 )  # fmt: skip
 _AMOUNT = _REQUEST.index("amount")
+# Numbers and moments: equal ones may be written in several ways.
+_NORMALIZED = tuple(map(_REQUEST.index, ("amount", "effective_at", "quantity", "expires_at")))
 # An even number of backslashes before it are backslashes themselves.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _request_fields = attrgetter(*_REQUEST)
@@ -57,7 +59,10 @@ def digest(posting: Posting, *, usage: Any = None) -> str:
     `usage` is what the amount was computed from, and takes its place: the same usage has one digest
     whatever its price.
     """
-    fields = [None if value is None else _normalized(value) for value in _request_fields(posting)]
+    fields = list(_request_fields(posting))
+    for place in _NORMALIZED:
+        if fields[place] is not None:
+            fields[place] = _normalized(fields[place])
     if usage is not None:
         fields[_AMOUNT] = usage
     if posting.partial or posting.past_limit:  # not part of the digests of earlier releases

@@ -47,7 +47,7 @@ async def post(
     and one more where credits are insufficient.
     """
     results = await _post_valid(connection, postings, now or datetime.now(UTC), store.post)
-    return [result for result in results if isinstance(result, PostingResult)]
+    return [result for result in results if not isinstance(result, Deferral)]
 
 
 async def post_shared(
@@ -72,8 +72,22 @@ Result = TypeVar("Result")
 Write = Callable[["Connection", Sequence[Posting]], Awaitable[Sequence[PostingResult | Deferral]]]
 
 
+async def post_with(
+    connection: Connection, postings: Sequence[Posting], write: Write
+) -> list[PostingResult]:
+    """Post like `post`, by a statement of the caller's, which is executed without postings too."""
+    now = datetime.now(UTC)
+    results = await _post_valid(connection, postings, now, write, without_postings=True)
+    return [result for result in results if isinstance(result, PostingResult)]
+
+
 async def _post_valid(
-    connection: Connection, postings: Sequence[Posting], now: datetime, write: Write
+    connection: Connection,
+    postings: Sequence[Posting],
+    now: datetime,
+    write: Write,
+    *,
+    without_postings: bool = False,
 ) -> list[PostingResult | Deferral]:
     """Post what is valid; return an InvalidPosting in place of the rest."""
     errors = await _refusals(connection, postings, now)
@@ -85,7 +99,8 @@ async def _post_valid(
             results.append(None)
         else:
             results.append(InvalidPosting(organization_id=posting.organization_id, error=error))
-    posted = iter(await _post(connection, valid, write) if valid else ())
+    writes = bool(valid) or without_postings
+    posted = iter(await _post(connection, valid, write) if writes else ())
     merged = [next(posted) if result is None else result for result in results]
     _count(postings, merged)
     return merged
@@ -138,15 +153,13 @@ async def _refusals(
 
 def _count(postings: Sequence[Posting], results: Sequence[PostingResult | Deferral]) -> None:
     pairs = zip(postings, results, strict=True)
-    counts = Counter((p.type, r.status) for p, r in pairs if isinstance(r, PostingResult))
+    counts = Counter((p.type, r.status) for p, r in pairs if not isinstance(r, Deferral))
     for (kind, status), count in counts.items():
         metrics.LEDGER_POSTINGS.labels(str(kind), status).inc(count)
 
 
 def _with_digest(posting: Posting) -> Posting:
-    if posting.digest is None:
-        posting = replace(posting, digest=rules.digest(posting))
-    return with_origin(posting)
+    return with_origin(posting, digest=posting.digest or rules.digest(posting))
 
 
 async def due(connection: Connection) -> list[UUID]:

@@ -42,7 +42,11 @@ async def post(connection: Connection, postings: Sequence[Posting]) -> list[Post
 
     A posting whose `Idempotency-Key` belongs to another request is a conflict.
     """
-    rows = await connection.fetch(QUERIES.post, _encode(postings))
+    return results(postings, await connection.fetch(QUERIES.post, encode(postings)))
+
+
+def results(postings: Sequence[Posting], rows: Sequence[asyncpg.Record]) -> list[PostingResult]:
+    """Return the results of postings, in their order, from the rows of `ledger_post`."""
     by_place = {row["place"]: row for row in rows}
     return [_result(posting, by_place[n]) for n, posting in enumerate(postings, start=1)]
 
@@ -56,7 +60,7 @@ async def post_shared(
 ) -> list[PostingResult | Deferral]:
     """Post what the limits allow, and return why the rest is deferred; see `ledger_post`."""
     rows = await connection.fetch(
-        QUERIES.post_shared, _encode(postings), lock_milliseconds_max, grants_max
+        QUERIES.post_shared, encode(postings), lock_milliseconds_max, grants_max
     )
     by_place = {row["place"]: row for row in rows}
     return [
@@ -66,14 +70,16 @@ async def post_shared(
 
 
 _DEFERRALS = {deferral.value: deferral for deferral in Deferral}
+_STATUSES = {status.value: status for status in PostingStatus}
 
 
-def _encode(postings: Sequence[Posting]) -> str:
+def encode(postings: Sequence[Posting]) -> str:
+    """Return postings as `ledger_post` takes them."""
     return msgspec.json.encode(_mark_repeated(postings)).decode()
 
 
 def _result(posting: Posting, row: asyncpg.Record) -> PostingResult:
-    status = PostingStatus(row["status"])
+    status = _STATUSES[row["status"]]
     if status in (PostingStatus.POSTED, PostingStatus.REPLAYED):
         return PostedTransaction(
             organization_id=posting.organization_id,

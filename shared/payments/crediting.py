@@ -7,14 +7,17 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import EventError, PaymentMismatchError
-from shared.inbox import store as inbox
 from shared.ledger import keys
 from shared.ledger import service as ledger
+from shared.ledger import store as ledger_store
 from shared.ledger.model import (
     PostedTransaction,
     Posting,
@@ -23,7 +26,9 @@ from shared.ledger.model import (
     SystemAccount,
 )
 from shared.ledger.rules import request_digest
+from shared.outbound.model import OutboundMessage
 from shared.payments import store
+from shared.payments.messages import purchase_to_complete
 from shared.payments.model import BoundPayment, Sale
 
 if TYPE_CHECKING:
@@ -35,36 +40,159 @@ class PostingRefusedError(EventError):
 
 
 async def credit(
-    connection: Connection,
-    sales: Sequence[Sale],
-    make_id: Callable[[], UUID],
-    *,
-    lock_payments: bool = False,
+    connection: Connection, sales: Sequence[Sale], make_id: Callable[[], UUID]
 ) -> list[PostedTransaction | EventError]:
-    """Credit each payment once, in the caller's transaction; return the results in order.
+    """Credit each payment once, in the caller's transaction; return the results in order."""
+    return (await Crediting(connection=connection, make_id=make_id).credit(sales)).results
 
-    A payment that was bound before is credited as it was bound then. Its result is `replayed` if
-    the ledger has it already, and PaymentMismatchError if this sale has another amount.
+
+class _BoundMeanwhileError(Exception):
+    """Another transaction has bound one of the payments since they were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A message about a purchase, if its credit is new: the fields of its payment, and the time."""
+
+    paid: Mapping[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a sale completes in the transaction of its credit: a purchase, and a message."""
+
+    checkout_session_id: str | None = None
+    purchase_id: UUID | None = None
+    announcement: Announcement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """The results of sales, in order, and the suspended organizations that bought something."""
+
+    results: list[PostedTransaction | EventError] = field(default_factory=list)
+    suspended: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crediting:
+    """Credits payments, each once, in the caller's transaction.
+
     `lock_payments`: lock payments that others bound, because the caller applies reversals next, and
-    a reversal locks the payment before its account.
+    a reversal locks the payment before its account. An organization that is suspended for
+    `suspension` is returned if a purchase of its is new.
     """
-    if not sales:
-        return []
-    bindings = await store.bind_payments(connection, sales)
-    if lock_payments:
-        for name in sorted({sale.payment_intent_id for sale in sales}):
-            await store.lock_payment(connection, name)
-    if earlier := {sale.payment_intent_id for sale in sales} - bindings.keys():
-        bindings |= await store.bound_payments(connection, sorted(earlier))
-    postings = [_posting(sale, bindings[sale.payment_intent_id], make_id()) for sale in sales]
-    accepted = [posting for posting in postings if isinstance(posting, Posting)]
-    results = iter(await ledger.post(connection, accepted))
-    # Events that arrived before their payment was bound can be applied now.
-    await inbox.reopen_waiting(connection, list(bindings))
+
+    connection: Connection
+    make_id: Callable[[], UUID]
+    lock_payments: bool = False
+    suspension: str = ""
+
+    async def credit(
+        self,
+        sales: Sequence[Sale],
+        completions: Sequence[Completion] = (),
+        *,
+        bound: Mapping[str, BoundPayment] = MappingProxyType({}),
+    ) -> Credited:
+        """Credit sales and complete their purchases: one round trip, if nobody else binds them.
+
+        `bound` are the bindings that were read before, by PaymentIntent. A payment that was bound
+        before is credited as it was bound then. Its result is `replayed` if the ledger has it
+        already, and PaymentMismatchError if this sale has another amount.
+        """
+        if not sales:
+            return Credited()
+        new: dict[str, Sale] = {}
+        for sale in sales:
+            if sale.payment_intent_id not in bound:
+                new.setdefault(sale.payment_intent_id, sale)
+        bindings = {**bound, **{name: _binding(sale) for name, sale in new.items()}}
+        sold = list(zip(sales, completions or [Completion()] * len(sales), strict=True))
+        try:
+            return await self._credit(sold, bindings, list(new.values()))
+        except _BoundMeanwhileError:
+            bindings |= await store.bound_payments(self.connection, sorted(new))
+            return await self._credit(sold, bindings, [])
+
+    async def _credit(
+        self,
+        sold: Sequence[tuple[Sale, Completion]],
+        bindings: Mapping[str, BoundPayment],
+        new: Sequence[Sale],
+    ) -> Credited:
+        postings = [
+            _posting(sale, bindings[sale.payment_intent_id], self.make_id()) for sale, _ in sold
+        ]
+        completed = {
+            posting.id: (sale, completion)
+            for posting, (sale, completion) in zip(postings, sold, strict=True)
+            if isinstance(posting, Posting)
+        }
+        suspended: list[UUID] = []
+
+        async def write(
+            connection: Connection, valid: Sequence[Posting]
+        ) -> Sequence[PostingResult]:
+            rows = await store.credit(
+                connection,
+                bindings=new,
+                postings=valid,
+                payments=sorted({sale.payment_intent_id for sale, _ in sold}),
+                locks=self.lock_payments,
+                purchases=_purchases(valid, completed),
+                messages=_messages(valid, completed),
+                suspension=self.suspension,
+            )
+            if new and not rows:
+                raise _BoundMeanwhileError
+            suspended.extend(row["id"] for row in rows if row["place"] is None)
+            return ledger_store.results(valid, rows)
+
+        accepted = [posting for posting in postings if isinstance(posting, Posting)]
+        results = iter(await ledger.post_with(self.connection, accepted, write))
+        return Credited(
+            [
+                on_the_ledger(next(results)) if isinstance(posting, Posting) else posting
+                for posting in postings
+            ],
+            suspended,
+        )
+
+
+def _messages(
+    postings: Sequence[Posting], completed: Mapping[UUID, tuple[Sale, Completion]]
+) -> dict[int, OutboundMessage]:
+    """Return the messages about purchases, by the places of their postings."""
+    return {
+        place: purchase_to_complete(posting, announcement.paid, announcement.at)
+        for place, posting in enumerate(postings, start=1)
+        if (announcement := completed[posting.id][1].announcement) is not None
+    }
+
+
+def _purchases(
+    postings: Sequence[Posting], completed: Mapping[UUID, tuple[Sale, Completion]]
+) -> list[dict[str, Any]]:
+    """Return the purchases to close, with the places of their postings."""
     return [
-        on_the_ledger(next(results)) if isinstance(posting, Posting) else posting
-        for posting in postings
+        {
+            "place": place,
+            "checkout_session_id": completion.checkout_session_id,
+            "purchase_id": completion.purchase_id,
+            "payment_intent_id": sale.payment_intent_id,
+        }
+        for place, posting in enumerate(postings, start=1)
+        for sale, completion in [completed[posting.id]]
+        if completion.checkout_session_id or completion.purchase_id
     ]
+
+
+def _binding(sale: Sale) -> BoundPayment:
+    return BoundPayment(
+        sale.organization_id, sale.gross_minor, sale.currency, sale.credits, sale.invoice_id
+    )
 
 
 def on_the_ledger(result: PostingResult) -> PostedTransaction | EventError:

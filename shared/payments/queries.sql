@@ -104,7 +104,8 @@ WHERE payment_intent_id = $1;
 -- name: claims
 -- The binding of each payment, and the purchase or recharge attempt that it was opened for. An attempt is matched by
 -- the organization and attempt ids in the metadata, or by its PaymentIntent. Each is an index look-up, not a join, so
--- that stale statistics cannot turn it into a scan.
+-- that stale statistics cannot turn it into a scan. With the first payment come the organizations that the payments
+-- name by an id ($5, $6), a slug ($7) or a Stripe customer ($8).
 SELECT
     r.ordinal::integer AS ordinal,
     b.organization_id AS bound_organization_id,
@@ -120,7 +121,8 @@ SELECT
     a.amount_minor AS attempt_minor,
     a.currency AS attempt_currency,
     a.amount AS attempt_credits,
-    a.trigger AS attempt_trigger
+    a.trigger AS attempt_trigger,
+    o.organizations
 FROM unnest(
     $1::text [], $2::text [], $3::uuid [], $4::uuid [], $5::uuid []
 ) WITH ORDINALITY AS r (
@@ -157,55 +159,47 @@ LEFT JOIN LATERAL (
     ) AS f
     WHERE f.amount_minor IS NOT NULL
     LIMIT 1
-) AS a ON TRUE;
-
--- name: payment_organizations
--- The organizations with one of these ids, slugs or Stripe customers.
-SELECT
-    id,
-    slug,
-    currency,
-    stripe_customer_id,
-    stripe_account
-FROM organizations
-WHERE id = any($1::uuid []) OR slug = any($2::text []) OR stripe_customer_id = any($3::text []);
+) AS a ON TRUE
+LEFT JOIN (
+    SELECT
+        jsonb_agg(
+            jsonb_build_object(
+                'id', n.id,
+                'slug', n.slug,
+                'currency', n.currency,
+                'customer', n.stripe_customer_id,
+                'account', n.stripe_account
+            )
+        ) AS organizations
+    FROM organizations AS n
+    WHERE n.id = any($6::uuid []) OR n.slug = any($7::text []) OR n.stripe_customer_id = any($8::text [])
+) AS o ON r.ordinal = 1;
 
 -- name: bind_payments
--- Bind payments to organizations, each once; return those that were not bound before. The rows must be sorted:
--- concurrent transactions lock them in this order.
-INSERT INTO stripe_payments (
-    payment_intent_id,
-    organization_id,
-    amount_minor,
-    net_minor,
-    currency,
-    credits,
-    customer_id,
-    charge_id,
-    invoice_id,
-    stripe_account
-)
-SELECT *
-FROM unnest(
-    $1::text [],
-    $2::uuid [],
-    $3::bigint [],
-    $4::bigint [],
-    $5::text [],
-    $6::numeric [],
-    $7::text [],
-    $8::text [],
-    $9::text [],
-    $10::text []
-)
-ON CONFLICT (payment_intent_id) DO NOTHING
-RETURNING
+-- Bind payments to organizations, each once; return those that were not bound before.
+SELECT
     payment_intent_id,
     organization_id,
     amount_minor,
     currency,
     credits,
-    invoice_id;
+    invoice_id
+FROM bind_payments($1::text::jsonb);
+
+-- name: credit
+-- Bind payments and post their credits with all that belongs to it; no rows: one was bound meanwhile.
+SELECT
+    place,
+    status,
+    id,
+    seq,
+    amount,
+    balance_after,
+    created_at,
+    held,
+    available,
+    budget
+FROM credit_payments($1::text::jsonb, $2::text::jsonb, $3::text [], $4, $5::text::jsonb, $6::text::jsonb, $7);
 
 -- name: bound_payments
 -- Read the bindings of payments that were bound before. Each is an index look-up, even with stale statistics.
@@ -226,17 +220,7 @@ CROSS JOIN LATERAL (
 
 -- name: close_purchases
 -- Close the purchases of these payments and sessions. Paid ones stay paid.
-UPDATE purchases AS p
-SET
-    state = c.state,
-    payment_intent_id = coalesce(c.payment_intent_id, p.payment_intent_id),
-    settled_at = now()
-FROM unnest($1::text [], $2::uuid [], $3::text [], $4::text []) AS c (
-    checkout_session_id, purchase_id, payment_intent_id, state
-)
-WHERE
-    (p.checkout_session_id = c.checkout_session_id OR p.id = c.purchase_id)
-    AND p.state <> 'paid';
+SELECT close_purchases($1::text [], $2::uuid [], $3::text [], $4::text []);
 
 -- name: extend_purchase
 -- Extend an open purchase whose bank payment is pending.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+import msgspec
 
 from shared.db.queries import beside
 from shared.ids import parse_id
+from shared.ledger import store as ledger
+from shared.ledger.model import Posting
+from shared.outbound.model import OutboundMessage
+from shared.outbound.rules import exact
 from shared.payments import sales
 from shared.payments.model import (
     BoundPayment,
@@ -100,18 +106,21 @@ async def keep_receipt(connection: Connection, payment_intent_id: str, url: str)
 
 
 async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) -> list[Claim]:
-    """Return the stored claims of each payment, in order."""
-    named = [parse_id(payment.named_organization or "") for payment in payments]
+    """Return the stored claims of each payment, in order, in one round trip."""
+    names = {name: parse_id(name) for payment in payments for name in payment.names}
     rows = await connection.fetch(
         QUERIES.claims,
         [payment.payment_intent_id for payment in payments],
         [payment.checkout_session_id for payment in payments],
         [payment.purchase_id for payment in payments],
         [payment.attempt_id for payment in payments],
-        named,
+        [parse_id(payment.named_organization or "") for payment in payments],
+        [each for each in names.values() if each is not None],
+        list(names),
+        [payment.customer_id for payment in payments if payment.customer_id is not None],
     )
-    by_name, by_customer = await _organizations(connection, payments)
     by_ordinal = {row["ordinal"]: row for row in rows}
+    by_name, by_customer = _organizations(names, by_ordinal[1]["organizations"] or ())
     return [
         Claim(
             bound=_bound(by_ordinal[place]),
@@ -123,30 +132,24 @@ async def claims(connection: Connection, payments: Sequence[PaymentCaptured]) ->
     ]
 
 
-async def _organizations(
-    connection: Connection, payments: Sequence[PaymentCaptured]
+def _organizations(
+    names: Mapping[str, UUID | None], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, PaymentOrganization], dict[tuple[str, str | None], PaymentOrganization]]:
     """Return the organizations of payments by their names and by their customers.
 
     A customer is looked up in its own Stripe account.
     """
-    names = {name for payment in payments for name in payment.names}
-    ids = {name: parse_id(name) for name in names}
-    rows = await connection.fetch(
-        QUERIES.payment_organizations,
-        [each for each in ids.values() if each is not None],
-        list(names),
-        [payment.customer_id for payment in payments if payment.customer_id is not None],
-    )
-    organizations = {row["id"]: PaymentOrganization(row["id"], row["currency"]) for row in rows}
-    slugs = {row["slug"]: row["id"] for row in rows}
-    named = {name: organizations.get(ids[name] or slugs.get(name)) for name in names}
+    organizations = {
+        UUID(row["id"]): PaymentOrganization(UUID(row["id"]), row["currency"]) for row in rows
+    }
+    slugs = {row["slug"]: UUID(row["id"]) for row in rows}
+    named = {name: id_ or slugs.get(name) for name, id_ in names.items()}
     return (
-        {name: organization for name, organization in named.items() if organization is not None},
+        {name: organizations[id_] for name, id_ in named.items() if id_ in organizations},
         {
-            (row["stripe_account"], row["stripe_customer_id"]): organizations[row["id"]]
+            (row["account"], row["customer"]): organizations[UUID(row["id"])]
             for row in rows
-            if row["stripe_customer_id"] is not None
+            if row["customer"] is not None
         },
     )
 
@@ -184,21 +187,67 @@ def _offer(row: asyncpg.Record) -> Offer | None:
 
 async def bind_payments(connection: Connection, sold: Sequence[Sale]) -> dict[str, BoundPayment]:
     """Bind those payments that are not bound yet to their organizations; return them."""
-    ordered = sorted(sold, key=lambda sale: sale.payment_intent_id)
-    rows = await connection.fetch(
-        QUERIES.bind_payments,
-        [sale.payment_intent_id for sale in ordered],
-        [sale.organization_id for sale in ordered],
-        [sale.gross_minor for sale in ordered],
-        [sale.net_minor for sale in ordered],
-        [sale.currency for sale in ordered],
-        [sale.credits for sale in ordered],
-        [sale.customer_id for sale in ordered],
-        [sale.charge_id for sale in ordered],
-        [sale.invoice_id for sale in ordered],
-        [sale.account for sale in ordered],
+    return _bindings(await connection.fetch(QUERIES.bind_payments, _encode_bindings(sold)))
+
+
+async def credit(
+    connection: Connection,
+    *,
+    bindings: Sequence[Sale],
+    postings: Sequence[Posting],
+    payments: Sequence[str],
+    locks: bool,
+    purchases: Sequence[Mapping[str, Any]],
+    messages: Mapping[int, OutboundMessage],
+    suspension: str,
+) -> list[asyncpg.Record]:
+    """Bind payments, post their credits and complete their purchases; see `credit_payments`.
+
+    Returns no row if one of the payments was bound meanwhile. `messages` are by the place of their
+    posting, counted from 1.
+    """
+    return await connection.fetch(
+        QUERIES.credit,
+        _encode_bindings(bindings),
+        ledger.encode(postings),
+        payments,
+        locks,
+        msgspec.json.encode(purchases).decode(),
+        msgspec.json.encode(
+            [
+                {
+                    "place": place,
+                    "organization_id": message.organization_id,
+                    "id": message.id,
+                    "type": message.type,
+                    "data": exact(message.data),
+                    "at": message.at,
+                }
+                for place, message in messages.items()
+            ]
+        ).decode(),
+        suspension,
     )
-    return _bindings(rows)
+
+
+def _encode_bindings(sold: Sequence[Sale]) -> str:
+    """Return sales as `bind_payments` takes them, in the order in which their rows are locked."""
+    bindings = [
+        {
+            "payment_intent_id": sale.payment_intent_id,
+            "organization_id": sale.organization_id,
+            "amount_minor": sale.gross_minor,
+            "net_minor": sale.net_minor,
+            "currency": sale.currency,
+            "credits": sale.credits,
+            "customer_id": sale.customer_id,
+            "charge_id": sale.charge_id,
+            "invoice_id": sale.invoice_id,
+            "stripe_account": sale.account,
+        }
+        for sale in sorted(sold, key=lambda sale: sale.payment_intent_id)
+    ]
+    return msgspec.json.encode(bindings).decode()
 
 
 async def bound_payments(

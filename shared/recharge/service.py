@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -128,22 +128,6 @@ async def _pause_for_inquiry(
         now=now,
         make_id=make_id,
     )
-
-
-async def purchased_by(
-    connection: Connection,
-    organizations: Collection[UUID],
-    *,
-    now: datetime,
-    make_id: Callable[[], UUID] = new_id,
-) -> None:
-    """Apply `purchased` to many organizations, of which few are suspended."""
-    if not organizations:
-        return
-    for organization_id in await suspension_store.suspended_for(
-        connection, organizations, SuspensionReason.REFUNDED
-    ):
-        await purchased(connection, organization_id, now=now, make_id=make_id)
 
 
 async def _end(connection: Connection, organization_id: UUID, reason: SuspensionReason) -> bool:

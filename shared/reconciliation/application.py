@@ -15,13 +15,13 @@ from uuid import UUID
 
 import msgspec
 
+from shared.db.pool import limited_transaction
 from shared.errors import EventError
 from shared.events import store
-from shared.events.effects import EventResult, apply_batch
+from shared.events.effects import EventResult, apply_batch, interpret_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Unanswered
 from shared.events.service import QUESTIONS_IN_ROW_MAX, Lookup, QuestionsInRowError
 from shared.ids import new_id
-from shared.inbox import store as inbox
 from shared.inbox.model import ClaimedEvent, EventKey
 from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.payments.model import SaleTerms
@@ -126,16 +126,16 @@ class Application:
         record: Callable[[Connection, Effect], Awaitable[None]] | None,
     ) -> EventResult:
         async with self.pool.acquire() as connection:
-            transaction = connection.transaction()
+            transaction = limited_transaction(
+                connection,
+                lock_milliseconds=LOCK_MILLISECONDS,
+                statement_milliseconds=STATEMENT_MILLISECONDS,
+            )
             await transaction.start()
             commits = False
             try:
-                await inbox.limit_waits(
-                    connection,
-                    lock_milliseconds=LOCK_MILLISECONDS,
-                    statement_milliseconds=STATEMENT_MILLISECONDS,
-                )
-                (result,) = await apply_batch(connection, [event], context)
+                meanings = interpret_batch([event])
+                (result,) = await apply_batch(connection, [event], meanings, context)
                 if record is not None and not isinstance(result, Unanswered):
                     await record(connection, _effect(result))
                     commits = True

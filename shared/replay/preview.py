@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from shared.db.pool import limited_transaction
 from shared.events.model import ProcessedEvent
 from shared.events.service import ANSWER_LEASES_MAX, Applier
 from shared.inbox import store as inbox
@@ -109,14 +110,13 @@ class Preview:
         self, ids: Sequence[str], lookup: CollectedLookup, refetched: Refetched | None
     ) -> WindowEffects:
         async with self.pool.acquire() as connection:
-            transaction = connection.transaction()
+            transaction = limited_transaction(
+                connection,
+                lock_milliseconds=LOCK_MILLISECONDS,
+                statement_milliseconds=STATEMENT_MILLISECONDS,
+            )
             await transaction.start()
             try:
-                await inbox.limit_waits(
-                    connection,
-                    lock_milliseconds=LOCK_MILLISECONDS,
-                    statement_milliseconds=STATEMENT_MILLISECONDS,
-                )
                 tried, processed = await self._apply(connection, ids, lookup, refetched)
                 effects = await _effects(connection, ids[:tried], processed, refetched)
             finally:

@@ -172,7 +172,7 @@ async def test_metadata_is_taken_up_to_a_depth_and_whatever_was_taken_can_be_rea
         metadata = f'{{"a":{"[" * (levels - 1)}{"]" * (levels - 1)}}}'
         body = with_field({"organizationId": world.a.slug, "amount": 1}, ("metadata",), metadata)
         grant = with_field({"amount": 1, "transactionId": f"g-{levels}"}, ("metadata",), metadata)
-        header = {edge.IDEMPOTENCY_HEADER: f"k-{levels}"}
+        header: dict[str, str] = {edge.IDEMPOTENCY_HEADER: f"k-{levels}"}
         for answer in (
             await unchecked(world, "POST", transactions, body),
             await unchecked(world, "POST", grants, grant, header),

@@ -319,16 +319,20 @@ async def test_a_top_up_is_a_conflict_while_a_recharge_waits_for_its_customer(
     assert "requires-action" in answer.json["detail"]
 
 
+@pytest.mark.parametrize("path", ["/v1/payment_intents", "/v1/payment_intents/*/confirm"])
 @pytest.mark.parametrize("fault", ["unauthorized_401", "forbidden_403", "bad_parameter_400"])
-async def test_a_top_up_that_stripe_refuses_for_our_own_fault_is_a_502_and_is_canceled(
-    paying_client: ApiClient, shop: Shop, fault: str
+async def test_a_top_up_that_stripe_refuses_for_our_own_fault_is_canceled_and_its_key_tries_again(
+    paying_client: ApiClient, shop: Shop, fault: str, path: str
 ) -> None:
     await shop.save_card()
-    await shop.sim("faults", method="POST", path="/v1/payment_intents", fault=fault)
+    await shop.sim("faults", method="POST", path=path, fault=fault)
     answer = await top_up(paying_client, key="a")
     assert (answer.status, answer.json["type"]) == (502, "stripe_error")
     assert (await shop.attempt())["state"] == "canceled"
-    assert (await top_up(paying_client, key="b")).status == 200
+    again = [await top_up(paying_client, key="a") for _ in range(2)]
+    assert [answer.status for answer in again] == [200, 200]
+    assert again[0].json == again[1].json
+    assert await shop.captures() == [2000]
 
 
 @pytest.mark.parametrize("fault", ["answer_lost", "cut_mid_body", "error_500"])

@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,12 @@ import pytest
 
 from sandbox.product import ProductProcess, WebProcess
 from sandbox.signed_events import signature
+from shared.errors import ConfigError
+from shared.http import server
 from shared.organizations import service as organizations
 from tests.fixtures.product import (
     SECRET_NEW,
+    closed_port,
     environment,
     event_states,
     payment,
@@ -158,6 +162,34 @@ async def test_sighup_replaces_each_process_without_a_failed_request_and_sigint_
     assert running(pid for _, pid in started(webs)) == []
 
 
+async def test_a_replacement_that_is_killed_while_its_predecessor_drains_is_started_again(
+    webs: WebProcess,
+) -> None:
+    port = int(webs.url.rsplit(":", 1)[1])
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(64)]
+    old = started(webs)
+    os.kill(webs.pid, signal.SIGHUP)
+    await webs.wait_for_log("serve.draining")  # the first, for as long as connections are open
+    replacement = started(webs)[2]
+    assert replacement[0] == 1
+    os.kill(replacement[1], signal.SIGKILL)
+
+    async def is_started_again() -> bool:
+        return len(started(webs)) == 4
+
+    await until(is_started_again)
+    assert started(webs)[3][0] == 1
+    assert running([old[0][1]]) == [old[0][1]]
+    for _, writer in silent:
+        writer.close()
+    failed = await webs.wait_for_log("serve.restart_failed")  # the second is left as it is
+    assert (failed["process"], failed["code"]) == (1, -signal.SIGKILL)
+    assert running(pid for _, pid in old) == [old[1][1]]
+    await deliver(webs, "again")
+    assert await stop_at_once(webs) == 0
+    assert running(pid for _, pid in started(webs)) == []
+
+
 async def test_processes_end_when_their_supervisor_is_killed(webs: WebProcess) -> None:
     webs.kill()
     await webs.wait()
@@ -166,6 +198,33 @@ async def test_processes_end_when_their_supervisor_is_killed(webs: WebProcess) -
         return running(pid for _, pid in started(webs)) == []
 
     await until(none_is_left)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_one_port_for_the_service_and_for_operators_is_refused_in_one_line(
+    database_url: str, redis_url: str, tmp_path: Path, processes: str
+) -> None:
+    port = str(closed_port())
+    refused = ProductProcess(
+        ["serve", "--processes", processes, "--port", port],
+        environment(database_url, redis_url) | {"PREPAID_OPERATIONS_PORT": port},
+        tmp_path / "refused.log",
+    )
+    await refused.start()
+    assert await refused.wait() == 1
+    assert f"PREPAID_OPERATIONS_PORT: is {port}, the port of the service." in refused.log_tail()
+    assert "Traceback" not in refused.log_tail()
+
+
+async def test_a_port_that_others_listen_on_since_it_was_bound_is_a_wrong_setting() -> None:
+    sockets = await server.bind("127.0.0.1", 0)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(sockets[0].getsockname())
+        other.listen()
+        with pytest.raises(ConfigError, match=r"PREPAID_WORKER_PORT.* is in use on 127\.0\.0\.1"):
+            await server.start(server.create_app([]), sockets, port_variable="PREPAID_WORKER_PORT")
+    sockets[0].close()
 
 
 async def test_what_a_process_refuses_at_its_start_is_printed_once_with_exit_code_1(

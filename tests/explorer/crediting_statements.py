@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from tests.explorer.modelled import Result
+from tests.explorer.modelled import Result, Statement, nothing
 from tests.explorer.recharge_tables import ORGANIZATION, Tables
 from tests.explorer.stepping import Port, Row
 
@@ -18,9 +18,9 @@ CREDIT_KEY = "credit key"
 def bind_payments(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     known = {name for name, _, _ in tables.bound}
     new = [
-        (name, minor, credits_)
-        for name, minor, credits_ in zip(args[0], args[2], args[5], strict=True)
-        if name not in known
+        (one["payment_intent_id"], one["amount_minor"], Decimal(one["credits"]))
+        for one in json.loads(args[0])
+        if one["payment_intent_id"] not in known
     ]
     return replace(tables, bound=(*tables.bound, *new)), tuple(map(_binding, new))
 
@@ -64,19 +64,26 @@ def claims(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
         attempt_currency="usd",
         attempt_credits=offer.amount if offer else None,
         attempt_trigger=offer.trigger if offer else None,
-    )
+        organizations=(
+            Row(
+                id=str(ORGANIZATION), slug="org", currency="usd", customer=tables.customer,
+                account="",
+            ),
+        ),
+    )  # fmt: skip
     return tables, (row,)
 
 
-def payment_organizations(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    row = Row(
-        id=ORGANIZATION,
-        slug="org",
-        currency="usd",
-        stripe_customer_id=tables.customer,
-        stripe_account="",
-    )
-    return tables, (row,)
+def credit(
+    port: Port[Tables], tables: Tables, args: tuple[Any, ...], reopen: Statement = nothing
+) -> Result:
+    """Bind and post; `reopen` models the reopening of events. A payment bound before: nothing."""
+    bound, new = bind_payments(port, tables, args)
+    if len(new) < len(json.loads(args[0])):
+        return bound, ()
+    posted, rows = post(port, bound, args[1:])
+    reopened, _ = reopen(port, posted, args[2:])
+    return reopened, rows
 
 
 def post(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:

@@ -39,9 +39,9 @@ class OneBatch(Drainer):
     """A drainer that applies one batch of one lane; the explorer starts the other lanes itself."""
 
     async def drain_batch(self, lane: Lane) -> None:
-        await self._drain_batch(lane)
+        await self._drain_batch(lane, self._applier)
 
-    def _start(self, lane: Lane) -> None:
+    def _start(self, lane: Lane, applier: Applier | None = None) -> None:
         """Leave the lane to the explorer."""
 
 

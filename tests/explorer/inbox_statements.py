@@ -121,6 +121,10 @@ def reopen_waiting(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) ->
     return _all(tables, reopened), ()
 
 
+def credit(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return crediting.credit(port, tables, args, reopen_waiting)
+
+
 def set_customers(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     if _inbox(tables).customer is None:
         tables = replace(_inbox(tables), customer=args[1][0])
@@ -174,14 +178,13 @@ def inbox_statements() -> Modelled:
                 "receive": receive, "claim": claim, "claim_for_replay": claim_for_replay,
                 "finish": finish, "release": release, "renew": renew,
                 "reopen_waiting": reopen_waiting, "count_failure": count_failure,
-                "limit_waits": nothing, "lock_waiting": nothing,
+                "lock_waiting": nothing,
             },
             events_store.QUERIES: {"clock": clock},
             payments_store.QUERIES: {
-                "bind_payments": crediting.bind_payments,
                 "bound_payments": crediting.bound_payments,
                 "claims": crediting.claims,
-                "payment_organizations": crediting.payment_organizations,
+                "credit": credit,
                 "lock_payment": lock_payment,
                 "record_level": nothing,
             },
@@ -190,7 +193,7 @@ def inbox_statements() -> Modelled:
                 "lock_without_customer": nothing, "set_customers": set_customers,
             },
             attempt_store.QUERIES: {"wake": nothing},
-            suspension_store.QUERIES: {"suspended_for": nothing, "has_open_inquiry": no},
+            suspension_store.QUERIES: {"has_open_inquiry": no},
             outbound_store.QUERIES: {"announce": nothing},
             access.QUERIES: {"record": nothing},
         },

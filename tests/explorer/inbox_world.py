@@ -213,8 +213,8 @@ class InboxWorld:
         step = self.runner.step(position, name, state.tables, now=BEGINNING)
         after = self._after(state._replace(tables=step.tables), place, step)
         yield Move(f"{name}: {_words(step)}", after)
-        if "post" in step.statements and state.budget.allows("failures"):
-            failed = self.runner.step(position, name, state.tables, now=BEGINNING, fails="post")
+        if "credit" in step.statements and state.budget.allows("failures"):
+            failed = self.runner.step(position, name, state.tables, now=BEGINNING, fails="credit")
             less = state._replace(
                 tables=failed.tables, budget=state.budget.less("failures", "faults")
             )
@@ -320,6 +320,6 @@ def _words(step: Step[Any]) -> str:
         return f"commits effects and outcomes ({states})"
     if "release" in step.statements:
         return "releases what needs Stripe"
-    if "claims" in step.statements and "payment_organizations" in step.statements:
+    if "claims" in step.statements:
         return "reads that only Stripe knows whose payment it is"
     return ", ".join(step.statements) or "commits nothing"

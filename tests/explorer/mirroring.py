@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from shared.inbox import store as inbox_store
 from shared.ledger import store as ledger_store
 from shared.organizations.model import Organization
+from shared.payments import store as payments_store
 from shared.recharge.attempts import store as attempt_store
 from tests.explorer.recharge_tables import ORGANIZATION
 from tests.explorer.stepping import Executed
@@ -27,6 +28,8 @@ _LEASING = (
     inbox_store.QUERIES.claim,
     inbox_store.QUERIES.claim_for_replay,
 )
+# Where a statement has its postings.
+_POSTINGS = {ledger_store.QUERIES.post: 0, payments_store.QUERIES.credit: 1}
 _NAMES = re.compile(r"\b(pi|pm|cus|ch|evt)_(\d+)")
 
 
@@ -62,9 +65,10 @@ class Mirror:
     async def _execute(self, connection: Connection, step: Executed, sql: str, args: Any) -> None:
         if sql in _LEASING:
             self._leases[step.process] = UUID(int=next(self._tokens) << 64)
-        if sql == ledger_store.QUERIES.post:
-            postings = [{**one, "id": str(uuid4())} for one in json.loads(args[0])]
-            args = (json.dumps(postings),)
+        place = _POSTINGS.get(sql)
+        if place is not None:
+            postings = [{**one, "id": str(uuid4())} for one in json.loads(args[place])]
+            args = (*args[:place], json.dumps(postings), *args[place + 1 :])
         await connection.fetch(sql, *(self._value(arg, step) for arg in args))
 
     def _value(self, value: Any, step: Executed) -> Any:

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from shared.errors import ConflictError, LeaseLostError, StripeFailedError
-from shared.events.effects import apply_batch
+from shared.events.effects import apply_batch, interpret_batch
 from shared.events.model import ApplyContext
 from shared.inbox.model import ClaimedEvent, EventKey
 from shared.payments.model import SaleTerms
@@ -157,7 +157,8 @@ async def _in_transaction(port: Port[Tables], name: str, *about: str) -> None:
                 )
             case "event":
                 context = ApplyContext(terms=TERMS, make_id=port.make_id, now=port.now())
-                await apply_batch(connection, [succeeded_event(port, *about)], context)
+                events = [succeeded_event(port, *about)]
+                await apply_batch(connection, events, interpret_batch(events), context)
 
 
 def succeeded_event(port: Port[Tables], intent_id: str, attempt_id: str) -> ClaimedEvent:

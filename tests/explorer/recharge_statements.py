@@ -346,7 +346,7 @@ def recharge_statements() -> Modelled:
                 "suspend": suspend, "resume": resume, "end_wait": end_wait,
                 "expire_links_of_other_cards": expire_links_of_other_cards, "pause": pause,
                 "unpause": unpause, "record_success": record_success,
-                "record_decline": record_decline, "suspended_for": nothing,
+                "record_decline": record_decline,
                 "has_open_inquiry": no,
             },
             clock_store.QUERIES: {
@@ -356,19 +356,16 @@ def recharge_statements() -> Modelled:
                 "scheduled": nothing, "due_again": nothing,
             },
             payments_store.QUERIES: {
-                "bind_payments": crediting.bind_payments,
                 "bound_payments": crediting.bound_payments,
                 "claims": crediting.claims,
-                "payment_organizations": crediting.payment_organizations,
+                "credit": crediting.credit,
                 "lock_payment": nothing,
             },
             ledger_store.QUERIES: {"post": crediting.post},
             organizations_store.QUERIES: {
                 "lock_without_customer": nothing, "set_customers": nothing,
             },
-            inbox_store.QUERIES: {
- "reopen_waiting": nothing, "lock_waiting": nothing,
-            },
+            inbox_store.QUERIES: {"reopen_waiting": nothing, "lock_waiting": nothing},
             outbound_store.QUERIES: {"announce": nothing},
             access.QUERIES: {"record": nothing},
         },

@@ -15,13 +15,13 @@ from typing import Any
 from shared.recharge.model import AttemptState
 from tests.explorer import recharge_invariants as invariants
 from tests.explorer.recharge_processes import Processes
+from tests.explorer.recharge_reductions import reduced, without_old_keys
 from tests.explorer.recharge_state import (
     MONTH,
     NAMES,
     WORKERS,
     Scenario,
     State,
-    unused_keys,
 )
 from tests.explorer.recharge_surroundings import Surroundings
 from tests.explorer.recharge_tables import BEGINNING, FIRST_CARD, Attempt, Tables
@@ -80,7 +80,7 @@ class RechargeWorld:
     def unordered_moves(self, state: State) -> Iterator[Move[State]]:
         """Yield the moves with each worker under its own name."""
         for move in self._moves(state):
-            yield Move(move.words, _without_old_keys(move.after))
+            yield Move(move.words, without_old_keys(move.after))
 
     def _moves(self, state: State) -> Iterator[Move[State]]:
         if state.tables.at_bound or state.tables.flaws:
@@ -122,7 +122,7 @@ class RechargeWorld:
 
         The two workers differ by their names alone, so that one order of them is enough.
         """
-        state = _without_old_keys(move.after)
+        state = reduced(move.after, self.processes)
         first, second, web = map(self._intern, state.processes)
         tables, live, swaps = state.tables, state.tables.live, _rank(first) < _rank(second)
         if swaps:
@@ -138,10 +138,6 @@ class RechargeWorld:
 
     def _intern(self, value: Any) -> Any:
         return self._same.setdefault(value, value)
-
-
-def _without_old_keys(state: State) -> State:
-    return state._replace(stripe=state.stripe.without_keys(unused_keys(state)))
 
 
 def _rank(position: Position | None) -> tuple[int, int]:

@@ -227,6 +227,9 @@ class Port(Generic[Tables]):
         finally:
             self._depth -= 1
 
+    def limit_next_transaction(self, **_: int) -> None:
+        """Limit nothing: no statement of a model waits."""
+
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         return list(self._execute(sql, args))
 

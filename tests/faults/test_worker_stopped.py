@@ -1,4 +1,4 @@
-"""A worker that is told to stop in the middle of a batch: its events are applied, and once."""
+"""A worker that is told to stop while it has two batches: their events are applied, and once."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
     from shared.organizations.model import Organization
 
-EVENTS = 2 * BATCH_ROWS_MAX + 50
+AT_ONCE = 2 * BATCH_ROWS_MAX
+EVENTS = AT_ONCE + 50
 LEASED = "SELECT count(*) FROM stripe_events WHERE lease_token IS NOT NULL"
+LEASES_END = "UPDATE stripe_events SET available_at = now() WHERE lease_token IS NOT NULL"
 # What a worker sends last in the transaction of a batch, before its commit.
 OUTCOMES = b"error_trace = s.error_trace"
 
@@ -35,7 +37,7 @@ async def postgres(database_url: str) -> AsyncIterator[Gate]:
     """Give a gate in front of the database, which a worker goes through."""
     async with gate(process_url(database_url)) as opened:
         yield opened
-        opened.thaw()
+        opened.release()
 
 
 @pytest_asyncio.fixture
@@ -47,7 +49,7 @@ async def stopping(
     client: aiohttp.ClientSession,
     tmp_path: Path,
 ) -> AsyncIterator[WorkerProcess]:
-    """Give a worker that got SIGTERM while a batch was applied and not yet committed."""
+    """Give a worker that got SIGTERM with a batch not yet committed, and another one leased."""
     names = [f"stop{number}" for number in range(EVENTS)]
     await open_purchases(pool, organization.id, names)
     await receive_paid(pool, organization.id, names)
@@ -55,14 +57,14 @@ async def stopping(
     variables = environment(postgres.url, redis_url) | {
         "DATABASE_URL": postgres.url,
         "PREPAID_WORKER_PORT": str(port),
-        "PREPAID_LEASE_SECONDS": "2",
     }
     worker = WorkerProcess(variables, tmp_path / "worker.log")
-    postgres.freeze_at = OUTCOMES
+    postgres.hold_at = OUTCOMES
     await worker.start()
 
-    async def frozen() -> bool:
-        return postgres.is_frozen
+    async def has_two() -> bool:
+        leased: int = await pool.fetchval(LEASED)
+        return postgres.held == 1 and leased == AT_ONCE
 
     async def knows() -> bool:
         async with client.get(f"http://127.0.0.1:{port}/readyz") as answer:
@@ -70,7 +72,7 @@ async def stopping(
             return checks["process"] == "StoppingError"
 
     try:
-        await until(frozen)
+        await until(has_two)
         os.kill(worker.pid, signal.SIGTERM)
         await until(knows)
         yield worker
@@ -95,7 +97,7 @@ async def the_next_worker_applies_the_rest(
     await credited_once(pool, EVENTS)
 
 
-async def test_a_worker_that_is_told_to_stop_commits_its_batch_and_leases_no_other(
+async def test_a_worker_that_is_told_to_stop_commits_its_batches_and_leases_no_other(
     pool: Pool,
     stopping: WorkerProcess,
     postgres: Gate,
@@ -104,21 +106,22 @@ async def test_a_worker_that_is_told_to_stop_commits_its_batch_and_leases_no_oth
     tmp_path: Path,
 ) -> None:
     assert await applied(pool) == set()
-    postgres.freeze_at = None
-    postgres.thaw()
+    assert await pool.fetchval(LEASED) == AT_ONCE
+    postgres.release()
     async with asyncio.timeout(STOP_SECONDS_MAX):
         assert await stopping.wait() == 0
-    await credited_once(pool, BATCH_ROWS_MAX)
+    await credited_once(pool, AT_ONCE)
     assert await pool.fetchval(LEASED) == 0
     await the_next_worker_applies_the_rest(pool, database_url, redis_url, tmp_path)
 
 
 @pytest.mark.usefixtures("postgres")
-async def test_the_batch_of_a_worker_that_is_killed_while_it_stops_is_taken_up_once(
+async def test_the_batches_of_a_worker_that_is_killed_while_it_stops_are_taken_up_once(
     pool: Pool, stopping: WorkerProcess, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     stopping.kill()
     await stopping.wait()
     assert await applied(pool) == set()
-    assert await pool.fetchval(LEASED) == BATCH_ROWS_MAX
+    assert await pool.fetchval(LEASED) == AT_ONCE
+    await pool.execute(LEASES_END)
     await the_next_worker_applies_the_rest(pool, database_url, redis_url, tmp_path)

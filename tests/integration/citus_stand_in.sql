@@ -30,6 +30,7 @@ CREATE FUNCTION create_distributed_table(
 BEGIN
     ASSERT NOT EXISTS (SELECT FROM pg_dist_node WHERE groupid = 0), 'the coordinator is in the metadata';
     ASSERT p_column = 'organization_id';
+    EXECUTE format('LOCK TABLE %s IN EXCLUSIVE MODE', p_table);
     INSERT INTO pg_dist_partition VALUES (p_table::regclass, 'h', 's');
     INSERT INTO pg_dist_shard VALUES (p_table::regclass, p_table::regclass::oid::bigint, '-2147483648', '2147483647');
     INSERT INTO pg_dist_placement VALUES (p_table::regclass::oid::bigint, 1);

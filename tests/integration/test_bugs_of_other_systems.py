@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.errors import ValidationError
-from shared.events.effects import apply_batch
+from shared.events.effects import apply_batch, interpret_batch
 from shared.events.model import ApplyContext
 from shared.events.service import Applier
 from shared.ids import new_id
@@ -59,9 +59,8 @@ async def test_an_event_is_not_marked_processed_before_its_effect_commits(
         transaction = dying.transaction()
         await transaction.start()
         claimed = await store.claim(dying, rows_max=1, token=UUID(int=1), lease=timedelta(0))
-        await apply_batch(
-            dying, claimed, ApplyContext(SaleTerms(Decimal(1)), new_id, datetime.now(UTC))
-        )
+        context = ApplyContext(SaleTerms(Decimal(1)), new_id, datetime.now(UTC))
+        await apply_batch(dying, claimed, interpret_batch(claimed), context)
         await transaction.rollback()
     assert await event_states(pool) == {"evt_1": "received"}
     assert await balance(pool) == 0

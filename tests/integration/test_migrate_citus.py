@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
-from migrations import runner
+from migrations import locking, runner
 from migrations.citus import cluster
 from migrations.citus.distribution import DELEGATED, DISTRIBUTED, REFERENCE, Coordinator
 from shared.db.pool import connect
+from shared.errors import ConflictError
 from tests.fixtures.commands import assert_refused
 from tests.fixtures.ledger import grant, statuses, usage
+from tests.fixtures.product import WAIT_SECONDS_MAX
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -96,6 +99,47 @@ async def test_a_release_whose_functions_changed_keeps_those_of_the_cluster(
     ]
     shards = await pool.fetch("SELECT node FROM ledger_shards()")
     assert [row["node"] for row in shards] == ["node-1:5432"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "db.localhost"])
+async def test_an_address_at_which_each_node_reaches_itself_is_refused(
+    cluster_url: str, host: str, pool: Pool
+) -> None:
+    with pytest.raises(ConflictError, match="Add --coordinator HOST:PORT"):
+        await runner.migrate(cluster_url, coordinator=Coordinator(host, 5432))
+    assert await pool.fetchval("SELECT count(*) FROM pg_dist_partition") == 0
+
+
+async def test_a_cluster_on_one_machine_may_use_its_own_address(
+    cluster_url: str, superuser_url: str
+) -> None:
+    connection = await asyncpg.connect(superuser_url)
+    await connection.execute("UPDATE pg_dist_node SET nodename = 'localhost'")
+    await connection.close()
+    await runner.migrate(cluster_url, coordinator=Coordinator("localhost", 5432))
+    assert (await runner.status(cluster_url))["upToDate"]
+
+
+async def test_a_step_waits_briefly_at_a_time_for_a_table_that_is_in_use(
+    cluster_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "LOCK_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(locking, "PAUSE_SECONDS_MIN", 0.05)
+    waits = asyncio.Event()
+
+    def report(line: str) -> None:
+        if line.startswith("waiting for a lock: "):
+            waits.set()
+
+    async with asyncio.timeout(WAIT_SECONDS_MAX), pool.acquire() as other:
+        async with other.transaction():
+            await other.execute("LOCK TABLE holds IN ROW EXCLUSIVE MODE")
+            migrating = asyncio.create_task(
+                runner.migrate(cluster_url, coordinator=COORDINATOR, report=report)
+            )
+            await waits.wait()
+        await migrating
+    assert await distribute(cluster_url) == []
 
 
 async def test_without_citus_the_command_says_what_to_do(

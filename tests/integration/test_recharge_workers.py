@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.ids import new_id
 from shared.payments.payment_intents import (
     ChargeRequest,
     GatewayAnswer,
@@ -18,9 +19,10 @@ from shared.payments.payment_intents import (
     PaymentIntentGateway,
 )
 from shared.recharge import service
+from shared.recharge.attempts import store as attempt_store
 from shared.recharge.model import Rule, Schedule
 from tests.fixtures.ledger import grant, post, usage
-from tests.fixtures.product import balance, create_organization, until
+from tests.fixtures.product import LEASE, balance, create_organization, until
 from tests.fixtures.recharging import Shop
 from worker.recharger import Recharger
 
@@ -209,3 +211,21 @@ async def test_a_charge_that_stripe_does_not_answer_holds_up_no_other_organizati
     stop.set()
     await working
     assert await shop.captures() == [2000]
+
+
+async def test_attempts_that_others_have_locked_do_not_delay_the_next_ones(pool: Pool) -> None:
+    owners = [await create_organization(pool, f"due-{n}") for n in range(5)]
+    for number, owner in enumerate(owners):
+        await pool.execute(
+            "INSERT INTO recharge_attempts (id, organization_id, state, created_at, due_at)"
+            " VALUES ($1, $2, 'armed', now(), now() - make_interval(mins => 10 - $3))",
+            new_id(), owner.id, number,
+        )  # fmt: skip
+    async with pool.acquire() as other, other.transaction():
+        await other.execute(
+            "SELECT FROM recharge_attempts WHERE organization_id = ANY ($1) FOR UPDATE",
+            [owner.id for owner in owners[:3]],
+        )
+        async with pool.acquire() as connection:
+            leases = await attempt_store.claim(connection, rows_max=1, token=new_id(), lease=LEASE)
+    assert [lease.attempt.organization_id for lease in leases] == [owners[3].id]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -123,6 +125,58 @@ async def test_a_key_in_two_batches_of_a_statement_is_posted_once(
     waiting = [debits(rich, 1), debits(rich, 1), debits(rich, 1, description="another")]
     statuses = await in_one_statement(pool, batches, rich, waiting)
     assert statuses[2:] == [["posted"] * 3, ["replayed"] * 3, ["conflict"] * 3]
+
+
+async def test_a_batch_that_repeats_keys_of_another_takes_only_itself_out_of_their_statement(
+    pool: Pool, batches: RequestBatches, rich: Organization
+) -> None:
+    """Its postings are decided one by one, and theirs need not be."""
+    waiting = [debits(rich, 1), debits(rich, 1), debits(rich, 2)]
+    statuses = await in_one_statement(pool, batches, rich, waiting)
+    assert statuses[2:] == [["posted"] * 3, ["replayed"] * 3, ["posted"] * 3]
+    commits = (
+        "SELECT count(DISTINCT xmin::text) FROM credit_transactions"
+        " WHERE idempotency_key LIKE ANY ($1)"
+    )
+    assert await pool.fetchval(commits, ["1-%", "2-%"]) == 1
+    assert await balances(pool, rich) == (88, 0)
+
+
+async def test_a_key_that_an_earlier_batch_was_refused_is_decided_again(
+    pool: Pool, batches: RequestBatches, rich: Organization
+) -> None:
+    large, small = usage(rich, 95, key="x"), usage(rich, 90, key="x")
+    statuses = await in_one_statement(pool, batches, rich, [[large], [small]])
+    assert statuses[2:] == [["insufficient"], ["posted"]]
+    assert await balances(pool, rich) == (4, 0)
+
+
+async def test_a_statement_counts_for_the_callers_of_its_batches(
+    pool: Pool, rich: Organization
+) -> None:
+    caller: ContextVar[str] = ContextVar("caller")
+    acting: list[list[str]] = []
+
+    def acting_for(callers: Sequence[str]) -> AbstractContextManager[None]:
+        acting.append(list(callers))
+        return nullcontext()
+
+    batches = RequestBatches(pool, caller=caller.get, acting_for=acting_for)
+
+    async def request(name: str, batch: int) -> None:
+        caller.set(name)
+        await batches.post(rich.id, debits(rich, batch), now=datetime.now(UTC))
+
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        async with asyncio.TaskGroup() as requests, locked(pool, rich):
+            for n, name in enumerate(("first", "second"), start=1):
+                requests.create_task(request(name, n))
+                await waiting_for_locks(pool, n)
+            for n, name in enumerate(("third", "first"), start=3):
+                requests.create_task(request(name, n))
+            await asyncio.sleep(0)
+            assert acting == [["first"], ["second"]]
+    assert acting == [["first"], ["second"], ["third", "first"]]
 
 
 async def test_a_batch_that_fails_a_statement_fails_alone(

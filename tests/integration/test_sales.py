@@ -200,6 +200,21 @@ async def test_m16_a_payment_that_is_credited_late_is_credited_at_its_level(
     assert await balance(pool) == 25
 
 
+async def test_m16_what_is_credited_late_brings_what_is_left_though_its_refund_has_no_event(
+    pool: Pool, organization: Organization, storefront: Storefront
+) -> None:
+    storefront.terms = CUSTOMERS_COUNT
+    customer = (await storefront.client.v1.customers.create_async({"name": "Later"})).id
+    await storefront.client.v1.payment_methods.attach_async("pm_card_visa", {"customer": customer})
+    refunded = await storefront.charge(customer=customer)
+    for lost in ("charge.refunded", "refund.created", "refund.updated"):
+        await storefront.sim("faults", event=lost, fault="never_generated", times=1)
+    await storefront.refund(refunded, 500)
+    await storefront.charge(1000, customer=customer, metadata=NAMED)
+    await storefront.deliver_new()
+    assert await balance(pool) == 10 + 15
+
+
 async def test_a_payment_of_a_known_customer_that_pays_an_invoice_is_never_credited_itself(
     pool: Pool, organization: Organization, storefront: Storefront
 ) -> None:

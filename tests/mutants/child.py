@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PRELOADED = (
-    "_hypothesis_pytestplugin", "aiohttp.web", "alembic.command", "arq.worker", "asyncpg", "bs4",
-    "httpx", "hypothesis", "hypothesis.strategies", "jinja2", "msgspec", "prometheus_client",
-    "pygments", "pytest", "pytest_asyncio.plugin", "pytest_timeout", "redis.asyncio",
-    "rich.console", "sqlalchemy", "stripe", "structlog", "typer", "urllib3", "uvloop",
+    "_hypothesis_pytestplugin", "aiohttp.test_utils", "aiohttp.web", "alembic.command",
+    "alembic.config", "arq.worker", "asyncpg", "bs4", "execnet", "httpx", "hypothesis",
+    "hypothesis.strategies", "jinja2", "jsonschema", "msgspec", "prometheus_client", "pygments",
+    "pytest", "pytest_asyncio.plugin", "pytest_timeout", "redis.asyncio", "rich.console",
+    "sqlalchemy.ext.asyncio", "stripe", "stripe._oauth_service", "stripe._stripe_client",
+    "structlog", "typer.testing", "unittest.mock", "urllib3", "uvloop", "xdist.looponfail",
     "xdist.plugin",
 )  # fmt: skip
 
@@ -32,6 +34,7 @@ def run_tests(
     sys.path[:0] = [str(root), str(root / "clients/python/src")]
     os.chdir(root)
     os.environ.update(environment)
+    sys.dont_write_bytecode = False  # what a mutant leaves unchanged is compiled once for all
     with output.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())

@@ -40,6 +40,7 @@ async def run_rounds(rounds: Iterator[Exception | None]) -> None:
         asyncpg.InvalidPasswordError("wrong password"),
         asyncpg.InsufficientPrivilegeError("denied"),
         asyncpg.LockNotAvailableError("a lock"),
+        asyncpg.DiskFullError('could not write to file "base/pgsql_tmp/pgsql_tmp7.0"'),
         ValueError("a bug"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -251,3 +252,45 @@ async def test_a_batch_is_of_one_partition_and_each_has_its_turn() -> None:
         database.let_go()
         assert await asyncio.gather(*waiting) == [0, 2, 4, 6, 8]
     assert database.batches == [[0], [1, 3], [2, 4]]
+
+
+async def test_a_partition_whose_flushes_hang_leaves_flushes_to_the_others() -> None:
+    database = Database()
+    commits = GroupCommit[int, int](
+        database.flush,
+        flushes_at_once_max=4,
+        flushes_of_partition_max=2,
+        group_of=lambda item: item,
+        partition_of=lambda group: hash(group) % 2,
+    )
+    hanging: list[asyncio.Task[int]] = []
+    for item in (1, 3, 5, 7):  # of a node that is frozen
+        hanging += submit(commits, item)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert database.batches == [[1], [3]]
+    waiting = submit(commits, 2)
+    await asyncio.sleep(0)
+    waiting += submit(commits, 4)
+    async with asyncio.timeout(SECONDS_MAX):
+        for _ in range(4):
+            await database.started.acquire()
+        assert database.batches[2:] == [[2], [4]]
+        database.let_go()
+        assert await asyncio.gather(*hanging, *waiting) == [2, 6, 10, 14, 4, 8]
+    assert database.batches[4:] == [[5, 7]]
+
+
+async def test_a_flush_runs_in_the_context_of_the_group_commit_and_not_in_a_callers() -> None:
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    seen: list[str] = []
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        seen.append(caller.get())
+        caller.set("another flush")
+        return list(items)
+
+    commits = GroupCommit[int, int](flush)
+    caller.set("a request")
+    assert [await commits.submit(item) for item in (1, 2)] == [1, 2]
+    assert seen == ["nobody", "nobody"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from uuid import UUID
 
@@ -27,6 +28,19 @@ def test_ids_are_ordered_by_their_moments(one: int, two: int, tail: bytes) -> No
 
 def test_ids_of_one_moment_are_different() -> None:
     assert len({new_id(1) for _ in range(1000)}) == 1000
+
+
+def test_a_process_and_its_fork_make_different_ids() -> None:
+    new_id(1)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, new_id(1).bytes)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 16) != new_id(1).bytes
+    os.close(reading)
+    os.close(writing)
 
 
 def test_an_id_is_of_now() -> None:

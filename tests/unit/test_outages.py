@@ -52,6 +52,31 @@ def test_a_lock_or_statement_that_takes_too_long_is_no_outage() -> None:
     assert not outage.is_active
 
 
+async def test_a_full_disk_is_one_outage_although_probes_are_answered_meanwhile() -> None:
+    clock = Clock()
+    outage = Outage("postgres", monotonic=clock)
+
+    async def probe() -> None:
+        """Read, which needs no space."""
+
+    with capture_logs() as lines:
+        for _ in range(5):
+            assert outage.failed(asyncpg.DiskFullError("could not extend file"))
+            clock.now += 30
+            await outage.check(probe)
+        clock.now += 30
+        await outage.check(probe)
+    assert [line["event"] for line in lines] == ["postgres.unavailable", "postgres.available"]
+    assert (lines[1]["after_seconds"], lines[1]["failures"]) == (180, 5)
+
+
+def test_a_statement_without_space_for_its_temporary_files_is_no_outage() -> None:
+    outage = Outage("postgres")
+    text = 'could not write to file "base/pgsql_tmp/pgsql_tmp7.0": No space left on device'
+    assert not outage.failed(asyncpg.DiskFullError(text))
+    assert not outage.is_active
+
+
 def test_the_text_of_an_error_is_bounded() -> None:
     with capture_logs() as (lines):
         Outage("postgres").failed(OSError("x" * 1_000_000))

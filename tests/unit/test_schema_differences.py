@@ -16,6 +16,7 @@ UP_TO_DATE: dict[str, Any] = {
     "indexesMissing": [],
     "indexesInvalid": [],
     "upToDate": True,
+    "newer": False,
 }
 
 
@@ -27,6 +28,10 @@ UP_TO_DATE: dict[str, Any] = {
         (
             {"current": "0030", "functionsCurrent": False},
             ["the schema is at 0030, this release needs 0031"],
+        ),
+        (
+            {"current": "0032", "functionsCurrent": False, "newer": True},
+            ["the schema is at 0032, of a later release than this one (0031)"],
         ),
         ({"functionsCurrent": False}, ["the SQL functions are not those of this release"]),
         (

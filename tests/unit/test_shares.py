@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from api.framework.shares import FairShare, Limits, Tenant, acting_for
+from api.framework.shares import (
+    FairShare,
+    Limits,
+    Tenant,
+    act_for,
+    acting_for_all,
+    current_tenant,
+)
 from shared.errors import UnavailableError
 
 
@@ -25,10 +32,10 @@ class Door:
         await turns()
 
     async def _go(self, name: str) -> None:
-        with acting_for(Tenant(name[0], name[1])):
-            async with self.share.turn():
-                self.inside.append(name)
-                await self.out[name].wait()
+        act_for(Tenant(name[0], name[1]))
+        async with self.share.turn():
+            self.inside.append(name)
+            await self.out[name].wait()
 
     async def let_out(self, *names: str) -> None:
         for name in names:
@@ -137,3 +144,11 @@ async def test_no_place_is_lost_when_all_are_cancelled_at_once() -> None:
     assert door.inside == ["ka5", "lb2"]
     await door.let_out("lb2")
     assert door.inside == ["ka5", "lb2", "ka6"]
+
+
+def test_what_several_keys_of_an_organization_share_counts_for_the_organization_alone() -> None:
+    with acting_for_all([Tenant("a", "acme"), Tenant("a", "acme")]):
+        assert current_tenant() == Tenant("a", "acme")
+    with acting_for_all([Tenant("a", "acme"), Tenant("b", "acme")]):
+        assert current_tenant() == Tenant(None, "acme")
+    assert current_tenant() == Tenant(None)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
-from shared.http.processes import WebProcesses, exposition, join
+from shared.http.processes import WebProcesses, exposition, join, shared_folder
 
 
 def counter(number: int, value: int) -> bytes:
@@ -71,6 +75,32 @@ async def test_a_process_that_does_not_answer_is_left_out_and_logged(tmp_path: P
 
     assert samples(text) == ['prepaid_requests_total{process="1"} 5.0']
     assert [(line["event"], line["process"]) for line in logs] == [("metrics.process_silent", "2")]
+
+
+async def test_a_process_whose_folder_was_deleted_still_answers_for_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    first, late = WebProcesses(1, folder), WebProcesses(2, folder)
+    with capture_logs() as logs:
+        async with first.publishing(answers(1, 5)):
+            shutil.rmtree(folder)
+            async with late.publishing(answers(2, 7)):
+                texts = [await first.metrics(answers(1, 5)), await late.metrics(answers(2, 7))]
+
+    assert [samples(text) for text in texts] == [
+        ['prepaid_requests_total{process="1"} 5.0'],
+        ['prepaid_requests_total{process="2"} 7.0'],
+    ]
+    assert [line["event"] for line in logs] == ["metrics.not_published"]
+
+
+def test_the_folder_of_the_sockets_is_locked_against_those_who_delete_old_files() -> None:
+    with shared_folder() as folder:
+        descriptor = os.open(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # as systemd-tmpfiles tries it
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+    assert not folder.exists()
 
 
 def test_every_series_of_a_numbered_process_has_its_number_and_joins_without_a_double_family() -> (

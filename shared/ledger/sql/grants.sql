@@ -1,7 +1,6 @@
 -- Grants: opened by credits, burned by debits in a fixed order, reduced by refunds and disputes.
 
 DROP FUNCTION IF EXISTS ledger_open_grant(accounts, credit_transactions, smallint, boolean, timestamptz);
-DROP FUNCTION IF EXISTS ledger_burn_order(uuid, timestamptz);
 
 -- The open grants of an organization in burn order, including expired ones whose expiration is not posted yet.
 -- PostgreSQL inlines it: a caller that needs the first ones reads no others.

@@ -1,8 +1,5 @@
 -- Messages about a balance that is low, recovered or depleted.
 
-DROP FUNCTION IF EXISTS ledger_tell_expiring(timestamptz, interval, integer);
-DROP FUNCTION IF EXISTS ledger_announce_expiring(timestamptz, interval, integer);
-
 -- The thresholds of a balance: what the organization set for alerts, and the one for `credits.low`.
 CREATE OR REPLACE FUNCTION ledger_alert_thresholds(
     p_account accounts

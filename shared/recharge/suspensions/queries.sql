@@ -161,13 +161,6 @@ UPDATE auto_recharges
 SET declines_in_row = $2, not_before = $3, updated_at = now()
 WHERE organization_id = $1;
 
--- name: suspended_for
--- Those of these organizations that are suspended for a reason, in the lock order of accounts.
-SELECT organization_id
-FROM auto_recharges
-WHERE organization_id = any($1::uuid []) AND state = 'suspended' AND reason = $2
-ORDER BY organization_id;
-
 -- name: has_open_inquiry
 -- Whether a payment of an organization is under inquiry.
 SELECT EXISTS (

@@ -67,14 +67,6 @@ async def end_wait(connection: Connection, organization_id: UUID) -> None:
         await attempt_store.notify_workers(connection)
 
 
-async def suspended_for(
-    connection: Connection, organizations: Collection[UUID], reason: SuspensionReason
-) -> list[UUID]:
-    """Return which of these organizations are suspended for a reason, sorted."""
-    rows = await connection.fetch(QUERIES.suspended_for, list(organizations), reason)
-    return [row["organization_id"] for row in rows]
-
-
 async def expire_links_of_other_cards(connection: Connection, organization_id: UUID) -> None:
     """End the link of a waiting attempt if another card would be charged now."""
     if await connection.fetch(QUERIES.expire_links_of_other_cards, organization_id):

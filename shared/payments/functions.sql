@@ -1,0 +1,211 @@
+-- Crediting payments: bound, posted and completed in one round trip.
+
+-- Binds payments to organizations, each once; returns those that were not bound before. The rows must be sorted:
+-- concurrent transactions lock them in this order.
+CREATE OR REPLACE FUNCTION bind_payments(p_bindings jsonb) RETURNS TABLE (
+    payment_intent_id text,
+    organization_id uuid,
+    amount_minor bigint,
+    currency text,
+    credits numeric,
+    invoice_id text
+) LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY
+    INSERT INTO stripe_payments AS p (
+        payment_intent_id,
+        organization_id,
+        amount_minor,
+        net_minor,
+        currency,
+        credits,
+        customer_id,
+        charge_id,
+        invoice_id,
+        stripe_account
+    )
+    SELECT b.*
+    FROM jsonb_to_recordset(p_bindings) AS b (
+        payment_intent_id text,
+        organization_id uuid,
+        amount_minor bigint,
+        net_minor bigint,
+        currency text,
+        credits numeric,
+        customer_id text,
+        charge_id text,
+        invoice_id text,
+        stripe_account text
+    )
+    ON CONFLICT ON CONSTRAINT stripe_payments_pkey DO NOTHING
+    RETURNING
+        p.payment_intent_id,
+        p.organization_id,
+        p.amount_minor,
+        p.currency,
+        p.credits,
+        p.invoice_id;
+END
+$$;
+
+-- Closes the purchases of sessions and payments. Paid ones stay paid. A purchase is looked up by either index.
+CREATE OR REPLACE FUNCTION close_purchases(
+    p_sessions text [],
+    p_purchases uuid [],
+    p_payments text [],
+    p_states text []
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE purchases AS p
+    SET
+        state = c.state,
+        payment_intent_id = coalesce(c.payment_intent_id, p.payment_intent_id),
+        settled_at = now()
+    FROM unnest(p_sessions, p_purchases, p_payments, p_states) AS c (
+        checkout_session_id, purchase_id, payment_intent_id, state
+    )
+    WHERE
+        (p.checkout_session_id = c.checkout_session_id OR p.id = c.purchase_id)
+        AND p.state <> 'paid';
+END
+$$;
+
+-- Closes as paid those purchases whose postings, by place, are on the ledger.
+CREATE OR REPLACE FUNCTION close_paid_purchases(p_purchases jsonb, p_places integer []) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF jsonb_array_length(p_purchases) = 0 THEN
+        RETURN;
+    END IF;
+    PERFORM close_purchases(
+        array_agg(c.checkout_session_id),
+        array_agg(c.purchase_id),
+        array_agg(c.payment_intent_id),
+        array_agg('paid'::text)
+    )
+    FROM jsonb_to_recordset(p_purchases) AS c (
+        place integer, checkout_session_id text, purchase_id uuid, payment_intent_id text
+    )
+    WHERE c.place = any(p_places)
+    HAVING count(*) > 0;
+END
+$$;
+
+-- Announces new purchases, and returns the organizations that they find suspended for a reason, as the rows of
+-- credit_payments. Each message gets the balance after its posting. In the order of the ids of the messages, so that two
+-- batches with the same ids cannot deadlock.
+CREATE OR REPLACE FUNCTION complete_purchases(
+    p_messages jsonb,
+    p_posted integer [],
+    p_balances numeric [],
+    p_suspension text
+) RETURNS TABLE (
+    place integer,
+    status text,
+    id uuid
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_message record;
+    v_organizations uuid [] := '{}';
+BEGIN
+    FOR v_message IN
+        SELECT
+            m.*,
+            p.balance_after
+        FROM jsonb_to_recordset(p_messages) AS m (
+            place integer, organization_id uuid, id uuid, type text, data jsonb, at timestamptz
+        )
+        INNER JOIN unnest(p_posted, p_balances) AS p (place, balance_after)
+            ON m.place = p.place
+        ORDER BY m.id
+    LOOP
+        PERFORM announce(
+            v_message.organization_id,
+            v_message.id,
+            v_message.type,
+            v_message.data || jsonb_build_object('balanceAfter', v_message.balance_after),
+            v_message.at
+        );
+        v_organizations := v_organizations || v_message.organization_id;
+    END LOOP;
+    RETURN QUERY
+    SELECT
+        NULL::integer,
+        'suspended',
+        r.organization_id
+    FROM auto_recharges AS r
+    WHERE r.organization_id = any(v_organizations) AND r.state = 'suspended' AND r.reason = p_suspension
+    ORDER BY r.organization_id;
+END
+$$;
+
+-- Binds payments and posts their credits; reopens the events that waited for one of them, closes their purchases, and
+-- announces those that are new. Returns the results of ledger_post, then a row without a place for each organization
+-- whose purchase ends a suspension for `p_suspension`.
+--
+-- The postings assume these bindings. If another transaction has bound one of the payments meanwhile, nothing is posted
+-- and nothing is returned: the caller reads the bindings, and calls again without any. `p_locks`: payments that were
+-- bound before are locked as well. The locks are taken in one order: payments, accounts, ids of events that wait,
+-- purchases; each sorted. `place` is that of a posting.
+CREATE OR REPLACE FUNCTION credit_payments(
+    p_bindings jsonb,
+    p_postings jsonb,
+    p_payments text [],
+    p_locks boolean,
+    p_purchases jsonb,
+    p_messages jsonb,
+    p_suspension text
+) RETURNS TABLE (
+    place integer,
+    status text,
+    id uuid,
+    seq bigint,
+    amount numeric,
+    balance_after numeric,
+    created_at timestamptz,
+    held numeric,
+    available numeric,
+    budget jsonb
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_bound bigint;
+    v_credited integer [] := '{}';
+    v_posted integer [] := '{}';
+    v_balances numeric [] := '{}';
+BEGIN
+    SELECT count(*) INTO v_bound FROM bind_payments(p_bindings);
+    IF v_bound < jsonb_array_length(p_bindings) THEN
+        RETURN;
+    END IF;
+    IF p_locks THEN
+        PERFORM FROM stripe_payments AS p
+        WHERE p.payment_intent_id = any(p_payments)
+        ORDER BY p.payment_intent_id COLLATE "C"
+        FOR UPDATE;
+    END IF;
+
+    FOR place, status, id, seq, amount, balance_after, created_at, held, available, budget IN
+        SELECT r.* FROM ledger_post(p_postings) AS r
+    LOOP
+        IF status IN ('posted', 'replayed') THEN
+            v_credited := v_credited || place;
+        END IF;
+        IF status = 'posted' THEN
+            v_posted := v_posted || place;
+            v_balances := v_balances || balance_after;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+
+    PERFORM reopen_waiting_events(p_payments);
+    PERFORM close_paid_purchases(p_purchases, v_credited);
+    IF jsonb_array_length(p_messages) > 0 THEN
+        -- The columns that these rows lack are NULL.
+        FOR place, status, id, seq, amount, balance_after, created_at, held, available, budget IN
+            SELECT c.* FROM complete_purchases(p_messages, v_posted, v_balances, p_suspension) AS c
+        LOOP
+            RETURN NEXT;
+        END LOOP;
+    END IF;
+END
+$$;
