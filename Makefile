@@ -32,11 +32,15 @@ up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DE
 
 # Bytecode caching stays on, whatever the environment says: otherwise each of the suite's many processes
 # would compile the project again, and pytest its plugins.
-coverage mutants test: export PYTHONDONTWRITEBYTECODE =
+coverage mutants test thorough: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test
 test: $(DEV) ## Run the whole test suite in parallel processes, each with embedded servers of its own
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+.PHONY: thorough
+thorough: export PREPAID_TEST_PROFILE = thorough
+thorough: test ## Run the suite with all of its random cases, about five times as many
 
 .PHONY: test-matrix
 test-matrix: $(DEV) ## Run the suite on the embedded servers, then on Debian's PostgreSQL 15 and Redis 7
@@ -45,7 +49,7 @@ test-matrix: $(DEV) ## Run the suite on the embedded servers, then on Debian's P
 .PHONY: coverage
 coverage: $(DEV) ## Run the suite with coverage of lines and branches, also in the processes that it starts; fail below 95 %
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
@@ -66,8 +70,8 @@ docs: $(DEV) ## Build the documentation site into build/site; fail on a broken l
 	$(BIN)/python -m docs.build
 
 .PHONY: check
-check: export PREPAID_TEST_PROFILE = thorough
-check: lint docs test ## What CI runs: lint, docs, and the suite with all of its random cases
+check: export PREPAID_CHAOS_SECONDS ?= 60
+check: lint docs test ## What CI runs: lint, docs, and the suite with a minute of chaos
 
 .PHONY: audit
 audit: $(DEV) ## Look for known vulnerabilities of the locked dependencies, where the data can be reached

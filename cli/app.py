@@ -15,31 +15,7 @@ import structlog
 import typer
 
 from cli import launch as launches
-from cli.commands import (
-    alerts,
-    audit,
-    bind,
-    budgets,
-    console,
-    endpoints,
-    event_replay,
-    events,
-    finance,
-    grants,
-    keys,
-    ledger,
-    message_replay,
-    messages,
-    migrate,
-    organization_prices,
-    organizations,
-    prices,
-    privacy,
-    recharge,
-    reconcile,
-    statement,
-    stripe_endpoint,
-)
+from cli.deferred import CommandLine
 from cli.environment import load_settings
 from cli.output import AsJson, refuse, write
 from migrations.head import HEAD
@@ -51,34 +27,11 @@ from shared.errors import ConfigError, NotReadyError
 SANDBOX_GROUP = "prepaid.sandbox"
 
 app = typer.Typer(
+    cls=CommandLine,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(migrate.app, name="migrate")
-app.add_typer(organizations.app, name="orgs")
-app.add_typer(keys.app, name="keys")
-event_replay.register(events.app)
-app.add_typer(events.app, name="events")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(finance.app, name="finance")
-app.add_typer(recharge.app, name="recharge")
-app.add_typer(endpoints.app, name="endpoints")
-message_replay.register(messages.app)
-app.add_typer(messages.app, name="messages")
-app.add_typer(grants.app, name="grants")
-app.command("adjust")(grants.adjust)
-app.command("bind")(bind.bind)
-app.add_typer(budgets.app, name="budgets")
-app.add_typer(alerts.app, name="alerts")
-organization_prices.register(prices.app)
-app.add_typer(prices.app, name="prices")
-app.add_typer(privacy.app, name="privacy")
-app.add_typer(audit.app, name="audit")
-app.add_typer(console.app, name="console")
-app.add_typer(stripe_endpoint.app, name="stripe")
-app.command()(reconcile.reconcile)
-app.command()(statement.statement)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shared.errors import ValidationError
-from shared.replay.rules import check_reason
+from shared.reasons import check_reason
 
 
 def reason(text: str) -> str:

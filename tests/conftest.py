@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from tests.fixtures.profile import cases
@@ -30,6 +32,9 @@ LONGEST_FILES = (
     "test_bounded_refusals.py",
 )
 
+# Each process of the suite has a PostgreSQL and a Valkey.
+PROCESSES_MAX = 4
+
 pytest_plugins = [
     "tests.fixtures.certificates",
     "tests.fixtures.logs",
@@ -56,6 +61,12 @@ pytest_plugins = [
     "tests.fixtures.webhook_deliveries",
     "tests.fixtures.worker_loops",
 ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes `-n auto` starts: one more than cores, since tests also wait."""
+    return min((os.cpu_count() or 1) + 1, PROCESSES_MAX)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

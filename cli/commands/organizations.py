@@ -14,7 +14,6 @@ from cli.output import AsJson, cell, emit, run, table
 from cli.reasons import RequiredReason
 from shared import config
 from shared.access import service as audit
-from shared.closing import service as closing
 from shared.errors import NotFoundError, ValidationError
 from shared.ids import parse_id
 from shared.organizations import service, store
@@ -153,6 +152,7 @@ def close(
 
     Refused while a charge is under way.
     """
+    from shared.closing import service as closing  # noqa: PLC0415 - other commands do not need Stripe
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:
@@ -177,6 +177,7 @@ def close(
 @app.command()
 def reopen(organization: Reference, reason: RequiredReason, as_json: AsJson = False) -> None:
     """Open a closed organization again. Auto-recharge stays off."""
+    from shared.closing import service as closing  # noqa: PLC0415 - as above
 
     async def work() -> dict[str, Any]:
         async with transaction() as connection:

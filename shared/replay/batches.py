@@ -17,6 +17,7 @@ from shared.access import service as audit
 from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, LeaseLostError, NotFoundError
 from shared.inbox.admin.model import Place
+from shared.reasons import check_reason
 from shared.replay import rules, store
 from shared.replay.model import (
     Batch,
@@ -79,7 +80,7 @@ class Batches:
 
         Raises ConflictError while another one of the kind runs, ValidationError for a wrong reason.
         """
-        reason = rules.check_reason(reason)
+        reason = check_reason(reason)
         async with self.pool.acquire() as connection, connection.transaction():
             batch = await store.start(
                 connection,

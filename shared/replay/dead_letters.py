@@ -13,6 +13,7 @@ from shared.errors import ConflictError, NotFoundError, ValidationError
 from shared.inbox.admin import store
 from shared.inbox.admin.model import Cause, EventFilter, Place
 from shared.inbox.model import EventState
+from shared.reasons import require_reason
 from shared.replay import rules
 from shared.replay.discards import NAMES_MAX, Chunk, Discarded, discard_matching
 from shared.replay.model import Kind
@@ -130,7 +131,7 @@ async def discard(
     event has, ConflictError for a named event that has nothing left to discard. Each chunk of a
     filter commits by itself.
     """
-    reason = rules.require_reason(reason)
+    reason = require_reason(reason)
     if not isinstance(selection, EventFilter):
         return await _discard_named(pool, list(dict.fromkeys(selection)), actor, reason)
     if selection.state is EventState.APPLIED:

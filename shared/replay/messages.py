@@ -17,6 +17,7 @@ from shared.outbound.admin import store as deliveries
 from shared.outbound.admin.store import DueDelivery, SelectedDelivery
 from shared.outbound.model import MessageFilter, MessageKey, MessageState
 from shared.outbound.rules import delivery_id, public_id, read_delivery_id
+from shared.reasons import require_reason
 from shared.replay import rules, store
 from shared.replay.batches import AUDITED_IDS_MAX, TAKEN_OVER, Batches, Selected
 from shared.replay.discards import NAMES_MAX, Chunk, Discarded, discard_matching
@@ -241,7 +242,7 @@ async def discard(
 
     Raises ValidationError for a wrong reason, ConflictError for a state with nothing to discard.
     """
-    reason = rules.require_reason(reason)
+    reason = require_reason(reason)
     state = wanted.state or MessageState.DEAD
     if state not in (MessageState.PENDING, MessageState.DEAD):
         raise ConflictError(f"A message that is {state} has nothing left to discard.")

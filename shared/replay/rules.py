@@ -17,7 +17,6 @@ BATCH_ROWS_MAX = 200
 # Stripe's objects are read again before the events are leased, REQUESTS_AT_ONCE_MAX at a time.
 REFETCH_ROWS_MAX = 50
 IDS_MAX = 10_000
-REASON_LENGTH_MAX = 500
 RATE_MIN = 0.1
 RATE_MAX = 10_000.0
 FAILURES_MAX = 100
@@ -30,25 +29,6 @@ ROWS_OF_ONE_MAX = 2_000
 HOLDER_LEASE = timedelta(minutes=5)
 
 NOT_TRIED = "not tried: its type is paused, or it is of another mode or account"
-
-
-def check_reason(reason: str | None) -> str | None:
-    """Return a reason without surrounding spaces; raise ValidationError where it is too long."""
-    if reason is None:
-        return None
-    if len(reason) > REASON_LENGTH_MAX:
-        raise ValidationError(f"reason: at most {REASON_LENGTH_MAX} characters")
-    if not reason.strip() or "\0" in reason:
-        raise ValidationError("reason: say why, in printable characters")
-    return reason.strip()
-
-
-def require_reason(reason: str) -> str:
-    """Return a reason as `check_reason` does; raise ValidationError for an empty one too."""
-    checked = check_reason(reason) if reason else None
-    if checked is None:
-        raise ValidationError("reason: say why")
-    return checked
 
 
 def check_since(since: datetime | None, now: datetime) -> None:

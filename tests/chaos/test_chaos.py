@@ -1,8 +1,9 @@
-"""One chaos run: `make chaos` with seed 1, a minute of it in `make check`."""
+"""One chaos run: `make chaos` with seed 1, of PREPAID_CHAOS_SECONDS; a minute in `make check`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.fixtures.profile import cases
 
-SECONDS = cases(quick=5, thorough=60)
+SECONDS = int(os.environ.get("PREPAID_CHAOS_SECONDS") or cases(quick=5, thorough=60))
 ROOT = Path(__file__).parents[2]
 
 
