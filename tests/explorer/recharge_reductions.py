@@ -7,6 +7,7 @@ of Stripe's, or a later step of a process.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from tests.explorer import stripe_model
 from tests.explorer.recharge_processes import Processes
@@ -37,7 +38,9 @@ def _without_fenced(state: State, processes: Processes) -> State:
     for place, position in enumerate(state.processes):
         if position is None or position.call is not None or not position.log:
             continue
-        if position.program[0] not in _CARRIES or (live is not None and live.lease == NAMES[place]):
+        if cast("tuple[str, ...]", position.program)[0] not in _CARRIES or (
+            live is not None and live.lease == NAMES[place]
+        ):
             continue
         step = processes.runner.step(position, NAMES[place], state.tables, now=state.now)
         refused = step.position is None and step.error is None and step.tables == state.tables
