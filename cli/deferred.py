@@ -41,26 +41,6 @@ class DeferredCommand(TyperCommand):
 
 
 _DEFERRED = (
-    DeferredCommand(
-        "adjust",
-        "Correct a balance, up or down; an amount below 0 follows --:"
-        " adjust acme --reason … -- -5.",
-        "grants:adjust",
-    ),
-    DeferredCommand(
-        "bind", "Bind a Stripe customer or a captured payment to an organization.", "bind:bind"
-    ),
-    DeferredCommand(
-        "reconcile",
-        "Compare Stripe's events, payments, refunds, disputes and cards"
-        " with what is recorded here.",
-        "reconcile:reconcile",
-    ),
-    DeferredCommand(
-        "statement",
-        "Print an organization's credits in a month: opening, each reason for a change, closing.",
-        "statement:statement",
-    ),
     DeferredCommand("migrate", "The database schema. Without a subcommand: up.", "migrate"),
     DeferredCommand("orgs", "Organizations: the customers who own credits.", "organizations"),
     DeferredCommand("keys", "API keys for client apps.", "keys"),
@@ -69,6 +49,11 @@ _DEFERRED = (
     ),
     DeferredCommand("ledger", "The ledger: verify it, explain it, anchor it.", "ledger"),
     DeferredCommand("finance", "The books: close a month.", "finance"),
+    DeferredCommand(
+        "statement",
+        "Print an organization's credits in a month: opening, each reason for a change, closing.",
+        "statement:statement",
+    ),
     DeferredCommand("recharge", "Auto-recharge: rules, suspensions and attempts.", "recharge"),
     DeferredCommand(
         "endpoints", "Webhook endpoints: where outbound messages are sent.", "endpoints"
@@ -80,6 +65,15 @@ _DEFERRED = (
         "message_replay",
     ),
     DeferredCommand("grants", "Grants: credits with a priority and an expiry.", "grants"),
+    DeferredCommand(
+        "adjust",
+        "Correct a balance, up or down; an amount below 0 follows --:"
+        " adjust acme --reason … -- -5.",
+        "grants:adjust",
+    ),
+    DeferredCommand(
+        "bind", "Bind a Stripe customer or a captured payment to an organization.", "bind:bind"
+    ),
     DeferredCommand(
         "budgets", "Budgets: limits on what a user, a key, a category or a tag uses.", "budgets"
     ),
@@ -94,6 +88,12 @@ _DEFERRED = (
     DeferredCommand("audit", "The audit log: who did what, to what, and why.", "audit"),
     DeferredCommand("console", "The operator console, /console of a web process.", "console"),
     DeferredCommand("stripe", "The Stripe account that Prepaid works with.", "stripe_endpoint"),
+    DeferredCommand(
+        "reconcile",
+        "Compare Stripe's events, payments, refunds, disputes and cards"
+        " with what is recorded here.",
+        "reconcile:reconcile",
+    ),
 )
 
 
