@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import Script, ScriptDirectory
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from migrations import locking, online
+from migrations import locking, online, sequence
 from migrations.citus import cluster, distribution
 from migrations.citus.distribution import ClusterState, Coordinator
 from migrations.head import is_newer, refuse_newer
@@ -31,6 +31,7 @@ from migrations.online import State
 from shared.db import pool
 
 if TYPE_CHECKING:
+    from alembic.script import Script
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 HERE = Path(__file__).parent
@@ -66,11 +67,6 @@ GRANTS_FILE = HERE / "grants.sql"
 # What replaces functions on a Citus cluster, after all others.
 CITUS_FUNCTIONS = HERE / "citus" / "functions.sql"
 
-# What the functions of the last release would fail on: it commits together with those of this one.
-_CHANGES_FUNCTIONS = re.compile(
-    r"\bDROP\s+(?:FUNCTION|AGGREGATE|TYPE)\b|\bALTER\s+TYPE\b|\bALTER\s+TABLE\s+credit_transactions\b",
-    re.IGNORECASE,
-)
 # An index may be built for hours; a client that is gone ends its statement after this.
 _SESSION = """
 SET statement_timeout = 0;
@@ -171,7 +167,7 @@ class _Migration:
     async def run(self, app_role: str | None) -> None:
         current = await _current(self._raw)
         refuse_newer(current, _head(self._config))
-        alone, with_functions = split(pending(self._config, current))
+        alone, with_functions = sequence.split(sequence.pending(self._config, current))
         await self._run_online_steps()
         for migration in alone:
             await self._transaction(f"migration {migration.revision}", [migration])
@@ -204,7 +200,7 @@ class _Migration:
         await self._lock_retrier.run(f"a lock: {name}", step)
 
     async def _run_online_steps(self) -> None:
-        for step in online_steps(self._config, await _current(self._raw)):
+        for step in sequence.online_steps(self._config, await _current(self._raw)):
 
             async def run(step: online.Step = step) -> None:
                 await online.run(self._raw, step, self._report)
@@ -233,7 +229,9 @@ async def status(database_url: str, *, versions: Sequence[Path] = (VERSIONS,)) -
         )
         head = _head(config)
         newer = is_newer(current, head)
-        steps = await online.states(connection, online_steps(config, head if newer else current))
+        steps = await online.states(
+            connection, sequence.online_steps(config, head if newer else current)
+        )
     finally:
         await pool.close(connection)
     return MigrationStatus(
@@ -269,43 +267,6 @@ def _distribution_script(coordinator: Coordinator, functions: Sequence[str]) -> 
         every if step.kind is distribution.Kind.FUNCTIONS else f"{step.text()};"
         for step in distribution.steps(new, coordinator, function_names())
     ]
-
-
-def pending(config: Config, current: str | None) -> list[Script]:
-    """Return the migrations that a database at `current` lacks, in their order."""
-    scripts = ScriptDirectory.from_config(config)
-    return [*scripts.iterate_revisions("head", current or "base")][::-1]
-
-
-def split(scripts: Sequence[Script]) -> tuple[Sequence[Script], Sequence[Script]]:
-    """Return the migrations that commit alone, and those that commit with the functions."""
-    first = next(
-        (place for place, script in enumerate(scripts) if changes_functions(script)), len(scripts)
-    )
-    return scripts[:first], scripts[first:]
-
-
-def changes_functions(migration: Script) -> bool:
-    """Say whether the functions of the last release would fail after this migration."""
-    texts = [file.read_text(encoding="utf-8") for file in _files(migration) if file.exists()]
-    return any(_CHANGES_FUNCTIONS.search(re.sub(r"--[^\n]*", "", text)) for text in texts)
-
-
-def online_steps(config: Config, current: str | None) -> list[online.Step]:
-    """Return the online steps of all migrations up to `current`, in their order."""
-    if current is None:
-        return []
-    scripts = [*ScriptDirectory.from_config(config).iterate_revisions(current, "base")][::-1]
-    files = [_files(script)[-1] for script in scripts]
-    texts = [file.read_text(encoding="utf-8") for file in files if file.exists()]
-    return online.last(step for text in texts for step in online.parse(text))
-
-
-def _files(migration: Script) -> tuple[Path, Path, Path]:
-    """Return where a migration's Python, its SQL and its online steps are, if it has them."""
-    module = Path(migration.path)
-    sql = module.parent.parent / "sql"
-    return module, sql / f"{module.stem}.sql", sql / f"{module.stem}.online.sql"
 
 
 def _config(output: io.StringIO | None = None, versions: Sequence[Path] = (VERSIONS,)) -> Config:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from migrations import online, runner
+from migrations import online, runner, sequence
 from migrations.online import Step
 
 SQL = Path(runner.__file__).with_name("sql")
@@ -169,10 +169,10 @@ def test_an_online_file_with_any_other_statement_is_refused(statement: str) -> N
 
 
 def test_migrations_that_change_what_functions_stand_on_commit_with_the_functions() -> None:
-    migrations = runner.pending(runner._config(), None)  # noqa: SLF001
-    found = {m.revision for m in migrations if runner.changes_functions(m)}
+    migrations = sequence.pending(runner._config(), None)  # noqa: SLF001
+    found = {m.revision for m in migrations if sequence.changes_functions(m)}
     assert "0010" in found
     assert "0012" not in found
-    alone, with_functions = runner.split(migrations)
+    alone, with_functions = sequence.split(migrations)
     assert [m.revision for m in (*alone, *with_functions)] == [m.revision for m in migrations]
-    assert runner.changes_functions(with_functions[0])
+    assert sequence.changes_functions(with_functions[0])
