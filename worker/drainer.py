@@ -89,7 +89,7 @@ class Drainer:
         await asyncio.gather(*late, return_exceptions=True)
 
     async def drain(self) -> int:
-        """Apply all due events of every lane; return how many were claimed.
+        """Apply all due events of every lane; return how many this drain claimed itself.
 
         An event that was committed before the call is claimed by this drain or leased by another.
         Raises what asyncpg raises while PostgreSQL is away.

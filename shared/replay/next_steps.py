@@ -88,6 +88,7 @@ NEXT_STEPS = {
     "StripeForbiddenError": _STRIPE,
     "StripeMissingError": _STRIPE,
     "StripeThrottledError": _STRIPE,
+    "NothingChargedError": _STRIPE,
     "LockNotAvailableError": _LOCK,
     "DeadlockDetectedError": _LOCK,
     "QueryCanceledError": _LOCK,

@@ -150,7 +150,8 @@ async def test_every_answer_is_one_of_the_documents(world: World, operation: Ope
     with session:
         await asyncio.to_thread(ask)
     assert answered.total() == shares()[operation.name]
-    assert answered[operation.status] > 0
+    if profile.PROFILE == "thorough":  # of few cases, all may be refused
+        assert answered[operation.status] > 0
 
 
 async def parameters(world: World, operation: Operation, named: str) -> dict[str, str]:
