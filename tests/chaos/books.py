@@ -268,13 +268,13 @@ SELECT 'the message ' || id, available_at
 FROM outbound_messages
 WHERE state = 'pending' AND available_at < now() - interval '5 seconds'
 """
-# What a run waits for at its end: it moves by itself within seconds.
+# What a run waits for at its end, by kind: all of it ends by itself.
 OPEN = """
 SELECT
-    (SELECT count(*) FROM stripe_events WHERE state IN ('received', 'retrying'))
-    + (
+    (SELECT count(*) FROM stripe_events WHERE state IN ('received', 'retrying')) AS events,
+    (
         SELECT count(*) FROM recharge_attempts
         WHERE state IN ('armed', 'charging', 'unknown') AND blocked_by IS NULL
-    )
-    + (SELECT count(*) FROM holds WHERE status = 'active')
+    ) AS attempts,
+    (SELECT count(*) FROM holds WHERE status = 'active') AS holds
 """
