@@ -108,12 +108,11 @@ class Drainer:
 
         Those that need Stripe continue afterwards. Of a backlog, two batches are leased at a time:
         one is read or logged while PostgreSQL works for the other. They take turns to commit,
-        because batches often lock the same accounts.
+        because batches often lock the same accounts. A second batch that is held up continues
+        afterwards too: the caller has wakeups to read.
         """
         pair = replace(self._applier, turn=asyncio.Lock())
-        taken = await self._drain_lane(Lane.SHARED, pair)
-        await asyncio.gather(*self._started[Lane.SHARED])
-        return taken
+        return await self._drain_lane(Lane.SHARED, pair)
 
     async def start_other_lanes(self) -> None:
         """Start draining every lane with due events but the shared one; do not wait for them."""

@@ -145,8 +145,8 @@ $$;
 --
 -- The postings assume these bindings. If another transaction has bound one of the payments meanwhile, nothing is posted
 -- and nothing is returned: the caller reads the bindings, and calls again without any. `p_locks`: payments that were
--- bound before are locked as well. The locks are taken in one order: payments, accounts, ids of events that wait,
--- purchases; each sorted. `place` is that of a posting.
+-- bound before are locked as well. The locks are taken in one order: payments, accounts, ids of events that wait, each
+-- sorted, then purchases. `place` is that of a posting.
 CREATE OR REPLACE FUNCTION credit_payments(
     p_bindings jsonb,
     p_postings jsonb,

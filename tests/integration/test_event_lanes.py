@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from tests.fixtures.stripe_answers import StripeAnswers
 
 
+# A test that would wait for good fails after this.
+WAIT_SECONDS_MAX = 60
 LOCK_ACCOUNT = "SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE"
 
 
@@ -61,6 +63,20 @@ async def until_claimed(pool: Pool, event_id: str) -> None:
         return (await event_row(pool, event_id))["lease_token"] is not None
 
     await until(claimed)
+
+
+def holding_new(applier: Applier, end: asyncio.Event) -> Applier:
+    """Return an applier that does not begin with batches of the events `evt_new…` until `end`."""
+
+    class Holding(Applier):
+        async def apply_without_asking(
+            self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
+        ) -> bool:
+            if any(event.id.startswith("evt_new") for event in events):
+                await end.wait()
+            return await super().apply_without_asking(token, events, lease)
+
+    return Holding(applier.pool, applier.terms)
 
 
 # Locks
@@ -93,21 +109,29 @@ async def test_events_of_others_are_applied_while_one_account_is_locked(
     assert await balance(pool) == 10 * rules.BREAKER_FAILURES
 
 
+async def test_a_drain_of_a_backlog_ends_while_the_second_batch_is_held_up(
+    pool: Pool, organization: Organization, applier: Applier
+) -> None:
+    """Who reads wakeups goes on reading them."""
+    end = asyncio.Event()
+    drainer = Drainer(pool, holding_new(applier, end), make_token=uuid4)
+    rows = LIMITS[Lane.SHARED].rows_max
+    await receive(pool, *(payment(f"old{n}") for n in range(rows)))
+    await receive(pool, *(payment(f"new{n}") for n in range(rows)))
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        assert await drainer.drain_new() == rows
+        assert await balance(pool) == 10 * rows
+        end.set()
+        await drainer.drain()
+    assert await balance(pool) == 20 * rows
+
+
 async def test_an_event_that_is_due_again_is_applied_while_draining_the_new_ones_does_not_end(
     pool: Pool, organization: Organization, applier: Applier
 ) -> None:
     """All slots of new events are taken, as under a load that lasts."""
     end = asyncio.Event()
-
-    class Busy(Applier):
-        async def apply_without_asking(
-            self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
-        ) -> bool:
-            if any(event.id.startswith("evt_new") for event in events):
-                await end.wait()
-            return await super().apply_without_asking(token, events, lease)
-
-    drainer = Drainer(pool, Busy(pool, applier.terms), make_token=uuid4)
+    drainer = Drainer(pool, holding_new(applier, end), make_token=uuid4)
     draining = []
     for n in range(LIMITS[Lane.SHARED].at_once_max):
         await receive(pool, payment(f"new{n}"))
