@@ -18,14 +18,15 @@ log = structlog.get_logger()
 TEXT_LENGTH_MAX = 500
 # A full disk refuses some writes and answers probes: it is over when none was refused for so long.
 DISK_SECONDS = 60.0
-# In the path of the temporary files of one statement, such as a large sort.
-_TEMPORARY = "pgsql_tmp"
+# In an error of one statement alone: its temporary files, or the memory that its processes share.
+_TEMPORARY = ("pgsql_tmp", "shared memory segment")
 
 
 def concerns_one_statement(error: BaseException) -> bool:
     """Return whether an error says nothing about other statements: contention, temporary files."""
-    is_temporary = isinstance(error, asyncpg.DiskFullError) and _TEMPORARY in str(error)
-    return is_temporary or isinstance(error, CONTENTION)
+    if isinstance(error, asyncpg.DiskFullError):
+        return any(part in str(error) for part in _TEMPORARY)
+    return isinstance(error, CONTENTION)
 
 
 class Outage:

@@ -105,6 +105,7 @@ async def run(settings: Settings, *, schema_needed: str, on_ready: Callable[[], 
         operations = await _serve_operations(settings, pool, redis, stop, schema_needed)
         log.info("worker.ready")
         on_ready()
+        await schema.wait(pool, schema_needed, stop)
         async with outages.watching(probes), asyncio.TaskGroup() as loops:
             for run_loop in (
                 WakeupReader(settings.redis_url, drainer).run,

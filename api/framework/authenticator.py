@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REMEMBERED_SECONDS = 3.0
 LOOK_UPS_AT_ONCE_MAX = 2
 DIGESTS_MAX = 1_000
+# Of the headers whose digest is remembered: a key has up to a hundred.
+REMEMBERED_CHARACTERS_MAX = 300
 _KEY_HEADER = istr("x-api-key")
 _FORM = re.compile(access.KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
 _HOW = "Send Authorization: Bearer KEY, or x-api-key: KEY."
@@ -56,7 +58,7 @@ class Authenticator:
     async def authenticate(self, request: web.Request) -> Caller:
         """Return the caller of a request's key or token; raise AuthenticationError."""
         headers = request.headers
-        key = _digest_of(
+        key = digest_of(
             tuple(headers.getall(_KEY_HEADER, ())), tuple(headers.getall(hdrs.AUTHORIZATION, ()))
         )
         caller = self._cache.get(key)
@@ -85,9 +87,16 @@ class Authenticator:
         return [callers.get(key) for key in keys]
 
 
-@lru_cache(maxsize=DIGESTS_MAX)
-def _digest_of(keys: tuple[str, ...], authorizations: tuple[str, ...]) -> bytes:
+def digest_of(keys: tuple[str, ...], authorizations: tuple[str, ...]) -> bytes:
     """Return the digest of the key in these headers; raise AuthenticationError."""
+    if sum(map(len, (*keys, *authorizations))) > REMEMBERED_CHARACTERS_MAX:
+        return access.digest(_key_of(keys, authorizations))
+    return remembered_digest(keys, authorizations)
+
+
+@lru_cache(maxsize=DIGESTS_MAX)
+def remembered_digest(keys: tuple[str, ...], authorizations: tuple[str, ...]) -> bytes:
+    """Return the digest of the key in short headers, and remember it."""
     return access.digest(_key_of(keys, authorizations))
 
 

@@ -64,7 +64,7 @@ class GroupCommit(Generic[Item, Result]):
         self._groups_in_flight: set[Hashable] = set()
         self._flushes_of_partition: Counter[Hashable] = Counter()
         self._flushes_of_partition_max = flushes_of_partition_max or flushes_at_once_max
-        self._context = context or copy_context()
+        self._context = copy_context() if context is None else context
         self._flushes_at_once_max = flushes_at_once_max
         self._flushing = 0
         self._loop: asyncio.AbstractEventLoop  # while something is flushed

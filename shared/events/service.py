@@ -179,8 +179,7 @@ class Applier:
                 raise
             except Exception as error:  # noqa: BLE001 - retried alone, then recorded
                 log.warning("events.batch_failed", events=len(batch), error=repr(error))
-                half = len(batch) // 2
-                if isinstance(error, CONTENTION) and half:
+                if isinstance(error, CONTENTION) and (half := len(batch) // 2):
                     if isinstance(error, LOCKED):
                         patience.spend()
                     batches += [batch[half:], batch[:half]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 QUERIES = beside(__file__)
+START_SECONDS_MAX = 5.0
+LOOK_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -38,13 +42,30 @@ async def check(pool: Pool, needed: str) -> None:
 async def check_at_start(pool: Pool, needed: str, *, refuse: bool = False) -> None:
     """Log that the schema is too old, or raise SchemaError where a process may `refuse` to start.
 
-    Nothing is known of it while PostgreSQL is unavailable.
+    Nothing is known of it while PostgreSQL is unavailable, or does not answer for some seconds.
     """
     try:
-        await check(pool, needed)
+        async with asyncio.timeout(START_SECONDS_MAX):
+            await check(pool, needed)
     except SchemaError as error:
         if refuse:
             raise
         log.error("schema.behind", reason=error.detail)  # noqa: TRY400 - the reason says it all
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
         log.warning("schema.not_checked", error=repr(error))
+
+
+async def wait(pool: Pool, needed: str, stop: asyncio.Event) -> None:
+    """Return once the schema is not older than this release needs, or at `stop`.
+
+    Returns too where PostgreSQL is unavailable: whoever works then reports that.
+    """
+    while not stop.is_set():
+        try:
+            return await check(pool, needed)
+        except SchemaError:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+        except (*UNAVAILABLE, asyncpg.PostgresError):
+            return None
+    return None

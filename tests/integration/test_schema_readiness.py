@@ -36,6 +36,15 @@ async def set_revision(database_url: str, revision: str) -> None:
         await connection.close()
 
 
+async def heartbeats(database_url: str) -> int:
+    connection = await asyncpg.connect(database_url)
+    try:
+        found: int = await connection.fetchval("SELECT count(*) FROM worker_heartbeats")
+    finally:
+        await connection.close()
+    return found
+
+
 async def ready(client: aiohttp.ClientSession, url: str) -> tuple[int, dict[str, str]]:
     async with client.get(f"{url}/readyz") as response:
         body = await response.json()
@@ -65,6 +74,7 @@ async def test_web_and_worker_on_an_older_schema_are_not_ready_until_it_is_migra
         found = [line for line in process.log_lines() if line["event"] == "schema.behind"]
         reasons = [line["reason"] for line in found]
         assert reasons == [BEHIND]
+    assert await heartbeats(database_url) == 0  # the worker waits for the migration
 
     await set_revision(database_url, NEWER)  # as a later release does
 

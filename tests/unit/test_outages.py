@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
+import pytest
 from structlog.testing import capture_logs
 
 from shared.outages import Outage, watching
@@ -70,9 +71,15 @@ async def test_a_full_disk_is_one_outage_although_probes_are_answered_meanwhile(
     assert (lines[1]["after_seconds"], lines[1]["failures"]) == (180, 5)
 
 
-def test_a_statement_without_space_for_its_temporary_files_is_no_outage() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        'could not write to file "base/pgsql_tmp/pgsql_tmp7.0": No space left on device',
+        'could not resize shared memory segment "/PostgreSQL.7": No space left on device',
+    ],
+)
+def test_a_statement_without_space_for_its_temporary_files_is_no_outage(text: str) -> None:
     outage = Outage("postgres")
-    text = 'could not write to file "base/pgsql_tmp/pgsql_tmp7.0": No space left on device'
     assert not outage.failed(asyncpg.DiskFullError(text))
     assert not outage.is_active
 
