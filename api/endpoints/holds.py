@@ -104,7 +104,7 @@ async def create(call: Call) -> Reply:
             return await _replay(call, new, priced)
         new = replace(new, amount=priced.total, pricing=to_record(priced))
     async with call.api.pool.acquire() as connection, connection.transaction():
-        result = await service.hold(connection, new, now=call.now)
+        result = await service.hold(connection, new)
     return await _reply(call, result)
 
 
@@ -184,7 +184,6 @@ async def extend(call: Call) -> Reply:
             call.owner.id,
             hold_id_of(call.path["id"]),
             seconds=body.expires_in_seconds,
-            now=call.now,
         )
     reply = await _reply(call, result)
     return Reply(reply.body)  # where nothing changed, it is no replay

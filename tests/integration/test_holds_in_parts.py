@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,7 @@ async def capture_nothing(pool: Pool, owner: Organization, hold_id: UUID) -> str
 
 async def extend(pool: Pool, owner: Organization, hold_id: UUID, seconds: int) -> Any:
     async with pool.acquire() as connection, connection.transaction():
-        return await holds.extend(
-            connection, owner.id, hold_id, seconds=seconds, now=datetime.now(UTC)
-        )
+        return await holds.extend(connection, owner.id, hold_id, seconds=seconds)
 
 
 async def test_parts_shrink_the_hold_until_the_last_one_closes_it(

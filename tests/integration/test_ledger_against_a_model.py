@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
@@ -202,7 +201,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 seconds=3600,
                 key=f"hold-{next(self.names)}",
             )
-            result = await holds.hold(connection, new, now=datetime.now(UTC))
+            result = await holds.hold(connection, new)
         assert result.status is (Status.POSTED if covered else Status.INSUFFICIENT)
         if isinstance(result, PostedHold):
             account.holds[result.hold.id] = amount

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,6 +14,8 @@ import msgspec
 import pytest
 
 from shared.ids import new_id
+from shared.ledger.holds import service as holds
+from shared.ledger.holds.model import NewHold, PostedHold
 from shared.ledger.model import InvalidPosting, Posting
 from shared.ledger.model import TransactionType as Kind
 from tests.fixtures.ledger import (
@@ -50,6 +53,24 @@ async def test_a_hold_keeps_others_from_spending_and_moves_nothing(
         "posted",
     ]
     assert (await try_hold(pool, organization, "0.000000001")).status == "insufficient"
+
+
+async def test_a_hold_expires_by_the_clock_of_the_database(
+    pool: Pool, organization: Organization
+) -> None:
+    """A web process whose clock is ten minutes ahead reserved credits for ten minutes more."""
+    await post(pool, grant(organization, 10))
+    new = NewHold(
+        organization_id=organization.id, id=new_id(), amount=Decimal(6), seconds=60, key="clock"
+    )
+    async with pool.acquire() as connection, connection.transaction():
+        now = await connection.fetchval("SELECT now()")
+        made = await holds.hold(connection, new)
+        assert isinstance(made, PostedHold)
+        assert made.hold.expires_at == now + timedelta(seconds=60)
+        extended = await holds.extend(connection, organization.id, new.id, seconds=120)
+        assert isinstance(extended, PostedHold)
+        assert extended.hold.expires_at == now + timedelta(seconds=120)
 
 
 @pytest.mark.parametrize("amount", ["6", "2.5"])

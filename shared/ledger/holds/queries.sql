@@ -1,5 +1,5 @@
 -- name: hold
--- Reserve an amount for a time.
+-- Reserve an amount for some seconds, by the clock of the database.
 SELECT
     r.status AS result,
     (r.hold).*,
@@ -7,7 +7,7 @@ SELECT
     r.held AS held_now,
     r.available AS available_now,
     r.budget
-FROM ledger_hold($1, $2, $3, $4, $5, $6::text::bytea, $7, $8, $9, $10) AS r;
+FROM ledger_hold($1, $2, $3, now() + make_interval(secs => $4), $5, $6::text::bytea, $7, $8, $9, $10) AS r;
 
 -- name: release
 -- End a hold without using what it still reserves: it is `released`, or `captured`.
@@ -17,11 +17,11 @@ SELECT
 FROM ledger_release($1, $2, $3) AS r;
 
 -- name: extend
--- Move the expiry of a hold to a later moment.
+-- Let a hold expire some seconds from now, by the clock of the database, or when it would have if that is later.
 SELECT
     r.status AS result,
     (r.hold).*
-FROM ledger_extend_hold($1, $2, $3) AS r;
+FROM ledger_extend_hold($1, $2, now() + make_interval(secs => $3)) AS r;
 
 -- name: page
 -- A page of an organization's holds, newest first, before an id.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -16,20 +15,15 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 
-async def hold(connection: Connection, new: NewHold, *, now: datetime) -> HoldResult:
+async def hold(connection: Connection, new: NewHold) -> HoldResult:
     """Reserve credits for a time, so that no other debit spends them before the capture.
 
     Idempotent by its key within the organization. A hold that is neither captured nor released
-    expires by itself.
+    expires by itself, by the clock of the database: those of web processes may differ.
     """
     if error := rules.refusal(new):
         return InvalidPosting(organization_id=new.organization_id, error=error)
-    result = await store.hold(
-        connection,
-        rules.with_origin(new),
-        expires_at=now + timedelta(seconds=new.seconds),
-        digest=rules.digest(new),
-    )
+    result = await store.hold(connection, rules.with_origin(new), digest=rules.digest(new))
     if not isinstance(result, InsufficientCredits):
         return result
     (result,) = await with_recharges_in_progress(connection, [result])
@@ -55,13 +49,12 @@ async def capture_nothing(
 
 
 async def extend(
-    connection: Connection, organization_id: UUID, hold_id: UUID, *, seconds: int, now: datetime
+    connection: Connection, organization_id: UUID, hold_id: UUID, *, seconds: int
 ) -> HoldResult:
     """Let a hold expire `seconds` from now, or when it would have if that is later."""
     if error := rules.seconds_refusal(seconds):
         return InvalidPosting(organization_id=organization_id, error=error)
-    expires_at = now + timedelta(seconds=seconds)
-    return await store.extend(connection, organization_id, hold_id, expires_at)
+    return await store.extend(connection, organization_id, hold_id, seconds)
 
 
 async def closed_error(connection: Connection, hold: Hold) -> ConflictError:

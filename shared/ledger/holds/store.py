@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -21,16 +20,14 @@ QUERIES = beside(__file__)
 _FIELDS = Hold.__struct_fields__
 
 
-async def hold(
-    connection: Connection, new: NewHold, *, expires_at: datetime, digest: str
-) -> HoldResult:
+async def hold(connection: Connection, new: NewHold, *, digest: str) -> HoldResult:
     """Reserve an amount under the account's lock."""
     (row,) = await connection.fetch(
         QUERIES.hold,
         new.organization_id,
         new.id,
         new.amount,
-        expires_at,
+        float(new.seconds),
         new.key,
         digest,
         new.description,
@@ -64,10 +61,10 @@ async def release(
 
 
 async def extend(
-    connection: Connection, organization_id: UUID, hold_id: UUID, expires_at: datetime
+    connection: Connection, organization_id: UUID, hold_id: UUID, seconds: int
 ) -> HoldResult:
     """Move a hold's expiry to a later moment under the account's lock."""
-    (row,) = await connection.fetch(QUERIES.extend, organization_id, hold_id, expires_at)
+    (row,) = await connection.fetch(QUERIES.extend, organization_id, hold_id, float(seconds))
     return _result(organization_id, row)
 
 
