@@ -29,12 +29,10 @@ def pending(config: Config, current: str | None) -> list[Script]:
 
 
 def split(scripts: Sequence[Script]) -> tuple[Sequence[Script], Sequence[Script]]:
-    """Return the migrations that commit alone, and those that commit with the functions.
-
-    The last one commits with them in any case: its number says that the functions are there too.
-    """
-    last = max(len(scripts) - 1, 0)
-    first = next((n for n, script in enumerate(scripts) if changes_functions(script)), last)
+    """Return the migrations that commit alone, and those that commit with the functions."""
+    first = next(
+        (place for place, script in enumerate(scripts) if changes_functions(script)), len(scripts)
+    )
     return scripts[:first], scripts[first:]
 
 
