@@ -197,3 +197,24 @@ async def test_dead_events_do_not_count_as_failures_of_their_type(
     await apply(pool, drainer, *(payment(str(n), organization="nobody") for n in range(15)))
     assert set((await event_states(pool)).values()) == {"dead"}
     assert await pool.fetchval("SELECT count(*) FROM event_breakers") == 0
+
+
+async def test_a_batch_whose_statement_takes_too_long_is_halved(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    """One by one, 200 events would take as many transactions on a server that is slow already."""
+    await pool.execute(
+        "CREATE FUNCTION cancel_large() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF (SELECT count(*) FROM bound) > 4 THEN"
+        " RAISE EXCEPTION 'canceling statement due to statement timeout'"
+        " USING ERRCODE = 'query_canceled'; END IF; RETURN NULL; END $$"
+    )
+    await pool.execute(
+        "CREATE TRIGGER slow AFTER INSERT ON stripe_payments REFERENCING NEW TABLE AS bound"
+        " FOR EACH STATEMENT EXECUTE FUNCTION cancel_large()"
+    )
+    await apply(pool, drainer, *(payment(str(n)) for n in range(8)))
+    assert set((await event_states(pool)).values()) == {"applied"}
+    assert await balance(pool) == 80
+    commits = await pool.fetchval("SELECT count(DISTINCT xmin::text) FROM stripe_payments")
+    assert commits == 2
