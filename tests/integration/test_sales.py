@@ -179,13 +179,19 @@ async def test_a_checkout_sells_what_it_was_opened_for_whatever_the_rate_is_by_t
     assert await balance(pool) == 500
 
 
+async def charged_before_it_is_known(storefront: Storefront) -> tuple[str, str]:
+    """Return a customer whose organization is not known yet, and a payment of theirs."""
+    storefront.terms = CUSTOMERS_COUNT
+    v1 = storefront.client.v1
+    customer = (await v1.customers.create_async({"name": "Later"})).id
+    await v1.payment_methods.attach_async("pm_card_visa", {"customer": customer})
+    return customer, await storefront.charge(customer=customer)
+
+
 async def test_m16_a_payment_that_is_credited_late_is_credited_at_its_level(
     pool: Pool, organization: Organization, storefront: Storefront
 ) -> None:
-    storefront.terms = CUSTOMERS_COUNT
-    customer = (await storefront.client.v1.customers.create_async({"name": "Later"})).id
-    await storefront.client.v1.payment_methods.attach_async("pm_card_visa", {"customer": customer})
-    refunded = await storefront.charge(customer=customer)
+    customer, refunded = await charged_before_it_is_known(storefront)
     await storefront.refund(refunded)
     part = await storefront.charge(customer=customer)
     await storefront.refund(part, 500)
@@ -203,10 +209,7 @@ async def test_m16_a_payment_that_is_credited_late_is_credited_at_its_level(
 async def test_m16_what_is_credited_late_brings_what_is_left_though_its_refund_has_no_event(
     pool: Pool, organization: Organization, storefront: Storefront
 ) -> None:
-    storefront.terms = CUSTOMERS_COUNT
-    customer = (await storefront.client.v1.customers.create_async({"name": "Later"})).id
-    await storefront.client.v1.payment_methods.attach_async("pm_card_visa", {"customer": customer})
-    refunded = await storefront.charge(customer=customer)
+    customer, refunded = await charged_before_it_is_known(storefront)
     for lost in ("charge.refunded", "refund.created", "refund.updated"):
         await storefront.sim("faults", event=lost, fault="never_generated", times=1)
     await storefront.refund(refunded, 500)
