@@ -31,8 +31,9 @@ DISTRIBUTED = (
     "budget_counters",
 )
 REFERENCE = ("organizations", "webhook_endpoints")
-# The functions of functions.sql that the coordinator sends to the node of an organization.
+# The functions that the coordinator sends to the node of an organization.
 DELEGATED = {
+    "ledger_hold_on_node": "ledger_hold_on_node(uuid, text, jsonb)",
     "ledger_lock_on_node": "ledger_lock_on_node(uuid, integer)",
     "ledger_post_on_node": "ledger_post_on_node(uuid, jsonb, integer, integer, integer)",
 }

@@ -80,7 +80,7 @@ async def test_no_function_that_a_cluster_runs_is_one_that_citus_refuses(
     connection: Connection,
 ) -> None:
     catalog = await read_catalog(connection)
-    own = function_texts((*FUNCTION_FILES, CITUS_FUNCTIONS))
+    own = function_texts((*FUNCTION_FILES, *CITUS_FUNCTIONS))
     statements = [text for file in QUERY_FILES for _, text in Queries(file).items()]
     named = {
         name_of(call)
