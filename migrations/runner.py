@@ -137,9 +137,12 @@ async def migrate(
     """
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
+        state = await cluster.read_state(raw)
         if coordinator is not None:
-            distribution.check(await cluster.read_state(raw), coordinator)
+            distribution.check(state, coordinator)
         await raw.execute(_SESSION)
+        if state.version is not None:
+            await raw.execute(distribution.LOCAL_TABLES_STAY)
         lock_retrier = locking.LockRetrier(raw, wait_seconds_max, report)
         async with lock_retrier.turn():
             await _Migration(connection, raw, lock_retrier, versions, report).run(app_role)
