@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from console.framework.context import Visit
 from shared.errors import ConflictError
+from shared.events.nodes import NodeBatches
 from shared.events.service import Applier
 from shared.http.completion import run_to_completion
 from shared.ids import new_id
@@ -96,5 +97,10 @@ async def _replayer(visit: Visit, *, read_only: bool) -> AsyncIterator[Replayer]
     async with stripe_client(
         settings.stripe_api_key, settings.stripe_api_base, read_only=read_only
     ) as client:
-        applier = Applier(console.pool, SaleTerms.of(settings), lookup=StripeLookup(client))
+        applier = Applier(
+            console.pool,
+            SaleTerms.of(settings),
+            lookup=StripeLookup(client),
+            nodes=NodeBatches(console.pool),
+        )
         yield Replayer(console.pool, applier, new_id, Mode.of(settings), Refetcher(client))

@@ -52,6 +52,7 @@ FUNCTION_FILES = (
     LEDGER / "messages.sql",
     LEDGER / "posting.sql",
     LEDGER / "holds.sql",
+    LEDGER / "hold_ends.sql",
     LEDGER / "plain_batch.sql",
     LEDGER / "batch.sql",
     LEDGER / "movements.sql",
@@ -65,7 +66,13 @@ FUNCTION_FILES = (
 
 GRANTS_FILE = HERE / "grants.sql"
 # What replaces functions on a Citus cluster, after all others.
-CITUS_FUNCTIONS = HERE / "citus" / "functions.sql"
+CITUS = HERE / "citus" / "sql"
+CITUS_FUNCTIONS = (
+    CITUS / "effects.sql",
+    CITUS / "postings.sql",
+    CITUS / "holds.sql",
+    CITUS / "shards.sql",
+)
 
 # An index may be built for hours; a client that is gone ends its statement after this.
 _SESSION = """
@@ -130,9 +137,12 @@ async def migrate(
     """
     async with _engine(database_url).connect() as connection:
         raw: Any = (await connection.get_raw_connection()).driver_connection
+        state = await cluster.read_state(raw)
         if coordinator is not None:
-            distribution.check(await cluster.read_state(raw), coordinator)
+            distribution.check(state, coordinator)
         await raw.execute(_SESSION)
+        if state.version is not None:
+            await raw.execute(distribution.LOCAL_TABLES_STAY)
         lock_retrier = locking.LockRetrier(raw, wait_seconds_max, report)
         async with lock_retrier.turn():
             await _Migration(connection, raw, lock_retrier, versions, report).run(app_role)
@@ -261,7 +271,7 @@ def script(*, coordinator: Coordinator | None = None) -> str:
 
 def _distribution_script(coordinator: Coordinator, functions: Sequence[str]) -> list[str]:
     """Return the steps of a new cluster as SQL."""
-    every = "\n".join([*functions, CITUS_FUNCTIONS.read_text(encoding="utf-8")])
+    every = "\n".join([*functions, *(f.read_text(encoding="utf-8") for f in CITUS_FUNCTIONS)])
     new = ClusterState(version="new", nodes=1)
     return [
         every if step.kind is distribution.Kind.FUNCTIONS else f"{step.text()};"
@@ -323,7 +333,7 @@ async def _function_files(
 ) -> tuple[Path, ...]:
     """Return the files for this database: on a cluster, what replaces functions there too."""
     state = await cluster.read_state(connection)
-    return (*FUNCTION_FILES, CITUS_FUNCTIONS) if state.is_distributed else FUNCTION_FILES
+    return (*FUNCTION_FILES, *CITUS_FUNCTIONS) if state.is_distributed else FUNCTION_FILES
 
 
 async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -336,7 +346,7 @@ async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> No
         return
     for file in await _function_files(connection):
         name = _name(file)
-        if applied.get(name) != digests[name] or file == CITUS_FUNCTIONS:
+        if applied.get(name) != digests[name] or file in CITUS_FUNCTIONS:
             await connection.execute(file.read_text(encoding="utf-8"))
             await connection.execute(_FUNCTION_RECORD, name, digests[name])
 

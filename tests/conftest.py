@@ -41,6 +41,7 @@ pytest_plugins = [
     "tests.fixtures.stripe_contract",
     "tests.fixtures.servers",
     "tests.fixtures.product",
+    "tests.fixtures.citus_cluster",
     "tests.fixtures.pooler",
     "tests.fixtures.commands",
     "tests.fixtures.dumps",

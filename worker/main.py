@@ -16,6 +16,7 @@ from shared import outages
 from shared.config import Settings
 from shared.db.pool import create_pool
 from shared.errors import UnavailableError
+from shared.events.nodes import NodeBatches
 from shared.events.service import Applier
 from shared.heartbeats import store as heartbeats
 from shared.http import server
@@ -90,7 +91,7 @@ async def run(settings: Settings, *, schema_needed: str, on_ready: Callable[[], 
         lookup = StripeLookup(stripe.questions)
         drainer = Drainer(
             pool,
-            Applier(pool, SaleTerms.of(settings), lookup=lookup),
+            Applier(pool, SaleTerms.of(settings), lookup=lookup, nodes=NodeBatches(pool)),
             make_token=uuid4,
             lease=timedelta(seconds=settings.lease_seconds),
         )

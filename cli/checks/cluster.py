@@ -1,4 +1,4 @@
-"""Citus: whether the ledger is on a cluster, and whether postings are sent to its nodes."""
+"""Citus: whether the ledger is on a cluster, and whether its changes are sent to the nodes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def cluster_finding(state: ClusterState, functions: list[str]) -> Finding:
             f"Citus {state.version} is installed, and the ledger is not distributed", FIX
         )
     left = unfinished(state, functions)
-    if not set(DELEGATED) <= state.delegated:
+    if coordinated := sorted(set(DELEGATED) - state.delegated):
         raise DoctorError(
-            f"Citus {state.version}: delegation is off, so that each posting takes several remote"
-            " statements and a commit in two phases",
+            f"Citus {state.version}: delegation is off for {', '.join(coordinated)}, so that each"
+            " call takes several remote statements and a commit in two phases",
             FIX,
         )
     if left:

@@ -17,6 +17,7 @@ from cli.output import EXIT_REFUSED, AsJson, emit, run, table
 from cli.reasons import Reason
 from shared.db.pool import create_pool
 from shared.errors import NotFoundError
+from shared.events.nodes import NodeBatches
 from shared.events.service import Applier
 from shared.ids import new_id
 from shared.inbox.admin import store
@@ -125,7 +126,8 @@ async def _replayer(*, read_only: bool = False) -> AsyncIterator[Replayer]:
             settings.stripe_api_key, settings.stripe_api_base, read_only=read_only
         ) as client,
     ):
-        applier = Applier(pool, SaleTerms.of(settings), lookup=StripeLookup(client))
+        lookup = StripeLookup(client)
+        applier = Applier(pool, SaleTerms.of(settings), lookup=lookup, nodes=NodeBatches(pool))
         yield Replayer(pool, applier, new_id, Mode.of(settings), Refetcher(client))
 
 

@@ -15,6 +15,9 @@ from enum import Enum
 from shared.errors import ConflictError
 
 COLUMN = "organization_id"
+# For a session that creates tables: Citus leaves those of the coordinator out of the metadata, even
+# where they refer to a reference table.
+LOCAL_TABLES_STAY = "SET citus.enable_local_reference_table_foreign_keys TO off"
 # The others are stored beside this one: all rows of an organization are on one node.
 FIRST = "accounts"
 DISTRIBUTED = (
@@ -31,8 +34,9 @@ DISTRIBUTED = (
     "budget_counters",
 )
 REFERENCE = ("organizations", "webhook_endpoints")
-# The functions of functions.sql that the coordinator sends to the node of an organization.
+# The functions that the coordinator sends to the node of an organization.
 DELEGATED = {
+    "ledger_hold_on_node": "ledger_hold_on_node(uuid, text, jsonb)",
     "ledger_lock_on_node": "ledger_lock_on_node(uuid, integer)",
     "ledger_post_on_node": "ledger_post_on_node(uuid, jsonb, integer, integer, integer)",
 }
@@ -116,9 +120,10 @@ class Step:
 def steps(state: ClusterState, coordinator: Coordinator, functions: Iterable[str]) -> list[Step]:
     """Return what is left to do, in the order that a cluster needs.
 
-    Tables are distributed while the coordinator is not in the metadata: Citus would otherwise add
-    the coordinator's own tables, which refer to reference tables, to the metadata too. Functions
-    are created again once the types that they take are on every node.
+    At first, tables are distributed while the coordinator is not in the metadata: Citus would
+    otherwise add the coordinator's own tables, which refer to reference tables, to the metadata
+    too. Those that a later release adds follow with LOCAL_TABLES_STAY in force. Functions are
+    created again once the types that they take are on every node.
 
     Raises ConflictError where the extension or the nodes are missing, or where it is too late.
     """
@@ -151,7 +156,7 @@ def check(state: ClusterState, coordinator: Coordinator) -> None:
             " Add --coordinator HOST:PORT, an address of the coordinator that every node reaches."
         )
     missing = _missing(state)
-    if missing and state.has_coordinator:
+    if missing and state.has_coordinator and not state.is_distributed:
         raise ConflictError(
             f"The coordinator is in the metadata, and {', '.join(missing)} is not distributed yet:"
             " Citus would add tables of the coordinator to the metadata too. Remove it with SELECT"

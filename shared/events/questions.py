@@ -22,6 +22,18 @@ from shared.payments.model import (
 )
 from shared.payments.objects import Customer, PaymentMethod, Subscription
 
+# An answer may lead to another question, such as an invoice to its prices.
+QUESTIONS_IN_ROW_MAX = 3
+
+
+class QuestionsInRowError(PrepaidError):
+    """Stripe's answers led to too many further questions."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(
+            f"After {QUESTIONS_IN_ROW_MAX} requests to Stripe, {question} is still not answered."
+        )
+
 
 class QuestionError(PrepaidError):
     """An effect needs an answer from Stripe that the context does not have."""

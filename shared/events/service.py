@@ -19,14 +19,15 @@ from shared.db.pool import AWAY, CONTENTION, LOCKED, limited_transaction
 from shared.errors import (
     EventError,
     LeaseLostError,
-    PrepaidError,
     StripeFailedError,
     StripeThrottledError,
 )
 from shared.events import rules, store
 from shared.events.effects import EventResult, apply_batch, interpret_batch
 from shared.events.model import Applied, ApplyContext, Ignored, ProcessedEvent, Unanswered
+from shared.events.nodes import Batches, NodeAwayError, NodeBatches, node_errors
 from shared.events.patience import BRIEF, LONG, Patience
+from shared.events.questions import QUESTIONS_IN_ROW_MAX, QuestionsInRowError
 from shared.events.report import report
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# An answer may lead to another question, such as an invoice to its prices.
-QUESTIONS_IN_ROW_MAX = 3
 # Each question renews the lease; the last answer is applied within another.
 ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
 THROTTLED_SECONDS = 1
@@ -55,18 +54,11 @@ Report = Callable[[Sequence[ClaimedEvent], Sequence[ProcessedEvent], datetime], 
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
 
-class QuestionsInRowError(PrepaidError):
-    """Stripe's answers led to too many further questions."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__(
-            f"After {QUESTIONS_IN_ROW_MAX} requests to Stripe, {question} is still not answered."
-        )
-
-
 # Not a failure of the event: PostgreSQL is away, or another worker holds the lease. The event is
 # due again when its lease expires.
 _NOT_THE_EVENT = (*AWAY, LeaseLostError)
+# A failure of the event that does not mean a broken handler.
+_NOT_THE_HANDLER = (*CONTENTION, StripeFailedError, NodeAwayError)
 
 
 class Lookup(Protocol):
@@ -86,7 +78,8 @@ class Applier:
     other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
     a payment is decided by its event alone, and events of refunds and disputes fail. `on_finish` is
     called in each transaction that records outcomes, `report` after its commit. `turn` is held
-    during each transaction that applies events, and not while they are read or reported.
+    during each transaction that applies events, and not while they are read or reported. `nodes`
+    divides the batches on a cluster: a transaction writes to one node.
     """
 
     pool: Connections
@@ -98,6 +91,7 @@ class Applier:
     on_finish: OnFinish | None = None
     report: Report = report
     turn: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext)
+    nodes: NodeBatches | None = None
 
     async def apply(
         self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
@@ -170,7 +164,9 @@ class Applier:
         # Events that failed before are applied alone from the start.
         alone = [e for e in events if e.has_failed or rules.is_alone(e.type)]
         fresh = [e for e in events if not (e.has_failed or rules.is_alone(e.type))]
-        batches = [fresh] if fresh else []
+        batches: Batches = [fresh] if fresh else []
+        if self.nodes is not None:
+            batches = await self.nodes.divide(fresh)
         while batches:
             batch = batches.pop()
             try:
@@ -272,8 +268,8 @@ class Applier:
                 progress.processed.append(await self._record_failure(token, event, error))
                 if isinstance(error, LOCKED):
                     patience.spend()
-                if isinstance(error, (*CONTENTION, StripeFailedError)):
-                    continue  # neither lock contention nor Stripe's failures mean a broken handler
+                if isinstance(error, _NOT_THE_HANDLER):
+                    continue
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
         return progress
@@ -288,6 +284,7 @@ class Applier:
         """Commit effects and outcomes; events that need an answer from Stripe stay unchanged."""
         meanings = interpret_batch(events)
         async with (
+            node_errors(),
             self.turn,
             self.pool.acquire() as connection,
             limited_transaction(

@@ -1,5 +1,54 @@
 -- Crediting payments: bound, posted and completed in one round trip.
 
+-- The recharge attempts that payments were opened for, each with the position of its payment, counted from 1: by the
+-- ids of organization and attempt, or else by PaymentIntent. An attempt without an amount has not charged.
+--
+-- A function, because a cluster takes no subquery on a shard that is correlated with the payments. Its plan is made
+-- once and goes by index, since it may be made while the table is still empty.
+CREATE OR REPLACE FUNCTION payment_attempts(
+    p_payments text [],
+    p_attempts uuid [],
+    p_organizations uuid []
+) RETURNS TABLE (
+    ordinal bigint,
+    organization_id uuid,
+    amount_minor bigint,
+    currency text,
+    amount numeric,
+    trigger text
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT DISTINCT ON (f.ordinal)
+        f.ordinal,
+        f.organization_id,
+        f.amount_minor,
+        f.currency,
+        f.amount,
+        f.trigger
+    FROM (
+        SELECT
+            r.ordinal,
+            1 AS rank,
+            m.*
+        FROM unnest(p_attempts, p_organizations) WITH ORDINALITY AS r (attempt_id, organization_id, ordinal)
+        INNER JOIN recharge_attempts AS m
+            ON r.organization_id = m.organization_id AND r.attempt_id = m.id
+        UNION ALL
+        SELECT
+            r.ordinal,
+            2 AS rank,
+            m.*
+        FROM unnest(p_payments) WITH ORDINALITY AS r (payment_intent_id, ordinal)
+        INNER JOIN recharge_attempts AS m
+            ON r.payment_intent_id = m.payment_intent_id
+    ) AS f
+    WHERE f.amount_minor IS NOT NULL
+    ORDER BY f.ordinal, f.rank;
+END
+$$;
+
 -- Binds payments to organizations, each once; returns those that were not bound before. The rows must be sorted:
 -- concurrent transactions lock them in this order.
 CREATE OR REPLACE FUNCTION bind_payments(p_bindings jsonb) RETURNS TABLE (

@@ -103,8 +103,8 @@ WHERE payment_intent_id = $1;
 
 -- name: claims
 -- The binding of each payment, and the purchase or recharge attempt that it was opened for. An attempt is matched by
--- the organization and attempt ids in the metadata, or by its PaymentIntent. Each is an index look-up, not a join, so
--- that stale statistics cannot turn it into a scan. With the first payment come the organizations that the payments
+-- the organization and attempt ids in the metadata, or by its PaymentIntent: see payment_attempts. Each is an index
+-- look-up, not a join, so that stale statistics cannot turn it into a scan. With the first payment come the organizations that the payments
 -- name by an id ($5, $6), a slug ($7) or a Stripe customer ($8).
 SELECT
     r.ordinal::integer AS ordinal,
@@ -146,20 +146,7 @@ LEFT JOIN LATERAL (
     WHERE k.id = r.purchase_id
     LIMIT 1
 ) AS p ON TRUE
-LEFT JOIN LATERAL (
-    SELECT f.*
-    FROM (
-        SELECT m.*
-        FROM recharge_attempts AS m
-        WHERE m.organization_id = r.organization_id AND m.id = r.attempt_id
-        UNION ALL
-        SELECT m.*
-        FROM recharge_attempts AS m
-        WHERE m.payment_intent_id = r.payment_intent_id
-    ) AS f
-    WHERE f.amount_minor IS NOT NULL
-    LIMIT 1
-) AS a ON TRUE
+LEFT JOIN payment_attempts($1::text [], $4::uuid [], $5::uuid []) AS a ON r.ordinal = a.ordinal
 LEFT JOIN (
     SELECT
         jsonb_agg(

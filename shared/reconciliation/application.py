@@ -20,7 +20,8 @@ from shared.errors import EventError
 from shared.events import store
 from shared.events.effects import EventResult, apply_batch, interpret_batch
 from shared.events.model import Applied, ApplyContext, Ignored, Unanswered
-from shared.events.service import QUESTIONS_IN_ROW_MAX, Lookup, QuestionsInRowError
+from shared.events.questions import QUESTIONS_IN_ROW_MAX, QuestionsInRowError
+from shared.events.service import Lookup
 from shared.ids import new_id
 from shared.inbox.model import ClaimedEvent, EventKey
 from shared.ledger.model import PostedTransaction, PostingStatus

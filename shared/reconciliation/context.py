@@ -13,6 +13,7 @@ from uuid import UUID
 from shared.config import Settings
 from shared.db.pool import AWAY
 from shared.errors import StripeForbiddenError
+from shared.events.nodes import NodeBatches
 from shared.events.service import Applier
 from shared.ids import new_id
 from shared.inbox.model import ClaimedEvent
@@ -60,7 +61,7 @@ def tools(pool: Pool, client: Stripe, settings: Settings) -> Tools:
         pages=StripePages(client),
         intents=PaymentIntentGateway(client),
         application=Application(pool, lookup, terms, livemode=settings.livemode),
-        applier=Applier(pool, terms, lookup=lookup),
+        applier=Applier(pool, terms, lookup=lookup, nodes=NodeBatches(pool)),
         livemode=settings.livemode,
         accounts=settings.stripe_accounts,
     )

@@ -146,7 +146,7 @@ def test_the_rules_see_the_functions() -> None:
     assert set(re.findall(r"^CREATE OR REPLACE FUNCTION (\w+)", text, re.MULTILINE)) == set(found)
     assert all(body.count("$$") == 2 for body in found.values())
     writing = {name for name, body in found.items() if re.search(r"\b(UPDATE|INSERT INTO)\b", body)}
-    assert {"ledger_save", "ledger_burn", "ledger_hold", "ledger_release"} <= writing
+    assert {"ledger_save", "ledger_burn", "ledger_open_hold", "ledger_end_hold"} <= writing
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,27 @@ async def test_each_statement_that_a_cluster_refused_breaks_the_rule_of_its_mess
     assert {name for name, rule in SEEN.items() if rule not in broken[name]} == set()
 
 
+async def test_a_table_in_an_arm_of_a_union_counts_for_the_subquery_around_it(
+    connection: Connection,
+) -> None:
+    statement = """
+        SELECT p.payment_intent_id, a.id
+        FROM stripe_payments AS p
+        LEFT JOIN LATERAL (
+            SELECT u.id
+            FROM (
+                SELECT m.id
+                FROM recharge_attempts AS m
+                WHERE m.payment_intent_id = p.payment_intent_id
+                UNION ALL
+                SELECT NULL
+            ) AS u
+        ) AS a ON TRUE
+    """
+    catalog = await read_catalog(connection)
+    assert Rule.CORRELATED_WITHOUT_A_TABLE in broken_by(statement, catalog)
+
+
 async def test_no_named_statement_is_one_that_citus_refuses(connection: Connection) -> None:
     catalog = await read_catalog(connection)
     refused = {
@@ -80,7 +101,7 @@ async def test_no_function_that_a_cluster_runs_is_one_that_citus_refuses(
     connection: Connection,
 ) -> None:
     catalog = await read_catalog(connection)
-    own = function_texts((*FUNCTION_FILES, CITUS_FUNCTIONS))
+    own = function_texts((*FUNCTION_FILES, *CITUS_FUNCTIONS))
     statements = [text for file in QUERY_FILES for _, text in Queries(file).items()]
     named = {
         name_of(call)

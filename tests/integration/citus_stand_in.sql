@@ -14,9 +14,24 @@ CREATE TABLE pg_dist_object (
 
 INSERT INTO pg_dist_node VALUES (1, 'node-1', 5432, 'primary');
 
+-- Whether Citus adds local tables that refer to a reference table to the metadata.
+CREATE FUNCTION adds_local_tables() RETURNS boolean LANGUAGE sql AS $$
+    SELECT
+        EXISTS (SELECT FROM pg_dist_node WHERE groupid = 0)
+        AND current_setting('citus.enable_local_reference_table_foreign_keys', TRUE) IS DISTINCT FROM 'off'
+$$;
+
 CREATE FUNCTION create_reference_table(p_table text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    ASSERT NOT EXISTS (SELECT FROM pg_dist_node WHERE groupid = 0), 'the coordinator is in the metadata';
+    IF adds_local_tables() THEN
+        INSERT INTO pg_dist_partition
+        SELECT DISTINCT c.conrelid, 'n', 's'
+        FROM pg_constraint AS c
+        WHERE
+            c.confrelid = p_table::regclass
+            AND c.contype = 'f'
+            AND NOT EXISTS (SELECT FROM pg_dist_partition AS t WHERE t.logicalrelid = c.conrelid);
+    END IF;
     INSERT INTO pg_dist_partition VALUES (p_table::regclass, 'n', 't');
     INSERT INTO pg_dist_shard VALUES (p_table::regclass, p_table::regclass::oid::bigint);
 END
@@ -28,8 +43,8 @@ CREATE FUNCTION create_distributed_table(
     colocate_with text DEFAULT 'default'
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    ASSERT NOT EXISTS (SELECT FROM pg_dist_node WHERE groupid = 0), 'the coordinator is in the metadata';
     ASSERT p_column = 'organization_id';
+    ASSERT p_table = 'accounts' OR colocate_with = 'accounts';
     EXECUTE format('LOCK TABLE %s IN EXCLUSIVE MODE', p_table);
     INSERT INTO pg_dist_partition VALUES (p_table::regclass, 'h', 's');
     INSERT INTO pg_dist_shard VALUES (p_table::regclass, p_table::regclass::oid::bigint, '-2147483648', '2147483647');

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import pytest
-
-from migrations.runner import CITUS_FUNCTIONS
 from shared.db.pool import connect
 from shared.ledger import service as ledger
-from shared.ledger.model import Deferral, PostedTransaction, TransactionType
+from shared.ledger.batches import Ledger
+from shared.ledger.holds import service as holds
+from shared.ledger.holds.model import PostedHold
+from shared.ledger.model import (
+    Deferral,
+    InsufficientCredits,
+    PostedTransaction,
+    Posting,
+    PostingStatus,
+    TransactionType,
+)
 from shared.ledger.shards import Shard, node_of, uuid_hash
 from shared.ledger.verification import verify
-from tests.fixtures.ledger import balances, grant, hold, post, posting, statuses, usage
+from tests.fixtures.citus_cluster import organizations_of_two_nodes
+from tests.fixtures.ledger import (
+    balances,
+    grant,
+    hold,
+    post,
+    posting,
+    release,
+    statuses,
+    try_hold,
+    usage,
+)
 from tests.fixtures.product import create_organization
 
 if TYPE_CHECKING:
@@ -23,15 +43,6 @@ if TYPE_CHECKING:
 
 
 KEYED = "idempotency-key:a"
-
-
-@pytest.fixture
-async def cluster(pool: Pool, database_url: str) -> Pool:
-    """Return a pool of a database with the functions of a cluster."""
-    connection = await connect(database_url, application_name="test")
-    await connection.execute(CITUS_FUNCTIONS.read_text(encoding="utf-8"))
-    await connection.close()
-    return pool
 
 
 async def test_a_cluster_posts_as_one_postgresql_does(cluster: Pool) -> None:
@@ -164,3 +175,75 @@ async def test_the_shard_of_an_organization_is_computed_as_postgresql_hashes_it(
     for one, row in zip(ids, rows, strict=True):
         assert node_of(shards, one) == ("b:5432" if row["hash"] >= 0 else "a:5432")
     assert node_of([], UUID(int=1)) is None
+
+
+async def test_holds_change_through_the_node_as_on_one_postgresql(
+    cluster: Pool, organization: Organization
+) -> None:
+    await post(cluster, grant(organization, 10))
+    metadata = {"model": "m1", "places": [1, "é"]}
+    held = await hold(
+        cluster, organization, Decimal("4.5"), key="a", description="d", metadata=metadata
+    )
+    assert (held.amount, held.metadata, held.description) == (Decimal("4.5"), metadata, "d")
+    assert await balances(cluster, organization) == (10, Decimal("4.5"))
+    assert isinstance(await try_hold(cluster, organization, 6), InsufficientCredits)
+    again = await hold(
+        cluster, organization, Decimal("4.5"), key="a", description="d", metadata=metadata
+    )
+    assert again == held
+    async with cluster.acquire() as connection, connection.transaction():
+        extended = await holds.extend(connection, organization.id, held.id, seconds=7200)
+    assert isinstance(extended, PostedHold)
+    assert extended.hold.expires_at > held.expires_at
+    assert await release(cluster, organization, held.id) == "posted"
+    assert await release(cluster, organization, held.id) == "replayed"
+    assert await release(cluster, organization, UUID(int=5)) == "unknown_hold"
+    await hold(cluster, organization, 1)
+    await hold(cluster, organization, 2)
+    assert await cluster.fetchval("SELECT ledger_release_all($1)", organization.id) == 2
+    assert await balances(cluster, organization) == (10, 0)
+
+
+async def test_what_a_hold_expires_on_a_node_is_announced_by_the_coordinator(
+    cluster: Pool, organization: Organization
+) -> None:
+    await cluster.execute(
+        "INSERT INTO webhook_endpoints (id, url, secret, types)"
+        " VALUES ($1, 'https://app.example/hook', 'whsec_' || repeat('A', 32), '{}')",
+        UUID(int=1),
+    )
+    await post(cluster, grant(organization, 10))
+    await cluster.execute("UPDATE credit_grants SET expires_at = now() - interval '1 second'")
+    await cluster.execute("UPDATE accounts SET next_due_at = now() - interval '1 second'")
+    async with cluster.acquire() as connection, connection.transaction():
+        await holds.release(connection, organization.id, UUID(int=5))
+        rows = await connection.fetch("SELECT type FROM outbound_messages")
+        assert [row["type"] for row in rows] == ["credits.depleted"]
+        setting = await connection.fetchval("SELECT current_setting('prepaid.on_a_node', TRUE)")
+    assert not setting
+
+
+class RecordedLedger(Ledger):
+    """Records the organizations of each batch."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.batches: list[set[UUID]] = []
+
+    async def _flush_shared(self, postings: Sequence[Posting]) -> list[Any]:
+        self.batches.append({posting.organization_id for posting in postings})
+        return await super()._flush_shared(postings)
+
+
+async def test_a_shared_batch_is_of_one_node(cluster: Pool, database_url: str) -> None:
+    one, other = await organizations_of_two_nodes(cluster, database_url)
+    await post(cluster, *(grant(each, 10) for each in (*one, *other)))
+    batches = RecordedLedger(cluster)
+    await batches.post(usage(one[0], 1))
+    await batches.close()  # the shards are read
+    results = await asyncio.gather(*(batches.post(usage(each, 1)) for each in (*one, *other)))
+    await batches.close()
+    assert {result.status for result in results} == {PostingStatus.POSTED}
+    on_one = {each.id for each in one}
+    assert [batch for batch in batches.batches if batch & on_one and batch - on_one] == []

@@ -31,6 +31,13 @@ SELECT 16000, 'citus', oid, 'pg_catalog'::regnamespace, FALSE, '14.0-1'
 FROM pg_roles WHERE rolname = current_user
 """
 COORDINATOR = Coordinator("db-0", 5432)
+BUDGET = """
+INSERT INTO budgets (
+    organization_id, id, subject_kind, subject, window_kind, limit_amount, action, thresholds,
+    created_at, updated_at
+)
+VALUES ($1, gen_random_uuid(), 'user', '*', 'day', 5, 'refuse', '{}', now(), now())
+"""
 
 
 @pytest.fixture
@@ -80,6 +87,53 @@ async def test_a_run_that_was_killed_is_finished_by_the_next(
         await distribute(cluster_url, stop_at=killed_at)
     await distribute(cluster_url)
     assert await distribute(cluster_url) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "step"),
+    [
+        ("budgets", "distribute budgets"),
+        ("webhook_endpoints", "copy webhook_endpoints to every node"),
+    ],
+)
+async def test_a_table_of_a_later_release_is_distributed_with_the_rows_it_has(
+    cluster_url: str,
+    superuser_url: str,
+    organization: Organization,
+    pool: Pool,
+    table: str,
+    step: str,
+) -> None:
+    """The tables of the coordinator that refer to it stay its own."""
+    await distribute(cluster_url)
+    await pool.execute(BUDGET, organization.id)
+    before = await metadata(pool)
+    await forget(superuser_url, table)
+    assert step in await distribute(cluster_url)
+    assert await distribute(cluster_url) == []
+    assert await metadata(pool) == before
+    assert await pool.fetchval("SELECT count(*) FROM budgets") == 1
+
+
+async def metadata(pool: Pool) -> set[tuple[str, str]]:
+    """Return the tables that are in the metadata, each with its method."""
+    rows = await pool.fetch(
+        "SELECT logicalrelid::text AS name, partmethod AS method FROM pg_dist_partition"
+    )
+    return {(row["name"], row["method"]) for row in rows}
+
+
+async def forget(superuser_url: str, table: str) -> None:
+    """Bring a cluster back to where the release before a table left it."""
+    connection = await asyncpg.connect(superuser_url)
+    shard = "SELECT shardid FROM pg_dist_shard WHERE logicalrelid = $1::text::regclass"
+    await connection.execute(f"DELETE FROM pg_dist_placement WHERE shardid IN ({shard})", table)  # noqa: S608
+    for catalog in ("pg_dist_shard", "pg_dist_partition"):
+        await connection.execute(
+            f"DELETE FROM {catalog} WHERE logicalrelid = $1::text::regclass",  # noqa: S608
+            table,
+        )
+    await connection.close()
 
 
 async def test_a_release_whose_functions_changed_keeps_those_of_the_cluster(

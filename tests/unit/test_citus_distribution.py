@@ -33,10 +33,10 @@ def after(state: ClusterState, step: Step) -> ClusterState:
     function = name.partition("(")[0]
     match step.statement.partition("(")[0].removeprefix("SELECT "):
         case "create_reference_table":
-            assert not state.has_coordinator
+            assert state.is_distributed or not state.has_coordinator
             changed = replace(state, reference=state.reference | {name})
         case "create_distributed_table":
-            assert not state.has_coordinator
+            assert state.is_distributed or not state.has_coordinator
             changed = replace(state, distributed=state.distributed | {name})
         case "citus_set_coordinator_host":
             changed = replace(state, has_coordinator=True)
@@ -95,10 +95,28 @@ def test_a_database_without_the_extension_or_without_nodes_is_refused() -> None:
         steps(ClusterState(version="14.0-1"), COORDINATOR, FUNCTIONS)
 
 
-def test_a_table_is_not_distributed_once_the_coordinator_is_in_the_metadata() -> None:
-    late = replace(run(NEW), distributed=frozenset(DISTRIBUTED) - {"budgets"})
-    with pytest.raises(ConflictError, match=r"budgets is not distributed yet.*citus_remove_node"):
-        steps(late, COORDINATOR, FUNCTIONS)
+def test_a_cluster_whose_coordinator_was_added_first_is_refused() -> None:
+    early = replace(NEW, has_coordinator=True)
+    with pytest.raises(ConflictError, match=r"budgets.* is not distributed yet.*citus_remove_node"):
+        steps(early, COORDINATOR, FUNCTIONS)
+
+
+@pytest.mark.parametrize("table", [*DISTRIBUTED[1:], *REFERENCE])
+def test_a_table_of_a_later_release_is_distributed_with_the_coordinator_in_the_metadata(
+    table: str,
+) -> None:
+    done = run(NEW)
+    old = replace(
+        done,
+        distributed=done.distributed - {table},
+        reference=done.reference - {table},
+        replicated=done.replicated - {table},
+    )
+    names = [step.name for step in steps(old, COORDINATOR, FUNCTIONS)]
+    assert run(old) == done
+    expected = f"distribute {table}" if table in DISTRIBUTED else f"copy {table} to every node"
+    assert expected in names
+    assert "add the coordinator to the metadata" not in names
 
 
 def test_each_step_is_a_statement_of_postgresql() -> None:
@@ -122,13 +140,15 @@ def test_the_script_of_a_cluster_creates_its_functions_after_the_tables_are_dist
     assert "citus" not in runner.script().lower().replace("migrations/citus", "")
 
 
-def test_the_doctor_says_whether_postings_are_delegated() -> None:
+def test_the_doctor_says_whether_changes_are_delegated() -> None:
     functions = list(FUNCTIONS)
     assert cluster_finding(ClusterState(), functions) == "one PostgreSQL, without Citus"
     assert isinstance(cluster_finding(NEW, functions), Caution)
     done = run(NEW)
     assert cluster_finding(done, functions) == "Citus 14.0-1 with 2 nodes, delegation is on"
-    with pytest.raises(DoctorError, match="delegation is off"):
-        cluster_finding(replace(done, delegated=frozenset()), functions)
+    with pytest.raises(DoctorError, match="delegation is off for ledger_hold_on_node, so"):
+        cluster_finding(
+            replace(done, delegated=done.delegated - {"ledger_hold_on_node"}), functions
+        )
     with pytest.raises(DoctorError, match="copy reference tables to the coordinator"):
         cluster_finding(replace(done, replicated=frozenset()), functions)

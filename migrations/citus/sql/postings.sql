@@ -1,76 +1,6 @@
--- What differs on a Citus cluster, and nothing else does. Each function replaces the one of the same name, or stands
--- beside it for the nodes.
---
--- 1. A posting is delegated: one remote statement for an organization. Citus delegates a call that is the whole
---    statement, so that ledger_post executes one for each organization, and takes no plain batch over many.
--- 2. A node writes to no table of the coordinator and notifies nobody: what a posting announces comes back with its
---    results, and the coordinator announces it.
-
--- What a posting on a node announces and wakes, until its results go back: a setting of the transaction.
-CREATE OR REPLACE FUNCTION ledger_remember(
-    p_effect jsonb
-) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config(
-        'prepaid.effects',
-        (coalesce(nullif(current_setting('prepaid.effects', TRUE), ''), '[]')::jsonb || p_effect)::text,
-        TRUE
-    );
-END
-$$;
-
--- Announces a message where the outbound messages are, and remembers it elsewhere.
-CREATE OR REPLACE FUNCTION announce(
-    p_organization_id uuid,
-    p_id uuid,
-    p_type text,
-    p_data jsonb,
-    p_at timestamptz
-) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF ledger_is_on_a_node() THEN
-        PERFORM ledger_remember(
-            jsonb_build_object(
-                'organization_id', p_organization_id, 'id', p_id, 'type', p_type, 'data', p_data, 'at', p_at
-            )
-        );
-    ELSE
-        PERFORM write_messages(p_organization_id, p_id, p_type, p_data, p_at);
-    END IF;
-END
-$$;
-
--- Wakes the workers that charge, from the coordinator.
-CREATE OR REPLACE FUNCTION wake_recharge_workers() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF ledger_is_on_a_node() THEN
-        PERFORM ledger_remember('{"wake": true}');
-    ELSE
-        PERFORM pg_notify('prepaid_recharge', '');
-    END IF;
-END
-$$;
-
--- Whether a delegated posting is executed now: it sets this setting, for its transaction, and takes it back.
-CREATE OR REPLACE FUNCTION ledger_is_on_a_node() RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT current_setting('prepaid.on_a_node', TRUE) = 'on'
-$$;
-
--- Does what delegated postings announced and woke, on the coordinator.
-CREATE OR REPLACE FUNCTION ledger_take_effect(
-    p_effects jsonb
-) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM write_messages(e.organization_id, e.id, e.type, e.data, e.at)
-    FROM jsonb_to_recordset(p_effects) AS e (
-        organization_id uuid, id uuid, type text, data jsonb, at timestamptz, wake boolean
-    )
-    WHERE e.type IS NOT NULL;
-    IF p_effects @> '[{"wake": true}]' THEN
-        PERFORM pg_notify('prepaid_recharge', '');
-    END IF;
-END
-$$;
+-- Postings on a cluster: one remote statement for an organization. Citus delegates a call that is the whole statement,
+-- in FROM and executed as a text, so that ledger_post executes one for each organization, and takes no plain batch over
+-- many.
 
 -- Locks an account within a time (NULL: as long as the session allows); FALSE: another transaction has it. The caller
 -- looks up keys of requests under this lock.
@@ -174,16 +104,14 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    PERFORM set_config('prepaid.on_a_node', 'on', TRUE);
-    PERFORM set_config('prepaid.effects', '', TRUE);
+    PERFORM ledger_begin_on_node();
     RETURN QUERY
     SELECT
         r.*,
         NULL::jsonb
     FROM ledger_post_organization(p_organization_id, v_postings, p_expirations_max) AS r;
-    PERFORM set_config('prepaid.on_a_node', '', TRUE);
     status := NULL;
-    effects := coalesce(nullif(current_setting('prepaid.effects', TRUE), ''), '[]')::jsonb;
+    effects := ledger_end_on_node();
     RETURN NEXT;
 END
 $$;
@@ -252,7 +180,7 @@ DECLARE
     v_results integer := 0;
 BEGIN
     IF p_keyed THEN
-        EXECUTE 'SELECT ledger_lock_on_node($1, $2)' INTO v_locked
+        EXECUTE 'SELECT * FROM ledger_lock_on_node($1, $2)' INTO v_locked
         USING p_organization_id, p_lock_milliseconds_max;
         v_claimed := coalesce(claimed_places(p_postings), '{}');
     END IF;
@@ -362,24 +290,5 @@ BEGIN
             v_group.organization_id, v_group.postings, v_group.keyed, p_lock_milliseconds_max, p_grants_max, 20
         ) AS r;
     END LOOP;
-END
-$$;
-
--- The shards of the ledger, each with the hashes of its organizations and its node.
-CREATE OR REPLACE FUNCTION ledger_shards() RETURNS TABLE (
-    hash_min integer,
-    hash_max integer,
-    node text
-) LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN QUERY
-    SELECT
-        s.shardminvalue::integer,
-        s.shardmaxvalue::integer,
-        n.nodename || ':' || n.nodeport
-    FROM pg_dist_shard AS s
-    INNER JOIN pg_dist_placement AS p ON s.shardid = p.shardid
-    INNER JOIN pg_dist_node AS n ON p.groupid = n.groupid AND n.noderole = 'primary'
-    WHERE s.logicalrelid = 'accounts'::regclass;
 END
 $$;
