@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 from shared.counts import counted
 from shared.money import credits_from_minor_units, plain
@@ -177,10 +177,8 @@ def _wanted(trigger: Trigger, rule: Rule, spendable: Decimal) -> Decimal | None:
         return rule.target - spendable
     if rule.amount is None or rule.threshold is None:
         return None
-    gap = rule.threshold - spendable
-    steps = max((gap / rule.amount).to_integral_value(ROUND_CEILING), Decimal(1))
-    reached = spendable + steps * rule.amount > rule.threshold
-    return rule.amount * (steps if reached else steps + 1)
+    short = max(rule.threshold - spendable, Decimal(0))
+    return rule.amount * (short // rule.amount + 1)  # the balance ends above the threshold
 
 
 def _above_cap(price: ChargeAmount, rule: Rule, spent: Spent, now: datetime) -> Stop | None:

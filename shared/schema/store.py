@@ -11,6 +11,7 @@ import structlog
 
 from shared.db.pool import UNAVAILABLE
 from shared.db.queries import beside
+from shared.db.start import in_time
 from shared.errors import NotReadyError
 from shared.schema import rules
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Pool
 
 QUERIES = beside(__file__)
-START_SECONDS_MAX = 5.0
 LOOK_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -42,11 +42,10 @@ async def check(pool: Pool, needed: str) -> None:
 async def check_at_start(pool: Pool, needed: str, *, refuse: bool = False) -> None:
     """Log that the schema is too old, or raise SchemaError where a process may `refuse` to start.
 
-    Nothing is known of it while PostgreSQL is unavailable, or does not answer for some seconds.
+    Nothing is known of it while PostgreSQL is unavailable, or does not answer in time.
     """
     try:
-        async with asyncio.timeout(START_SECONDS_MAX):
-            await check(pool, needed)
+        await in_time(check(pool, needed))
     except SchemaError as error:
         if refuse:
             raise
@@ -58,11 +57,12 @@ async def check_at_start(pool: Pool, needed: str, *, refuse: bool = False) -> No
 async def wait(pool: Pool, needed: str, stop: asyncio.Event) -> None:
     """Return once the schema is not older than this release needs, or at `stop`.
 
-    Returns too where PostgreSQL is unavailable: whoever works then reports that.
+    Returns too where PostgreSQL is unavailable, or does not answer in time: whoever works then
+    reports that.
     """
     while not stop.is_set():
         try:
-            return await check(pool, needed)
+            return await in_time(check(pool, needed))
         except SchemaError:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable, Coroutine
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from cli import doctor
+from migrations.head import HEAD
 from sandbox.product import WebProcess
 from shared.config import Settings, load
 from shared.db import pool as db
+from shared.db import start
+from shared.organizations.startup import check_settings
+from shared.schema import store as schema
 from tests.fixtures.commands import Command
 from tests.fixtures.freezing import gate
 from tests.fixtures.product import WAIT_SECONDS_MAX, closed_port, environment, until
@@ -20,6 +26,8 @@ from worker.verifier import Verifier
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from shared.db.pool import Pool
 
 
 async def test_the_probe_of_a_web_process_ends_while_postgresql_is_frozen(
@@ -157,3 +165,31 @@ async def test_a_verification_ends_with_its_worker_while_postgresql_is_frozen(
         await until(frozen)
         stop.set()
         await verifying
+
+
+Check = Callable[["Pool"], Coroutine[Any, Any, None]]
+CHECKS_AT_A_START: dict[str, tuple[bytes, Check]] = {
+    "schema": (b"alembic_version", lambda pool: schema.check_at_start(pool, HEAD, refuse=True)),
+    "migration": (b"alembic_version", lambda pool: schema.wait(pool, HEAD, asyncio.Event())),
+    "rate": (b"FROM organizations", lambda pool: check_settings(pool, Decimal("0.0000001"))),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS_AT_A_START)
+async def test_a_start_goes_on_where_postgresql_freezes_while_it_is_asked(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    monkeypatch.setattr(db, "STATEMENT_SECONDS_MAX", 3600)
+    monkeypatch.setattr(start, "START_SECONDS_MAX", 0.2)
+    freezes_at, ask = CHECKS_AT_A_START[check]
+    async with (
+        gate(database_url) as postgres,
+        db.create_pool(postgres.url, size=1, application_name="test") as pool,
+    ):
+        postgres.freeze_at = freezes_at
+        try:
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                await ask(pool)
+            assert postgres.is_frozen
+        finally:
+            pool.terminate()  # a connection whose server is frozen does not close

@@ -16,7 +16,7 @@ import pytest_asyncio
 from sandbox.product import STOP_SECONDS_MAX, WorkerProcess
 from tests.fixtures.freezing import Gate, gate
 from tests.fixtures.paid_purchases import applied, credited_once, open_purchases, receive_paid
-from tests.fixtures.product import closed_port, environment, until
+from tests.fixtures.product import LEASE, closed_port, environment, until
 from tests.fixtures.servers import process_url
 from worker.drainer import BATCH_ROWS_MAX
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 AT_ONCE = 2 * BATCH_ROWS_MAX
 EVENTS = AT_ONCE + 50
 LEASED = "SELECT count(*) FROM stripe_events WHERE lease_token IS NOT NULL"
+LEASED_FOR = "SELECT max(available_at) - now() FROM stripe_events WHERE lease_token IS NOT NULL"
 LEASES_END = "UPDATE stripe_events SET available_at = now() WHERE lease_token IS NOT NULL"
 # What a worker sends last in the transaction of a batch, before its commit.
 OUTCOMES = b"error_trace = s.error_trace"
@@ -123,5 +124,6 @@ async def test_the_batches_of_a_worker_that_is_killed_while_it_stops_are_taken_u
     await stopping.wait()
     assert await applied(pool) == set()
     assert await pool.fetchval(LEASED) == AT_ONCE
+    assert await pool.fetchval(LEASED_FOR) <= LEASE
     await pool.execute(LEASES_END)
     await the_next_worker_applies_the_rest(pool, database_url, redis_url, tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 
 import pytest
 
@@ -294,3 +294,16 @@ async def test_a_flush_runs_in_the_context_of_the_group_commit_and_not_in_a_call
     caller.set("a request")
     assert [await commits.submit(item) for item in (1, 2)] == [1, 2]
     assert seen == ["nobody", "nobody"]
+
+
+async def test_a_context_that_is_given_is_taken_though_it_is_empty() -> None:
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    seen: list[str] = []
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        seen.append(caller.get())
+        return list(items)
+
+    caller.set("a request")
+    assert await GroupCommit[int, int](flush, context=Context()).submit(1) == 1
+    assert seen == ["nobody"]
