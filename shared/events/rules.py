@@ -199,15 +199,20 @@ def _ignored(reason: str) -> Callable[[str], Meaning]:
     return lambda _: Ignored(reason)
 
 
-def _reversal(*, of_dispute: bool) -> Callable[[str], Meaning]:
-    def reader(payload: str) -> Meaning:
-        reversal = read(payload, OfPayment)
-        payment_intent_id = reference_id(reversal.payment_intent)
-        if payment_intent_id is None:
-            return Ignored(f"{reversal.id} has no PaymentIntent")
-        return ReversalChanged(payment_intent_id, of_dispute)
+def _refund(payload: str) -> Meaning:
+    return _reversal(payload, of_dispute=False)
 
-    return reader
+
+def _dispute(payload: str) -> Meaning:
+    return _reversal(payload, of_dispute=True)
+
+
+def _reversal(payload: str, *, of_dispute: bool) -> Meaning:
+    reversal = read(payload, OfPayment)
+    payment_intent_id = reference_id(reversal.payment_intent)
+    if payment_intent_id is None:
+        return Ignored(f"{reversal.id} has no PaymentIntent")
+    return ReversalChanged(payment_intent_id, of_dispute)
 
 
 def _fraud_warning(payload: str) -> Meaning:
@@ -220,21 +225,25 @@ def _fraud_warning(payload: str) -> Meaning:
     )
 
 
-def _checkout_closed(state: str) -> Callable[[str], Meaning]:
-    return lambda payload: CheckoutClosed(read(payload, CheckoutSession).id, state)
+def _checkout_failed(payload: str) -> Meaning:
+    return CheckoutClosed(read(payload, CheckoutSession).id, "failed")
+
+
+def _checkout_expired(payload: str) -> Meaning:
+    return CheckoutClosed(read(payload, CheckoutSession).id, "expired")
 
 
 _REVERSALS: dict[str, Callable[[str], Meaning]] = {
-    "charge.refunded": _reversal(of_dispute=False),
-    "charge.refund.updated": _reversal(of_dispute=False),
-    "refund.created": _reversal(of_dispute=False),
-    "refund.updated": _reversal(of_dispute=False),
-    "refund.failed": _reversal(of_dispute=False),
-    "charge.dispute.created": _reversal(of_dispute=True),
-    "charge.dispute.updated": _reversal(of_dispute=True),
-    "charge.dispute.closed": _reversal(of_dispute=True),
-    "charge.dispute.funds_withdrawn": _reversal(of_dispute=True),
-    "charge.dispute.funds_reinstated": _reversal(of_dispute=True),
+    "charge.refunded": _refund,
+    "charge.refund.updated": _refund,
+    "refund.created": _refund,
+    "refund.updated": _refund,
+    "refund.failed": _refund,
+    "charge.dispute.created": _dispute,
+    "charge.dispute.updated": _dispute,
+    "charge.dispute.closed": _dispute,
+    "charge.dispute.funds_withdrawn": _dispute,
+    "charge.dispute.funds_reinstated": _dispute,
 }
 _SEPARATE: dict[str, Callable[[str], Meaning]] = {
     **_REVERSALS,
@@ -265,8 +274,8 @@ _IGNORED: dict[str, Callable[[str], Meaning]] = {
 _READERS: dict[str, Callable[[str], Meaning]] = {
     "checkout.session.completed": _checkout_paid,
     "checkout.session.async_payment_succeeded": _checkout_paid,
-    "checkout.session.async_payment_failed": _checkout_closed("failed"),
-    "checkout.session.expired": _checkout_closed("expired"),
+    "checkout.session.async_payment_failed": _checkout_failed,
+    "checkout.session.expired": _checkout_expired,
     "payment_intent.succeeded": _payment_succeeded,
     **_IGNORED,
     **_SEPARATE,

@@ -92,6 +92,26 @@ async def test_doctor_says_of_each_frozen_server_what_to_do(
     assert "TimeoutError" not in finished.stdout + finished.stderr
 
 
+async def test_doctor_says_each_line_as_it_comes(
+    prepaid: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that ends doctor leaves the lines of the checks before it."""
+
+    async def well(_: Settings) -> str:
+        return "all is well"
+
+    async def broken(_: Settings) -> str:
+        raise LookupError
+
+    checks = (("disk", "This machine", well), ("memory", "This machine", broken))
+    monkeypatch.setattr(doctor, "_CHECKS", checks)
+    finished = await prepaid("doctor")
+    assert "LookupError" in finished.stderr
+    assert [line.split() for line in finished.stdout.splitlines()][1:] == [
+        ["ok", "disk", "all", "is", "well"]
+    ]
+
+
 async def test_nothing_is_said_of_a_check_that_was_left_behind(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

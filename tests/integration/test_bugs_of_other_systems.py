@@ -141,6 +141,41 @@ async def test_a_replayed_event_does_not_die_again_at_once_for_its_old_attempts(
     assert (row["state"], row["attempts"]) == ("retrying", 1)
 
 
+async def test_an_event_that_waited_for_days_is_applied(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    """No worker ran meanwhile. A queue that keeps its jobs for 24 hours has forgotten it."""
+    await receive(pool, payment("1"))
+    await pool.execute(
+        "UPDATE stripe_events SET received_at = received_at - interval '40 days',"
+        " available_at = available_at - interval '40 days'"
+    )
+    await drainer.drain()
+    assert await event_states(pool) == {"evt_1": "applied"}
+    assert await balance(pool) == 10
+
+
+async def test_an_event_that_takes_too_long_is_tried_again(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    """The server is slow, and nothing is wrong with the event."""
+    await fail_postings(pool)
+    await pool.execute(
+        "CREATE OR REPLACE FUNCTION break_posting() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'canceling statement due to statement timeout'"
+        " USING ERRCODE = 'query_canceled'; END $$"
+    )
+    await receive(pool, payment("1"))
+    await drainer.drain()
+    row = await event_row(pool, "evt_1")
+    assert (row["state"], row["error_class"]) == ("retrying", "QueryCanceledError")
+    await mend_postings(pool)
+    await pool.execute("UPDATE stripe_events SET available_at = now()")
+    await drainer.drain()
+    assert await event_states(pool) == {"evt_1": "applied"}
+    assert await balance(pool) == 10
+
+
 async def test_a_success_delivered_again_days_later_does_not_credit_again(
     endpoint: Endpoint, pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:

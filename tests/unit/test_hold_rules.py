@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from shared.ledger import rules as ledger_rules
 from shared.ledger.holds import rules
 from shared.ledger.holds.model import Hold, NewHold
 from shared.ledger.model import Posting, SystemAccount, TransactionType
-from shared.ledger.origin import KEY_ID, TAGS
+from shared.ledger.origin import KEY_ID, PRICING, TAGS
 
 ONE = UUID(int=1)
 NOON = datetime(2026, 11, 28, 12, 0, 0, 5, tzinfo=UTC)
@@ -76,13 +76,16 @@ def test_a_hold_is_refused_by_name(
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
+        ({"category": "c" * 100, "user_id": "u" * 255, "description": "d" * 2_000}, None),
         ({"category": "c" * 101}, "category: at most 100 characters"),
+        ({"user_id": "u" * 256}, "user_id: at most 255 characters"),
+        ({"description": "d" * 2_001}, "note: at most 2000 characters"),
         ({"user_id": "a\0"}, "user_id: must not hold NUL or half of a surrogate pair"),
         ({"metadata": {"a": "x" * 20_000}}, "metadata: at most 16384 bytes of JSON"),
     ],
 )
 def test_the_fields_of_a_hold_have_the_limits_of_a_debit(
-    fields: dict[str, Any], problem: str
+    fields: dict[str, Any], problem: str | None
 ) -> None:
     assert rules.refusal(new_hold(**fields)) == problem
 
@@ -90,6 +93,27 @@ def test_the_fields_of_a_hold_have_the_limits_of_a_debit(
 def test_a_hold_without_new_fields_has_the_digest_of_earlier_releases() -> None:
     assert rules.digest(new_hold()) == ledger_rules.request_digest(Decimal(5), 60, None)
     assert rules.digest(new_hold(user_id="jo")) != rules.digest(new_hold())
+    assert rules.digest(new_hold(amount=Decimal("5.00"))) == rules.digest(new_hold())
+
+
+def test_the_digest_of_a_hold_has_each_field_that_is_set_under_its_name() -> None:
+    asked = {"user_id": "jo", "category": "chat", "metadata": {"a": 1}}
+    expected = ledger_rules.request_digest(Decimal(5), 60, "a call", asked)
+    assert rules.digest(new_hold(description="a call", **asked)) == expected
+
+
+def test_the_digest_of_an_estimate_has_its_measures_in_place_of_their_price() -> None:
+    measures = {"model": "m", "input_tokens": 5}
+    expected = ledger_rules.request_digest(measures, 60, None)
+    for price in (5, 6):
+        assert rules.digest(new_hold(usage=measures, amount=Decimal(price))) == expected
+
+
+def test_a_hold_has_its_key_and_price_in_its_metadata() -> None:
+    made = rules.with_origin(new_hold(key_id=ONE, pricing={"book": "b"}, metadata={"a": 1}))
+    assert made.metadata == {"a": 1, KEY_ID: str(ONE), PRICING: {"book": "b"}}
+    assert rules.with_origin(new_hold()).metadata is None
+    assert rules.with_origin(new_hold(pricing={"book": "b"})).metadata == {PRICING: {"book": "b"}}
 
 
 def test_a_capture_has_the_fields_of_its_hold_where_it_has_none() -> None:
@@ -102,6 +126,10 @@ def test_a_capture_has_the_fields_of_its_hold_where_it_has_none() -> None:
     made = rules.capture_of(hold, capture(category="image", metadata={"b": 2}))
     assert (made.user_id, made.category, made.description) == ("jo", "image", "a call")
     assert made.metadata == {"a": 1, "b": 2, TAGS: ["x"]}
+    own = {"user_id": "al", "category": "image", "description": "mine", "digest": "d"}
+    kept = rules.capture_of(hold, capture(**own))
+    assert {name: getattr(kept, name) for name in own} == own
+    assert rules.capture_of(stored(), capture()).metadata is None
 
 
 def test_the_digest_of_a_capture_is_that_of_its_request() -> None:
@@ -152,6 +180,12 @@ def test_a_hold_that_has_expired_says_so_before_it_is_closed(status: str) -> Non
         "The hold expired at 2026-11-28T12:00:00Z, and its credits are available again. Post its"
         ' usage as a debit, with onInsufficient "overdraft" if it has happened already.'
     )
+
+
+def test_the_moment_of_an_end_is_in_utc() -> None:
+    paris = NOON.astimezone(timezone(timedelta(hours=1)))
+    detail = rules.closed_detail(stored(status="released", closed_at=paris), None)
+    assert "at 2026-11-28T12:00:00Z" in detail
 
 
 def test_a_closed_hold_reserves_nothing() -> None:

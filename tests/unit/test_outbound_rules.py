@@ -19,6 +19,7 @@ from shared.errors import ValidationError
 from shared.outbound import rules
 from shared.outbound.model import (
     ClaimedMessage,
+    DeliveryOutcome,
     DeliveryResponse,
     MessageKey,
     MessageState,
@@ -113,6 +114,13 @@ def test_a_messages_id_is_read_in_both_forms() -> None:
     assert rules.read_message_id("msg_nonsense") is None
 
 
+def test_a_message_to_one_endpoint_is_named_by_both() -> None:
+    key = MessageKey(ID, UUID(int=2))
+    name = f"msg_{ID.hex}/{UUID(int=2)}"
+    assert rules.delivery_id(key) == name
+    assert rules.read_delivery_id(name) == key
+
+
 @pytest.mark.parametrize(
     ("attempts", "seconds"),
     [(1, 5), (2, 300), (3, 1800), (4, 7200), (5, 18_000), (9, 86_400), (10, 86_400), (99, 86_400)],
@@ -125,6 +133,48 @@ def test_a_backoff_follows_the_schedule_and_ends_at_a_day(attempts: int, seconds
 def test_a_backoff_spreads_by_a_tenth(attempts: int, random: float) -> None:
     middle = rules.backoff(attempts, random=0.5)
     assert abs(rules.backoff(attempts, random=random) - middle) <= middle * 0.1
+
+
+@pytest.mark.parametrize(
+    ("response", "state", "reason"),
+    [
+        (DeliveryResponse(200), "delivered", None),
+        (DeliveryResponse(299), "delivered", None),
+        (DeliveryResponse(300), "pending", "the receiver answered 300"),
+        (DeliveryResponse(410), "dead", "the receiver answered 410"),
+        (DeliveryResponse(None, "TimeoutError"), "pending", "TimeoutError"),
+    ],
+)
+def test_an_outcome_has_its_message_the_answer_and_the_reason(
+    response: DeliveryResponse, state: str, reason: str | None
+) -> None:
+    found = rules.after_attempt(claimed(2), response, now=NOW, random=0.5)
+    again = NOW + timedelta(seconds=300) if state == "pending" else None
+    assert found == DeliveryOutcome(
+        claimed().key, MessageState(state), response.status, reason, again
+    )
+
+
+@pytest.mark.parametrize(("random", "seconds"), [(0.0, 270.0), (0.25, 285.0), (1.0, 330.0)])
+def test_messages_that_failed_together_are_tried_again_at_different_times(
+    random: float, seconds: float
+) -> None:
+    assert rules.backoff(2, random=random) == timedelta(seconds=seconds)
+
+
+def test_the_first_wait_is_kept_where_clocks_disagree_about_the_deadline() -> None:
+    now = NOW + rules.RETRY_FOR - timedelta(seconds=1)
+    found = rules.after_attempt(claimed(9), DeliveryResponse(500), now=now, random=0.5)
+    assert found.available_at == now + timedelta(seconds=5)
+
+
+def test_a_message_to_a_disabled_endpoint_is_dead_and_says_what_to_do() -> None:
+    assert rules.for_disabled_endpoint(claimed()) == DeliveryOutcome(
+        claimed().key,
+        MessageState.DEAD,
+        None,
+        "the endpoint is disabled; add it again, then replay",
+    )
 
 
 @given(status=st.integers(200, 299))
@@ -200,21 +250,46 @@ def test_data_is_written_exactly(value: object, text: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
+    ("changes", "field", "message"),
     [
-        ({"url": "http://example.com"}, "url"),
-        ({"url": "https://127.0.0.1/x"}, "url"),
-        ({"types": ["credits.low", "credits.nonsense"]}, "types"),
-        ({"description": "x" * 201}, "description"),
-        ({"description": "a\nb"}, "description"),
+        ({"url": "http://example.com"}, "url", None),
+        ({"url": "https://127.0.0.1/x"}, "url", None),
+        (
+            {"types": ["credits.low", "credits.nonsense", "a"]},
+            "types",
+            "'a', 'credits.nonsense': no such type",
+        ),
+        ({"description": "x" * 201}, "description", "at most 200 printable characters"),
+        ({"description": "a\nb"}, "description", "at most 200 printable characters"),
     ],
 )
 def test_an_endpoint_that_is_wrong_says_which_field_and_why(
-    changes: dict[str, object], field: str
+    changes: dict[str, object], field: str, message: str | None
 ) -> None:
     fields: dict[str, object] = {"url": "https://example.com", "types": [], "description": None}
     rules.check_endpoint(**fields, allow_private=False)  # type: ignore[arg-type] # as a client sends
     with pytest.raises(ValidationError) as raised:
         rules.check_endpoint(**fields | changes, allow_private=False)  # type: ignore[arg-type] # same
-    assert [error["loc"] for error in raised.value.errors or []] == [["body", field]]
+    (error,) = raised.value.errors or []
+    assert (error["loc"], error["type"]) == (["body", field], "value_error")
+    assert message in (None, error["msg"])
+    assert raised.value.detail == f"{field}: {error['msg']}"
     assert json.dumps(raised.value.errors)
+
+
+def test_all_that_is_wrong_with_an_endpoint_is_said_at_once() -> None:
+    with pytest.raises(ValidationError) as raised:
+        rules.check_endpoint(url="x", types=["x"], description="\n", allow_private=False)
+    assert [error["loc"][1] for error in raised.value.errors or []] == [
+        "url",
+        "types",
+        "description",
+    ]
+    assert raised.value.detail.endswith(
+        "; types: 'x': no such type; description: at most 200 printable characters"
+    )
+
+
+def test_a_private_address_is_accepted_where_the_operator_allows_it() -> None:
+    for url in ("https://127.0.0.1/x", "http://localhost:8000/hook"):
+        rules.check_endpoint(url=url, types=[], description="d" * 200, allow_private=True)
