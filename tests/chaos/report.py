@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.chaos import plan
-from tests.chaos.audit import Records
 from tests.chaos.plan import Fault, FaultKind
+from tests.chaos.records import Records
 from tests.chaos.recovery import Recovery, Takeover
 from tests.chaos.setting import Setting
 

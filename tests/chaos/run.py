@@ -18,13 +18,14 @@ import asyncpg
 
 from shared.payments.client import stripe_client
 from tests.chaos import books, plan
-from tests.chaos.audit import Records, audit
+from tests.chaos.audit import audit
 from tests.chaos.client import Client, new_session
 from tests.chaos.customers import Customers, customers_of
 from tests.chaos.faults import Faults
 from tests.chaos.installation import CUSTOMERS_KEY, Installation, installed
 from tests.chaos.journal import Journal
 from tests.chaos.organizations import Organization, Role, of_role, open_organizations
+from tests.chaos.records import Records
 from tests.chaos.recovery import Recoveries
 from tests.chaos.report import Result
 from tests.chaos.setting import Setting
