@@ -93,7 +93,7 @@ def attempts_wrong(records: Records) -> Iterable[str]:
     for attempt in records.product.attempts:
         if attempt.state == "succeeded" and attempt.id not in charged:
             yield f"the attempt {attempt.id} succeeded, and Stripe captured nothing"
-        if attempt.state in {"failed", "canceled"} and attempt.id in charged:
+        if attempt.state != "succeeded" and attempt.id in charged:
             yield f"the attempt {attempt.id} is {attempt.state}, and Stripe captured its payment"
     final = {a.id for a in records.product.attempts if a.state == "succeeded"}
     for top_up in records.journal.top_ups:

@@ -45,7 +45,6 @@ def lines(result: Result) -> list[str]:
     kinds = Counter(fault.kind for fault in result.faults)
     messages = Counter(message.type for message in product.messages)
     durations = sorted(event.seconds for event in product.events.values())
-    payments = result.records.stripe.payments.values()
     figures = [
         ("faults", f"{len(result.faults)}"),
         *((f"  {kind}", f"{times}") for kind, times in sorted(kinds.items())),
@@ -58,10 +57,7 @@ def lines(result: Result) -> list[str]:
             f"{len(journal.acknowledged):,} / {len(product.events):,}",
         ),
         ("event, from its 200 to its end", percentiles(durations)),
-        (
-            "payments captured / returned in part or whole",
-            f"{len(payments):,} / {sum(p.returned_minor > 0 for p in payments):,}",
-        ),
+        *_payments(result.records),
         ("recharge attempts and top-ups", f"{len(product.attempts):,}"),
         ("ledger rows / holds", f"{len(product.rows):,} / {len(product.holds):,}"),
         ("messages to the app", f"{len(product.messages):,}"),
@@ -104,6 +100,21 @@ def percentiles(durations: list[float]) -> str:
         durations[min(len(durations) - 1, int(share * len(durations)))] for share in (0.5, 0.99, 1)
     ]
     return f"p50 {at[0]:.1f} s, p99 {at[1]:.1f} s, longest {at[2]:.1f} s ({len(durations)})"
+
+
+def _payments(records: Records) -> list[tuple[str, str]]:
+    """Return how many payments were captured and returned, by what they were for."""
+    payments = list(records.stripe.payments.values())
+    groups = {
+        "payments captured / returned in part or whole": payments,
+        "  of checkouts": [p for p in payments if p.attempt is None and p.invoice is None],
+        "  of invoices": [p for p in payments if p.invoice is not None],
+        "  of recharges and top-ups": [p for p in payments if p.attempt is not None],
+    }
+    return [
+        (name, f"{len(found):,} / {sum(p.returned_minor > 0 for p in found):,}")
+        for name, found in groups.items()
+    ]
 
 
 def _takeovers(result: Result) -> tuple[str, str]:

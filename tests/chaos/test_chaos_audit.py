@@ -142,6 +142,11 @@ DOCTORED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "attempts that differ from Stripe",
+        {"attempts": [Attempt(ACME, "a1", "requires_action", "threshold", "pi_2")]},
+        "a1 is requires_action, and Stripe captured",
+    ),
+    (
+        "attempts that differ from Stripe",
         {"attempts": [Attempt(ACME, "a1", "unknown", "top_up", "pi_2")]},
         "was answered as succeeded",
     ),

@@ -75,7 +75,7 @@ class Lane:
                     (self._hold, 2),
                     (self._top_up, 2),
                     (self._follow_attempts, 3),
-                    (self._refund, 1),
+                    (self._refund, 2),
                     (self._dispute, 1),
                     (self._lose_card, 1),
                     (self._recover, 3),
