@@ -59,6 +59,11 @@ class SimulatorProcess:
             raise SimulatorError("The Stripe simulator is not running.")
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self, port: int | None = None) -> str:
         """Start it and return its address.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.chaos import machine
 from tests.chaos.report import lines, repeat_command
 from tests.chaos.run import run
+from tests.chaos.setting import LEASE_SECONDS, Setting
 
 FOLDER_PREFIX = "prepaid-chaos-"
 
@@ -24,13 +25,21 @@ def main() -> None:
     parser.add_argument(
         "--logs", type=Path, help="keep the logs of web, workers and the simulator in this folder"
     )
+    parser.add_argument(
+        "--lease-seconds", type=int, default=LEASE_SECONDS, help="of a worker; by default short"
+    )
     options = parser.parse_args()
     machine.enter_own_namespaces()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     folder.chmod(0o755)  # the servers run as another user where root starts them
     try:
         result = asyncio.run(
-            run(folder, machine.look(), seed=options.seed, seconds=options.seconds, say=_say)
+            run(
+                Setting(
+                    folder, machine.look(), options.seed, options.seconds, options.lease_seconds
+                ),
+                _say,
+            )
         )
     except BaseException:
         _say(f"the run failed. Again: {repeat_command(options.seed, options.seconds)}")

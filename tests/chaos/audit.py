@@ -6,26 +6,17 @@ Each check returns the violations it finds, a line each; none is the result that
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from decimal import Decimal
 
-from tests.chaos.books import CREDITS, Hold, ProductBooks, Row, StripeBooks
-from tests.chaos.journal import HoldRecord, Journal, Outcome
+from tests.chaos.announcements import messages_untrue
+from tests.chaos.books import CREDITS, Hold, Row
+from tests.chaos.journal import HoldRecord, Outcome
+from tests.chaos.records import Check, Records
 
-GENERATED = ("expiration:", "hold:", "stripe:", "stripe-invoice:")
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Everything that is compared."""
-
-    stripe: StripeBooks
-    product: ProductBooks
-    journal: Journal
-
-
-Check = Callable[[Records], Iterable[str]]
+# Rows of payments, and what else the traffic makes.
+OF_PAYMENTS = CREDITS | {"refund", "dispute", "dispute_reversal"}
+OTHERS = frozenset({"usage", "hold_capture", "grant", "expiration"})
 
 
 def acknowledged_events_lost(records: Records) -> Iterable[str]:
@@ -62,6 +53,15 @@ def credits_lost(records: Records) -> Iterable[str]:
             yield f"{name} of {payment.organization} is credited to another organization"
 
 
+def rows_unexplained(records: Records) -> Iterable[str]:
+    """Return the rows that should name their payment and do not, and those of other types."""
+    for row in records.product.rows:
+        if row.type in OF_PAYMENTS and row.payment is None:
+            yield f"row {row.seq} of {row.organization} ({row.type}) names no payment"
+        elif row.type not in OF_PAYMENTS | OTHERS:
+            yield f"row {row.seq} of {row.organization} is of the type {row.type}"
+
+
 def double_charges(records: Records) -> Iterable[str]:
     """Return the attempts, purchases, payments and top-up keys that charged more than once."""
     for what, names in (
@@ -93,7 +93,7 @@ def attempts_wrong(records: Records) -> Iterable[str]:
     for attempt in records.product.attempts:
         if attempt.state == "succeeded" and attempt.id not in charged:
             yield f"the attempt {attempt.id} succeeded, and Stripe captured nothing"
-        if attempt.state in {"failed", "canceled"} and attempt.id in charged:
+        if attempt.state != "succeeded" and attempt.id in charged:
             yield f"the attempt {attempt.id} is {attempt.state}, and Stripe captured its payment"
     final = {a.id for a in records.product.attempts if a.state == "succeeded"}
     for top_up in records.journal.top_ups:
@@ -119,6 +119,38 @@ def debits_wrong(records: Records) -> Iterable[str]:
             yield f"the debit {debit.key} is of {debit.amount}, and {found[0].amount} is posted"
     for _, key in rows:
         yield f"the debit {key} is posted, and nobody sent it"
+
+
+def grants_wrong(records: Records) -> Iterable[str]:
+    """Return the grants that are missing, doubled or nobody's."""
+    rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in records.product.rows:
+        if row.type == "grant":
+            rows[row.organization, row.key].append(row)
+    for sent in records.journal.grants:
+        found = rows.pop((sent.organization, sent.key), [])
+        yield from _once(f"the grant {sent.key}", sent.outcome, len(found))
+        if any(row.amount != sent.amount for row in found):
+            yield f"the grant {sent.key} is of {sent.amount}, and {found[0].amount} is posted"
+    for _, key in rows:
+        yield f"the grant {key} is posted, and nobody sent it"
+
+
+def expirations_wrong(records: Records) -> Iterable[str]:
+    """Return the grants that did not expire, or expired early, twice, or although they never do."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in records.product.rows:
+        if row.type == "expiration":
+            rows[row.key.removeprefix("expiration:")].append(row)
+    for grant in records.product.grants:
+        ends = rows.pop(grant.id, [])
+        if grant.expires_at is not None and not grant.spent:
+            yield f"the grant {grant.id} has credits left after its expiry"
+        early = any(grant.expires_at is None or row.at < grant.expires_at for row in ends if row.at)
+        if early or len(ends) > 1:
+            yield f"the grant {grant.id} expires at {grant.expires_at}, and did {len(ends)} times"
+    for name in rows:
+        yield f"an expiration of {name}, which is no grant of ours"
 
 
 def holds_wrong(records: Records) -> Iterable[str]:
@@ -163,14 +195,6 @@ def messages_wrong(records: Records) -> Iterable[str]:
             yield f"the message {message.id} ({message.type}) is delivered, and never arrived"
     for name in sorted(records.journal.received - stored.keys()):
         yield f"the message {name} arrived, and is not stored"
-    told = Counter(message.type for message in stored.values())["recharge.succeeded"]
-    if told != (times := _recharges(records)):
-        yield f"{times} recharges have succeeded, and {told} messages say so"
-
-
-def _recharges(records: Records) -> int:
-    attempts = records.product.attempts
-    return sum(a.state == "succeeded" and a.trigger != "top_up" for a in attempts)
 
 
 def books_unbalanced(records: Records) -> Iterable[str]:
@@ -202,12 +226,16 @@ CHECKS: dict[str, Check] = {
     "acknowledged events lost": acknowledged_events_lost,
     "double credits": double_credits,
     "credits lost": credits_lost,
+    "rows without a cause": rows_unexplained,
     "double charges": double_charges,
     "attempts that differ from Stripe": attempts_wrong,
     "states past their deadline": past_their_deadline,
     "debits lost or doubled": debits_wrong,
     "holds lost or doubled": holds_wrong,
+    "grants lost or doubled": grants_wrong,
+    "expirations late, early or doubled": expirations_wrong,
     "messages lost": messages_wrong,
+    "messages that are not true": messages_untrue,
     "accounts that do not add up": books_unbalanced,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
@@ -9,6 +10,7 @@ from typing import Any
 
 QUANTUM = Decimal("1e-9")
 CREDITS = frozenset({"purchase", "recharge"})
+CLOSED = frozenset({"won", "lost", "warning_closed"})  # of disputes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Payment:
     attempt: str | None = None
     purchase: str | None = None
     captures: int = 1  # succeeded charges
+    invoice: str | None = None
 
     @property
     def level(self) -> Decimal:
@@ -31,6 +34,14 @@ class Payment:
             return Decimal(0)
         share = self.credits * self.returned_minor / self.gross_minor
         return self.credits - share.quantize(QUANTUM, ROUND_FLOOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A dispute or an inquiry at Stripe."""
+
+    id: str
+    is_closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class Row:
     key: str
     payment: str | None = None
     hold: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,18 @@ class Account:
     balance: Decimal
     held: Decimal
     last_seq: int
+    low_below: Decimal | None = None  # the threshold of its messages
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Credits that a row has added, as they stand."""
+
+    organization: str
+    id: str
+    seq: int
+    spent: bool
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +129,9 @@ class Message:
     id: str
     type: str
     state: str
+    organization: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    cause: int | None = None  # the seq of the row that caused one about a balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +139,7 @@ class StripeBooks:
     """What Stripe captured and returned."""
 
     payments: dict[str, Payment] = field(default_factory=dict)
+    disputes: dict[str, Dispute] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +153,14 @@ class ProductBooks:
     events: dict[str, Event] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     overdue: list[str] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
 
 
 async def read_stripe(client: Any) -> StripeBooks:
     """Read Stripe's books through its API, page by page."""
     v1 = client.v1
-    returned = await _returned(v1)
+    disputes = [dispute async for dispute in _all(v1.disputes)]
+    returned = await _returned(v1, disputes)
     captures: dict[str, int] = {}
     async for charge in _all(v1.charges):
         if charge["status"] == "succeeded":
@@ -164,8 +194,10 @@ async def read_stripe(client: Any) -> StripeBooks:
             metadata.get("recharge_attempt_id"),
             metadata.get("purchase_id"),
             captures.get(name, 0),
+            None if invoice is None else str(invoice["id"]),
         )
-    return StripeBooks(payments)
+    closed = {str(each["id"]): each["status"] in CLOSED for each in disputes}
+    return StripeBooks(payments, {name: Dispute(name, ended) for name, ended in closed.items()})
 
 
 def _net_minor(intent: Any, session: Any) -> int:
@@ -175,14 +207,14 @@ def _net_minor(intent: Any, session: Any) -> int:
     return int(session["amount_total"]) - int(session["total_details"]["amount_tax"])
 
 
-async def _returned(v1: Any) -> dict[str, int]:
+async def _returned(v1: Any, disputes: list[Any]) -> dict[str, int]:
     """Return what went back of each payment: refunds, and what disputes withdrew and still hold."""
     returned: dict[str, int] = {}
     async for refund in _all(v1.refunds):
         if refund["status"] in {"succeeded", "pending", "requires_action"}:
             name = str(refund["payment_intent"])
             returned[name] = returned.get(name, 0) + refund["amount"]
-    async for dispute in _all(v1.disputes):
+    for dispute in disputes:
         name = str(dispute["payment_intent"])
         moved = sum(movement["amount"] for movement in dispute["balance_transactions"])
         returned[name] = returned.get(name, 0) - moved
@@ -213,11 +245,13 @@ async def read_product(connection: Any) -> ProductBooks:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(
             "SELECT organization_id::text AS organization, seq, type, amount, balance_after,"
-            " idempotency_key AS key, payment_intent_id AS payment, hold_id::text AS hold"
+            " idempotency_key AS key, payment_intent_id AS payment, hold_id::text AS hold,"
+            " created_at AS at"
             " FROM credit_transactions ORDER BY organization_id, seq"
         )
         accounts = await connection.fetch(
-            "SELECT organization_id::text AS organization, balance, held, last_seq FROM accounts"
+            "SELECT organization_id::text AS organization, balance, held, last_seq, low_below"
+            " FROM accounts"
         )
         holds = await connection.fetch(
             "SELECT organization_id::text AS organization, id::text AS id, idempotency_key AS key,"
@@ -230,21 +264,43 @@ async def read_product(connection: Any) -> ProductBooks:
         events = await connection.fetch(
             "SELECT id, state, reason, received_at, settled_at FROM stripe_events"
         )
-        messages = await connection.fetch(
-            "SELECT replace(id::text, '-', '') AS id, type, state FROM outbound_messages"
-        )
+        messages = await connection.fetch(MESSAGES)
         overdue = await connection.fetch(OVERDUE)
+        grants = await connection.fetch(
+            "SELECT organization_id::text AS organization, id::text AS id, seq, spent, expires_at"
+            " FROM credit_grants"
+        )
     return ProductBooks(
         [Row(**row) for row in rows],
         [Account(**row) for row in accounts],
         [Hold(**row) for row in holds],
         [Attempt(**row) for row in attempts],
         {row["id"]: Event(**row) for row in events},
-        [Message(**row) for row in messages],
+        [Message(**{**row, "data": json.loads(row["data"])}) for row in messages],
         [f"{row['what']} is due since {row['due']:%H:%M:%S}" for row in overdue],
+        [Grant(**row) for row in grants],
     )
 
 
+# The id of a message about a balance is made from the row that caused it.
+MESSAGES = """
+SELECT
+    replace(m.id::text, '-', '') AS id,
+    m.type,
+    m.state,
+    m.organization_id::text AS organization,
+    d.data::text,
+    r.seq AS cause
+FROM outbound_messages AS m
+CROSS JOIN LATERAL (SELECT m.payload::jsonb -> 'data' AS data) AS d
+LEFT JOIN credit_transactions AS r
+    ON
+        m.organization_id = r.organization_id
+        AND m.type IN ('credits.low', 'credits.depleted', 'credits.recovered')
+        AND m.id = md5(
+            m.type || r.id || coalesce((d.data ->> 'threshold')::numeric(38, 9)::text, '')
+        )::uuid
+"""
 # What should have moved by itself: the worker's loops look every second, for expirations every five
 # and for purchases every minute.
 OVERDUE = """
@@ -274,7 +330,16 @@ SELECT
     (SELECT count(*) FROM stripe_events WHERE state IN ('received', 'retrying')) AS events,
     (
         SELECT count(*) FROM recharge_attempts
-        WHERE state IN ('armed', 'charging', 'unknown') AND blocked_by IS NULL
+        WHERE
+            blocked_by IS NULL
+            AND (
+                state IN ('charging', 'unknown')
+                -- After a decline the next attempt waits for an hour.
+                OR (state = 'armed' AND due_at < now() + interval '1 minute')
+            )
     ) AS attempts,
-    (SELECT count(*) FROM holds WHERE status = 'active') AS holds
+    (SELECT count(*) FROM holds WHERE status = 'active') AS holds,
+    (
+        SELECT count(*) FROM credit_grants WHERE expires_at IS NOT NULL AND NOT spent
+    ) AS grants_that_expire
 """

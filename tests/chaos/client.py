@@ -27,11 +27,15 @@ _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The final answer to a request; `outcome` is what its caller knows then."""
+    """The final answer to a request; `outcome` is what its caller knows then.
+
+    `clear`: every attempt before it got an answer too.
+    """
 
     status: int
     body: Any
     outcome: Outcome
+    clear: bool = False
 
 
 UNANSWERED = Reply(0, None, Outcome.UNCLEAR)
@@ -63,9 +67,10 @@ class Client:
             status, answer = await self.attempt(web, method, path, data, key)
             if 200 <= status < 300:
                 self.journal.accepted += 1
-                return Reply(status, answer, Outcome.ACCEPTED)
+                return Reply(status, answer, Outcome.ACCEPTED, clear)
             if _is_final(status, answer):
-                return Reply(status, answer, Outcome.REFUSED if clear else Outcome.UNCLEAR)
+                outcome = Outcome.REFUSED if clear else Outcome.UNCLEAR
+                return Reply(status, answer, outcome, clear)
             clear = clear and status == 429
             if tries == tries_max:
                 break

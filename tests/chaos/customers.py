@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import stripe
 
 TAX_PERCENTS = (7, 19, 20)
+INQUIRY_SHARE = 0.4  # of disputes
+ESCALATED_SHARE = 0.5  # of inquiries
 RETURN_URL = "https://app.example/paid"
 
 
@@ -62,8 +64,11 @@ class Customers:
         paid = await self.act(f"checkout/{session_id}/pay", form)
         return str(paid["payment_intent"])
 
-    async def invoice(self, customer: str, organization_id: str, price_minor: int) -> None:
-        """Bill a customer, who pays at once, for credits that the invoice states."""
+    async def invoice(self, customer: str, organization_id: str, price_minor: int) -> str:
+        """Bill a customer, who pays at once, for credits that the invoice states.
+
+        Returns the PaymentIntent.
+        """
         params: Any = {"customer": customer, "amount": price_minor, "currency": "usd"}
         await self.client.v1.invoice_items.create_async(params)
         bill: Any = {
@@ -76,6 +81,8 @@ class Customers:
         }
         invoice = await self.client.v1.invoices.create_async(bill)
         await self.client.v1.invoices.pay_async(invoice.id)
+        paid = await self.client.v1.invoice_payments.list_async({"invoice": invoice.id})
+        return str(paid.data[0].payment.payment_intent)
 
     async def refund(self, payment_intent: str, *, part: bool) -> None:
         """Refund a payment, or a third of it."""
@@ -86,12 +93,19 @@ class Customers:
         await self.client.v1.refunds.create_async(params)
 
     async def dispute(self, payment_intent: str) -> None:
-        """Dispute a payment; the bank decides at once, or has not yet."""
+        """Dispute a payment, or inquire first; the bank decides at once, or has not yet."""
         intent = await self.client.v1.payment_intents.retrieve_async(payment_intent)
-        dispute = await self.act(f"charges/{intent.latest_charge}/dispute", {})
+        inquiry = self.random.random() < INQUIRY_SHARE
+        opened = await self.act(f"charges/{intent.latest_charge}/dispute", {"inquiry": inquiry})
+        if inquiry and self.random.random() < ESCALATED_SHARE:
+            await self.act(f"disputes/{opened['id']}/escalate", {})
         outcome = self.random.choice(["won", "lost", None])
         if outcome is not None:
-            await self.act(f"disputes/{dispute['id']}/close", {"outcome": outcome})
+            await self.act(f"disputes/{opened['id']}/close", {"outcome": outcome})
+
+    async def change_card(self, payment_method: str, card: str) -> None:
+        """Let a saved card answer charges as another: its money runs out, or it is lost."""
+        await self.act(f"payment_methods/{payment_method}/card", {"card": card})
 
     async def authenticate(self, payment_intent: str) -> None:
         """Confirm a payment that requires authentication, and pass or fail the bank's challenge."""

@@ -19,9 +19,10 @@ import asyncpg
 from redis.exceptions import RedisError
 
 from sandbox.process import ServerStartError
+from sandbox.stripe.process import SimulatorError
 from shared.queue.connection import connect
 from tests.chaos import plan
-from tests.chaos.installation import PRODUCT_KEY, Installation
+from tests.chaos.installation import AWAY, PRODUCT_KEY, Installation
 from tests.chaos.plan import Fault, FaultKind
 
 if TYPE_CHECKING:
@@ -55,12 +56,16 @@ STRIPE_FAULTS = (
 
 @dataclass
 class Faults:
-    """Begins and ends each fault at its time. `restarted` is told what has been started again."""
+    """Begins and ends each fault at its time.
+
+    `killed` and `restarted` are told what has been killed, and what is about to be started again.
+    """
 
     installation: Installation
     http: aiohttp.ClientSession
     organizations: list[str]
     random: Random
+    killed: Callable[[Fault], None]
     restarted: Callable[[Fault], None]
     happened: list[Fault] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -93,9 +98,9 @@ class Faults:
         installation.step_clock(0)
         for link in installation.links.values():
             link.slow = link.silent = False
-        for name in (*plan.PROCESSES, plan.POSTGRES, plan.VALKEY, plan.STRIPE):
+        for name in (*plan.PROCESSES, *plan.SERVERS):
             installation.signal(name, signal.SIGCONT)
-        for server in (plan.POSTGRES, plan.VALKEY):
+        for server in plan.SERVERS:
             await self._start_server(server)
         for name, process in installation.processes.items():
             if not process.is_running:
@@ -127,14 +132,12 @@ class Faults:
 
     @asynccontextmanager
     async def _kill(self, fault: Fault) -> AsyncIterator[None]:
-        if fault.target == plan.VALKEY:
-            await self.installation.servers.valkey.kill()
-        else:
-            self.installation.signal(fault.target, signal.SIGKILL)
+        await self.installation.kill(fault.target)
+        self.killed(fault)
         yield
         self.restarted(fault)
-        if fault.target == plan.VALKEY:
-            await self._start_server(plan.VALKEY)
+        if fault.target in plan.SERVERS:
+            await self._start_server(fault.target)
         else:
             await self._start_until_it_runs(fault.target)
 
@@ -157,14 +160,13 @@ class Faults:
                     self.starts.append(time.monotonic() - began)
 
     async def _start_server(self, name: str) -> None:
-        """Start a server again and again: its disk may be full."""
-        servers = self.installation.servers
-        server = servers.postgres if name == plan.POSTGRES else servers.valkey
+        """Start a server again and again: its disk may be full, or a killed one still ending."""
+        server = self.installation.server(name)
         async with asyncio.timeout(START_SECONDS_MAX), self._starts[name]:
             while not server.running:
                 try:
                     await server.start()
-                except (OSError, ServerStartError, asyncpg.PostgresError):
+                except (OSError, ServerStartError, SimulatorError, asyncpg.PostgresError):
                     await asyncio.sleep(RESTART_SECONDS)
 
     @asynccontextmanager
@@ -253,6 +255,7 @@ class Faults:
 
     @asynccontextmanager
     async def _refuse_key(self, _fault: Fault) -> AsyncIterator[None]:
+        await self._start_server(plan.STRIPE)  # it may have been killed, and still be starting
         wish = {"path": "/v1/**", "fault": "unauthorized_401", "key": PRODUCT_KEY}
         made = await self._simulate("faults", wish | {"times": EVERY_REQUEST})
         yield
@@ -267,7 +270,7 @@ class Faults:
                 connection = await self.installation.connect()
                 await connection.execute("BEGIN")
                 await connection.execute(statement, *arguments)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except AWAY:
             if connection is not None:
                 connection.terminate()
             return None

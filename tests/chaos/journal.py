@@ -37,6 +37,16 @@ class HoldRecord:
     end: Outcome | None = None  # of the capture or the release; None: left to expire
 
 
+@dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """Credits granted by hand, by the caller's own key."""
+
+    organization: str
+    key: str
+    amount: Decimal
+    outcome: Outcome
+
+
 @dataclass(slots=True)
 class TopUp:
     """A top-up by its Idempotency-Key, and the attempts that answers named."""
@@ -59,3 +69,4 @@ class Journal:
     requests: int = 0
     accepted: int = 0
     unanswered: int = 0
+    grants: list[GrantRecord] = field(default_factory=list)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.client import Client, Reply
 from tests.chaos.customers import Customers
+from tests.chaos.journal import GrantRecord, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-GRANTED = Decimal(500)
+GRANTED, LOW_BELOW = Decimal(60), 20
 THRESHOLD, AMOUNT = 10, 20
 DECIMILLICENTS = 10**7
 CARD = "4242424242424242"
@@ -26,10 +27,10 @@ LOOK_SECONDS = 0.05
 class Role(StrEnum):
     """What an organization's traffic is."""
 
-    USER = "uses granted credits: debits, batches, holds"
+    USER = "uses granted credits, some of which expire: debits, batches, holds"
     SHOPPER = "buys, with and without tax; refunds and disputes"
-    RECHARGER = "has auto-recharge, and tops up"
-    SUBSCRIBER = "pays invoices"
+    RECHARGER = "has auto-recharge, and tops up; declines, refunds and disputes"
+    SUBSCRIBER = "pays invoices; refunds and disputes"
 
 
 COUNTS = {Role.USER: 3, Role.SHOPPER: 3, Role.RECHARGER: 4, Role.SUBSCRIBER: 1}
@@ -37,13 +38,14 @@ COUNTS = {Role.USER: 3, Role.SHOPPER: 3, Role.RECHARGER: 4, Role.SUBSCRIBER: 1}
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """An organization of the run; `customer` is its Stripe customer where traffic needs it."""
+    """An organization of the run; what it has at Stripe is named where traffic needs it."""
 
     id: str
     name: str
     role: Role
     card: str = CARD
     customer: str | None = None
+    payment_method: str | None = None
 
 
 async def open_organizations(client: Client, customers: Customers) -> list[Organization]:
@@ -62,29 +64,38 @@ async def open_organizations(client: Client, customers: Customers) -> list[Organ
 async def _begin(client: Client, customers: Customers, of: Organization) -> Organization:
     match of.role:
         case Role.USER:
-            body: dict[str, Any] = {"amount": GRANTED, "note": "to begin with"}
-            path = f"/v1/billing/{of.id}/grants"
-            _done(await client.send("POST", path, body, key=f"{of.name}-begin"))
+            await _give(client, of)
         case Role.RECHARGER:
-            await _agree(client, customers, of)
+            return replace(of, payment_method=await _agree(client, customers, of))
         case Role.SUBSCRIBER:
             customer = await customers.create(of.id)
-            return Organization(of.id, of.name, of.role, of.card, customer)
+            return replace(of, customer=customer)
         case Role.SHOPPER:
             pass
     return of
 
 
-async def _agree(client: Client, customers: Customers, of: Organization) -> None:
-    """Buy once, which saves the card, and consent to recharges."""
+async def _give(client: Client, of: Organization) -> None:
+    """Grant credits, and announce when few are left."""
+    key = f"{of.name}-begin"
+    body = {"amount": GRANTED, "note": "to begin with", "transactionId": key}
+    _done(await client.send("POST", f"/v1/billing/{of.id}/grants", body))
+    client.journal.grants.append(GrantRecord(of.id, key, GRANTED, Outcome.ACCEPTED))
+    settings = {"lowBalanceThresholdDecimillicents": LOW_BELOW * DECIMILLICENTS}
+    _done(await client.send("PATCH", f"/v1/organizations/{of.id}/billing", settings))
+
+
+async def _agree(client: Client, customers: Customers, of: Organization) -> str:
+    """Buy once, which saves the card, and consent to recharges; return the payment method."""
     body = checkout_body(of.id, Decimal(AMOUNT))
     opened = _done(await client.send("POST", "/v1/billing/checkout", body, key=f"{of.name}-begin"))
     await customers.pay(opened["id"], card=of.card)
     path = f"/v1/organizations/{of.id}/billing"
     async with asyncio.timeout(ON_FILE_SECONDS_MAX):
-        while (  # noqa: ASYNC110 - a worker puts it on file
-            _done(await client.send("GET", path))["stripePaymentMethodId"] is None
-        ):
+        while True:  # a worker puts it on file
+            saved = _done(await client.send("GET", path))["stripePaymentMethodId"]
+            if saved is not None:
+                break
             await asyncio.sleep(LOOK_SECONDS)
     rule = {
         "autoRechargeEnabled": True,
@@ -94,6 +105,7 @@ async def _agree(client: Client, customers: Customers, of: Organization) -> None
         "consentedBy": "chaos",
     }
     _done(await client.send("PATCH", path, rule))
+    return str(saved)
 
 
 def checkout_body(organization_id: str, amount: Decimal) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import cycle
 from random import Random
 
 # The first fault waits for traffic; the last ends before the traffic does.
@@ -22,9 +24,12 @@ PROCESSES = WEBS + WORKERS
 POSTGRES = "postgres"
 VALKEY = "valkey"
 STRIPE = "stripe"
+SERVERS = (POSTGRES, VALKEY, STRIPE)
 ACCOUNT = "account"
-# What a link of the TCP proxies is named by: `web-0>postgres`.
-LINKS = tuple(f"{process}>{server}" for process in PROCESSES for server in (POSTGRES, VALKEY))
+# What a link of the TCP proxies is named by: `web-0>postgres`. The workers share the one to the app
+# that receives messages, since its address stands in the database.
+APP_LINK = "workers>app"
+LINKS = (*(f"{process}>{server}" for process in PROCESSES for server in SERVERS), APP_LINK)
 
 
 class FaultKind(StrEnum):
@@ -68,20 +73,31 @@ class Fault:
         return self.at + self.seconds
 
 
-_TARGETS: dict[FaultKind, tuple[str, ...]] = {
-    FaultKind.KILL: (*PROCESSES, VALKEY),
-    FaultKind.FREEZE: (*PROCESSES, POSTGRES, VALKEY, STRIPE),
+TARGETS: dict[FaultKind, tuple[str, ...]] = {
+    FaultKind.KILL: (*PROCESSES, *SERVERS),
+    FaultKind.FREEZE: (*PROCESSES, *SERVERS),
     FaultKind.STOP_IMMEDIATELY: (POSTGRES,),
-    FaultKind.END_BACKENDS: (POSTGRES, POSTGRES),
+    FaultKind.END_BACKENDS: (POSTGRES,),
     FaultKind.FLUSH: (VALKEY,),
     FaultKind.PAUSE: (VALKEY,),
-    FaultKind.LOCK: (ACCOUNT, ACCOUNT),
-    FaultKind.CUT: LINKS[::2],
-    FaultKind.SLOW: LINKS[1::4],
-    FaultKind.BLACK_HOLE: LINKS[::3],
+    FaultKind.LOCK: (ACCOUNT,),
+    FaultKind.CUT: LINKS,
+    FaultKind.SLOW: LINKS,
+    FaultKind.BLACK_HOLE: LINKS,
     FaultKind.FILL_DISK: (POSTGRES,),
-    FaultKind.STEP_CLOCK: (WEBS[0], WEBS[0]),
+    FaultKind.STEP_CLOCK: (WEBS[0],),
     FaultKind.REFUSE_KEY: (STRIPE,),
+}
+# How often a kind comes in a round; the others come once.
+TIMES = {
+    FaultKind.KILL: 7,
+    FaultKind.FREEZE: 7,
+    FaultKind.END_BACKENDS: 2,
+    FaultKind.LOCK: 2,
+    FaultKind.CUT: 4,
+    FaultKind.SLOW: 4,
+    FaultKind.BLACK_HOLE: 4,
+    FaultKind.STEP_CLOCK: 2,
 }
 # Faults that last: the others are over as soon as they have happened.
 _AT_ONCE = frozenset({FaultKind.END_BACKENDS, FaultKind.FLUSH, FaultKind.CUT})
@@ -90,18 +106,20 @@ _AT_ONCE = frozenset({FaultKind.END_BACKENDS, FaultKind.FLUSH, FaultKind.CUT})
 def make_plan(seed: int, seconds: float, kinds: frozenset[FaultKind]) -> list[Fault]:
     """Return the faults of a run, oldest first: the same for the same arguments.
 
-    Every fault of the deck comes once before any comes again. A target bears one fault at a time.
+    Every kind comes in every round, and befalls each of its targets before any of them again. A
+    target bears one fault at a time.
     """
     random = Random(f"chaos/{seed}")  # noqa: S311 - a seed
+    rounds = _rounds(random, kinds)
     deck: list[tuple[FaultKind, str]] = []
     free_at: dict[str, float] = {}
     faults: list[Fault] = []
     at = CALM_SECONDS
     while at < seconds - SECONDS[1]:
-        if not deck:
-            deck = [(kind, target) for kind in sorted(kinds) for target in _TARGETS[kind]]
-            random.shuffle(deck)
-        place = next((n for n, (_, t) in enumerate(deck) if free_at.get(_blocks(t), 0) <= at), None)
+        place = _first_free(deck, free_at, at)
+        if place is None:
+            deck += next(rounds)
+            place = _first_free(deck, free_at, at)
         if place is not None:
             kind, target = deck.pop(place)
             fault = _fault(random, kind, target, at=at, ends_by=seconds)
@@ -109,6 +127,28 @@ def make_plan(seed: int, seconds: float, kinds: frozenset[FaultKind]) -> list[Fa
             free_at[_blocks(target)] = fault.ends + RECOVERY_SECONDS
         at += random.uniform(*GAP_SECONDS)
     return faults
+
+
+def _first_free(
+    deck: list[tuple[FaultKind, str]], free_at: dict[str, float], at: float
+) -> int | None:
+    """Return the place of the first fault whose target bears none at this time."""
+    return next((n for n, (_, t) in enumerate(deck) if free_at.get(_blocks(t), 0) <= at), None)
+
+
+def _rounds(random: Random, kinds: frozenset[FaultKind]) -> Iterator[list[tuple[FaultKind, str]]]:
+    """Yield what each round consists of, shuffled."""
+    turns = {}
+    for kind in sorted(kinds):
+        targets = list(TARGETS[kind])
+        random.shuffle(targets)
+        turns[kind] = cycle(targets)
+    while True:
+        deck = [
+            (kind, next(turn)) for kind, turn in turns.items() for _ in range(TIMES.get(kind, 1))
+        ]
+        random.shuffle(deck)
+        yield deck
 
 
 def _blocks(target: str) -> str:

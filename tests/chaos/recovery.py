@@ -14,11 +14,24 @@ import asyncpg
 
 from tests.chaos import plan
 from tests.chaos.client import Client
-from tests.chaos.installation import Installation
+from tests.chaos.installation import AWAY, Installation
 from tests.chaos.plan import Fault
 from tests.chaos.traffic import debit_once
 
 LOOK_SECONDS = 0.1
+# What is leased now, and which of it still is under the same lease.
+LEASED = """
+SELECT id, lease_token
+FROM stripe_events
+WHERE lease_token IS NOT NULL AND available_at > now()
+"""
+STILL_LEASED = """
+SELECT 1
+FROM stripe_events AS e
+INNER JOIN unnest($1::text [], $2::uuid []) AS l (id, token)
+    ON e.id = l.id AND e.lease_token = l.token
+LIMIT 1
+"""
 APPLIED_SINCE = "SELECT 1 FROM stripe_events WHERE settled_at > $1 AND received_at > $1 LIMIT 1"
 
 
@@ -30,6 +43,14 @@ class Recovery:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """From the kill of a worker until others have taken the events that were leased then."""
+
+    events: int
+    seconds: float
+
+
 @dataclass
 class Recoveries:
     """Measures each recovery beside the traffic."""
@@ -38,6 +59,7 @@ class Recoveries:
     probes: dict[str, Client]  # by web process: each sends to that one alone
     organization: str
     done: list[Recovery] = field(default_factory=list)
+    takeovers: list[Takeover] = field(default_factory=list)
     _tasks: dict[asyncio.Task[None], Fault] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=count)
 
@@ -51,12 +73,19 @@ class Recoveries:
             served = self._serves_again(fault.target, self._applies_new())
         self._tasks[asyncio.create_task(self._measure(fault, served))] = fault
 
+    def killed(self, fault: Fault) -> None:
+        """Measure from now how long the events that a killed worker has leased wait for another."""
+        if fault.target in plan.WORKERS:
+            self._tasks[asyncio.create_task(self._take_over())] = fault
+
     async def finish(self, seconds_max: float) -> list[str]:
         """Wait for what is measured; return what has not recovered."""
         if self._tasks:
-            _, open_ = await asyncio.wait(self._tasks, timeout=seconds_max)
+            done, open_ = await asyncio.wait(self._tasks, timeout=seconds_max)
             for task in open_:
                 task.cancel()
+            for task in done:
+                task.result()  # a measurement that failed is no recovery
             return [f"{self._tasks[t].kind} of {self._tasks[t].target}: serves not" for t in open_]
         return []
 
@@ -64,6 +93,20 @@ class Recoveries:
         began = time.monotonic()
         await served
         self.done.append(Recovery(fault, time.monotonic() - began))
+
+    async def _take_over(self) -> None:
+        """Wait until nothing is leased any more as it is now, also by the other worker."""
+        began = time.monotonic()
+        leased = await self._fetch(LEASED)
+        if not leased:
+            return
+        ids, tokens = [row["id"] for row in leased], [row["lease_token"] for row in leased]
+
+        async def taken() -> bool:
+            return await self._fetch(STILL_LEASED, ids, tokens) == []
+
+        await self._until(taken)
+        self.takeovers.append(Takeover(len(leased), time.monotonic() - began))
 
     async def _serves_again(self, server: str, applies: Callable[[], Awaitable[bool]]) -> None:
         """Wait until events are applied again and, where it is PostgreSQL, requests accepted."""
@@ -96,18 +139,22 @@ class Recoveries:
         now = datetime.now(UTC)
 
         async def applies() -> bool:
-            try:
-                connection = await self.installation.connect()
-            except (asyncpg.PostgresError, OSError):
-                return False
-            try:
-                return await connection.fetchval(APPLIED_SINCE, now) is not None
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                return False
-            finally:
-                connection.terminate()
+            return bool(await self._fetch(APPLIED_SINCE, now))
 
         return applies
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record] | None:
+        """Return the rows of a query; None where PostgreSQL is away."""
+        try:
+            connection = await self.installation.connect()
+        except AWAY:
+            return None
+        try:
+            return await connection.fetch(query, *arguments)
+        except AWAY:
+            return None
+        finally:
+            connection.terminate()
 
     async def _until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         while not await holds():  # noqa: ASYNC110 - other processes do the work

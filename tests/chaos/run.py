@@ -18,16 +18,17 @@ import asyncpg
 
 from shared.payments.client import stripe_client
 from tests.chaos import books, plan
-from tests.chaos.audit import Records, audit
+from tests.chaos.audit import audit
 from tests.chaos.client import Client, new_session
 from tests.chaos.customers import Customers, customers_of
 from tests.chaos.faults import Faults
 from tests.chaos.installation import CUSTOMERS_KEY, Installation, installed
 from tests.chaos.journal import Journal
-from tests.chaos.machine import Machine
 from tests.chaos.organizations import Organization, Role, of_role, open_organizations
+from tests.chaos.records import Records
 from tests.chaos.recovery import Recoveries
 from tests.chaos.report import Result
+from tests.chaos.setting import Setting
 from tests.chaos.traffic import Lane
 
 # A request that died with its process holds its Idempotency-Key for 40 s, and a lane may send two.
@@ -42,8 +43,7 @@ NOT_JUDGED = frozenset({"webhook"})
 
 @dataclass
 class _Run:
-    seed: int
-    seconds: float
+    setting: Setting
     installation: Installation
     say: Callable[[str], None]
     client: Client
@@ -59,19 +59,18 @@ class _Run:
                 organization,
                 self.client,
                 self.customers,
-                Random(f"lane/{self.seed}/{organization.name}"),  # noqa: S311 - a seed
+                Random(f"lane/{self.setting.seed}/{organization.name}"),  # noqa: S311 - a seed
                 self.stop,
             )
             for organization in self.organizations
         ]
 
 
-async def run(
-    folder: Path, machine: Machine, *, seed: int, seconds: float, say: Callable[[str], None]
-) -> Result:
+async def run(setting: Setting, say: Callable[[str], None]) -> Result:
     """Run for so many seconds; return what it came to."""
+    seed = setting.seed
     async with AsyncExitStack() as stack:
-        installation = await stack.enter_async_context(installed(folder, machine, seed))
+        installation = await stack.enter_async_context(installed(setting))
         http = await stack.enter_async_context(new_session())
         stripe_http = await stack.enter_async_context(
             aiohttp.ClientSession(installation.stripe.url)
@@ -86,17 +85,19 @@ async def run(
         client = Client(installation.webs, installation.api_key, http, journal, random, over)
         customers = customers_of(stripe, stripe_http, seed)
         say("setting up the organizations")
-        await client.send("PUT", "/v1/webhook-endpoints", {"url": installation.app.url})
+        await client.send(
+            "PUT", "/v1/webhook-endpoints", {"url": installation.links[plan.APP_LINK].url}
+        )
         organizations = await open_organizations(client, customers)
         running = _Run(
-            seed, seconds, installation, say, client, customers, stripe_http, asyncio.Event(),
+            setting, installation, say, client, customers, stripe_http, asyncio.Event(),
             organizations,
         )  # fmt: skip
         return await _carry_out(running)
 
 
 async def _carry_out(run: _Run) -> Result:
-    installation, client = run.installation, run.client
+    setting, installation, client = run.setting, run.installation, run.client
     probes = {name: _only(client, name) for name in plan.WEBS}
     user = of_role(run.organizations, Role.USER)[0].id
     recoveries = Recoveries(installation, probes, user)
@@ -104,15 +105,16 @@ async def _carry_out(run: _Run) -> Result:
         installation,
         run.stripe_http,
         [organization.id for organization in run.organizations],
-        Random(f"faults/{run.seed}"),  # noqa: S311 - a seed
+        Random(f"faults/{setting.seed}"),  # noqa: S311 - a seed
+        recoveries.killed,
         recoveries.begin,
     )
-    planned = plan.make_plan(run.seed, run.seconds, installation.machine.kinds)
-    run.say(f"seed {run.seed}: {len(planned)} faults in {run.seconds:g} s")
-    await faults.trouble_stripe(run.seed)
+    planned = plan.make_plan(setting.seed, setting.seconds, setting.machine.kinds)
+    run.say(f"seed {setting.seed}: {len(planned)} faults in {setting.seconds:g} s")
+    await faults.trouble_stripe(setting.seed)
     lanes = [asyncio.create_task(lane.run()) for lane in run.lanes()]
     try:
-        await _watch(lanes, faults.run(planned, run.say), run.seconds)
+        await _watch(lanes, faults.run(planned, run.say), setting.seconds)
     except BaseException:
         client.over.set()
         await asyncio.wait(lanes, timeout=ANSWERED_SECONDS_MAX)
@@ -135,8 +137,8 @@ async def _carry_out(run: _Run) -> Result:
         f"{len(unfinished)} lanes" for _ in unfinished
     ]
     return Result(
-        run.seed, run.seconds, installation.machine, faults.happened, records, checks,
-        recoveries.done, faults.starts, settled_seconds,
+        setting, faults.happened, records, checks,
+        recoveries.done, recoveries.takeovers, faults.starts, settled_seconds,
     )  # fmt: skip
 
 

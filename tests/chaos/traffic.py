@@ -6,22 +6,28 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 import aiohttp
 import stripe
 
-from tests.chaos.client import Client
+from tests.chaos.client import Client, Reply
 from tests.chaos.customers import Customers, RefusedActError
-from tests.chaos.journal import Debit, HoldRecord, Outcome, TopUp
+from tests.chaos.journal import Debit, GrantRecord, HoldRecord, Outcome, TopUp
 from tests.chaos.organizations import Organization, Role, checkout_body
 
 PAUSE_SECONDS = (0.02, 0.25)
 CENT = Decimal("0.01")
 BATCH_ROWS = 5
 HOLD_SECONDS = (5, 20)  # the shortest expire while the run lasts
+GRANT_SECONDS = (5, 25)
+EXPIRING_SHARE = 0.5
 PAYMENTS_REMEMBERED = 20
+# Declined softly, and reported lost: https://docs.stripe.com/testing#declined-payments
+CARD_DECLINED, CARD_LOST = "4000000000000341", "4000000000009987"
 # A caller that crashes repeats nothing: the share of requests that are sent once.
 CRASH_SHARE = 0.05
 REFUSED = (stripe.StripeError, RefusedActError, aiohttp.ClientError, TimeoutError)
@@ -38,7 +44,7 @@ class Lane:
     stop: asyncio.Event
     number: int = 0
     paid: list[str] = field(default_factory=list)
-    top_ups: list[str] = field(default_factory=list)
+    followed: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         """Act until `stop` is set; what has begun is finished."""
@@ -54,7 +60,7 @@ class Lane:
     def _acts(self) -> list[tuple[Callable[[], Awaitable[None]], int]]:
         match self.organization.role:
             case Role.USER:
-                return [(self._debit, 6), (self._batch, 1), (self._hold, 3)]
+                return [(self._debit, 12), (self._batch, 2), (self._hold, 6), (self._grant, 1)]
             case Role.SHOPPER:
                 return [
                     (self._debit, 2),
@@ -64,9 +70,23 @@ class Lane:
                     (self._dispute, 1),
                 ]
             case Role.RECHARGER:
-                return [(self._debit, 8), (self._hold, 1), (self._top_up, 1), (self._confirm, 1)]
+                return [
+                    (self._debit, 16),
+                    (self._hold, 2),
+                    (self._top_up, 2),
+                    (self._follow_attempts, 3),
+                    (self._refund, 2),
+                    (self._dispute, 1),
+                    (self._lose_card, 1),
+                    (self._recover, 3),
+                ]
             case Role.SUBSCRIBER:
-                return [(self._invoice, 2), (self._debit, 3)]
+                return [
+                    (self._invoice, 6),
+                    (self._debit, 9),
+                    (self._refund, 2),
+                    (self._dispute, 1),
+                ]
 
     def _key(self) -> str:
         return f"{self.organization.name}-{self.number}"
@@ -90,12 +110,21 @@ class Lane:
         rows = [{"amount": -amount, "transactionId": key} for key, amount in amounts.items()]
         path = f"/v1/billing/{self.organization.id}/transactions/batch"
         reply = await self.client.send("POST", path, {"transactions": rows})
-        for n, (key, amount) in enumerate(amounts.items()):
-            outcome = reply.outcome
-            if outcome is Outcome.ACCEPTED:
-                posted = reply.body["results"][n]["status"] in {"posted", "replayed"}
-                outcome = Outcome.ACCEPTED if posted else Outcome.UNCLEAR
+        outcomes = batch_outcomes(reply, len(rows))
+        for (key, amount), outcome in zip(amounts.items(), outcomes, strict=True):
             self.client.journal.debits.append(Debit(self.organization.id, key, amount, outcome))
+
+    async def _grant(self) -> None:
+        """Give credits, half of which expire while the run lasts."""
+        key, amount = self._key(), self._amount(30)
+        body: dict[str, Any] = {"amount": amount, "transactionId": key}
+        if self.random.random() < EXPIRING_SHARE:
+            wait = timedelta(seconds=self.random.randint(*GRANT_SECONDS))
+            body["expiresAt"] = (datetime.now(UTC) + wait).isoformat()
+        path = f"/v1/billing/{self.organization.id}/grants"
+        reply = await self.client.send("POST", path, body, tries_max=self._tries_max)
+        grant = GrantRecord(self.organization.id, key, amount, reply.outcome)
+        self.client.journal.grants.append(grant)
 
     async def _hold(self) -> None:
         base = f"/v1/billing/{self.organization.id}/holds"
@@ -159,18 +188,50 @@ class Lane:
             top_up.attempts.add(again.body["id"])
             top_up.succeeded = again.body["state"] == "succeeded"
 
-    async def _confirm(self) -> None:
-        """Authenticate what the bank wants authenticated."""
+    async def _follow_attempts(self) -> None:
+        """Authenticate what the bank wants authenticated, and remember what is paid."""
         path = f"/v1/billing/{self.organization.id}/auto-recharge/attempts"
         reply = await self.client.send("GET", path)
         for attempt in reply.body["data"] if reply.outcome is Outcome.ACCEPTED else []:
-            if attempt["state"] == "requires_action" and attempt["paymentIntentId"]:
-                await self.customers.authenticate(attempt["paymentIntentId"])
+            payment = attempt["paymentIntentId"]
+            if attempt["state"] == "succeeded" and payment not in self.followed:
+                self.followed.add(payment)
+                self._remember(payment)
+            if attempt["state"] == "requires_action" and payment:
+                await self.customers.authenticate(payment)
+
+    async def _lose_card(self) -> None:
+        """Let the card be declined from now on: softly, which is a back-off, or for good."""
+        assert self.organization.payment_method is not None
+        card = self.random.choice([CARD_DECLINED, CARD_LOST])
+        await self.customers.change_card(self.organization.payment_method, card)
+
+    async def _recover(self) -> None:
+        """Let the card be good again, and end what its declines, refunds and disputes suspended."""
+        assert self.organization.payment_method is not None
+        await self.customers.change_card(self.organization.payment_method, self.organization.card)
+        path = f"/v1/billing/{self.organization.id}/auto-recharge/resume"
+        await self.client.send("POST", path, {"reason": "chaos"}, key=self._key())
 
     async def _invoice(self) -> None:
         assert self.organization.customer is not None
         price = self.random.randint(500, 5_000)
-        await self.customers.invoice(self.organization.customer, self.organization.id, price)
+        customer, organization = self.organization.customer, self.organization.id
+        self._remember(await self.customers.invoice(customer, organization, price))
+
+
+def batch_outcomes(reply: Reply, rows: int) -> list[Outcome]:
+    """Return what the caller of a batch knows of each of its rows.
+
+    A refused row was not posted, unless an attempt without an answer still posts it.
+    """
+    if reply.outcome is not Outcome.ACCEPTED:
+        return [reply.outcome] * rows
+    refused = Outcome.REFUSED if reply.clear else Outcome.UNCLEAR
+    return [
+        Outcome.ACCEPTED if result["status"] in {"posted", "replayed"} else refused
+        for result in reply.body["results"]
+    ]
 
 
 async def debit_once(
