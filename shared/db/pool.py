@@ -75,6 +75,11 @@ _SERVER_SETTINGS = {"timezone": "UTC"}
 _CACHED_STATEMENTS_MAX = 100
 
 
+# Their statements look up rows by keys: one plan, by index, serves all arguments. PostgreSQL takes
+# the plan of an array with one element for cheaper, and would plan each such statement again.
+_PLANNED_ONCE = " SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
+
+
 class LimitingConnection(_Connection):
     """A connection that begins a transaction and limits its waits in one round trip."""
 
@@ -93,10 +98,13 @@ class LimitingConnection(_Connection):
     def limit_next_transaction(
         self, *, lock_milliseconds: int, statement_milliseconds: int
     ) -> None:
-        """Limit lock waits and statements in the transaction, or savepoint, that begins next."""
+        """Limit lock waits and statements in the transaction, or savepoint, that begins next.
+
+        Each of its statements is planned once in a session.
+        """
         self._limits = (
             f" SET LOCAL lock_timeout = {lock_milliseconds:d};"
-            f" SET LOCAL statement_timeout = {statement_milliseconds:d};"
+            f" SET LOCAL statement_timeout = {statement_milliseconds:d};{_PLANNED_ONCE}"
         )
 
 
@@ -105,7 +113,8 @@ def limited_transaction(
 ) -> Transaction:
     """Return a transaction, to begin at once, whose lock waits and statements are limited.
 
-    In a savepoint the limits last until the end of the transaction around it.
+    It is for statements that look up rows by keys: each is planned once in a session, by index. In
+    a savepoint all of this lasts until the end of the transaction around it.
     """
     cast("LimitingConnection", connection).limit_next_transaction(
         lock_milliseconds=lock_milliseconds, statement_milliseconds=statement_milliseconds
