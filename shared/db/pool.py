@@ -75,6 +75,11 @@ _SERVER_SETTINGS = {"timezone": "UTC"}
 _CACHED_STATEMENTS_MAX = 100
 
 
+# For statements that look up rows by keys: one plan, by index, serves all arguments. PostgreSQL
+# takes the plan of an array with one element for cheaper, and would plan each such statement again.
+_PLANNED_ONCE = " SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
+
+
 class LimitingConnection(_Connection):
     """A connection that begins a transaction and limits its waits in one round trip."""
 
@@ -91,24 +96,33 @@ class LimitingConnection(_Connection):
         return await super().execute(query + limits, *args, timeout=timeout)
 
     def limit_next_transaction(
-        self, *, lock_milliseconds: int, statement_milliseconds: int
+        self, *, lock_milliseconds: int, statement_milliseconds: int, planned_once: bool
     ) -> None:
         """Limit lock waits and statements in the transaction, or savepoint, that begins next."""
         self._limits = (
             f" SET LOCAL lock_timeout = {lock_milliseconds:d};"
             f" SET LOCAL statement_timeout = {statement_milliseconds:d};"
+            f"{_PLANNED_ONCE if planned_once else ''}"
         )
 
 
 def limited_transaction(
-    connection: Connection, *, lock_milliseconds: int, statement_milliseconds: int
+    connection: Connection,
+    *,
+    lock_milliseconds: int,
+    statement_milliseconds: int,
+    planned_once: bool = False,
 ) -> Transaction:
     """Return a transaction, to begin at once, whose lock waits and statements are limited.
 
-    In a savepoint the limits last until the end of the transaction around it.
+    With `planned_once`, each of its statements is planned once in a session, by index: for look-ups
+    by keys, and not on a cluster, where Citus needs the arguments to plan. In a savepoint all of
+    this lasts until the end of the transaction around it.
     """
     cast("LimitingConnection", connection).limit_next_transaction(
-        lock_milliseconds=lock_milliseconds, statement_milliseconds=statement_milliseconds
+        lock_milliseconds=lock_milliseconds,
+        statement_milliseconds=statement_milliseconds,
+        planned_once=planned_once,
     )
     return connection.transaction()
 

@@ -68,6 +68,8 @@ async def apply_batch(
     needs an answer from Stripe; neither affects the other events. Any other error is raised, and
     the caller rolls back.
     """
+    if any(isinstance(meaning, CustomerLinked) for meaning in meanings):
+        await context.take_turn()
     # Organizations are locked here, before the payments lock their accounts.
     linked = {
         meaning: await _link_customer(connection, event, meaning)
@@ -77,6 +79,7 @@ async def apply_batch(
     credited = await payments.credit(
         connection, [m for m in meanings if isinstance(m, PaymentCaptured)], context
     )
+    await context.take_turn()
     await payments.close_checkouts(
         connection, [m for m in meanings if isinstance(m, CheckoutClosed)]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -212,12 +212,17 @@ class Unanswered:
     question: Question
 
 
+async def no_turn() -> None:
+    """Take no turn: the transaction is the only one."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApplyContext:
     """Context for applying effects: terms of sale, id factory, clock and Stripe's answers.
 
     All answers are from `as_of` or later, by PostgreSQL's clock. `answers` is None without a
-    `lookup`: a payment is then decided by its event alone.
+    `lookup`: a payment is then decided by its event alone. `take_turn` is awaited before the first
+    lock of the transaction.
     """
 
     terms: SaleTerms
@@ -225,6 +230,7 @@ class ApplyContext:
     now: datetime
     answers: Answers | None = None
     as_of: datetime | None = None
+    take_turn: Callable[[], Awaitable[None]] = no_turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class NodeBatches:
         self._shards: Sequence[Shard] = ()
         self._read_at: float | None = None
 
+    @property
+    def are_one(self) -> bool:
+        """Whether there is one PostgreSQL, as of the last batch that was divided."""
+        return self._read_at is not None and not self._shards
+
     async def divide(self, events: Sequence[ClaimedEvent]) -> Batches:
         """Return all events, in batches."""
         now = self._clock()

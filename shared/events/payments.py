@@ -138,6 +138,7 @@ async def _decide_under_locks(
     )
     if not waiting:
         return decisions
+    await context.take_turn()
     for waits_for in waiting:
         await inbox.lock_waiting(connection, waits_for)
     return await _decide_all(connection, payments, context)
@@ -171,6 +172,7 @@ async def _post(
 ) -> dict[PaymentCaptured, PaymentResult]:
     whole_sales = [sale for _, sale in sales_by_payment.values()]
     if any(known.is_new_customer(sale) for sale in whole_sales):
+        await context.take_turn()
         await organizations.lock_without_customer(
             connection, {sale.organization_id for sale in whole_sales}
         )
@@ -180,6 +182,7 @@ async def _post(
         make_id=context.make_id,
         lock_payments=answered,
         suspension=SuspensionReason.REFUNDED,
+        before_write=context.take_turn,
     ).credit(
         whole_sales,
         [_completion(payment, sale, context) for payment, sale in sales_by_payment.values()],

@@ -6,10 +6,9 @@ import asyncio
 import random as random_module
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import structlog
@@ -29,6 +28,7 @@ from shared.events.nodes import Batches, NodeAwayError, NodeBatches, node_errors
 from shared.events.patience import BRIEF, LONG, Patience
 from shared.events.questions import QUESTIONS_IN_ROW_MAX, QuestionsInRowError
 from shared.events.report import report
+from shared.events.turn import Turn
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
@@ -77,9 +77,8 @@ class Applier:
     An event that fails unexpectedly, or waits too long for a lock, is tried alone and fails no
     other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
     a payment is decided by its event alone, and events of refunds and disputes fail. `on_finish` is
-    called in each transaction that records outcomes, `report` after its commit. `turn` is held
-    during each transaction that applies events, and not while they are read or reported. `nodes`
-    divides the batches on a cluster: a transaction writes to one node.
+    called in each transaction that records outcomes, `report` after its commit; `turn`: see Turn.
+    `nodes` divides the batches on a cluster: a transaction writes to one node.
     """
 
     pool: Connections
@@ -90,7 +89,7 @@ class Applier:
     lookup: Lookup | None = None
     on_finish: OnFinish | None = None
     report: Report = report
-    turn: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext)
+    turn: asyncio.Lock | None = None
     nodes: NodeBatches | None = None
 
     async def apply(
@@ -285,14 +284,16 @@ class Applier:
         meanings = interpret_batch(events)
         async with (
             node_errors(),
-            self.turn,
+            Turn(self.turn) as turn,
             self.pool.acquire() as connection,
             limited_transaction(
                 connection,
                 lock_milliseconds=patience.lock_milliseconds,
                 statement_milliseconds=patience.statement_milliseconds,
+                planned_once=self.nodes is not None and self.nodes.are_one,
             ),
         ):
+            context = replace(context, take_turn=turn.take)
             results = await apply_batch(connection, events, meanings, context)
             pairs = list(zip(events, results, strict=True))
             answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]

@@ -7,7 +7,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -81,13 +81,15 @@ class Crediting:
 
     `lock_payments`: lock payments that others bound, because the caller applies reversals next, and
     a reversal locks the payment before its account. An organization that is suspended for
-    `suspension` is returned if a purchase of its is new.
+    `suspension` is returned if a purchase of its is new. `before_write` is awaited before payments
+    and accounts are locked.
     """
 
     connection: Connection
     make_id: Callable[[], UUID]
     lock_payments: bool = False
     suspension: str = ""
+    before_write: Callable[[], Awaitable[None]] | None = None
 
     async def credit(
         self,
@@ -135,6 +137,8 @@ class Crediting:
         async def write(
             connection: Connection, valid: Sequence[Posting]
         ) -> Sequence[PostingResult]:
+            if self.before_write is not None:
+                await self.before_write()
             rows = await store.credit(
                 connection,
                 bindings=new,

@@ -247,3 +247,10 @@ async def test_a_shared_batch_is_of_one_node(cluster: Pool, database_url: str) -
     assert {result.status for result in results} == {PostingStatus.POSTED}
     on_one = {each.id for each in one}
     assert [batch for batch in batches.batches if batch & on_one and batch - on_one] == []
+
+
+async def test_what_looks_on_all_nodes_is_planned_with_its_arguments(cluster: Pool) -> None:
+    of_payment_attempts = "SELECT proconfig FROM pg_proc WHERE proname = 'payment_attempts'"
+    async with cluster.acquire() as connection:
+        settings = await connection.fetchval(of_payment_attempts)
+    assert settings == ["enable_seqscan=off"]

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Transactions:
-    """Records the organizations of each transaction that applies events."""
+    """Records the organizations of each transaction that applies events, and how it plans."""
 
     organizations: list[list[UUID]] = field(default_factory=list)
+    plan_modes: set[str] = field(default_factory=set)
 
-    async def record(self, _connection: Connection, processed: Sequence[ProcessedEvent]) -> None:
+    async def record(self, connection: Connection, processed: Sequence[ProcessedEvent]) -> None:
         found = [one.outcome.organization_id for one in processed]
         self.organizations.append([each for each in found if each is not None])
+        self.plan_modes.add(await connection.fetchval("SHOW plan_cache_mode"))
 
 
 def payments_of(organizations: Sequence[Organization]) -> list[bytes]:
@@ -55,6 +57,8 @@ async def test_a_transaction_is_of_one_node(
     ids_of_a = {each.id for each in of_a}
     nodes = [{each in ids_of_a for each in applied} for applied in transactions.organizations]
     assert sorted(map(sorted, nodes)) == [[False], [True]]
+    # Citus needs the arguments of a statement to plan it.
+    assert transactions.plan_modes == {"auto"}
 
 
 async def test_a_node_that_is_away_fails_the_events_of_its_organizations_alone(
@@ -81,3 +85,4 @@ async def test_on_one_postgresql_all_events_are_one_batch(
     drainer = Drainer(pool, on_nodes(applier, pool, transactions), make_token=uuid4)
     assert await drainer.drain() == 2
     assert transactions.organizations == [[organization.id] * 2]
+    assert transactions.plan_modes == {"force_generic_plan"}

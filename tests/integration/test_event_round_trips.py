@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # The claim, BEGIN with the limits of waits, what decides, the credit, the outcome, COMMIT.
 LONE_CHECKOUT_ROUND_TRIPS = 6
+# PostgreSQL makes so many plans for their arguments before it compares them with one for all.
+CUSTOM_PLANS_MAX = 5
 
 
 @dataclass
@@ -120,3 +122,18 @@ async def test_a_batch_of_payments_takes_as_many_as_one(
     await recorded_drainer.drain_new()
     assert await balance(pool) == 210
     assert len(recording.statements) == LONE_CHECKOUT_ROUND_TRIPS, recording.statements
+
+
+async def test_no_statement_of_a_payment_is_planned_for_each_event(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    for number in range(CUSTOM_PLANS_MAX + 3):
+        await receive(pool, session(str(number)))
+        await drainer.drain_new()
+    async with pool.acquire() as connection:  # the one that was used last
+        planned = await connection.fetch(
+            "SELECT statement, custom_plans FROM pg_prepared_statements"
+            " WHERE statement LIKE '-- %' ORDER BY custom_plans DESC"
+        )
+    assert sum("binding of each payment" in row["statement"] for row in planned) == 1
+    assert [row for row in planned if row["custom_plans"] > CUSTOM_PLANS_MAX] == []

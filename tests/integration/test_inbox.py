@@ -230,6 +230,17 @@ async def test_deliveries_that_arrive_together_share_commits(pool: Pool) -> None
     await inbox.close()
 
 
+async def test_a_worker_is_prepared_before_the_insert_and_woken_after_a_new_event(
+    pool: Pool,
+) -> None:
+    calls: list[str] = []
+    inbox = Inbox(pool, lambda: calls.append("send"), lambda: calls.append("prepare"))
+    await inbox.receive(delivery(payment("1")))
+    await inbox.receive(delivery(payment("1")))
+    assert calls == ["prepare", "send", "prepare"]
+    await inbox.close()
+
+
 async def test_one_event_twice_in_one_commit_is_new_once(pool: Pool) -> None:
     inbox = Inbox(pool, lambda: None)
     receipts = await asyncio.gather(*(inbox.receive(delivery(payment("1"))) for _ in range(10)))

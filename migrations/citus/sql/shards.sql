@@ -18,3 +18,6 @@ BEGIN
     WHERE s.logicalrelid = 'accounts'::regclass;
 END
 $$;
+
+-- It looks on all nodes, and Citus needs the arguments to plan that: a plan without them is an error.
+ALTER FUNCTION payment_attempts(text [], uuid [], uuid []) RESET plan_cache_mode;
