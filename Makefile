@@ -26,6 +26,9 @@ $(DEV): requirements/dev.txt clients/python/pyproject.toml $(SANDBOX)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./clients/python
 	@touch $@
 
+.PHONY: install
+install: $(DEV) ## Install what development needs; every command below does so where it is missing
+
 .PHONY: up
 up: $(SANDBOX) ## Start everything, run the story, keep serving until Ctrl-C (DEMO=0 skips the story)
 	@exec $(BIN)/prepaid dev

@@ -7,9 +7,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 READY_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 15
@@ -19,7 +19,12 @@ class ProductProcess:
     """One process of Prepaid, its log in a file of JSON lines.
 
     It runs this checkout, or what is installed for another `python`, in that one's folder.
+    `create` starts it; tests put a server there that forks.
     """
+
+    create: ClassVar[Callable[..., Awaitable[asyncio.subprocess.Process]]] = staticmethod(
+        asyncio.create_subprocess_exec
+    )
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class ProductProcess:
     async def start(self, *, pipe_stdout: bool = False) -> None:
         """Start the process; its stderr goes to the log file."""
         with self.log_file.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = await self.create(
                 self._python or sys.executable,
                 "-m",
                 "cli",

@@ -37,6 +37,7 @@ PROCESSES_MAX = 4
 
 pytest_plugins = [
     "tests.fixtures.certificates",
+    "tests.fixtures.forked_processes",
     "tests.fixtures.logs",
     "tests.fixtures.stripe_contract",
     "tests.fixtures.servers",

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
@@ -27,10 +27,14 @@ class SimulatorProcess:
     `await start()` returns when it listens and sets `url`. `await stop()` ends it cleanly,
     `await kill()` as a crash would. After either, `start()` runs it again on the same state and,
     unless another is passed, the same port, so that addresses handed out before stay good.
-    `module` is what Python runs; tests put a simulator with an observer there.
+    `module` is what Python runs; tests put a simulator with an observer there. `create` starts it;
+    tests put a server there that forks.
     """
 
     module: ClassVar = "sandbox.stripe"
+    create: ClassVar[Callable[..., Awaitable[asyncio.subprocess.Process]]] = staticmethod(
+        asyncio.create_subprocess_exec
+    )
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class SimulatorProcess:
         if port is None:
             port = int(self.url.rpartition(":")[2]) if self.url else 0
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = await self.create(
                 *self._command(port),
                 env={**os.environ, SECRETS_VARIABLE: ",".join(self.webhook_secrets)},
                 stdout=asyncio.subprocess.PIPE,

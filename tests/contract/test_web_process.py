@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import pytest
 
 from sandbox.product import WebProcess
 from sandbox.signed_events import signature
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 PATH = "/v1/webhooks/stripe"
 CARD = "4242424242424242"
 CLIENT_SECRET = "pi_1_secret_abcdefghijklmnop"
+
+pytestmark = pytest.mark.usefixtures("executed_processes")  # the start is part of the test
 
 
 async def deliver(

@@ -9,6 +9,8 @@ import pytest
 from sandbox.product import ProductProcess
 from tests.fixtures.product import environment
 
+pytestmark = pytest.mark.usefixtures("executed_processes")  # the start is part of the test
+
 
 @pytest.mark.parametrize("level", ["INFO", "ERROR"])
 async def test_a_worker_says_that_it_is_ready_whatever_its_log_level(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WAIT_FOR_A_PROCESS = "SET LOCAL idle_in_transaction_session_timeout = 0"
 COMMANDS = (("events", "list"), ("migrate", "sql"), ("doctor",))
 
+pytestmark = pytest.mark.usefixtures("executed_processes")  # the start is part of the test
+
 
 @pytest.fixture
 def variables(database_url: str, redis_url: str, stand_in: SimulatorProcess) -> dict[str, str]:

@@ -235,8 +235,12 @@ async def test_the_control_api_takes_nothing_from_another_site(
     assert status == expected
 
 
-async def test_the_list_of_processes_shows_no_secret(simulator: SimulatorProcess) -> None:
+@pytest.mark.usefixtures("executed_processes")
+async def test_the_list_of_processes_shows_no_secret(tmp_path: Path) -> None:
+    simulator = SimulatorProcess(tmp_path / "stripe.sqlite", webhook_secret="whsec_simulator")
+    await simulator.start()
     command = command_line(simulator.pid)
+    await simulator.stop()
     assert "sandbox.stripe" in command or "checked_simulator" in command
     assert [secret for secret in simulator.webhook_secrets if secret in command] == []
     assert "whsec_" not in command
