@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from shared.pricing.model import (
@@ -150,6 +151,8 @@ def test_the_length_of_the_prompt_selects_one_tier_for_everything() -> None:
     assert at_the_bound.total == Decimal("0.21")
     above = priced(price, input_tokens=200_001, output_tokens=1_000)
     assert above.total == Decimal("0.415002")
+    book = PriceBook(name="b", prices=(price,), prompt=("input_tokens", "audio_tokens"))
+    assert priced(price, book, input_tokens=200_000).total == Decimal("0.2")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,7 @@ def test_markup_then_discount_then_minimum() -> None:
     with_discount = price_item(item, price, book, discount=Decimal(25))
     assert isinstance(with_discount, PricedUsage)
     assert with_discount.total == Decimal("1.8")
+    assert (with_discount.discount, with_discount.minimum) == (Decimal(25), Decimal("1.5"))
     assert priced(price, book, images=1).total == Decimal("1.5")
     assert priced(price, book, images=0).total == 0
 
@@ -198,7 +202,9 @@ def test_a_measure_without_a_price_is_refused_with_its_location() -> None:
     refusal = refused(model_price(input_tokens=flat("1")), input_tokens=1, seconds=3)
     assert refusal.location == ("measures", "seconds")
     assert refusal.type == "unknown_measure"
-    assert "input_tokens" in refusal.message
+    price = model_price(output_tokens=flat("1"), input_tokens=flat("1"))
+    named = "m has no price for seconds; it has for: input_tokens, output_tokens"
+    assert refused(price, input_tokens=1, seconds=3).message == named
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,39 @@ def test_parts_that_together_exceed_the_whole_are_refused() -> None:
     price = model_price(input_tokens=flat("1"), a_tokens=flat("1"), b_tokens=flat("1"))
     book = PriceBook(name="b", prices=(price,), within=within)
     refusal = refused(price, book, input_tokens=3, a_tokens=2, b_tokens=2)
+    assert refusal.location == ("measures", "input_tokens")
     assert refusal.message == "The parts of input_tokens exceed it by 1"
+
+
+@pytest.mark.parametrize(
+    ("measures", "whole"), [({}, "0"), ({"input_tokens": 0}, "0"), ({"input_tokens": 1}, "1")]
+)
+def test_a_part_cannot_exceed_its_whole_even_if_nobody_named_that(
+    measures: dict[str, int], whole: str
+) -> None:
+    price = model_price(input_tokens=flat("1"), cached_input_tokens=flat("1"))
+    refusal = refused(price, None, cached_input_tokens=int(whole) + 1, **measures)
+    assert refusal.message == (
+        f"cached_input_tokens ({int(whole) + 1}) is part of input_tokens ({whole}) and cannot"
+        " exceed it"
+    )
+
+
+def test_a_part_cannot_exceed_its_whole_where_only_the_part_has_a_price() -> None:
+    price = model_price(cached_input_tokens=flat("1"))
+    refusal = refused(price, input_tokens=0, cached_input_tokens=1)
+    assert "part of input_tokens (0)" in refusal.message
+
+
+def test_a_measure_that_has_a_price_and_is_not_used_costs_nothing() -> None:
+    price = model_price(input_tokens=flat("1"), output_tokens=flat("7"))
+    assert priced(price, input_tokens=3).total == 3
+
+
+def test_a_sum_of_more_digits_than_decimals_have_by_default_is_not_rounded_on_its_way() -> None:
+    price = model_price(a=flat("1"), b=flat(f"0.4{80 * '9'}"))
+    total = priced(price, a=999_999_999_999_999, b="0.000000001").total
+    assert total == 999_999_999_999_999  # and less than half a billionth
 
 
 @pytest.mark.parametrize("names", [{}, {"model": "a", "meter": "b"}, {"model": "a b"}])
@@ -251,9 +289,19 @@ def test_an_item_names_one_model_or_meter(names: dict[str, str]) -> None:
     assert isinstance(result, PricingRefusal)
 
 
+def test_the_markup_of_a_price_replaces_that_of_its_book() -> None:
+    price = msgspec.structs.replace(model_price(images=flat("1")), markup=Decimal(50))
+    book = PriceBook(name="b", prices=(price,), markup=Decimal(20))
+    assert priced(price, book, images=2).total == 3
+
+
 def test_a_price_beyond_the_largest_amount_is_refused() -> None:
-    refusal = refused(model_price(units=flat("1000000000")), units=10**15)
-    assert "more than 1000000000000000000" in refusal.message
+    price = model_price(units=flat("1000000000"))
+    assert priced(price, units=10**9).total == 10**18
+    assert refused(price, units=10**9 + 1) == PricingRefusal(
+        location=("measures",),
+        message="The price of 1000000001000000000 credits is more than 1000000000000000000",
+    )
 
 
 def test_the_record_holds_every_number_as_exact_text() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,11 +14,14 @@ import pytest
 
 from shared.recharge import rules
 from shared.recharge.model import (
+    ArmedAttempt,
     AttemptState,
     AutoRecharge,
     Card,
+    Circumstances,
     RechargeState,
     Rule,
+    Schedule,
     Spent,
     SuspensionReason,
     Trigger,
@@ -97,6 +103,8 @@ def test_one_charge_ends_above_the_threshold() -> None:
     five = Rule(threshold=Decimal(20), amount=Decimal(5))
     assert decide(five) == charge(2000)  # three would end at the threshold itself
     assert decide(five, spendable=Decimal(6)) == charge(1500)
+    one = Rule(threshold=Decimal(10), amount=Decimal(1))
+    assert decide(one, spendable=Decimal("9.5")) == charge(100)
     assert decide(Rule(threshold=Decimal(10), target=Decimal(30))) == charge(2500)
     assert decide(Rule(schedule_amount=Decimal(7)), Trigger.SCHEDULE) == charge(700)
     assert decide(Rule(threshold=Decimal(10), amount=Decimal(2000))) == charge(100_000)
@@ -161,3 +169,88 @@ def test_a_month_ends_at_midnight_utc() -> None:
     assert rules.month_start(NOW) == datetime(2026, 3, 1, tzinfo=UTC)
     assert rules.month_after(NOW) == APRIL
     assert rules.month_after(datetime(2026, 12, 31, 23, tzinfo=UTC)).year == 2027
+
+
+CIRCUMSTANCES = Circumstances(
+    auto=AutoRecharge(organization_id=UUID(int=1), rule=RULE, state=RechargeState.ACTIVE),
+    spendable=Decimal(5),
+    overdraft_limit=Decimal(0),
+    currency="usd",
+    card=CARD,
+    card_undescribed=False,
+    spent=Spent(Decimal(0), 0),
+)
+ARMED = ArmedAttempt(
+    organization_id=UUID(int=1), id=UUID(int=2), trigger=Trigger.THRESHOLD, tries=1, created_at=NOW
+)
+
+
+def decide_attempt(
+    current: Circumstances | None,
+    attempt: ArmedAttempt = ARMED,
+    *,
+    rate: int = 1,
+    most: int = 1000,
+) -> rules.Decision:
+    return rules.decide_attempt(
+        attempt, current, credits_per_unit=Decimal(rate), units_max=Decimal(most), now=NOW
+    )
+
+
+def test_an_attempt_is_decided_by_the_circumstances_of_now() -> None:
+    assert decide_attempt(CIRCUMSTANCES) == charge(2000)
+    assert decide_attempt(CIRCUMSTANCES, rate=10) == replace(charge(2000), amount_minor=200)
+    assert decide_attempt(CIRCUMSTANCES, most=7) == charge(700)
+    in_euro = replace(CIRCUMSTANCES, currency="eur")
+    assert decide_attempt(in_euro) == replace(charge(2000), currency="eur")
+    undescribed = replace(CIRCUMSTANCES, card=None, card_undescribed=True)
+    assert decide_attempt(undescribed) == rules.Wait(NOW + timedelta(seconds=5))
+    assert decide_attempt(None) == rules.Stop("there is no auto-recharge")
+
+
+def test_an_attempt_of_a_schedule_is_charged_for_and_counts_what_was_spent() -> None:
+    rule = replace(RULE, schedule_amount=Decimal(7), monthly_count_cap=2)
+    auto = replace(CIRCUMSTANCES.auto, rule=rule)
+    scheduled = replace(ARMED, trigger=Trigger.SCHEDULE)
+    rich = replace(CIRCUMSTANCES, auto=auto, spendable=Decimal(500))
+    assert decide_attempt(rich, scheduled) == charge(700)
+    capped = decide_attempt(replace(rich, spent=Spent(Decimal(0), 2)), scheduled)
+    assert isinstance(capped, rules.Stop)
+    assert capped.until == APRIL
+
+
+@pytest.mark.parametrize(
+    ("overdraft", "needed", "charged"),
+    [(0, None, False), (0, 12, False), (0, 13, True), (5, 17, False), (5, 18, True)],
+)
+def test_what_a_refused_debit_needed_is_less_what_its_overdraft_covers(
+    overdraft: int, needed: int | None, *, charged: bool
+) -> None:
+    current = replace(CIRCUMSTANCES, spendable=Decimal(12), overdraft_limit=Decimal(overdraft))
+    attempt = replace(ARMED, needed=None if needed is None else Decimal(needed))
+    decision = decide_attempt(current, attempt)
+    assert isinstance(decision, rules.ChargeDecision if charged else rules.Stop)
+
+
+@pytest.mark.parametrize(("currency", "least"), [("usd", 50), ("gbp", 30), ("huf", 17500)])
+def test_a_charge_is_not_below_what_stripe_takes_in_its_currency(currency: str, least: int) -> None:
+    tiny = Rule(threshold=Decimal(10), target=Decimal("10.01"))
+    decision = decide(tiny, spendable=Decimal("9.99"), currency=currency)
+    assert isinstance(decision, rules.ChargeDecision)
+    assert decision.amount_minor == least
+
+
+@pytest.fixture
+def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Kiritimati")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_from_utc")
+def test_a_month_and_a_week_begin_in_utc_wherever_the_machine_stands() -> None:
+    assert rules.month_start(NOW) == datetime(2026, 3, 1, tzinfo=UTC)
+    assert rules.next_run(Schedule.MONTHLY, 1, NOW) == APRIL
+    assert rules.next_run(Schedule.WEEKLY, 3, NOW) == APRIL  # a Wednesday
