@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -126,6 +127,7 @@ def test_a_capture_has_the_fields_of_its_hold_where_it_has_none() -> None:
     made = rules.capture_of(hold, capture(category="image", metadata={"b": 2}))
     assert (made.user_id, made.category, made.description) == ("jo", "image", "a call")
     assert made.metadata == {"a": 1, "b": 2, TAGS: ["x"]}
+    assert rules.capture_of(hold, capture()).category == "chat"
     own = {"user_id": "al", "category": "image", "description": "mine", "digest": "d"}
     kept = rules.capture_of(hold, capture(**own))
     assert {name: getattr(kept, name) for name in own} == own
@@ -182,9 +184,15 @@ def test_a_hold_that_has_expired_says_so_before_it_is_closed(status: str) -> Non
     )
 
 
-def test_the_moment_of_an_end_is_in_utc() -> None:
+def test_the_moment_of_an_end_is_in_utc_wherever_the_process_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     paris = NOON.astimezone(timezone(timedelta(hours=1)))
-    detail = rules.closed_detail(stored(status="released", closed_at=paris), None)
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        detail = rules.closed_detail(stored(status="released", closed_at=paris), None)
+    time.tzset()
     assert "at 2026-11-28T12:00:00Z" in detail
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
@@ -249,6 +250,17 @@ def test_data_is_written_exactly(value: object, text: str | None) -> None:
     assert msgspec.json.encode(rules.exact(value)).decode() == (text or str(value))
 
 
+def test_a_moment_is_written_in_utc_wherever_the_process_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        written = rules.exact(NOW)
+    time.tzset()
+    assert written == "2026-01-31T12:00:00Z"
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
@@ -273,6 +285,7 @@ def test_an_endpoint_that_is_wrong_says_which_field_and_why(
     (error,) = raised.value.errors or []
     assert (error["loc"], error["type"]) == (["body", field], "value_error")
     assert message in (None, error["msg"])
+    assert isinstance(error["msg"], str)
     assert raised.value.detail == f"{field}: {error['msg']}"
     assert json.dumps(raised.value.errors)
 
