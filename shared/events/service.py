@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random as random_module
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,22 +16,20 @@ import structlog
 from shared import tracing
 from shared.db.pool import AWAY, CONTENTION, LOCKED, limited_transaction
 from shared.errors import (
-    EventError,
     LeaseLostError,
     PrepaidError,
     StripeFailedError,
     StripeThrottledError,
 )
-from shared.events import rules, store
-from shared.events.effects import EventResult, apply_batch, interpret_batch
-from shared.events.model import Applied, ApplyContext, Ignored, ProcessedEvent, Unanswered
+from shared.events import outcomes, rules, store
+from shared.events.effects import apply_batch, interpret_batch
+from shared.events.model import ApplyContext, ProcessedEvent, Unanswered
 from shared.events.patience import BRIEF, LONG, Patience
 from shared.events.report import report
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
-from shared.inbox.model import ClaimedEvent, EventOutcome, EventState, Lane
-from shared.ledger.model import PostedTransaction
+from shared.inbox.model import ClaimedEvent, EventState, Lane
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
 
@@ -300,7 +297,10 @@ class Applier:
             pairs = list(zip(events, results, strict=True))
             answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]
             applied = [event for event, _ in answered]
-            processed = [self._processed(event, result) for event, result in answered]
+            processed = [
+                outcomes.processed(event, result, random=self.random())
+                for event, result in answered
+            ]
             await self._finish(connection, token, applied, processed)
         self.report(applied, processed, self.now())
         return _Progress(
@@ -316,28 +316,6 @@ class Applier:
         async with self.pool.acquire() as connection:
             await inbox.release(connection, token, [event.key], lane=Lane.STRIPE, due_in=due_in)
         log.info("events.postponed", event_id=event.id, type=event.type, reason=error.detail)
-
-    def _processed(self, event: ClaimedEvent, result: EventResult) -> ProcessedEvent:
-        match result:
-            case EventError():
-                return ProcessedEvent(self._failure(event, result))
-            case Ignored(reason, waits_for):
-                return ProcessedEvent(
-                    EventOutcome(event.key, EventState.IGNORED, reason=reason, waits_for=waits_for)
-                )
-            case PostedTransaction() | Applied():
-                organization_id = result.organization_id
-                outcome = EventOutcome(
-                    event.key, EventState.APPLIED, organization_id=organization_id
-                )
-                posting = result if isinstance(result, PostedTransaction) else None
-                return ProcessedEvent(outcome, posting)
-            case _:
-                return ProcessedEvent(EventOutcome(event.key, EventState.APPLIED))
-
-    def _failure(self, event: ClaimedEvent, error: Exception) -> EventOutcome:
-        trace = "".join(traceback.format_exception(error))
-        return inbox_rules.after_failure(event, error, trace, random=self.random())
 
     async def _finish(
         self,
@@ -366,7 +344,7 @@ class Applier:
     async def _record_failure(
         self, token: UUID, event: ClaimedEvent, error: Exception
     ) -> ProcessedEvent:
-        processed = ProcessedEvent(self._failure(event, error))
+        processed = outcomes.failed(event, error, random=self.random())
         async with self.pool.acquire() as connection, connection.transaction():
             await self._finish(connection, token, [event], [processed])
         self.report([event], [processed], self.now())

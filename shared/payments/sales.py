@@ -24,7 +24,6 @@ from shared.errors import (
 )
 from shared.ids import parse_id
 from shared.inbox.rules import waits_for_organization
-from shared.ledger.model import TransactionType
 from shared.money import credits_from_minor_units, format_money
 from shared.payments.model import (
     BoundPayment,
@@ -366,31 +365,3 @@ def _positive(amount_minor: int) -> int:
     if amount_minor <= 0:
         raise InvalidAmountError(f"A payment of {amount_minor} cannot be credited.")
     return amount_minor
-
-
-def offer_of_attempt(
-    *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal, top_up: bool
-) -> Offer:
-    """Return the offer of a recharge attempt; a top-up is a purchase by the customer."""
-    return Offer(
-        organization_id=organization_id,
-        currency=currency,
-        net_minor=amount_minor,
-        credits=credits_,
-        type=TransactionType.PURCHASE if top_up else TransactionType.RECHARGE,
-        description="Top-up" if top_up else "Auto-recharge",
-    )
-
-
-def offer_of_purchase(
-    *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal | None
-) -> Offer:
-    """Return the offer of a purchase."""
-    return Offer(
-        organization_id=organization_id,
-        currency=currency,
-        net_minor=amount_minor,
-        credits=credits_,
-        type=TransactionType.PURCHASE,
-        description="Credit purchase",
-    )

@@ -16,7 +16,7 @@ from shared.errors import PrepaidError
 from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
-from shared.payments import crediting, sales
+from shared.payments import crediting, offers, sales
 from shared.payments.messages import purchase_completed
 from shared.payments.model import Sale, SaleTerms
 from shared.payments.payment_intents import Intent, Subject
@@ -300,7 +300,7 @@ _REARMED = Transition(state=AttemptState.CANCELED, effect=Cancellation(due_again
 
 def _sale(attempt: ChargingAttempt, intent: Intent, context: EffectContext) -> Sale:
     """Return the sale of a captured attempt, at the price that was stored when it began."""
-    offer = sales.offer_of_attempt(
+    offer = offers.offer_of_attempt(
         organization_id=attempt.organization_id,
         currency=intent.currency,
         amount_minor=attempt.amount_minor,
