@@ -168,7 +168,7 @@ class Applier:
         alone = [e for e in events if e.has_failed or rules.is_alone(e.type)]
         fresh = [e for e in events if not (e.has_failed or rules.is_alone(e.type))]
         batches = [fresh] if fresh else []
-        while batches:
+        while batches and not patience.is_over:
             batch = batches.pop()
             try:
                 progress += await self._commit(token, batch, self._context(), patience)
@@ -182,6 +182,7 @@ class Applier:
                     batches += [batch[half:], batch[:half]]
                 else:
                     alone = [*batch, *alone]
+        alone = [*(event for batch in reversed(batches) for event in batch), *alone]
         return progress + await self._apply_each(token, alone, self._context(), patience)
 
     def _context(self) -> ApplyContext:
