@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from shared import tracing
-from shared.db.pool import AWAY, CONTENTION, LOCKED, limited_transaction
+from shared.db.pool import AWAY, CONTENTION, LOCKED, is_node_away, limited_transaction
 from shared.errors import (
     LeaseLostError,
     PrepaidError,
@@ -43,6 +43,7 @@ QUESTIONS_IN_ROW_MAX = 3
 # Each question renews the lease; the last answer is applied within another.
 ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
 THROTTLED_SECONDS = 1
+NODE_SECONDS = 15
 LEASE = timedelta(seconds=30)
 
 # Writes down the outcomes of events in the transaction of their effects.
@@ -61,9 +62,17 @@ class QuestionsInRowError(PrepaidError):
         )
 
 
-# Not a failure of the event: PostgreSQL is away, or another worker holds the lease. The event is
-# due again when its lease expires.
-_NOT_THE_EVENT = (*AWAY, LeaseLostError)
+def _concerns_all(error: Exception) -> bool:
+    """Whether no event can be applied: PostgreSQL is away, or another worker holds the lease.
+
+    The events are due again when their leases expire, or are released.
+    """
+    return isinstance(error, (*AWAY, LeaseLostError)) and not is_node_away(error)
+
+
+def _concerns_some(error: Exception) -> bool:
+    """Whether an error may be of a few events of a batch, by their rows or by their node."""
+    return isinstance(error, CONTENTION) or is_node_away(error)
 
 
 class Lookup(Protocol):
@@ -80,10 +89,11 @@ class Applier:
 
     Guarantee: an event's effects, its outcome and the check of its lease commit in one transaction.
     An event that fails unexpectedly, or waits too long for a lock, is tried alone and fails no
-    other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
-    a payment is decided by its event alone, and events of refunds and disputes fail. `on_finish` is
-    called in each transaction that records outcomes, `report` after its commit. `turn` is held
-    during each transaction that applies events, and not while they are read or reported.
+    other; one whose node of a cluster is away is released, and nothing is counted. `lookup` reads
+    from Stripe what an event lacks, while no transaction is open; without it a payment is decided
+    by its event alone, and events of refunds and disputes fail. `on_finish` is called in each
+    transaction that records outcomes, `report` after its commit. `turn` is held during each
+    transaction that applies events, and not while they are read or reported.
     """
 
     pool: Connections
@@ -172,11 +182,11 @@ class Applier:
             batch = batches.pop()
             try:
                 progress += await self._commit(token, batch, self._context(), patience)
-            except _NOT_THE_EVENT:
-                raise
-            except Exception as error:  # noqa: BLE001 - retried alone, then recorded
+            except Exception as error:  # retried alone, then recorded
+                if _concerns_all(error):
+                    raise
                 log.warning("events.batch_failed", events=len(batch), error=repr(error))
-                if isinstance(error, CONTENTION) and (half := len(batch) // 2):
+                if _concerns_some(error) and (half := len(batch) // 2):
                     if isinstance(error, LOCKED):
                         patience.spend()
                     batches += [batch[half:], batch[:half]]
@@ -262,11 +272,11 @@ class Applier:
                 break
             try:
                 progress += await self._commit(token, [event], context, patience)
-            except _NOT_THE_EVENT:
-                raise
-            except StripeThrottledError as error:
-                await self._postpone(token, event, error)
-            except Exception as error:  # noqa: BLE001 - recorded with its traceback
+            except Exception as error:  # recorded with its traceback
+                if _concerns_all(error):
+                    raise
+                if await self._postpone(token, event, error):
+                    continue
                 progress.processed.append(await self._record_failure(token, event, error))
                 if isinstance(error, LOCKED):
                     patience.spend()
@@ -308,15 +318,22 @@ class Applier:
             processed, [(e, r.question) for e, r in pairs if isinstance(r, Unanswered)]
         )
 
-    async def _postpone(
-        self, token: UUID, event: ClaimedEvent, error: StripeThrottledError
-    ) -> None:
-        """Release an event until Stripe accepts requests again; not counted as an attempt."""
-        seconds = error.retry_after_seconds or THROTTLED_SECONDS
+    async def _postpone(self, token: UUID, event: ClaimedEvent, error: Exception) -> bool:
+        """Release an event that waits for Stripe or its node; return whether it does.
+
+        It is due after one to two times the wait, and not counted as an attempt.
+        """
+        if isinstance(error, StripeThrottledError):
+            lane, seconds = Lane.STRIPE, error.retry_after_seconds or THROTTLED_SECONDS
+        elif is_node_away(error):
+            lane, seconds = Lane.ALONE, NODE_SECONDS
+        else:
+            return False
         due_in = timedelta(seconds=seconds * (1 + self.random()))
         async with self.pool.acquire() as connection:
-            await inbox.release(connection, token, [event.key], lane=Lane.STRIPE, due_in=due_in)
-        log.info("events.postponed", event_id=event.id, type=event.type, reason=error.detail)
+            await inbox.release(connection, token, [event.key], lane=lane, due_in=due_in)
+        log.info("events.postponed", event_id=event.id, type=event.type, reason=str(error))
+        return True
 
     async def _finish(
         self,
