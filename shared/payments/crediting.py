@@ -27,9 +27,10 @@ from shared.ledger.model import (
 )
 from shared.ledger.rules import request_digest
 from shared.outbound.model import OutboundMessage
+from shared.payments import sales as sale_rules
 from shared.payments import store
 from shared.payments.messages import purchase_to_complete
-from shared.payments.model import BoundPayment, Sale
+from shared.payments.model import BoundPayment, NotSold, Sale
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -39,9 +40,12 @@ class PostingRefusedError(EventError):
     """The ledger refused the posting."""
 
 
+CreditResult = PostedTransaction | NotSold | EventError
+
+
 async def credit(
     connection: Connection, sales: Sequence[Sale], make_id: Callable[[], UUID]
-) -> list[PostedTransaction | EventError]:
+) -> list[CreditResult]:
     """Credit each payment once, in the caller's transaction; return the results in order."""
     return (await Crediting(connection=connection, make_id=make_id).credit(sales)).results
 
@@ -71,7 +75,7 @@ class Completion:
 class Credited:
     """The results of sales, in order, and the suspended organizations that bought something."""
 
-    results: list[PostedTransaction | EventError] = field(default_factory=list)
+    results: list[CreditResult] = field(default_factory=list)
     suspended: list[UUID] = field(default_factory=list)
 
 
@@ -100,7 +104,8 @@ class Crediting:
 
         `bound` are the bindings that were read before, by PaymentIntent. A payment that was bound
         before is credited as it was bound then. Its result is `replayed` if the ledger has it
-        already, and PaymentMismatchError if this sale has another amount.
+        already, NotSold if its invoice has credited it, and PaymentMismatchError if this sale has
+        another amount.
         """
         if not sales:
             return Credited()
@@ -209,8 +214,16 @@ def on_the_ledger(result: PostingResult) -> PostedTransaction | EventError:
     )
 
 
-def _posting(sale: Sale, bound: BoundPayment, transaction_id: UUID) -> Posting | EventError:
-    """Return the posting of a payment; it is the same for each of the payment's events."""
+def _posting(
+    sale: Sale, bound: BoundPayment, transaction_id: UUID
+) -> Posting | NotSold | EventError:
+    """Return the posting of a payment; it is the same for each of the payment's events.
+
+    An invoice may have bound the payment since this sale was decided: its credits are those of the
+    invoice, under the invoice's key.
+    """
+    if bound.invoice_id is not None:
+        return sale_rules.credited_by_invoice(sale.payment_intent_id, bound.invoice_id)
     if (bound.amount_minor, bound.currency) != (sale.gross_minor, sale.currency):
         return PaymentMismatchError(
             f"{sale.payment_intent_id} was {bound.amount_minor} {bound.currency}, "

@@ -155,9 +155,7 @@ def _is_known(payment: PaymentCaptured, claim: Claim) -> bool:
 
 def _bound_sale(payment: PaymentCaptured, bound: BoundPayment) -> Sale | NotSold:
     if bound.invoice_id is not None:
-        return NotSold(
-            f"{payment.payment_intent_id} pays {bound.invoice_id}, which was credited as a whole."
-        )
+        return credited_by_invoice(payment.payment_intent_id, bound.invoice_id)
     return _sale(
         payment,
         bound.organization_id,
@@ -165,6 +163,11 @@ def _bound_sale(payment: PaymentCaptured, bound: BoundPayment) -> Sale | NotSold
         net_minor=None,
         binds_customer=payment.named_organization is not None,
     )
+
+
+def credited_by_invoice(payment_intent_id: str, invoice_id: str) -> NotSold:
+    """Return the verdict on a payment that its invoice has bound: no sale of its own."""
+    return NotSold(f"{payment_intent_id} pays {invoice_id}, which was credited as a whole.")
 
 
 def _offered_sale(payment: PaymentCaptured, offer: Offer, terms: SaleTerms, now: datetime) -> Sale:

@@ -18,7 +18,7 @@ from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting, offers, sales
 from shared.payments.messages import purchase_completed
-from shared.payments.model import Sale, SaleTerms
+from shared.payments.model import NotSold, Sale, SaleTerms
 from shared.payments.payment_intents import Intent, Subject
 from shared.recharge import alerts, rules, service, store
 from shared.recharge.attempts import store as attempt_store
@@ -177,7 +177,8 @@ class _Effects:
         sale = _sale(self.attempt, intent, self.context)
         (result,) = await crediting.credit(self.context.connection, [sale], self.context.make_id)
         if not isinstance(result, PostedTransaction):
-            raise CreditRefusedError(result.detail)
+            why = result.reason if isinstance(result, NotSold) else result.detail
+            raise CreditRefusedError(why)
         return result
 
     async def after_capture(self, intent: Intent, posted: PostedTransaction) -> None:
