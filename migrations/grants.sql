@@ -29,7 +29,6 @@ purchases,
 recharge_attempts,
 stripe_disputes,
 stripe_events,
-stripe_payments,
 subscriptions,
 usage_breakdowns,
 usage_totals,
@@ -52,6 +51,7 @@ reconciliation_seen,
 replay_batch_organizations,
 replay_batches,
 stripe_alerts,
+stripe_payments,
 worker_heartbeats
 TO {role};
 

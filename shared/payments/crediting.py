@@ -2,7 +2,7 @@
 
 A payment is bound once, by the first of its Checkout Session's event, its own event, the response
 to a charge, and a refund. Its ledger key is derived from the PaymentIntent, so that it is posted
-once.
+once. It is bound only where its credits are on the ledger.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Crediting:
         `bound` are the bindings that were read before, by PaymentIntent. A payment that was bound
         before is credited as it was bound then. Its result is `replayed` if the ledger has it
         already, NotSold if its invoice has credited it, and PaymentMismatchError if this sale has
-        another amount.
+        another amount. A payment whose posting is refused is not bound.
         """
         if not sales:
             return Credited()
@@ -140,9 +140,11 @@ class Crediting:
         async def write(
             connection: Connection, valid: Sequence[Posting]
         ) -> Sequence[PostingResult]:
+            posted = {posting.payment_intent_id for posting in valid}
+            bindings = [sale for sale in new if sale.payment_intent_id in posted]
             rows = await store.credit(
                 connection,
-                bindings=new,
+                bindings=bindings,
                 postings=valid,
                 payments=sorted({sale.payment_intent_id for sale, _ in sold}),
                 locks=self.lock_payments,
@@ -150,7 +152,7 @@ class Crediting:
                 messages=_messages(valid, completed),
                 suspension=self.suspension,
             )
-            if new and not rows:
+            if bindings and not rows:
                 raise _BoundMeanwhileError
             suspended.extend(row["id"] for row in rows if row["place"] is None)
             return ledger_store.results(valid, rows)

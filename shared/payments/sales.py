@@ -134,7 +134,7 @@ def decide(
             payment.account, payment.payment_intent_id, origin=claim.bound is None
         )
     if claim.bound is not None:
-        return _bound_sale(payment, claim.bound)
+        return _bound_sale(payment, claim.bound, claim.offer, terms, now)
     if claim.offer is not None:
         return _offered_sale(payment, claim.offer, terms, now)
     if payment.invoice_id is not None:
@@ -153,16 +153,26 @@ def _is_known(payment: PaymentCaptured, claim: Claim) -> bool:
     return bound.invoice_id is not None or bound.amount_minor == payment.gross_minor
 
 
-def _bound_sale(payment: PaymentCaptured, bound: BoundPayment) -> Sale | NotSold:
+def _bound_sale(
+    payment: PaymentCaptured,
+    bound: BoundPayment,
+    offer: Offer | None,
+    terms: SaleTerms,
+    now: datetime,
+) -> Sale | NotSold:
+    """Return the sale of a bound payment: its organization and credits are those of its binding."""
     if bound.invoice_id is not None:
         return credited_by_invoice(payment.payment_intent_id, bound.invoice_id)
-    return _sale(
+    sale = _sale(
         payment,
         bound.organization_id,
         bound.credits,
         net_minor=None,
         binds_customer=payment.named_organization is not None,
     )
+    if offer is not None:
+        sale = replace(sale, type=offer.type, description=offer.description)
+    return replace(sale, expires_at=expiry(terms, now))
 
 
 def credited_by_invoice(payment_intent_id: str, invoice_id: str) -> NotSold:
