@@ -8,7 +8,8 @@ credit_transactions,
 finance_closes,
 price_assignments,
 price_book_versions,
-price_discounts
+price_discounts,
+stripe_invoices
 TO {role};
 
 GRANT SELECT, INSERT, UPDATE ON

@@ -317,3 +317,16 @@ async def invoice_organizations(
     slugs = {row["slug"]: row["id"] for row in rows}
     named = {name: organizations.get(ids[name] or slugs.get(name)) for name in names}
     return {name: organization for name, organization in named.items() if organization is not None}
+
+
+async def invoice_organization(connection: Connection, invoice_id: str) -> UUID | None:
+    """Return the organization that an invoice was credited to, if any."""
+    organization_id: UUID | None = await connection.fetchval(
+        QUERIES.invoice_organization, invoice_id
+    )
+    return organization_id
+
+
+async def bind_invoice(connection: Connection, invoice_id: str, organization_id: UUID) -> bool:
+    """Bind an invoice to the organization that it is credited to; False: it was bound before."""
+    return await connection.fetchval(QUERIES.bind_invoice, invoice_id, organization_id) is not None
