@@ -8,7 +8,8 @@ credit_transactions,
 finance_closes,
 price_assignments,
 price_book_versions,
-price_discounts
+price_discounts,
+stripe_invoices
 TO {role};
 
 GRANT SELECT, INSERT, UPDATE ON
@@ -29,7 +30,6 @@ purchases,
 recharge_attempts,
 stripe_disputes,
 stripe_events,
-stripe_payments,
 subscriptions,
 usage_breakdowns,
 usage_totals,
@@ -52,6 +52,7 @@ reconciliation_seen,
 replay_batch_organizations,
 replay_batches,
 stripe_alerts,
+stripe_payments,
 worker_heartbeats
 TO {role};
 

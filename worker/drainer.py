@@ -10,11 +10,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from shared import outages
-from shared.db.pool import UNAVAILABLE
+from shared.db.pool import AWAY, UNAVAILABLE, is_reported
 from shared.errors import LeaseLostError
 from shared.events.service import Applier
 from shared.inbox import store
@@ -187,11 +186,12 @@ class Drainer:
         except asyncio.CancelledError:
             await self._release(lane, token, events)
             raise
-        except asyncpg.DiskFullError:
+        except AWAY as error:
             # PostgreSQL still answers: a lease that expires would count against the events.
-            with suppress(*UNAVAILABLE):
-                async with asyncio.timeout(RELEASE_SECONDS_MAX):
-                    await self._release(lane, token, events)
+            if is_reported(error):
+                with suppress(*UNAVAILABLE):
+                    async with asyncio.timeout(RELEASE_SECONDS_MAX):
+                        await self._release(lane, token, events)
             raise
         # Other lanes may have released events of this batch, which are due now.
         return len(events), is_full or lane is not Lane.SHARED or events[0].types_paused

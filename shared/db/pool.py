@@ -57,12 +57,36 @@ AWAY = (
     asyncpg.OutdatedSchemaCacheError,
 )
 
+# Of these, what a cluster's coordinator reports about a node that is away. Of PostgreSQL itself
+# they end the session.
+_NODE_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
 # A deadlock, a lock timeout or a statement timeout: the transaction was rolled back and may be
 # retried as it is. It concerns the rows of this transaction; others are not affected.
 LOCKED = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 CONTENTION = (*LOCKED, asyncpg.QueryCanceledError)
 
 UNAVAILABLE = (*AWAY, *CONTENTION)
+
+
+def is_reported(error: BaseException) -> bool:
+    """Whether PostgreSQL reported an error and kept the session: the server still answers."""
+    return isinstance(error, asyncpg.PostgresError) and error.severity_en == "ERROR"
+
+
+def is_node_away(error: BaseException) -> bool:
+    """Whether PostgreSQL answers, and a node of its cluster does not.
+
+    Only the transactions that need the node fail.
+    """
+    return isinstance(error, _NODE_AWAY) and is_reported(error)
+
 
 # Through a pooler the role has them: sessions are shared, and PgBouncer refuses them at start-up.
 LIMITS = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 
@@ -55,16 +56,15 @@ async def credit(
 ) -> Applied | Ignored | PostedTransaction:
     """Post the credits of a paid invoice, once, in the caller's transaction.
 
-    An invoice that was posted before, by any release, changes nothing. An invoice without credits
-    is ignored, whatever its organization. Raises QuestionError if Stripe must be asked first, and
-    an EventError if the credits cannot be posted to any organization.
+    An invoice that was credited before changes nothing, whoever has its customer now. An invoice
+    without credits is ignored, whatever its organization. Raises QuestionError if Stripe must be
+    asked first, and an EventError if the credits cannot be posted to any organization.
     """
     invoice = paid.invoice
     organization = await _organization(connection, account, invoice)
-    if isinstance(organization, PaymentOrganization) and await _is_posted(
-        connection, organization, invoice
-    ):
-        return Applied(organization.id)
+    credited = await _credited_organization(connection, organization, invoice)
+    if credited is not None:
+        return Applied(credited)
     portions = invoices.portions(
         invoice,
         _facts(account, invoice, context),
@@ -85,7 +85,7 @@ async def credit(
         taken = invoice_postings.taken_back(
             invoice, organization.id, portions[0], context.make_id()
         )
-        return (await _post(connection, [taken]))[0]
+        return (await _post(connection, invoice, [taken]))[0]
     return await _sell(connection, account, invoice, organization, portions, context)
 
 
@@ -120,12 +120,20 @@ async def _organization(
     )
 
 
-async def _is_posted(
-    connection: Connection, organization: PaymentOrganization, invoice: Invoice
-) -> bool:
+async def _credited_organization(
+    connection: Connection, organization: PaymentOrganization | EventError, invoice: Invoice
+) -> UUID | None:
+    """Return the organization that an invoice was credited to before.
+
+    Older releases bound no invoice: those that they posted are found by their key, which is of the
+    organization that the invoice names now.
+    """
+    bound = await payments_store.invoice_organization(connection, invoice.id)
+    if bound is not None or isinstance(organization, EventError):
+        return bound
     key = invoice_postings.key(invoice)
     (known,) = await ledger_store.are_known(connection, [(organization.id, key)])
-    return known
+    return organization.id if known else None
 
 
 def _facts(account: str, invoice: Invoice, context: ApplyContext) -> InvoiceFacts:
@@ -167,7 +175,7 @@ async def _sell(
     shares = invoices.shares(live, paid, invoice.total_minor)
     await _bind(connection, account, invoice, organization, linked, shares)
     postings = invoice_postings.granted(invoice, organization.id, shares, context.make_id)
-    result = _total(await _post(connection, postings))
+    result = _total(await _post(connection, invoice, postings))
     await inbox.reopen_waiting(connection, [name for name, _ in paid])
     for payment in linked:
         facts = payment.facts
@@ -286,8 +294,17 @@ def _charge_id(payment: LinkedPayment) -> str | None:
     return reference_id(payment.facts.payment_intent.latest_charge) if payment.facts else None
 
 
-async def _post(connection: Connection, postings: Sequence[Posting]) -> list[PostedTransaction]:
-    """Post the first posting, and the others if that one is new. Raises PostingRefusedError."""
+async def _post(
+    connection: Connection, invoice: Invoice, postings: Sequence[Posting]
+) -> list[PostedTransaction]:
+    """Bind an invoice; post the first posting, and the others if that one is new.
+
+    Raises PostingRefusedError, and PaymentMismatchError if another event bound it meanwhile.
+    """
+    if not await payments_store.bind_invoice(connection, invoice.id, postings[0].organization_id):
+        raise PaymentMismatchError(
+            f"{invoice.id} was credited by another event meanwhile. Replay this event."
+        )
     results = [_accepted(await ledger.post(connection, postings[:1]))[0]]
     if results[0].status is PostingStatus.POSTED and len(postings) > 1:
         results += _accepted(await ledger.post(connection, postings[1:]))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import asyncpg
-
-from shared.errors import EventError, PrepaidError
+from shared.db.pool import AWAY, is_node_away
+from shared.errors import EventError
 from shared.events.effects import interpret_batch
 from shared.events.model import CheckoutClosed, CheckoutPending, Ignored
 from shared.inbox.model import ClaimedEvent
@@ -24,22 +22,6 @@ if TYPE_CHECKING:
     from shared.db.pool import Connections
 
 Batches = list[Sequence[ClaimedEvent]]
-
-
-class NodeAwayError(PrepaidError):
-    """The coordinator has no connection to a node of its cluster."""
-
-
-@asynccontextmanager
-async def node_errors() -> AsyncIterator[None]:
-    """Raise NodeAwayError for a node that is away: its error would read as that of the coordinator.
-
-    PostgreSQL itself sends no error with this SQLSTATE (08006), and asyncpg raises none.
-    """
-    try:
-        yield
-    except asyncpg.ConnectionFailureError as error:
-        raise NodeAwayError(str(error)) from error
 
 
 class NodeBatches:
@@ -80,9 +62,12 @@ class NodeBatches:
         meanings = interpret_batch(events)
         captured = [meaning for meaning in meanings if isinstance(meaning, PaymentCaptured)]
         try:
-            async with node_errors(), self._pool.acquire() as connection:
+            async with self._pool.acquire() as connection:
                 claims = await payments.claims(connection, captured) if captured else []
-        except NodeAwayError:  # an attempt is looked up by its PaymentIntent on every node
+        except AWAY as error:
+            if not is_node_away(error):
+                raise
+            # An attempt is looked up by its PaymentIntent on every node.
             return [[event] for event in events]
         claim_of = dict(zip(captured, claims, strict=True))
         alone: Batches = []

@@ -188,9 +188,10 @@ async def _post(
         [_completion(payment, sale, context) for payment, sale in sales_by_payment.values()],
         bound=known.bound,
     )
-    results: dict[PaymentCaptured, PaymentResult] = dict(
-        zip(sales_by_payment, credited.results, strict=True)
-    )
+    results: dict[PaymentCaptured, PaymentResult] = {
+        payment: Ignored(result.reason, result.waits_for) if isinstance(result, NotSold) else result
+        for payment, result in zip(sales_by_payment, credited.results, strict=True)
+    }
     posted = [
         (whole, sale, result)
         for (whole, sale), result in zip(sales_by_payment.values(), credited.results, strict=True)

@@ -52,7 +52,8 @@ async def _credit_first(
 ) -> PostedTransaction | Ignored:
     """Credit a payment before its own event arrives; return the reason if it is no sale.
 
-    The payment of an invoice is credited by the invoice's event: the reversal waits for that.
+    The reversal waits for a payment that may be credited later: by its invoice's event, or by the
+    replay of its own after a refusal.
     """
     name = facts.payment_intent.id
     try:
@@ -70,6 +71,8 @@ async def _credit_first(
                 raise UnclaimedError(detail, waits_for=name)
             return Ignored(detail, waits_for)
         case EventError():
-            return Ignored(f"nothing of {name} was credited: {credited.detail}")
+            raise UnclaimedError(
+                f"nothing of {name} was credited: {credited.detail}", waits_for=name
+            )
         case _:
             raise AssertionError(credited)

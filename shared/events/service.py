@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random as random_module
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,17 +13,16 @@ from uuid import UUID
 import structlog
 
 from shared import tracing
-from shared.db.pool import AWAY, CONTENTION, LOCKED, limited_transaction
+from shared.db.pool import AWAY, CONTENTION, LOCKED, is_node_away, limited_transaction
 from shared.errors import (
-    EventError,
     LeaseLostError,
     StripeFailedError,
     StripeThrottledError,
 )
-from shared.events import rules, store
-from shared.events.effects import EventResult, apply_batch, interpret_batch
-from shared.events.model import Applied, ApplyContext, Ignored, ProcessedEvent, Unanswered
-from shared.events.nodes import Batches, NodeAwayError, NodeBatches, node_errors
+from shared.events import outcomes, rules, store
+from shared.events.effects import apply_batch, interpret_batch
+from shared.events.model import ApplyContext, ProcessedEvent, Unanswered
+from shared.events.nodes import Batches, NodeBatches
 from shared.events.patience import BRIEF, LONG, Patience
 from shared.events.questions import QUESTIONS_IN_ROW_MAX, QuestionsInRowError
 from shared.events.report import report
@@ -32,8 +30,7 @@ from shared.events.turn import Turn
 from shared.ids import new_id
 from shared.inbox import rules as inbox_rules
 from shared.inbox import store as inbox
-from shared.inbox.model import ClaimedEvent, EventOutcome, EventState, Lane
-from shared.ledger.model import PostedTransaction
+from shared.inbox.model import ClaimedEvent, EventState, Lane
 from shared.payments.lookup import Answers, Question
 from shared.payments.model import SaleTerms
 
@@ -45,6 +42,7 @@ log = structlog.get_logger()
 # Each question renews the lease; the last answer is applied within another.
 ANSWER_LEASES_MAX = QUESTIONS_IN_ROW_MAX + 1
 THROTTLED_SECONDS = 1
+NODE_SECONDS = 15
 LEASE = timedelta(seconds=30)
 
 # Writes down the outcomes of events in the transaction of their effects.
@@ -54,11 +52,17 @@ Report = Callable[[Sequence[ClaimedEvent], Sequence[ProcessedEvent], datetime], 
 _SUCCEEDED = frozenset({EventState.APPLIED, EventState.IGNORED})
 
 
-# Not a failure of the event: PostgreSQL is away, or another worker holds the lease. The event is
-# due again when its lease expires.
-_NOT_THE_EVENT = (*AWAY, LeaseLostError)
-# A failure of the event that does not mean a broken handler.
-_NOT_THE_HANDLER = (*CONTENTION, StripeFailedError, NodeAwayError)
+def _concerns_all(error: Exception) -> bool:
+    """Whether no event can be applied: PostgreSQL is away, or another worker holds the lease.
+
+    The events are due again when their leases expire, or are released.
+    """
+    return isinstance(error, (*AWAY, LeaseLostError)) and not is_node_away(error)
+
+
+def _concerns_some(error: Exception) -> bool:
+    """Whether an error may be of a few events of a batch, by their rows or by their node."""
+    return isinstance(error, CONTENTION) or is_node_away(error)
 
 
 class Lookup(Protocol):
@@ -75,10 +79,11 @@ class Applier:
 
     Guarantee: an event's effects, its outcome and the check of its lease commit in one transaction.
     An event that fails unexpectedly, or waits too long for a lock, is tried alone and fails no
-    other. `lookup` reads from Stripe what an event lacks, while no transaction is open; without it
-    a payment is decided by its event alone, and events of refunds and disputes fail. `on_finish` is
-    called in each transaction that records outcomes, `report` after its commit; `turn`: see Turn.
-    `nodes` divides the batches on a cluster: a transaction writes to one node.
+    other; one whose node of a cluster is away is released, and nothing is counted. `lookup` reads
+    from Stripe what an event lacks, while no transaction is open; without it a payment is decided
+    by its event alone, and events of refunds and disputes fail. `on_finish` is called in each
+    transaction that records outcomes, `report` after its commit; `turn`: see Turn. `nodes` divides
+    the batches on a cluster: a transaction writes to one node.
     """
 
     pool: Connections
@@ -166,20 +171,21 @@ class Applier:
         batches: Batches = [fresh] if fresh else []
         if self.nodes is not None:
             batches = await self.nodes.divide(fresh)
-        while batches:
+        while batches and not patience.is_over:
             batch = batches.pop()
             try:
                 progress += await self._commit(token, batch, self._context(), patience)
-            except _NOT_THE_EVENT:
-                raise
-            except Exception as error:  # noqa: BLE001 - retried alone, then recorded
+            except Exception as error:  # retried alone, then recorded
+                if _concerns_all(error):
+                    raise
                 log.warning("events.batch_failed", events=len(batch), error=repr(error))
-                if isinstance(error, CONTENTION) and (half := len(batch) // 2):
+                if _concerns_some(error) and (half := len(batch) // 2):
                     if isinstance(error, LOCKED):
                         patience.spend()
                     batches += [batch[half:], batch[:half]]
                 else:
                     alone = [*batch, *alone]
+        alone = [*(event for batch in reversed(batches) for event in batch), *alone]
         return progress + await self._apply_each(token, alone, self._context(), patience)
 
     def _context(self) -> ApplyContext:
@@ -259,15 +265,15 @@ class Applier:
                 break
             try:
                 progress += await self._commit(token, [event], context, patience)
-            except _NOT_THE_EVENT:
-                raise
-            except StripeThrottledError as error:
-                await self._postpone(token, event, error)
-            except Exception as error:  # noqa: BLE001 - recorded with its traceback
+            except Exception as error:  # recorded with its traceback
+                if _concerns_all(error):
+                    raise
+                if await self._postpone(token, event, error):
+                    continue
                 progress.processed.append(await self._record_failure(token, event, error))
                 if isinstance(error, LOCKED):
                     patience.spend()
-                if isinstance(error, _NOT_THE_HANDLER):
+                if isinstance(error, (*CONTENTION, StripeFailedError)):
                     continue
                 if await self._pause_if_broken(token, event.type, events[index + 1 :]):
                     paused.add(event.type)
@@ -283,7 +289,6 @@ class Applier:
         """Commit effects and outcomes; events that need an answer from Stripe stay unchanged."""
         meanings = interpret_batch(events)
         async with (
-            node_errors(),
             Turn(self.turn) as turn,
             self.pool.acquire() as connection,
             limited_transaction(
@@ -298,44 +303,32 @@ class Applier:
             pairs = list(zip(events, results, strict=True))
             answered = [(e, r) for e, r in pairs if not isinstance(r, Unanswered)]
             applied = [event for event, _ in answered]
-            processed = [self._processed(event, result) for event, result in answered]
+            processed = [
+                outcomes.processed(event, result, random=self.random())
+                for event, result in answered
+            ]
             await self._finish(connection, token, applied, processed)
         self.report(applied, processed, self.now())
         return _Progress(
             processed, [(e, r.question) for e, r in pairs if isinstance(r, Unanswered)]
         )
 
-    async def _postpone(
-        self, token: UUID, event: ClaimedEvent, error: StripeThrottledError
-    ) -> None:
-        """Release an event until Stripe accepts requests again; not counted as an attempt."""
-        seconds = error.retry_after_seconds or THROTTLED_SECONDS
+    async def _postpone(self, token: UUID, event: ClaimedEvent, error: Exception) -> bool:
+        """Release an event that waits for Stripe or its node; return whether it does.
+
+        It is due after one to two times the wait, and not counted as an attempt.
+        """
+        if isinstance(error, StripeThrottledError):
+            lane, seconds = Lane.STRIPE, error.retry_after_seconds or THROTTLED_SECONDS
+        elif is_node_away(error):
+            lane, seconds = Lane.ALONE, NODE_SECONDS
+        else:
+            return False
         due_in = timedelta(seconds=seconds * (1 + self.random()))
         async with self.pool.acquire() as connection:
-            await inbox.release(connection, token, [event.key], lane=Lane.STRIPE, due_in=due_in)
-        log.info("events.postponed", event_id=event.id, type=event.type, reason=error.detail)
-
-    def _processed(self, event: ClaimedEvent, result: EventResult) -> ProcessedEvent:
-        match result:
-            case EventError():
-                return ProcessedEvent(self._failure(event, result))
-            case Ignored(reason, waits_for):
-                return ProcessedEvent(
-                    EventOutcome(event.key, EventState.IGNORED, reason=reason, waits_for=waits_for)
-                )
-            case PostedTransaction() | Applied():
-                organization_id = result.organization_id
-                outcome = EventOutcome(
-                    event.key, EventState.APPLIED, organization_id=organization_id
-                )
-                posting = result if isinstance(result, PostedTransaction) else None
-                return ProcessedEvent(outcome, posting)
-            case _:
-                return ProcessedEvent(EventOutcome(event.key, EventState.APPLIED))
-
-    def _failure(self, event: ClaimedEvent, error: Exception) -> EventOutcome:
-        trace = "".join(traceback.format_exception(error))
-        return inbox_rules.after_failure(event, error, trace, random=self.random())
+            await inbox.release(connection, token, [event.key], lane=lane, due_in=due_in)
+        log.info("events.postponed", event_id=event.id, type=event.type, reason=str(error))
+        return True
 
     async def _finish(
         self,
@@ -364,7 +357,7 @@ class Applier:
     async def _record_failure(
         self, token: UUID, event: ClaimedEvent, error: Exception
     ) -> ProcessedEvent:
-        processed = ProcessedEvent(self._failure(event, error))
+        processed = outcomes.failed(event, error, random=self.random())
         async with self.pool.acquire() as connection, connection.transaction():
             await self._finish(connection, token, [event], [processed])
         self.report([event], [processed], self.now())

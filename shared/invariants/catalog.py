@@ -120,7 +120,7 @@ class Balances(AccountInvariant):
 
 
 class PaymentsCredited(AccountInvariant):
-    """Each captured payment and recharge is credited, once, with its credits."""
+    """Each bound payment and invoice, and each recharge, is credited, once, with its credits."""
 
     name = "payments_credited"
     remedy = "Run prepaid ledger verify --organization ID, and compare the payment with Stripe."

@@ -314,15 +314,17 @@ FROM credit_grants
 WHERE organization_id = $1 AND id = $2;
 
 -- name: lock_payment
--- Lock a payment before its reversed part changes.
+-- Lock a payment before its reversed part changes; return also whether a row of the ledger credits it.
 SELECT
-    organization_id,
-    credits,
-    reversed,
-    reversals
-FROM stripe_payments
-WHERE payment_intent_id = $1
-FOR UPDATE;
+    p.organization_id,
+    p.credits,
+    p.reversed,
+    p.reversals,
+    c.seq IS NOT NULL AS credited
+FROM stripe_payments AS p
+CROSS JOIN LATERAL ledger_credited(p.organization_id, p.payment_intent_id) AS c
+WHERE p.payment_intent_id = $1
+FOR UPDATE OF p;
 
 -- name: record_reversal
 -- Record the total that has been reversed of a payment.

@@ -75,9 +75,8 @@ Write = Callable[["Connection", Sequence[Posting]], Awaitable[Sequence[PostingRe
 async def post_with(
     connection: Connection, postings: Sequence[Posting], write: Write
 ) -> list[PostingResult]:
-    """Post like `post`, by a statement of the caller's, which is executed without postings too."""
-    now = datetime.now(UTC)
-    results = await _post_valid(connection, postings, now, write, without_postings=True)
+    """Post like `post`, by a statement of the caller's; it gets the postings that are valid."""
+    results = await _post_valid(connection, postings, datetime.now(UTC), write)
     return [result for result in results if isinstance(result, PostingResult)]
 
 
@@ -86,8 +85,6 @@ async def _post_valid(
     postings: Sequence[Posting],
     now: datetime,
     write: Write,
-    *,
-    without_postings: bool = False,
 ) -> list[PostingResult | Deferral]:
     """Post what is valid; return an InvalidPosting in place of the rest."""
     errors = await _refusals(connection, postings, now)
@@ -99,8 +96,7 @@ async def _post_valid(
             results.append(None)
         else:
             results.append(InvalidPosting(organization_id=posting.organization_id, error=error))
-    writes = bool(valid) or without_postings
-    posted = iter(await _post(connection, valid, write) if writes else ())
+    posted = iter(await _post(connection, valid, write) if valid else ())
     merged = [next(posted) if result is None else result for result in results]
     _count(postings, merged)
     return merged
@@ -212,7 +208,7 @@ async def reverse_payment(
     replay of events make no difference. Credits already spent become debt.
     """
     payment = await store.lock_payment(connection, payment_intent_id)
-    if payment is None:
+    if payment is None or not payment["credited"]:
         return None
     target = rules.reversal_target(payment["credits"], refunded, withdrawn)
     if target == payment["reversed"]:

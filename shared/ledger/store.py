@@ -360,7 +360,7 @@ async def post_expirations(
 
 
 async def lock_payment(connection: Connection, payment_intent_id: str) -> asyncpg.Record | None:
-    """Lock a payment; return its organization, its credits and the part already reversed."""
+    """Lock a bound payment; return its credits, if they are posted, and the part reversed."""
     return await connection.fetchrow(QUERIES.lock_payment, payment_intent_id)
 
 

@@ -2,7 +2,7 @@
 
 A payment is bound once, by the first of its Checkout Session's event, its own event, the response
 to a charge, and a refund. Its ledger key is derived from the PaymentIntent, so that it is posted
-once.
+once. It is bound only where its credits are on the ledger.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from shared.ledger.model import (
 )
 from shared.ledger.rules import request_digest
 from shared.outbound.model import OutboundMessage
+from shared.payments import sales as sale_rules
 from shared.payments import store
 from shared.payments.messages import purchase_to_complete
-from shared.payments.model import BoundPayment, Sale
+from shared.payments.model import BoundPayment, NotSold, Sale
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -39,9 +40,12 @@ class PostingRefusedError(EventError):
     """The ledger refused the posting."""
 
 
+CreditResult = PostedTransaction | NotSold | EventError
+
+
 async def credit(
     connection: Connection, sales: Sequence[Sale], make_id: Callable[[], UUID]
-) -> list[PostedTransaction | EventError]:
+) -> list[CreditResult]:
     """Credit each payment once, in the caller's transaction; return the results in order."""
     return (await Crediting(connection=connection, make_id=make_id).credit(sales)).results
 
@@ -71,7 +75,7 @@ class Completion:
 class Credited:
     """The results of sales, in order, and the suspended organizations that bought something."""
 
-    results: list[PostedTransaction | EventError] = field(default_factory=list)
+    results: list[CreditResult] = field(default_factory=list)
     suspended: list[UUID] = field(default_factory=list)
 
 
@@ -102,7 +106,8 @@ class Crediting:
 
         `bound` are the bindings that were read before, by PaymentIntent. A payment that was bound
         before is credited as it was bound then. Its result is `replayed` if the ledger has it
-        already, and PaymentMismatchError if this sale has another amount.
+        already, NotSold if its invoice has credited it, and PaymentMismatchError if this sale has
+        another amount. A payment whose posting is refused is not bound.
         """
         if not sales:
             return Credited()
@@ -139,9 +144,11 @@ class Crediting:
         ) -> Sequence[PostingResult]:
             if self.before_write is not None:
                 await self.before_write()
+            posted = {posting.payment_intent_id for posting in valid}
+            bindings = [sale for sale in new if sale.payment_intent_id in posted]
             rows = await store.credit(
                 connection,
-                bindings=new,
+                bindings=bindings,
                 postings=valid,
                 payments=sorted({sale.payment_intent_id for sale, _ in sold}),
                 locks=self.lock_payments,
@@ -149,7 +156,7 @@ class Crediting:
                 messages=_messages(valid, completed),
                 suspension=self.suspension,
             )
-            if new and not rows:
+            if bindings and not rows:
                 raise _BoundMeanwhileError
             suspended.extend(row["id"] for row in rows if row["place"] is None)
             return ledger_store.results(valid, rows)
@@ -213,8 +220,16 @@ def on_the_ledger(result: PostingResult) -> PostedTransaction | EventError:
     )
 
 
-def _posting(sale: Sale, bound: BoundPayment, transaction_id: UUID) -> Posting | EventError:
-    """Return the posting of a payment; it is the same for each of the payment's events."""
+def _posting(
+    sale: Sale, bound: BoundPayment, transaction_id: UUID
+) -> Posting | NotSold | EventError:
+    """Return the posting of a payment; it is the same for each of the payment's events.
+
+    An invoice may have bound the payment since this sale was decided: its credits are those of the
+    invoice, under the invoice's key.
+    """
+    if bound.invoice_id is not None:
+        return sale_rules.credited_by_invoice(sale.payment_intent_id, bound.invoice_id)
     if (bound.amount_minor, bound.currency) != (sale.gross_minor, sale.currency):
         return PaymentMismatchError(
             f"{sale.payment_intent_id} was {bound.amount_minor} {bound.currency}, "

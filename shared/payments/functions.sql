@@ -188,9 +188,32 @@ BEGIN
 END
 $$;
 
+-- The payments of postings, by the places of these.
+CREATE OR REPLACE FUNCTION payments_at(p_postings jsonb, p_places integer []) RETURNS text [] LANGUAGE sql IMMUTABLE
+PARALLEL SAFE AS $$
+    SELECT coalesce(array_agg(DISTINCT p_postings -> (p.place - 1) ->> 'payment_intent_id'), '{}')
+    FROM unnest(p_places) AS p (place)
+$$;
+
+-- Unbinds payments of which nothing is on the ledger, because their postings were refused. One that another transaction
+-- has locked is left: waiting for it, after the accounts, might never end.
+CREATE OR REPLACE FUNCTION unbind_payments(p_payments text []) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM stripe_payments AS p
+    USING (
+        SELECT k.payment_intent_id
+        FROM stripe_payments AS k
+        WHERE k.payment_intent_id = any(p_payments) AND k.reversals = 0 AND k.invoice_id IS NULL
+        FOR UPDATE SKIP LOCKED
+    ) AS r
+    WHERE p.payment_intent_id = r.payment_intent_id;
+END
+$$;
+
 -- Binds payments and posts their credits; reopens the events that waited for one of them, closes their purchases, and
 -- announces those that are new. Returns the results of ledger_post, then a row without a place for each organization
--- whose purchase ends a suspension for `p_suspension`.
+-- whose purchase ends a suspension for `p_suspension`. A payment whose posting is refused is not bound: what was never
+-- credited cannot be taken back.
 --
 -- The postings assume these bindings. If another transaction has bound one of the payments meanwhile, nothing is posted
 -- and nothing is returned: the caller reads the bindings, and calls again without any. `p_locks`: payments that were
@@ -219,6 +242,7 @@ CREATE OR REPLACE FUNCTION credit_payments(
 DECLARE
     v_bound bigint;
     v_credited integer [] := '{}';
+    v_refused integer [] := '{}';
     v_posted integer [] := '{}';
     v_balances numeric [] := '{}';
 BEGIN
@@ -238,6 +262,8 @@ BEGIN
     LOOP
         IF status IN ('posted', 'replayed') THEN
             v_credited := v_credited || place;
+        ELSIF status <> 'conflict' THEN
+            v_refused := v_refused || place;
         END IF;
         IF status = 'posted' THEN
             v_posted := v_posted || place;
@@ -246,7 +272,10 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 
-    PERFORM reopen_waiting_events(p_payments);
+    IF v_refused <> '{}' THEN
+        PERFORM unbind_payments(payments_at(p_postings, v_refused));
+    END IF;
+    PERFORM reopen_waiting_events(payments_at(p_postings, v_credited));
     PERFORM close_paid_purchases(p_purchases, v_credited);
     IF jsonb_array_length(p_messages) > 0 THEN
         -- The columns that these rows lack are NULL.

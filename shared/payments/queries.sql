@@ -246,3 +246,16 @@ WHERE
     OR (cardinality($2::text []) = 0 AND stripe_customer_id = $3 AND stripe_account = $4)
 ORDER BY id
 FOR NO KEY UPDATE;
+
+-- name: invoice_organization
+-- The organization that an invoice was credited to.
+SELECT organization_id
+FROM stripe_invoices
+WHERE invoice_id = $1;
+
+-- name: bind_invoice
+-- Bind an invoice to the organization that it is credited to, once; no row: it was bound before.
+INSERT INTO stripe_invoices (invoice_id, organization_id)
+VALUES ($1, $2)
+ON CONFLICT (invoice_id) DO NOTHING
+RETURNING organization_id;

@@ -24,7 +24,6 @@ from shared.errors import (
 )
 from shared.ids import parse_id
 from shared.inbox.rules import waits_for_organization
-from shared.ledger.model import TransactionType
 from shared.money import credits_from_minor_units, format_money
 from shared.payments.model import (
     BoundPayment,
@@ -135,7 +134,7 @@ def decide(
             payment.account, payment.payment_intent_id, origin=claim.bound is None
         )
     if claim.bound is not None:
-        return _bound_sale(payment, claim.bound)
+        return _bound_sale(payment, claim.bound, claim.offer, terms, now)
     if claim.offer is not None:
         return _offered_sale(payment, claim.offer, terms, now)
     if payment.invoice_id is not None:
@@ -154,18 +153,31 @@ def _is_known(payment: PaymentCaptured, claim: Claim) -> bool:
     return bound.invoice_id is not None or bound.amount_minor == payment.gross_minor
 
 
-def _bound_sale(payment: PaymentCaptured, bound: BoundPayment) -> Sale | NotSold:
+def _bound_sale(
+    payment: PaymentCaptured,
+    bound: BoundPayment,
+    offer: Offer | None,
+    terms: SaleTerms,
+    now: datetime,
+) -> Sale | NotSold:
+    """Return the sale of a bound payment: its organization and credits are those of its binding."""
     if bound.invoice_id is not None:
-        return NotSold(
-            f"{payment.payment_intent_id} pays {bound.invoice_id}, which was credited as a whole."
-        )
-    return _sale(
+        return credited_by_invoice(payment.payment_intent_id, bound.invoice_id)
+    sale = _sale(
         payment,
         bound.organization_id,
         bound.credits,
         net_minor=None,
         binds_customer=payment.named_organization is not None,
     )
+    if offer is not None:
+        sale = replace(sale, type=offer.type, description=offer.description)
+    return replace(sale, expires_at=expiry(terms, now))
+
+
+def credited_by_invoice(payment_intent_id: str, invoice_id: str) -> NotSold:
+    """Return the verdict on a payment that its invoice has bound: no sale of its own."""
+    return NotSold(f"{payment_intent_id} pays {invoice_id}, which was credited as a whole.")
 
 
 def _offered_sale(payment: PaymentCaptured, offer: Offer, terms: SaleTerms, now: datetime) -> Sale:
@@ -366,31 +378,3 @@ def _positive(amount_minor: int) -> int:
     if amount_minor <= 0:
         raise InvalidAmountError(f"A payment of {amount_minor} cannot be credited.")
     return amount_minor
-
-
-def offer_of_attempt(
-    *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal, top_up: bool
-) -> Offer:
-    """Return the offer of a recharge attempt; a top-up is a purchase by the customer."""
-    return Offer(
-        organization_id=organization_id,
-        currency=currency,
-        net_minor=amount_minor,
-        credits=credits_,
-        type=TransactionType.PURCHASE if top_up else TransactionType.RECHARGE,
-        description="Top-up" if top_up else "Auto-recharge",
-    )
-
-
-def offer_of_purchase(
-    *, organization_id: UUID, currency: str, amount_minor: int, credits_: Decimal | None
-) -> Offer:
-    """Return the offer of a purchase."""
-    return Offer(
-        organization_id=organization_id,
-        currency=currency,
-        net_minor=amount_minor,
-        credits=credits_,
-        type=TransactionType.PURCHASE,
-        description="Credit purchase",
-    )

@@ -15,7 +15,7 @@ from shared.ledger import store as ledger
 from shared.ledger.model import Posting
 from shared.outbound.model import OutboundMessage
 from shared.outbound.rules import exact
-from shared.payments import sales
+from shared.payments import offers
 from shared.payments.model import (
     BoundPayment,
     Claim,
@@ -168,14 +168,14 @@ def _bound(row: asyncpg.Record) -> BoundPayment | None:
 
 def _offer(row: asyncpg.Record) -> Offer | None:
     if row["purchase_organization_id"] is not None:
-        return sales.offer_of_purchase(
+        return offers.offer_of_purchase(
             organization_id=row["purchase_organization_id"],
             currency=row["purchase_currency"],
             amount_minor=row["purchase_minor"],
             credits_=row["purchase_credits"],
         )
     if row["attempt_organization_id"] is not None:
-        return sales.offer_of_attempt(
+        return offers.offer_of_attempt(
             organization_id=row["attempt_organization_id"],
             currency=row["attempt_currency"],
             amount_minor=row["attempt_minor"],
@@ -317,3 +317,16 @@ async def invoice_organizations(
     slugs = {row["slug"]: row["id"] for row in rows}
     named = {name: organizations.get(ids[name] or slugs.get(name)) for name in names}
     return {name: organization for name, organization in named.items() if organization is not None}
+
+
+async def invoice_organization(connection: Connection, invoice_id: str) -> UUID | None:
+    """Return the organization that an invoice was credited to, if any."""
+    organization_id: UUID | None = await connection.fetchval(
+        QUERIES.invoice_organization, invoice_id
+    )
+    return organization_id
+
+
+async def bind_invoice(connection: Connection, invoice_id: str, organization_id: UUID) -> bool:
+    """Bind an invoice to the organization that it is credited to; False: it was bound before."""
+    return await connection.fetchval(QUERIES.bind_invoice, invoice_id, organization_id) is not None

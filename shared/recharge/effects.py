@@ -16,9 +16,9 @@ from shared.errors import PrepaidError
 from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
-from shared.payments import crediting, sales
+from shared.payments import crediting, offers, sales
 from shared.payments.messages import purchase_completed
-from shared.payments.model import Sale, SaleTerms
+from shared.payments.model import NotSold, Sale, SaleTerms
 from shared.payments.payment_intents import Intent, Subject
 from shared.recharge import alerts, rules, service, store
 from shared.recharge.attempts import store as attempt_store
@@ -177,7 +177,8 @@ class _Effects:
         sale = _sale(self.attempt, intent, self.context)
         (result,) = await crediting.credit(self.context.connection, [sale], self.context.make_id)
         if not isinstance(result, PostedTransaction):
-            raise CreditRefusedError(result.detail)
+            why = result.reason if isinstance(result, NotSold) else result.detail
+            raise CreditRefusedError(why)
         return result
 
     async def after_capture(self, intent: Intent, posted: PostedTransaction) -> None:
@@ -300,7 +301,7 @@ _REARMED = Transition(state=AttemptState.CANCELED, effect=Cancellation(due_again
 
 def _sale(attempt: ChargingAttempt, intent: Intent, context: EffectContext) -> Sale:
     """Return the sale of a captured attempt, at the price that was stored when it began."""
-    offer = sales.offer_of_attempt(
+    offer = offers.offer_of_attempt(
         organization_id=attempt.organization_id,
         currency=intent.currency,
         amount_minor=attempt.amount_minor,

@@ -248,6 +248,11 @@ class RecordedPayment:
     attempt_state: str | None = None
     attempt_payment_intent_id: str | None = None
 
+    @property
+    def credited(self) -> bool:
+        """Whether its credits are on the ledger, by its own row or by those of its invoice."""
+        return self.organization_id is not None and (self.posted or self.invoice_id is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCustomer:

@@ -106,16 +106,15 @@ def compare_payment(payment: ListedPayment, recorded: RecordedPayment) -> Differ
     A payment that was not credited is a difference only where the rules of crediting make it a
     sale, which is decided by applying it.
     """
-    bound = recorded.organization_id is not None
     if payment.status == "succeeded":
-        if not bound or not (recorded.posted or recorded.invoice_id):
+        if not recorded.credited:
             paid = format_money(payment.amount_received, payment.currency)
             return Difference(
                 FindingKind.CHARGED_NOT_CREDITED,
                 f"{paid} was paid, and no credits are on the ledger",
             )
         return _compare_amounts(payment, recorded)
-    if bound:
+    if recorded.credited:
         return Difference(
             FindingKind.CREDITED_NOT_CHARGED,
             f"{_credited(recorded)} was credited, and the payment is {payment.status} at Stripe",
@@ -180,7 +179,7 @@ def _why_orphaned(
 
 def compare_refund(refund: ListedRefund, recorded: RecordedPayment) -> Difference | None:
     """Compare what is refunded of a credited payment with the ledger."""
-    if recorded.organization_id is None:
+    if not recorded.credited:
         return None
     charge = refund.charge
     if isinstance(charge, Charge) and charge.disputed is False:
@@ -200,7 +199,7 @@ def compare_dispute(
     dispute: ListedDispute | Dispute, status: str | None, recorded: RecordedPayment
 ) -> Difference | None:
     """Compare a dispute of a credited payment with its recorded status and the ledger."""
-    if recorded.organization_id is None:
+    if not recorded.credited:
         return None
     if dispute.status != status:
         here = "not recorded" if status is None else f"recorded as {status}"

@@ -77,6 +77,9 @@ SELECT
     'pi_' || n, md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid, 1, 'usd', 1, 'ch_' || n
 FROM generate_series(1, :rows) AS n;
 
+INSERT INTO stripe_invoices (invoice_id, organization_id)
+SELECT 'in_' || n, md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid FROM generate_series(1, :rows) AS n;
+
 INSERT INTO payment_methods (id, organization_id, customer_id, type, fingerprint, as_of)
 SELECT 'pm_' || n, md5('o' || n)::uuid, 'cus_' || n, 'card', 'f' || n, now()
 FROM generate_series(1, :rows / 10) AS n;

@@ -33,13 +33,13 @@ GROWING = {
     "accounts", "audit_log", "auto_recharges", "burn_segments", "credit_grants",
     "credit_transactions", "holds", "idempotent_requests", "metric_samples", "organizations",
     "outbound_messages",
-    "payment_methods", "purchases", "recharge_attempts", "stripe_events", "stripe_payments",
-    "usage_breakdowns", "usage_totals",
+    "payment_methods", "purchases", "recharge_attempts", "stripe_events", "stripe_invoices",
+    "stripe_payments", "usage_breakdowns", "usage_totals",
 }  # fmt: skip
 # Tables in which one organization may have most of the rows.
 GROWING_IN_ONE = {
     "burn_segments", "credit_grants", "credit_transactions", "holds", "outbound_messages",
-    "recharge_attempts", "stripe_payments", "usage_breakdowns",
+    "recharge_attempts", "stripe_invoices", "stripe_payments", "usage_breakdowns",
     "usage_totals",
 }  # fmt: skip
 
@@ -67,6 +67,7 @@ EXCEPTIONS = {
     "verification.verify_terms": ON_PURPOSE,
     "verification.verify_captures": ON_PURPOSE,
     "verification.verify_attempts": ON_PURPOSE,
+    "verification.verify_invoices": ON_PURPOSE,
     "verification.fill_terms": ON_PURPOSE,
     "verification.with_unhashed_terms": ON_PURPOSE,
     "verification.heads": ON_PURPOSE,

@@ -142,7 +142,10 @@ def lock_payment(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> R
 
 
 def lock_reversals(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
-    row = Row(organization_id=ORGANIZATION, credits=AMOUNT, reversed=0 * AMOUNT, reversals=0)
+    row = Row(
+        organization_id=ORGANIZATION, credits=AMOUNT, reversed=0 * AMOUNT, reversals=0,
+        credited=True,
+    )  # fmt: skip
     return tables, (row,)
 
 

@@ -15,6 +15,7 @@ import pytest_asyncio
 from migrations.runner import migrate
 from shared.db.pool import create_pool
 from shared.events.service import Applier
+from shared.organizations import store as organization_store
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.outbound.sender import Sender
@@ -22,6 +23,7 @@ from shared.payments.model import SaleTerms
 from tests.fixtures.product import create_organization, event_states, payment, receive, transactions
 from tests.fixtures.receiver import Receiver
 from tests.fixtures.servers import execute
+from tests.integration.invoices import invoice
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.messenger import Messenger
@@ -70,14 +72,19 @@ async def test_the_role_of_the_processes_can_do_their_work(
     pool: Pool, database_url: str, restricted: str
 ) -> None:
     await create_organization(pool)
-    await receive(pool, payment("1"))
+    closed = await create_organization(pool, "closed")
+    async with pool.acquire() as connection:
+        assert await organization_store.set_closed(connection, closed.id, closed=True)
+    await receive(pool, payment("1"), payment("2", organization="closed"), invoice(amount_paid=0))
     url = f"{database_url}?options=-c%20role%3D{restricted}"
     async with create_pool(url, size=2, application_name="prepaid-tests") as own:
         assert await own.fetchval("SELECT current_user") == restricted
         await Drainer(own, Applier(own, SaleTerms(Decimal(1))), make_token=uuid4).drain()
         await Expirer(own).expire()
-    assert await event_states(pool) == {"evt_1": "applied"}
-    assert len(await transactions(pool)) == 1
+    states = await event_states(pool)
+    assert states.pop("evt_2") == "dead"
+    assert set(states.values()) == {"applied"}
+    assert len(await transactions(pool)) == 2
 
 
 async def test_the_role_of_the_processes_can_announce_and_deliver(

@@ -10,8 +10,10 @@ import pytest
 
 from shared.ids import new_id
 from shared.ledger.model import PostedTransaction, TransactionType
+from shared.organizations import service as organizations
+from shared.organizations import store as organization_store
 from shared.payments import crediting, store
-from shared.payments.model import Sale
+from shared.payments.model import NotSold, Sale
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -44,6 +46,47 @@ async def test_a_payment_brings_the_credits_that_it_was_bound_with(
     await store.bind_payments(connection, [sale(organization)])
     (posted,) = await credit(connection, sale(organization, credits=Decimal(12)))
     assert posted.amount == 10
+
+
+async def test_no_binding_is_kept_where_the_posting_is_refused(
+    connection: Connection, organization: Organization
+) -> None:
+    """By the ledger, or before; and where another payment of the batch was bound meanwhile."""
+    past = datetime.now(UTC) - timedelta(days=1)
+    closed = await organizations.create(connection, slug="closed", name="closed")
+    assert await organization_store.set_closed(connection, closed.id, closed=True)
+    await store.bind_payments(connection, [sale(organization)])
+    async with connection.transaction():
+        results = await crediting.credit(
+            connection,
+            [
+                sale(organization),
+                sale(organization, payment_intent_id="pi_2", expires_at=past),
+                sale(closed, payment_intent_id="pi_3"),
+            ],
+            new_id,
+        )
+    credited, *refused = results
+    assert isinstance(credited, PostedTransaction)
+    assert [type(result) for result in refused] == [crediting.PostingRefusedError] * 2
+    rows = await connection.fetch("SELECT payment_intent_id FROM stripe_payments")
+    assert [row["payment_intent_id"] for row in rows] == ["pi_1"]
+
+
+async def test_a_payment_that_its_invoice_binds_meanwhile_is_no_sale_of_its_own(
+    connection: Connection, organization: Organization
+) -> None:
+    """Its credits are on the ledger under the invoice's key: another key would add them again."""
+    of_invoice = sale(organization, credits=Decimal(250), net_minor=None, invoice_id="in_1")
+    await store.bind_payments(connection, [of_invoice])
+    async with connection.transaction():
+        results = await crediting.credit(
+            connection, [sale(organization), sale(organization, payment_intent_id="pi_2")], new_id
+        )
+    assert results[0] == NotSold("pi_1 pays in_1, which was credited as a whole.")
+    assert [
+        row["amount"] for row in await connection.fetch("SELECT amount FROM credit_transactions")
+    ] == [10]
 
 
 async def test_the_credits_of_a_payment_come_from_stripe_and_expire_as_they_were_sold(

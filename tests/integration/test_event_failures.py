@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -11,9 +12,12 @@ import pytest
 from sandbox.signed_events import event
 from shared.events.service import Applier
 from shared.inbox import rules
+from shared.inbox import store as inbox
 from shared.payments.model import SaleTerms
 from tests.fixtures.product import (
+    LEASE,
     balance,
+    create_organization,
     event_row,
     event_states,
     fail_postings,
@@ -218,3 +222,26 @@ async def test_a_batch_whose_statement_takes_too_long_is_halved(
     assert await balance(pool) == 80
     commits = await pool.fetchval("SELECT count(DISTINCT xmin::text) FROM stripe_payments")
     assert commits == 2
+
+
+async def test_a_batch_is_halved_only_while_the_time_of_its_pass_lasts(
+    pool: Pool, organization: Organization, applier: Applier
+) -> None:
+    """The rest is released untried: halves that take their time outlive the lease."""
+    globex = await create_organization(pool, "globex")
+    await receive(
+        pool, *(payment(str(n), organization=slug) for n, slug in enumerate(["acme", "globex"] * 4))
+    )
+    token = uuid4()
+    async with pool.acquire() as connection:
+        events = await inbox.claim(connection, rows_max=8, token=token, lease=LEASE)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "SELECT FROM accounts WHERE organization_id = $1 FOR UPDATE", globex.id
+        )
+        # The first wait for the lock takes longer than a third of this.
+        await applier.apply_without_asking(token, events, timedelta(milliseconds=300))
+    rows = await pool.fetch(
+        "SELECT DISTINCT state, lane, attempts, lease_token, reason FROM stripe_events"
+    )
+    assert [tuple(row) for row in rows] == [("received", "alone", 0, None, None)]

@@ -1,4 +1,4 @@
-"""Paid invoices: what they bring, once, and to whom."""
+"""Paid invoices: what they bring, and to whom."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.signed_events import event
-from shared.ids import new_id
-from shared.ledger import service as ledger
-from shared.ledger.model import Posting, PostingStatus, SystemAccount, TransactionType
 from tests.fixtures.product import (
     balance,
     create_organization,
@@ -342,49 +339,3 @@ async def test_everything_about_an_invoice_is_asked_of_its_account(
     ]
     assert set(stripe_answers.accounts) == {"acct_1"}
     assert await pool.fetchval("SELECT stripe_account FROM stripe_payments") == "acct_1"
-
-
-# Once
-
-
-async def test_what_an_older_release_posted_is_not_posted_again(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    # It counted each line in full, whatever its share.
-    posting = Posting(
-        organization_id=organization.id,
-        id=new_id(),
-        type=TransactionType.PURCHASE,
-        amount=Decimal(500),
-        counterparty=SystemAccount.STRIPE,
-        key=KEY,
-        description="Subscription",
-    )
-    async with pool.acquire() as connection:
-        await ledger.post(connection, [posting])
-    price = stripe_answers.price(credits_="250")
-    assert await apply(pool, asking, invoice("paid", line(price, 500, proration=True))) == [
-        "applied"
-    ]
-    assert await balance(pool) == 500
-    assert stripe_answers.asked == []
-
-
-async def test_an_older_release_finds_what_this_one_posted(
-    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
-) -> None:
-    stripe_answers.pay_invoice()
-    says = {**ACME, "prepaid_credits": "250", "prepaid_expires": "P30D"}
-    await apply(pool, asking, invoice(metadata=says))
-    posting = Posting(
-        organization_id=organization.id,
-        id=new_id(),
-        type=TransactionType.PURCHASE,
-        amount=Decimal(250),
-        counterparty=SystemAccount.STRIPE,
-        key=KEY,
-        description="Subscription",
-    )
-    async with pool.acquire() as connection:
-        (result,) = await ledger.post(connection, [posting])
-    assert result.status is PostingStatus.REPLAYED

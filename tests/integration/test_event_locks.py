@@ -15,8 +15,16 @@ from sandbox.signed_events import event
 from shared.events.service import Applier
 from shared.inbox import store as inbox
 from shared.payments.model import SaleTerms
-from tests.fixtures.product import LEASE, balance, event_states, payment, receive, until
-from tests.integration.invoices import apply, invoice, reversal
+from tests.fixtures.product import (
+    LEASE,
+    balance,
+    event_states,
+    payment,
+    receive,
+    transactions,
+    until,
+)
+from tests.integration.invoices import apply, invoice, reasons, reversal
 from tests.integration.test_event_owners import waiting_for_locks
 from worker.drainer import Drainer
 
@@ -132,3 +140,21 @@ async def test_a_payment_that_another_binds_at_the_same_moment_is_taken_before_i
         await until(payment_is_taken)
     await draining
     assert await balance(pool) == 6
+
+
+async def test_a_payment_that_its_invoice_binds_at_the_same_moment_is_credited_once(
+    pool: Pool, organization: Organization, drainer: Drainer
+) -> None:
+    await receive(pool, payment("1", amount=2000))
+    async with pool.acquire() as other, other.transaction():
+        await other.execute(
+            "INSERT INTO stripe_payments (payment_intent_id, organization_id, amount_minor,"
+            " currency, credits, invoice_id) VALUES ('pi_1', $1, 2000, 'usd', 250, 'in_1')",
+            organization.id,
+        )
+        draining = asyncio.create_task(drainer.drain())
+        await waiting_for_locks(pool, 1)
+    await draining
+    assert await event_states(pool) == {"evt_1": "ignored"}
+    assert "pi_1 pays in_1, which was credited as a whole" in await reasons(pool)
+    assert await transactions(pool) == []

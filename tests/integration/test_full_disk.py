@@ -1,4 +1,4 @@
-"""PostgreSQL lacks disk space: an outage, which counts against no event or request."""
+"""PostgreSQL answers and cannot write: an outage, which counts against no event or request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FULL = """
 CREATE FUNCTION refuse_for_room() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';
+    RAISE EXCEPTION 'could not extend file' USING ERRCODE = '{code}';
 END $$;
 CREATE TRIGGER full_disk BEFORE INSERT ON credit_transactions
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_for_room()
@@ -27,10 +27,12 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_for_room()
 ROOM = "DROP TRIGGER full_disk ON credit_transactions"
 
 
+# No room, or a standby at that moment.
+@pytest.mark.parametrize("code", ["disk_full", "read_only_sql_transaction"])
 async def test_an_event_waits_for_room_and_nothing_is_counted_against_it(
-    pool: Pool, drainer: Drainer, organization: Organization
+    pool: Pool, drainer: Drainer, organization: Organization, code: str
 ) -> None:
-    await pool.execute(FULL)
+    await pool.execute(FULL.format(code=code))
     await receive(pool, payment("a"))
     for _ in range(LEASES_LOST_MAX + 1):
         with pytest.raises(UNAVAILABLE):
@@ -48,7 +50,7 @@ async def test_a_request_is_answered_503_and_succeeds_when_repeated(
     pool: Pool, api_client: ApiClient, organization: Organization
 ) -> None:
     body = {"organizationId": organization.slug, "amount": 5, "transactionId": "gift-1"}
-    await pool.execute(FULL)
+    await pool.execute(FULL.format(code="disk_full"))
     refused = await api_client.post("/api/credit-transactions", body)
     assert refused.status == 503
     assert int(refused.headers["Retry-After"]) > 0

@@ -98,6 +98,19 @@ async def test_a_payment_that_was_never_credited_is_not_reversed(pool: Pool) -> 
     assert await reverse(pool, 5, payment_intent="pi_unknown") is None
 
 
+async def test_a_payment_that_an_older_release_bound_and_never_credited_is_not_reversed(
+    pool: Pool, organization: Organization
+) -> None:
+    await post(pool, grant(organization, 20))
+    await pool.execute(
+        "INSERT INTO stripe_payments (payment_intent_id, organization_id, amount_minor, currency,"
+        " credits) VALUES ('pi_1', $1, 1000, 'usd', 10)",
+        organization.id,
+    )
+    assert await reverse(pool, 10) is None
+    assert await balances(pool, organization) == (20, 0)
+
+
 async def test_reversals_of_one_payment_at_once_reach_the_level_once(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:

@@ -18,7 +18,7 @@ from shared.errors import (
     MalformedEventError,
 )
 from shared.ledger.model import TransactionType
-from shared.payments import sales
+from shared.payments import offers, sales
 from shared.payments.model import (
     BoundPayment,
     Claim,
@@ -383,7 +383,7 @@ def test_an_amount_that_the_rate_cannot_credit_is_refused_in_its_words() -> None
 def test_an_attempt_offers_what_it_charges_for(
     kind: TransactionType, description: str, *, top_up: bool
 ) -> None:
-    offer = sales.offer_of_attempt(
+    offer = offers.offer_of_attempt(
         organization_id=ACME.id,
         currency="eur",
         amount_minor=1000,
@@ -394,7 +394,7 @@ def test_an_attempt_offers_what_it_charges_for(
 
 
 def test_a_purchase_offers_its_credits() -> None:
-    offer = sales.offer_of_purchase(
+    offer = offers.offer_of_purchase(
         organization_id=ACME.id, currency="eur", amount_minor=1000, credits_=Decimal(25)
     )
     assert offer == replace(OFFER, type=TransactionType.PURCHASE, description="Credit purchase")

@@ -74,3 +74,17 @@ WHERE
     AND t.id IS NULL
 ORDER BY r.organization_id, r.id
 LIMIT $2;
+
+-- name: verify_invoices
+-- Check invoices that were credited against their first rows.
+SELECT
+    i.organization_id,
+    NULL::bigint AS seq,
+    NULL::uuid AS transaction_id,
+    'no row of its organization credits an invoice: ' || i.invoice_id AS problem
+FROM stripe_invoices AS i
+WHERE
+    i.organization_id = any($1::uuid [])
+    AND ledger_seq_of(i.organization_id, 'stripe-invoice:' || i.invoice_id) IS NULL
+ORDER BY i.organization_id, i.invoice_id
+LIMIT $2;

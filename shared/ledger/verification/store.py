@@ -24,13 +24,17 @@ _CHECK_PAYMENTS = beside(__file__, "check_payments.sql")
 _CHECK_USAGE = beside(__file__, "check_usage.sql")
 
 FILLED_ROWS_MAX = 1_000
+_PAYMENTS = (
+    _CHECK_PAYMENTS.verify_payments,
+    _CHECK_PAYMENTS.verify_invoices,
+    _CHECK_PAYMENTS.verify_attempts,
+)
 # Checks that read the grants, holds, payments and segments of an organization, not its debits.
 _DERIVED = (
     _CHECK_ACCOUNTS.verify_accounts,
     _CHECK_GRANTS.verify_grants,
     _CHECK_GRANTS.verify_terms,
-    _CHECK_PAYMENTS.verify_payments,
-    _CHECK_PAYMENTS.verify_attempts,
+    *_PAYMENTS,
 )
 # Checks that read all of its rows.
 _WHOLE = (_CHECK_USAGE.verify_usage, _CHECK_PAYMENTS.verify_captures)
@@ -82,9 +86,9 @@ async def account_problems(
 async def payment_problems(
     connection: Connection, organization_ids: Sequence[UUID], limit: int
 ) -> list[asyncpg.Record]:
-    """Check payments and recharge attempts that succeeded against the rows that credited them."""
+    """Check payments, invoices and recharge attempts against the rows that credited them."""
     found: list[asyncpg.Record] = []
-    for query in (_CHECK_PAYMENTS.verify_payments, _CHECK_PAYMENTS.verify_attempts):
+    for query in _PAYMENTS:
         found += await connection.fetch(query, organization_ids, limit)
     return found[:limit]
 
