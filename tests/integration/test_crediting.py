@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
+from shared.errors import PaymentMismatchError
 from shared.ids import new_id
-from shared.ledger.model import PostedTransaction, TransactionType
+from shared.ledger.model import (
+    PostedTransaction,
+    PostingStatus,
+    RefusedPosting,
+    TransactionType,
+)
 from shared.organizations import service as organizations
 from shared.organizations import store as organization_store
 from shared.payments import crediting, store
 from shared.payments.model import NotSold, Sale
+from tests.fixtures.outbound_messages import add
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection
+    from shared.db.pool import Connection, Pool
     from shared.organizations.model import Organization
 
 
@@ -108,3 +119,78 @@ async def test_a_payment_is_a_row_of_the_type_that_was_sold(
 ) -> None:
     await credit(connection, sale(organization, type=kind))
     assert await connection.fetchval("SELECT type FROM credit_transactions") == kind
+
+
+async def test_a_payment_that_was_bound_before_is_credited_beside_one_that_is_bound_meanwhile(
+    connection: Connection, organization: Organization
+) -> None:
+    both = [sale(organization), sale(organization, payment_intent_id="pi_2")]
+    await store.bind_payments(connection, both)
+    known = await store.bound_payments(connection, ["pi_1"])
+    async with connection.transaction():
+        credited = await crediting.Crediting(connection=connection, make_id=new_id).credit(
+            [replace(each, credits=Decimal(12)) for each in both], bound=known
+        )
+    amounts = [r.amount for r in credited.results if isinstance(r, PostedTransaction)]
+    assert amounts == [10, 10]
+
+
+async def test_a_purchase_is_announced_with_the_time_of_its_credit(
+    pool: Pool, connection: Connection, organization: Organization
+) -> None:
+    await add(pool, "https://app.example/hook")
+    paid = crediting.Announcement({"paymentIntentId": "pi_1"}, datetime(2026, 1, 31, tzinfo=UTC))
+    async with connection.transaction():
+        await crediting.Crediting(connection=connection, make_id=new_id).credit(
+            [sale(organization)], [crediting.Completion(announcement=paid)]
+        )
+    message = json.loads(await connection.fetchval("SELECT payload FROM outbound_messages"))
+    assert message["timestamp"].startswith("2026-01-31T00:00:00.000000")
+    assert message["data"]["paymentIntentId"] == "pi_1"
+
+
+async def test_the_row_of_a_payment_is_the_same_in_each_release(
+    connection: Connection, organization: Organization
+) -> None:
+    """With another key it would be credited again; with another digest, refused as a conflict."""
+    await credit(connection, sale(organization, description="50 credits"))
+    row = await connection.fetchrow(
+        "SELECT idempotency_key, request_digest, description FROM credit_transactions"
+    )
+    assert row is not None
+    digest = hashlib.sha256(b'["stripe:pi_1",1000,"usd"]').digest()
+    assert tuple(row) == ("stripe:pi_1", digest, "50 credits")
+
+
+async def test_an_event_with_another_amount_is_refused_with_both(
+    connection: Connection, organization: Organization
+) -> None:
+    both = [sale(organization), sale(organization, gross_minor=999, currency="eur")]
+    async with connection.transaction():
+        posted, refused = await crediting.credit(connection, both, new_id)
+    assert isinstance(posted, PostedTransaction)
+    assert isinstance(refused, PaymentMismatchError)
+    assert refused.detail == "pi_1 was 1000 usd, this event says 999 eur."
+
+
+@pytest.mark.parametrize(
+    ("status", "detail"),
+    [
+        (
+            PostingStatus.CLOSED,
+            (
+                "Organization 00000000-0000-0000-0000-000000000001 is closed. Reopen it (prepaid"
+                " orgs reopen) and replay this event, or refund the payment at Stripe and discard"
+                " the event."
+            ),
+        ),
+        (
+            PostingStatus.CONFLICT,
+            "The ledger of organization 00000000-0000-0000-0000-000000000001 refused: conflict.",
+        ),
+    ],
+)
+def test_a_refusal_of_the_ledger_says_why(status: PostingStatus, detail: str) -> None:
+    error = crediting.on_the_ledger(RefusedPosting(organization_id=UUID(int=1), status=status))
+    assert isinstance(error, crediting.PostingRefusedError)
+    assert error.detail == detail
