@@ -21,13 +21,7 @@ from shared import outages
 from shared.outages import Outage
 from shared.queue.connection import QUEUE_NAME, connect
 from shared.queue.jobs import DRAIN_JOB
-from shared.queue.wakeup import (
-    PAUSE_SECONDS,
-    PENDING_JOBS_MAX,
-    WAKEUPS_KEY,
-    WAKEUPS_MAX,
-    Wakeup,
-)
+from shared.queue.wakeup import PENDING_JOBS_MAX, WAKEUPS_KEY, WAKEUPS_MAX, Wakeup
 from tests.fixtures.product import (
     balance,
     closed_port,
@@ -83,41 +77,6 @@ async def test_the_jobs_of_a_second_are_one_and_each_wakeup_is_an_entry_of_the_l
     wakeup.send()
     await idle(wakeup)
     assert await redis.zcard(QUEUE_NAME) == 2
-
-
-async def test_a_worker_is_woken_before_the_commit_of_an_event_that_comes_after_a_pause(
-    redis: ArqRedis,
-) -> None:
-    clock = 100.0
-    wakeup = Wakeup(redis, monotonic=lambda: clock)
-    for _ in range(3):
-        wakeup.prepare()
-        await idle(wakeup)
-    assert await wakeups(redis) == 1
-    assert await redis.zcard(QUEUE_NAME) == 0
-    clock += 2 * PAUSE_SECONDS
-    wakeup.prepare()
-    await idle(wakeup)
-    assert await wakeups(redis) == 2
-
-
-async def test_an_event_has_a_wakeup_after_its_commit_where_one_came_before(
-    redis: ArqRedis,
-) -> None:
-    wakeup = Wakeup(redis)
-    wakeup.prepare()
-    wakeup.send()
-    await idle(wakeup)
-    assert await wakeups(redis) == 2
-    assert await redis.zcard(QUEUE_NAME) == 1
-
-
-async def test_no_worker_is_prepared_while_wakeups_are_being_sent(redis: ArqRedis) -> None:
-    wakeup = Wakeup(redis)
-    wakeup.send()
-    wakeup.prepare()
-    await idle(wakeup)
-    assert await wakeups(redis) == 1
 
 
 async def test_a_closed_doorbell_has_rung(redis: ArqRedis) -> None:
