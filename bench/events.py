@@ -31,6 +31,7 @@ PER_SECOND = 200
 SECONDS = 10
 FEW_PER_SECOND = 20
 COMMITS = 300
+LONE_COMMITS = 100
 BACKLOG = 20_000
 ARQ_BACKLOG = 1_000
 INSERTS = 30_000
@@ -42,7 +43,10 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     redis_url = environment["REDIS_URL"]
     organization = await create_organization(environment["DATABASE_URL"], "events")
     await reuse_wal(environment["DATABASE_URL"])
-    commits = await _commits(environment["DATABASE_URL"])
+    commits = await _commits(environment["DATABASE_URL"], COMMITS)
+    lone_commits = await _commits(
+        environment["DATABASE_URL"], LONE_COMMITS, pause_seconds=1 / FEW_PER_SECOND
+    )
     baseline = await arq_jobs.latencies(redis_url, per_second=PER_SECOND, seconds=SECONDS)
     web = WebProcess(environment, folder / "web-latency.log")
     worker = WorkerProcess(environment, folder / "worker-latency.log")
@@ -66,6 +70,7 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
         _latency("event to ledger p50 / arq default p50", many, baseline, 0.5, 1 / 20),
         _latency("event to ledger p99 / arq default p99", many, baseline, 0.99, 1 / 10),
         _latency("the same at 20/s, p50 / one commit", few, commits, 0.5, 5),
+        _latency("the same at 20/s, p50 / one commit at 20/s", few, lone_commits, 0.5, 5),
         rates("drain of 20,000 events / arq default no-op jobs", rate, arq_rate, 10),
         rates("drain, start included / one INSERT per request", rate, inserts, 1.5),
         *(_memory(f"{name} resident, idle, MiB", size, 120) for name, size in idle.items()),
@@ -73,14 +78,21 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio]:
     ]
 
 
-async def _commits(database_url: str) -> list[float]:
-    """Return the seconds of each of some commits of one small row, from a connection alone."""
+async def _commits(database_url: str, number: int, *, pause_seconds: float = 0.0) -> list[float]:
+    """Return the seconds of each of some commits of one small row, from a connection alone.
+
+    They follow each other at once or, like lone events, after a pause.
+    """
     connection = await asyncpg.connect(database_url)
-    await connection.execute("CREATE TABLE commits (id bigint PRIMARY KEY, body text)")
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS commits"
+        " (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)"
+    )
     seconds = []
-    for number in range(COMMITS):
+    for _ in range(number):
+        await asyncio.sleep(pause_seconds)
         began = time.monotonic()
-        await connection.execute("INSERT INTO commits VALUES ($1, 'x')", number)
+        await connection.execute("INSERT INTO commits (body) VALUES ($1)", "x")
         seconds.append(time.monotonic() - began)
     await connection.close()
     return seconds

@@ -76,7 +76,7 @@ async def run(
         }
         await stack.enter_async_context(outages.watching(probes))
         wakeup = Wakeup(redis)
-        inbox = Inbox(pool, wakeup.send, wakeup.prepare)
+        inbox = Inbox(pool, wakeup.send)
         health = _health(settings, pool, redis, stop, supervised)
         routes = health.public_routes()
         if "webhooks" in services:

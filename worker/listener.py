@@ -6,6 +6,7 @@ The wakeups themselves are read in [`WakeupReader`](wakeup_reader.py), without a
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from functools import partial
 from typing import Any, cast, get_args
@@ -31,8 +32,9 @@ RECONNECT_SECONDS = 1.0
 REFUSAL_LOG_INTERVAL_SECONDS = 10.0
 # The function of a refused job: arq removes it from the queue without executing anything.
 REFUSED_JOB = "refused"
-# Errors that end arq while Redis answers: a key or an id that it cannot read.
-UNREADABLE = (ResponseError, UnicodeDecodeError)
+# An error of Redis about itself begins with a word such as MISCONF (a full disk) or NOREPLICAS. One
+# about the content of a key begins with WRONGTYPE, or with ERR, which the client cuts off.
+_ABOUT_ITSELF = re.compile(r"(?:.*caused error: \(['\"])?(?!WRONGTYPE)[A-Z]{3,} ", re.DOTALL)
 
 # A counter that Prometheus first sees above 0 has not increased: each reason begins at 0.
 for _reason in get_args(RefusalReason):
@@ -84,7 +86,7 @@ class Listener:
         await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         error = await self._end(worker, listening)
-        if isinstance(error, UNREADABLE):
+        if error is not None and is_unreadable(error):
             return
         if isinstance(error, (RedisError, OSError)):
             outages.REDIS.failed(error)
@@ -107,7 +109,7 @@ class Listener:
             if isinstance(outcome, Exception):
                 failure = outcome
         try:
-            if isinstance(failure, UNREADABLE):
+            if failure is not None and is_unreadable(failure):
                 # Such an entry would end arq again. A lost wakeup delays an event by at most 2 s.
                 self._refuse("unreadable", error=type(failure).__name__)
                 await worker.pool.delete(QUEUE_NAME)
@@ -156,6 +158,16 @@ class Listener:
             except UNAVAILABLE as error:  # the sweeper applies the events
                 if not outages.POSTGRES.failed(error):
                     log.warning("listener.drain_failed", error=repr(error))
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether arq ended at a key or an id that it cannot read, rather than at an outage of Redis.
+
+    Errors with a class of their own, such as ReadOnlyError, are about Redis.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    return type(error) is ResponseError and _ABOUT_ITSELF.match(str(error)) is None
 
 
 async def _nothing(ctx: dict[str, Any]) -> None:

@@ -26,15 +26,9 @@ _OPEN = (EventState.RECEIVED, EventState.RETRYING)
 class Inbox:
     """Stores verified events. Concurrent deliveries share one commit."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        send_wakeup: Callable[[], None],
-        prepare_wakeup: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, pool: Pool, send_wakeup: Callable[[], None]) -> None:
         self._pool = pool
         self._send_wakeup = send_wakeup
-        self._prepare_wakeup = prepare_wakeup
         self._commits = GroupCommit[Delivery, Receipt](
             self._store, flushes_at_once_max=FLUSHES_AT_ONCE_MAX
         )
@@ -51,10 +45,9 @@ class Inbox:
         await self._commits.drain()
 
     async def _store(self, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
-        self._prepare_wakeup()
         async with self._pool.acquire() as connection:
             stored = await store.receive(connection, deliveries)
-            if stored:
+            if stored:  # before anything else: a worker waits for it
                 self._send_wakeup()
         receipts: list[Receipt | Exception] = []
         for delivery in deliveries:

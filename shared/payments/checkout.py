@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import stripe
 import structlog
 
 from shared.errors import ConflictError, StripeFailedError, StripeRefusedError
@@ -14,6 +13,7 @@ from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from shared.payments import store
 from shared.payments.customers import with_customer
+from shared.payments.library import stripe
 from shared.payments.model import PurchasePrice
 from shared.payments.objects import ORGANIZATION_METADATA, PURCHASE_METADATA, PaymentIntent
 from shared.payments.stripe_requests import account_options, ask, hourly

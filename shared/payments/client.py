@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-import stripe
-
 from shared.errors import StripeFailedError, StripeRefusedError
+from shared.payments.library import stripe
 from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classify
 from shared.payments.watched_client import ReadOnlyClient, WatchedClient
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-import stripe
 import structlog
 
 from shared.errors import StripeMissingError
@@ -16,6 +15,7 @@ from shared.organizations import service as organizations
 from shared.organizations import store
 from shared.organizations.model import Organization
 from shared.payments import store as payments
+from shared.payments.library import stripe
 from shared.payments.objects import ORGANIZATION_METADATA
 from shared.payments.stripe_requests import account_options, ask, hourly
 

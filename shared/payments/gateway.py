@@ -18,9 +18,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-import stripe
-
 from shared.payments.client import create_client
+from shared.payments.library import stripe
 from shared.payments.watched_client import WatchedClient
 from shared.token_bucket import TokenBucket
 

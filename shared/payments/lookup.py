@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import stripe
-
 from shared.errors import EventError, StripeFailedError, StripeMissingError
 from shared.payments import on_file, rules
 from shared.payments.invoice_objects import InvoiceLine, InvoicePayment
+from shared.payments.library import stripe
 from shared.payments.model import (
     InvoiceFacts,
     InvoiceQuestion,

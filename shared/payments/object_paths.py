@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import stripe
 
 from shared.errors import EventError
+from shared.payments.library import stripe
 from shared.payments.pages import StripePages
 
 # Source: https://docs.stripe.com/api, the path below /v1 under each object's "Retrieve".

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import stripe
-
+from shared.payments.library import stripe
 from shared.payments.model import CustomerQuestion, MethodQuestion, SubscriptionQuestion
 from shared.payments.objects import Customer, PaymentMethod, Subscription
 from shared.payments.stripe_requests import ask

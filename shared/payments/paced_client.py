@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-import stripe
-
 from shared.payments.client import STRIPE_SECONDS_MAX, create_client
+from shared.payments.library import stripe
 from shared.payments.stripe_failures import REQUEST_ERRORS
 from shared.payments.watched_client import WatchedClient, refuse_changes
 from shared.token_bucket import TokenBucket

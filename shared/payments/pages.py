@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import stripe
 
 from shared.errors import StripeFailedError
+from shared.payments.library import stripe
 from shared.payments.objects import StripeId
 from shared.payments.stripe_requests import account_options, ask
 

@@ -14,10 +14,9 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-import stripe
-
 from shared import metrics
 from shared.payments import stripe_failures
+from shared.payments.library import stripe
 from shared.payments.objects import ATTEMPT_METADATA, ORGANIZATION_METADATA, TRIGGER_METADATA
 from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, StripeFailure
 

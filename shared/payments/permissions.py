@@ -12,9 +12,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-import stripe
-
 from shared.errors import StripeFailedError, StripeRefusedError
+from shared.payments.library import stripe
 from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classify
 
 # An id that no customer has: Stripe refuses a request about it without effect.

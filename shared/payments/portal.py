@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import stripe
-
 from shared.organizations.model import Organization
 from shared.payments.checkout import Page
 from shared.payments.customers import with_customer
+from shared.payments.library import stripe
 from shared.payments.stripe_requests import account_options, ask
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import stripe
-
+from shared.payments.library import stripe
 from shared.payments.stripe_requests import account_options, ask
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from stripe import SignatureVerificationError, WebhookSignature
-
 from shared.errors import InvalidRequestError
+from shared.payments.library import stripe
 
 TOLERANCE_SECONDS = 300
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
@@ -59,6 +58,6 @@ def verify(body: bytes, header: str, secrets: Iterable[str]) -> None:
 
 def _is_signed_by(secret: str, payload: str, header: str) -> bool:
     try:
-        return bool(WebhookSignature.verify_header(payload, header, secret))
-    except (SignatureVerificationError, TypeError):  # TypeError: another part is not ASCII
+        return bool(stripe.WebhookSignature.verify_header(payload, header, secret))
+    except (stripe.SignatureVerificationError, TypeError):  # TypeError: another part is not ASCII
         return False

@@ -12,7 +12,8 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
-import stripe
+
+from shared.payments.library import stripe
 
 # The stripe library raises the last three unchanged if a body is truncated or late.
 REQUEST_ERRORS = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError)

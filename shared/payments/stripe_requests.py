@@ -6,8 +6,6 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import stripe
-
 from shared import metrics
 from shared.errors import (
     StripeFailedError,
@@ -16,6 +14,7 @@ from shared.errors import (
     StripeRefusedError,
     StripeThrottledError,
 )
+from shared.payments.library import stripe
 from shared.payments.stripe_failures import (
     REQUEST_ERRORS,
     FailureKind,

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import stripe
 
 from shared import outages, tracing
 from shared.errors import StripeFailedError, StripeRefusedError
+from shared.payments.library import stripe
 
 
 @cache

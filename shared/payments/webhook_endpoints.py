@@ -11,10 +11,9 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-import stripe
-
 from shared.errors import NotFoundError, PrepaidError, StripeFailedError, StripeRefusedError
 from shared.inbox.model import DELIVERY_PATH
+from shared.payments.library import stripe
 from shared.payments.stripe_failures import REQUEST_ERRORS, FailureKind, classify
 
 ENDPOINTS_MAX = 100

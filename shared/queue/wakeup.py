@@ -26,8 +26,6 @@ from shared.queue.jobs import DRAIN_JOB
 log = structlog.get_logger()
 
 WAKEUP_INTERVAL_SECONDS = 0.005
-# What has been idle for so long takes some milliseconds for what else takes one.
-PAUSE_SECONDS = 0.02
 WAKEUPS_KEY = "prepaid:wakeups"
 # A worker that reads an entry finds all events before it, so that few entries wake up every worker.
 WAKEUPS_MAX = 8
@@ -64,18 +62,8 @@ class Wakeup:
         self._redis = redis
         self._monotonic = monotonic
         self._requested = False
-        self._sent_at = float("-inf")
         self._job_due_at = float("-inf")
         self._sender: asyncio.Task[None] | None = None
-
-    def prepare(self) -> None:
-        """Wake a worker up for an event whose commit begins, if the last wakeup was a while ago.
-
-        Its drain most likely finds nothing. The worker, Redis and PostgreSQL's process for the
-        worker are then awake when the event is committed, and `send` finds them so.
-        """
-        if self._sender is None and self._monotonic() - self._sent_at >= PAUSE_SECONDS:
-            self._sender = asyncio.create_task(self._send_while_requested(prepare=True))
 
     def send(self) -> None:
         """Request a drain. Call it after the commit, so that the drain sees the event."""
@@ -88,23 +76,19 @@ class Wakeup:
         if self._sender is not None:
             await self._sender
 
-    async def _send_while_requested(self, *, prepare: bool = False) -> None:
+    async def _send_while_requested(self) -> None:
         try:
-            if prepare:
-                await self._send_once(with_job=False)
             while self._requested:
                 self._requested = False
-                await self._send_once(with_job=True)
+                await self._send_once()
                 await asyncio.sleep(WAKEUP_INTERVAL_SECONDS)
         finally:
             self._sender = None
 
-    async def _send_once(self, *, with_job: bool) -> None:
-        self._sent_at = self._monotonic()
+    async def _send_once(self) -> None:
         try:
             await push(self._redis)
-            if with_job:
-                await self._enqueue_job()
+            await self._enqueue_job()
         except (RedisError, OSError, TimeoutError) as error:
             outages.REDIS.failed(error)
 

@@ -24,6 +24,7 @@ from tests.chaos.customers import Customers, customers_of
 from tests.chaos.faults import Faults
 from tests.chaos.installation import CUSTOMERS_KEY, Installation, installed
 from tests.chaos.journal import Journal
+from tests.chaos.log_lines import unexpected_lines
 from tests.chaos.organizations import Organization, Role, of_role, open_organizations
 from tests.chaos.records import Records
 from tests.chaos.recovery import Recoveries
@@ -225,6 +226,7 @@ async def _audit(run: _Run, settled: list[str]) -> tuple[dict[str, list[str]], R
         if not check["ok"] and check["name"] not in NOT_JUDGED
     ]
     checks["what reconciliation finds"] = settled
+    checks["log lines that mean a bug"] = unexpected_lines(run.setting.folder.glob("*.log"))
     return checks, records
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.events.nodes import NodeBatches
 from shared.ids import transaction_public_id
 from tests.fixtures.outbound_messages import add
 from tests.fixtures.product import balance, event_states, payment, receive, transactions
@@ -125,8 +126,9 @@ async def test_a_batch_of_payments_takes_as_many_as_one(
 
 
 async def test_no_statement_of_a_payment_is_planned_for_each_event(
-    pool: Pool, organization: Organization, drainer: Drainer
+    pool: Pool, organization: Organization, applier: Applier
 ) -> None:
+    drainer = Drainer(pool, replace(applier, nodes=NodeBatches(pool)), make_token=uuid4)
     for number in range(CUSTOM_PLANS_MAX + 3):
         await receive(pool, session(str(number)))
         await drainer.drain_new()

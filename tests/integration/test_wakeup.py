@@ -12,17 +12,16 @@ from uuid import uuid4
 import msgspec
 import pytest
 from arq.connections import ArqRedis
+from redis.exceptions import ReadOnlyError, ResponseError
 from structlog.testing import capture_logs
 
+from sandbox.home import Home
+from sandbox.valkey import EmbeddedValkey
+from shared import outages
+from shared.outages import Outage
 from shared.queue.connection import QUEUE_NAME, connect
 from shared.queue.jobs import DRAIN_JOB
-from shared.queue.wakeup import (
-    PAUSE_SECONDS,
-    PENDING_JOBS_MAX,
-    WAKEUPS_KEY,
-    WAKEUPS_MAX,
-    Wakeup,
-)
+from shared.queue.wakeup import PENDING_JOBS_MAX, WAKEUPS_KEY, WAKEUPS_MAX, Wakeup
 from tests.fixtures.product import (
     balance,
     closed_port,
@@ -34,7 +33,7 @@ from tests.fixtures.product import (
 )
 from tests.fixtures.worker_loops import refused_jobs, running, settled, wake, wakeups
 from worker.drainer import Drainer
-from worker.listener import Listener
+from worker.listener import Listener, is_unreadable
 from worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -78,41 +77,6 @@ async def test_the_jobs_of_a_second_are_one_and_each_wakeup_is_an_entry_of_the_l
     wakeup.send()
     await idle(wakeup)
     assert await redis.zcard(QUEUE_NAME) == 2
-
-
-async def test_a_worker_is_woken_before_the_commit_of_an_event_that_comes_after_a_pause(
-    redis: ArqRedis,
-) -> None:
-    clock = 100.0
-    wakeup = Wakeup(redis, monotonic=lambda: clock)
-    for _ in range(3):
-        wakeup.prepare()
-        await idle(wakeup)
-    assert await wakeups(redis) == 1
-    assert await redis.zcard(QUEUE_NAME) == 0
-    clock += 2 * PAUSE_SECONDS
-    wakeup.prepare()
-    await idle(wakeup)
-    assert await wakeups(redis) == 2
-
-
-async def test_an_event_has_a_wakeup_after_its_commit_where_one_came_before(
-    redis: ArqRedis,
-) -> None:
-    wakeup = Wakeup(redis)
-    wakeup.prepare()
-    wakeup.send()
-    await idle(wakeup)
-    assert await wakeups(redis) == 2
-    assert await redis.zcard(QUEUE_NAME) == 1
-
-
-async def test_no_worker_is_prepared_while_wakeups_are_being_sent(redis: ArqRedis) -> None:
-    wakeup = Wakeup(redis)
-    wakeup.send()
-    wakeup.prepare()
-    await idle(wakeup)
-    assert await wakeups(redis) == 1
 
 
 async def test_a_closed_doorbell_has_rung(redis: ArqRedis) -> None:
@@ -289,6 +253,65 @@ async def test_what_arq_cannot_read_is_dropped_and_the_next_wakeup_is_heard(
         await receive(pool, payment("1"))
         await wake(redis)
         await settled(pool, "evt_1")
+
+
+async def test_a_redis_that_refuses_every_write_has_not_been_written_to_by_others(
+    pool: Pool,
+    organization: Organization,
+    drainer: Drainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with a full disk. Nothing is refused, nothing is deleted, and it is told as an outage."""
+    outage = Outage("redis")
+    monkeypatch.setattr(outages, "REDIS", outage)
+    valkey = EmbeddedValkey(Home(tmp_path / "home"), appendonly=False)
+    await valkey.start()
+    redis = connect(valkey.url())
+    try:
+        await wake(redis)
+        await redis.config_set("min-replicas-to-write", 1)
+        before = refused_jobs()
+
+        async def is_told() -> bool:
+            return outage.is_active
+
+        stop = asyncio.Event()
+        listener = Listener(valkey.url(), drainer, reconnect_seconds=0.01)
+        async with running(listener.run(stop), stop):
+            await until(is_told)
+            assert await redis.zcard(QUEUE_NAME) == 1
+            await receive(pool, payment("1"))
+            await redis.config_set("min-replicas-to-write", 0)
+            await settled(pool, "evt_1")  # by the job that waited
+        assert refused_jobs() == before
+    finally:
+        await redis.aclose(close_connection_pool=True)
+        await valkey.stop()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "MISCONF Errors writing to the AOF file: No space left on device",
+        "Command # 1 (PSETEX WRONGTYPE 1) of pipeline caused error: ('NOREPLICAS Not enough',)",
+    ],
+)
+def test_the_state_of_redis_makes_nothing_unreadable(error: str) -> None:
+    assert not is_unreadable(ResponseError(error))
+    assert not is_unreadable(ReadOnlyError("You can't write against a read only replica."))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "WRONGTYPE Operation against a key holding the wrong kind of value",
+        "value is not an integer or out of range",
+        "Command # 2 (INCR MISCONF ) of pipeline caused error: ('WRONGTYPE Operation',)",
+    ],
+)
+def test_a_key_of_the_wrong_kind_is_unreadable(error: str) -> None:
+    assert is_unreadable(ResponseError(error))
 
 
 async def test_a_listener_that_is_stopped_lets_arq_end_its_poll(

@@ -223,7 +223,13 @@ def test_an_event_is_late_after_ten_minutes_and_not_at_them() -> None:
 @pytest.mark.parametrize("named", [None, "acme"])
 def test_the_sale_of_a_bound_payment_is_as_it_was_bound(named: str | None) -> None:
     bound = Claim(bound=BoundPayment(ACME.id, 1200, "eur", Decimal(7)))
-    expected = replace(SALE, credits=Decimal(7), net_minor=None, binds_customer=named is not None)
+    expected = replace(
+        SALE,
+        credits=Decimal(7),
+        net_minor=None,
+        binds_customer=named is not None,
+        expires_at=NOW + timedelta(days=30),
+    )
     assert decide(replace(PAYMENT, named_organization=named), bound, EXPIRING) == expected
 
 
