@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -196,6 +197,8 @@ def check_named(
     request: TransactionRequest, organization: Organization, where: tuple[str | int, ...]
 ) -> None:
     """Raise ValidationError if any field of a transaction names another organization."""
+    if request.organization_id is None and request.organization is None:
+        return  # as most in a batch
     for place, name in _references(request):
         if name in (organization.slug, str(organization.id)):
             continue  # without the parsing of another form
@@ -262,12 +265,12 @@ def posted_response(
         stored or {},
         transaction_id=posting.key,
         change_sequence=result.seq,
-        amount=fields.format_number(result.amount),
-        balance_after=fields.format_number(result.balance_after),
-        type=posting.type,
+        amount=result.amount,
+        balance_after=result.balance_after,
+        kind=posting.type,
         note=posting.description,
         category=posting.category,
-        quantity=fields.format_number_or_null(posting.quantity),
+        quantity=posting.quantity,
         user_id=posting.user_id,
         created_on=result.created_at,
         effective_on=posting.effective_at or result.created_at,
@@ -282,23 +285,34 @@ def row_response(row: asyncpg.Record, organization: Organization) -> Transaction
         row["metadata"] or {},
         transaction_id=row["idempotency_key"],
         change_sequence=row["seq"],
-        amount=fields.format_number(row["amount"]),
-        balance_after=fields.format_number(row["balance_after"]),
-        type=TransactionType(row["type"]),
+        amount=row["amount"],
+        balance_after=row["balance_after"],
+        kind=TransactionType(row["type"]),
         note=row["description"],
         category=row["category"],
-        quantity=fields.format_number_or_null(row["quantity"]),
+        quantity=row["quantity"],
         user_id=row["user_id"],
         created_on=row["created_at"],
         effective_on=row["effective_at"],
     )
 
 
-def _response(
+def _response(  # noqa: PLR0913 - a column of the row each
     organization: TransactionOrganization,
     row_id: UUID,
     stored: dict[str, Any],
-    **columns: Any,
+    *,
+    transaction_id: str,
+    change_sequence: int,
+    amount: Decimal,
+    balance_after: Decimal,
+    kind: TransactionType,
+    note: str | None,
+    category: str | None,
+    quantity: Decimal | None,
+    user_id: str | None,
+    created_on: datetime,
+    effective_on: datetime,
 ) -> TransactionResponse:
     """Return a response: its columns, its id in two forms, and what its metadata has."""
     return TransactionResponse(
@@ -306,12 +320,22 @@ def _response(
         uuid=row_id,
         organization_id=organization.id,
         organization=organization,
+        transaction_id=transaction_id,
+        change_sequence=change_sequence,
+        amount=fields.format_number(amount),
+        balance_after=fields.format_number(balance_after),
+        type=kind,
+        note=note,
+        category=category,
+        quantity=fields.format_number_or_null(quantity),
+        user_id=user_id,
         user=stored.get(_USER),
         model_costs=_model_costs(stored),
         metadata=metadata.public(stored),
         tags=tags.of_metadata(stored),
-        updated_on=columns["created_on"],
-        **columns,
+        created_on=created_on,
+        updated_on=created_on,
+        effective_on=effective_on,
     )
 
 

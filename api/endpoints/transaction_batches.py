@@ -83,7 +83,8 @@ async def create_batch(call: Call) -> Reply:
         raise fields.invalid(
             ("body", "transactions"), f"must hold 1 to {BATCH_TRANSACTIONS_MAX} transactions"
         )
-    postings = [_posting_or_error(call, raw, place) for place, raw in enumerate(items)]
+    requests = parsing.items(items, TransactionRequest, _in_batch)
+    postings = [_posting_or_error(call, request, place) for place, request in enumerate(requests)]
     valid = [posting for posting in postings if isinstance(posting, Posting)]
     limited = [permissions.limit_overdraft(call, posting) for posting in valid]
     remaining = iter(await _post(call, limited))
@@ -126,10 +127,13 @@ def _in_batch(place: int) -> tuple[str | int, ...]:
     return ("body", "transactions", place)
 
 
-def _posting_or_error(call: Call, raw: msgspec.Raw, place: int) -> Posting | PrepaidError:
+def _posting_or_error(
+    call: Call, request: TransactionRequest | PrepaidError, place: int
+) -> Posting | PrepaidError:
+    if isinstance(request, PrepaidError):
+        return request
     where = _in_batch(place)
     try:
-        request = parsing.body(bytes(raw), TransactionRequest, where)
         credit_transactions.check_named(request, call.owner, where)
         item_id = call.api.make_id()
         key = item_key(item_id, request.transaction_id, where)

@@ -90,11 +90,11 @@ async def create(call: Call) -> Reply:
 async def _drafts(call: Call, items: Sequence[msgspec.Raw]) -> dict[int, Draft | PrepaidError]:
     requests: dict[int, UsageRequest] = {}
     drafts: dict[int, Draft | PrepaidError] = {}
-    for place, raw in enumerate(items):
-        try:
-            requests[place] = parsing.body(bytes(raw), UsageRequest, _in_batch(place))
-        except PrepaidError as error:
-            drafts[place] = error
+    for place, parsed in enumerate(parsing.items(items, UsageRequest, _in_batch)):
+        if isinstance(parsed, PrepaidError):
+            drafts[place] = parsed
+        else:
+            requests[place] = parsed
     known = await priced_usage.holds_of(call, list(requests.values()))
     for place, request in requests.items():
         # The header's key identifies the whole batch, whose response is stored, and no item of it.

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import hdrs
 from multidict import MultiMapping
 
 from api.framework import fields
-from shared.errors import InvalidRequestError, UnsupportedMediaTypeError, ValidationError
+from shared.errors import (
+    InvalidRequestError,
+    PrepaidError,
+    UnsupportedMediaTypeError,
+    ValidationError,
+)
 from shared.ledger.rules import nesting_refusal
 
 Location = tuple[str | int, ...]
@@ -45,9 +50,42 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
 
     Free-form JSON in it is limited to the ledger's nesting depth, so that it can be stored.
     """
+    parsed = _decode(raw, kind, where)
+    _check_nesting(parsed, kind, where)
+    return parsed
+
+
+def items(
+    raws: Sequence[msgspec.Raw], kind: type, where: Callable[[int], Location]
+) -> list[Any | PrepaidError]:
+    """Parse the items of a body, each as `body` does; return its error in place of one that fails.
+
+    `where` returns the location of an item by its place. All are decoded at once: as a rule each
+    is valid.
+    """
+    try:
+        parsed = _decode(b"[%b]" % b",".join(raws), list[kind], ("body",))  # type: ignore[valid-type]
+    except PrepaidError:
+        return [_item(raw, kind, where(place)) for place, raw in enumerate(raws)]
+    free = [attribute for attribute, _ in _free_json(kind)]
+    for place, item in enumerate(parsed):
+        for attribute in free:
+            if getattr(item, attribute):
+                parsed[place] = _item(raws[place], kind, where(place))
+    return cast("list[Any | PrepaidError]", parsed)
+
+
+def _item(raw: msgspec.Raw, kind: type, where: Location) -> Any | PrepaidError:
+    try:
+        return body(bytes(raw), kind, where)
+    except PrepaidError as error:
+        return error
+
+
+def _decode(raw: bytes, kind: Any, where: Location) -> Any:
     try:
         raw.decode()  # msgspec does not decode values that it skips
-        parsed = _decoder(kind).decode(raw)
+        return _decoder(kind).decode(raw)
     except msgspec.ValidationError as error:
         raise _field_error(str(error), where) from None
     except msgspec.DecodeError as error:
@@ -56,11 +94,13 @@ def body(raw: bytes, kind: type, where: Location = ("body",)) -> Any:
         raise InvalidRequestError("The body is not in UTF-8.") from None
     except RecursionError:
         raise InvalidRequestError("The body is nested too deeply.") from None
+
+
+def _check_nesting(parsed: Any, kind: type, where: Location) -> None:
     for attribute, name in _free_json(kind):
         value = getattr(parsed, attribute)
         if value and (fault := nesting_refusal(name, value)):
             raise fields.invalid((*where, name), fault.partition(": ")[2])
-    return parsed
 
 
 def query(parameters: MultiMapping[str], kind: type | None) -> Any:

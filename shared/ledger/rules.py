@@ -36,7 +36,10 @@ CREDITS = frozenset({
     TransactionType.BONUS,
     TransactionType.DISPUTE_REVERSAL,
 })  # fmt: skip
+_OF_PAYMENTS = frozenset({TransactionType.REFUND, TransactionType.DISPUTE})
 _TYPES = frozenset(TransactionType)
+# With a sign and digits up to here, a number is below the limit.
+_SHORT_DIGITS_MAX = AMOUNT_MAX.adjusted()
 
 # The fields that make one request differ from another, in the order of the digest.
 _REQUEST = (
@@ -47,6 +50,8 @@ _REQUEST = (
 _AMOUNT = _REQUEST.index("amount")
 # Numbers and moments: equal ones may be written in several ways.
 _NORMALIZED = tuple(map(_REQUEST.index, ("amount", "effective_at", "quantity", "expires_at")))
+_CONTAINERS = (dict, list, tuple)
+_NUL = rb"\u0000"
 # An even number of backslashes before it are backslashes themselves.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _request_fields = attrgetter(*_REQUEST)
@@ -97,21 +102,23 @@ def refusal(posting: Posting, *, now: datetime) -> str | None:
     if posting.key.startswith(RESERVED_KEY):
         # An expiration whose key is taken would block every later posting of its organization.
         return f"key: {RESERVED_KEY}… is the ledger's own"
-    return (
-        _amount_refusal(posting)
-        or _text_refusal(posting)
-        or clock_refusal("effective_at", posting.effective_at)
-        or clock_refusal("expires_at", posting.expires_at)
-        or _grant_refusal(posting)
-        or _moment_refusal(posting, now)
-    )
+    error = _amount_refusal(posting) or _text_refusal(posting)
+    if error is None and not (posting.effective_at is posting.expires_at is None):
+        error = clock_refusal("effective_at", posting.effective_at) or clock_refusal(
+            "expires_at", posting.expires_at
+        )
+    return error or _grant_refusal(posting) or _moment_refusal(posting, now)
 
 
 def decimal_refusal(name: str, value: Decimal) -> str | None:
     """Say why a number cannot be stored exactly, whatever its sign."""
     if not value.is_finite():
         return f"{name}: must be a finite number"
-    if not value:
+    # Nearly all numbers are short, and their text shows at once that they fit.
+    text = str(value)
+    whole, _, decimals = text.partition(".")
+    is_short = len(whole) <= _SHORT_DIGITS_MAX and len(decimals) <= CREDIT_DECIMALS_MAX
+    if (is_short and "E" not in text) or not value:
         return None
     # By its exponent first: 1e-999999999 in digits is a gigabyte, and 1e999999999 overflows.
     if value.adjusted() < -CREDIT_DECIMALS_MAX:
@@ -148,16 +155,18 @@ def _sign_refusal(kind: TransactionType, amount: Decimal) -> str | None:
 def _text_refusal(posting: Posting) -> str | None:
     if error := key_refusal(posting.key):
         return error
-    limits = (
-        ("description", posting.description, TEXT_LENGTH_MAX),
-        ("category", posting.category, CATEGORY_LENGTH_MAX),
-        ("user_id", posting.user_id, KEY_LENGTH_MAX),
-        ("payment_intent_id", posting.payment_intent_id, KEY_LENGTH_MAX),
-    )
-    for name, text, length_max in limits:
-        if text is not None and (error := text_refusal(name, text, length_max)):
-            return error
-    return metadata_refusal(posting.metadata)
+    error = None
+    if posting.description is not None:
+        error = text_refusal("description", posting.description, TEXT_LENGTH_MAX)
+    if posting.category is not None:
+        error = error or text_refusal("category", posting.category, CATEGORY_LENGTH_MAX)
+    if posting.user_id is not None:
+        error = error or text_refusal("user_id", posting.user_id, KEY_LENGTH_MAX)
+    if posting.payment_intent_id is not None:
+        error = error or text_refusal(
+            "payment_intent_id", posting.payment_intent_id, KEY_LENGTH_MAX
+        )
+    return error or metadata_refusal(posting.metadata)
 
 
 def key_refusal(key: str) -> str | None:
@@ -186,7 +195,7 @@ def metadata_refusal(metadata: dict[str, Any] | None) -> str | None:
         return f"metadata: must be JSON ({error})"
     if len(encoded) > METADATA_BYTES_MAX:
         return f"metadata: at most {METADATA_BYTES_MAX} bytes of JSON"
-    if _ESCAPED_NUL.search(encoded):
+    if _NUL in encoded and _ESCAPED_NUL.search(encoded):
         return "metadata: must not hold NUL"
     return nesting_refusal("metadata", metadata)
 
@@ -195,8 +204,11 @@ def nesting_refusal(name: str, value: Any) -> str | None:
     """Say why free JSON is nested too deeply, in bounded time; the value is the first level."""
     level = [value]
     for _ in range(METADATA_LEVELS_MAX):
-        children = [v.values() if isinstance(v, dict) else v for v in level]
-        level = [v for values in children for v in values if isinstance(v, dict | list | tuple)]
+        deeper: list[Any] = []
+        for v in level:
+            children = v.values() if isinstance(v, dict) else v
+            deeper += [child for child in children if isinstance(child, _CONTAINERS)]
+        level = deeper
         if not level:
             return None
     return f"{name}: at most {METADATA_LEVELS_MAX} levels of lists and objects"
@@ -214,9 +226,7 @@ def _grant_refusal(posting: Posting) -> str | None:
         return f"priority: 0 to {PRIORITY_MAX}"
     if posting.type is TransactionType.HOLD_CAPTURE and posting.hold_id is None:
         return "hold_id: a capture names its hold"
-    if posting.type in (TransactionType.REFUND, TransactionType.DISPUTE) and (
-        posting.payment_intent_id is None
-    ):
+    if posting.payment_intent_id is None and posting.type in _OF_PAYMENTS:
         return "payment_intent_id: a reversal names its payment"
     return None
 

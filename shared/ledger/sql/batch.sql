@@ -1,5 +1,7 @@
 -- Posting for any mix of organizations in one round trip: the entry point.
 
+DROP FUNCTION IF EXISTS ledger_lock_batch(jsonb, integer, integer);
+
 -- The organizations whose postings would delay a shared batch: they may burn from more grants than the limit, or
 -- more grants or holds have expired. It reads no more than the limit. The accounts are locked already.
 CREATE OR REPLACE FUNCTION ledger_heavy_organizations(
@@ -12,7 +14,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     v_heavy uuid [];
 BEGIN
-    SELECT array_agg(a.organization_id) INTO v_heavy
+    SELECT array_agg(s.organization_id) INTO v_heavy
     FROM (
         SELECT
             p.organization_id,
@@ -23,7 +25,9 @@ BEGIN
         WHERE plain.organization_id IS NULL
         GROUP BY p.organization_id
     ) AS s
-    INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+    CROSS JOIN LATERAL (
+        SELECT f.* FROM accounts AS f WHERE f.organization_id = s.organization_id OFFSET 0
+    ) AS a
     CROSS JOIN LATERAL (
         SELECT
             count(*) AS grants,
@@ -168,13 +172,16 @@ BEGIN
 END
 $$;
 
--- Locks the accounts of a batch and divides it: `deferrals` as above; `plain`, the organizations with plain debits
--- only; whether one of these has budgets.
+-- Locks the accounts of a batch and divides it: `deferrals` as above; `postings` are the others, and `places` their
+-- positions in the whole batch, where some are deferred; `plain`, the organizations with plain debits only; whether one
+-- of these has budgets.
 CREATE OR REPLACE FUNCTION ledger_lock_batch(
     p_postings jsonb,
     p_lock_milliseconds_max integer,
     p_grants_max integer,
+    OUT batch ledger_posting [],
     OUT postings ledger_posting [],
+    OUT places integer [],
     OUT plain uuid [],
     OUT budgeted boolean,
     OUT deferrals text [],
@@ -190,11 +197,11 @@ BEGIN
     SELECT
         array_agg(r::ledger_posting),
         bool_or(starts_with(r.key, 'idempotency-key:'))
-    INTO postings, v_keyed
+    INTO batch, v_keyed
     FROM jsonb_populate_recordset(NULL::ledger_posting, p_postings) AS r;
     v_organizations := array(
         SELECT DISTINCT p.organization_id
-        FROM unnest(postings) AS p
+        FROM unnest(batch) AS p
         ORDER BY p.organization_id
     );
     v_busy := ledger_lock_accounts(v_organizations, p_lock_milliseconds_max);
@@ -206,14 +213,22 @@ BEGIN
         o.plain,
         o.budgeted
     INTO plain, budgeted
-    FROM ledger_plain_organizations(postings, now) AS o;
+    FROM ledger_plain_organizations(batch, now) AS o;
     IF p_grants_max IS NOT NULL AND cardinality(plain) IS DISTINCT FROM cardinality(v_organizations) THEN
-        v_heavy := ledger_heavy_organizations(postings, plain, now, p_grants_max);
+        v_heavy := ledger_heavy_organizations(batch, plain, now, p_grants_max);
     END IF;
-    IF cardinality(v_busy) > 0 OR v_heavy IS NOT NULL OR v_claimed IS NOT NULL THEN
-        deferrals := ledger_deferrals(postings, v_busy, v_heavy, v_claimed);
-        plain := array(SELECT unnest(plain) EXCEPT SELECT unnest(v_busy));
+    IF cardinality(v_busy) = 0 AND v_heavy IS NULL AND v_claimed IS NULL THEN
+        postings := batch;
+        RETURN;
     END IF;
+    deferrals := ledger_deferrals(batch, v_busy, v_heavy, v_claimed);
+    plain := array(SELECT unnest(plain) EXCEPT SELECT unnest(v_busy));
+    SELECT
+        array_agg(p.posting ORDER BY p.place),
+        array_agg(p.place ORDER BY p.place)
+    INTO postings, places
+    FROM ledger_places(batch) AS p
+    WHERE deferrals[p.place] IS NULL;
 END
 $$;
 
@@ -224,6 +239,9 @@ $$;
 -- For a batch that many callers share, `p_lock_milliseconds_max` bounds its wait for locked accounts, and
 -- `p_grants_max` the grants that it reads of an organization. Postings beyond the limits are not posted, and their
 -- result is `busy` or `heavy`: post them separately. The other organizations do not wait for them.
+--
+-- PostgreSQL plans the check of a foreign key once in a session, under the settings of the function that inserts first: as
+-- a scan of all accounts, if there were few when the statistics were made.
 CREATE OR REPLACE FUNCTION ledger_post(
     p_postings jsonb,
     p_lock_milliseconds_max integer DEFAULT NULL,
@@ -239,29 +257,21 @@ CREATE OR REPLACE FUNCTION ledger_post(
     held numeric,
     available numeric,
     budget jsonb
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
-    v_batch record := ledger_lock_batch(p_postings, p_lock_milliseconds_max, p_grants_max);
-    v_postings ledger_posting [] := v_batch.postings;
-    v_places integer [];  -- their positions in the whole batch, where some are deferred
-    v_plain uuid [] := v_batch.plain;
+    v_batch record;
     v_posted bigint := 0;
+    v_only_plain boolean := TRUE;  -- so far
 BEGIN
-    IF v_batch.deferrals IS NOT NULL THEN
-        RETURN QUERY SELECT d.* FROM ledger_deferred(v_postings, v_batch.deferrals) AS d;
-        SELECT
-            array_agg(p.posting ORDER BY p.place),
-            array_agg(p.place ORDER BY p.place)
-        INTO v_postings, v_places
-        FROM ledger_places(v_postings) AS p
-        WHERE v_batch.deferrals[p.place] IS NULL;
-    END IF;
-
-    IF cardinality(v_plain) > 0 THEN
-        BEGIN
+    -- The locks are taken in the subtransaction that writes. Those of the transaction around it would need a MultiXact
+    -- for each account, which each look-up of the account then reads.
+    BEGIN
+        v_batch := ledger_lock_batch(p_postings, p_lock_milliseconds_max, p_grants_max);
+        IF cardinality(v_batch.plain) > 0 THEN
             RETURN QUERY
             SELECT
-                coalesce(v_places[r.place], r.place),
+                coalesce(v_batch.places[r.place], r.place),
                 r.status,
                 r.id,
                 r.seq,
@@ -271,17 +281,27 @@ BEGIN
                 NULL::numeric,
                 NULL::numeric,
                 NULL::jsonb
-            FROM ledger_post_plain(v_postings, v_plain, v_batch.now) AS r;
+            FROM ledger_post_plain(v_batch.postings, v_batch.plain, v_batch.now) AS r;
             GET DIAGNOSTICS v_posted = ROW_COUNT;
             IF v_batch.budgeted THEN
-                PERFORM ledger_count_plain(v_postings, v_plain);
+                PERFORM ledger_count_plain(v_batch.postings, v_batch.plain);
             END IF;
-        EXCEPTION WHEN unique_violation THEN
-            v_plain := '{}';  -- a key is taken: ledger_post_organization decides whether by the same request
-        END;
-    END IF;
-    IF v_posted < cardinality(v_postings) THEN
-        RETURN QUERY SELECT r.* FROM ledger_post_each(v_postings, v_places, v_plain) AS r;
+        END IF;
+        v_only_plain := FALSE;
+        IF v_posted < cardinality(v_batch.postings) THEN
+            RETURN QUERY
+            SELECT r.* FROM ledger_post_each(v_batch.postings, v_batch.places, v_batch.plain) AS r;
+        END IF;
+    EXCEPTION WHEN unique_violation THEN
+        IF NOT v_only_plain THEN
+            RAISE;
+        END IF;
+        -- A key is taken: ledger_post_organization decides whether by the same request. The locks went with the rest.
+        v_batch := ledger_lock_batch(p_postings, p_lock_milliseconds_max, p_grants_max);
+        RETURN QUERY SELECT r.* FROM ledger_post_each(v_batch.postings, v_batch.places, '{}') AS r;
+    END;
+    IF v_batch.deferrals IS NOT NULL THEN
+        RETURN QUERY SELECT d.* FROM ledger_deferred(v_batch.batch, v_batch.deferrals) AS d;
     END IF;
 END
 $$;

@@ -46,7 +46,8 @@ CREATE OR REPLACE FUNCTION ledger_open_hold(
     p_account accounts,
     p_hold holds,
     p_now timestamptz
-) RETURNS holds LANGUAGE plpgsql AS $$
+) RETURNS holds LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 BEGIN
     p_hold.status := 'active';
     p_hold.captured_amount := 0;

@@ -1,5 +1,24 @@
 -- Plain debits of many organizations, posted in one statement.
 
+-- Whether an account can take debits of so many credits in all, and they trigger nothing else. Debits that arm a recharge,
+-- end its wait or cause a message are posted by ledger_post_organization.
+--
+-- PostgreSQL inlines it.
+CREATE OR REPLACE FUNCTION ledger_takes_plainly(
+    p_account accounts,
+    p_burn numeric,
+    p_now timestamptz
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT
+        p_account.closed_at IS NULL
+        AND (p_account.next_due_at <= p_now) IS NOT TRUE
+        AND p_account.balance - p_account.held - p_burn >= -p_account.overdraft_limit
+        AND NOT p_account.recharge_waits
+        AND (p_account.balance - p_account.held - p_burn < p_account.recharge_below) IS NOT TRUE
+        AND (p_account.balance - p_burn < ledger_alert_below(p_account)) IS NOT TRUE
+        AND p_account.balance > p_burn
+$$;
+
 -- The organizations for which a batch holds only plain debits that all together fit into the burning grant and the
 -- limit, and trigger nothing else: each result is known without deciding row by row, if its key is new; and whether
 -- one of them has budgets. The accounts are locked already.
@@ -11,9 +30,11 @@ CREATE OR REPLACE FUNCTION ledger_plain_organizations(
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
+    -- A look-up for each organization, not a join: of the statistics of a new installation, with one account, a join
+    -- made a scan of all accounts, long after there were thousands.
     SELECT
-        array_agg(a.organization_id),
-        bool_or(a.budgets > 0)
+        array_agg(s.organization_id),
+        bool_or((f.account).budgets > 0)
     INTO plain, budgeted
     FROM (
         SELECT
@@ -26,28 +47,28 @@ BEGIN
                 p.type IN ('usage', 'adjustment') AND p.amount < 0 AND p.repeated IS NOT TRUE
             )
     ) AS s
-    INNER JOIN accounts AS a ON s.organization_id = a.organization_id
+    CROSS JOIN LATERAL (
+        SELECT a AS account
+        FROM accounts AS a
+        WHERE a.organization_id = s.organization_id
+        OFFSET 0
+    ) AS f
     CROSS JOIN LATERAL (
         SELECT
             g.id,
             g.remaining
-        FROM ledger_open_grants(a.organization_id) AS g
+        FROM ledger_open_grants(s.organization_id) AS g
         LIMIT 1
     ) AS next_grant
     WHERE
-        a.closed_at IS NULL
-        AND (a.next_due_at <= p_now) IS NOT TRUE
-        AND a.burning_grant_id = next_grant.id
+        ledger_takes_plainly(f.account, s.burn, p_now)
+        AND (f.account).burning_grant_id = next_grant.id
         AND s.burn < next_grant.remaining
-        AND a.balance - a.held - s.burn >= -a.overdraft_limit
-        -- Debits that arm a recharge, end its wait or cause a message are posted by ledger_post_organization.
-        AND NOT a.recharge_waits
-        AND (a.balance - a.held - s.burn < a.recharge_below) IS NOT TRUE
-        AND (a.balance - s.burn < ledger_alert_below(a)) IS NOT TRUE
-        AND a.balance > s.burn
         AND CASE
-            WHEN a.budgets > 0
-                THEN ledger_fits_budgets(a.organization_id, p_postings, greatest(p_now, a.updated_at))
+            WHEN (f.account).budgets > 0
+                THEN ledger_fits_budgets(
+                    s.organization_id, p_postings, greatest(p_now, (f.account).updated_at)
+                )
             ELSE TRUE
         END;
 END
@@ -109,7 +130,13 @@ CREATE OR REPLACE FUNCTION ledger_plain_debits(
             -sum((p.posting).amount) OVER until_here AS burned,
             lead(FALSE, 1, TRUE) OVER until_here AS is_last
         FROM unnest(p_organizations) AS o (organization_id)
-        INNER JOIN accounts AS a ON o.organization_id = a.organization_id
+        -- Once for each organization, and not for each posting.
+        CROSS JOIN LATERAL (
+            SELECT f.*
+            FROM accounts AS f
+            WHERE f.organization_id = o.organization_id
+            OFFSET 0
+        ) AS a
         INNER JOIN ledger_places(p_postings) AS p ON a.organization_id = (p.posting).organization_id
         WINDOW
             until_here AS (PARTITION BY a.organization_id ORDER BY p.place ROWS UNBOUNDED PRECEDING)

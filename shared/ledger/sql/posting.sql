@@ -311,7 +311,7 @@ CREATE OR REPLACE FUNCTION ledger_post_organization(
     held numeric,
     available numeric,
     budget jsonb
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     v_run record := ledger_begin(p_organization_id, p_postings, p_expirations_max);
