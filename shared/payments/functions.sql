@@ -189,10 +189,14 @@ END
 $$;
 
 -- The payments of postings, by the places of these.
-CREATE OR REPLACE FUNCTION payments_at(p_postings jsonb, p_places integer []) RETURNS text [] LANGUAGE sql IMMUTABLE
-PARALLEL SAFE AS $$
-    SELECT coalesce(array_agg(DISTINCT p_postings -> (p.place - 1) ->> 'payment_intent_id'), '{}')
-    FROM unnest(p_places) AS p (place)
+CREATE OR REPLACE FUNCTION payments_at(p_postings jsonb, p_places integer []) RETURNS text [] LANGUAGE plpgsql
+IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (
+        SELECT coalesce(array_agg(p_postings -> (p.place - 1) ->> 'payment_intent_id'), '{}')
+        FROM unnest(p_places) AS p (place)
+    );
+END
 $$;
 
 -- Unbinds payments of which nothing is on the ledger, because their postings were refused. One that another transaction
