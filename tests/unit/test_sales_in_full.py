@@ -18,7 +18,7 @@ from shared.errors import (
     MalformedEventError,
 )
 from shared.ledger.model import TransactionType
-from shared.payments import offers, sales
+from shared.payments import sales
 from shared.payments.model import (
     BoundPayment,
     Claim,
@@ -377,30 +377,3 @@ def test_an_amount_that_the_rate_cannot_credit_is_refused_in_its_words() -> None
     with pytest.raises(InvalidAmountError) as refused:
         decide(payment, claim, SaleTerms(Decimal("1E-8")))
     assert str(refused.value) == "1 eur is not a whole number of 1e-9 credits"
-
-
-@pytest.mark.parametrize(
-    ("top_up", "kind", "description"),
-    [
-        (True, TransactionType.PURCHASE, "Top-up"),
-        (False, TransactionType.RECHARGE, "Auto-recharge"),
-    ],
-)
-def test_an_attempt_offers_what_it_charges_for(
-    kind: TransactionType, description: str, *, top_up: bool
-) -> None:
-    offer = offers.offer_of_attempt(
-        organization_id=ACME.id,
-        currency="eur",
-        amount_minor=1000,
-        credits_=Decimal(25),
-        top_up=top_up,
-    )
-    assert offer == replace(OFFER, type=kind, description=description)
-
-
-def test_a_purchase_offers_its_credits() -> None:
-    offer = offers.offer_of_purchase(
-        organization_id=ACME.id, currency="eur", amount_minor=1000, credits_=Decimal(25)
-    )
-    assert offer == replace(OFFER, type=TransactionType.PURCHASE, description="Credit purchase")
