@@ -24,8 +24,10 @@ REACHED, OVER = "http.connection_limit_reached", "http.connection_limit_over"
 
 
 @pytest_asyncio.fixture
-async def small_web(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[WebProcess]:
-    """Start a web process that may open 200 files."""
+async def small_web(
+    database_url: str, redis_url: str, tmp_path: Path, executed_processes: None
+) -> AsyncIterator[WebProcess]:
+    """Start a web process that may open 200 files: a limit that it takes over from this one."""
     web = WebProcess(environment(database_url, redis_url), tmp_path / "web.log")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, hard))
