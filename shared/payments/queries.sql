@@ -103,9 +103,9 @@ WHERE payment_intent_id = $1;
 
 -- name: claims
 -- The binding of each payment, and the purchase or recharge attempt that it was opened for. An attempt is matched by
--- the organization and attempt ids in the metadata, or by its PaymentIntent: see payment_attempts. Each is an index
--- look-up, not a join, so that stale statistics cannot turn it into a scan. With the first payment come the organizations that the payments
--- name by an id ($5, $6), a slug ($7) or a Stripe customer ($8).
+-- the organization and attempt ids in the metadata, or by its PaymentIntent: see payment_attempts. Bindings and
+-- purchases are index look-ups, not joins, so that stale statistics cannot turn them into scans. With the first payment
+-- come the organizations that the payments name by an id ($5, $6), a slug ($7) or a Stripe customer ($8).
 SELECT
     r.ordinal::integer AS ordinal,
     b.organization_id AS bound_organization_id,
