@@ -71,18 +71,17 @@ async def repeat(
 
 async def _interruptible(work: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
     """Run `work` until it ends, or cancel it at `stop`; raise what it raised."""
-    running = asyncio.ensure_future(work())
-    stopping = asyncio.ensure_future(stop.wait())
+    task, stopping = asyncio.ensure_future(work()), asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            running.cancel()
-            await asyncio.wait({running}, timeout=ROLLBACK_SECONDS_MAX)
-        if running.done() and not running.cancelled():
-            running.result()
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=ROLLBACK_SECONDS_MAX)
+        if task.done() and not task.cancelled():
+            task.result()
     finally:
         stopping.cancel()
-        running.cancel()
+        task.cancel()
 
 
 def failure_seconds(interval_seconds: float, failures: int) -> float:
