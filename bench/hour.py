@@ -107,12 +107,12 @@ async def measure(environment: Mapping[str, str], folder: Path) -> list[Ratio | 
             _print(number, minutes[-1])
             if number in {(MINUTES + 1) // 2, MINUTES}:
                 relations.append(await _relations(connection))
+        grown = grown_without_rows(relations[0], relations[-1])
+        print(f"  grown without rows: {grown}", file=sys.stderr)
     finally:
         await worker.stop()
         await web.stop()
         await connection.close()
-    grown = grown_without_rows(relations[0], relations[-1])
-    print("\n".join(grown), file=sys.stderr)
     return [*_ratios(minutes, grown, per_second), *_curves(minutes)]
 
 

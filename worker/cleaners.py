@@ -59,7 +59,9 @@ class Cleaner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Clean until `stop` is set. Survives outages of PostgreSQL."""
-        await repeat(self.name, self.clean, stop, interval_seconds=self._interval_seconds)
+        await repeat(
+            self.name, self.clean, stop, interval_seconds=self._interval_seconds, interruptible=True
+        )
 
     async def clean(self) -> int:
         """Delete everything that is old enough; return the number of rows."""

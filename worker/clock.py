@@ -15,6 +15,8 @@ from shared.db.pool import UNAVAILABLE
 log = structlog.get_logger()
 
 FAILURE_SECONDS_MAX = 5.0
+# For a canceled statement to end on the server, which frees its connection.
+ROLLBACK_SECONDS_MAX = 2.0
 
 
 @dataclass(slots=True)
@@ -37,8 +39,12 @@ async def repeat(
     *,
     interval_seconds: float,
     wake: asyncio.Event | None = None,
+    interruptible: bool = False,
 ) -> None:
     """Run `work` now, and again each interval after it ended or when `wake` is set, until `stop`.
+
+    At `stop`, work that is `interruptible` is canceled: it rolls back, and the next worker repeats
+    it. Other work ends first.
 
     No failure ends a loop. While PostgreSQL is away it only waits. Any other failure is a bug, or a
     fault that an operator corrects, such as a password or a privilege: it is logged with its trace
@@ -48,7 +54,7 @@ async def repeat(
     try:
         while not stop.is_set():
             try:
-                await work()
+                await (_interruptible(work, stop) if interruptible else work())
             except Exception as error:  # noqa: BLE001 - no failure may end a loop
                 if isinstance(error, UNAVAILABLE) and outages.POSTGRES.failed(error):
                     await pause(interval_seconds, stop)
@@ -61,6 +67,21 @@ async def repeat(
     finally:
         if running.get(name) is state:
             del running[name]
+
+
+async def _interruptible(work: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
+    """Run `work` until it ends, or cancel it at `stop`; raise what it raised."""
+    task, stopping = asyncio.ensure_future(work()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=ROLLBACK_SECONDS_MAX)
+        if task.done() and not task.cancelled():
+            task.result()
+    finally:
+        stopping.cancel()
+        task.cancel()
 
 
 def failure_seconds(interval_seconds: float, failures: int) -> float:

@@ -40,7 +40,13 @@ class Expirer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Expire until `stop` is set. Survives outages of PostgreSQL."""
-        await repeat("expirer", self.run_once, stop, interval_seconds=self._interval_seconds)
+        await repeat(
+            "expirer",
+            self.run_once,
+            stop,
+            interval_seconds=self._interval_seconds,
+            interruptible=True,
+        )
 
     async def run_once(self) -> None:
         """Expire what is due, and announce what is due soon."""

@@ -28,7 +28,13 @@ class InvariantChecker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check until `stop` is set. Survives outages of PostgreSQL."""
-        await repeat("invariant_checker", self.check, stop, interval_seconds=self._interval_seconds)
+        await repeat(
+            "invariant_checker",
+            self.check,
+            stop,
+            interval_seconds=self._interval_seconds,
+            interruptible=True,
+        )
 
     async def check(self) -> None:
         """Check what is due; one invariant whose check fails does not stop the others."""

@@ -117,7 +117,7 @@ async def run(settings: Settings, *, schema_needed: str, on_ready: Callable[[], 
                 messenger.run,
                 Recharger(pool, charger, settings.direct_database_url).run,
                 Reconciler(pool, settings).run,
-                *_upkeep(settings, pool),
+                *upkeep(settings, pool),
             ):
                 loops.create_task(run_loop(stop))
             await stop.wait()
@@ -130,7 +130,7 @@ async def run(settings: Settings, *, schema_needed: str, on_ready: Callable[[], 
     log.info("worker.stopped")
 
 
-def _upkeep(settings: Settings, pool: Pool) -> tuple[Loop, ...]:
+def upkeep(settings: Settings, pool: Pool) -> tuple[Loop, ...]:
     """Return the loops that expire, clean, measure and verify what is stored."""
     return (
         Expirer(pool).run,

@@ -27,7 +27,13 @@ class PurchaseExpirer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Expire until `stop` is set. Survives outages of PostgreSQL."""
-        await repeat("purchase_expirer", self.expire, stop, interval_seconds=self._interval_seconds)
+        await repeat(
+            "purchase_expirer",
+            self.expire,
+            stop,
+            interval_seconds=self._interval_seconds,
+            interruptible=True,
+        )
 
     async def expire(self) -> int:
         """Expire every purchase that is due; return their number."""

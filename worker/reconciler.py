@@ -51,14 +51,13 @@ class Reconciler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop` is set, which also ends a run under way: it continues later."""
-        running = asyncio.create_task(
-            repeat("reconciler", self.run_once, stop, interval_seconds=self._interval_seconds)
+        await repeat(
+            "reconciler",
+            self.run_once,
+            stop,
+            interval_seconds=self._interval_seconds,
+            interruptible=True,
         )
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        running.cancel()
-        stopping.cancel()
-        await asyncio.gather(running, stopping, return_exceptions=True)
 
     async def run_once(self) -> None:
         """Do the run that has been due longest, if any."""

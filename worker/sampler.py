@@ -26,7 +26,13 @@ class Sampler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sample until `stop` is set. Survives outages of PostgreSQL."""
-        await repeat("sampler", self.sample, stop, interval_seconds=self._interval_seconds)
+        await repeat(
+            "sampler",
+            self.sample,
+            stop,
+            interval_seconds=self._interval_seconds,
+            interruptible=True,
+        )
 
     async def sample(self) -> int:
         """Sample the last minute, unless that is done; return how many samples were stored."""

@@ -32,14 +32,13 @@ class Verifier:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Verify until `stop` is set, which also ends a running verification: it resumes later."""
-        running = asyncio.create_task(
-            repeat("verifier", self.run_once, stop, interval_seconds=self._interval_seconds)
+        await repeat(
+            "verifier",
+            self.run_once,
+            stop,
+            interval_seconds=self._interval_seconds,
+            interruptible=True,
         )
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        running.cancel()
-        stopping.cancel()
-        await asyncio.gather(running, stopping, return_exceptions=True)
 
     async def run_once(self) -> None:
         """Verify the new rows, unless a worker has done so today."""
