@@ -268,6 +268,16 @@ async def test_what_is_taken_from_a_lot_directly_is_explained_by_it(
     assert purchase["grant_id"] == purchase["id"]
 
 
+async def test_a_row_that_burned_nothing_has_no_source_of_zero_credits(
+    pool: Pool, connection: Connection, organization: Organization
+) -> None:
+    """Its point of consumption lies inside a segment, which pays for the usage before and after."""
+    _, gift = await post(pool, grant(organization, 10), grant(organization, 5, priority=90))
+    void = posting(organization, TransactionType.VOID, None, grant_id=gift.id)
+    _, voided, _ = await post(pool, usage(organization, 2), void, usage(organization, 1))
+    assert await explained(connection, voided.id) == [(5, gift.id, None)]
+
+
 async def test_uses_and_sources_tell_the_same_story(
     pool: Pool, connection: Connection, organization: Organization
 ) -> None:
