@@ -1,4 +1,4 @@
-"""PostgreSQL's own benchmark client: each commit is a debit of one hot row, as everybody begins."""
+"""pgbench, the baseline of single debits: each transaction updates one hot row and adds a row."""
 
 from __future__ import annotations
 

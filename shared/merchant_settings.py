@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from shared.printable import is_printable
+
 NAME_CHARACTERS_MAX = 80
 URL_CHARACTERS_MAX = 2000
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
@@ -32,7 +34,7 @@ class MerchantSettings:
 
 def name(text: str) -> str | None:
     """Set it to a name of at most 80 printable characters, or leave it empty."""
-    if len(text) > NAME_CHARACTERS_MAX or not text.isprintable():
+    if len(text) > NAME_CHARACTERS_MAX or not is_printable(text):
         raise ValueError
     return text or None
 

@@ -16,7 +16,6 @@ from shared.inbox.model import EventState
 from shared.invariants import store as invariants
 from shared.invariants.catalog import BY_NAME
 from shared.invariants.model import InvariantResult
-from shared.money import plain
 from shared.organizations.service import check_rate
 from shared.outbound import store as outbound
 from shared.outbound.model import MessageState
@@ -33,7 +32,8 @@ async def check_currencies(settings: Settings) -> Finding:
     """Check that the rate is exact in every currency in use."""
     async with connected(settings) as connection:
         await check_rate(connection, settings.credits_per_unit)
-    return f"{plain(settings.credits_per_unit)} credits a unit are exact in every currency in use"
+    rate = counted(settings.credits_per_unit, "credit")
+    return f"the rate of {rate} a unit is exact in every currency in use"
 
 
 async def check_recharges(settings: Settings) -> Finding:
@@ -87,9 +87,10 @@ async def check_invariants(settings: Settings) -> Finding:
 
 
 def _broken(result: InvariantResult) -> str:
-    since = "" if result.failing_since is None else f" since {result.failing_since:%Y-%m-%d %H:%M}"
+    began = result.failing_since
+    since = "" if began is None else f" since {began:%Y-%m-%d %H:%M} UTC"
     example = ", ".join(f"{name} {value}" for name, value in (result.example or {}).items())
-    return f"{result.name} does not hold{since} UTC: {example}"
+    return f"{result.name} does not hold{since}: {example}"
 
 
 def _overdue(name: str, checked_at: datetime) -> str:

@@ -189,12 +189,9 @@ def _explain_human(document: dict[str, Any]) -> str:
     ]
     for source in document["sources"]:
         origin = source["grantType"] or "no grant: debt"
-        payment = " ".join(
-            filter(None, (source["paymentIntentId"], source["chargeId"], source["receiptUrl"]))
-        )
-        lines.append(
-            f"  {plain(source['amount'])} from {origin} {source['grantId'] or ''} {payment}"
-        )
+        names = ("grantId", "paymentIntentId", "chargeId", "receiptUrl")
+        ids = " ".join(source[name] for name in names if source[name])
+        lines.append(f"  {plain(source['amount'])} from {origin} {ids}")
     lines += [
         f"  {plain(use['amount'])} paid for {use['id']} ({use['type']}, row {use['seq']})"
         for use in document["uses"]

@@ -18,6 +18,8 @@ TICKS = 4
 SERIES_MAX = 6
 POINTS_MAX = 500
 BAR_GAP_RATIO = 0.2
+UNITS_FROM = 10_000
+UNITS = ((Decimal("1e12"), "T"), (Decimal("1e9"), "B"), (Decimal("1e6"), "M"), (Decimal(1000), "k"))
 
 Number: TypeAlias = Decimal | float
 Points: TypeAlias = Sequence[tuple[datetime, Number]]
@@ -158,11 +160,13 @@ class _Scale:
         step = _step((self.high - self.low) / TICKS)
         count = round((self.high - self.low) / step)
         values = [self.low + step * number for number in range(count + 1)]
-        return [Tick(self.y(value), formatting.amount(_tidy(value))) for value in values]
+        return [Tick(self.y(value), _rounded(_tidy(value))) for value in values]
 
     def ticks_x(self) -> list[Tick]:
         assert self.begin is not None  # noqa: S101 - there are points
         form = "%H:%M" if self.seconds <= formatting.DAY else "%m-%d"
+        if self.seconds < TICKS * formatting.MINUTE:
+            form = "%H:%M:%S"
         begin = self.begin.timestamp()
         return [
             Tick(
@@ -179,6 +183,15 @@ def _step(rough: float) -> float:
     """Return the next of 1, 2 and 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+
+
+def _rounded(value: Decimal) -> str:
+    """Return a value for an axis, whose margin is narrow: 2,500, 25k, 1.5M."""
+    units = UNITS if abs(value) >= UNITS_FROM else ()
+    for size, unit in units:
+        if abs(value) >= size:
+            return f"{formatting.amount(value / size)}{unit}"
+    return formatting.amount(value)
 
 
 def _tidy(value: float) -> Decimal:

@@ -22,7 +22,7 @@ from shared.ids import parse_id, transaction_public_id
 from shared.ledger import service as ledger
 from shared.ledger import store
 from shared.ledger.model import Source, Use
-from shared.ledger.origin import KEY_ID, OWN, REQUEST_ID
+from shared.ledger.origin import KEY_ID, OWN, REQUEST_ID, TAGS
 from shared.organizations import service as organizations
 from shared.pricing.record import read_record
 
@@ -91,6 +91,7 @@ def _render(
         organization=organization,
         row=row,
         metadata=_callers(row["metadata"]),
+        tags=(row["metadata"] or {}).get(TAGS, []),
         pricing=read_record(row["metadata"]),
         origin=origin,
         drawn=drawn,

@@ -242,7 +242,11 @@ async def explain(
     lower = await store.consumed_before(connection, organization_id, row["seq"])
     upper: Decimal = row["consumed_after"]
     limit = None if sources_max is None else sources_max + 1
-    found = await store.sources(connection, organization_id, lower=lower, upper=upper, limit=limit)
+    found: list[Source] = []
+    if lower < upper:
+        found = await store.sources(
+            connection, organization_id, lower=lower, upper=upper, limit=limit
+        )
     sources = found[:sources_max]
     debt = (upper - lower) - sum((source.amount for source in sources), Decimal(0))
     if debt and len(sources) == len(found):

@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.errors import FieldError, ValidationError
 from shared.ids import parse_id
 from shared.money import rate_refusal
+from shared.printable import is_name
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
 _CURRENCY = re.compile(r"[a-z]{3}")
@@ -49,7 +50,7 @@ def check_change(*, name: str | None, email: str | None) -> None:
 
 def _person_facing(name: str | None, email: str | None) -> list[FieldError]:
     errors: list[FieldError] = []
-    if name is not None and not (1 <= len(name) <= NAME_LENGTH_MAX and name.isprintable()):
+    if name is not None and not is_name(name, length_max=NAME_LENGTH_MAX):
         errors.append(_wrong("name", f"1 to {NAME_LENGTH_MAX} printable characters"))
     if email is not None and not (_EMAIL.fullmatch(email) and email.isprintable()):
         errors.append(_wrong("email", "an address such as jo@example.com"))

@@ -24,6 +24,7 @@ from shared.outbound.model import (
     MessageState,
     MessageType,
 )
+from shared.printable import is_printable
 
 MESSAGE_PREFIX = "msg_"
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of Standard Webhooks secrets
@@ -108,7 +109,7 @@ def check_endpoint(
     if unknown:
         errors.append(_error("types", f"{', '.join(map(repr, unknown))}: no such type"))
     if description is not None and not (
-        len(description) <= DESCRIPTION_LENGTH_MAX and description.isprintable()
+        len(description) <= DESCRIPTION_LENGTH_MAX and is_printable(description)
     ):
         errors.append(
             _error("description", f"at most {DESCRIPTION_LENGTH_MAX} printable characters")

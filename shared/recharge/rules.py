@@ -223,7 +223,7 @@ def _on_day(moment: datetime, day: int) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Aftermath:
+class DeclineEffect:
     """The effect of a decline on auto-recharge: a wait or a suspension."""
 
     declines_in_row: int
@@ -231,12 +231,12 @@ class Aftermath:
     suspended: bool
 
 
-def after_decline(declines_before: int, *, hard: bool, now: datetime) -> Aftermath:
+def after_decline(declines_before: int, *, hard: bool, now: datetime) -> DeclineEffect:
     """Return the effect of a decline: a hard one suspends at once, soft ones wait first."""
     declines = declines_before + 1
     if hard or declines >= DECLINES_MAX:
-        return Aftermath(declines, None, suspended=True)
-    return Aftermath(declines, now + BACKOFF[declines - 1], suspended=False)
+        return DeclineEffect(declines, None, suspended=True)
+    return DeclineEffect(declines, now + BACKOFF[declines - 1], suspended=False)
 
 
 def retry_delay(tries: int, jitter: float) -> timedelta:

@@ -27,11 +27,14 @@ def messages_untrue(records: Records) -> Iterable[str]:
         "dispute.closed": {dispute.id for dispute in disputes if dispute.is_closed},
     }
     for kind, subjects in happened.items():
-        told = Counter(_subject(m) for m in records.product.messages if m.type == kind)
-        for subject in sorted(subjects | told.keys()):
+        announced = Counter(_subject(m) for m in records.product.messages if m.type == kind)
+        for subject in sorted(subjects | announced.keys()):
             times = int(subject in subjects)
-            if told[subject] != times:
-                yield f"{kind} of {subject} happened {times} times, told {told[subject]} times"
+            if announced[subject] != times:
+                yield (
+                    f"{kind} of {subject} happened {times} times, announced"
+                    f" {announced[subject]} times"
+                )
     yield from _expiring(records)
     yield from _balances(records)
 
@@ -51,10 +54,10 @@ def _expiring(records: Records) -> Iterable[str]:
     """Return the announced expirations of grants that never expire, or announced before."""
     expiring = {grant.id for grant in records.product.grants if grant.expires_at is not None}
     kind = "credits.expiring"
-    told = Counter(str(m.data["grantId"]) for m in records.product.messages if m.type == kind)
-    for grant, times in told.items():
+    announced = Counter(str(m.data["grantId"]) for m in records.product.messages if m.type == kind)
+    for grant, times in announced.items():
         if grant not in expiring or times > 1:
-            yield f"{kind} of {grant}, which may expire once or never, is told {times} times"
+            yield f"{kind} of {grant}, which may expire once or never, is announced {times} times"
 
 
 def _balances(records: Records) -> Iterable[str]:
@@ -90,14 +93,14 @@ def _of_account(
         where = f"row {row.seq} of {account.organization}, which leaves {row.balance_after}"
         for message in caused.get(row.seq, []):
             if not _is_true(message.type, row, account.low_below, last, had=had):
-                yield f"{message.type} is told of {where}, after {last or 'nothing'}"
+                yield f"{message.type} is announced at {where}, after {last or 'nothing'}"
             last = message.type
             had, kept = had and last != DEPLETED, kept and last != DEPLETED
         had = had or row.balance_after > 0
         if following is not None and following.at == row.at:
             continue
-        if not _is_told(row.balance_after, account.low_below, last, kept=kept):
-            yield f"{last or 'nothing'} is the last that is told at {where}"
+        if not _is_announced(row.balance_after, account.low_below, last, kept=kept):
+            yield f"{last or 'nothing'} is the last announcement at {where}"
             return
         kept = kept or row.balance_after > 0
 
@@ -112,7 +115,7 @@ def _is_true(kind: str, row: Row, threshold: Decimal | None, last: str, *, had: 
     return row.balance_after >= threshold and last in {LOW, DEPLETED}
 
 
-def _is_told(balance: Decimal, threshold: Decimal | None, last: str, *, kept: bool) -> bool:
+def _is_announced(balance: Decimal, threshold: Decimal | None, last: str, *, kept: bool) -> bool:
     """Whether what was announced last fits a balance."""
     if balance <= 0:
         return not kept

@@ -57,7 +57,7 @@ class Balancer:
         return web.Response(status=status)
 
     async def _send(self, body: bytes, headers: dict[str, str]) -> int:
-        """Return the status that the next process answers; 502 where there is no answer."""
+        """Return the status that the next process answers; 502 for none, 503 without a process."""
         webs = list(self.webs.values())
         if not webs or self._http is None:
             return 503

@@ -16,9 +16,9 @@ ACME = "acme"
 
 
 def found(
-    balances: list[int], told: dict[int, str], *, threshold: int | None = 10, moments: str = ""
+    balances: list[int], announced: dict[int, str], *, threshold: int | None = 10, moments: str = ""
 ) -> list[str]:
-    """Return what is found: `told` by the seq of its row; rows of one letter are one posting."""
+    """Return what is found: messages by their row; rows of one letter are one posting."""
     rows, before = [], 0
     moments = moments or "abcdefghij"
     for seq, balance in enumerate(balances, start=1):
@@ -28,7 +28,7 @@ def found(
         before = balance
     messages = [
         Message(f"m{seq}", f"credits.{kind}", "delivered", ACME, cause=seq)
-        for seq, kind in told.items()
+        for seq, kind in announced.items()
     ]
     below = None if threshold is None else Decimal(threshold)
     account = Account(ACME, Decimal(before), Decimal(0), len(rows), below)
@@ -37,7 +37,7 @@ def found(
 
 
 @pytest.mark.parametrize(
-    ("balances", "told"),
+    ("balances", "announced"),
     [
         ([20, 15], {}),
         ([20, 5, 3], {2: "low"}),
@@ -47,29 +47,29 @@ def found(
         ([-3, -5], {}),
     ],
 )
-def test_true_messages_are_no_violation(balances: list[int], told: dict[int, str]) -> None:
-    assert found(balances, told) == []
+def test_true_messages_are_no_violation(balances: list[int], announced: dict[int, str]) -> None:
+    assert found(balances, announced) == []
 
 
 @pytest.mark.parametrize(
-    ("balances", "told", "words"),
+    ("balances", "announced", "words"),
     [
-        ([20, 5], {}, "nothing is the last that is told at row 2 of acme, which leaves 5"),
-        ([20, 0], {}, "nothing is the last that is told at row 2"),
-        ([20, 5, 20], {2: "low"}, "credits.low is the last that is told at row 3"),
-        ([20, 5, 4], {2: "low", 3: "low"}, "credits.low is told of row 3 of acme"),
-        ([20, 15], {2: "low"}, "credits.low is told of row 2"),
-        ([20, 15], {2: "recovered"}, "credits.recovered is told of row 2"),
-        ([20, 5, 6], {2: "low", 3: "recovered"}, "credits.recovered is told of row 3"),
-        ([20, -1, -2], {2: "depleted", 3: "depleted"}, "credits.depleted is told of row 3"),
-        ([20, 5], {2: "depleted"}, "credits.depleted is told of row 2"),
-        ([20, 0, 5, -1], {2: "depleted"}, "credits.depleted is the last that is told at row 4"),
+        ([20, 5], {}, "nothing is the last announcement at row 2 of acme, which leaves 5"),
+        ([20, 0], {}, "nothing is the last announcement at row 2"),
+        ([20, 5, 20], {2: "low"}, "credits.low is the last announcement at row 3"),
+        ([20, 5, 4], {2: "low", 3: "low"}, "credits.low is announced at row 3 of acme"),
+        ([20, 15], {2: "low"}, "credits.low is announced at row 2"),
+        ([20, 15], {2: "recovered"}, "credits.recovered is announced at row 2"),
+        ([20, 5, 6], {2: "low", 3: "recovered"}, "credits.recovered is announced at row 3"),
+        ([20, -1, -2], {2: "depleted", 3: "depleted"}, "credits.depleted is announced at row 3"),
+        ([20, 5], {2: "depleted"}, "credits.depleted is announced at row 2"),
+        ([20, 0, 5, -1], {2: "depleted"}, "credits.depleted is the last announcement at row 4"),
     ],
 )
 def test_a_message_that_is_missing_or_untrue_is_found(
-    balances: list[int], told: dict[int, str], words: str
+    balances: list[int], announced: dict[int, str], words: str
 ) -> None:
-    assert any(words in line for line in found(balances, told))
+    assert any(words in line for line in found(balances, announced))
 
 
 def test_only_the_end_of_a_posting_of_several_rows_is_announced() -> None:

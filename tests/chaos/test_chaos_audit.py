@@ -199,26 +199,30 @@ DOCTORED: list[tuple[str, dict[str, Any], str]] = [
         for lost, words in zip(
             MESSAGES[:6],
             [
-                "purchase.completed of pi_1 happened 1 times, told 0",
-                "purchase.completed of pi_2 happened 1 times, told 0",
-                "recharge.succeeded of a4 happened 1 times, told 0",
-                "recharge.failed of a5 happened 1 times, told 0",
-                "dispute.opened of dp_1 happened 1 times, told 0",
-                "dispute.closed of dp_1 happened 1 times, told 0",
+                "purchase.completed of pi_1 happened 1 times, announced 0",
+                "purchase.completed of pi_2 happened 1 times, announced 0",
+                "recharge.succeeded of a4 happened 1 times, announced 0",
+                "recharge.failed of a5 happened 1 times, announced 0",
+                "dispute.opened of dp_1 happened 1 times, announced 0",
+                "dispute.closed of dp_1 happened 1 times, announced 0",
             ],
             strict=True,
         )
     ),
     *(
-        ("messages that are not true", {"messages": [*MESSAGES, m]}, "times, told 2 times")
+        ("messages that are not true", {"messages": [*MESSAGES, m]}, "times, announced 2 times")
         for m in MESSAGES[:6]
     ),
-    ("messages that are not true", {"messages": [*MESSAGES, MESSAGES[6]]}, "or never, is told 2"),
+    (
+        "messages that are not true",
+        {"messages": [*MESSAGES, MESSAGES[6]]},
+        "or never, is announced 2",
+    ),
     ("messages that are not true", {"grants": []}, "credits.expiring of g1, which may expire once"),
     (
         "messages that are not true",
         {"payments": [BOUGHT, RECHARGED, replace(AUTOMATIC, attempt=None, invoice="in_1")]},
-        "purchase.completed of in_1 happened 1 times, told 0",
+        "purchase.completed of in_1 happened 1 times, announced 0",
     ),
     (
         "messages that are not true",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -85,6 +87,27 @@ async def test_auto_recharge_is_suspended_and_turned_off(
     page = await operator.submit(path(organization, "/recharge/off"), reason="closed")
     assert page.one(".flash").get_text() == "Auto-recharge is off."
     assert [e["reason"] for e in await audited(operator, "recharge.off")] == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("credits_max", "charges_max", "shown"),
+    [
+        (None, None, "Monthly cap none Declines"),
+        (Decimal(500), None, "Monthly cap 500 credits Declines"),
+        (None, 1, "Monthly cap 1 charge Declines"),
+        (Decimal(500), 3, "Monthly cap 500 credits, 3 charges Declines"),
+    ],
+)
+async def test_the_monthly_cap_is_in_credits_in_charges_or_both(
+    operator: ConsoleBrowser,
+    organization: Organization,
+    credits_max: Decimal | None,
+    charges_max: int | None,
+    shown: str,
+) -> None:
+    rule = replace(TOP, monthly_cap=credits_max, monthly_count_cap=charges_max)
+    await agree(operator.pool, organization, rule)
+    assert shown in (await operator.get(path(organization, "/recharge"))).text
 
 
 async def test_without_a_rule_there_is_nothing_to_suspend(

@@ -10,6 +10,7 @@ import pytest
 
 from console.pages import transactions as page_module
 from shared.ids import new_id, transaction_public_id
+from shared.ledger.origin import TAGS
 from shared.organizations import service as organizations
 from shared.organizations.model import Organization
 from tests.fixtures.console import ConsoleBrowser, ShownPage
@@ -123,7 +124,7 @@ async def test_the_row_shows_its_hash_key_and_origin(
         operator.pool,
         grant(
             organization, 5, key="order-1", key_id=UUID(key["id"]), request_id="req_1",
-            metadata={"model": {"name": "x"}},
+            metadata={"model": {"name": "x"}, TAGS: ["team:a", "<b>"]},
         ),
     )  # fmt: skip
     page = await operator.get(path(made.id))
@@ -141,6 +142,7 @@ async def test_the_row_shows_its_hash_key_and_origin(
     assert facts["Idempotency key"] == "order-1"
     assert facts["API key"] == f"usage key 1 {key['id']}"
     assert facts["Request"] == "req_1"
+    assert facts["Tags"] == "team:a, <b>"
     assert "prepaid:" not in page.one(".payload").get_text()
 
 

@@ -136,16 +136,16 @@ async def test_a_set_of_scopes_is_their_sum_and_write_is_all_but_admin(
     assert (await write.call("PATCH", SETTINGS, limit)).status == 403
 
 
-async def test_a_balance_is_told_to_usage_and_to_read_alone(
+async def test_a_balance_is_read_with_usage_or_read_alone(
     api_client: ApiClient, organization: Organization
 ) -> None:
     clients = await scope_names(api_client, organization)
-    told = {
+    allowed = {
         scope
         for scope, client in clients.items()
         if (await client.get("/v1/billing/acme/credits")).status == 200
     }
-    assert told == {"usage", "read"}
+    assert allowed == {"usage", "read"}
 
 
 def test_the_document_states_the_scopes_of_each_operation_and_has_the_webhook() -> None:

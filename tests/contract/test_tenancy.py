@@ -128,7 +128,7 @@ async def test_who_has_no_valid_key_or_too_few_scopes_is_told_nothing_whether_or
             assert same(asked)
             for request, answer in asked:
                 check_refused(answer, refused)
-                assert world.a.told_by(answer, request) == []
+                assert world.a.disclosed_by(answer, request) == []
 
 
 @pytest.mark.parametrize("operation", OF_AN_ORGANIZATION, ids=name)
@@ -149,7 +149,7 @@ async def test_another_organizations_thing_is_404_in_the_words_of_one_that_does_
             assert same(asked)
             for request, answer in asked:
                 check_refused(answer, NotFoundError)
-                assert world.a.told_by(answer, request) == []
+                assert world.a.disclosed_by(answer, request) == []
 
 
 @pytest.mark.parametrize("operation", OF_A_THING, ids=name)
@@ -168,7 +168,7 @@ async def test_another_organizations_thing_is_not_found_below_ones_own_path(
             assert same(asked)
             for asked_for, answer in asked:
                 check_refused(answer, NotFoundError)
-                assert world.a.told_by(answer, asked_for) == []
+                assert world.a.disclosed_by(answer, asked_for) == []
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name)
@@ -192,7 +192,7 @@ async def test_a_scope_that_is_large_enough_is_let_in_by_its_own_organization(
             check_refused(answer, PermissionDeniedError)
         else:
             assert answer.status == operation.status, answer.body
-        assert world.b.told_by(answer, request) == []
+        assert world.b.disclosed_by(answer, request) == []
 
 
 @pytest.mark.parametrize("operation", OF_THE_INSTALLATION, ids=name)
@@ -207,7 +207,7 @@ async def test_what_is_of_the_whole_installation_is_403_for_a_key_of_one_organiz
             assert same(asked)
             for request, answer in asked:
                 check_refused(answer, PermissionDeniedError)
-                assert world.a.told_by(answer, request) == []
+                assert world.a.disclosed_by(answer, request) == []
 
 
 @pytest.mark.parametrize("operation", READS, ids=name)
@@ -220,7 +220,7 @@ async def test_a_list_shows_a_key_its_own_organization_alone_whatever_it_is_aske
         request = replace(own, query={**own.query, **query})
         answer = await send(client, request)
         assert answer.status in (200, 403, 404, 422), answer.body
-        assert world.a.told_by(answer, request) == [], query
+        assert world.a.disclosed_by(answer, request) == [], query
 
 
 @pytest.mark.parametrize("operation", WRITES, ids=name)
@@ -236,7 +236,7 @@ async def test_the_same_idempotency_key_of_another_organization_is_another_key(
     request = await world.request(operation, world.b)
     answer = await send(own, request, idempotency_key="k")
     assert (answer.status, "Idempotent-Replayed" in answer.headers) == (operation.status, False)
-    assert world.a.told_by(answer, request) == []
+    assert world.a.disclosed_by(answer, request) == []
     assert await world.rows_of(world.a) == before
 
 
@@ -249,17 +249,17 @@ async def test_a_transaction_id_of_another_organization_is_free(world: World) ->
     assert answer.json["changeSequence"] > 1
 
 
-async def test_the_secrets_looked_for_are_there_to_be_told(world: World) -> None:
+async def test_the_secrets_looked_for_can_be_disclosed(world: World) -> None:
     client = await bound(world, world.a, Scope.ADMIN)
-    told: set[str] = set()
+    disclosed: set[str] = set()
     for operation in OPERATIONS:
         request = await world.request(operation, world.a)
         answer = await send(client, request)
-        told.update(world.a.told_by(answer, Request("GET", "/")))
+        disclosed.update(world.a.disclosed_by(answer, Request("GET", "/")))
     word, owner = world.a.word, str(world.a.organization.id)
     customer = str(world.a.organization.stripe_customer_id).lower()
     shown = {owner, f"{word} laboratories", f"jo@{word}.example", customer, f"pi_{word}"}
-    assert shown - told == set()
+    assert shown - disclosed == set()
     assert all(
         any(word in text for text in tenant.secrets)
         for tenant, word in ((world.a, "quokka"), (world.b, "wombat"))

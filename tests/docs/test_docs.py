@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
+from cli import doctor
 from sandbox.stripe.process import SimulatorProcess
 from shared import config, metrics
 from shared.inbox.model import EventState
@@ -195,6 +196,13 @@ def test_operations_lists_every_metric() -> None:
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in metric_names()}
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     assert {name for name in families if f"`{name}" not in text} == set()
+
+
+def test_operations_lists_the_checks_of_doctor_in_their_order() -> None:
+    table = section(ROOT / "docs/operations.md", "Doctor")
+    cells = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert listed == ["settings", *(name for name, _, _ in doctor._CHECKS)]  # noqa: SLF001
 
 
 def test_every_log_line_that_the_pages_name_is_written_by_the_code() -> None:

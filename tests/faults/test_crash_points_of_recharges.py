@@ -64,7 +64,7 @@ async def test_a_decline_whose_worker_is_killed_counts_once(killer: Killer, shop
 async def test_an_authentication_whose_worker_is_killed_is_asked_for_once(
     killer: Killer, shop: Shop
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     async for step, here in shops(killer, shop, steps.AUTHENTICATION):
         await here.open("pm_card_authenticationRequired")
         await killer.kill(step, "charge")

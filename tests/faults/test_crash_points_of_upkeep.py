@@ -74,10 +74,10 @@ async def test_an_expiration_whose_worker_is_killed_is_posted_and_announced_once
             owner.id,
         )
         assert [row["amount"] for row in rows] == [-5], step.name
-        told = await pool.fetch(
+        messages = await pool.fetch(
             "SELECT id FROM outbound_messages WHERE organization_id = $1", owner.id
         )
-        assert len(told) == 1, step.name
+        assert len(messages) == 1, step.name
 
 
 async def test_a_replay_that_is_killed_ends_with_exact_counts(

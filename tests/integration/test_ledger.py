@@ -43,7 +43,7 @@ async def test_a_posting_moves_the_balance_and_is_answered_with_its_row(
     assert await balance(pool) == Decimal("10.5")
 
 
-async def test_no_posting_is_no_question(connection: Connection) -> None:
+async def test_without_postings_there_are_no_results(connection: Connection) -> None:
     assert await service.post(connection, []) == []
 
 

@@ -207,31 +207,31 @@ async def test_history_is_read_to_its_end_whatever_the_size_of_a_page(
         assert seen == list(range(10, 0, -1))
 
 
-async def test_what_a_debit_took_is_explained_to_each_lot_in_the_order_of_burning(
+async def test_what_a_debit_took_is_explained_to_each_grant_in_the_order_of_burning(
     pool: Pool, connection: Connection, organization: Organization
 ) -> None:
     made = await post(pool, *(grant(organization, n) for n in (3, 4, 5)))
     first, second = await post(
         pool, usage(organization, 5), usage(organization, 10, may_overdraw=True)
     )
-    lots = [result.id for result in made]
-    assert await explained(connection, first.id) == [(3, lots[0], None), (2, lots[1], None)]
+    grants = [result.id for result in made]
+    assert await explained(connection, first.id) == [(3, grants[0], None), (2, grants[1], None)]
     assert await explained(connection, second.id) == [
-        (2, lots[1], None),
-        (5, lots[2], None),
+        (2, grants[1], None),
+        (5, grants[2], None),
         (3, None, None),
     ]
     (paying,) = await post(pool, grant(organization, 2))
     assert await explained(connection, second.id) == [
-        (2, lots[1], None),
-        (5, lots[2], None),
+        (2, grants[1], None),
+        (5, grants[2], None),
         (2, paying.id, None),
         (1, None, None),
     ]
     assert await explained(connection, paying.id) == [], "a credit has no source"
 
 
-async def test_what_is_taken_from_a_lot_directly_is_explained_by_it(
+async def test_what_is_taken_from_a_grant_directly_is_explained_by_it(
     pool: Pool, connection: Connection, organization: Organization, drainer: Drainer
 ) -> None:
     await receive(pool, payment("1"))
@@ -268,28 +268,38 @@ async def test_what_is_taken_from_a_lot_directly_is_explained_by_it(
     assert purchase["grant_id"] == purchase["id"]
 
 
+async def test_a_row_that_burned_nothing_has_no_source_of_zero_credits(
+    pool: Pool, connection: Connection, organization: Organization
+) -> None:
+    """Its point of consumption lies inside a segment, which pays for the usage before and after."""
+    _, gift = await post(pool, grant(organization, 10), grant(organization, 5, priority=90))
+    void = posting(organization, TransactionType.VOID, None, grant_id=gift.id)
+    _, voided, _ = await post(pool, usage(organization, 2), void, usage(organization, 1))
+    assert await explained(connection, voided.id) == [(5, gift.id, None)]
+
+
 async def test_uses_and_sources_tell_the_same_story(
     pool: Pool, connection: Connection, organization: Organization
 ) -> None:
-    """Grants that come between the debits and burn first cut the lots into many segments."""
-    lots = [grant(organization, 40, priority=9)]
-    await post(pool, lots[0])
+    """Grants that come between the debits and burn first cut the usage into many segments."""
+    grants = [grant(organization, 40, priority=9)]
+    await post(pool, grants[0])
     for n in range(8):
-        lots.append(grant(organization, 1 + n % 3, priority=8 - n))
-        await post(pool, lots[-1], *(usage(organization, "2.5") for _ in range(2)))
-    told: dict[tuple[Any, Any], Decimal] = {}
-    for lot in lots:
-        for use in await store.uses(connection, organization.id, lot.id, limit=1000):
-            told[lot.id, use.transaction_id] = use.amount
+        grants.append(grant(organization, 1 + n % 3, priority=8 - n))
+        await post(pool, grants[-1], *(usage(organization, "2.5") for _ in range(2)))
+    by_use: dict[tuple[Any, Any], Decimal] = {}
+    for given in grants:
+        for use in await store.uses(connection, organization.id, given.id, limit=1000):
+            by_use[given.id, use.transaction_id] = use.amount
     rows = await store.history(connection, organization.id, before=1 << 62, limit=1000)
-    found: dict[tuple[Any, Any], Decimal] = {}
+    by_source: dict[tuple[Any, Any], Decimal] = {}
     for row in rows:
         for source in await service.explain(connection, row):
             name = (source.grant_id, row["id"])
-            found[name] = found.get(name, Decimal(0)) + source.amount
-    assert found == told
-    assert sum(told.values()) == 40
-    assert await pool.fetchval("SELECT count(*) FROM burn_segments") > len(lots)
+            by_source[name] = by_source.get(name, Decimal(0)) + source.amount
+    assert by_source == by_use
+    assert sum(by_use.values()) == 40
+    assert await pool.fetchval("SELECT count(*) FROM burn_segments") > len(grants)
 
 
 async def test_uses_are_limited_to_the_oldest(

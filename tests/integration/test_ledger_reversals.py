@@ -39,7 +39,7 @@ async def reverse(
         )
 
 
-async def test_a_refund_takes_from_the_lot_that_was_paid_for_and_no_other(
+async def test_a_refund_takes_from_the_grant_that_was_paid_for_and_no_other(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     await post(pool, grant(organization, 5, priority=0))
@@ -50,7 +50,7 @@ async def test_a_refund_takes_from_the_lot_that_was_paid_for_and_no_other(
     assert await left(pool, organization) == [5, Decimal("5.5")]
 
 
-async def test_credits_that_are_spent_are_taken_from_other_lots_and_then_become_debt(
+async def test_credits_that_are_spent_are_taken_from_other_grants_and_then_become_debt(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     await pay(pool, drainer)

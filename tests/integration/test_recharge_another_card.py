@@ -37,7 +37,7 @@ async def test_a_decline_of_the_card_before_keeps_the_new_one_from_nothing(
     shop: Shop, number: str
 ) -> None:
     """M20."""
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.sim("faults", **CANCEL, fault="refused", times=1)
     await shop.open()
     await change(shop, number)
@@ -72,7 +72,7 @@ async def test_a_card_that_cannot_be_charged_after_another_counts_for_itself(sho
 async def test_another_card_is_charged_instead_of_the_one_that_waits_for_its_customer(
     shop: Shop,
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open("pm_card_authenticationRequired")
     await shop.work()
     assert (await shop.settings()).state == "paused_requires_action"

@@ -53,7 +53,7 @@ async def test_a_key_that_stripe_refuses_suspends_nobody_and_both_are_charged_on
     shop: Shop, fault: str, step: dict[str, Any]
 ) -> None:
     """M3."""
-    await shop.be_told()
+    await shop.add_endpoint()
     other = replace(shop, owner=await create_organization(shop.pool, "other"))
     await shop.sim("faults", **step, fault=fault, times=100)
     for one in (shop, other):
@@ -135,7 +135,7 @@ RETRIEVE: dict[str, Any] = {"method": "GET", "path": "/v1/payment_intents/*"}
 async def test_a_decline_that_cannot_be_canceled_for_our_fault_counts_once_it_is_mended(
     shop: Shop, fault: str
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.sim("faults", **CANCEL, fault=fault, times=100)
     await shop.open("pm_card_chargeCustomerFail")
     for _ in range(3):
@@ -156,7 +156,7 @@ async def test_a_charge_that_cannot_be_asked_about_for_our_fault_is_credited_onc
     shop: Shop, fault: str
 ) -> None:
     """However long that takes: nobody knows before whether it was captured."""
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.sim("faults", **CONFIRM, fault="answer_lost", times=1)
     await shop.sim("faults", **RETRIEVE, fault=fault, times=100)
     await shop.open()
@@ -178,7 +178,7 @@ async def test_a_charge_that_cannot_be_asked_about_for_our_fault_is_credited_onc
 async def test_a_decline_during_our_outage_counts_against_its_own_organization_alone(
     shop: Shop,
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.sim("faults", **CONFIRM, fault="unauthorized_401", times=1)
     await shop.open()
     await shop.work()

@@ -84,7 +84,7 @@ async def suspensions(shop: Shop) -> list[str]:
 
 async def recharged(shop: Shop) -> str:
     """Recharge once, from 7 to 27, and return the payment."""
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open()
     await shop.work()
     name: str = (await shop.attempt())["payment_intent_id"]
@@ -131,7 +131,7 @@ async def test_m4_events_of_the_recharge_itself_are_no_purchase_of_the_customer(
 async def test_m4_a_refund_that_comes_before_the_answer_leaves_nothing_to_charge(
     shop: Shop,
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     path = "/v1/payment_intents/*/confirm"
     await shop.sim("faults", method="POST", path=path, fault="answer_lost", times=1)
     await shop.open()
@@ -149,7 +149,7 @@ async def test_m4_a_refund_that_comes_before_the_answer_leaves_nothing_to_charge
 
 
 async def test_m4_a_refunded_top_up_suspends_nothing(shop: Shop) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.save_card()
     await shop.agree()
     await post(shop.pool, grant(shop.owner, 12))

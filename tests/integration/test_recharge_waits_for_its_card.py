@@ -27,7 +27,7 @@ async def forget_details(shop: Shop) -> None:
 
 
 async def open_undescribed(shop: Shop, card: str = "pm_card_visa") -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open(card)
     await forget_details(shop)
     await shop.work()
@@ -87,7 +87,7 @@ async def test_a_top_up_before_its_card_is_described_is_a_conflict_for_seconds(s
 async def test_a_charged_card_that_is_gone_beside_one_not_described_suspends_nothing(
     shop: Shop,
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open()
     other = await shop.save_card()
     await shop.pool.execute(

@@ -121,7 +121,7 @@ async def test_a_worker_that_lost_its_lease_commits_nothing(shop: Shop) -> None:
             await shop.work()  # another worker takes over meanwhile, and settles
             return answer
 
-    await shop.be_told()
+    await shop.add_endpoint()
     slow: Any = Slow(shop.charger.gateway, ())
     await replace(shop.charger, gateway=slow).work()
     assert (await shop.attempt())["state"] == "succeeded"
@@ -137,7 +137,7 @@ async def test_a_decline_of_which_two_workers_learn_counts_once(shop: Shop) -> N
             await shop.work()  # another worker takes over meanwhile, and settles
             return answer
 
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open("pm_card_chargeCustomerFail")
     slow: Any = Slow(shop.charger.gateway, ())
     await replace(shop.charger, gateway=slow).work()

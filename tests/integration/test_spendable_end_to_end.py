@@ -65,7 +65,7 @@ async def test_refusals_while_a_declined_card_waits_leave_one_attempt_armed(shop
 async def test_refusals_in_a_loop_at_the_cap_suspend_once_and_say_that_nothing_comes(
     shop: Shop,
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.save_card()
     await shop.agree(replace(TO_TARGET, monthly_count_cap=1))
     await post(shop.pool, grant(shop.owner, 5))

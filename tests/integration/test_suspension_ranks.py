@@ -40,7 +40,7 @@ async def test_what_a_person_ends_replaces_what_ends_by_itself_and_not_the_other
     shop: Shop, first: SuspensionReason, then: SuspensionReason
 ) -> None:
     """M10: a new card and a month's end change nothing."""
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.agree()
     await suspend(shop, first)
     await suspend(shop, then)
@@ -127,7 +127,7 @@ async def test_a_refunded_recharge_waits_for_the_next_purchase_and_says_so_once(
     shop: Shop,
 ) -> None:
     """M4."""
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open()
     await shop.work()
     payment = (await shop.attempt())["payment_intent_id"]

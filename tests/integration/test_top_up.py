@@ -60,7 +60,7 @@ async def test_the_webhook_and_the_answer_post_the_same_purchase_and_tell_of_it_
     )
     endpoint = await serve(shop.pool, STRIPE_WEBHOOK_SECRETS=hook.secret or "")
     await shop.client.v1.webhook_endpoints.update_async(hook.id, {"url": endpoint.url})
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.save_card()
     await shop.sim("faults", event="payment_intent.*", fault=fault, times=9, seed=7)
     if lost is not None:
@@ -76,7 +76,7 @@ async def test_the_webhook_and_the_answer_post_the_same_purchase_and_tell_of_it_
 
 
 async def test_asked_again_under_the_same_id_it_charges_nothing(shop: Shop) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.save_card()
     attempt_id = new_id()
     first, second = await buy(shop, attempt_id), await buy(shop, attempt_id)
@@ -94,7 +94,7 @@ async def test_two_at_once_charge_one_of_them(shop: Shop) -> None:
             await other_is_over.wait()
             return await super().create(charge, key=key)
 
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.save_card()
     held = replace(shop.charger, gateway=Held(shop.client))
     first = asyncio.create_task(top_up(held, shop.owner, PRICE, attempt_id=new_id(), actor="test"))
@@ -239,7 +239,7 @@ async def test_a_web_process_that_is_killed_meanwhile_leaves_a_charge_that_is_ma
     redis_url: str,
     tmp_path: Path,
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.save_card()
     async with shop.pool.acquire() as connection:
         key = await access.create_key(connection, name="k", scope="write", organization_id=None)

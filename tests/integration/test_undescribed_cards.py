@@ -20,7 +20,7 @@ async def describe(shop: Shop) -> None:
 
 
 async def test_a_recharge_waits_until_stripe_has_described_the_card(shop: Shop) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open()
     await saved_by_a_payment(shop)
     await shop.work()
@@ -35,7 +35,7 @@ async def test_a_recharge_waits_until_stripe_has_described_the_card(shop: Shop) 
 
 async def test_a_key_that_may_not_read_payment_methods_suspends_nobody(shop: Shop) -> None:
     """M3."""
-    await shop.be_told()
+    await shop.add_endpoint()
     await shop.open()
     await saved_by_a_payment(shop)
     path = "/v1/payment_methods/*"

@@ -73,6 +73,28 @@ def test_a_chart_draws_at_most_six_series_of_500_points() -> None:
     assert len(drawn.rows) == 500
 
 
+@pytest.mark.parametrize(
+    ("value", "labels"),
+    [
+        (8_000, ["0", "2,000", "4,000", "6,000", "8,000"]),
+        (20_000, ["0", "5,000", "10k", "15k", "20k"]),
+        (2_000_000, ["0", "500k", "1M", "1.5M", "2M"]),
+        (-40_000_000_000, ["-40B", "-20B", "0"]),
+        (4 * 10**12, ["0", "1T", "2T", "3T", "4T"]),
+    ],
+)
+def test_the_labels_of_an_axis_fit_into_its_margin(value: int, labels: list[str]) -> None:
+    drawn = charts.chart("T", [Series("s", [(NOW, value)])])
+    assert [tick.label for tick in drawn.ticks_y] == labels
+
+
+def test_a_chart_of_less_than_four_minutes_has_seconds() -> None:
+    points = [(NOW, 1), (NOW + timedelta(minutes=2), 2)]
+    labels = [tick.label for tick in charts.chart("T", [Series("s", points)]).ticks_x]
+    assert len(set(labels)) == len(labels) == 5
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", label) for label in labels)
+
+
 def test_steps_hold_a_value_until_the_next() -> None:
     points = [(NOW, 1), (NOW + timedelta(hours=1), 2)]
     (drawing,) = charts.chart("T", [Series("s", points)], shape=Shape.STEPS).drawings

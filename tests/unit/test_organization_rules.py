@@ -30,6 +30,8 @@ def problem(field: str, message: str) -> dict[str, Any]:
         {"name": "n"},
         {"name": "n" * 200},
         {"name": "Ä & Söhne"},
+        {"name": "می\u200cخواهم"},  # noqa: RUF001 - Persian, with a zero-width non-joiner
+        {"name": "Rocket \N{MAN}\N{ZERO WIDTH JOINER}\N{ROCKET}"},
         {"email": "jo@example.com"},
         {"email": f"{'a' * 64}@{'b' * 190}"},
         {"organization_id": UUID(int=1)},
@@ -66,6 +68,9 @@ def test_what_an_organization_may_be(changes: dict[str, Any]) -> None:
         ({"name": ""}, "name", NAME),
         ({"name": "n" * 201}, "name", NAME),
         ({"name": "a\nb"}, "name", NAME),
+        ({"name": " "}, "name", NAME),
+        ({"name": "\u200c\u200d"}, "name", NAME),
+        ({"name": "Acme \N{RIGHT-TO-LEFT OVERRIDE}txt.exe"}, "name", NAME),
         ({"email": "example.com"}, "email", EMAIL),
         ({"email": f"{'a' * 65}@b"}, "email", EMAIL),
         ({"email": f"a@{'b' * 191}"}, "email", EMAIL),

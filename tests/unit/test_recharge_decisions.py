@@ -132,11 +132,13 @@ def test_soft_declines_wait_one_and_six_hours_and_the_third_suspends() -> None:
     hour = timedelta(hours=1)
     found = [rules.after_decline(count, hard=False, now=NOW) for count in (0, 1, 2)]
     assert found == [
-        rules.Aftermath(1, NOW + hour, suspended=False),
-        rules.Aftermath(2, NOW + 6 * hour, suspended=False),
-        rules.Aftermath(3, None, suspended=True),
+        rules.DeclineEffect(1, NOW + hour, suspended=False),
+        rules.DeclineEffect(2, NOW + 6 * hour, suspended=False),
+        rules.DeclineEffect(3, None, suspended=True),
     ]
-    assert rules.after_decline(0, hard=True, now=NOW) == rules.Aftermath(1, None, suspended=True)
+    assert rules.after_decline(0, hard=True, now=NOW) == rules.DeclineEffect(
+        1, None, suspended=True
+    )
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(1, 1), (2, 2), (9, 256), (10, 300), (99, 300)])
