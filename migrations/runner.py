@@ -50,6 +50,7 @@ FUNCTION_FILES = (
     LEDGER / "expiry.sql",
     LEDGER / "recharge.sql",
     LEDGER / "messages.sql",
+    LEDGER / "credits.sql",
     LEDGER / "posting.sql",
     LEDGER / "holds.sql",
     LEDGER / "hold_ends.sql",

@@ -141,6 +141,18 @@ class LedgerMachine(RuleBasedStateMachine):
         account = self.accounts[who]
         if due:
             self._let_be_due(account, which)
+        self._post_in_order(account, wishes)
+
+    @rule(
+        who=WHO,
+        wishes=strategies.lists(credit_wishes(), min_size=2, max_size=6),
+        again=strategies.lists(strategies.builds(Again, WHICH, strategies.booleans()), max_size=3),
+    )
+    def post_credits(self, who: int, wishes: list[Wish], again: list[Wish]) -> None:
+        """Post credits alone, among them some that were posted before."""
+        self._post_in_order(self.accounts[who], [*wishes[:1], *again, *wishes[1:]])
+
+    def _post_in_order(self, account: Account, wishes: Sequence[Wish]) -> None:
         postings, expected = [], []
         for wish in wishes:
             posting = self._asked(account, wish)

@@ -37,7 +37,7 @@ async def rows_read(connection: Connection, postings: Sequence[Posting]) -> int:
     return after - before
 
 
-@pytest.mark.parametrize("kind", ["grants", "first debits"])
+@pytest.mark.parametrize("kind", ["grants", "first debits", "later debits"])
 async def test_plans_made_with_one_account_do_not_scan_all_that_came_later(
     pool: Pool, organization: Organization, kind: str
 ) -> None:
@@ -53,6 +53,8 @@ async def test_plans_made_with_one_account_do_not_scan_all_that_came_later(
         owners = [await create_organization(pool, f"later-{n}") for n in range(ORGANIZATIONS)]
         if kind != "grants":
             await service.post(connection, [grant(owner, 100) for owner in owners])
+        if kind == "later debits":
+            await service.post(connection, [usage(owner, 1) for owner in owners])
         batch = owners[:BATCH]
         postings = [grant(o, 1) if kind == "grants" else usage(o, 1) for o in batch]
         assert await rows_read(connection, postings) <= len(postings) * ROWS_OF_POSTING_MAX

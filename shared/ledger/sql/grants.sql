@@ -182,8 +182,19 @@ BEGIN
 END
 $$;
 
--- Opens the grant of a credit. It pays debt first: the range of consumption without a grant is covered by it. One that
--- would have expired already expires with the next posting.
+-- When a new grant expires. One that would have expired already expires with the next posting. PostgreSQL inlines it.
+CREATE OR REPLACE FUNCTION ledger_grant_expiry(
+    p_account accounts,
+    p_expires_at timestamptz
+) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN p_expires_at <= p_account.expired_through
+            THEN p_account.expired_through + interval '1 microsecond'
+        ELSE p_expires_at
+    END
+$$;
+
+-- Opens the grant of a credit. It pays debt first: the range of consumption without a grant is covered by it.
 CREATE OR REPLACE FUNCTION ledger_open_grant(
     p_account accounts,
     p_row credit_transactions,
@@ -217,11 +228,7 @@ BEGIN
         p_row.amount - v_covered,
         v_priority,
         v_promotional,
-        CASE
-            WHEN p_posting.expires_at <= p_account.expired_through
-                THEN p_account.expired_through + interval '1 microsecond'
-            ELSE p_posting.expires_at
-        END,
+        ledger_grant_expiry(p_account, p_posting.expires_at),
         p_row.payment_intent_id,
         p_row.created_at,
         ledger_terms_hash(

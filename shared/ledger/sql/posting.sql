@@ -302,15 +302,8 @@ CREATE OR REPLACE FUNCTION ledger_post_organization(
     p_postings ledger_posting [],
     p_expirations_max integer DEFAULT 20
 ) RETURNS TABLE (
-    status text,
-    id uuid,
-    seq bigint,
-    amount numeric,
-    balance_after numeric,
-    created_at timestamptz,
-    held numeric,
-    available numeric,
-    budget jsonb
+    status text, id uuid, seq bigint, amount numeric, balance_after numeric, created_at timestamptz,
+    held numeric, available numeric, budget jsonb
 ) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -325,6 +318,11 @@ DECLARE
     v_arming_id uuid;
     v_needed numeric;
 BEGIN
+    IF cardinality(v_run.postings) > 1 AND ledger_takes_credits(v_account, v_run.postings) THEN
+        RETURN QUERY
+        SELECT c.* FROM ledger_post_credits(v_account, v_run.now, v_run.due, v_run.postings, v_run.seqs) AS c;
+        RETURN;
+    END IF;
     FOR v_place IN 1..cardinality(v_run.postings) LOOP
         v_posting := v_run.postings[v_place];
         v_row := NULL;
