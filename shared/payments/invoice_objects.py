@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import msgspec
@@ -131,6 +132,7 @@ class Invoice(StripeObject, frozen=True):
 
     amount_paid: Amount | None = None
     total: Amount | None = None
+    pre_payment_credit_notes_amount: Amount = 0
     total_excluding_tax: Amount | None = None
     currency: Currency | None = None
     customer: Reference = None
@@ -150,8 +152,20 @@ class Invoice(StripeObject, frozen=True):
 
     @property
     def total_minor(self) -> int:
-        """The amount due before any payment, customer balance or out-of-band payment."""
-        return (self.amount_paid or 0) if self.total is None else self.total
+        """The amount charged, also from the customer's balance or out of band.
+
+        Credit notes from before the payment were never charged.
+        """
+        if self.total is None:
+            return self.amount_paid or 0
+        return self.total - self.pre_payment_credit_notes_amount
+
+    @property
+    def charged(self) -> Fraction:
+        """The part of its lines that is charged: less than 1 after a credit note."""
+        if not self.total or not self.pre_payment_credit_notes_amount:
+            return Fraction(1)
+        return Fraction(self.total_minor, self.total)
 
 
 class PaidBy(msgspec.Struct, frozen=True):

@@ -189,6 +189,26 @@ def test_credits_that_are_no_amount_are_refused(said: Any) -> None:
             brought(paid_invoice)
 
 
+@pytest.mark.parametrize(
+    ("credited", "credits_"),
+    [(0, 250), (500, Decimal("187.5")), (1999, Decimal("0.125")), (2000, 0)],
+)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"metadata": {"prepaid_credits": "250"}},
+        {"parent": of_subscription("250")},
+        {"lines": {"data": [new(2000, price())]}},
+    ],
+)
+def test_a_credit_note_before_the_payment_takes_its_part_of_the_credits(
+    said: dict[str, Any], credited: int, credits_: Any
+) -> None:
+    paid_invoice = invoice(**said, pre_payment_credit_notes_amount=credited)
+    assert paid_invoice.total_minor == 2000 - credited
+    assert brought(paid_invoice) == credits_
+
+
 def test_more_credits_than_a_ledger_holds_are_refused() -> None:
     with pytest.raises(InvalidAmountError, match="more than"):
         brought(invoice(new(1000, price("9" * 12), quantity=10**10)))
