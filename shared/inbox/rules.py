@@ -15,6 +15,7 @@ from shared.errors import (
     PayloadDeletedError,
     StripeFailedError,
     StripeMissingError,
+    UnclaimedError,
 )
 from shared.inbox.model import (
     ClaimedEvent,
@@ -177,5 +178,6 @@ def after_failure(
         error_class=type(error).__name__,
         error_trace=trace[-TRACE_LENGTH_MAX:],
         retry_in=None if gives_up else backoff(event.attempts, random=random),
+        waits_for=error.waits_for if isinstance(error, UnclaimedError) else None,
         lane=Lane.STRIPE if is_unanswered(error) else Lane.ALONE,
     )
