@@ -42,6 +42,9 @@ BREAKER_FAILURES = 10
 BREAKER_PAUSE_SECONDS_FIRST = 5
 BREAKER_PAUSE_SECONDS_MAX = 5 * 60
 
+# Source: https://docs.stripe.com/event-destinations#thin-events
+_THIN = "it is a thin event, without its object. Choose the payload style `snapshot` in Stripe."
+
 REMOVED = "[removed]"
 _CLIENT_SECRET = re.compile(r'("client_secret"\s*+:\s*+)"(?:[^"\\]++|\\.)*+"')
 _header = msgspec.json.Decoder(EventHeader)
@@ -60,7 +63,8 @@ def read_header(body: bytes) -> tuple[EventHeader, str]:
     try:
         header = _header.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"The body is not a Stripe event: {error}") from None
+        why = _THIN if '"v2.core.event"' in text else error
+        raise InvalidRequestError(f"The body is not a Stripe event: {why}") from None
     words = (header.id, header.type, header.account or "-", header.api_version or "-")
     if header.object != "event" or not _are_plain(words):
         raise InvalidRequestError("The body is not a Stripe event.")
