@@ -125,6 +125,7 @@ class StatusTransitions(msgspec.Struct, frozen=True):
 class Invoice(StripeObject, frozen=True):
     """An invoice. Source: https://docs.stripe.com/api/invoices/object.
 
+    `period_end` is the end of the usage that it charges for; what is paid in advance ends later.
     `subscription`, `subscription_details` and `payment_intent` are what it had before 2025-03-31.
     """
 
@@ -140,6 +141,7 @@ class Invoice(StripeObject, frozen=True):
     parent: InvoiceParent | None = None
     lines: InvoiceLines | None = None
     status_transitions: StatusTransitions | None = None
+    period_end: Seconds | None = None
     subscription: Reference = None
     subscription_details: SubscriptionDetails | None = None
     payment_intent: Reference = None

@@ -171,7 +171,7 @@ def _amounts(invoice: Invoice, lines: Sequence[PricedLine], expires: _Expiry) ->
         return {expires.of_all(lines): Fraction(_credits(invoice.metadata))}
     if _has_credits(invoice.details.metadata):
         each = _credits(invoice.details.metadata)
-        periods = invoice_lines.periods(invoice.id, lines)
+        periods = invoice_lines.periods(invoice.id, lines, used_until=invoice.period_end)
         return {expires.of_all(lines): Fraction(each) * periods} if periods else {}
     amounts: dict[datetime | None, Fraction] = defaultdict(Fraction)
     for line in lines:

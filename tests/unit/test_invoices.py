@@ -33,6 +33,9 @@ from tests.fixtures.invoice_lines import (
     tiered,
 )
 
+# Used in December, charged at its end.
+USED = new(700, price(None), period={"start": period()["start"] - 86_400, "end": period()["start"]})
+
 # Credits
 
 
@@ -176,6 +179,25 @@ def test_a_subscriptions_credits_are_those_of_a_full_period(
     lines: list[dict[str, Any]], periods: Any
 ) -> None:
     assert brought(invoice(*lines, parent=of_subscription("100"))) == Decimal(float(periods * 100))
+
+
+@pytest.mark.parametrize(
+    ("lines", "periods"),
+    [
+        ([USED], 0),
+        ([USED, new(1000, price(None), period=period())], 1),
+        ([new(1000, price(None), period=period())], 1),
+        ([USED, new(500, price(None), proration=True, period=period(Fraction(1, 2)))],
+         Fraction(1, 2)),
+        ([new(1000, price(None))], 1),
+    ],
+)  # fmt: skip
+def test_usage_in_arrears_is_no_period_of_its_subscription(
+    lines: list[dict[str, Any]], periods: Any
+) -> None:
+    """The last invoice of a canceled subscription, or one at a threshold, has usage alone."""
+    paid_invoice = invoice(*lines, parent=of_subscription("100"), period_end=period()["start"])
+    assert brought(paid_invoice) == Decimal(float(periods * 100))
 
 
 @pytest.mark.parametrize("said", ["1e9", "-5", "NaN", "0", "9" * 40, "", 5, "0.0000000001", "٣"])
