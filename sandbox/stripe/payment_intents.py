@@ -3,7 +3,17 @@
 from collections.abc import Collection
 from typing import Final
 
-from sandbox.stripe import attempts, charges, currencies, customers, errors, events, lists, objects
+from sandbox.stripe import (
+    attempts,
+    charges,
+    currencies,
+    customers,
+    errors,
+    events,
+    lists,
+    objects,
+    refunds,
+)
 from sandbox.stripe import payment_methods as methods
 from sandbox.stripe.call import Call
 from sandbox.stripe.params import Choice, Kind, Params, Shape, merge_metadata
@@ -218,6 +228,8 @@ def capture(call: Call, params: Params, intent_id: str) -> Json:
     intent |= {"amount_capturable": 0, "amount_received": amount, "status": "succeeded"}
     charge = call.load("charge", intent["latest_charge"])
     charge |= {"captured": True, "amount_captured": amount}
+    if amount < capturable:
+        refunds.release(call, charge, capturable - amount)
     call.store.save(charge)
     call.store.save(intent)
     events.emit(call, "charge.captured", charge)

@@ -26,34 +26,16 @@ LIST: Final[Shape] = {**lists.SHAPE, "charge": Kind.TEXT, "payment_intent": Kind
 def create(call: Call, params: Params) -> Json:
     """POST /v1/refunds: the whole rest of a charge, or a part of it."""
     charge = _charge(call, params)
-    rest = charge["amount_captured"] - charge["amount_refunded"]
+    rest = charge["amount"] - charge["amount_refunded"]
     amount = params.get("amount", rest)
     _check(charge, amount, rest)
-    refund_id = call.ids.new("re")
-    movement = charges.balance_transaction(call, "refund", refund_id, -amount, charge)
-    refund = objects.new(
-        "refund",
-        {
-            "id": refund_id,
-            "amount": amount,
-            "balance_transaction": movement["id"],
-            "charge": charge["id"],
-            "created": call.now,
-            "currency": charge["currency"],
-            "destination_details": {
-                "card": {
-                    "reference_status": "pending",
-                    "reference_type": "acquirer_reference_number",
-                    "type": "refund",
-                },
-                "type": "card",
-            },
-            "metadata": merge_metadata({}, params.get("metadata")),
-            "payment_intent": charge["payment_intent"],
-            "reason": params.get("reason"),
-            "status": "succeeded",
-        },
-    )
+    refund = _new(call, charge, amount)
+    movement = charges.balance_transaction(call, "refund", refund["id"], -amount, charge)
+    refund |= {
+        "balance_transaction": movement["id"],
+        "metadata": merge_metadata({}, params.get("metadata")),
+        "reason": params.get("reason"),
+    }
     call.store.add(refund)
     previous = {name: charge[name] for name in ("amount_refunded", "refunded", "receipt_url")}
     charge["amount_refunded"] += amount
@@ -67,6 +49,17 @@ def create(call: Call, params: Params) -> Json:
         is cards.AfterCharge.REFUND_FAILS
     ):
         return fail(call, refund["id"])
+    return refund
+
+
+def release(call: Call, charge: Json, amount: int) -> Json:
+    """Refund what a partial capture leaves of an authorization; no money moves.
+
+    The caller saves the charge.
+    """
+    charge["amount_refunded"] += amount
+    refund = call.store.add(_new(call, charge, amount))
+    events.emit(call, "refund.created", refund)
     return refund
 
 
@@ -116,6 +109,32 @@ def list_all(call: Call, params: Params) -> Json:
     """GET /v1/refunds."""
     equal = lists.filters(params, "charge", "payment_intent")
     return lists.page(call, params, "refund", "/v1/refunds", equal=equal)
+
+
+def _new(call: Call, charge: Json, amount: int) -> Json:
+    return objects.new(
+        "refund",
+        {
+            "id": call.ids.new("re"),
+            "amount": amount,
+            "balance_transaction": None,
+            "charge": charge["id"],
+            "created": call.now,
+            "currency": charge["currency"],
+            "destination_details": {
+                "card": {
+                    "reference_status": "pending",
+                    "reference_type": "acquirer_reference_number",
+                    "type": "refund",
+                },
+                "type": "card",
+            },
+            "metadata": {},
+            "payment_intent": charge["payment_intent"],
+            "reason": None,
+            "status": "succeeded",
+        },
+    )
 
 
 def _charge(call: Call, params: Params) -> Json:

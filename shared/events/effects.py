@@ -134,6 +134,8 @@ async def _apply_separately(
         await inbox.lock_waiting(connection, error.waits_for)
     try:
         return await _in_savepoint(connection, event, meaning, context)
+    except invoices.UnknownCustomerError as error:
+        return error
     except UnclaimedError as error:
         return Ignored(error.detail, waits_for=error.waits_for)
 

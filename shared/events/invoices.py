@@ -17,6 +17,7 @@ from shared.errors import (
     PaymentMismatchError,
     StripeMissingError,
     TwoOrganizationsError,
+    UnclaimedError,
 )
 from shared.events import payments
 from shared.events.levels import apply_level
@@ -47,8 +48,11 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection
 
 
-class UnknownCustomerError(EventError):
-    """An invoice grants credits, and no organization has its Stripe customer."""
+class UnknownCustomerError(UnclaimedError):
+    """An invoice grants credits, and no organization has its Stripe customer.
+
+    It is dead, so that a person learns of it, and reopened once an organization has the customer.
+    """
 
 
 async def credit(
@@ -116,7 +120,8 @@ async def _organization(
         )
     return UnknownCustomerError(
         f"{invoice.id} brings credits, and no organization has its Stripe customer {customer_id}. "
-        "Create the organization or bind the customer, then replay this event."
+        "Bind the customer: this event is then applied. Or replay it.",
+        waits_for=customer_id,
     )
 
 

@@ -15,6 +15,7 @@ from shared.errors import (
     PayloadDeletedError,
     StripeFailedError,
     StripeMissingError,
+    UnclaimedError,
 )
 from shared.inbox.model import (
     ClaimedEvent,
@@ -41,6 +42,9 @@ BREAKER_FAILURES = 10
 BREAKER_PAUSE_SECONDS_FIRST = 5
 BREAKER_PAUSE_SECONDS_MAX = 5 * 60
 
+# Source: https://docs.stripe.com/event-destinations#thin-events
+_THIN = "it is a thin event, without its object. Choose the payload style `snapshot` in Stripe."
+
 REMOVED = "[removed]"
 _CLIENT_SECRET = re.compile(r'("client_secret"\s*+:\s*+)"(?:[^"\\]++|\\.)*+"')
 _header = msgspec.json.Decoder(EventHeader)
@@ -59,7 +63,8 @@ def read_header(body: bytes) -> tuple[EventHeader, str]:
     try:
         header = _header.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"The body is not a Stripe event: {error}") from None
+        why = _THIN if '"v2.core.event"' in text else error
+        raise InvalidRequestError(f"The body is not a Stripe event: {why}") from None
     words = (header.id, header.type, header.account or "-", header.api_version or "-")
     if header.object != "event" or not _are_plain(words):
         raise InvalidRequestError("The body is not a Stripe event.")
@@ -177,5 +182,6 @@ def after_failure(
         error_class=type(error).__name__,
         error_trace=trace[-TRACE_LENGTH_MAX:],
         retry_in=None if gives_up else backoff(event.attempts, random=random),
+        waits_for=error.waits_for if isinstance(error, UnclaimedError) else None,
         lane=Lane.STRIPE if is_unanswered(error) else Lane.ALONE,
     )

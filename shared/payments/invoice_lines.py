@@ -78,23 +78,30 @@ def units(invoice_id: str, line: PricedLine) -> Fraction:
     return line.quantity * _share(invoice_id, [line])
 
 
-def periods(invoice_id: str, lines: Sequence[PricedLine]) -> Fraction:
+def periods(
+    invoice_id: str, lines: Sequence[PricedLine], *, used_until: int | None = None
+) -> Fraction:
     """Return how many periods of its subscription an invoice charges for.
 
     A full period counts once, however many lines it has. A change of plan within a period charges
-    the rest of the new plan and credits the rest of the old one: the two shares cancel.
+    the rest of the new plan and credits the rest of the old one: the two shares cancel. Usage in
+    arrears, up to the invoice's `used_until`, is no period: the last invoice of a canceled
+    subscription has only that.
     """
     if not lines:
         return Fraction(1)
-    full = any(
-        line.counts
-        and line.line.amount > 0
-        and not line.line.is_proration
-        and not line.line.is_one_off
-        for line in lines
-    )
+    full = any(_is_full_period(line, used_until) for line in lines)
     changes = (_share(invoice_id, group) for group in _uneven(lines))
     return sum(changes, Fraction(int(full)))
+
+
+def _is_full_period(line: PricedLine, used_until: int | None) -> bool:
+    if line.line.is_proration or line.line.is_one_off:
+        return False
+    in_arrears = (
+        used_until is not None and line.period is not None and line.period.end <= used_until
+    )
+    return line.counts and line.line.amount > 0 and not in_arrears
 
 
 def prices_of_periods(lines: Sequence[PricedLine]) -> set[str | None]:

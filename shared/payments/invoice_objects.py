@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import msgspec
@@ -124,6 +125,7 @@ class StatusTransitions(msgspec.Struct, frozen=True):
 class Invoice(StripeObject, frozen=True):
     """An invoice. Source: https://docs.stripe.com/api/invoices/object.
 
+    `period_end` is the end of the usage that it charges for; what is paid in advance ends later.
     `subscription`, `subscription_details` and `payment_intent` are what it had before 2025-03-31.
     """
 
@@ -131,6 +133,7 @@ class Invoice(StripeObject, frozen=True):
 
     amount_paid: Amount | None = None
     total: Amount | None = None
+    pre_payment_credit_notes_amount: Amount = 0
     total_excluding_tax: Amount | None = None
     currency: Currency | None = None
     customer: Reference = None
@@ -138,6 +141,7 @@ class Invoice(StripeObject, frozen=True):
     parent: InvoiceParent | None = None
     lines: InvoiceLines | None = None
     status_transitions: StatusTransitions | None = None
+    period_end: Seconds | None = None
     subscription: Reference = None
     subscription_details: SubscriptionDetails | None = None
     payment_intent: Reference = None
@@ -150,8 +154,20 @@ class Invoice(StripeObject, frozen=True):
 
     @property
     def total_minor(self) -> int:
-        """The amount due before any payment, customer balance or out-of-band payment."""
-        return (self.amount_paid or 0) if self.total is None else self.total
+        """The amount charged, also from the customer's balance or out of band.
+
+        Credit notes from before the payment were never charged.
+        """
+        if self.total is None:
+            return self.amount_paid or 0
+        return self.total - self.pre_payment_credit_notes_amount
+
+    @property
+    def charged(self) -> Fraction:
+        """The part of its lines that is charged: less than 1 after a credit note."""
+        if not self.total or not self.pre_payment_credit_notes_amount:
+            return Fraction(1)
+        return Fraction(self.total_minor, self.total)
 
 
 class PaidBy(msgspec.Struct, frozen=True):

@@ -87,9 +87,9 @@ def portions(
 ) -> tuple[Portion, ...]:
     """Return the portions to grant, one negative portion to take back, or none.
 
-    An invoice that charges nothing grants nothing, whatever its lines contain. Raises
-    InvalidAmountError or InvalidExpiryError if metadata is invalid or a share of a period
-    cannot be determined.
+    An invoice that charges nothing grants nothing, whatever its lines contain; one that a credit
+    note reduced before its payment grants the part that it charges. Raises InvalidAmountError or
+    InvalidExpiryError if metadata is invalid or a share of a period cannot be determined.
     """
     if _brings_nothing(invoice):
         return ()
@@ -103,7 +103,8 @@ def portions(
         return (Portion(_rounded(net)),)
     if invoice.total_minor <= 0:
         return ()
-    rounded = [Portion(_rounded(amount), at) for at, amount in _netted(amounts)]
+    charged = invoice.charged
+    rounded = [Portion(_rounded(amount * charged), at) for at, amount in _netted(amounts)]
     return tuple(portion for portion in rounded if portion.credits > 0)
 
 
@@ -170,7 +171,7 @@ def _amounts(invoice: Invoice, lines: Sequence[PricedLine], expires: _Expiry) ->
         return {expires.of_all(lines): Fraction(_credits(invoice.metadata))}
     if _has_credits(invoice.details.metadata):
         each = _credits(invoice.details.metadata)
-        periods = invoice_lines.periods(invoice.id, lines)
+        periods = invoice_lines.periods(invoice.id, lines, used_until=invoice.period_end)
         return {expires.of_all(lines): Fraction(each) * periods} if periods else {}
     amounts: dict[datetime | None, Fraction] = defaultdict(Fraction)
     for line in lines:

@@ -77,6 +77,13 @@ class AmountDetails(msgspec.Struct, frozen=True):
     shipping: ShippingAmount | None = None
 
 
+class Presentment(msgspec.Struct, frozen=True):
+    """The price in the customer's own currency, where the payment's is another."""
+
+    presentment_amount: Amount
+    presentment_currency: Currency
+
+
 class PaymentIntent(StripeObject, frozen=True):
     """A PaymentIntent. Source: https://docs.stripe.com/api/payment_intents/object."""
 
@@ -85,6 +92,7 @@ class PaymentIntent(StripeObject, frozen=True):
     currency: Currency
     status: str
     amount_received: Amount
+    amount: Amount = 0
     customer: Reference = None
     latest_charge: StripeId | Charge | None = None
     amount_details: AmountDetails | None = None
@@ -92,6 +100,7 @@ class PaymentIntent(StripeObject, frozen=True):
     payment_method: Reference = None
     payment_method_types: list[str] | None = None
     setup_future_usage: str | None = None
+    presentment_details: Presentment | None = None
     invoice: Reference = None  # since 2025-03-31, the invoice lists its payments instead
 
 
@@ -142,6 +151,7 @@ class Refund(StripeObject, frozen=True):
 
     amount: Amount = 0
     status: str | None = None
+    balance_transaction: Reference = None
     payment_intent: Reference = None
     charge: Reference = None
 

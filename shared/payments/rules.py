@@ -12,6 +12,7 @@ from shared.payments.objects import (
     CheckoutSession,
     Dispute,
     PaymentIntent,
+    Presentment,
     Refund,
     reference_id,
 )
@@ -34,12 +35,37 @@ def facts(
     """Return a payment with the totals of its refunds and disputes."""
     return PaymentFacts(
         payment_intent,
-        refunded_minor=sum(refund.amount for refund in refunds if refund.status in _GIVES_BACK),
-        withdrawn_minor=sum(map(withdrawn_minor, disputes)),
+        refunded_minor=_refunded_minor(payment_intent, refunds),
+        withdrawn_minor=sum(
+            withdrawn_minor(
+                dispute,
+                payment_intent.amount_received,
+                payment_intent.currency,
+                payment_intent.presentment_details,
+            )
+            for dispute in disputes
+        ),
         disputes=tuple(disputes),
         session=session,
         invoice_id=invoice_id,
     )
+
+
+def _refunded_minor(intent: PaymentIntent, refunds: Iterable[Refund]) -> int:
+    """Return what refunds give back of the captured amount.
+
+    After a partial capture, Stripe lists the rest of the authorization as a refund, which moves no
+    money: it has no balance transaction, or is more than was captured.
+    """
+    captured = intent.amount_received
+    given = [refund for refund in refunds if refund.status in _GIVES_BACK]
+    released = (
+        refund.amount
+        for refund in given
+        if refund.amount == intent.amount - captured
+        and (refund.balance_transaction is None or refund.amount > captured)
+    )
+    return sum(refund.amount for refund in given) - next(released, 0)
 
 
 def paid_by(payments: Iterable[InvoicePayment]) -> list[tuple[str, int]]:
@@ -55,17 +81,35 @@ def paid_by(payments: Iterable[InvoicePayment]) -> list[tuple[str, int]]:
     return sorted(paid.items())
 
 
-def withdrawn_minor(dispute: Dispute) -> int:
-    """Return what a dispute withdrew, less what was reinstated, without fees.
+def withdrawn_minor(
+    dispute: Dispute, amount_minor: int, currency: str, shown: Presentment | None = None
+) -> int:
+    """Return what a dispute withdrew of a payment, less what was reinstated, without fees.
 
-    The movements are in the currency of the Stripe balance. If that is not the payment's currency,
-    each movement counts as the whole dispute, since the exchange rate is unknown.
+    `amount_minor` and `currency` are those of the payment, as is the result; `shown` is its price
+    in the customer's currency. The movements are in the currency of the Stripe balance. Unless
+    both that and the dispute's are the payment's, each movement counts as the whole dispute, since
+    the exchange rate is unknown.
     """
     moved = dispute.balance_transactions or []
-    if all(movement.currency in (None, dispute.currency) for movement in moved):
+    known = {None, currency}
+    if dispute.currency in known and all(movement.currency in known for movement in moved):
         return -sum(movement.amount for movement in moved)
     steps = sum((movement.amount < 0) - (movement.amount > 0) for movement in moved)
-    return dispute.amount if steps > 0 else 0
+    return _disputed_minor(dispute, amount_minor, currency, shown) if steps > 0 else 0
+
+
+def _disputed_minor(
+    dispute: Dispute, amount_minor: int, currency: str, shown: Presentment | None
+) -> int:
+    """Return a dispute's amount in the payment's currency; the whole payment if it is unknown."""
+    if dispute.currency in {None, currency}:
+        return dispute.amount
+    if shown is None or shown.presentment_currency != dispute.currency:
+        return amount_minor
+    if dispute.amount >= shown.presentment_amount:
+        return amount_minor
+    return amount_minor * dispute.amount // shown.presentment_amount
 
 
 def is_inquiry(dispute: Dispute) -> bool:

@@ -209,10 +209,11 @@ def compare_dispute(
         )
     charge = dispute.charge
     if isinstance(charge, Charge):
+        withdrawn = withdrawn_minor(dispute, recorded.amount_minor, recorded.currency)
         target = reversal_target(
             recorded.credits,
             share(recorded.credits, charge.amount_refunded or 0, recorded.amount_minor),
-            share(recorded.credits, withdrawn_minor(dispute), recorded.amount_minor),
+            share(recorded.credits, withdrawn, recorded.amount_minor),
         )
         if recorded.reversed == target:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,20 @@ async def test_a_dispute_takes_back_what_it_has_withdrawn(
     await apply(pool, asking, payment("1"), changed(event_type))
     assert await balance(pool) == 0
     assert await types(pool) == ["purchase", "dispute"]
+
+
+async def test_a_dispute_in_the_customers_currency_takes_back_its_share_of_the_price_shown(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    shown = {"presentment_amount": 150_000, "presentment_currency": "jpy"}
+    stripe_answers.pay(presentment_details=shown)
+    moved = [{"id": "txn_1", "amount": -260, "currency": "usd"}]
+    disputed = stripe_answers.dispute(37_500, currency="jpy", balance_transactions=moved)
+    await apply(pool, asking, payment("1"), changed(DISPUTE_TYPES[0]))
+    assert await balance(pool) == Decimal("7.5")
+    disputed["balance_transactions"] = [*moved, {"id": "txn_2", "amount": 255, "currency": "usd"}]
+    await apply(pool, asking, changed(DISPUTE_TYPES[4]))
+    assert await balance(pool) == 10
 
 
 async def test_a_dispute_that_has_withdrawn_nothing_takes_nothing(

@@ -95,6 +95,17 @@ async def test_a_dispute_of_an_invoices_payment_takes_and_gives_back(
     ]
 
 
+async def test_a_credit_note_before_the_payment_leaves_the_credits_of_what_was_paid(
+    pool: Pool, organization: Organization, asking: Drainer, stripe_answers: StripeAnswers
+) -> None:
+    stripe_answers.pay_invoice(amount=500)
+    await apply(pool, asking, invoice(amount_paid=500, pre_payment_credit_notes_amount=1500))
+    assert await balance(pool) == Decimal("62.5")
+    stripe_answers.refund(500)
+    await apply(pool, asking, reversal())
+    assert await balance(pool) == 0
+
+
 @pytest.mark.parametrize("announced", [True, False])
 async def test_an_invoice_that_comes_after_its_refund_brings_what_is_left(
     pool: Pool,

@@ -297,7 +297,7 @@ async def test_a_customer_is_known_in_its_own_account(
     assert await apply(pool, drainer, body) == [state]
 
 
-async def test_credits_of_a_customer_that_nobody_has_are_dead_until_somebody_does(
+async def test_credits_of_a_customer_that_nobody_has_are_dead(
     pool: Pool, organization: Organization, drainer: Drainer
 ) -> None:
     unowned = invoice(metadata={"prepaid_credits": "250"})

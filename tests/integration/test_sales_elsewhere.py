@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fixtures.product import balance, event_row, event_states, payment, receive
+from tests.fixtures.reversals import changed
 from tests.integration.events import session
 from worker.drainer import Drainer
 
@@ -47,11 +48,16 @@ async def test_a_partial_capture_is_credited_by_what_was_captured(
 ) -> None:
     captured: dict[str, Any] = {"amount": 2500, "amount_received": 1000, "metadata": {}}
     stripe_answers.pay("1", **captured)
+    stripe_answers.refund(1500)  # Stripe releases the rest so; no money moves
     stripe_answers.sessions.append(page())
     bodies = [session("1", amount_total=2500), payment("1", **captured)]
     for body in bodies if first == "session" else reversed(bodies):
         await apply(pool, asking, body)
+    await apply(pool, asking, changed())
     assert await balance(pool) == 10
+    stripe_answers.refund(400)["balance_transaction"] = "txn_1"
+    await apply(pool, asking, changed())
+    assert await balance(pool) == 6
     assert set((await event_states(pool)).values()) == {"applied"}
 
 

@@ -125,6 +125,22 @@ def test_an_event_that_is_not_ours_is_kept_apart_with_its_reason(
     assert reason is None if word is None else reason is not None and word in reason
 
 
+def test_a_thin_event_says_what_to_choose_in_stripe() -> None:
+    thin = {
+        "id": "evt_1",
+        "object": "v2.core.event",
+        "type": "v1.payment_intent.succeeded",
+        "created": "2026-11-27T00:00:00.000Z",
+        "related_object": {
+            "id": "pi_1",
+            "type": "payment_intent",
+            "url": "/v1/payment_intents/pi_1",
+        },
+    }
+    with pytest.raises(InvalidRequestError, match="snapshot"):
+        rules.read_header(json.dumps(thin, separators=(",", ":")).encode())
+
+
 @given(body=st.binary())
 def test_no_bytes_whatever_are_more_than_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequestError):

@@ -33,6 +33,9 @@ from tests.fixtures.invoice_lines import (
     tiered,
 )
 
+# Used in December, charged at its end.
+USED = new(700, price(None), period={"start": period()["start"] - 86_400, "end": period()["start"]})
+
 # Credits
 
 
@@ -178,6 +181,25 @@ def test_a_subscriptions_credits_are_those_of_a_full_period(
     assert brought(invoice(*lines, parent=of_subscription("100"))) == Decimal(float(periods * 100))
 
 
+@pytest.mark.parametrize(
+    ("lines", "periods"),
+    [
+        ([USED], 0),
+        ([USED, new(1000, price(None), period=period())], 1),
+        ([new(1000, price(None), period=period())], 1),
+        ([USED, new(500, price(None), proration=True, period=period(Fraction(1, 2)))],
+         Fraction(1, 2)),
+        ([new(1000, price(None))], 1),
+    ],
+)  # fmt: skip
+def test_usage_in_arrears_is_no_period_of_its_subscription(
+    lines: list[dict[str, Any]], periods: Any
+) -> None:
+    """The last invoice of a canceled subscription, or one at a threshold, has usage alone."""
+    paid_invoice = invoice(*lines, parent=of_subscription("100"), period_end=period()["start"])
+    assert brought(paid_invoice) == Decimal(float(periods * 100))
+
+
 @pytest.mark.parametrize("said", ["1e9", "-5", "NaN", "0", "9" * 40, "", 5, "0.0000000001", "٣"])
 def test_credits_that_are_no_amount_are_refused(said: Any) -> None:
     for paid_invoice in (
@@ -187,6 +209,26 @@ def test_credits_that_are_no_amount_are_refused(said: Any) -> None:
     ):
         with pytest.raises(InvalidAmountError, match="write credits like 250"):
             brought(paid_invoice)
+
+
+@pytest.mark.parametrize(
+    ("credited", "credits_"),
+    [(0, 250), (500, Decimal("187.5")), (1999, Decimal("0.125")), (2000, 0)],
+)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"metadata": {"prepaid_credits": "250"}},
+        {"parent": of_subscription("250")},
+        {"lines": {"data": [new(2000, price())]}},
+    ],
+)
+def test_a_credit_note_before_the_payment_takes_its_part_of_the_credits(
+    said: dict[str, Any], credited: int, credits_: Any
+) -> None:
+    paid_invoice = invoice(**said, pre_payment_credit_notes_amount=credited)
+    assert paid_invoice.total_minor == 2000 - credited
+    assert brought(paid_invoice) == credits_
 
 
 def test_more_credits_than_a_ledger_holds_are_refused() -> None:

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from shared.money import CREDIT_QUANTUM
 from shared.payments import rules
 from shared.payments.invoice_objects import InvoicePayment
-from shared.payments.objects import CheckoutSession, Dispute, PaymentIntent, Refund
+from shared.payments.objects import (
+    CheckoutSession,
+    Dispute,
+    PaymentIntent,
+    Presentment,
+    Refund,
+)
 
 INTENT = msgspec.convert(
     {
@@ -39,9 +45,9 @@ def dispute(status: str = "needs_response", *moved: tuple[int, str | None]) -> D
     return msgspec.convert(fields, Dispute)
 
 
-def refund(amount: int, status: str) -> Refund:
+def refund(amount: int, status: str, movement: str | None = "txn_1") -> Refund:
     fields = {"id": "re_1", "object": "refund", "amount": amount, "status": status}
-    return msgspec.convert(fields, Refund)
+    return msgspec.convert(fields | {"balance_transaction": movement}, Refund)
 
 
 def test_a_refund_counts_unless_it_failed_or_was_canceled() -> None:
@@ -54,6 +60,29 @@ def test_a_refund_counts_unless_it_failed_or_was_canceled() -> None:
     ]
     found = rules.facts(INTENT, refunds, [])
     assert (found.refunded_minor, found.withdrawn_minor, found.disputes) == (7, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("authorized", "refunds", "refunded"),
+    [
+        (2500, [(1500, None)], 0),
+        (2500, [(1500, "txn_1")], 0),  # nobody can refund more than was captured
+        (1400, [(400, None)], 0),
+        (1400, [(400, "txn_1")], 400),
+        (1400, [(400, None), (400, "txn_1")], 400),
+        (1400, [(400, None), (400, None)], 400),  # one of them waits for its money
+        (2500, [(1000, "txn_1"), (1500, None)], 1000),
+        (1400, [(300, None)], 300),
+        (1000, [(1000, None)], 1000),
+        (0, [(1000, None)], 1000),
+    ],
+)
+def test_the_released_rest_of_a_partial_capture_is_no_refund(
+    authorized: int, refunds: list[tuple[int, str | None]], refunded: int
+) -> None:
+    intent = msgspec.structs.replace(INTENT, amount=authorized)
+    given = [refund(amount, "succeeded", movement) for amount, movement in refunds]
+    assert rules.facts(intent, given, []).refunded_minor == refunded
 
 
 def test_the_facts_of_a_payment_have_its_disputes_its_session_and_its_invoice() -> None:
@@ -92,7 +121,31 @@ def test_the_facts_of_a_payment_have_its_disputes_its_session_and_its_invoice() 
 def test_a_dispute_withdrew_what_its_movements_say(
     moved: list[tuple[int, str | None]], withdrawn: int
 ) -> None:
-    assert rules.withdrawn_minor(dispute("lost", *moved)) == withdrawn
+    found = dispute("lost", *moved)
+    assert rules.withdrawn_minor(found, 5000, "usd") == withdrawn
+
+
+GBP = Presentment(800, "gbp")
+
+
+@pytest.mark.parametrize(
+    ("amount", "movement", "shown", "withdrawn"),
+    [
+        (800, (-1010, "usd"), GBP, 1000),  # in full, at another rate than the payment's
+        (400, (-505, "usd"), GBP, 500),
+        (400, (-400, "gbp"), GBP, 500),
+        (801, (-800, "gbp"), GBP, 1000),
+        (1, (-1, "gbp"), GBP, 1),
+        (800, (-1010, "usd"), None, 1000),
+        (800, (-1010, "usd"), Presentment(800, "eur"), 1000),
+        (800, (1010, "usd"), GBP, 0),
+    ],
+)
+def test_a_dispute_in_the_customers_currency_withdrew_its_share_of_the_price_shown(
+    amount: int, movement: tuple[int, str], shown: Presentment | None, withdrawn: int
+) -> None:
+    found = msgspec.structs.replace(dispute("lost", movement), amount=amount, currency="gbp")
+    assert rules.withdrawn_minor(found, 1000, "usd", shown) == withdrawn
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ SET
     reason = coalesce(e.reason, $2),
     discard_reason = $2,
     lease_token = NULL,
+    waits_for = NULL,
     settled_at = now()
 FROM (
     SELECT

@@ -274,6 +274,9 @@ async def test_a_manual_capture_takes_the_money_later(client: stripe.StripeClien
     )
     taken = client.v1.payment_intents.capture(held.id, {"amount_to_capture": 1500})
     assert (taken.status, taken.amount_received) == ("succeeded", 1500)
+    (rest,) = client.v1.refunds.list({"payment_intent": held.id}).data
+    assert (rest.amount, rest.status, rest.balance_transaction) == (500, "succeeded", None)
+    assert client.v1.refunds.create({"payment_intent": held.id}).amount == 1500
 
 
 async def test_an_unconfirmed_intent_can_be_changed(client: stripe.StripeClient) -> None:
