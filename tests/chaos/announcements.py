@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from tests.chaos.books import Account, Message, Row
+from tests.chaos.recharge_messages import recharge_messages_untrue
 from tests.chaos.records import Records
 
 LOW, DEPLETED, RECOVERED = "credits.low", "credits.depleted", "credits.recovered"
@@ -37,6 +38,7 @@ def messages_untrue(records: Records) -> Iterable[str]:
                 )
     yield from _expiring(records)
     yield from _balances(records)
+    yield from recharge_messages_untrue(records)
 
 
 def _subject(message: Message) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
@@ -11,6 +12,7 @@ from typing import Any
 QUANTUM = Decimal("1e-9")
 CREDITS = frozenset({"purchase", "recharge"})
 CLOSED = frozenset({"won", "lost", "warning_closed"})  # of disputes
+RETURNING = frozenset({"succeeded", "pending", "requires_action"})  # of refunds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Payment:
     purchase: str | None = None
     captures: int = 1  # succeeded charges
     invoice: str | None = None
+    refunds: int = 0
 
     @property
     def level(self) -> Decimal:
@@ -42,6 +45,18 @@ class Dispute:
 
     id: str
     is_closed: bool
+    payment: str = ""
+    is_inquiry: bool = False  # and nothing more, so far
+    takes: bool = False  # it is lost, or has withdrawn funds and is open
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The auto-recharge of an organization, as it stands."""
+
+    organization: str
+    state: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +151,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class StripeBooks:
-    """What Stripe captured and returned."""
+    """What Stripe captured, returned and refused; `refused` has the error codes by attempt."""
 
     payments: dict[str, Payment] = field(default_factory=dict)
     disputes: dict[str, Dispute] = field(default_factory=dict)
+    refused: dict[str, set[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +170,24 @@ class ProductBooks:
     messages: list[Message] = field(default_factory=list)
     overdue: list[str] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
 
 
 async def read_stripe(client: Any) -> StripeBooks:
     """Read Stripe's books through its API, page by page."""
     v1 = client.v1
     disputes = [dispute async for dispute in _all(v1.disputes)]
-    returned = await _returned(v1, disputes)
-    captures: dict[str, int] = {}
+    refunds = [refund async for refund in _all(v1.refunds) if refund["status"] in RETURNING]
+    returned = _returned(refunds, disputes)
+    refunded = Counter(str(refund["payment_intent"]) for refund in refunds)
+    captures: Counter[str] = Counter()
+    refused: dict[str, set[str]] = {}
     async for charge in _all(v1.charges):
+        attempt = charge["metadata"].get("recharge_attempt_id")
         if charge["status"] == "succeeded":
-            name = str(charge["payment_intent"])
-            captures[name] = captures.get(name, 0) + 1
+            captures[str(charge["payment_intent"])] += 1
+        elif attempt is not None:
+            refused.setdefault(attempt, set()).add(str(charge["failure_code"]))
     sessions = {
         str(session["payment_intent"]): session
         async for session in _all(v1.checkout.sessions)
@@ -190,14 +212,26 @@ async def read_stripe(client: Any) -> StripeBooks:
             metadata["organization_id"],
             intent["amount_received"],
             credits_,
-            returned.get(name, 0),
+            returned[name],
             metadata.get("recharge_attempt_id"),
             metadata.get("purchase_id"),
-            captures.get(name, 0),
+            captures[name],
             None if invoice is None else str(invoice["id"]),
+            refunded[name],
         )
-    closed = {str(each["id"]): each["status"] in CLOSED for each in disputes}
-    return StripeBooks(payments, {name: Dispute(name, ended) for name, ended in closed.items()})
+    return StripeBooks(payments, {str(each["id"]): _dispute(each) for each in disputes}, refused)
+
+
+def _dispute(found: Any) -> Dispute:
+    status = found["status"]
+    is_inquiry = status.startswith("warning_")
+    return Dispute(
+        str(found["id"]),
+        status in CLOSED,
+        str(found["payment_intent"]),
+        is_inquiry,
+        takes=not is_inquiry and status != "won",
+    )
 
 
 def _net_minor(intent: Any, session: Any) -> int:
@@ -207,17 +241,14 @@ def _net_minor(intent: Any, session: Any) -> int:
     return int(session["amount_total"]) - int(session["total_details"]["amount_tax"])
 
 
-async def _returned(v1: Any, disputes: list[Any]) -> dict[str, int]:
+def _returned(refunds: list[Any], disputes: list[Any]) -> Counter[str]:
     """Return what went back of each payment: refunds, and what disputes withdrew and still hold."""
-    returned: dict[str, int] = {}
-    async for refund in _all(v1.refunds):
-        if refund["status"] in {"succeeded", "pending", "requires_action"}:
-            name = str(refund["payment_intent"])
-            returned[name] = returned.get(name, 0) + refund["amount"]
+    returned: Counter[str] = Counter()
+    for refund in refunds:
+        returned[str(refund["payment_intent"])] += refund["amount"]
     for dispute in disputes:
-        name = str(dispute["payment_intent"])
         moved = sum(movement["amount"] for movement in dispute["balance_transactions"])
-        returned[name] = returned.get(name, 0) - moved
+        returned[str(dispute["payment_intent"])] -= moved
     return returned
 
 
@@ -270,6 +301,9 @@ async def read_product(connection: Any) -> ProductBooks:
             "SELECT organization_id::text AS organization, id::text AS id, seq, spent, expires_at"
             " FROM credit_grants"
         )
+        rules = await connection.fetch(
+            "SELECT organization_id::text AS organization, state, reason FROM auto_recharges"
+        )
     return ProductBooks(
         [Row(**row) for row in rows],
         [Account(**row) for row in accounts],
@@ -279,6 +313,7 @@ async def read_product(connection: Any) -> ProductBooks:
         [Message(**{**row, "data": json.loads(row["data"])}) for row in messages],
         [f"{row['what']} is due since {row['due']:%H:%M:%S}" for row in overdue],
         [Grant(**row) for row in grants],
+        [Rule(**row) for row in rules],
     )
 
 

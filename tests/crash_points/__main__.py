@@ -17,6 +17,7 @@ TEST_SECONDS_MAX = 600
 FILES = (
     "tests/faults/test_crash_points_of_events.py",
     "tests/faults/test_crash_points_of_recharges.py",
+    "tests/faults/test_crash_points_of_requests.py",
     "tests/faults/test_crash_points_of_upkeep.py",
     "tests/integration/reconciliation/test_reconcile_killed.py",
 )

@@ -10,6 +10,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import aiohttp
+
+from api import app as api_app
+from api.endpoints import OPERATIONS
 from cli.app import app
 from shared.config import Settings
 from shared.db.pool import create_pool
@@ -29,6 +33,7 @@ from shared.recharge import service
 from shared.recharge.flow import Charger
 from shared.replay.service import Replayer
 from tests.fixtures.ledger import keyed_posting
+from tests.fixtures.product import listening
 from worker.drainer import Drainer
 from worker.expirer import Expirer
 from worker.messenger import Messenger
@@ -67,6 +72,21 @@ async def debit(settings: Settings, arguments: Arguments) -> None:
     )
     async with pool_of(settings) as pool:
         await Ledger(pool).post(posting)
+
+
+async def request(settings: Settings, arguments: Arguments) -> None:
+    """Serve the API, and send it one request, as an app does."""
+    redis = connect(settings.redis_url)
+    async with (
+        pool_of(settings) as pool,
+        api_app.open_api(settings, pool, redis) as api,
+        listening(api_app.routes(api, OPERATIONS)) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+        session.post(
+            arguments["path"], data=arguments["body"], headers=arguments["headers"]
+        ) as answer,
+    ):
+        sys.stderr.write(f"{answer.status} {await answer.text()}\n")  # nothing has killed it
 
 
 async def drain(settings: Settings, _arguments: Arguments) -> None:

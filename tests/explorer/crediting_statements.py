@@ -98,6 +98,8 @@ def post(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
                 ledger=(*tables.ledger, (key, amount)),
                 balance=tables.balance + amount,
             )
+            if amount < 0:  # credits that are taken back arm nothing before the next usage
+                tables = replace(tables, waits=True)
         rows.append(
             Row(
                 place=place, status="replayed" if replayed else "posted",

@@ -30,7 +30,7 @@ _LEASING = (
 )
 # Where a statement has its postings.
 _POSTINGS = {ledger_store.QUERIES.post: 0, payments_store.QUERIES.credit: 1}
-_NAMES = re.compile(r"\b(pi|pm|cus|ch|evt)_(\d+)")
+_NAMES = re.compile(r"\b(pi|pm|cus|ch|evt|dp)_(\d+)")
 
 
 @dataclass

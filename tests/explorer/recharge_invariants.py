@@ -10,6 +10,7 @@ from shared.ledger import keys
 from shared.recharge.model import AttemptState, RechargeState
 from tests.explorer import stripe_model
 from tests.explorer.recharge_tables import AMOUNT, FIRST_CARD, Attempt
+from tests.explorer.reversal_events import REFUNDED_CREDITS
 from tests.explorer.search import ALL_END
 from tests.explorer.stepping import Position, Row
 
@@ -28,6 +29,8 @@ PAUSED = "a rule that waits for its customer has a live attempt"
 COUNTED = "a decline is counted in the commit that ends its attempt"
 CAP = "the monthly cap is never exceeded"
 SUSPENDED = "a suspended rule never charges"
+TAKEN_BACK = "what refunds and disputes return is taken back once, whichever event comes first"
+RETURNED = "a recharge of which money is returned suspends its rule"
 
 # The flaws of single writes (recharge_statements) and of the search come last.
 SENTENCES = (
@@ -42,6 +45,8 @@ SENTENCES = (
     COUNTED,
     CAP,
     SUSPENDED,
+    TAKEN_BACK,
+    RETURNED,
     "only the holder of a lease writes",
     "a final state stays",
     "every live attempt is due again",
@@ -51,6 +56,7 @@ SENTENCES = (
 
 WRITTEN_OFF = "processing_expired"
 _NO_DECLINES = (WRITTEN_OFF, stripe_model.REFUSED_CODE, "resource_missing")
+_REVERSAL = ":reversal:"
 _CAN_NEVER_CHARGE = (stripe_model.CANCELED, stripe_model.CREATED)
 
 
@@ -69,6 +75,8 @@ def broken(state: State) -> str | None:
         (NEVER_CHARGES, _ended_never_charges),
         (CAP, _within_cap),
         (SUSPENDED, _suspended_never_charges),
+        (TAKEN_BACK, _taken_back_once),
+        (RETURNED, _returned_suspends),
         (ALL_CREDITED, _all_credited),
     )
     return next((sentence for sentence, holds in checks if not holds(state)), None)
@@ -99,8 +107,9 @@ def _captured_once(state: State) -> bool:
 
 def _credited_once(state: State) -> bool:
     captured = {f"{keys.PAYMENT}{intent.id}" for intent in _captured(state)}
-    credited = Counter(key for key, _ in state.tables.ledger)
-    amounts = {amount for _, amount in state.tables.ledger}
+    rows = [(key, amount) for key, amount in state.tables.ledger if _REVERSAL not in key]
+    credited = Counter(key for key, _ in rows)
+    amounts = {amount for _, amount in rows}
     return (
         credited.keys() <= captured
         and all(count == 1 for count in credited.values())
@@ -187,6 +196,34 @@ def _read_suspended(position: Position) -> bool:
         if isinstance(row, Row) and "really" in row.keys()  # noqa: SIM118 - a row, not a mapping
     ]
     return any(really in ("off", "suspended") for really in looks)
+
+
+def _taken_back_once(state: State) -> bool:
+    """Compare what was taken back with what Stripe has returned, and what its events have said.
+
+    No event says more than Stripe has. One whose answer is on the way may have said nothing yet.
+    """
+    for intent in state.stripe.intents:
+        prefix = f"{keys.PAYMENT}{intent.id}{_REVERSAL}"
+        taken = -sum(amount for key, amount in state.tables.ledger if key.startswith(prefix))
+        if taken > _level(refunded=intent.refunded, disputed=intent.disputed):
+            return False
+        told = _level(refunded=intent.reversal_events[0], disputed=intent.reversal_events[1])
+        waits = any(answer.intent == intent.id for answer in state.asked)
+        if not waits and taken < told:
+            return False
+    return True
+
+
+def _level(*, refunded: int, disputed: int) -> Decimal:
+    returned = REFUNDED_CREDITS * bool(refunded) + AMOUNT * bool(disputed)
+    return min(AMOUNT, returned)
+
+
+def _returned_suspends(state: State) -> bool:
+    waiting = {answer.intent for answer in state.asked}
+    told = any(i.id not in waiting and any(i.reversal_events) for i in state.stripe.intents)
+    return not told or state.tables.rule_state == RechargeState.SUSPENDED
 
 
 def _all_credited(state: State) -> bool:

@@ -41,8 +41,13 @@ WHERE s.organization_id = $1
 """
 _CREDITS = """
 SELECT idempotency_key AS key, amount FROM credit_transactions
-WHERE organization_id = $1 AND type = 'recharge' ORDER BY seq
+WHERE organization_id = $1 AND payment_intent_id IS NOT NULL ORDER BY seq
 """
+_REVERSED = """
+SELECT payment_intent_id, reversed, reversals, reversal_as_of IS NOT NULL AS is_asked
+FROM stripe_payments WHERE organization_id = $1 ORDER BY payment_intent_id
+"""
+_DISPUTES = "SELECT id FROM stripe_disputes WHERE organization_id = $1 ORDER BY id"
 _CARD = """
 INSERT INTO payment_methods (id, organization_id, customer_id, type, is_default, as_of)
 VALUES ($1, $2, $3, 'card', FALSE, clock_timestamp())
@@ -84,6 +89,8 @@ class RechargeMirror(Mirror):
         attempts = await self.pool.fetch(_ATTEMPTS, self.owner.id)
         rule = await self.pool.fetchrow(_RULE, self.owner.id)
         credited = await self.pool.fetch(_CREDITS, self.owner.id)
+        reversed_ = await self.pool.fetch(_REVERSED, self.owner.id)
+        disputes = await self.pool.fetch(_DISPUTES, self.owner.id)
         assert rule is not None
         return {
             "attempts": [
@@ -101,6 +108,8 @@ class RechargeMirror(Mirror):
                 rule["balance"], rule["recharge_below"] is not None, rule["recharge_waits"],
             ),
             "credits": [(row["key"], row["amount"]) for row in credited],
+            "reversed": [tuple(row) for row in reversed_],
+            "disputes": [row["id"] for row in disputes],
         }  # fmt: skip
 
     def expected(self, tables: Tables) -> dict[str, Any]:
@@ -118,6 +127,13 @@ class RechargeMirror(Mirror):
             "times": (tables.not_before is not None, tables.suspended_until is not None),
             "account": (tables.balance, tables.arms_below, tables.waits),
             "credits": [(self.named(key), amount) for key, amount in tables.ledger],
+            "reversed": [
+                (self.named(name), known.credits, known.rows, known.as_of is not None)
+                for name, known in sorted(
+                    (name, tables.reversed_of(name)) for name, _, _ in tables.bound
+                )
+            ],
+            "disputes": [self.named(name) for name in sorted(tables.disputes)],
         }  # fmt: skip
 
     async def _find_attempts(self) -> None:

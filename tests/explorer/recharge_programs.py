@@ -17,7 +17,7 @@ import structlog
 
 from shared.errors import ConflictError, LeaseLostError, StripeFailedError
 from shared.events.effects import apply_batch, interpret_batch
-from shared.events.model import ApplyContext
+from shared.events.model import ApplyContext, Unanswered
 from shared.inbox.model import ClaimedEvent, EventKey
 from shared.payments.model import SaleTerms
 from shared.payments.objects import ATTEMPT_METADATA, ORGANIZATION_METADATA, TRIGGER_METADATA
@@ -25,7 +25,9 @@ from shared.payments.payment_intents import ChargeRequest, GatewayAnswer, Paymen
 from shared.recharge import cancellation, service
 from shared.recharge.attempts import store as attempt_store
 from shared.recharge.flow import Charger
+from tests.explorer.recharge_state import Asked
 from tests.explorer.recharge_tables import CUSTOMER, ORGANIZATION, Tables
+from tests.explorer.reversal_events import answered, reversal_event
 from tests.explorer.stepping import Port, StripeCall
 from tests.explorer.stripe_model import AMOUNT_MINOR
 
@@ -140,7 +142,7 @@ async def _cancel(port: Port[Tables], attempt_id: UUID) -> None:
         )
 
 
-async def _in_transaction(port: Port[Tables], name: str, *about: str) -> None:
+async def _in_transaction(port: Port[Tables], name: str, *about: Any) -> None:
     async with port.acquire() as connection, connection.transaction():
         match name:
             case "tick":
@@ -151,20 +153,24 @@ async def _in_transaction(port: Port[Tables], name: str, *about: str) -> None:
                 )
             case "card":
                 await service.card_changed(connection, ORGANIZATION)
-            case "refund":
-                await service.refunded(
-                    connection, ORGANIZATION, about[0], now=port.now(), make_id=port.make_id
-                )
+            case "reversal":
+                await _reverse(port, connection, *about)
             case "event":
                 context = ApplyContext(terms=TERMS, make_id=port.make_id, now=port.now())
                 events = [succeeded_event(port, *about)]
                 await apply_batch(connection, events, interpret_batch(events), context)
 
 
-def succeeded_event(port: Port[Tables], intent_id: str, attempt_id: str) -> ClaimedEvent:
-    """Return the event of a captured PaymentIntent."""
-    created = int(port.now().timestamp())
-    intent = {
+async def _reverse(port: Port[Tables], connection: Any, attempt_id: str, answer: Asked) -> None:
+    """Apply the event of a refund or dispute; it must not remain open or fail."""
+    context = answered(port, TERMS, _captured(answer.intent, attempt_id), answer)
+    events = [reversal_event(port, answer)]
+    (result,) = await apply_batch(connection, events, interpret_batch(events), context)
+    assert not isinstance(result, Exception | Unanswered), result
+
+
+def _captured(intent_id: str, attempt_id: str) -> dict[str, Any]:
+    return {
         "id": intent_id,
         "object": "payment_intent",
         "amount": AMOUNT_MINOR,
@@ -179,12 +185,17 @@ def succeeded_event(port: Port[Tables], intent_id: str, attempt_id: str) -> Clai
             TRIGGER_METADATA: "threshold",
         },
     }
+
+
+def succeeded_event(port: Port[Tables], intent_id: str, attempt_id: str) -> ClaimedEvent:
+    """Return the event of a captured PaymentIntent."""
+    created = int(port.now().timestamp())
     event = {
         "id": f"evt_{intent_id}",
         "object": "event",
         "type": "payment_intent.succeeded",
         "created": created,
-        "data": {"object": intent},
+        "data": {"object": _captured(intent_id, attempt_id)},
     }
     return ClaimedEvent(
         key=EventKey("", livemode=False, id=f"evt_{intent_id}"),

@@ -8,14 +8,18 @@ from datetime import timedelta
 from decimal import Decimal
 from unittest import mock
 
+from shared.events import reversals
+from shared.events import rules as event_rules
+from shared.events.model import Ignored
 from shared.payments.payment_intents import GatewayAnswer
-from shared.recharge import outcomes
+from shared.recharge import outcomes, service
 from shared.recharge.model import ChargingAttempt
 from shared.recharge.outcomes import Look
 from shared.recharge.transitions import CancelFirst, Step, Transition
 from tests.explorer.crediting_statements import CREDIT_KEY
 from tests.explorer.recharge_state import MONTH, Budget, Scenario
 from tests.explorer.recharge_statements import FENCE, STORED_INTENT, SUSPENSION_LOOK
+from tests.explorer.reversal_statements import ANSWER_TIME, REVERSED_PART
 from tests.explorer.stepping import ATOMIC
 from tests.explorer.stripe_model import Behaviours
 
@@ -69,6 +73,11 @@ def scenarios(faults: int) -> list[Scenario]:
             budget=budget._replace(faults=faults - 1, suspensions=1, refunds=1, uses=1),
             behaviours=Behaviours(declines=False),
         ),
+        Scenario(
+            name="a dispute, and a refund beside it",
+            budget=budget._replace(faults=faults - 1, disputes=1, refunds=1, ticks=0),
+            behaviours=Behaviours(declines=False),
+        ),
     ]
 
 
@@ -104,6 +113,19 @@ def _patch(name: str, function: object) -> AbstractContextManager[object]:
     return mock.patch.object(outcomes, name, function)
 
 
+async def _not_credited(*_: object) -> Ignored:
+    return Ignored("its payment is not credited yet")
+
+
+async def _not_suspended(*_: object, **__: object) -> bool:
+    return False
+
+
+_REVERSED = Scenario(
+    name="",
+    budget=Budget(faults=0, ticks=0, disputes=1, refunds=1),
+    behaviours=Behaviours(declines=False),
+)
 _PLAIN = Scenario(name="", budget=Budget(faults=1, ticks=1))
 
 REMOVED_RULES: dict[str, Scenario] = {
@@ -122,6 +144,22 @@ REMOVED_RULES: dict[str, Scenario] = {
         _PLAIN, patched=lambda: _patch("after_answer", _without_cancellation)
     ),
     "a state commits together with its effects": replace(_PLAIN, removed=frozenset({ATOMIC})),
+    "the event of a refund credits its payment first": replace(
+        _REVERSED, patched=lambda: mock.patch.object(reversals, "_credit_first", _not_credited)
+    ),
+    "an older answer of Stripe about a payment changes nothing": replace(
+        _REVERSED, removed=frozenset({ANSWER_TIME})
+    ),
+    "the part that is taken back of a payment is read under its lock": replace(
+        _REVERSED, removed=frozenset({REVERSED_PART})
+    ),
+    "a refund of a recharge suspends its rule": replace(
+        _REVERSED, patched=lambda: mock.patch.object(service, "refunded", _not_suspended)
+    ),
+    "a dispute suspends the rule of its payment": replace(
+        _REVERSED,
+        patched=lambda: mock.patch.object(event_rules, "suspension_of", return_value=None),
+    ),
     "whether the rule may charge is read again after a lease ended": replace(
         _PLAIN,
         budget=Budget(faults=1, ticks=0, suspensions=1),

@@ -37,6 +37,7 @@ class Budget(NamedTuple):
     cards: int = 0
     suspensions: int = 0
     refunds: int = 0
+    disputes: int = 0
     uses: int = 0
 
     def less(self, *names: str) -> Budget:
@@ -66,8 +67,18 @@ class Scenario:
     patched: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
+class Asked(NamedTuple):
+    """Stripe's answer about a payment whose event is not applied yet; `number` orders answers."""
+
+    intent: str
+    of_dispute: bool
+    refunded: bool
+    disputed: bool
+    number: int
+
+
 class State(NamedTuple):
-    """One state of the whole system."""
+    """One state of the whole system. `asked`: what Stripe has answered about events."""
 
     tables: Tables
     stripe: Stripe
@@ -75,6 +86,7 @@ class State(NamedTuple):
     network: tuple[StripeCall, ...]
     now: datetime
     budget: Budget
+    asked: tuple[Asked, ...] = ()
 
 
 def with_process(state: State, place: int, position: Position | None) -> State:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.access import service as access
+from shared.events import store as events_store
 from shared.inbox import store as inbox_store
 from shared.ledger import store as ledger_store
 from shared.organizations import store as organizations_store
@@ -23,6 +24,7 @@ from shared.recharge.clock import store as clock_store
 from shared.recharge.model import FINAL_STATES, AttemptState
 from shared.recharge.suspensions import store as suspension_store
 from tests.explorer import crediting_statements as crediting
+from tests.explorer import reversal_statements as reversals
 from tests.explorer.modelled import Modelled, Result, no, nothing, the_organization
 from tests.explorer.recharge_tables import (
     AMOUNT,
@@ -359,9 +361,14 @@ def recharge_statements() -> Modelled:
                 "bound_payments": crediting.bound_payments,
                 "claims": crediting.claims,
                 "credit": crediting.credit,
-                "lock_payment": nothing,
+                "lock_payment": reversals.lock_payment,
+                "record_level": reversals.record_level,
             },
-            ledger_store.QUERIES: {"post": crediting.post},
+            ledger_store.QUERIES: {
+                "post": crediting.post, "lock_payment": reversals.lock_credited_payment,
+                "record_reversal": reversals.record_reversal,
+            },
+            events_store.QUERIES: {"save_disputes": reversals.save_disputes},
             organizations_store.QUERIES: {
                 "lock_without_customer": nothing, "set_customers": nothing,
             },

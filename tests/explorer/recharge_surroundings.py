@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from tests.explorer import stripe_model
 from tests.explorer.recharge_processes import Processes
-from tests.explorer.recharge_state import DAY, State, with_process
+from tests.explorer.recharge_state import DAY, Asked, State, with_process
 from tests.explorer.recharge_tables import FIRST_CARD, SECOND_CARD
 from tests.explorer.search import Move
 from tests.explorer.stepping import Position
@@ -44,6 +44,50 @@ class Surroundings:
         ticked = self._processes.at_once(state, "tick")
         return None if ticked == state else Move("the clock: arms, or ends a suspension", ticked)
 
+    def applied(self, state: State, answer: Asked) -> Move[State]:
+        """Apply the event of a refund or dispute, with the answer that Stripe gave about it."""
+        left = tuple(one for one in state.asked if one != answer)
+        intent = state.stripe[answer.intent]
+        after = self._processes.at_once(
+            state._replace(asked=left), "reversal", intent.attempt, answer
+        )
+        kind = "dispute" if answer.of_dispute else "refund"
+        return Move(f"a webhook: the {kind} of {intent.id} is applied", after)
+
+    def _reversals(self, state: State, intent: PaymentIntent) -> Iterator[Move[State]]:
+        """Refund or dispute a captured payment; deliver the events of both, at any time after."""
+        budget = state.budget
+        if not intent.refunded and budget.refunds:
+            refunded = _with_intent(state, replace(intent, refunded=True))
+            yield Move(
+                "an operator: refunds a part of the charge",
+                refunded._replace(budget=budget.less("refunds")),
+            )
+        if not intent.disputed and budget.disputes:
+            disputed = _with_intent(state, replace(intent, disputed=True))
+            yield Move(
+                "the customer: disputes the charge",
+                disputed._replace(budget=budget.less("disputes")),
+            )
+        for of_dispute, happened in enumerate((intent.refunded, intent.disputed)):
+            times = intent.reversal_events[of_dispute]
+            if not happened or times > 1 or (times == 1 and not budget.duplicates):
+                continue
+            counts = [*intent.reversal_events]
+            counts[of_dispute] += 1
+            known = _with_intent(state, replace(intent, reversal_events=(counts[0], counts[1])))
+            answer = Asked(
+                intent.id, bool(of_dispute), intent.refunded, intent.disputed, sum(counts)
+            )
+            kind, again = ("dispute" if of_dispute else "refund"), (" again" if times else "")
+            yield Move(
+                f"a webhook: the {kind} of {intent.id} comes{again}, and Stripe is asked",
+                known._replace(
+                    asked=(*state.asked, answer),
+                    budget=budget.less("duplicates") if times else budget,
+                ),
+            )
+
     def _banks_and_webhooks(self, state: State) -> Iterator[Move[State]]:
         budget = state.budget
         for intent in state.stripe.intents:
@@ -60,13 +104,9 @@ class Surroundings:
             elif intent.webhooks == 1 and budget.duplicates:
                 less = state._replace(budget=budget.less("duplicates"))
                 yield self.delivered(less, intent, " again")
-            if intent.webhooks and not intent.refunded and budget.refunds:
-                known = _with_intent(state, replace(intent, refunded=True))
-                after = self._processes.at_once(known, "refund", intent.id)
-                yield Move(
-                    "an operator: refunds the charge, and the event of it is applied",
-                    after._replace(budget=budget.less("refunds")),
-                )
+            yield from self._reversals(state, intent)
+        for answer in state.asked:
+            yield self.applied(state, answer)
 
     def _time(self, state: State) -> Iterator[Move[State]]:
         if state.budget.ticks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 from shared.recharge.model import FINAL_STATES, AttemptState
@@ -87,12 +88,22 @@ class Attempt(Remembered):
         )
 
 
+class Reversed(NamedTuple):
+    """What refunds and disputes took back of a payment, in how many rows, by which answer."""
+
+    payment: str
+    credits: Decimal = Decimal(0)
+    rows: int = 0
+    as_of: datetime | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tables(Remembered):
     """What PostgreSQL has of one organization.
 
     `arms_below`: `accounts.recharge_below` is set. `ledger` has a key and an amount for each
-    posting, `bound` the payments. `refused_arm`: a third attempt would begin, which is the bound.
+    posting, `bound` the payments, `reversed` what was taken back of them, `disputes` their ids.
+    `at_bound`: a third attempt would begin.
     `flaws` are writes that no invariant of the rows would show.
     """
 
@@ -112,6 +123,8 @@ class Tables(Remembered):
     customer: str | None = CUSTOMER
     bound: tuple[tuple[str, int, Decimal], ...] = ()
     ledger: tuple[tuple[str, Decimal], ...] = ()
+    reversed: tuple[Reversed, ...] = ()
+    disputes: tuple[str, ...] = ()
     at_bound: bool = False
     flaws: tuple[str, ...] = ()
 
@@ -124,6 +137,15 @@ class Tables(Remembered):
         """Return the rows with a changed attempt."""
         changed = tuple(attempt if a.number == attempt.number else a for a in self.attempts)
         return replace(self, attempts=changed)
+
+    def reversed_of(self, payment: str) -> Reversed:
+        """Return what was taken back of a payment; nothing, at first."""
+        return next((one for one in self.reversed if one.payment == payment), Reversed(payment))
+
+    def having_reversed(self, changed: Reversed) -> Tables:
+        """Return the rows with a changed reversal."""
+        others = tuple(one for one in self.reversed if one.payment != changed.payment)
+        return replace(self, reversed=(*others, changed))
 
     def with_flaw(self, flaw: str) -> Tables:
         return self if flaw in self.flaws else replace(self, flaws=(*self.flaws, flaw))

@@ -100,6 +100,8 @@ class RechargeWorld:
         if state.network:
             lost = state._replace(network=())
             return self._in_order(Move("the network: what is on the way is lost", lost))
+        if state.asked:
+            return self._in_order(self.surroundings.applied(state, state.asked[0]))
         move = self.surroundings.clock(state) or self._calm_round(state)
         return None if move is None else self._in_order(move)
 
@@ -132,7 +134,7 @@ class RechargeWorld:
                 tables = tables.having(replace(live, lease=swapped[live.lease]))
         after = State(
             self._intern(tables), self._intern(state.stripe), (first, second, web), state.network,
-            state.now, state.budget,
+            state.now, state.budget, state.asked,
         )  # fmt: skip
         return Move(move.words, after, swaps)
 

@@ -62,7 +62,10 @@ Failure = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class PaymentIntent(Remembered):
-    """A PaymentIntent of an attempt. `webhooks` counts the deliveries of its success."""
+    """A PaymentIntent of an attempt. `webhooks` counts the deliveries of its success.
+
+    `reversal_events` counts those of its refund, and of its dispute.
+    """
 
     __hash__ = Remembered.__hash__
 
@@ -72,6 +75,8 @@ class PaymentIntent(Remembered):
     error: Failure | None = None
     webhooks: int = 0
     refunded: bool = False
+    disputed: bool = False
+    reversal_events: tuple[int, int] = (0, 0)
 
     @property
     def id(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.explorer.inbox_scenarios import REMOVED_INBOX_RULES, inbox_scenarios
+from tests.explorer.recharge_invariants import RETURNED, TAKEN_BACK
 from tests.explorer.recharge_scenarios import REMOVED_RULES, narrowed, scenarios
 from tests.explorer.running import AnyScenario, path, run
 
@@ -29,6 +30,11 @@ BROKEN_BY = {
     "a state commits together with its effects": (
         "a decline is counted in the commit that ends its attempt"
     ),
+    "the event of a refund credits its payment first": TAKEN_BACK,
+    "an older answer of Stripe about a payment changes nothing": TAKEN_BACK,
+    "the part that is taken back of a payment is read under its lock": TAKEN_BACK,
+    "a refund of a recharge suspends its rule": RETURNED,
+    "a dispute suspends the rule of its payment": RETURNED,
     "whether the rule may charge is read again after a lease ended": (
         "a suspended rule never charges"
     ),

@@ -10,12 +10,13 @@ from uuid import uuid4
 
 from sandbox.signed_events import event
 from shared.events.service import Applier
-from shared.ledger.verification import verify
 from shared.payments.lookup import StripeLookup
 from shared.payments.model import SaleTerms
 from tests.crash_points import steps
-from tests.fixtures.crash_points import Killer
-from tests.fixtures.ledger import grant, keyed_posting, post
+from tests.fixtures.crash_points import Killer, shops
+from tests.fixtures.ledger import balances as balances_of
+from tests.fixtures.ledger import grant, keyed_posting, post, problems
+from tests.fixtures.outbound_messages import add
 from tests.fixtures.product import (
     Endpoint,
     balances,
@@ -26,6 +27,7 @@ from tests.fixtures.product import (
     until,
 )
 from tests.fixtures.recharging import Shop
+from tests.fixtures.storefront import Storefront
 from worker.drainer import Drainer
 
 if TYPE_CHECKING:
@@ -45,11 +47,6 @@ async def settle(pool: Pool, drainer: Drainer) -> None:
         return left == 0
 
     await until(settled)
-
-
-async def problems(pool: Pool) -> list[object]:
-    async with pool.acquire() as connection:
-        return list((await verify(connection))["problems"])
 
 
 async def test_a_delivery_of_a_killed_web_process_is_sent_again_and_credited_once(
@@ -107,6 +104,60 @@ async def test_a_refund_whose_worker_is_killed_is_taken_back_once(
         )
         assert (refund.amount, [row["amount"] for row in rows]) == (2000, [-20]), step.name
     assert {slug: b for slug, b in (await balances(shop.pool)).items() if b != 7} == {"acme": 0}
+
+
+async def test_a_dispute_whose_worker_is_killed_is_taken_back_and_announced_once(
+    killer: Killer, shop: Shop
+) -> None:
+    await shop.be_told()
+    lookup = StripeLookup(shop.client)
+    drainer = Drainer(shop.pool, Applier(shop.pool, SaleTerms(Decimal(1)), lookup=lookup), uuid4)
+    async for step, here in shops(killer, shop, steps.DISPUTE):
+        await here.open()
+        await here.work_until_settled()
+        charged = (await here.attempt())["payment_intent_id"]
+        intent = await shop.client.v1.payment_intents.retrieve_async(charged)
+        await shop.sim(f"charges/{intent.latest_charge}/dispute")
+        listed = await shop.client.v1.events.list_async({"types": ["charge.dispute.created"]})
+        await receive(shop.pool, json.dumps(listed.data[0].to_dict()).encode())
+        await killer.kill(step, "drain")
+        await settle(shop.pool, drainer)
+        rows = await shop.pool.fetch(
+            "SELECT type, amount FROM credit_transactions WHERE organization_id = $1 AND amount < 0"
+            " AND payment_intent_id IS NOT NULL",
+            here.owner.id,
+        )
+        assert [tuple(row) for row in rows] == [("dispute", -20)], step.name
+        messages = await shop.pool.fetch(
+            "SELECT type FROM outbound_messages WHERE organization_id = $1"
+            " AND type IN ('recharge.suspended', 'dispute.opened')",
+            here.owner.id,
+        )
+        assert sorted(row["type"] for row in messages) == [
+            "dispute.opened", "recharge.suspended",
+        ], step.name  # fmt: skip
+
+
+async def test_an_invoice_whose_worker_is_killed_is_credited_and_announced_once(
+    killer: Killer, storefront: Storefront
+) -> None:
+    await add(storefront.pool, "https://app.example.com/hooks", "purchase.completed")
+    drainer = Drainer(storefront.pool, storefront.applier, uuid4)
+    for number, step in killer.cases(steps.INVOICE):
+        owner = await create_organization(storefront.pool, f"acme-{number}")
+        says = {"organization_id": owner.slug, "prepaid_credits": "250"}
+        await storefront.pay_invoice(2000, metadata=says)
+        bodies = await storefront.events()
+        paid = [body for body in bodies if json.loads(body)["type"] == "invoice.paid"]
+        await receive(storefront.pool, *paid)
+        await killer.kill(step, "drain")
+        await receive(storefront.pool, *bodies)
+        await settle(storefront.pool, drainer)
+        assert await balances_of(storefront.pool, owner) == (250, 0), step.name
+        told = await storefront.pool.fetchval(
+            "SELECT count(*) FROM outbound_messages WHERE organization_id = $1", owner.id
+        )
+        assert told == 1, step.name
 
 
 async def test_a_debit_whose_process_is_killed_is_posted_once_by_its_key(

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from shared.recharge import service
 from shared.recharge.model import RechargeState, Rule, Schedule
 from tests.crash_points import steps
-from tests.crash_points.steps import Step
-from tests.fixtures.crash_points import Killer
+from tests.fixtures.crash_points import Killer, shops
 from tests.fixtures.ledger import grant, post
-from tests.fixtures.product import create_organization
 from tests.fixtures.recharging import Shop
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-
-async def shops(
-    killer: Killer, shop: Shop, points: Sequence[Step]
-) -> AsyncIterator[tuple[Step, Shop]]:
-    """Yield an organization of its own for each kill."""
-    for number, step in killer.cases(points):
-        owner = await create_organization(shop.pool, f"acme-{number}")
-        yield step, replace(shop, owner=owner)
 
 
 async def recharged(shop: Shop) -> list[Decimal]:
