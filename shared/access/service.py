@@ -23,6 +23,7 @@ from shared.access.model import (
 from shared.db.queries import beside
 from shared.errors import AlreadyExistsError, ConflictError, NotFoundError, ValidationError
 from shared.ids import new_id
+from shared.visible import is_visible
 
 if TYPE_CHECKING:
     import asyncpg
@@ -63,7 +64,7 @@ async def create_key(
     `scope`: names of scopes, separated by commas. Raises ValidationError for a name or a scope that
     is not valid, AlreadyExistsError where a valid key has the name.
     """
-    if not 1 <= len(name) <= NAME_LENGTH_MAX or not name.isprintable():
+    if not (len(name) <= NAME_LENGTH_MAX and name.isprintable() and is_visible(name)):
         raise ValidationError(f"name: 1 to {NAME_LENGTH_MAX} printable characters")
     try:
         scopes = parse_scopes(part.strip() for part in scope.split(","))
