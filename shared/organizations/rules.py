@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.errors import FieldError, ValidationError
 from shared.ids import parse_id
 from shared.money import rate_refusal
+from shared.visible import is_visible
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
 _CURRENCY = re.compile(r"[a-z]{3}")
@@ -16,6 +17,8 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 NAME_LENGTH_MAX = 200
 # Stands for "no organization" where an Idempotency-Key belongs to none.
 NIL = UUID(int=0)
+# Where a list by descending id begins. Source: RFC 9562, 5.10
+MAX = UUID(int=2**128 - 1)
 
 
 def check(
@@ -31,6 +34,8 @@ def check(
     errors: list[FieldError] = []
     if organization_id == NIL:
         errors.append(_wrong("id", "must not be all zeros"))
+    if organization_id == MAX:
+        errors.append(_wrong("id", "must not be all ones"))
     if not _SLUG.fullmatch(slug):
         errors.append(_wrong("slug", "1 to 100 of a-z, 0-9 and -, not - at an end"))
     elif parse_id(slug) is not None:
@@ -49,7 +54,9 @@ def check_change(*, name: str | None, email: str | None) -> None:
 
 def _person_facing(name: str | None, email: str | None) -> list[FieldError]:
     errors: list[FieldError] = []
-    if name is not None and not (1 <= len(name) <= NAME_LENGTH_MAX and name.isprintable()):
+    if name is not None and not (
+        len(name) <= NAME_LENGTH_MAX and name.isprintable() and is_visible(name)
+    ):
         errors.append(_wrong("name", f"1 to {NAME_LENGTH_MAX} printable characters"))
     if email is not None and not (_EMAIL.fullmatch(email) and email.isprintable()):
         errors.append(_wrong("email", "an address such as jo@example.com"))
