@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from uuid import UUID, SafeUUID
 
 TRANSACTION_PREFIX = "ct_"
+
+_DIGITS = r"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
+_UUID = re.compile(rf"{_DIGITS}|\{{{_DIGITS}\}}")
 
 # Of the last 80 bits of a UUID: those that are random, and those of version 7 and its variant.
 _RANDOM_BITS = 0x0FFF_3FFF_FFFF_FFFF_FFFF
@@ -67,8 +71,11 @@ def new_request_id() -> str:
 
 
 def parse_id(text: str) -> UUID | None:
-    """Parse an id as a person may type it, a UUID or `ct_…`; None when it is neither."""
-    try:
-        return UUID(hex=text.removeprefix(TRANSACTION_PREFIX))
-    except ValueError:
-        return None
+    """Parse an id as a person may type it, a UUID or `ct_…`; None when it is neither.
+
+    A UUID has its usual dashes or none, in any case, and may stand in braces. `UUID()` also takes
+    dashes anywhere, signs, underscores, `0x` and the digits of other scripts, since it reads the
+    rest as an integer.
+    """
+    text = text.removeprefix(TRANSACTION_PREFIX)
+    return UUID(hex=text) if _UUID.fullmatch(text) else None

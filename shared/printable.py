@@ -1,4 +1,4 @@
-"""Short texts that people write and others read: names and descriptions."""
+"""Short texts that people write and others read: names, descriptions and reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ def is_printable(text: str) -> bool:
     return text.translate(_JOINERS).isprintable()
 
 
+def is_visible(text: str) -> bool:
+    """Return whether a text has a character that can be seen.
+
+    Spaces of any kind cannot, nor can controls, marks of direction and joiners of no width.
+    """
+    return any(character.isprintable() and not character.isspace() for character in text)
+
+
 def is_name(text: str, *, length_max: int) -> bool:
-    """Return whether a text is printable, not blank, and at most so many characters long."""
-    is_blank = not text.translate(_JOINERS).strip()
-    return len(text) <= length_max and is_printable(text) and not is_blank
+    """Return whether a text is printable, can be seen, and is at most so many characters long."""
+    return len(text) <= length_max and is_printable(text) and is_visible(text)

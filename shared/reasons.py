@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import ValidationError
+from shared.printable import is_visible
 
 REASON_LENGTH_MAX = 500
 
@@ -13,7 +14,7 @@ def check_reason(reason: str | None) -> str | None:
         return None
     if len(reason) > REASON_LENGTH_MAX:
         raise ValidationError(f"reason: at most {REASON_LENGTH_MAX} characters")
-    if not reason.strip() or "\0" in reason:
+    if not is_visible(reason) or "\0" in reason:
         raise ValidationError("reason: say why, in printable characters")
     return reason.strip()
 

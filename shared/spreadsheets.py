@@ -2,6 +2,10 @@
 
 A spreadsheet takes a cell as a formula if it begins with one of a few characters. Such a text is
 written with an apostrophe before it, and a spreadsheet then shows it as text. Numbers stay numbers.
+
+Where the semicolon or the tab separates cells, as in many countries, a quotation mark within a line
+protects nothing: there, a text begins a cell after each of its semicolons, tabs and line ends, and
+has an apostrophe in those places too.
 Source: https://owasp.org/www-community/attacks/CSV_Injection
 """
 
@@ -9,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -22,9 +27,15 @@ CONTENT_TYPE = "text/csv"
 Cell = str | Decimal | int | datetime | UUID | None
 
 # The full-width forms are formulas in East Asian editions.
-_FORMULAS = frozenset("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - they are meant
-# What a spreadsheet may skip before it looks for a formula: spaces and byte order marks.
-_SKIPPED = " \u00a0\u3000\ufeff\ufffe\u200b"
+_SIGNS = "=+@＝＋－＠-"  # noqa: RUF001 - they are meant
+_SEPARATORS = ";\t\r\n"
+# What a spreadsheet may skip before it looks for a formula: spaces, controls, marks of no width.
+_SKIPPED = (
+    r"\x00-\x08\x0b\x0c\x0e-\x20\x7f-\xa0\xad\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
+    r"\ufeff\ufffe"
+)
+_FORMULA = re.compile(f"[\t\r\n]|[{_SKIPPED}]*[{_SIGNS}]")
+_FORMULA_INSIDE = re.compile(f"(?<=[{_SEPARATORS}])(?=[{_SKIPPED}]*[{_SIGNS}])")
 
 
 def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
@@ -35,7 +46,7 @@ def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """Return the text of a cell: empty for None, a formula with an apostrophe before it."""
+    """Return the text of a cell: empty for None, formulas with an apostrophe before them."""
     match cell:
         case None:
             return ""
@@ -44,15 +55,16 @@ def cell_text(cell: Cell) -> str:
         case datetime():
             return cell.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case str():
-            return f"'{cell}" if _is_formula(cell) else cell
+            return _without_formulas(cell)
         case _:
             return str(cell)
 
 
 def json_cell(value: object) -> str:
-    """Return a value as JSON for a cell."""
-    return msgspec.json.encode(value, order="sorted").decode()
+    """Return a value as JSON for a cell. It separates no cells: its semicolons are escaped."""
+    return msgspec.json.encode(value, order="sorted").decode().replace(";", "\\u003b")
 
 
-def _is_formula(text: str) -> bool:
-    return text[:1] in _FORMULAS or text.lstrip(_SKIPPED)[:1] in _FORMULAS if text else False
+def _without_formulas(text: str) -> str:
+    inside = _FORMULA_INSIDE.sub("'", text)
+    return f"'{inside}" if _FORMULA.match(text) else inside

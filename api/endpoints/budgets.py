@@ -138,7 +138,8 @@ async def create(call: Call) -> Reply:
 async def list_(call: Call) -> Reply:
     """List budgets with what is used, held and left of each, newest first."""
     query: PageQuery = call.query
-    async with call.api.pool.acquire() as connection:
+    # The subjects that used most are found among all of a budget of `*`.
+    async with call.api.searching() as connection:
         states = await service.page(
             connection,
             call.owner.id,
@@ -152,7 +153,7 @@ async def list_(call: Call) -> Reply:
 
 async def retrieve(call: Call) -> Reply:
     """Return a budget with what is used, held and left of it."""
-    async with call.api.pool.acquire() as connection:
+    async with call.api.searching() as connection:
         return Reply(_response(await service.find(connection, call.owner.id, _budget_id(call))))
 
 

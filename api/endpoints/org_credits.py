@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import re
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -226,14 +227,15 @@ def _decimal(value: object) -> Decimal | None:
     """Return a number that an app stored as a number or as text, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
+    text = str(value)
+    if not _NUMBER.fullmatch(text):  # Decimal also takes 1_0, spaces and digits of other scripts
         return None
-    return number if number.is_finite() and abs(number.adjusted()) <= _DIGITS_MAX else None
+    number = Decimal(text)
+    return number if abs(number.adjusted()) <= _DIGITS_MAX else None
 
 
 _DIGITS_MAX = 30
+_NUMBER = re.compile(r"[+-]?[0-9]{1,400}(?:\.[0-9]{0,400})?(?:[eE][+-]?[0-9]{1,9})?")
 OPERATIONS = (
     Operation(
         name="getTransactionReceipt",

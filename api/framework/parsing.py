@@ -6,6 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any, cast
 
@@ -30,6 +31,8 @@ PATH_LENGTH_MAX = 500
 _JSON = "application/json"
 _AT = " - at `$"
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,9}|\.\.\.)\]|\[\]")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_NO_MOMENT = "must be a time such as 2031-01-31T09:30:00Z"
 _NAMED = re.compile(rf"(?:unknown|required) field `([^`]{{0,{NAME_LENGTH_MAX}}})")
 
 
@@ -113,23 +116,26 @@ def query(parameters: MultiMapping[str], kind: type | None) -> Any:
         values = parameters.getall(name)
         if name not in known:
             raise _parameter_error("query", name, "unknown parameter", "extra_forbidden")
-        if any("\0" in value for value in values):
-            raise _parameter_error("query", name, "must not hold NUL", "value_error")
-        if not known[name].is_text and any(value.lower() == "null" for value in values):
-            # msgspec would treat it as absent.
-            raise _parameter_error("query", name, "must not be null", "type_error")
-        if known[name].is_list:
-            values_by_name[name] = values
-        elif len(values) == 1:
-            values_by_name[name] = values[0]
-        else:
-            raise _parameter_error("query", name, "must be given once", "value_error")
+        _check_values(name, values, known[name])
+        values_by_name[name] = values if known[name].is_list else values[0]
     if kind is None:
         return None
     try:
         return msgspec.convert(values_by_name, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _field_error(str(error), ("query",)) from None
+
+
+def _check_values(name: str, values: Sequence[str], known: _Parameter) -> None:
+    """Raise ValidationError for values that msgspec would read as something else."""
+    if any("\0" in value for value in values):
+        raise _parameter_error("query", name, "must not hold NUL", "value_error")
+    if not known.is_text and any(value.lower() == "null" for value in values):  # absent
+        raise _parameter_error("query", name, "must not be null", "type_error")
+    if known.is_moment and not all(map(_DATE.match, values)):  # seconds since 1970
+        raise _parameter_error("query", name, _NO_MOMENT, "value_error")
+    if not known.is_list and len(values) > 1:
+        raise _parameter_error("query", name, "must be given once", "value_error")
 
 
 @cache
@@ -149,10 +155,11 @@ def _free_json(kind: type) -> Sequence[tuple[str, str]]:
 
 
 class _Parameter(typing.NamedTuple):
-    """Whether a query parameter may be repeated, and whether it is free text."""
+    """Whether a query parameter may be repeated, is free text, or is a moment."""
 
     is_list: bool
     is_text: bool
+    is_moment: bool
 
 
 @cache
@@ -169,7 +176,7 @@ def _parameters(kind: type | None) -> Mapping[str, _Parameter]:
 def _parameter(hint: Any) -> _Parameter:
     parts = _parts(hint)
     is_list = any(typing.get_origin(part) is list for part in parts)
-    return _Parameter(is_list, is_text=str in parts)
+    return _Parameter(is_list, is_text=str in parts, is_moment=datetime in parts)
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from shared.ids import parse_id
 from shared.ledger import rules
 from shared.ledger.filters import COLUMNS, OPERATORS, Filter, Kind, Operator, Value
 from shared.ledger.model import TransactionType
+from shared.ledger.origin import OWN
 
 FILTERS_MAX = 20
 VALUES_MAX = 100
@@ -72,13 +73,16 @@ def _filter(name: str, condition: Condition) -> Filter:
     else:
         values = [_value(raw, kind, (*where, "value", i)) for i, raw in enumerate(condition.value)]
     if field == "type" and several and (unknown := [v for v in values if v not in _TYPES]):
-        raise fields.invalid((*where, "value"), f"{unknown[0]!r} is none of {', '.join(_TYPES)}")
+        known = ", ".join(TransactionType)
+        raise fields.invalid((*where, "value"), f"{unknown[0]!r} is none of {known}")
     return Filter(field, condition.operator, values, kind)
 
 
 def _of_metadata(name: str, condition: Condition, where: tuple[str, ...]) -> Filter:
     if not name or rules.text_refusal("name", name, rules.KEY_LENGTH_MAX):
         raise fields.invalid(where, "must name a metadata field after metadata__")
+    if name.startswith(OWN):  # no response shows it
+        raise fields.invalid(where, f"names that begin with {OWN} are not the caller's")
     if condition.operator is Operator.ISNULL:
         value = _boolean(condition.value[0], where)
         return Filter(None, condition.operator, [value], Kind.TEXT, name)

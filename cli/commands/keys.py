@@ -84,8 +84,13 @@ def list_(as_json: AsJson = False) -> None:
     """List keys, without their secrets."""
 
     async def work() -> list[dict[str, Any]]:
+        keys: list[asyncpg.Record] = []
         async with transaction() as connection:
-            return [_public(row) for row in await service.list_keys(connection)]
+            while page := await service.list_keys(
+                connection, before=keys[-1]["id"] if keys else None
+            ):
+                keys += page
+        return [_public(row) for row in keys]
 
     emit(
         {"keys": run(work())},

@@ -22,6 +22,7 @@ from shared.config import Settings
 from shared.errors import NotFoundError, PermissionDeniedError, ValidationError
 from shared.http.deadlines import Deadlines
 from shared.ids import new_id
+from shared.printable import is_visible
 from shared.token_bucket import TokenBucket, TokenBuckets
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Visit:
     def reason(self) -> str:
         """Return the reason of an act; raise ValidationError where it is missing or too long."""
         reason = self.form.get("reason", "").strip()
-        if not 1 <= len(reason) <= REASON_LENGTH_MAX:
+        if len(reason) > REASON_LENGTH_MAX or not is_visible(reason):
             raise ValidationError(
                 f"Give a reason of 1 to {REASON_LENGTH_MAX} characters: it goes into the audit log."
             )

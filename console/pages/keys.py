@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from aiohttp import web
 
+from console.framework import paging
 from console.framework.context import Visit
 from console.framework.page import get, post
 from shared.access import service as access
@@ -18,14 +20,18 @@ LIST = "/console/keys"
 
 
 async def show(visit: Visit) -> web.Response:
-    """List the keys, without their secrets; a bound session has no such page."""
+    """List the keys, newest first, without their secrets; a bound session has no such page."""
+    after = paging.decode(visit.query, UUID)
     async with visit.reading() as connection:
-        rows = await access.list_keys(connection)
+        found = await access.list_keys(
+            connection, before=after[0] if after else None, limit=paging.ROWS_MAX + 1
+        )
     keys = [
         {**row, "scopes": scopes_text(access.scopes_of(row)), "state": _state(visit, row)}
-        for row in rows
+        for row in found
     ]
-    return visit.render("keys.html", title="API keys", keys=keys)
+    page = paging.rows(keys, path=LIST, query=visit.query, position=lambda key: (key["id"],))
+    return visit.render("keys.html", title="API keys", page=page)
 
 
 def _state(visit: Visit, row: asyncpg.Record) -> str:

@@ -14,10 +14,10 @@ ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: retire_expired
--- Free the name of a key that has expired.
+-- Free the name of a key that has expired; one that was rotated holds none.
 UPDATE api_keys
 SET revoked_at = expires_at
-WHERE name = $1 AND revoked_at IS NULL AND expires_at <= now();
+WHERE name = $1 AND revoked_at IS NULL AND replaced_by IS NULL AND expires_at <= now();
 
 -- name: find_callers
 -- The valid keys and sessions with these digests. A session ends with its key.
@@ -54,7 +54,7 @@ WHERE
     AND (k.expires_at > now()) IS NOT FALSE;
 
 -- name: list_keys
--- Every key, newest first; only its last characters are stored in clear text.
+-- A page of the keys, newest first, before an id; only their last characters are stored in clear text.
 SELECT
     id,
     name,
@@ -68,8 +68,9 @@ SELECT
     replaced_by,
     revoked_at
 FROM api_keys
-ORDER BY created_at DESC, id DESC
-LIMIT 1000;
+WHERE $1::uuid IS NULL OR id < $1
+ORDER BY id DESC
+LIMIT $2;
 
 -- name: lock_key
 -- A valid key, locked until the end of the transaction.

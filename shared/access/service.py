@@ -34,6 +34,8 @@ QUERIES = beside(__file__)
 KEY_PREFIX = "ppk_"
 KEY_RANDOM_BYTES = 32
 NAME_LENGTH_MAX = 100
+# Of a page.
+KEYS_MAX = 1_000
 USED_SECONDS_MIN = 60
 
 
@@ -163,9 +165,11 @@ async def record_uses(connection: Connection, uses: Mapping[UUID, datetime]) -> 
     )
 
 
-async def list_keys(connection: Connection) -> list[asyncpg.Record]:
-    """Return every key, newest first, without the keys themselves."""
-    return await connection.fetch(QUERIES.list_keys)
+async def list_keys(
+    connection: Connection, *, before: UUID | None = None, limit: int = KEYS_MAX
+) -> list[asyncpg.Record]:
+    """Return a page of the keys, newest first, without the keys themselves."""
+    return await connection.fetch(QUERIES.list_keys, before, limit)
 
 
 async def revoke_key(connection: Connection, key_id: UUID) -> None:

@@ -17,6 +17,8 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 NAME_LENGTH_MAX = 200
 # Stands for "no organization" where an Idempotency-Key belongs to none.
 NIL = UUID(int=0)
+# Where a list by descending id begins. Source: RFC 9562, 5.10
+MAX = UUID(int=2**128 - 1)
 
 
 def check(
@@ -32,6 +34,8 @@ def check(
     errors: list[FieldError] = []
     if organization_id == NIL:
         errors.append(_wrong("id", "must not be all zeros"))
+    if organization_id == MAX:
+        errors.append(_wrong("id", "must not be all ones"))
     if not _SLUG.fullmatch(slug):
         errors.append(_wrong("slug", "1 to 100 of a-z, 0-9 and -, not - at an end"))
     elif parse_id(slug) is not None:

@@ -23,6 +23,7 @@ from shared.outbound.model import (
     OutboundEndpoint,
     OutboundMessage,
 )
+from shared.printable import is_visible
 
 if TYPE_CHECKING:
     import asyncpg
@@ -151,7 +152,7 @@ async def discard(connection: Connection, message_id: UUID, reason: str) -> list
     Raises NotFoundError, ConflictError if nothing is left to discard, ValidationError without a
     reason.
     """
-    if not reason.strip():
+    if not is_visible(reason):
         raise ValidationError("reason: say why")
     rows = await store.discard(connection, message_id, reason)
     if rows:

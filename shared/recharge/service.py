@@ -17,6 +17,7 @@ from shared.money import plain
 from shared.organizations import service as organizations
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
+from shared.printable import is_visible
 from shared.recharge import alerts, rules, store, validation
 from shared.recharge.attempts import store as attempt_store
 from shared.recharge.clock import store as clock_store
@@ -208,7 +209,7 @@ async def configure(  # noqa: PLR0913 - the rule, its limits and the consent
         first_run = rules.next_run(rule.schedule, rule.schedule_day, now)
     before = await store.settings(connection, organization_id=organization_id)
     was_on = any(auto.state is not RechargeState.OFF for auto in before)
-    consented_by = (consented_by or "").strip() or None
+    consented_by = _named(consented_by)
     if on and consented_by is None and not (keep_consent and was_on):
         raise _consent_missing()
     consent: tuple[datetime | None, str | None] = (now, consented_by)
@@ -242,6 +243,11 @@ async def configure(  # noqa: PLR0913 - the rule, its limits and the consent
         },
     )
     return state
+
+
+def _named(person: str | None) -> str | None:
+    """Return the name of a person; None where there is nothing to see."""
+    return person.strip() if person is not None and is_visible(person) else None
 
 
 def _consent_missing() -> ValidationError:

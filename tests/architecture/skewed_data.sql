@@ -111,3 +111,28 @@ FROM generate_series(1, :rows / 10) AS n;
 
 INSERT INTO metric_samples (sampled_at, name, value)
 SELECT '2020-01-01'::timestamptz + n * interval '1 minute', 'backlog', 0 FROM generate_series(1, :rows) AS n;
+
+INSERT INTO budgets (
+    organization_id, id, subject_kind, subject, window_kind, limit_amount, action, thresholds, created_at, updated_at
+)
+SELECT
+    md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid, md5('b' || n)::uuid, 'user', 's' || n, 'total', 1,
+    'refuse', '{80}', now(), now()
+FROM generate_series(1, :rows) AS n;
+
+INSERT INTO budget_counters (organization_id, budget_id, subject, window_end, used, held)
+SELECT
+    md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid,
+    md5('b' || CASE WHEN n % 10 = 0 THEN n ELSE 1 END)::uuid, 's' || n, now(), 1, 0
+FROM generate_series(1, :rows) AS n;
+
+INSERT INTO api_keys (id, name, scope, organization_id, key_sha256, key_hint)
+SELECT
+    md5('k' || n)::uuid, 'k' || n, 'read', md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid,
+    sha256(int4send(n)), 'hint'
+FROM generate_series(1, :rows) AS n;
+
+INSERT INTO stripe_disputes (id, organization_id, payment_intent_id, amount_minor, currency, status, opened_at)
+SELECT
+    'dp_' || n, md5('o' || CASE WHEN n % 10 = 0 THEN n / 10 ELSE 1 END)::uuid, 'pi_' || n, 1, 'usd', 'lost', now()
+FROM generate_series(1, :rows) AS n;

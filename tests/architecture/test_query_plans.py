@@ -30,15 +30,16 @@ ROWS = int(os.environ.get("PREPAID_PLAN_ROWS", "20000"))
 FILL = Path(__file__).with_name("skewed_data.sql")
 
 GROWING = {
-    "accounts", "audit_log", "auto_recharges", "burn_segments", "credit_grants",
-    "credit_transactions", "holds", "idempotent_requests", "metric_samples", "organizations",
-    "outbound_messages",
+    "accounts", "api_keys", "audit_log", "auto_recharges", "budget_counters", "budgets",
+    "burn_segments", "credit_grants", "credit_transactions", "holds", "idempotent_requests",
+    "metric_samples", "organizations", "outbound_messages",
     "payment_methods", "purchases", "recharge_attempts", "stripe_events", "stripe_invoices",
-    "stripe_payments", "usage_breakdowns", "usage_totals",
+    "stripe_disputes", "stripe_payments", "usage_breakdowns", "usage_totals",
 }  # fmt: skip
 # Tables in which one organization may have most of the rows.
 GROWING_IN_ONE = {
-    "burn_segments", "credit_grants", "credit_transactions", "holds", "outbound_messages",
+    "budget_counters", "budgets", "burn_segments", "credit_grants", "credit_transactions", "holds",
+    "outbound_messages",
     "recharge_attempts", "stripe_invoices", "stripe_payments", "usage_breakdowns",
     "usage_totals",
 }  # fmt: skip
@@ -54,6 +55,7 @@ SMALL = {
 ON_PURPOSE = "a check or an anchor of the whole ledger reads all of it"
 UNTIL_FULL = "reads an organization's rows, newest first, until its page is full"
 ONCE = "an organization is erased once, after it is closed"
+FEW_BUDGETS = "an organization has 10,000 budgets at most"
 # Whether it sorts or walks an index depends on the rows that ANALYZE happens to sample.
 BY_THE_SAMPLE = {
     "pages.of_organization",
@@ -88,6 +90,11 @@ EXCEPTIONS = {
     "inbox.backlog": "counts what is in the rarer states",
     "inbox.pending": "counts what waits",
     "events.claim_undescribed_payment_methods": "reads those without details, a few at a time",
+    "budgets.page": FEW_BUDGETS,
+    "budgets.purge_removed": FEW_BUDGETS,
+    "budgets.purge_removed_counters": FEW_BUDGETS,
+    "budgets.purge_windows": "deletes counters of windows that have ended, a few at a time",
+    "erasure.delete_budgets": ONCE,
     "budgets.count_holds": "counts the active holds of an organization, once for a new budget",
     "idempotency.purge": "deletes what is a week old, a few at a time",
     "clock.expire_top_ups": "looks at an organization's top-ups, which daily limits bound",

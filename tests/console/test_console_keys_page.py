@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+from console.framework import paging
 from tests.fixtures.console import ConsoleBrowser
+from tests.fixtures.many_keys import make_many_keys
 
 KEYS = "/console/keys"
 
@@ -15,6 +17,18 @@ async def test_keys_are_listed_without_their_secrets(operator: ConsoleBrowser) -
     rows = page.rows("API keys")
     assert [row[1:3] for row in rows] == [["valid", "usage"], ["valid", "admin"]]
     assert all(key["key"] not in page.html for key in operator.keys)
+
+
+async def test_keys_come_in_pages_and_the_oldest_can_be_revoked(operator: ConsoleBrowser) -> None:
+    oldest = operator.keys[0]["id"]
+    await make_many_keys(operator.pool, paging.ROWS_MAX)
+    page = await operator.get(KEYS)
+    assert len(page.rows("API keys")) == paging.ROWS_MAX
+    assert oldest not in page.html
+    page = await operator.get(str(page.one('a[rel="next"]')["href"]))
+    assert [row[1:3] for row in page.rows("API keys")] == [["valid", "admin"]]
+    assert f"{KEYS}/{oldest}/revoke" in page.html
+    assert page.soup.select('a[rel="next"]') == []
 
 
 async def test_a_key_is_revoked_with_a_reason(operator: ConsoleBrowser) -> None:

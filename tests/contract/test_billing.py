@@ -175,6 +175,7 @@ async def test_a_rule_can_be_kept_before_anybody_agrees(
         (RULE | {"consentedBy": None}, "consentedBy"),
         (RULE | {"consentedBy": ""}, "consentedBy"),
         (RULE | {"consentedBy": " "}, "consentedBy"),
+        (RULE | {"consentedBy": "\u200b"}, "consentedBy"),
         (RULE | {"consentedBy": "a\0b"}, "consentedBy"),
     ],
 )  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import typing
 from dataclasses import replace
+from datetime import datetime
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -44,6 +46,23 @@ LIMITS = [
     "null", "true", "10;", "'1'",
 ]  # fmt: skip
 
+# Years, days without dashes, and seconds since 1970.
+NUMBERS = ["2026", "20261101", "1793491200", "1793491200.5", "0", "-1", "1e9", "NaN", ""]
+
+
+def moments(operation: Operation) -> list[str]:
+    """Return the names of the parameters of an operation that are moments."""
+    assert operation.query is not None
+    hints = typing.get_type_hints(operation.query)
+    return [
+        field.encode_name
+        for field in msgspec.structs.fields(operation.query)
+        if datetime in typing.get_args(hints[field.name])
+    ]
+
+
+WITH_MOMENTS = [operation for operation in WITH_A_QUERY if moments(operation)]
+
 
 def too_large_limits(operation: Operation) -> list[str]:
     """Return the limit that is one too large for an operation, if it has limits."""
@@ -72,6 +91,18 @@ async def test_every_parameter_of_a_query_takes_what_it_says_and_refuses_the_res
             assert location[:2] == ["query", parameter], (parameter, value, answer.json)
         if "\0" in value or (parameter == "limit" and value in limits):
             assert answer.status == HTTPStatus.UNPROCESSABLE_ENTITY, (parameter, value)
+
+
+@pytest.mark.parametrize("operation", WITH_MOMENTS, ids=name)
+async def test_a_number_is_no_moment(world: World, operation: Operation) -> None:
+    request = await world.request(operation, world.a)
+    for parameter, value in itertools.product(moments(operation), NUMBERS):
+        query = {**request.query, parameter: value}
+        answer = await send(world.client, replace(request, query=query))
+        check_refused(answer, ValidationError)
+        (error,) = answer.json["errors"]
+        assert error["loc"] == ["query", parameter], (value, answer.json)
+        assert error["msg"] == "must be a time such as 2031-01-31T09:30:00Z", (value, answer.json)
 
 
 @pytest.mark.parametrize("operation", WITH_PAGES, ids=name)

@@ -114,13 +114,14 @@ async def test_a_wrong_parameter_is_named(
     assert answer.json["errors"][0]["loc"][:2] == ["query", name]
 
 
+@pytest.mark.parametrize("cost", ["1e999999", "NaN", "1_0", " 5", "\u0661", "0x10", "", True])
 async def test_metadata_that_is_no_number_is_shown_as_none(
-    api_client: ApiClient, organization: Organization
+    api_client: ApiClient, organization: Organization, cost: Any
 ) -> None:
     await post(
         api_client, amount=1,
         metadata={"model": 7, "input_tokens": "x", "output_tokens": True,
-                  "inference_cost_usd": "1e999999"},
+                  "inference_cost_usd": cost},
     )  # fmt: skip
     (row,) = (await api_client.get(PATH)).json
     assert {row[n] for n in ("model", "input_tokens", "output_tokens")} == {None}

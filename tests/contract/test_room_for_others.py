@@ -54,6 +54,7 @@ async def test_keys_that_nobody_gave_out_take_few_connections_and_are_remembered
         (LIST, {"filters": {"description": {"operator": "contains", "value": ["x"]}}}, OF_A_KEY),
         (LIST, None, OF_A_KEY),
         (SEARCH.format("acme"), None, 1),
+        ("/v1/billing/acme/budgets", None, 1),
     ],
 )
 async def test_searches_wait_for_each_other_and_leave_connections_for_the_rest(

@@ -212,6 +212,7 @@ async def test_a_key_of_one_organization_filters_its_own_alone(
         ({"description": {"operator": "contains", "value": ["\0"]}}, ["body", "filters"]),
         ({"description": {"operator": "contains", "value": ["x" * 1001]}}, ["body", "filters"]),
         ({"metadata__": {"value": ["x"]}}, ["body", "filters", "metadata__"]),
+        ({"metadata__prepaid:key": {"value": ["x"]}}, ["body", "filters", "metadata__prepaid:key"]),
         ({"metadata__n": {"value": [1, "1"]}}, ["body", "filters", "metadata__n"]),
         ({f"metadata__{n}": {"value": [1]} for n in range(21)}, ["body", "filters"]),
     ],

@@ -17,6 +17,7 @@ from shared.access import service as access
 from shared.organizations.model import Organization
 from tests.fixtures.api import ApiClient
 from tests.fixtures.commands import Command
+from tests.fixtures.many_keys import make_many_keys
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -39,6 +40,14 @@ async def test_a_key_is_for_one_organization_or_for_all_and_its_name_is_its_own(
     assert (twice.code, "app" in twice.stderr) == (1, True)
     await prepaid("keys", "revoke", made.json["id"])
     assert (await prepaid(*CREATE, "--organization", "acme", "--expires", "P90D")).code == 0
+
+
+async def test_every_key_is_listed_however_many_there_are(prepaid: Command, pool: Pool) -> None:
+    made = await prepaid(*CREATE, "--all")
+    await make_many_keys(pool, access.KEYS_MAX)
+    listed = (await prepaid("keys", "list", "--json")).json["keys"]
+    assert len({key["id"] for key in listed}) == access.KEYS_MAX + 1
+    assert listed[-1]["id"] == made.json["id"]
 
 
 async def test_a_rotated_key_works_until_the_overlap_is_over(

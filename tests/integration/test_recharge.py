@@ -63,7 +63,7 @@ async def test_nothing_is_charged_without_consent(shop: Shop) -> None:
     assert consented == 0
 
 
-@pytest.mark.parametrize("name", [None, "", "  "])
+@pytest.mark.parametrize("name", [None, "", "  ", "\u200b\u202e\ufeff", "\n\u00a0\u3000"])
 async def test_no_rule_is_turned_on_without_somebody_who_consents(
     shop: Shop, name: str | None
 ) -> None:

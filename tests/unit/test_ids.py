@@ -50,13 +50,20 @@ def test_an_id_is_of_now() -> None:
 
 @given(value=st.uuids())
 def test_an_id_is_read_back_from_each_of_its_forms(value: UUID) -> None:
-    for text in (str(value), value.hex, str(value).upper(), transaction_public_id(value)):
+    forms = [str(value), value.hex, str(value).upper(), f"{{{value}}}"]
+    for text in (*forms, transaction_public_id(value)):
         assert parse_id(text) == value
 
 
 @pytest.mark.parametrize(
-    "text", ["", "acme", "ct_", "ct_acme", "evt_1", str(UUID(int=1)) + "0", "ä" * 32, "\0"]
-)
+    "text",
+    [
+        "", "acme", "ct_", "ct_acme", "evt_1", str(UUID(int=1)) + "0", "ä" * 32, "\0",
+        "0x" + "1" * 30, "+" + "1" * 31, "1_" + "1" * 30, " " + "1" * 31, "1" * 31 + "\n",
+        "\u0661" * 32, "\uff11" * 32, "{" + "1" * 32, "urn:uuid:" + "1" * 32,
+        "-".join("1" * 32), "ct_ct_" + "1" * 32, "1" * 8 + "-" + "1" * 24,
+    ],
+)  # fmt: skip
 def test_what_is_no_id_is_none(text: str) -> None:
     assert parse_id(text) is None
 

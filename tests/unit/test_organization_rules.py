@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from shared.errors import ValidationError
-from shared.organizations.rules import NIL, check, check_change
+from shared.organizations.rules import MAX, NIL, check, check_change
 
 SLUG = "1 to 100 of a-z, 0-9 and -, not - at an end"
 NAME = "1 to 200 printable characters"
@@ -46,6 +46,7 @@ def test_what_an_organization_may_be(changes: dict[str, Any]) -> None:
     ("changes", "field", "message"),
     [
         ({"organization_id": NIL}, "id", "must not be all zeros"),
+        ({"organization_id": MAX}, "id", "must not be all ones"),
         ({"slug": ""}, "slug", SLUG),
         ({"slug": "Acme"}, "slug", SLUG),
         ({"slug": "-a"}, "slug", SLUG),
@@ -66,6 +67,7 @@ def test_what_an_organization_may_be(changes: dict[str, Any]) -> None:
             ),
         ),
         ({"name": ""}, "name", NAME),
+        ({"name": " \u3000"}, "name", NAME),
         ({"name": "n" * 201}, "name", NAME),
         ({"name": "a\nb"}, "name", NAME),
         ({"name": " "}, "name", NAME),
