@@ -52,7 +52,7 @@ class Settings:
     worker_port: int | None = None
     operations_port: int | None = None
     operations_token: str | None = field(default=None, repr=False)
-    lease_seconds: int = 30
+    lease_seconds: int = 6
     webhooks_allow_private: bool = False
     public_url: str = "http://127.0.0.1:8000"
     requests_per_minute: int = 60_000
@@ -111,7 +111,7 @@ def load(env: Mapping[str, str]) -> Settings:
         worker_port=_read(env, "PREPAID_WORKER_PORT", "", _optional_port),
         operations_port=_read(env, "PREPAID_OPERATIONS_PORT", "", _optional_port),
         operations_token=_read(env, "PREPAID_OPERATIONS_TOKEN", "", secret_settings.optional_token),
-        lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "30", _lease_seconds),
+        lease_seconds=_read(env, "PREPAID_LEASE_SECONDS", "6", _lease_seconds),
         webhooks_allow_private=webhooks_allow_private(env),
         public_url=public_url(env),
         requests_per_minute=_read(env, "PREPAID_REQUESTS_PER_MINUTE", "60000", _not_negative),

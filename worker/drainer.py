@@ -13,11 +13,13 @@ from uuid import UUID
 import structlog
 
 from shared import outages
+from shared.db.deadline import in_time
 from shared.db.pool import AWAY, UNAVAILABLE, is_reported
 from shared.errors import LeaseLostError
 from shared.events.service import Applier
 from shared.inbox import store
 from shared.inbox.model import ClaimedEvent, Lane
+from worker.lease_renewal import renewed
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BATCH_ROWS_MAX = 200
-LEASE_SECONDS = 30
+LEASE_SECONDS = 6
+# For how long a batch may plan its work: its lease is renewed meanwhile.
+KEPT = timedelta(seconds=30)
 STOP_SECONDS_MAX = 5
 RELEASE_SECONDS_MAX = 2
 
@@ -85,7 +89,8 @@ class Drainer:
         _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS_MAX)
         for task in late:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:  # a statement that a frozen server has ends when its own time is over
+            await asyncio.wait(late, timeout=2 * RELEASE_SECONDS_MAX)
 
     async def drain(self) -> int:
         """Apply all due events of every lane; return how many this drain claimed itself.
@@ -113,13 +118,19 @@ class Drainer:
         pair = replace(self._applier, turn=asyncio.Lock())
         return await self._drain_lane(Lane.SHARED, pair)
 
-    async def start_other_lanes(self) -> None:
-        """Start draining every lane with due events but the shared one; do not wait for them."""
+    async def start_other_lanes(self) -> float | None:
+        """Start draining every lane with due events but the shared one; do not wait for them.
+
+        Returns in how many seconds the next event of another of these lanes is due: of one that
+        waits to be tried again, or whose worker may have died. None: there is none.
+        """
         others = LIMITS.keys() - {Lane.SHARED}
         async with self._pool.acquire() as connection:
-            due = await store.due_lanes(connection, others)
-        for lane in due:
-            self._start(lane)
+            due_in = await store.due_in(connection, others)
+        for lane, seconds in due_in.items():
+            if seconds <= 0:
+                self._start(lane)
+        return min((seconds for seconds in due_in.values() if seconds > 0), default=None)
 
     def _start_beside(self, lane: Lane, applier: Applier) -> None:
         """Start another drain of a lane; of the shared one only the second, if a slot is free.
@@ -189,9 +200,7 @@ class Drainer:
         except AWAY as error:
             # PostgreSQL still answers: a lease that expires would count against the events.
             if is_reported(error):
-                with suppress(*UNAVAILABLE):
-                    async with asyncio.timeout(RELEASE_SECONDS_MAX):
-                        await self._release(lane, token, events)
+                await self._release(lane, token, events)
             raise
         # Other lanes may have released events of this batch, which are due now.
         return len(events), is_full or lane is not Lane.SHARED or events[0].types_paused
@@ -199,11 +208,17 @@ class Drainer:
     async def _apply(
         self, lane: Lane, applier: Applier, token: UUID, events: list[ClaimedEvent]
     ) -> None:
-        if lane in _LANES_WITH_STRIPE:
-            await applier.apply(token, events, self._lease)
-        elif await applier.apply_without_asking(token, events, self._lease):
-            self._start(Lane.STRIPE)
+        async with renewed(self._pool, token, [event.key for event in events], self._lease):
+            if lane in _LANES_WITH_STRIPE:
+                await applier.apply(token, events, self._lease, kept=KEPT)
+            elif await applier.apply_without_asking(token, events, KEPT):
+                self._start(Lane.STRIPE)
 
     async def _release(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
+        """Release events at once; if PostgreSQL does not do it in time, their lease expires."""
+        with suppress(*UNAVAILABLE):
+            await in_time(self._store_release(lane, token, events), RELEASE_SECONDS_MAX)
+
+    async def _store_release(self, lane: Lane, token: UUID, events: list[ClaimedEvent]) -> None:
         async with self._pool.acquire() as connection:
             await store.release(connection, token, [event.key for event in events], lane=lane)

@@ -10,7 +10,6 @@ retry continues under it: Stripe's idempotency keys and the created rows derive 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 from datetime import timedelta
@@ -22,6 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from api.framework.operation import Call, Operation, Reply, Retry
+from shared.db.deadline import in_time
 from shared.db.pool import UNAVAILABLE
 from shared.errors import ConflictError, IdempotencyError, NothingChargedError, PrepaidError
 from shared.http.envelope import encode
@@ -104,10 +104,14 @@ def _is_refusal(error: BaseException) -> bool:
 
 async def _release(pool: Connections, claimed: Claimed, *, refused: bool) -> None:
     """Release the claim for the next attempt; if that fails, its lease expires."""
-    release = store.delete if refused else store.release
     with contextlib.suppress(*UNAVAILABLE):
-        async with asyncio.timeout(END_SECONDS_MAX), pool.acquire() as connection:
-            await release(connection, claimed)
+        await in_time(_end(pool, claimed, refused=refused), END_SECONDS_MAX)
+
+
+async def _end(pool: Connections, claimed: Claimed, *, refused: bool) -> None:
+    end = store.delete if refused else store.release
+    async with pool.acquire() as connection:
+        await end(connection, claimed)
 
 
 def _stored_reply(seen: AlreadyUsed) -> Reply:

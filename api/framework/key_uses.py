@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from shared.access import service as access
+from shared.db.deadline import in_time
 from shared.db.pool import UNAVAILABLE
 from shared.ttl_cache import TTLCache
 
@@ -52,10 +53,13 @@ class KeyUses:
         if not uses:
             return
         try:
-            async with asyncio.timeout(WRITE_SECONDS_MAX), self._pool.acquire() as connection:
-                await access.record_uses(connection, uses)
+            await in_time(self._write(uses), WRITE_SECONDS_MAX)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.warning("keys.uses_not_written", error=repr(error), keys=len(uses))
+
+    async def _write(self, uses: dict[UUID, datetime]) -> None:
+        async with self._pool.acquire() as connection:
+            await access.record_uses(connection, uses)
 
     async def close(self) -> None:
         """Write the remaining uses."""

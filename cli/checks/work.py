@@ -12,6 +12,7 @@ from shared.config import Settings
 from shared.counts import counted
 from shared.heartbeats import store as heartbeats
 from shared.inbox import store as inbox
+from shared.inbox.admin import store as inbox_admin
 from shared.inbox.model import EventState
 from shared.invariants import store as invariants
 from shared.invariants.catalog import BY_NAME
@@ -100,7 +101,7 @@ def _overdue(name: str, checked_at: datetime) -> str:
 async def check_events(settings: Settings) -> Finding:
     """Check that no type is paused; count the events that wait for an operator."""
     async with connected(settings) as connection:
-        paused = await inbox.paused_types(connection)
+        paused = await inbox_admin.paused_types(connection)
         backlog = await inbox.backlog(connection)
     if paused:
         raise DoctorError(

@@ -98,15 +98,22 @@ class Applier:
     nodes: NodeBatches | None = None
 
     async def apply(
-        self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
+        self,
+        token: UUID,
+        events: Sequence[ClaimedEvent],
+        lease: timedelta = LEASE,
+        *,
+        kept: timedelta | None = None,
     ) -> list[ProcessedEvent]:
         """Apply events under one lease; return their results in no particular order.
 
-        Reads from Stripe what the events lack, and renews the lease before. Events that are
+        Reads from Stripe what the events lack, and renews the lease before. The work is planned
+        for a lease, or for `kept` where the caller renews a shorter one meanwhile. Events that are
         released untried have no result. Raises what asyncpg raises while PostgreSQL is away, and
         LeaseLostError where another worker has taken over; the leases then expire.
         """
-        patience = Patience(LONG, pass_time=lease / 2)
+        kept = lease if kept is None else kept
+        patience = Patience(LONG, pass_time=kept / 2)
         with tracing.batch_span("events.apply", [event.id for event in events]):
             progress = await self._first_pass(token, events, patience)
         # Events that need no answer are committed already and do not wait for Stripe.
@@ -115,7 +122,7 @@ class Applier:
             groups.setdefault(question, []).append(event)
         # Transactions run one at a time; all lock waits together end before the leases do.
         one_at_a_time = asyncio.Lock()
-        patience = Patience(LONG, pass_time=ANSWER_LEASES_MAX * lease)
+        patience = Patience(LONG, pass_time=ANSWER_LEASES_MAX * kept)
         answered = await asyncio.gather(
             *(
                 self._answer(
@@ -137,14 +144,14 @@ class Applier:
         return processed
 
     async def apply_without_asking(
-        self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
+        self, token: UUID, events: Sequence[ClaimedEvent], kept: timedelta = LEASE
     ) -> bool:
         """Apply the events that need nothing from Stripe; release the others to Lane.STRIPE.
 
-        Waits only briefly for locks. Returns whether any event was released to that lane. Raises
-        what `apply` raises.
+        Waits only briefly for locks. `kept`: how long the caller keeps their lease. Returns whether
+        any event was released to that lane. Raises what `apply` raises.
         """
-        patience = Patience(BRIEF, pass_time=lease / 3)
+        patience = Patience(BRIEF, pass_time=kept / 3)
         with tracing.batch_span("events.apply", [event.id for event in events]):
             progress = await self._first_pass(token, events, patience)
         if not progress.unanswered:
@@ -229,8 +236,8 @@ class Applier:
     ) -> ApplyContext:
         """Ask Stripe once for each unanswered question; return the context with all answers.
 
-        Renews the lease first: an answer takes less time than a lease. `as_of` is the time of the
-        oldest answer.
+        Renews the lease first, for the time of an answer or until the caller renews it again.
+        `as_of` is the time of the oldest answer.
         """
         assert self.lookup is not None  # noqa: S101 - without it, effects raise no QuestionError
         keys = [event.key for event, _ in unanswered]

@@ -45,8 +45,20 @@ class Lane(enum.StrEnum):
 
     @property
     def after_a_lost_lease(self) -> Lane:
-        """Return the lane of an event whose lease in this lane expired."""
-        return Lane.ALONE if self is Lane.SHARED else Lane.SUSPECT
+        """Return the lane of an event whose first lease expired in this lane.
+
+        After another one in a row it is SUSPECT. What waits for Stripe still waits with others: one
+        by one, each would wait for the answers of those before it.
+        """
+        return _AFTER_A_LOST_LEASE[self]
+
+
+_AFTER_A_LOST_LEASE = {
+    Lane.SHARED: Lane.ALONE,
+    Lane.ALONE: Lane.SUSPECT,
+    Lane.STRIPE: Lane.STRIPE,
+    Lane.SUSPECT: Lane.SUSPECT,
+}
 
 
 class EventHeader(msgspec.Struct, frozen=True):

@@ -44,8 +44,9 @@ RETURNING account, livemode, id;
 -- name: claim
 -- Lease due events of a lane, the oldest first. Rows that another worker has locked are skipped. While a type is
 -- paused, each claim takes one other type, the one that has waited longest, so that no rows of paused types are read.
--- If the worker dies, its events are due again in the lane after a lost lease ($5). A claim need not survive a crash
--- (the event is due again), so its commit is asynchronous. `types_paused`: events of other types may be due as well.
+-- If the worker dies, its events are due again in the lane after a lost lease ($5), and those that lost one before in
+-- `suspect`. A claim need not survive a crash (the event is due again), so its commit is asynchronous. `types_paused`:
+-- events of other types may be due as well.
 WITH RECURSIVE asynchronous AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ),
@@ -131,7 +132,7 @@ SET
     lease_token = $2,
     available_at = now() + $3::interval,
     attempts = e.attempts + 1,
-    lane = $5,
+    lane = CASE WHEN e.lease_token IS NULL THEN $5 ELSE 'suspect' END,
     leases_lost = e.leases_lost + (e.lease_token IS NOT NULL)::integer
 FROM (
     SELECT * FROM due
@@ -153,16 +154,19 @@ RETURNING
     e.payload_forgotten_at,
     EXISTS (SELECT FROM paused) AS types_paused;
 
--- name: due_lanes
--- Which of these lanes have due events, each by one look-up: a claim of each costs more, and most have none.
-SELECT l.lane
+-- name: due_in
+-- In how many seconds the next event of each lane is due: one look-up each, where a claim costs more, and finds none.
+SELECT
+    l.lane,
+    extract(EPOCH FROM n.available_at - now())::float8 AS seconds
 FROM unnest($1::text []) AS l (lane)
-WHERE
-    EXISTS (
-        SELECT
-        FROM stripe_events AS e
-        WHERE e.state IN ('received', 'retrying') AND e.lane = l.lane AND e.available_at <= now()
-    );
+CROSS JOIN LATERAL (
+    SELECT e.available_at
+    FROM stripe_events AS e
+    WHERE e.state IN ('received', 'retrying') AND e.lane = l.lane
+    ORDER BY e.available_at
+    LIMIT 1
+) AS n;
 
 -- name: claim_for_replay
 -- Lease events by id in any state, and restart their count of attempts. A quarantined event is leased only if it
@@ -288,6 +292,31 @@ RETURNING
     e.livemode,
     e.id;
 
+-- name: keep
+-- Extend a lease while its holder works. A row that is locked is left out: its outcome is being written. Like a claim,
+-- this need not survive a crash.
+WITH asynchronous AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
+),
+
+held AS (
+    SELECT
+        e.account,
+        e.livemode,
+        e.id
+    FROM unnest($2::text [], $3::boolean [], $4::text []) AS r (account, livemode, id)
+    INNER JOIN stripe_events AS e
+        ON (r.account, r.livemode, r.id) = (e.account, e.livemode, e.id)
+    CROSS JOIN asynchronous
+    WHERE e.lease_token = $1
+    FOR UPDATE OF e SKIP LOCKED
+)
+
+UPDATE stripe_events AS e
+SET available_at = now() + $5::interval
+FROM held AS h
+WHERE (e.account, e.livemode, e.id) = (h.account, h.livemode, h.id);
+
 -- name: count_failure
 -- Count an unexpected failure of a type; return the number of consecutive ones.
 INSERT INTO event_breakers AS b (event_type, failures_in_row, paused_until)
@@ -301,16 +330,6 @@ RETURNING failures_in_row;
 UPDATE event_breakers
 SET paused_until = now() + $2::interval
 WHERE event_type = $1;
-
--- name: paused_types
--- The types that are paused now, with the number of consecutive failures.
-SELECT
-    event_type,
-    failures_in_row,
-    paused_until
-FROM event_breakers
-WHERE paused_until > now()
-ORDER BY event_type;
 
 -- name: backlog
 -- The number of open, dead and quarantined events, and the age of the oldest due one. Each part reads at most $1

@@ -49,7 +49,8 @@ async def claim(
 ) -> list[ClaimedEvent]:
     """Lease up to `rows_max` due events of a lane under a token, oldest first.
 
-    An event whose lease expires is due again in `lane.after_a_lost_lease`.
+    An event whose lease expires is due again in `lane.after_a_lost_lease`; after the second one in
+    a row, in Lane.SUSPECT.
     """
     rows = await connection.fetch(
         QUERIES.claim, rows_max, token, lease, lane, lane.after_a_lost_lease
@@ -57,10 +58,13 @@ async def claim(
     return [_claimed(row, types_paused=row["types_paused"]) for row in rows]
 
 
-async def due_lanes(connection: Connection, lanes: Iterable[Lane]) -> set[Lane]:
-    """Return which of these lanes have due events."""
-    rows = await connection.fetch(QUERIES.due_lanes, list(lanes))
-    return {Lane(row["lane"]) for row in rows}
+async def due_in(connection: Connection, lanes: Iterable[Lane]) -> dict[Lane, float]:
+    """Return in how many seconds the next event of each lane is due, by PostgreSQL's clock.
+
+    Not above 0: it is due. A lane without open events is absent.
+    """
+    rows = await connection.fetch(QUERIES.due_in, list(lanes))
+    return {Lane(row["lane"]): row["seconds"] for row in rows}
 
 
 async def claim_for_replay(
@@ -155,6 +159,13 @@ async def renew(
     return {_key(row) for row in rows}
 
 
+async def keep(
+    connection: Connection, token: UUID, keys: Sequence[EventKey], lease: timedelta
+) -> None:
+    """Extend the lease on events from now, where this token still holds it; wait for no lock."""
+    await connection.execute(QUERIES.keep, token, *_key_columns(keys), lease)
+
+
 async def count_failure(connection: Connection, event_type: str) -> int:
     """Count an unexpected failure of a type; return the number of consecutive ones."""
     count: int = await connection.fetchval(QUERIES.count_failure, event_type)
@@ -164,11 +175,6 @@ async def count_failure(connection: Connection, event_type: str) -> int:
 async def pause_type(connection: Connection, event_type: str, pause: timedelta) -> None:
     """Pause claims of a type, by PostgreSQL's clock."""
     await connection.execute(QUERIES.pause_type, event_type, pause)
-
-
-async def paused_types(connection: Connection) -> list[asyncpg.Record]:
-    """Return the types that are paused now: `event_type`, `failures_in_row`, `paused_until`."""
-    return await connection.fetch(QUERIES.paused_types)
 
 
 async def backlog(connection: Connection) -> dict[EventState, tuple[int, float]]:

@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from shared.db.pool import UNAVAILABLE
-from shared.db.start import in_time
+from shared.db.start import asked_at_start
 from shared.organizations import service
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def check_settings(pool: Pool, credits_per_unit: Decimal) -> None:
     if not service.too_fine_for(credits_per_unit):
         return
     try:
-        await in_time(_check_rate(pool, credits_per_unit))
+        await asked_at_start(_check_rate(pool, credits_per_unit))
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
         log.warning("settings.not_checked", error=repr(error))
 

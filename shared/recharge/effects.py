@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.access import service as audit
-from shared.errors import PrepaidError
 from shared.ledger.model import PostedTransaction, PostingStatus
 from shared.outbound import service as outbound
 from shared.outbound.model import MessageType, OutboundMessage
 from shared.payments import crediting, offers, sales
+from shared.payments.crediting import CreditResult
 from shared.payments.messages import purchase_completed
 from shared.payments.model import NotSold, Sale, SaleTerms
 from shared.payments.payment_intents import Intent, Subject
-from shared.recharge import alerts, rules, service, store
+from shared.recharge import alerts, outcomes, rules, service, store
 from shared.recharge.attempts import store as attempt_store
 from shared.recharge.clock import store as clock_store
 from shared.recharge.model import (
@@ -44,14 +44,11 @@ from shared.recharge.transitions import (
     Failure,
     MissingObject,
     Transition,
+    Uncredited,
 )
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
-
-
-class CreditRefusedError(PrepaidError):
-    """The ledger refused to credit a captured recharge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +61,32 @@ class EffectContext:
     make_id: Callable[[], UUID]
 
 
-async def commit(context: EffectContext, lease: Lease[Attempt], transition: Transition) -> None:
+async def commit(
+    context: EffectContext, lease: Lease[Attempt], transition: Transition
+) -> Transition:
     """Write a transition with its effect; raise LeaseLostError if another process has the lease.
 
-    The organization's account is locked first, by the global lock order; a capture locks its
-    payment before the posting locks the account, as the payment's event does.
+    Returns the transition that was written: another one where the ledger refuses the credit of a
+    captured payment, which ends the attempt too. The organization's account is locked first, by the
+    global lock order; a capture locks its payment before the posting locks the account, as the
+    payment's event does.
     """
     attempt, connection = lease.attempt, context.connection
     if not isinstance(attempt, ChargingAttempt):
         await store.lock_account(connection, attempt.organization_id)
         await attempt_store.transition(connection, lease, transition, now=context.now)
         await _apply_to_any(context, attempt, transition)
-        return
+        return transition
     effects = _Effects(context, attempt, transition)
     match transition.effect:
         case Capture(intent):
             posted = await effects.credit(intent)
+            if not isinstance(posted, PostedTransaction):
+                why = posted.reason if isinstance(posted, NotSold) else posted.detail
+                return await commit(context, lease, outcomes.not_credited(intent, why))
             await attempt_store.transition(connection, lease, transition, now=context.now)
             await effects.after_capture(intent, posted)
-            return
+            return transition
         case MissingObject(Subject.CUSTOMER):  # lock the organization before its account
             await attempt_store.forget_customer(
                 connection, attempt.organization_id, attempt.customer_id
@@ -91,6 +95,7 @@ async def commit(context: EffectContext, lease: Lease[Attempt], transition: Tran
         await store.lock_account(connection, attempt.organization_id)
     await attempt_store.transition(connection, lease, transition, now=context.now)
     await effects.apply()
+    return transition
 
 
 async def _apply_to_any(context: EffectContext, attempt: Attempt, transition: Transition) -> None:
@@ -161,6 +166,13 @@ class _Effects:
                     await self._after_decline(hard=hard)
             case Failure(suspension):
                 await self._fail(suspension)
+            case Uncredited() if self.attempt.trigger is not Trigger.TOP_UP:
+                await _suspend(
+                    self.context,
+                    self.attempt,
+                    SuspensionReason.CHARGE_REFUSED,
+                    self.transition.detail,
+                )
             case MissingObject(subject):
                 await self._detach(subject)
             case ExpiredLink():
@@ -172,13 +184,10 @@ class _Effects:
             case _:
                 await _apply_to_any(self.context, self.attempt, self.transition)
 
-    async def credit(self, intent: Intent) -> PostedTransaction:
+    async def credit(self, intent: Intent) -> CreditResult:
         """Credit the captured payment; its webhook may have credited it already."""
         sale = _sale(self.attempt, intent, self.context)
         (result,) = await crediting.credit(self.context.connection, [sale], self.context.make_id)
-        if not isinstance(result, PostedTransaction):
-            why = result.reason if isinstance(result, NotSold) else result.detail
-            raise CreditRefusedError(why)
         return result
 
     async def after_capture(self, intent: Intent, posted: PostedTransaction) -> None:

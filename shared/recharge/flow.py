@@ -137,7 +137,7 @@ class Charger:
                 await attempt_store.transition(connection, lease, transition, now=self.now())
             else:
                 async with connection.transaction():
-                    await effects.commit(self._context(connection), lease, transition)
+                    transition = await effects.commit(self._context(connection), lease, transition)
         reports.report(lease.attempt, transition)
 
     async def _advance(self, lease: Lease[Attempt]) -> None:

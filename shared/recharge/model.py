@@ -65,6 +65,8 @@ class AttemptState(StrEnum):
 FINAL_STATES = frozenset({AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED})
 # The reason of a failed attempt whose charge Stripe refused without a code.
 REFUSED = "refused"
+# The reason of a failed attempt that was captured, and whose credits the ledger refuses.
+NOT_CREDITED = "not_credited"
 # The reason of a top-up that was canceled because Stripe refuses this installation.
 STRIPE_ERROR = "stripe_error"
 # The reason of an attempt that waits for its customer.

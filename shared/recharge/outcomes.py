@@ -22,6 +22,7 @@ from shared.recharge import intent_states, rules, states
 from shared.recharge.intent_states import NextState, NotConfirmed
 from shared.recharge.model import (
     AUTHENTICATION_REQUIRED,
+    NOT_CREDITED,
     REFUSED,
     STRIPE_ERROR,
     Attempt,
@@ -44,6 +45,7 @@ from shared.recharge.transitions import (
     MissingObject,
     Step,
     Transition,
+    Uncredited,
 )
 
 CANCELED = "canceled"
@@ -141,6 +143,13 @@ def not_charged(attempt: Attempt, decision: rules.Wait | rules.Stop, now: dateti
 def canceled(detail: str, effect: Effect, *, reason: str = CANCELED) -> Transition:
     """Return the cancellation of an attempt that can never charge."""
     return Transition(state=AttemptState.CANCELED, reason=reason, detail=detail, effect=effect)
+
+
+def not_credited(intent: Intent, detail: str) -> Transition:
+    """Return the end of an attempt that was captured, and whose credits the ledger refuses."""
+    return Transition(
+        state=AttemptState.FAILED, reason=NOT_CREDITED, detail=detail, effect=Uncredited(intent)
+    )
 
 
 def given_up(detail: str, *, due_again: bool = False) -> Transition:

@@ -17,6 +17,7 @@ from shared.recharge.transitions import (
     Failure,
     MissingObject,
     Transition,
+    Uncredited,
 )
 
 log = structlog.get_logger()
@@ -30,6 +31,11 @@ def report(attempt: Attempt, transition: Transition) -> None:
             log.info("recharge.blocked", cause=cause, wait_seconds=wait_seconds)
         case Capture(intent):
             _count(attempt, "succeeded", payment_intent_id=intent.id)
+        case Uncredited(intent):
+            _count(attempt, "refused", reason=transition.reason, detail=transition.detail)
+            log.error(
+                "recharge.not_credited", payment_intent_id=intent.id, detail=transition.detail
+            )
         case Decline():
             _count(attempt, "failed", reason=transition.reason)
         case Failure() | MissingObject():

@@ -27,6 +27,16 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncredited:
+    """The payment succeeded, and the ledger refuses its credits: suspend, and leave it to a person.
+
+    The payment is bound to nobody: its event credits it once the cause is gone, or it is refunded.
+    """
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
 class Decline:
     """The payment was declined: count it, and wait or suspend. `hard`: suspend at once."""
 
@@ -104,6 +114,7 @@ class Alert:
 
 Effect = (
     Capture
+    | Uncredited
     | Decline
     | Failure
     | MissingObject

@@ -11,7 +11,7 @@ import structlog
 
 from shared.db.pool import UNAVAILABLE
 from shared.db.queries import beside
-from shared.db.start import in_time
+from shared.db.start import asked_at_start
 from shared.errors import NotReadyError
 from shared.schema import rules
 
@@ -45,7 +45,7 @@ async def check_at_start(pool: Pool, needed: str, *, refuse: bool = False) -> No
     Nothing is known of it while PostgreSQL is unavailable, or does not answer in time.
     """
     try:
-        await in_time(check(pool, needed))
+        await asked_at_start(check(pool, needed))
     except SchemaError as error:
         if refuse:
             raise
@@ -62,7 +62,7 @@ async def wait(pool: Pool, needed: str, stop: asyncio.Event) -> None:
     """
     while not stop.is_set():
         try:
-            return await in_time(check(pool, needed))
+            return await asked_at_start(check(pool, needed))
         except SchemaError:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)

@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.chaos import machine
 from tests.chaos.report import lines, repeat_command
 from tests.chaos.run import run
-from tests.chaos.setting import LEASE_SECONDS, Setting
+from tests.chaos.setting import Setting
+from worker.drainer import LEASE_SECONDS
 
 FOLDER_PREFIX = "prepaid-chaos-"
 
@@ -26,7 +27,10 @@ def main() -> None:
         "--logs", type=Path, help="keep the logs of web, workers and the simulator in this folder"
     )
     parser.add_argument(
-        "--lease-seconds", type=int, default=LEASE_SECONDS, help="of a worker; by default short"
+        "--lease-seconds",
+        type=int,
+        default=LEASE_SECONDS,
+        help="of a worker; by default as in the product",
     )
     options = parser.parse_args()
     machine.enter_own_namespaces()

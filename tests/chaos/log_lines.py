@@ -16,6 +16,7 @@ UNEXPECTED = frozenset(
         "listener.job_refused",  # nobody else writes to this Redis
         "outbound.failed",
         "recharge.failed_unexpectedly",
+        "recharge.not_credited",
         "verifier.problem",
         "worker.loop_failed",
     }

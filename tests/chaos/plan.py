@@ -12,8 +12,8 @@ from random import Random
 CALM_SECONDS = 1.0
 GAP_SECONDS = (0.4, 1.6)
 SECONDS = (0.5, 3.0)
-# Longer than a worker's lease (LEASE_SECONDS), so that another takes its work meanwhile.
-FROZEN_SECONDS = (0.5, 6.0)
+# Longer than a worker's lease, so that another takes its work meanwhile.
+FROZEN_SECONDS = (0.5, 9.0)
 # After its end a fault's target is left alone, so that its recovery can be measured.
 RECOVERY_SECONDS = 3.0
 CLOCK_STEP_SECONDS = (-600, -45, -2, 2, 45, 600)

@@ -19,18 +19,17 @@ from tests.chaos.plan import Fault
 from tests.chaos.traffic import debit_once
 
 LOOK_SECONDS = 0.1
-# What is leased now, and which of it still is under the same lease.
+# What is leased now; and what has become of it: whether it still is under the same lease, and
+# whether another worker has it because the lease ended.
 LEASED = """
-SELECT id, lease_token
+SELECT id, lease_token, leases_lost
 FROM stripe_events
 WHERE lease_token IS NOT NULL AND available_at > now()
 """
-STILL_LEASED = """
-SELECT 1
+LEASED_BEFORE = """
+SELECT e.id, e.lease_token IS NOT DISTINCT FROM l.token AS still, e.leases_lost > l.lost AS lost
 FROM stripe_events AS e
-INNER JOIN unnest($1::text [], $2::uuid []) AS l (id, token)
-    ON e.id = l.id AND e.lease_token = l.token
-LIMIT 1
+INNER JOIN unnest($1::text [], $2::uuid [], $3::integer []) AS l (id, token, lost) ON e.id = l.id
 """
 APPLIED_SINCE = "SELECT 1 FROM stripe_events WHERE settled_at > $1 AND received_at > $1 LIMIT 1"
 
@@ -45,7 +44,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """From the kill of a worker until others have taken the events that were leased then."""
+    """From the kill of a worker until another one had the last of the events that it had leased."""
 
     events: int
     seconds: float
@@ -95,18 +94,25 @@ class Recoveries:
         self.done.append(Recovery(fault, time.monotonic() - began))
 
     async def _take_over(self) -> None:
-        """Wait until nothing is leased any more as it is now, also by the other worker."""
+        """Wait until each lease of now is over; measure those that ended with their worker.
+
+        The events of the worker that lives are leased too: it finishes or releases them.
+        """
         began = time.monotonic()
-        leased = await self._fetch(LEASED)
-        if not leased:
-            return
-        ids, tokens = [row["id"] for row in leased], [row["lease_token"] for row in leased]
+        leased = await self._fetch(LEASED) or []
+        before = [[row[n] for row in leased] for n in ("id", "lease_token", "leases_lost")]
+        taken: dict[str, float] = {}
 
-        async def taken() -> bool:
-            return await self._fetch(STILL_LEASED, ids, tokens) == []
+        async def over() -> bool:
+            rows = await self._fetch(LEASED_BEFORE, *before)
+            for row in rows or ():
+                if row["lost"]:
+                    taken.setdefault(row["id"], time.monotonic() - began)
+            return rows is not None and not any(row["still"] for row in rows)
 
-        await self._until(taken)
-        self.takeovers.append(Takeover(len(leased), time.monotonic() - began))
+        await self._until(over)
+        if taken:
+            self.takeovers.append(Takeover(len(taken), max(taken.values())))
 
     async def _serves_again(self, server: str, applies: Callable[[], Awaitable[bool]]) -> None:
         """Wait until events are applied again and, where it is PostgreSQL, requests accepted."""

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.machine import Machine
-
-# A frozen worker outlasts it (FROZEN_SECONDS), and a short run sees many of them end.
-LEASE_SECONDS = 3
+from worker.drainer import LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a run is, how long, and by which seed. `lease_seconds` is PREPAID_LEASE_SECONDS."""
+    """Where a run is, how long, and by which seed.
+
+    `lease_seconds` is PREPAID_LEASE_SECONDS. A frozen worker outlasts the default (FROZEN_SECONDS).
+    """
 
     folder: Path
     machine: Machine

@@ -267,6 +267,7 @@ def test_the_states_of_a_purchase_are_those_of_the_schema() -> None:
 def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     from shared.inbox import rules  # noqa: PLC0415 - only here
     from shared.outbound import sender  # noqa: PLC0415 - only here
+    from tests.fixtures.product import settings  # noqa: PLC0415 - only here
     from worker import drainer, messenger, sweeper  # noqa: PLC0415 - only here
 
     runbook = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
@@ -278,6 +279,9 @@ def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     assert f"looks every {sweeper.SWEEP_SECONDS:g} s" in architecture
     assert f"up to {drainer.BATCH_ROWS_MAX} due events" in architecture
     assert f"the lease ends ({messenger.LEASE_SECONDS} s); sent again" in faults
+    assert f"the lease ends ({drainer.LEASE_SECONDS} s), which a worker that lives" in faults
+    assert f"`PREPAID_LEASE_SECONDS` ({drainer.LEASE_SECONDS})" in runbook
+    assert settings().lease_seconds == drainer.LEASE_SECONDS
     assert f"no answer within {sender.RESPONSE_SECONDS_MAX} s" in runbook
 
 

@@ -46,7 +46,8 @@ def claim(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     leased = [
         replace(
             event, lease=port.process, lease_over=False, attempts=event.attempts + 1,
-            lane=Lane(lane_after), leases_lost=event.leases_lost + (event.lease is not None),
+            lane=Lane.SUSPECT if event.lease is not None else Lane(lane_after),
+            leases_lost=event.leases_lost + (event.lease is not None),
         )
         for event in due[:rows_max]
     ]  # fmt: skip
@@ -105,6 +106,10 @@ def renew(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
     held = [e for e in _inbox(tables).events if e.id in args[3] and _holds(port, e, args[0])]
     renewed = [replace(event, lease_over=False) for event in held]
     return _all(tables, renewed), tuple(_key(event.id) for event in held)
+
+
+def keep(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
+    return renew(port, tables, args)[0], ()
 
 
 def reopen_waiting(port: Port[Tables], tables: Tables, args: tuple[Any, ...]) -> Result:
@@ -179,7 +184,7 @@ def inbox_statements() -> Modelled:
         {
             events: {
                 "receive": receive, "claim": claim, "claim_for_replay": claim_for_replay,
-                "finish": finish, "release": release, "renew": renew,
+                "finish": finish, "release": release, "renew": renew, "keep": keep,
                 "reopen_waiting": reopen_waiting, "count_failure": count_failure,
                 "lock_waiting": nothing,
             },

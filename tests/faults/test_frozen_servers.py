@@ -5,23 +5,40 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
 
+from api.framework import idempotency, key_uses
+from api.framework.key_uses import KeyUses
 from cli import doctor
 from migrations.head import HEAD
 from sandbox.product import WebProcess
 from shared.config import Settings, load
 from shared.db import pool as db
 from shared.db import start
+from shared.events.service import Applier
+from shared.idempotency.store import Claimed
 from shared.organizations.startup import check_settings
+from shared.payments.model import SaleTerms
 from shared.schema import store as schema
 from tests.fixtures.commands import Command
-from tests.fixtures.freezing import gate
-from tests.fixtures.product import WAIT_SECONDS_MAX, closed_port, environment, until
+from tests.fixtures.freezing import Gate, gate
+from tests.fixtures.product import (
+    WAIT_SECONDS_MAX,
+    closed_port,
+    environment,
+    payment,
+    receive,
+    until,
+)
+from worker import drainer as drainer_module
+from worker import lease_renewal
+from worker.drainer import Drainer
 from worker.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -213,3 +230,67 @@ async def test_a_start_goes_on_where_postgresql_freezes_while_it_is_asked(
             assert postgres.is_frozen
         finally:
             pool.terminate()  # a connection whose server is frozen does not close
+
+
+async def write_a_use(pool: Pool, _: Gate) -> None:
+    uses = KeyUses(pool, interval_seconds=3600)
+    uses.add(UUID(int=1), datetime.now(UTC))
+    await uses.write()
+
+
+async def release_a_key(pool: Pool, _: Gate) -> None:
+    claimed = Claimed(UUID(int=1), "k", UUID(int=2), UUID(int=3))
+    await idempotency._release(pool, claimed, refused=False)  # noqa: SLF001
+
+
+async def stop_in_the_middle_of_a_batch(pool: Pool, postgres: Gate) -> None:
+    """Lease an event, and stop while the transaction of its batch has no answer."""
+    drainer = Drainer(
+        pool, Applier(pool, SaleTerms(Decimal(1))), uuid4, lease=timedelta(seconds=0.1)
+    )
+
+    async def frozen() -> bool:
+        return postgres.is_frozen
+
+    await drainer.start_other_lanes()
+    await until(frozen)
+    await drainer.close()
+
+
+Work = Callable[["Pool", Gate], Coroutine[Any, Any, None]]
+WORK_WITH_AN_END: dict[str, tuple[bytes, Work]] = {
+    "use of a key": (b"FROM api_keys", write_a_use),
+    "key of a request": (b"SET locked_until = now()", release_a_key),
+    "batch of a worker": (b"error_trace = s.error_trace", stop_in_the_middle_of_a_batch),
+}
+
+
+@pytest.mark.parametrize("work", WORK_WITH_AN_END)
+async def test_what_has_a_limit_ends_by_it_where_postgresql_freezes_meanwhile(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """R14: canceling a statement of a frozen server takes as long as the statement may."""
+    monkeypatch.setattr(db, "STATEMENT_SECONDS_MAX", 3600)
+    for module, limit in (
+        (key_uses, "WRITE_SECONDS_MAX"),
+        (idempotency, "END_SECONDS_MAX"),
+        (drainer_module, "STOP_SECONDS_MAX"),
+        (drainer_module, "RELEASE_SECONDS_MAX"),
+        (lease_renewal, "END_SECONDS_MAX"),
+    ):
+        monkeypatch.setattr(module, limit, 1)
+    freezes_at, begin = WORK_WITH_AN_END[work]
+    await receive(pool, payment("1"))
+    await pool.execute("UPDATE stripe_events SET lane = 'alone'")
+    async with (
+        gate(database_url) as postgres,
+        db.create_pool(postgres.url, size=5, application_name="test") as frozen,
+    ):
+        await frozen.fetchval("SELECT 1")
+        postgres.freeze_at = freezes_at
+        try:
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                await begin(frozen, postgres)
+            assert postgres.is_frozen
+        finally:
+            frozen.terminate()  # a connection whose server is frozen does not close

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ import pytest_asyncio
 from sandbox.product import STOP_SECONDS_MAX, WorkerProcess
 from tests.fixtures.freezing import Gate, gate
 from tests.fixtures.paid_purchases import applied, credited_once, open_purchases, receive_paid
-from tests.fixtures.product import LEASE, closed_port, environment, until
+from tests.fixtures.product import closed_port, environment, until
 from tests.fixtures.servers import process_url
-from worker.drainer import BATCH_ROWS_MAX
+from worker.drainer import BATCH_ROWS_MAX, LEASE_SECONDS
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -124,6 +125,6 @@ async def test_the_batches_of_a_worker_that_is_killed_while_it_stops_are_taken_u
     await stopping.wait()
     assert await applied(pool) == set()
     assert await pool.fetchval(LEASED) == AT_ONCE
-    assert await pool.fetchval(LEASED_FOR) <= LEASE
+    assert await pool.fetchval(LEASED_FOR) <= timedelta(seconds=LEASE_SECONDS)
     await pool.execute(LEASES_END)
     await the_next_worker_applies_the_rest(pool, database_url, redis_url, tmp_path)

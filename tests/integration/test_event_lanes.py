@@ -70,11 +70,11 @@ def holding_new(applier: Applier, end: asyncio.Event) -> Applier:
 
     class Holding(Applier):
         async def apply_without_asking(
-            self, token: UUID, events: Sequence[ClaimedEvent], lease: timedelta = LEASE
+            self, token: UUID, events: Sequence[ClaimedEvent], kept: timedelta = LEASE
         ) -> bool:
             if any(event.id.startswith("evt_new") for event in events):
                 await end.wait()
-            return await super().apply_without_asking(token, events, lease)
+            return await super().apply_without_asking(token, events, kept)
 
     return Holding(applier.pool, applier.terms)
 
@@ -225,10 +225,14 @@ async def test_an_event_that_kills_its_workers_is_dead_and_takes_no_other_with_i
     assert report["applied"] == 1
 
 
-async def test_a_suspect_is_claimed_with_no_other(pool: Pool) -> None:
+@pytest.mark.parametrize("lanes", [(Lane.SHARED, Lane.ALONE), (Lane.STRIPE, Lane.STRIPE)])
+async def test_what_lost_two_leases_is_claimed_with_no_other(
+    pool: Pool, lanes: tuple[Lane, Lane]
+) -> None:
     await receive(pool, payment("1"), payment("2"))
+    await pool.execute("UPDATE stripe_events SET lane = $1", lanes[0])
     async with pool.acquire() as connection:
-        for lane, claimed in [(Lane.SHARED, 2), (Lane.ALONE, 2), (Lane.SUSPECT, 1)]:
+        for lane, claimed in [(lanes[0], 2), (lanes[1], 2), (Lane.SUSPECT, 1)]:
             events = await store.claim(
                 connection,
                 rows_max=LIMITS[lane].rows_max,

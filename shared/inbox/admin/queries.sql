@@ -237,3 +237,13 @@ CROSS JOIN LATERAL (
     ORDER BY e.type DESC, e.error_class DESC, e.received_at DESC, e.id DESC
     LIMIT 1
 ) AS l;
+
+-- name: paused_types
+-- The types that are paused now, with the number of consecutive failures.
+SELECT
+    event_type,
+    failures_in_row,
+    paused_until
+FROM event_breakers
+WHERE paused_until > now()
+ORDER BY event_type;

@@ -124,3 +124,8 @@ async def causes(connection: Connection, *, count_max: int) -> list[Cause]:
         )
         for row in rows
     ]
+
+
+async def paused_types(connection: Connection) -> list[asyncpg.Record]:
+    """Return the types that are paused now: `event_type`, `failures_in_row`, `paused_until`."""
+    return await connection.fetch(QUERIES.paused_types)

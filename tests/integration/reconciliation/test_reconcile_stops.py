@@ -38,7 +38,7 @@ class DyingApplication(Application):
 class DyingApplier(Applier):
     """The process dies when it has events to apply."""
 
-    async def apply(self, *_given: object) -> list[ProcessedEvent]:
+    async def apply(self, *_given: object, **_more: object) -> list[ProcessedEvent]:
         raise Interrupted
 
 
