@@ -109,7 +109,7 @@ async def test_a_refund_whose_worker_is_killed_is_taken_back_once(
 async def test_a_dispute_whose_worker_is_killed_is_taken_back_and_announced_once(
     killer: Killer, shop: Shop
 ) -> None:
-    await shop.be_told()
+    await shop.add_endpoint()
     lookup = StripeLookup(shop.client)
     drainer = Drainer(shop.pool, Applier(shop.pool, SaleTerms(Decimal(1)), lookup=lookup), uuid4)
     async for step, here in shops(killer, shop, steps.DISPUTE):

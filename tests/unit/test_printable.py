@@ -1,4 +1,4 @@
-"""Names and reasons: a person sees at least one character of them, and nothing turns them around."""
+"""A name or a reason has a character that can be seen, and no mark that turns its direction."""
 
 from __future__ import annotations
 
