@@ -80,13 +80,18 @@ def _causes(records: Records, organization: str, reason: str, name: str | None) 
 
 
 def _untold(records: Records, told: dict[str, list[Message]]) -> Iterable[str]:
-    """Return the rules that are suspended, or should have been, and nobody was told."""
+    """Return the rules that are suspended, or should have been, and nobody was told.
+
+    While a rule is off, as where there never was one, a dispute is stored without a message.
+    """
     disputed = {d.payment for d in records.stripe.disputes.values() if d.takes}
     returned = {p.id for p in _recharged(records) if p.refunds}
     for rule in records.product.rules:
         reasons = {_about(message)[0] for message in told.get(rule.organization, [])}
         if rule.state == "suspended" and rule.reason not in reasons:
             yield f"{rule.organization} is suspended ({rule.reason}), and no message says so"
+        if rule.state == "off":
+            continue
         own = {
             p.id for p in records.stripe.payments.values() if p.organization == rule.organization
         }

@@ -70,6 +70,7 @@ def found(*messages: Message, **changes: Any) -> list[str]:
         ([ASKS, OF_DISPUTE], {"disputes": [DISPUTE]}),
         ([ASKS, OF_DISPUTE], {"disputes": [replace(DISPUTE, takes=False)]}),
         ([ASKS], {"disputes": [replace(DISPUTE, takes=False)]}),
+        ([ASKS], {"disputes": [DISPUTE], "state": "off"}),
         ([ASKS, OF_INQUIRY], {"disputes": [INQUIRY]}),
         ([ASKS, OF_DECLINES], {"state": "suspended", "reason": "declines"}),
         ([ASKS], {"payment": REFUNDED, "trigger": "top_up"}),
