@@ -58,6 +58,7 @@ ONCE = "an organization is erased once, after it is closed"
 FEW_BUDGETS = "an organization has 10,000 budgets at most"
 # Whether it sorts or walks an index depends on the rows that ANALYZE happens to sample.
 BY_THE_SAMPLE = {
+    "retention.finished_payloads",
     "pages.of_organization",
     "retention.clear_attempt_details",
     "erasure.erase_attempts",

@@ -59,11 +59,13 @@ async def test_r18_idle_connections_give_way_to_deliveries_and_the_log_tells_it_
 ) -> None:
     port = int(small_web.url.rsplit(":", 1)[1])
     idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * FILES_MAX)]
-    for number in range(10):
-        assert await deliver(small_web, str(number)) == 200
-    assert said(small_web, REACHED) == 1
-    for _, writer in idle:
-        writer.close()
+    try:
+        for number in range(10):
+            assert await deliver(small_web, str(number)) == 200
+        assert said(small_web, REACHED) == 1
+    finally:
+        for _, writer in idle:
+            writer.close()
     await small_web.wait_for_log(OVER)
     assert (said(small_web, REACHED), said(small_web, OVER)) == (1, 1)
 

@@ -145,7 +145,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         who=WHO,
-        wishes=strategies.lists(credit_wishes(), min_size=2, max_size=6),
+        wishes=strategies.lists(credit_wishes(), min_size=3, max_size=8),
         again=strategies.lists(strategies.builds(Again, WHICH, strategies.booleans()), max_size=3),
     )
     def post_credits(self, who: int, wishes: list[Wish], again: list[Wish]) -> None:

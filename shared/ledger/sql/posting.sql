@@ -318,7 +318,8 @@ DECLARE
     v_arming_id uuid;
     v_needed numeric;
 BEGIN
-    IF cardinality(v_run.postings) > 1 AND ledger_takes_credits(v_account, v_run.postings) THEN
+    -- Fewer cost less one by one than the start of its statements.
+    IF cardinality(v_run.postings) >= 5 AND ledger_takes_credits(v_account, v_run.postings) THEN
         RETURN QUERY
         SELECT c.* FROM ledger_post_credits(v_account, v_run.now, v_run.due, v_run.postings, v_run.seqs) AS c;
         RETURN;
